@@ -1,0 +1,1 @@
+"""What you keep: settings, conversion, training, evaluation. Nothing here imports `project`."""

@@ -1,0 +1,93 @@
+"""What can go wrong for a reason that a person can mend: one line each, with its exit code."""
+
+import os
+import sys
+import traceback
+
+
+class UserError(Exception):
+    """The run failed (exit code 1).
+
+    The text is one line: what was found, where (file, line, set, key), and what would be right.
+    """
+
+    exit_code = 1
+
+
+class SettingsError(UserError):
+    """A command, option, set, key or value is not what it should be."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """Images, shards or manifests are missing or invalid."""
+
+    exit_code = 3
+
+
+class CheckpointError(UserError):
+    """A checkpoint or snapshot is missing, damaged, or belongs to something else."""
+
+    exit_code = 4
+
+
+class DivergedError(UserError):
+    """The loss became NaN or infinite."""
+
+    exit_code = 5
+
+
+class StoppedError(UserError):
+    """SIGINT or SIGTERM came, and the state was saved."""
+
+    def __init__(self, text, exit_code):
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+def printable(text):
+    """Give str(text) on one line: control characters and undecodable bytes are escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in str(text)
+    )
+
+
+def answer(main, arguments, program):
+    """Run main(arguments) and give the exit code: 0, or that of the error, shown as one line.
+
+    The line goes to stderr as `program: error: …`; the traceback only with `--verbose` among the
+    arguments.
+    """
+    verbose = "--verbose" in arguments
+    try:
+        main(arguments)
+        # Else a closed pipe would first be noticed when the interpreter exits, as a traceback.
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:
+        # Whoever read our output has read enough (`| head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _show(program, "interrupted", 130, verbose)
+    except UserError as error:
+        return _show(program, error, error.exit_code, verbose)
+    except MemoryError:
+        return _show(
+            program, "out of memory: a smaller batch_size or image_size needs less", 1, verbose
+        )
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _show(program, f"{error.strerror or error}{where}", 1, verbose)
+    except Exception as error:
+        text = f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
+        return _show(program, text, 1, verbose)
+
+
+def _show(program, text, exit_code, verbose):
+    if verbose:
+        traceback.print_exc()
+    print(f"{program}: error: {printable(text)}", file=sys.stderr)
+    return exit_code

@@ -1,0 +1,120 @@
+"""Write whole or not at all: temporary, fsync, rename. And hashes, to notice what changed since."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+# Nothing under a name that ends so is ever read; it is what a killed process leaves behind.
+PARTIAL = ".partial"
+# A folder's predecessor, between the two renames that replace it.
+PREVIOUS = ".previous"
+
+
+def _partial_path(path):
+    # In the same folder, because a rename is atomic only within one file system.
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{PARTIAL}")
+
+
+def sync_folder(folder):
+    """Make renames and deletions inside `folder` survive a power cut."""
+    if os.name == "nt":
+        return  # Windows has no handle for this; its renames are journalled.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def new_file(path):
+    """Give a binary file that gets the name `path` when the block ends well, and none otherwise.
+
+    Folders on the way are made. On an error the old file, if any, stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial_path(path)
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_file(path, content):
+    """Write bytes, or a str as UTF-8, whole or not at all."""
+    with new_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def new_folder(path):
+    """Give an empty folder that takes the place of `path` when the block ends well.
+
+    On an error the old folder, if any, stays as it was. A crash between the two renames leaves
+    the old one under another name: `restore_folder` puts it back.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial_path(path)
+    partial.mkdir()
+    try:
+        yield partial
+        _sync_tree(partial)
+        restore_folder(path)
+        previous = path.with_name(path.name + PREVIOUS)
+        if path.exists():
+            path.rename(previous)
+        partial.rename(path)
+        sync_folder(path.parent)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def restore_folder(path):
+    """Undo a replacement of the folder `path` that was cut short; do nothing otherwise."""
+    path = Path(path)
+    previous = path.with_name(path.name + PREVIOUS)
+    if previous.is_dir():
+        if path.exists():
+            shutil.rmtree(previous)
+        else:
+            previous.rename(path)
+            sync_folder(path.parent)
+
+
+def remove_partials(folder):
+    """Delete what killed processes left half-written in `folder`. Give the names deleted, sorted.
+
+    Call it only where no other process writes: a live writer's file looks the same.
+    """
+    partials = sorted(Path(folder).glob(f".*{PARTIAL}"))
+    for partial in partials:
+        if partial.is_dir() and not partial.is_symlink():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+    return [partial.name for partial in partials]
+
+
+def sha256_of(path):
+    """Give the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_tree(folder):
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with (Path(root) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(root)

@@ -1,0 +1,1 @@
+"""What you edit: settings, inputs, networks, objective, and how they come together."""
