@@ -1,0 +1,223 @@
+"""What a converted split holds: classes, counts, shards and their hashes, in one JSON file.
+
+Whoever reads shards reads those that the manifest lists, never whatever lies in the folder.
+"""
+
+import hashlib
+import json
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from library.errors import DataError
+from library.files import sha256_of, write_file
+
+FORMAT = "image-classification shards, version 1"
+SUFFIX = ".manifest.json"
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+_LEFT_OUT_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One TFRecord file."""
+
+    file: str
+    examples: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A converted split. `class_counts` are in the order of `classes`, which is that of labels."""
+
+    folder: Path
+    name: str
+    classes: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    shards: tuple[Shard, ...]
+    # How the split was converted, and which images were left out: [{"file", "reason"}, …], of
+    # which there are `left_out_count`.
+    settings: dict = field(default_factory=dict, hash=False)
+    left_out: tuple[dict, ...] = field(default=(), hash=False)
+    left_out_count: int = 0
+
+    @property
+    def examples(self):
+        """How many images there are."""
+        return sum(shard.examples for shard in self.shards)
+
+    @property
+    def paths(self):
+        """The shards' paths, in order."""
+        return tuple(self.folder / shard.file for shard in self.shards)
+
+    @property
+    def fingerprint(self):
+        """A hash that changes whenever an image, a label, the classes or the order changes."""
+        content = json.dumps([self.classes, [shard.sha256 for shard in self.shards]])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def manifest_path(folder, name):
+    """Give the path of the manifest of the split `name`."""
+    return Path(folder) / f"{name}{SUFFIX}"
+
+
+def shard_name(name, number, count):
+    """Give the file name of a shard, numbered from 0."""
+    return f"{name}_{number:05d}-of-{count:05d}.tfrecord"
+
+
+def conversion_command(folder, name):
+    """Give the command that makes the split `name` from the images in `folder`."""
+    where = shlex.quote(str(folder))
+    name = shlex.quote(name)
+    return (
+        f"python convert_dataset.py --dataset_dir {where} "
+        f"--tfrecord_filename {name} --tfrecord_dir {where}"
+    )
+
+
+def read_manifest(folder, name):
+    """Give the Manifest of the split `name` in `folder`; its shards exist and have the right size.
+
+    Raises DataError where there is none, or where it or a shard is damaged. The shards' content is
+    not read: `check_hashes` does that.
+    """
+    manifest = read_manifest_file(manifest_path(folder, name), name)
+    _check_sizes(manifest)
+    return manifest
+
+
+def read_manifest_file(path, name=None):
+    """Give the Manifest in a file, whatever became of its shards. Raises DataError."""
+    path = Path(path)
+    name = name or path.name.removesuffix(SUFFIX)
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        command = conversion_command(path.parent, name)
+        raise DataError(f"{path} is missing; this makes it from your images: {command}") from None
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise DataError(_damaged(path, "it is not whole JSON")) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(_damaged(path, f'its "format" is not {FORMAT!r}'))
+    try:
+        manifest = _from_json(content, path.parent, name)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DataError(_damaged(path, what)) from None
+    return manifest
+
+
+def write_manifest(manifest):
+    """Write the manifest, whole or not at all. Its shards must be in place already."""
+    write_file(manifest_path(manifest.folder, manifest.name), _to_json(manifest))
+
+
+def check_hashes(manifest):
+    """Read every shard. Raises DataError, naming the first whose bytes are not those written."""
+    for shard, path in zip(manifest.shards, manifest.paths, strict=True):
+        if sha256_of(path) != shard.sha256:
+            raise DataError(f"{path} is damaged: its SHA-256 is not that in the manifest")
+
+
+def _damaged(path, what):
+    return f"{path} is not a manifest of this project, or is damaged: {what}; convert again"
+
+
+def _to_json(manifest):
+    return (
+        json.dumps(
+            {
+                "format": FORMAT,
+                "name": manifest.name,
+                "classes": manifest.classes,
+                "class_counts": dict(zip(manifest.classes, manifest.class_counts, strict=True)),
+                "examples": manifest.examples,
+                "shards": [
+                    {each: getattr(shard, each) for each in ("file", "examples", "bytes", "sha256")}
+                    for shard in manifest.shards
+                ],
+                "settings": manifest.settings,
+                "left_out_count": manifest.left_out_count,
+                # The rest is in the CSV of rejected images beside the manifest.
+                "left_out": manifest.left_out[:_LEFT_OUT_SHOWN],
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def _from_json(content, folder, name):
+    classes = tuple(_checked(each, str, "a class") for each in content["classes"])
+    if len(set(classes)) < len(classes) or not classes:
+        raise ValueError("its classes are none, or one is there twice")
+    counts = content["class_counts"]
+    manifest = Manifest(
+        folder=Path(folder),
+        name=name,
+        classes=classes,
+        class_counts=tuple(_count(counts[each], "a class count") for each in classes),
+        shards=tuple(_shard_from_json(each) for each in content["shards"]),
+        settings=_checked(content["settings"], dict, "settings"),
+        left_out=tuple(_checked(content["left_out"], list, "left_out")),
+        left_out_count=_count(content["left_out_count"], "left_out_count"),
+    )
+    totals = {_count(content["examples"], "examples"), sum(manifest.class_counts)}
+    if totals != {manifest.examples}:
+        raise ValueError("its numbers of examples contradict each other")
+    if manifest.examples == 0:
+        raise ValueError("it holds no examples")
+    return manifest
+
+
+def _shard_from_json(content):
+    file = _checked(content["file"], str, "a shard's file")
+    # A shard lies beside its manifest; a path would let a foreign manifest reach anywhere.
+    if Path(file).name != file or file in (".", ".."):
+        raise ValueError(f"the shard {file!r} is not beside it")
+    if not _SHA256.fullmatch(_checked(content["sha256"], str, "a SHA-256")):
+        raise ValueError(f"the SHA-256 of {file} is none")
+    return Shard(
+        file,
+        _count(content["examples"], "a shard's examples"),
+        _count(content["bytes"], "a shard's bytes"),
+        content["sha256"],
+    )
+
+
+def _checked(value, kind, what):
+    if not isinstance(value, kind):
+        raise TypeError(f"{what} is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def _count(value, what):
+    # bool is an int to Python, and not to us.
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{what} is no count")
+    return value
+
+
+def _check_sizes(manifest):
+    for shard, path in zip(manifest.shards, manifest.paths, strict=True):
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise DataError(
+                f"{path}, which {manifest.name}{SUFFIX} lists, can't be read: {error.strerror}; "
+                "convert again"
+            ) from None
+        if size != shard.bytes:
+            raise DataError(
+                f"{path} has {size:,} bytes, not the {shard.bytes:,} that {manifest.name}{SUFFIX} "
+                "lists: it is damaged, or from another conversion; convert again"
+            )

@@ -1,0 +1,248 @@
+"""The one place that knows a record's fields, how they are laid out in bytes, and how read back.
+
+A record is a serialised tf.train.Example, inside the framing of a TFRecord file. Both are written
+here without TensorFlow, which takes seconds to import and which conversion has no other use for.
+"""
+
+import struct
+from dataclasses import dataclass
+
+import google_crc32c
+
+from library.errors import DataError
+
+ENCODED = "image/encoded"
+FORMAT = "image/format"
+HEIGHT = "image/height"
+WIDTH = "image/width"
+LABEL = "image/class/label"
+TEXT = "image/class/text"
+FILENAME = "image/filename"
+
+# A TFRecord is: length (8 bytes), CRC of the length (4), the record, CRC of the record (4).
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+FRAMING_BYTES = _HEADER.size + _FOOTER.size
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One labelled image, as it is stored."""
+
+    encoded: bytes
+    height: int
+    width: int
+    label: int
+    text: str
+    filename: str
+
+
+def parse_record(serialized):
+    """Give a record's fields as a dict of scalar tensors, from a scalar string tensor.
+
+    Keys: encoded, text, filename (string), height, width, label (int64). For use inside tf.data.
+    """
+    import tensorflow as tf  # late: conversion imports this module and never needs TensorFlow
+
+    fields = {
+        "encoded": (ENCODED, tf.string),
+        "height": (HEIGHT, tf.int64),
+        "width": (WIDTH, tf.int64),
+        "label": (LABEL, tf.int64),
+        "text": (TEXT, tf.string),
+        "filename": (FILENAME, tf.string),
+    }
+    parsed = tf.io.parse_single_example(
+        serialized, {name: tf.io.FixedLenFeature((), kind) for name, kind in fields.values()}
+    )
+    return {key: parsed[name] for key, (name, _) in fields.items()}
+
+
+def frame(record):
+    """Give a Record as the bytes of a TFRecord file: length, serialised Example, and their CRCs."""
+    pieces = _serialized(record)
+    content = b"".join(pieces)
+    length = len(content).to_bytes(8, "little")
+    header = _HEADER.pack(len(content), _masked_crc(length))
+    return b"".join((header, content, _FOOTER.pack(_masked_crc(content))))
+
+
+def read_frames(file, where):
+    """Yield (offset, serialised Example) for each record of an open TFRecord file.
+
+    Raises DataError, naming `where` and the record, at the first damaged or unfinished one.
+    """
+    offset = number = 0
+    while header := file.read(_HEADER.size):
+        here = f"{where}: record {number} (at byte {offset})"
+        if len(header) < _HEADER.size:
+            raise DataError(f"{here} is cut short")
+        length, length_crc = _HEADER.unpack(header)
+        # Checked before reading: a damaged length could ask for exabytes.
+        if _masked_crc(header[:8]) != length_crc:
+            raise DataError(f"{here} is damaged: its length fails its checksum")
+        body = file.read(length + _FOOTER.size)
+        if len(body) < length + _FOOTER.size:
+            raise DataError(f"{here} is cut short")
+        content = body[:length]
+        if _masked_crc(content) != _FOOTER.unpack(body[length:])[0]:
+            raise DataError(f"{here} is damaged: its content fails its checksum{_hint(content)}")
+        yield offset, content
+        offset += FRAMING_BYTES + length
+        number += 1
+
+
+def read_record(serialized, where):
+    """Give the Record in a serialised Example. Raises DataError if a field is missing or wrong."""
+    try:
+        fields = _features(serialized)
+        return Record(
+            encoded=_bytes_value(fields[ENCODED]),
+            height=_int_value(fields[HEIGHT]),
+            width=_int_value(fields[WIDTH]),
+            label=_int_value(fields[LABEL]),
+            text=_bytes_value(fields[TEXT]).decode("utf-8", "surrogateescape"),
+            filename=_bytes_value(fields[FILENAME]).decode("utf-8", "surrogateescape"),
+        )
+    except KeyError as error:
+        raise DataError(f"{where} has no field {error}") from None
+    except (IndexError, ValueError) as error:
+        raise DataError(f"{where} is no tf.train.Example: {error}") from None
+
+
+def _hint(content):
+    """Give words for the source image of a damaged record, where its name can still be read."""
+    try:
+        filename = _bytes_value(_features(content)[FILENAME]).decode("utf-8", "replace")
+    except (KeyError, IndexError, ValueError):
+        return ""
+    return f"; it was made from {filename}"
+
+
+def _masked_crc(content):
+    # TFRecord rotates and offsets its CRC-32C, because a CRC of data that holds its own CRC is weak.
+    crc = google_crc32c.value(content)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+# Protocol buffers, as far as tf.train.Example needs them. A message is a row of fields; each has
+# a key (field number × 8 + wire type) and, for wire type 2, a length and that many bytes.
+#
+#   Example   { Features features = 1; }
+#   Features  { map<string, Feature> feature = 1; }     map entry: key = 1, value = 2
+#   Feature   { BytesList bytes_list = 1; FloatList float_list = 2; Int64List int64_list = 3; }
+#   BytesList { repeated bytes value = 1; }
+#   Int64List { repeated int64 value = 1 [packed]; }
+
+_VARINT = 0
+_FIXED64 = 1
+_LENGTH_DELIMITED = 2
+_FIXED32 = 5
+
+
+def _serialized(record):
+    """Give the pieces of the serialised Example; the image is not copied on the way."""
+    entries = (
+        _int_entry(LABEL, record.label),
+        _bytes_entry(TEXT, _utf8(record.text)),
+        _bytes_entry(ENCODED, record.encoded),
+        _bytes_entry(FILENAME, _utf8(record.filename)),
+        _bytes_entry(FORMAT, b"JPEG"),
+        _int_entry(HEIGHT, record.height),
+        _int_entry(WIDTH, record.width),
+    )
+    pieces = [piece for entry in entries for piece in _field(1, entry)]
+    return _field(1, pieces)
+
+
+def _utf8(text):
+    # A file name that is not UTF-8 keeps its own bytes.
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _bytes_entry(name, value):
+    feature = _field(2, _field(1, _field(1, [value])))
+    return _field(1, [name.encode()]) + feature
+
+
+def _int_entry(name, value):
+    # Negative numbers take ten bytes: they are sent as their two's complement in 64 bits.
+    feature = _field(2, _field(3, _field(1, [_varint(value & 0xFFFFFFFFFFFFFFFF)])))
+    return _field(1, [name.encode()]) + feature
+
+
+def _field(number, pieces):
+    length = sum(map(len, pieces))
+    return [_varint(number << 3 | _LENGTH_DELIMITED) + _varint(length), *pieces]
+
+
+def _varint(value):
+    output = bytearray()
+    while value > 0x7F:
+        output.append(value & 0x7F | 0x80)
+        value >>= 7
+    output.append(value)
+    return bytes(output)
+
+
+def _features(serialized):
+    """Give {name: serialised Feature}."""
+    view = memoryview(serialized)
+    found = {}
+    for features in _values(view, 1):
+        for entry in _values(features, 1):
+            found[bytes(_only(entry, 1)).decode()] = _only(entry, 2)
+    return found
+
+
+def _bytes_value(feature):
+    return bytes(_only(_only(feature, 1), 1))
+
+
+def _int_value(feature):
+    value = _only(_only(feature, 3), 1)
+    if isinstance(value, memoryview):  # packed; an unpacked one arrives as a number
+        value, end = _read_varint(value, 0)
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _only(message, number):
+    values = list(_values(message, number))
+    if len(values) != 1:
+        raise ValueError(f"{len(values)} values where one belongs")
+    return values[0]
+
+
+def _values(message, wanted):
+    """Yield the values of the field `wanted` in a serialised message."""
+    position = 0
+    while position < len(message):
+        key, position = _read_varint(message, position)
+        number, wire_type = key >> 3, key & 7
+        if wire_type == _VARINT:
+            value, position = _read_varint(message, position)
+        elif wire_type == _LENGTH_DELIMITED:
+            length, position = _read_varint(message, position)
+            value, position = message[position : position + length], position + length
+        elif wire_type in (_FIXED32, _FIXED64):
+            length = 4 if wire_type == _FIXED32 else 8
+            value, position = message[position : position + length], position + length
+        else:
+            raise ValueError(f"wire type {wire_type}")
+        if position > len(message):
+            raise ValueError("a field longer than its message")
+        if number == wanted:
+            yield value
+
+
+def _read_varint(message, position):
+    value = shift = 0
+    while True:
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
