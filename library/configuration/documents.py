@@ -1,0 +1,280 @@
+"""YAML with the line of every key and value; what is ambiguous or boundless is refused.
+
+PyYAML's own loader reads YAML 1.1 (`1e-4` is text, `no` is false), keeps the last of two equal keys
+without a word, and forgets lines. So only its parser is used here, event by event, and the scalars
+are those of YAML 1.2's core schema.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from library.choices import nearest
+from library.errors import SettingsError
+
+# Far beyond what a person writes, and small enough that a hostile file is refused at once.
+MAX_BYTES = 2 * 2**20
+MAX_DEPTH = 20
+MAX_NODES = 50_000
+# Nodes with each alias and each merge key counted as what it stands for.
+MAX_EXPANDED_NODES = 500_000
+MAX_NUMBER_CHARACTERS = 40
+
+# libyaml's parser where PyYAML was built with it: ten times faster.
+PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_WORDS = {"true": True, "false": False, "null": None}
+_WORDS |= {w.title(): v for w, v in _WORDS.items()} | {w.upper(): v for w, v in _WORDS.items()}
+_WORDS |= {"": None, "~": None}
+_SPECIAL = {
+    ".inf": float("inf"),
+    "+.inf": float("inf"),
+    "-.inf": -float("inf"),
+    ".nan": float("nan"),
+}
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One plain value and its line."""
+
+    value: object
+    line: int
+    size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A list of nodes."""
+
+    items: tuple
+    line: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """Keys and what they stand for, and the mappings it inherits from (`<<`), nearest first."""
+
+    name: str
+    line: int
+    entries: dict
+    parents: tuple
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key of a mapping: its line and its node."""
+
+    line: int
+    node: object
+
+
+def plain_value(text):
+    """Give what an unquoted scalar means in YAML 1.2's core schema. Raises ValueError with why not."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if text.lower() in _SPECIAL:
+        return _SPECIAL[text.lower()]
+    is_integer = _INTEGER.fullmatch(text)
+    if not is_integer and not _FLOAT.fullmatch(text):
+        return text
+    if len(text) > MAX_NUMBER_CHARACTERS:
+        raise ValueError(f"a number of {len(text)} characters is too long")
+    if not is_integer:
+        return float(text)
+    number = int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"the whole number {text} does not fit into 64 bits")
+    return number
+
+
+def read_documents(path, at_most=1):
+    """Give the documents of a YAML file, each a node. Raises SettingsError with file and line."""
+    text = _read_text(path)
+    return _Composer(text, str(path)).documents(at_most)
+
+
+def value_of(node):
+    """Give a node as plain Python: scalars, lists, dicts with what they inherit."""
+    if isinstance(node, Scalar):
+        return node.value
+    if isinstance(node, Sequence):
+        return [value_of(each) for each in node.items]
+    return {key: value_of(entry.node) for key, (entry, _) in inherited(node).items()}
+
+
+def inherited(mapping):
+    """Give {key: (entry, the mapping in which it is written)}: own keys first, then the parents'.
+
+    A parent that is met again adds nothing that its first visit didn't, so each is visited once:
+    the time is linear, however cunningly the merge keys are crossed.
+    """
+    found, waiting, seen = {}, [mapping], set()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        for key, entry in each.entries.items():
+            found.setdefault(key, (entry, each))
+        waiting.extend(reversed(each.parents))
+    return found
+
+
+def _read_text(path):
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        raise SettingsError(f"{path} is a folder, not a YAML file") from None
+    except FileNotFoundError:
+        raise SettingsError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{path} cannot be read: {reason}") from None
+    if len(content) > MAX_BYTES:
+        raise SettingsError(f"{path} is larger than {MAX_BYTES} bytes: is it a YAML file?")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        problem = f"the byte 0x{byte:02x} is not UTF-8; save the file as UTF-8 text"
+        raise SettingsError(f"{path}:{line}: {problem}") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise SettingsError(f"{path}:{line}: a NUL character; is it a text file?")
+    return text
+
+
+@dataclass
+class _Composer:
+    """Turns the parser's events into nodes, checking as it goes."""
+
+    text: str
+    file: str
+    nodes: int = 0
+    # Name → (line, node); the node is None while it is still being read.
+    anchors: dict = field(default_factory=dict)
+
+    def documents(self, at_most):
+        found = []
+        try:
+            self.parser = PARSER(self.text)
+            while not isinstance(event := self.parser.get_event(), yaml.StreamEndEvent):
+                if isinstance(event, yaml.DocumentStartEvent):
+                    if len(found) == at_most:
+                        raise self._fault(event, "another YAML document begins; one is enough")
+                    self.anchors.clear()
+                    found.append(self._node(self.parser.get_event(), 1, ""))
+        except yaml.YAMLError as error:
+            raise SettingsError(self._syntax(error)) from None
+        return found
+
+    def _fault(self, event, problem):
+        return SettingsError(f"{self.file}:{event.start_mark.line + 1}: {problem}")
+
+    def _node(self, event, depth, name):
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise self._fault(event, f"more than {MAX_NODES} keys and values")
+        if depth > MAX_DEPTH:
+            raise self._fault(event, f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        if event.tag is not None:
+            raise self._fault(event, f"tags such as {event.tag} are not read; quotes make text")
+        if event.anchor is not None:
+            self._open_anchor(event)
+        node = self._content(event, depth, name)
+        if node.size > MAX_EXPANDED_NODES:
+            raise self._fault(event, f"its aliases stand for more than {MAX_EXPANDED_NODES} values")
+        if event.anchor is not None:
+            self.anchors[event.anchor] = (event.start_mark.line + 1, node)
+        return node
+
+    def _content(self, event, depth, name):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.ScalarEvent):
+            return Scalar(self._scalar(event), line)
+        if isinstance(event, yaml.SequenceStartEvent):
+            items = []
+            while not isinstance(inner := self.parser.get_event(), yaml.SequenceEndEvent):
+                items.append(self._node(inner, depth + 1, name))
+            return Sequence(tuple(items), line, 1 + sum(each.size for each in items))
+        return self._mapping(line, depth, name)
+
+    def _scalar(self, event):
+        if not event.implicit[0]:
+            return event.value  # In quotes, or a block: text.
+        try:
+            return plain_value(event.value)
+        except ValueError as error:
+            raise self._fault(event, error) from None
+
+    def _mapping(self, line, depth, name):
+        entries, parents, size = {}, None, 1
+        while not isinstance(event := self.parser.get_event(), yaml.MappingEndEvent):
+            key = self._key(event, depth)
+            node = self._node(self.parser.get_event(), depth + 1, key)
+            size += 1 + node.size
+            is_merge = key == "<<" and event.implicit[0]
+            if (is_merge and parents is not None) or (not is_merge and key in entries):
+                raise self._repeated(event, key, entries)
+            if is_merge:
+                parents = self._parents(event, node)
+            else:
+                entries[key] = Entry(event.start_mark.line + 1, node)
+        return Mapping(name, line, entries, parents or (), size)
+
+    def _key(self, event, depth):
+        node = self._node(event, depth + 1, "")
+        if not isinstance(node, Scalar):
+            raise self._fault(event, "a key must be a word, not a list or a mapping")
+        if not isinstance(node.value, str):
+            raise self._fault(event, f"the key {event.value or '(empty)'} is not text; quote it")
+        return node.value
+
+    def _repeated(self, event, key, entries):
+        if key == "<<" and key not in entries:
+            return self._fault(event, "a second '<<'; to inherit from several, write <<: [*a, *b]")
+        return self._fault(event, f"the key {key!r} stands already at line {entries[key].line}")
+
+    def _parents(self, event, node):
+        parents = node.items if isinstance(node, Sequence) else (node,)
+        if not all(isinstance(each, Mapping) for each in parents):
+            raise self._fault(event, "'<<' must name a mapping (<<: *name) or a list of mappings")
+        return parents
+
+    def _open_anchor(self, event):
+        if event.anchor in self.anchors:
+            line = self.anchors[event.anchor][0]
+            raise self._fault(event, f"the anchor &{event.anchor} stands already at line {line}")
+        self.anchors[event.anchor] = (event.start_mark.line + 1, None)
+
+    def _alias(self, event):
+        line, node = self.anchors.get(event.anchor, (None, None))
+        if line is None:
+            near = nearest(event.anchor, self.anchors)
+            hint = f"; did you mean *{near}?" if near else ""
+            raise self._fault(event, f"no anchor &{event.anchor} stands above this line{hint}")
+        if node is None:
+            raise self._fault(event, f"*{event.anchor} stands inside &{event.anchor}: a cycle")
+        return node
+
+    def _syntax(self, error):
+        mark = getattr(error, "problem_mark", None)
+        if mark is None:
+            return f"{self.file}: not YAML: {getattr(error, 'reason', error)}"
+        lines = self.text.splitlines()
+        line = lines[mark.line] if mark.line < len(lines) else ""
+        if "\t" in line[: len(line) - len(line.lstrip())]:
+            return f"{self.file}:{mark.line + 1}: a tab at the line's beginning; indent by spaces"
+        return f"{self.file}:{mark.line + 1}: not YAML: {error.problem or error.context}"
