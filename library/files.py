@@ -2,15 +2,20 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import shutil
 from pathlib import Path
 
+from library.errors import printable
+
 # Nothing under a name that ends so is ever read; it is what a killed process leaves behind.
 PARTIAL = ".partial"
 # A folder's predecessor, between the two renames that replace it.
 PREVIOUS = ".previous"
+# In a sealed folder: each other file's SHA-256.
+SEAL = "hashes.json"
 
 
 def _partial_path(path):
@@ -110,6 +115,37 @@ def sha256_of(path):
     """Give the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal_folder(folder):
+    """Write the hashes of all files below `folder` into it, so that `find_damage` can compare."""
+    write_file(Path(folder) / SEAL, _hashes_text(folder))
+
+
+def find_damage(folder):
+    """Give what is wrong with a sealed folder, in a few words, or None if nothing is."""
+    folder = Path(folder)
+    try:
+        sealed = json.loads((folder / SEAL).read_bytes())
+        current = json.loads(_hashes_text(folder))
+    except FileNotFoundError:
+        return f"{SEAL} is missing"
+    except (OSError, ValueError, RecursionError):
+        return f"{SEAL} cannot be read"
+    if not isinstance(sealed, dict):
+        return f"{SEAL} cannot be read"
+    for name in sorted(sealed.keys() | current.keys()):
+        if sealed.get(name) != current.get(name):
+            what = "is missing" if name not in current else "is not what was written"
+            return f"{printable(name)} {what}"
+    return None
+
+
+def _hashes_text(folder):
+    folder = Path(folder)
+    files = sorted(each for each in folder.rglob("*") if each.is_file() and each.name != SEAL)
+    hashes = {each.relative_to(folder).as_posix(): sha256_of(each) for each in files}
+    return json.dumps(hashes, indent=2) + "\n"
 
 
 def _sync_tree(folder):

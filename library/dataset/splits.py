@@ -1,0 +1,27 @@
+"""The converted splits of one data folder, which must agree about the classes."""
+
+from pathlib import Path
+
+from library.dataset.manifest import read_manifest
+from library.errors import DataError
+
+
+def read_splits(data_dir, *names):
+    """Give the manifests of `<data_dir>/<name>/<name>.manifest.json`, in order.
+
+    Raises DataError: with the command that converts a split, if one is missing; naming the
+    classes, if two splits differ in them; naming the split, if one is empty.
+    """
+    manifests = [read_manifest(Path(data_dir) / name, name) for name in names]
+    first = manifests[0]
+    for name, manifest in zip(names, manifests, strict=True):
+        if not manifest.examples:
+            raise DataError(f"the split {name} in {data_dir} is empty: convert some images")
+        if manifest.classes != first.classes:
+            odd = sorted(set(first.classes) ^ set(manifest.classes))
+            words = f"{', '.join(map(repr, odd[:5]))} in one only" if odd else "another order"
+            raise DataError(
+                f"the splits {names[0]} and {name} in {data_dir} have different classes ({words}): "
+                "convert both again"
+            )
+    return manifests

@@ -1,0 +1,39 @@
+"""TensorFlow's import without the messages that it writes past every setting of its own."""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+
+def import_tensorflow(verbose=False):
+    """Import TensorFlow and Keras and start the devices. Quietly, unless `verbose`.
+
+    TensorFlow's libraries log before they read TF_CPP_MIN_LOG_LEVEL, straight to the file
+    descriptor of stderr. So that one is turned aside meanwhile; if importing fails, what they said
+    is shown after all.
+    """
+    if not verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with contextlib.nullcontext() if verbose else _stderr_aside():
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()
+
+
+@contextlib.contextmanager
+def _stderr_aside():
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

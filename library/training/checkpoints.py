@@ -1,0 +1,91 @@
+"""The latest state: everything needed to go on exactly where a run stopped.
+
+A checkpoint is one sealed folder, `step_<step>/`, that appears whole or not at all:
+
+- `state.json`: where in the schedule the run is, and whatever else the loop wants to remember
+- `variables.npz`: every variable of network, optimizer and metrics, in order
+- `hashes.json`: what these two files were when they were written
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from library.errors import CheckpointError
+from library.files import find_damage, new_folder, remove_partials, seal_folder
+
+
+class Checkpoints:
+    """The checkpoints in one folder: the last few, by step."""
+
+    def __init__(self, folder, keep):
+        self.folder = Path(folder)
+        self.keep = keep
+
+    def save(self, step, variables, state):
+        """Write a checkpoint, then remove all but the last `keep`.
+
+        Takes a list of variables (Keras or TensorFlow ones) and a dict that JSON can hold.
+        """
+        arrays = {f"{i:05d}": np.asarray(each) for i, each in enumerate(variables)}
+        with new_folder(self.folder / f"step_{step:010d}") as folder:
+            np.savez(folder / "variables.npz", **arrays)
+            (folder / "state.json").write_text(json.dumps(state, indent=2))
+            seal_folder(folder)
+        for old in self.paths()[self.keep :]:
+            shutil.rmtree(old)
+
+    def paths(self):
+        """Give the checkpoints' folders, newest first."""
+        return sorted(self.folder.glob("step_[0-9]*"), reverse=True)
+
+    def find_latest(self, report):
+        """Give the newest undamaged checkpoint's folder, or None if there are none at all.
+
+        Damaged ones are told to `report`, by name. Raises CheckpointError if all are damaged.
+        """
+        remove_partials(self.folder)
+        paths = [each for each in self.paths() if each.is_dir()]
+        for path in paths:
+            damage = find_damage(path)
+            if damage is None:
+                return path
+            report(f"checkpoint {path} is damaged ({damage}): trying the one before it")
+        if paths:
+            raise CheckpointError(
+                f"all checkpoints in {self.folder} are damaged: "
+                "--resume never starts again from the beginning"
+            )
+        return None
+
+
+def read_state(path):
+    """Give the state that a checkpoint was saved with."""
+    return json.loads((Path(path) / "state.json").read_text())
+
+
+def read_variables(path, variables):
+    """Assign a checkpoint's values to the variables, in the order in which they were saved.
+
+    Raises CheckpointError, and assigns nothing, if their number or a shape differs.
+    """
+    with np.load(Path(path) / "variables.npz") as file:
+        arrays = [file[name] for name in sorted(file.files)]
+    if len(arrays) != len(variables):
+        raise CheckpointError(
+            f"checkpoint {path} has {len(arrays)} variables, this network and optimizer have "
+            f"{len(variables)}: use the settings it was made with, or --resume never"
+        )
+    for array, variable in zip(arrays, variables, strict=True):
+        if array.shape != tuple(variable.shape):
+            raise CheckpointError(
+                f"checkpoint {path} has shape {array.shape} for {variable.name}, this network "
+                f"has {tuple(variable.shape)}: use the settings it was made with, "
+                "or --resume never"
+            )
+    for array, variable in zip(arrays, variables, strict=True):
+        # NumPy has no bfloat16: it comes back as raw two-byte values.
+        raw = array.dtype.kind == "V"
+        variable.assign(array.view(np.asarray(variable).dtype) if raw else array)

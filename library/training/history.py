@@ -1,0 +1,106 @@
+"""What a run has to say while it runs: a line per evaluation, a progress bar, CSV, TensorBoard."""
+
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from library.files import write_file
+
+
+def report(text):
+    """Say one line on stderr, above the progress bar if there is one."""
+    tqdm.write(text, file=sys.stderr)
+
+
+class Progress:
+    """A bar on stderr: images done, images per second, time left. Nothing where nobody looks."""
+
+    def __init__(self, total_images, done_images=0):
+        self._bar = tqdm(
+            total=total_images,
+            initial=done_images,
+            unit=" images",
+            unit_scale=True,
+            # None: no bar where stderr is not a terminal.
+            disable=None,
+            dynamic_ncols=True,
+            smoothing=0.05,
+        )
+        self._images = 0
+        self._seconds = 0.0
+        self._since = time.perf_counter()
+
+    def add(self, images):
+        """Count images that were trained on."""
+        self._images += images
+        self._bar.update(images)
+
+    def describe(self, text):
+        """Show a few words before the bar."""
+        self._bar.set_description(text)
+
+    def pause(self):
+        """Do not count the time from here on (an evaluation, a save) as training."""
+        self._seconds += time.perf_counter() - self._since
+
+    def go_on(self):
+        """Count time again."""
+        self._since = time.perf_counter()
+
+    def take_images_per_second(self):
+        """Give the mean since the last call."""
+        rate = self._images / max(self._seconds, 1e-9)
+        self._images, self._seconds = 0, 0.0
+        return rate
+
+    def close(self):
+        """Leave the bar as it is."""
+        self._bar.close()
+
+
+class History:
+    """One row per evaluation: in `history.csv`, and as scalars for TensorBoard."""
+
+    def __init__(self, folder, rows=()):
+        self._path = Path(folder) / "history.csv"
+        self.rows = list(rows)
+        logs = Path(folder) / "logs"
+        self._training = tf.summary.create_file_writer(str(logs / "train"))
+        self._validation = tf.summary.create_file_writer(str(logs / "validation"))
+
+    def add_training_step(self, step, scalars):
+        """Write scalars of the training split at one step, for TensorBoard only."""
+        with self._training.as_default(step):
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value)
+
+    def add_evaluation(self, row, training, validation):
+        """Add a row: a dict with `step` and whatever else, beside two dicts of metrics."""
+        measured = {f"validation_{name}": value for name, value in validation.items()}
+        self.rows.append({**row, **training, **measured})
+        self._write_rows()
+        self.add_training_step(row["step"], {f"epoch_{n}": v for n, v in training.items()})
+        with self._validation.as_default(row["step"]):
+            for name, value in validation.items():
+                tf.summary.scalar(f"epoch_{name}", value)
+        self._training.flush()
+        self._validation.flush()
+
+    def _write_rows(self):
+        # The whole file each time: after a resume it must not hold rows of a future undone.
+        text = io.StringIO(newline="")
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_file(self._path, text.getvalue())
+
+    def close(self):
+        """Finish what TensorBoard reads."""
+        self._training.close()
+        self._validation.close()

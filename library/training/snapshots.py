@@ -1,0 +1,70 @@
+"""The best model by validation: a sealed folder, complete or absent, that needs nothing else.
+
+- `model.keras`: the network, taking pixels in [0, 255], giving logits
+- `classes.json`: the class names in label order
+- `metrics.json`: step, epoch, the monitored value, all validation metrics
+- `project.yaml`, `hyperparameters.yaml`: the settings that made it
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from library.errors import CheckpointError
+from library.files import find_damage, new_folder, remove_partials, restore_folder, seal_folder
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot as read from disk."""
+
+    network: keras.Model
+    classes: tuple
+    metrics: dict
+
+
+def write_snapshot(folder, network, classes, metrics, texts):
+    """Replace the snapshot in `folder`; on any error the old one stays as it was.
+
+    `texts` is a dict: more files to keep, by name.
+    """
+    with new_folder(folder) as partial:
+        network.save(partial / "model.keras")
+        (partial / "classes.json").write_text(_json(list(classes)))
+        (partial / "metrics.json").write_text(_json(metrics))
+        for name, text in texts.items():
+            (partial / name).write_text(text)
+        seal_folder(partial)
+
+
+def has_snapshot(folder):
+    """Say whether there is a snapshot, after mending a replacement that was cut short."""
+    folder = Path(folder)
+    if folder.parent.is_dir():
+        restore_folder(folder)
+        remove_partials(folder.parent)
+    return folder.is_dir()
+
+
+def read_snapshot(folder):
+    """Give the Snapshot in `folder`. Raises CheckpointError if it is absent or damaged."""
+    if not has_snapshot(folder):
+        raise CheckpointError(f"no snapshot in {folder}: python run.py trains a network first")
+    damage = find_damage(folder)
+    if damage:
+        raise CheckpointError(
+            f"the snapshot in {folder} is damaged ({damage}): move it away and train again"
+        )
+    folder = Path(folder)
+    return Snapshot(
+        # compile=False: the training loop is ours. Keras refuses code inside the file by itself.
+        network=keras.models.load_model(folder / "model.keras", compile=False),
+        classes=tuple(json.loads((folder / "classes.json").read_text())),
+        metrics=json.loads((folder / "metrics.json").read_text()),
+    )
+
+
+def _json(value):
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

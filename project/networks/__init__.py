@@ -1,0 +1,33 @@
+"""Networks by name: `--model simple`. To add one, write its function and one word here.
+
+A network is a function of (image_shape, class_count) and of the hyperparameters that it names as
+keyword arguments. It takes pixels in [0, 255] and gives logits.
+"""
+
+import inspect
+
+from library.choices import choose
+from project.networks.hub import hub
+from project.networks.simple import simple
+
+NETWORKS = {
+    "hub": hub,
+    "simple": simple,
+}
+
+
+def make_network(name, image_shape, class_count, hyperparameters):
+    """Give the network called `name`; `latest` is the last one in NETWORKS.
+
+    `hyperparameters` is a dict; the network gets those that its keyword arguments name. Raises
+    ChoiceError for an unknown name.
+    """
+    if name == "latest":
+        name = list(NETWORKS)[-1]
+    function = choose("network", name, NETWORKS)
+    wanted = [
+        each.name
+        for each in inspect.signature(function).parameters.values()
+        if each.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    return function(image_shape, class_count, **{key: hyperparameters[key] for key in wanted})

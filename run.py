@@ -1,0 +1,86 @@
+"""Train, evaluate: the command line, and the map of the house. `python run.py --help` tells more.
+
+Each command is a few lines that name the rooms it goes through.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from library.dataset.splits import read_splits
+from library.errors import answer
+from library.quiet_start import import_tensorflow
+from project.settings import read_settings
+
+
+def main(arguments):
+    """Run the command that the arguments name. Raises UserError."""
+    settings = read_settings(arguments)
+    if settings.answer:  # --help, --print_config, --list_sets
+        print(settings.answer)
+    else:
+        COMMANDS[settings.command](settings)
+
+
+def train(settings):
+    """Train and keep the best snapshot; go on where an earlier run stopped."""
+    project = settings.project
+    train_split, validation_split = read_splits(project.data_dir, "train", "validation")
+    import_tensorflow(project.verbose)
+    from library.training.curves import write_curves
+    from library.training.history import report
+    from library.training.loop import Training
+    from library.training.run_folder import start_run_folder
+    from project import assembly
+
+    classes = train_split.classes
+    training = assembly.make_training_inputs(settings, train_split)
+    validation = assembly.make_evaluation_inputs(settings, validation_split)
+    assembly.seed_everything(settings)
+    parts = assembly.make_parts(settings, len(classes), training.batches_per_epoch)
+    report(assembly.describe(parts, training, validation, classes))
+    if settings.dry_run:
+        report(assembly.check_one_batch(parts, training, validation))
+        return
+    aside = start_run_folder(project.run_dir, assembly.settings_files(settings), project.resume)
+    if aside:
+        report(f"the earlier run is now in {aside}")
+    plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, classes)
+    run = Training(*parts, training, validation, plan, keeping, xla=project.xla)
+    try:
+        best = run.run()
+    finally:
+        write_curves(keeping.run_dir / "curves.svg", run.rows, run.best and run.best["epoch"])
+    report(
+        f"best snapshot: {project.best_model_dir}, epoch {best['epoch']}, validation loss "
+        f"{best['value']:.4f}, accuracy {best['validation']['accuracy']:.4f}"
+    )
+    print(json.dumps({"snapshot": project.best_model_dir, **best}))
+
+
+def evaluate(settings):
+    """Measure the best snapshot on the test split."""
+    project = settings.project
+    (test_split,) = read_splits(project.data_dir, "test")
+    import_tensorflow(project.verbose)
+    from library.evaluation.measuring import Evaluator
+    from library.training.history import report
+    from library.training.snapshots import read_snapshot
+    from project import assembly
+
+    snapshot = read_snapshot(project.best_model_dir)
+    inputs = assembly.make_inputs_for(snapshot, settings, test_split)
+    evaluator = Evaluator(snapshot.network, assembly.make_objective(settings), xla=project.xla)
+    means, images = evaluator.measure(inputs.batches(), project.max_eval_steps)
+    report(
+        f"test accuracy {means['accuracy']:.4f}, loss {means['loss']:.4f}, {images:,} images; "
+        f"best snapshot: {project.best_model_dir}, epoch {snapshot.metrics['epoch']}"
+    )
+    result = {"split": "test", "images": images, **means, "snapshot": project.best_model_dir}
+    print(json.dumps({**result, "epoch": snapshot.metrics["epoch"]}))
+
+
+COMMANDS = {"train": train, "evaluate": evaluate}
+
+if __name__ == "__main__":
+    sys.exit(answer(main, sys.argv[1:], Path(sys.argv[0]).name))
