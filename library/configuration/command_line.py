@@ -7,17 +7,18 @@ means, and its errors don't say which spelling is near.
 import re
 from dataclasses import dataclass
 
-from library.choices import nearest, unknown
-from library.configuration.documents import plain_value
+from library.choices import unknown
 from library.configuration.help_text import help_text
 from library.configuration.keys import keys_of
-from library.configuration.resolution import Value, resolve
+from library.configuration.resolution import COMMAND_LINE, Value, resolve
+from library.configuration.scalars import plain_value
+from library.configuration.spelling import did_you_mean, shown
 from library.errors import SettingsError
 
-COMMAND_LINE = "command line"
 HELP = ("--help", "-h")
 
-_NUMBER = re.compile(r"-(\.?[0-9]|\.inf).*", re.IGNORECASE)
+# What may follow an option as its value though it begins with a dash.
+_NEGATIVE = re.compile(r"-(\.?[0-9]|\.inf).*", re.IGNORECASE | re.DOTALL)
 _TRUTHS = ("true", "false", "yes", "no", "on", "off", "0", "1")
 
 
@@ -54,27 +55,35 @@ class Options:
 def read_options(model, arguments, program, about="", commands=()):
     """Give the Options that the command line sets; all else has its default.
 
-    `about` and `commands` (of Command, the first is the default) are for --help.
+    `about` and `commands` (of Command, the first is the default) are for --help. Raises
+    SettingsError.
     """
     keys = keys_of(model)
     wants_help = asks_for_help(arguments)
-    given = Arguments(commands[0].name if commands else None, (), {})
-    if not wants_help:
-        given = parse(arguments, keys, commands)
+    given = parse([] if wants_help else arguments, keys, commands)
     resolved = resolve(model, None, None, given.values)
-    answer = help_text(program, about, commands, keys, resolved.values) if wants_help else None
-    provenance = {name: value.provenance for name, value in resolved.values.items()}
-    return Options(given.command, given.paths, resolved.model, provenance, answer)
+    return Options(
+        command=given.command,
+        paths=given.paths,
+        values=resolved.model,
+        provenance={name: value.provenance for name, value in resolved.values.items()},
+        answer=help_text(program, [about], commands, keys, resolved.values) if wants_help else None,
+    )
 
 
 def asks_for_help(arguments):
     """Say whether --help or -h is among the options."""
-    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    return any(each in HELP for each in options)
+    return len(without_help(arguments)) < len(arguments)
+
+
+def without_help(arguments):
+    """Give the arguments without --help and -h; after `--` they would be words like others."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [each for each in arguments[:end] if each not in HELP] + list(arguments[end:])
 
 
 def parse(arguments, keys, commands=()):
-    """Give the Arguments. Raises SettingsError for what is unknown, misspelt or of the wrong type."""
+    """Give the Arguments. Raises SettingsError for what is unknown, misspelt or out of range."""
     return _Parser(list(arguments), keys, commands).parse()
 
 
@@ -121,65 +130,64 @@ class _Parser:
     def _option(self, word):
         written, equals, text = word.partition("=")
         if _spelling(written) not in self.known:
-            raise SettingsError(self._unknown(written))
-        key, flag = self.known[_spelling(written)]
-        if key.is_flag and not equals:
-            self._refuse_loose_truth(written)
-            value = flag
-        elif key.is_flag and flag is False:
-            raise SettingsError(f"{written} takes no value; write --{key.name}={text}")
+            hint = did_you_mean(_spelling(written), [*self.known, *HELP], "--help lists all")
+            raise SettingsError(f"unknown option {shown(written)}{hint}")
+        key, truth = self.known[_spelling(written)]
+        if not key.is_flag:
+            value = _value(written, key, text if equals else self._following(written))
+        elif equals and truth:
+            value = _value(written, key, text)
+        elif equals:
+            raise SettingsError(f"{written} takes no value; write --{key.name}={text or 'false'}")
         else:
-            value = self._value(written, key, text if equals else self._following(written))
+            self._refuse_loose_truth(written)
+            value = truth
         if key.name in self.given:
-            before, _ = self.given[key.name]
-            raise SettingsError(f"{written} was given before, as {before}; once is enough")
-        self.given[key.name] = (word, Value(value, COMMAND_LINE))
+            raise SettingsError(f"{written} after {self.given[key.name][0]}: say it only once")
+        self.given[key.name] = (shown(word)[1:-1], Value(value, COMMAND_LINE))
 
     def _refuse_loose_truth(self, written):
-        if self.waiting and self.waiting[-1].lower() in _TRUTHS:
-            name = written.lstrip("-")
-            word = self.waiting[-1]
-            hint = f"write {written}={word}, or --{name} and --no-{name}"
-            raise SettingsError(f"{written} takes no separate value {word!r}; {hint}")
+        """Refuse `--xla false`, which would turn xla on and read `false` as a command."""
+        word = self.waiting[-1] if self.waiting else ""
+        if word.lower() in _TRUTHS:
+            hint = f"write {written}, {written}=false or --no-{written.lstrip('-')}"
+            raise SettingsError(f"{written} takes no separate value such as {word!r}; {hint}")
 
     def _following(self, written):
         if not self.waiting:
-            raise SettingsError(f"{written} has no value")
+            raise SettingsError(f"{written} lacks its value")
         text = self.waiting.pop()
-        if text.startswith("-") and text != "-" and not _NUMBER.fullmatch(text):
-            hint = f"if {text!r} is its value, write {written}={text}"
-            raise SettingsError(f"{written} has no value ({hint})")
+        if text.startswith("-") and text != "-" and not _NEGATIVE.fullmatch(text):
+            hint = f"if {shown(text)} is the value, write {written}={shown(text)[1:-1]}"
+            raise SettingsError(f"{written} lacks its value; {hint}")
         return text
 
-    def _value(self, written, key, text):
-        if key.base is str and not key.choices:
-            return key.check(text, f" ({written})")
-        if key.base is tuple:
-            words = [] if text in ("", "none") else [each.strip() for each in text.split(",")]
-            return key.check(words, f" ({written})")
-        try:
-            return key.check(plain_value(text), f" ({written})")
-        except ValueError as error:
-            raise SettingsError(f"{written}: {error}") from None
-
-    def _unknown(self, written):
-        name = _spelling(written).lstrip("-")
-        longer = sorted(each for each in self.known if each.startswith(f"--{name}")) if name else []
-        near = nearest(_spelling(written), self.known) or (longer[0] if longer else None)
-        hint = f"did you mean {near!r}?" if near else "--help lists all"
-        return f"unknown option {written!r}; {hint}"
-
     def _command(self):
-        if not self.commands:
-            if self.words:
-                raise SettingsError(f"unexpected word {self.words[0]!r}; --help lists the options")
-            return None, ()
         if not self.words:
-            return self.commands[0].name, ()
+            return self.commands[0].name if self.commands else None, ()
         name, *paths = self.words
+        if not self.commands:
+            raise SettingsError(f"unexpected word {shown(name)}; --help lists the options")
         known = {each.name: each for each in self.commands}
         if name not in known:
             raise SettingsError(unknown("command", name, known))
         if paths and not known[name].followed_by:
-            raise SettingsError(f"{name} takes no further words, but {paths[0]!r} follows")
+            raise SettingsError(f"nothing may follow the command {name}, not {shown(paths[0])}")
         return name, tuple(paths)
+
+
+def _value(written, key, text):
+    """Give the value that a text on the command line stands for, checked."""
+    is_none = key.is_optional and text.lower() in ("none", "null", "~")
+    if is_none or key.base is str:
+        value = None if is_none else text
+    elif key.base is tuple:
+        value = [] if text in ("", "none") else text.split(",")
+    elif not text:
+        raise SettingsError(f"{written} lacks its value: it must be {key.expected}")
+    else:
+        try:
+            value = plain_value(text)
+        except ValueError as error:
+            raise SettingsError(f"{written}: {error}") from None
+    return key.check(value, written)

@@ -5,13 +5,13 @@ without a word, and forgets lines. So only its parser is used here, event by eve
 are those of YAML 1.2's core schema.
 """
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from library.choices import nearest
+from library.configuration.scalars import plain_value
+from library.configuration.spelling import did_you_mean, shown
 from library.errors import SettingsError
 
 # Far beyond what a person writes, and small enough that a hostile file is refused at once.
@@ -20,22 +20,9 @@ MAX_DEPTH = 20
 MAX_NODES = 50_000
 # Nodes with each alias and each merge key counted as what it stands for.
 MAX_EXPANDED_NODES = 500_000
-MAX_NUMBER_CHARACTERS = 40
 
 # libyaml's parser where PyYAML was built with it: ten times faster.
 PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-_WORDS = {"true": True, "false": False, "null": None}
-_WORDS |= {w.title(): v for w, v in _WORDS.items()} | {w.upper(): v for w, v in _WORDS.items()}
-_WORDS |= {"": None, "~": None}
-_SPECIAL = {
-    ".inf": float("inf"),
-    "+.inf": float("inf"),
-    "-.inf": -float("inf"),
-    ".nan": float("nan"),
-}
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +62,12 @@ class Entry:
     node: object
 
 
-def plain_value(text):
-    """Give what an unquoted scalar means in YAML 1.2's core schema. Raises ValueError with why not."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if text.lower() in _SPECIAL:
-        return _SPECIAL[text.lower()]
-    is_integer = _INTEGER.fullmatch(text)
-    if not is_integer and not _FLOAT.fullmatch(text):
-        return text
-    if len(text) > MAX_NUMBER_CHARACTERS:
-        raise ValueError(f"a number of {len(text)} characters is too long")
-    if not is_integer:
-        return float(text)
-    number = int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(f"the whole number {text} does not fit into 64 bits")
-    return number
+def read_documents(path, at_most=1, named_by=""):
+    """Give the documents of a YAML file, each a node; an empty file has one, which is null.
 
-
-def read_documents(path, at_most=1):
-    """Give the documents of a YAML file, each a node. Raises SettingsError with file and line."""
-    text = _read_text(path)
+    Raises SettingsError with file and line. `named_by` says who named the file, if it is missing.
+    """
+    text = _text_of(_read_bytes(Path(path), named_by), path)
     return _Composer(text, str(path)).documents(at_most)
 
 
@@ -109,48 +80,55 @@ def value_of(node):
     return {key: value_of(entry.node) for key, (entry, _) in inherited(node).items()}
 
 
-def inherited(mapping):
-    """Give {key: (entry, the mapping in which it is written)}: own keys first, then the parents'.
+def lineage(mapping, seen=None):
+    """Give a mapping and all that it inherits from, nearest first; none that is in `seen` (ids).
 
-    A parent that is met again adds nothing that its first visit didn't, so each is visited once:
-    the time is linear, however cunningly the merge keys are crossed.
+    What is met again adds nothing that the first visit didn't, so each is visited once: the time
+    is linear, however cunningly the merge keys are crossed.
     """
-    found, waiting, seen = {}, [mapping], set()
+    seen = set() if seen is None else seen
+    waiting = [mapping]
     while waiting:
         each = waiting.pop()
-        if id(each) in seen:
-            continue
-        seen.add(id(each))
+        if id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            waiting.extend(reversed(each.parents))
+
+
+def inherited(mapping):
+    """Give {key: (entry, the mapping in which it is written)}: own keys before the parents'."""
+    found = {}
+    for each in lineage(mapping):
         for key, entry in each.entries.items():
             found.setdefault(key, (entry, each))
-        waiting.extend(reversed(each.parents))
     return found
 
 
-def _read_text(path):
-    path = Path(path)
+def _read_bytes(path, named_by):
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-    except IsADirectoryError:
-        raise SettingsError(f"{path} is a folder, not a YAML file") from None
     except FileNotFoundError:
-        raise SettingsError(f"there is no file {path}") from None
+        raise SettingsError(f"there is no file {path}{named_by and f' ({named_by})'}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SettingsError(f"{path} cannot be read: {reason}") from None
     if len(content) > MAX_BYTES:
-        raise SettingsError(f"{path} is larger than {MAX_BYTES} bytes: is it a YAML file?")
+        raise SettingsError(f"{path} is larger than {MAX_BYTES:,} bytes: is it a settings file?")
+    return content
+
+
+def _text_of(content, path):
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-        problem = f"the byte 0x{byte:02x} is not UTF-8; save the file as UTF-8 text"
+        problem = f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8 text"
         raise SettingsError(f"{path}:{line}: {problem}") from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise SettingsError(f"{path}:{line}: a NUL character; is it a text file?")
+        raise SettingsError(f"{path}:{line}: a NUL character: is it a settings file?")
     return text
 
 
@@ -171,12 +149,14 @@ class _Composer:
             while not isinstance(event := self.parser.get_event(), yaml.StreamEndEvent):
                 if isinstance(event, yaml.DocumentStartEvent):
                     if len(found) == at_most:
-                        raise self._fault(event, "another YAML document begins; one is enough")
+                        raise self._fault(
+                            event, "another document (---) begins; put sets side by side"
+                        )
                     self.anchors.clear()
                     found.append(self._node(self.parser.get_event(), 1, ""))
         except yaml.YAMLError as error:
             raise SettingsError(self._syntax(error)) from None
-        return found
+        return found or [Scalar(None, 1)]
 
     def _fault(self, event, problem):
         return SettingsError(f"{self.file}:{event.start_mark.line + 1}: {problem}")
@@ -262,9 +242,8 @@ class _Composer:
     def _alias(self, event):
         line, node = self.anchors.get(event.anchor, (None, None))
         if line is None:
-            near = nearest(event.anchor, self.anchors)
-            hint = f"; did you mean *{near}?" if near else ""
-            raise self._fault(event, f"no anchor &{event.anchor} stands above this line{hint}")
+            hint = did_you_mean(event.anchor, self.anchors)
+            raise self._fault(event, f"no anchor {shown('&' + event.anchor)} stands above{hint}")
         if node is None:
             raise self._fault(event, f"*{event.anchor} stands inside &{event.anchor}: a cycle")
         return node

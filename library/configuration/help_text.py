@@ -3,64 +3,97 @@
 import shutil
 import textwrap
 
-from library.configuration.printing import yaml_value
+from library.configuration.scalars import yaml_value
 
 MIN_COLUMNS, MAX_COLUMNS = 80, 100
-OPTION_COLUMNS = 38
+LEFT_COLUMNS = 36
+MAX_VALUE_CHARACTERS = 36
+WRITING = (
+    "Hyphens may stand for underscores, and --name=value for --name value. A list is written with "
+    "commas (a,b), no value as none, and a flag that a file turned on is turned off by --no-name."
+)
 
 
-def help_text(program, about, commands, keys, values, notes=()):
-    """Give the text of --help. `values` are {key: Value}: what holds if nothing else is said."""
+def terminal_columns():
+    """Give the width to fit text to: the terminal's, within reason."""
     columns = shutil.get_terminal_size((MAX_COLUMNS, 24)).columns
-    columns = max(MIN_COLUMNS, min(columns, MAX_COLUMNS))
-    command = " [command]" if commands else ""
-    lines = [f"usage: {program}{command} [options]", ""]
-    for paragraph in (about, *notes):
-        lines += [*textwrap.wrap(paragraph, columns), ""] if paragraph else []
+    return max(MIN_COLUMNS, min(columns, MAX_COLUMNS))
+
+
+def help_text(program, about, commands, keys, values):
+    """Give the text of --help.
+
+    `about` are paragraphs; `values` are {key: Value}: what holds if nothing else is said.
+    """
+    columns = terminal_columns()
+    lines = [f"usage: {program}{' [command]' if commands else ''} [options]", ""]
+    for paragraph in about:
+        lines += [*textwrap.wrap(paragraph, columns, break_on_hyphens=False), ""]
     if commands:
-        lines += ["commands", *_commands(commands, columns), ""]
+        lines += ["Commands", *_commands(commands, columns), ""]
     for group in dict.fromkeys(key.group for key in keys):
         lines.append(group)
         for key in keys:
             if key.group == group:
-                lines += _row(_option(key), _meaning(key, values.get(key.name)), columns)
+                lines += _row(_option(key), _meaning(key, values[key.name].value), columns)
         lines.append("")
+    lines += ["Help", *_row("--help, -h", "print this text, then stop", columns), ""]
+    lines += textwrap.wrap(WRITING, columns, break_on_hyphens=False)
     return "\n".join(lines)
 
 
 def _commands(commands, columns):
     lines = []
     for each in commands:
-        default = " (the default)" if each is commands[0] else ""
+        default = " [default]" if each is commands[0] else ""
         lines += _row(f"{each.name} {each.followed_by}".strip(), each.meaning + default, columns)
     return lines
 
 
 def _option(key):
-    long = f"--[no-]{key.name}" if key.is_flag else f"--{key.name}"
     short = f", -{key.short}" if key.short else ""
-    return f"{long}{short}{'' if key.is_flag else ' ' + _placeholder(key)}"
+    if key.is_flag:
+        return f"--{key.name if key.is_request else f'[no-]{key.name}'}{short}"
+    return f"--{key.name}{short} {placeholder(key)}"
 
 
-def _placeholder(key):
+def placeholder(key):
+    """Give what stands for the value of an option: its choices, or a letter for its kind."""
     if key.choices:
         return "|".join(str(each) for each in key.choices)
     return {int: "N", float: "X", str: "TEXT"}.get(key.base, "A,B")
 
 
 def _meaning(key, value):
-    if value is None:
+    if key.is_request:
         return key.meaning
-    if value.value is None and key.follows:
-        return f"{key.meaning} [{key.follows.replace('{', '').replace('}', '')}]"
-    text = "none" if value.value in (None, ()) else yaml_value(value.value)
-    return f"{key.meaning} [{text}]"
+    if value is None and key.follows:
+        return f"{key.meaning} [{key.followed_words}]"
+    return f"{key.meaning} [{value_in_words(value)}]"
+
+
+def value_in_words(value):
+    """Give a value for people to read: none, without quotes, and not too long."""
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, float):
+        text = repr(value).removesuffix(".0")
+    elif isinstance(value, tuple):
+        text = ",".join(value)
+    else:
+        text = value if isinstance(value, str) else yaml_value(value)
+    text = "".join(each if each.isprintable() else "?" for each in text)
+    if len(text) > MAX_VALUE_CHARACTERS:
+        half = MAX_VALUE_CHARACTERS // 2
+        text = f"{text[: half - 1]}…{text[-half:]}"
+    return text
 
 
 def _row(left, right, columns):
-    indent = " " * (OPTION_COLUMNS + 2)
-    wrapped = textwrap.wrap(right, columns - len(indent), break_on_hyphens=False) or [""]
+    """Give the lines of one entry: left the option, right its meaning, wrapped."""
+    indent = " " * LEFT_COLUMNS
+    wrapped = textwrap.wrap(right, columns - LEFT_COLUMNS, break_on_hyphens=False)
     first = f"  {left}"
-    if len(first) > OPTION_COLUMNS:
+    if len(first) > LEFT_COLUMNS - 2:
         return [first, *(indent + each for each in wrapped)]
-    return [first.ljust(len(indent)) + wrapped[0], *(indent + each for each in wrapped[1:])]
+    return [first.ljust(LEFT_COLUMNS) + wrapped[0], *(indent + each for each in wrapped[1:])]

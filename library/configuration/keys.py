@@ -1,27 +1,37 @@
 """What a key is: its type, range, default and meaning, declared in one line of a model."""
 
 import types
-import typing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from typing import Annotated, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
-from library.choices import nearest
+from library.configuration.spelling import did_you_mean, shown
 from library.errors import SettingsError
 
 # No silent conversion: the text "3" is no number, 1.0 is no whole number, NaN is nothing at all.
 STRICT = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
-# The types that settings are made of. A list is given as a list or, on the command line, by commas.
-Text = typing.Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
-Words = typing.Annotated[tuple[Text, ...], Field(strict=False)]
-Count = typing.Annotated[int, Field(ge=1)]
-CountOrZero = typing.Annotated[int, Field(ge=0)]
-Positive = typing.Annotated[float, Field(gt=0)]
-PositiveOrZero = typing.Annotated[float, Field(ge=0)]
-Fraction = typing.Annotated[float, Field(ge=0, le=1)]
-FractionBelowOne = typing.Annotated[float, Field(ge=0, lt=1)]
+# The types that settings are made of.
+Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+Words = Annotated[tuple[Text, ...], Field(strict=False), FailFast()]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+PositiveOrZero = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "non-empty text"}
 
 
 def key(default, meaning, short="", follows=""):
@@ -30,8 +40,14 @@ def key(default, meaning, short="", follows=""):
     `short` is its short option, without the dash. `follows` says what stands for None:
     "{batch_size}" the value of that key, "{run_dir}/best" a text made of it.
     """
-    extra = {"short": short, "follows": follows}
+    extra = {"short": short, "follows": follows, "is_request": False}
     return Field(default, description=meaning, json_schema_extra=extra)
+
+
+def request(meaning):
+    """Declare a flag that asks for something else than a run, such as --print_config."""
+    extra = {"short": "", "follows": "", "is_request": True}
+    return Field(False, description=meaning, json_schema_extra=extra)
 
 
 class Keys(BaseModel):
@@ -57,16 +73,18 @@ class Key:
     """One key of a Keys model, as --help, YAML and the command line need it."""
 
     name: str
+    group: str
     default: object
     meaning: str
-    group: str
     short: str
     follows: str
+    is_request: bool
+    # int, float, bool, str or tuple
     base: type
     choices: tuple
     limits: dict
     is_optional: bool
-    adapter: TypeAdapter
+    annotation: object
 
     @property
     def is_flag(self):
@@ -76,122 +94,108 @@ class Key:
     @property
     def expected(self):
         """Say which values are right, to follow the words 'must be'."""
-        words = _kind_in_words(self.base, self.choices) + _limits_in_words(self.limits)
+        words = _KINDS.get(self.base, "a list of words") + _limits_in_words(self.limits)
+        if self.choices:
+            words = f"one of {', '.join(str(each) for each in self.choices)}"
         return words + (", or none" if self.is_optional else "")
+
+    @property
+    def followed_words(self):
+        """Say what stands for None: `batch_size`, `run_dir/best`."""
+        return self.follows.replace("{", "").replace("}", "")
 
     def followed(self, model):
         """Give what stands for None in `model`, where this key follows another one."""
-        if self.follows.startswith("{") and self.follows.endswith("}"):
-            return getattr(model, self.follows[1:-1])
+        if self.follows == f"{{{self.followed_words}}}":
+            return getattr(model, self.followed_words)
         return self.follows.format_map(vars(model))
 
-    def check(self, value, where=""):
-        """Give the value as the model holds it. Raises SettingsError with the words `where`."""
+    def check(self, value, subject=None):
+        """Give the value as the model holds it. Raises SettingsError about `subject`."""
         if self.is_optional and isinstance(value, str) and value.lower() == "none":
-            return None  # What people write for "none of it", in YAML and on the command line.
-        try:
-            checked = self.adapter.validate_python(value)
-        except ValidationError as error:
-            raise SettingsError(self._complaint(value, where, error)) from None
+            return None  # What people write for "no value", in YAML and on the command line.
+        words = f"must be {self.expected}, not {shown(value)}"
         # pydantic takes 1.0 and true for the choice 1.
-        if self.choices and not any(_same(value, each) for each in (*self.choices, None)):
-            raise SettingsError(self._complaint(value, where))
-        return checked
+        allowed = (*self.choices, None) if self.is_optional else self.choices
+        if self.choices and not any(_is_same(value, each) for each in allowed):
+            words += did_you_mean(value, [str(each) for each in self.choices])
+            raise SettingsError(f"{subject or self.name} {words}")
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            words = own_words(error) or words
+            raise SettingsError(f"{subject or self.name} {words}") from None
 
-    def _complaint(self, value, where, error=None):
-        near = nearest(value, self.choices) if self.choices and isinstance(value, str) else None
-        hint = f"; did you mean {near!r}?" if near else ""
-        own = _own_words(error)
-        expected = own or f"must be {self.expected}"
-        return f"{self.name}{where} {expected}, not {shown(value)}{hint}"
+    @cached_property
+    def _adapter(self):
+        return TypeAdapter(self.annotation, config=STRICT)
 
 
-def _same(value, other):
+def own_words(error):
+    """Give the words of a ValueError that the project's own check raised, if that is the error."""
+    first = error.errors(include_url=False)[0]
+    return str(first["ctx"]["error"]) if first["type"] == "value_error" else None
+
+
+def _is_same(value, other):
     return type(value) is type(other) and value == other
 
 
-def _own_words(error):
-    """Give the text of a ValueError raised by a check of the project's own, if that is the error."""
-    for detail in error.errors() if error else ():
-        if detail["type"] == "value_error":
-            return str(detail["ctx"]["error"])
-    return None
-
-
-def shown(value):
-    """Give a value as an error message shows it: as YAML has it, and not too long."""
-    words = {None: "none", True: "true", False: "false"}
-    text = words[value] if value is None or isinstance(value, bool) else repr(value)
-    if isinstance(value, (list, tuple)):
-        text = f"the list [{', '.join(shown(each) for each in value[:5])}]"
-    return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
-
-
-def _kind_in_words(base, choices):
-    if choices:
-        return f"one of {', '.join(str(each) for each in choices)}"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    return names.get(base, "a list of words")
-
-
 def _limits_in_words(limits):
-    low = f"from {limits['ge']:g}" if "ge" in limits else ""
-    low = f"above {limits['gt']:g}" if "gt" in limits else low
-    high = f"to {limits['le']:g}" if "le" in limits else ""
-    high = f"below {limits['lt']:g}" if "lt" in limits else high
-    if low.startswith("from") and not high:
-        return f" of at least {limits['ge']:g}"
-    if high.startswith("to") and not low:
-        return f" of at most {limits['le']:g}"
-    both = " and " if low and high.startswith("below") else " "
-    return (" " + both.join(each for each in (low, high) if each)) if low or high else ""
+    low = next((f"{_LOW[name]} {limits[name]:g}" for name in _LOW if name in limits), "")
+    high = next((f"{_HIGH[name]} {limits[name]:g}" for name in _HIGH if name in limits), "")
+    return "".join(f" {each}" for each in (low, low and high and "and", high) if each)
+
+
+_LOW = {"ge": "of at least", "gt": "above"}
+_HIGH = {"le": "of at most", "lt": "below"}
 
 
 @cache
 def keys_of(model):
     """Give the keys of a Keys model: group by group, in the order in which they are declared."""
     classes = [each for each in model.__mro__ if issubclass(each, Keys)]
-    declared_in = {name: each for each in classes for name in each.model_fields}
+    # The last one in this order that has the field is the one that declares it.
+    home = {name: each for each in classes for name in each.model_fields}
     return tuple(
-        _key(name, field, declared_in[name].__doc__.splitlines()[0].rstrip("."))
+        _key(name, field, home[name])
         for each in classes
         for name, field in each.model_fields.items()
-        if declared_in[name] is each
+        if home[name] is each
     )
 
 
-def _key(name, field, group):
+def _key(name, field, home):
     base, limits, is_optional = _take_apart(field.annotation, field.metadata)
-    choices = typing.get_args(base) if typing.get_origin(base) is typing.Literal else ()
+    choices = get_args(base) if get_origin(base) is Literal else ()
     return Key(
         name=name,
+        group=(home.__doc__ or home.__name__).splitlines()[0].rstrip("."),
         default=field.get_default(call_default_factory=True),
         meaning=field.description,
-        group=group,
         **field.json_schema_extra,
-        base=type(choices[0]) if choices else typing.get_origin(base) or base,
+        base=type(choices[0]) if choices else get_origin(base) or base,
         choices=choices,
         limits=limits,
         is_optional=is_optional,
-        adapter=TypeAdapter(typing.Annotated[field.annotation, field], config=STRICT),
+        annotation=Annotated[field.annotation, field],
     )
 
 
-def _take_apart(annotation, metadata):
+def _take_apart(annotation, metadata=()):
     """Give (plain type, limits by name, whether None is allowed) of an annotation."""
-    limits = {}
-    is_optional = False
+    limits, is_optional = {}, False
     for each in metadata:
-        limits |= {n: getattr(each, n) for n in ("ge", "gt", "le", "lt") if hasattr(each, n)}
-        inner = getattr(each, "metadata", ())
-        if inner:
-            limits |= _take_apart(None, inner)[1]
-    if typing.get_origin(annotation) is typing.Annotated:
-        base, *more = typing.get_args(annotation)
-        inner, more_limits, is_optional = _take_apart(base, more)
-        return inner, limits | more_limits, is_optional
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        members = [each for each in typing.get_args(annotation) if each is not type(None)]
-        inner, more_limits, _ = _take_apart(members[0], ())
-        return inner, limits | more_limits, len(members) < len(typing.get_args(annotation))
+        # An Annotated alias carries a FieldInfo, which carries the limits.
+        for limit in (each, *getattr(each, "metadata", ())):
+            limits |= {n: getattr(limit, n) for n in (*_LOW, *_HIGH) if hasattr(limit, n)}
+    if get_origin(annotation) is Annotated:
+        inner, *more = get_args(annotation)
+        annotation, more_limits, is_optional = _take_apart(inner, more)
+        limits |= more_limits
+    elif get_origin(annotation) in (Union, types.UnionType):
+        members = [each for each in get_args(annotation) if each is not type(None)]
+        is_optional = len(members) < len(get_args(annotation))
+        annotation, more_limits, _ = _take_apart(members[0])
+        limits |= more_limits
     return annotation, limits, is_optional

@@ -5,101 +5,147 @@ Each value carries its provenance: where it was written, or that it is the defau
 
 from dataclasses import dataclass
 
-from library.choices import choose, nearest
-from library.configuration.documents import Mapping, Scalar, inherited, value_of
-from library.configuration.keys import keys_of
+from pydantic import ValidationError
+
+from library.choices import unknown
+from library.configuration.documents import Mapping, Scalar, inherited, lineage, value_of
+from library.configuration.keys import keys_of, own_words
+from library.configuration.spelling import did_you_mean, shown
 from library.errors import SettingsError
 
 DEFAULT_SET = "default"
+DEFAULT = "default"
+COMMAND_LINE = "command line"
 # Top-level names that begin so are no sets, but places for anchors that sets share.
 HELPER_PREFIXES = (".", "x-")
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value and where it comes from."""
+    """A value and where it comes from: DEFAULT, COMMAND_LINE, or a file, line and set."""
 
     value: object
     provenance: str
 
 
 @dataclass(frozen=True)
-class Sets:
-    """The named sets of one YAML file."""
-
-    file: str
-    sets: dict
-
-    def layer(self, name):
-        """Give {key: Value} of a set, with what it inherits."""
-        chosen = choose(f"set in {self.file}", name, {DEFAULT_SET: None} | self.sets)
-        if chosen is None:
-            return {}
-        found = {}
-        for key, (entry, owner) in inherited(chosen).items():
-            note = f", inherited from {owner.name}" if owner.name not in ("<<", name) else ""
-            place = f"{self.file}:{entry.line} (set {name}{note})"
-            found[key] = Value(value_of(entry.node), place)
-        return found
-
-
-@dataclass(frozen=True)
 class Resolved:
-    """A model, and for each of its keys the Value that was given for it (None may follow a key)."""
+    """A frozen model, and the {key: Value} that it was made of (there, None may follow a key)."""
 
     model: object
     values: dict
 
 
-def sets_of(document, file, model, elsewhere):
-    """Give the Sets of a YAML document, every key and value of every set checked.
+@dataclass(frozen=True)
+class Sets:
+    """The named sets of one YAML file, each key and value checked."""
 
-    `elsewhere` says of keys that have no place here where they belong: {key: words}.
+    file: str
+    # Name → Entry of a Mapping, or of None where a set holds nothing.
+    entries: dict
+
+    @property
+    def names(self):
+        """The sets' names, in the order of the file."""
+        return list(self.entries)
+
+    def line(self, name):
+        """Give the line on which a set begins."""
+        return self.entries[name].line
+
+    def own(self, name):
+        """Give {key: value} of what is written in the set itself."""
+        mapping = self._mapping(name)
+        return {key: value_of(entry.node) for key, entry in mapping.entries.items()}
+
+    def parents(self, name):
+        """Give the names of the sets and helpers that a set inherits from, nearest first."""
+        return [each.name for each in self._mapping(name).parents]
+
+    def layer(self, name):
+        """Give {key: Value} of a set, with what it inherits. The default set may be missing."""
+        if name not in self.entries:
+            if name == DEFAULT_SET:
+                return {}
+            known = [DEFAULT_SET, *(each for each in self.names[:50] if each != DEFAULT_SET)]
+            raise SettingsError(f"{self.file}: {unknown('set', name, known)}")
+        pairs = inherited(self._mapping(name)).items()
+        return {
+            key: Value(value_of(entry.node), _place(self.file, entry, name, owner))
+            for key, (entry, owner) in pairs
+        }
+
+    def _mapping(self, name):
+        node = self.entries[name].node
+        return node if isinstance(node, Mapping) else Mapping(name, node.line, {}, (), 0)
+
+
+def sets_of(document, file, model, elsewhere):
+    """Give the Sets of a YAML document, each with the keys of `model`.
+
+    `elsewhere` says of keys that have no place here where they belong: {key: words}. All sets are
+    checked, whichever is chosen later: a slip shows when it is made, not on another machine.
     """
-    if isinstance(document, Scalar) and document.value is None:
+    if _is_empty(document):
         return Sets(file, {})
     if not isinstance(document, Mapping) or document.parents:
-        words = "named sets are expected, such as 'default:' with its keys indented below"
-        raise SettingsError(f"{file}:{document.line}: {words}")
+        problem = "named sets are expected here, such as 'default:' with its keys indented below"
+        raise SettingsError(f"{file}:{document.line}: {problem}")
     known = {each.name: each for each in keys_of(model)}
-    sets = {}
+    sets, seen = {}, set()
     for name, entry in document.entries.items():
         if name.startswith(HELPER_PREFIXES):
             continue
-        if isinstance(entry.node, Scalar) and entry.node.value is None:
-            sets[name] = None
-            continue
-        if not isinstance(entry.node, Mapping):
-            raise SettingsError(f"{file}:{entry.line}: the set {name!r} holds no keys")
-        for key, (inner, owner) in inherited(entry.node).items():
-            if owner is entry.node or owner.name not in document.entries:
-                _check_entry(file, name, key, inner, known, elsewhere)
-        sets[name] = entry.node
+        sets[name] = entry
+        if isinstance(entry.node, Mapping):
+            for mapping in lineage(entry.node, seen):
+                for key, each in mapping.entries.items():
+                    _check(key, each, _place(file, each, name, mapping), known, elsewhere)
+        elif not _is_empty(entry.node):
+            problem = f"the set {shown(name)} must hold keys, not {shown(value_of(entry.node))}"
+            raise SettingsError(f"{file}:{entry.line}: {problem}")
     return Sets(file, sets)
 
 
-def _check_entry(file, name, key, entry, known, elsewhere):
-    where = f" at {file}:{entry.line} (set {name})"
+def _is_empty(node):
+    return isinstance(node, Scalar) and node.value is None
+
+
+def _place(file, entry, name, owner):
+    """Say where an entry of a set is written: file, line, set, and the set it comes from."""
+    is_own = owner.name in ("<<", name)
+    return f"{file}:{entry.line} (set {name}{'' if is_own else f', inherited from {owner.name}'})"
+
+
+def _check(key, entry, place, known, elsewhere):
     if key in elsewhere:
-        raise SettingsError(f"{key!r}{where} {elsewhere[key]}")
+        raise SettingsError(f"{key!r} at {place} {elsewhere[key]}")
     if key not in known:
-        near = nearest(key, [*known, *elsewhere])
-        hint = f"did you mean {near!r}?" if near else "--help lists every key"
-        raise SettingsError(f"unknown key {key!r}{where}; {hint}")
-    known[key].check(value_of(entry.node), where)
+        hint = did_you_mean(key, [*known, *elsewhere], "--help lists every key")
+        raise SettingsError(f"unknown key {shown(key)} at {place}{hint}")
+    known[key].check(value_of(entry.node), f"{key} at {place}")
 
 
 def resolve(model, sets, set_name, given):
-    """Give a Resolved model: defaults < set default < set `set_name` < `given` ({key: Value})."""
-    values = {each.name: Value(each.default, "default") for each in keys_of(model)}
+    """Give the Resolved model: defaults < set default < set `set_name` < `given`.
+
+    `sets` is None where there is no file. Of `given`, {key: Value}, those of the model are used.
+    """
+    keys = keys_of(model)
+    layers = {each.name: Value(each.default, DEFAULT) for each in keys}
     if sets is not None:
-        values |= sets.layer(DEFAULT_SET) | sets.layer(set_name)
-    values |= given
-    checked = {
-        each.name: Value(
-            each.check(values[each.name].value, f" at {values[each.name].provenance}"),
-            values[each.name].provenance,
-        )
-        for each in keys_of(model)
-    }
-    return Resolved(model(**{name: each.value for name, each in checked.items()}), checked)
+        layers |= sets.layer(DEFAULT_SET) | sets.layer(set_name)
+    layers |= given
+    values = {}
+    for each in keys:
+        value, provenance = layers[each.name].value, layers[each.name].provenance
+        values[each.name] = Value(each.check(value, f"{each.name} at {provenance}"), provenance)
+    return Resolved(make(model, values), values)
+
+
+def make(model, values):
+    """Give the model of {key: Value}. A check of the project's own may refuse the combination."""
+    try:
+        return model(**{name: each.value for name, each in values.items()})
+    except ValidationError as error:
+        raise SettingsError(own_words(error) or str(error)) from None

@@ -1,31 +1,60 @@
 """Settings of two YAML files and the command line: how to run, and what to learn."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from library.configuration.command_line import asks_for_help, parse
+from library.configuration.command_line import asks_for_help, parse, without_help
 from library.configuration.documents import read_documents
 from library.configuration.help_text import help_text
-from library.configuration.keys import Keys, Text, key, keys_of
+from library.configuration.keys import Keys, Text, key, keys_of, request
 from library.configuration.printing import yaml_set
-from library.configuration.resolution import DEFAULT_SET, Value, resolve, sets_of
+from library.configuration.resolution import (
+    COMMAND_LINE,
+    DEFAULT,
+    DEFAULT_SET,
+    Resolved,
+    Value,
+    make,
+    resolve,
+    sets_of,
+)
+from library.configuration.set_list import set_list
+from library.errors import SettingsError
+
+CONFIG_FILE = "project.yaml"
+HYPERPARAMETER_FILE = "hyperparameters.yaml"
+# The provenance of a hyperparameter file that is part of the config file.
+SECOND_DOCUMENT = "second document"
 
 
-class Selection(Keys):
-    """Which settings (command line only)."""
+class WhichSettings(Keys):
+    """Which settings"""
 
-    config_file: Text = key("project.yaml", "file that says how to run", "cf")
-    config_set: Text = key(DEFAULT_SET, "the set of it to use", "cs")
-    print_config: bool = key(False, "print every value and where it comes from, then stop")
-    list_sets: bool = key(False, "print the sets of both files, then stop")
-    dry_run: bool = key(False, "check settings, data and network, write nothing")
+    config_file: Text = key(CONFIG_FILE, "file that says how to run", "cf")
+    config_set: Text = key(DEFAULT_SET, "set of that file", "cs")
 
 
 class Recipe(Keys):
-    """Which hyperparameters."""
+    """Which settings"""
 
-    # Project keys, so that a set of project.yaml can bring its recipe.
-    hyperparameter_file: Text = key("hyperparameters.yaml", "file that says what to learn", "hpf")
-    hyperparameter_set: Text = key(DEFAULT_SET, "the set of it to use", "hps")
+    # Keys of project.yaml too, so that one of its sets can bring its recipe.
+    hyperparameter_file: Text = key(HYPERPARAMETER_FILE, "file that says what to learn", "hpf")
+    hyperparameter_set: Text = key(DEFAULT_SET, "set of that file", "hps")
+
+
+class Requests(Keys):
+    """Instead of running"""
+
+    print_config: bool = request("print every value, and where it comes from")
+    list_sets: bool = request("print the sets of both files, and what each changes")
+    dry_run: bool = request("check settings, data and network; write nothing")
+
+
+class CommandLineOnly(WhichSettings, Requests):
+    """What no file may say."""
+
+
+WHICH = tuple(each.name for each in keys_of(WhichSettings) + keys_of(Recipe))
 
 
 @dataclass(frozen=True)
@@ -33,62 +62,155 @@ class Settings:
     """What a run is told: a command, two frozen models, and where each value comes from."""
 
     command: str
-    # The words after the command, of a command that takes some.
+    # The words after the command, where it takes some.
     paths: tuple
     project: Keys
     hyperparameters: Keys
     # {key: "default" | "project.yaml:14 (set gtx1080ti, inherited from default)" | "command line"}
     provenance: dict
+    # Whether to check settings, data and network only.
     dry_run: bool
-    # The text to print where --help, --print_config or --list_sets was asked for, else None.
+    # The text that --help, --print_config or --list_sets asks for; None where there is work to do.
     answer: str | None
-    _values: dict
+    values: dict
 
     def project_yaml(self):
-        """Give the text of a project.yaml that repeats this run from beside hyperparameters.yaml."""
-        values = dict(self._values)
-        values["hyperparameter_file"] = Value("hyperparameters.yaml", "beside this file")
-        values["hyperparameter_set"] = Value(DEFAULT_SET, "as resolved")
+        """Give a project.yaml that repeats this run, if it lies beside hyperparameters.yaml."""
+        values = dict(self.values)
+        values["hyperparameter_file"] = Value(HYPERPARAMETER_FILE, "beside this file")
+        values["hyperparameter_set"] = Value(DEFAULT_SET, "its one set")
         return yaml_set(keys_of(type(self.project)), values, "How to run, as resolved.")
 
     def hyperparameters_yaml(self):
-        """Give the text of a hyperparameters.yaml that repeats this run."""
+        """Give a hyperparameters.yaml that repeats this run."""
         keys = keys_of(type(self.hyperparameters))
-        return yaml_set(keys, self._values, "What to learn, as resolved.")
+        return yaml_set(keys, self.values, "What to learn, as resolved.")
+
+    def config_yaml(self):
+        """Give one file of two documents that repeats this run: what --print_config prints."""
+        keys = keys_of(WhichSettings) + keys_of(type(self.project))
+        # Shown, not set: what they name has become part of this one file.
+        project = yaml_set(keys, self.values, "How to run, as resolved.", remarks=WHICH)
+        return f"{project}\n---\n{self.hyperparameters_yaml()}"
 
 
 def read_two_files(project, hyperparameters, arguments, program, about="", commands=()):
-    """Give the Settings for a command line (without the program's name)."""
-    keys = keys_of(Selection) + keys_of(project) + keys_of(hyperparameters)
-    wants_help = asks_for_help(arguments)
-    given = parse([each for each in arguments if each not in ("-h", "--help")], keys, commands)
-    selection = _resolve(Selection, None, None, given.values)
-    file, set_name = selection.model.config_file, selection.model.config_set
-    elsewhere = {each.name: "belongs in hyperparameters.yaml" for each in keys_of(hyperparameters)}
-    elsewhere |= {each.name: "is given on the command line only" for each in keys_of(Selection)}
-    sets = sets_of(read_documents(file)[0], file, project, elsewhere)
-    how = _resolve(project, sets, set_name, given.values)
-    file, set_name = how.model.hyperparameter_file, how.model.hyperparameter_set
-    elsewhere = {each.name: "belongs in project.yaml" for each in keys_of(project)}
-    sets = sets_of(read_documents(file)[0], file, hyperparameters, elsewhere)
-    what = _resolve(hyperparameters, sets, set_name, given.values)
+    """Give the Settings for a command line, a list of str without the program's name.
+
+    `project` and `hyperparameters` are Keys models without a key in common; `project` has the keys
+    of Recipe. `commands` are Commands, the first the default. Raises SettingsError.
+    """
+    reader = _Reader(project, hyperparameters, program, about, commands)
+    return reader.help(arguments) if asks_for_help(arguments) else reader.read(arguments)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    project: type
+    hyperparameters: type
+    program: str
+    about: str
+    commands: tuple
+
+    @property
+    def keys(self):
+        models = (CommandLineOnly, self.project, self.hyperparameters)
+        return tuple(each for model in models for each in keys_of(model))
+
+    def read(self, arguments):
+        """Give Settings. The project comes first, because one of its sets may name the recipe."""
+        given = parse(arguments, self.keys, self.commands)
+        selection = resolve(CommandLineOnly, None, None, given.values)
+        file, chosen = selection.model.config_file, selection.model.config_set
+        documents = _read(file, "config_file", selection, at_most=2)
+        misplaced = _misplaced(self.hyperparameters, HYPERPARAMETER_FILE)
+        sets = sets_of(documents[0], file, self.project, misplaced)
+        how = _locate_recipe(resolve(self.project, sets, chosen, given.values), file, documents)
+        recipes = self._recipes(how, documents)
+        recipe = how.model.hyperparameter_set
+        what = resolve(self.hyperparameters, recipes, recipe, given.values)
+        settings = _settings(given, selection, how, what)
+        if selection.model.list_sets:
+            lists = (set_list(sets, chosen), set_list(recipes, recipe))
+            return replace(settings, answer="\n\n".join(lists))
+        if selection.model.print_config:
+            return replace(settings, answer=settings.config_yaml().rstrip())
+        return settings
+
+    def _recipes(self, how, documents):
+        """Give the sets of the hyperparameter file, which may be the config file's second part."""
+        file = how.model.hyperparameter_file
+        if how.values["hyperparameter_file"].provenance == SECOND_DOCUMENT:
+            document = documents[1]
+        else:
+            (document,) = _read(file, "hyperparameter_file", how)
+        misplaced = _misplaced(self.project, CONFIG_FILE)
+        return sets_of(document, file, self.hyperparameters, misplaced)
+
+    def help(self, arguments):
+        """Give Settings whose answer is --help, whatever else is wrong."""
+        try:
+            settings = self.read(without_help(arguments))
+            note = _which_words(settings)
+        except SettingsError as error:
+            settings = self._defaults()
+            note = f"In brackets the built-in defaults, as the settings are wrong: {error}"
+        about = [self.about, note]
+        text = help_text(self.program, about, self.commands, self.keys, settings.values)
+        return replace(settings, answer=text)
+
+    def _defaults(self):
+        models = (CommandLineOnly, self.project, self.hyperparameters)
+        resolved = (resolve(each, None, None, {}) for each in models)
+        return _settings(parse([], self.keys, self.commands), *resolved)
+
+
+def _read(file, name, resolved, at_most=1):
+    return read_documents(file, at_most, f"{name}, {resolved.values[name].provenance}")
+
+
+def _misplaced(model, file):
+    """Say of the keys that have no place in a file where they belong: {key: words}."""
+    words = {each.name: f"belongs in {file}" for each in keys_of(model)}
+    return words | {each.name: "is for the command line" for each in keys_of(CommandLineOnly)}
+
+
+def _locate_recipe(how, file, documents):
+    """Give `how` with the path of its hyperparameter file as seen from the working folder.
+
+    A config file means the file beside itself, so that the two can be moved together. If it has a
+    second document, that is the hyperparameter file, unless the command line names another.
+    """
+    named = how.values["hyperparameter_file"]
+    if named.provenance == COMMAND_LINE:
+        return how
+    if len(documents) == 2:
+        found = Value(file, SECOND_DOCUMENT)
+    elif named.provenance != DEFAULT:
+        found = Value(str(Path(file).parent / named.value), named.provenance)
+    else:
+        return how
+    values = how.values | {"hyperparameter_file": found}
+    return Resolved(make(type(how.model), values), values)
+
+
+def _settings(given, selection, how, what):
     values = selection.values | how.values | what.values
-    settings = Settings(
+    return Settings(
         command=given.command,
         paths=given.paths,
         project=how.model,
         hyperparameters=what.model,
         provenance={name: each.provenance for name, each in values.items()},
         dry_run=selection.model.dry_run,
-        answer=help_text(program, about, commands, keys, values) if wants_help else None,
-        _values=values,
+        answer=None,
+        values=values,
     )
-    if selection.model.print_config and not wants_help:
-        text = f"{settings.project_yaml()}\n---\n{settings.hyperparameters_yaml()}"
-        settings = replace(settings, answer=text)
-    return settings
 
 
-def _resolve(model, sets, set_name, given):
-    names = {each.name for each in keys_of(model)}
-    return resolve(model, sets, set_name, {n: v for n, v in given.items() if n in names})
+def _which_words(settings):
+    which = {name: settings.values[name].value for name in WHICH}
+    return (
+        f"In brackets what holds now, by set {which['config_set']} of {which['config_file']} and "
+        f"set {which['hyperparameter_set']} of {which['hyperparameter_file']}."
+    )

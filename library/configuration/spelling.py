@@ -1,0 +1,44 @@
+"""Words for a name that isn't known: what it was probably meant to be."""
+
+from library.choices import nearest
+
+# Comparing takes time with the product of the lengths, and a hostile file chooses the names.
+MAX_CHARACTERS = 80
+MAX_NAMES = 300
+
+
+def meant(name, known):
+    """Give the known name that `name` most probably stands for, or None.
+
+    That is the nearest spelling, or else the first of the known names that begins with it.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_CHARACTERS:
+        return None
+    names = [each for each in known if len(each) <= MAX_CHARACTERS][:MAX_NAMES]
+    longer = sorted(each for each in names if each.startswith(name))
+    return nearest(name, names) or (longer[0] if longer else None)
+
+
+def did_you_mean(name, known, otherwise=""):
+    """Give the words that follow an unknown name: `; did you mean 'x'?`, or what else helps."""
+    near = meant(name, known)
+    if near:
+        return f"; did you mean {near!r}?"
+    return f"; {otherwise}" if otherwise else ""
+
+
+def shown(value):
+    """Give a value as an error message shows it: as YAML has it, on one line and not too long."""
+    words = {True: "true", False: "false"}
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return words[value]
+    if isinstance(value, dict):
+        return "keys of its own"
+    if isinstance(value, (list, tuple)):
+        first = ", ".join("[…]" if isinstance(each, list) else shown(each) for each in value[:4])
+        return f"the list [{first}{', …' if len(value) > 4 else ''}]"
+    if isinstance(value, str) and len(value) > MAX_CHARACTERS:
+        return f"{value[:40]!r}… of {len(value)} characters"
+    return repr(value)
