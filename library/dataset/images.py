@@ -1,35 +1,198 @@
-"""One file's bytes → a conformant JPEG, or the reason why not."""
+"""One file's bytes → a conformant JPEG, or the reason why not. Contents decide, not names.
+
+Conformant means: baseline, upright, sRGB or gray as asked, no longer than `max_edge`.
+"""
 
 import io
+import warnings
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from library.dataset.jpeg import is_whole, read_jpeg_header
+from library.dataset.pixels import (
+    LEAST_REDUCTION,
+    as_array,
+    as_image,
+    fitted_size,
+    is_srgb,
+    lab_to_srgb,
+    shrink,
+    to_srgb,
+    turn,
+)
+
+KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+
+# Our own limit stands in its place, and refuses where this one would only warn.
+Image.MAX_IMAGE_PIXELS = None
+
+_ORIENTATION = 0x0112
+# On so small an image, colour at half the resolution would show.
+_SMALL_EDGE = 128
+_TRANSPARENT = {"RGBA", "LA", "PA", "La", "RGBa"}
 
 
-class UnusableImage(Exception):
-    """The bytes are no image that can be used; the text says why."""
+class UnusableImageError(Exception):
+    """The bytes are no image that can be used; the text says why, after the file's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageOptions:
-    """What a stored image may be. `max_edge` is in pixels; 0 leaves the size alone."""
+    """What a stored image may be.
+
+    `max_edge` in pixels, 0: any. `background` is seen through what is transparent, 0 to 255 each.
+    """
 
     max_edge: int = 384
     quality: int = 95
+    color_space: str = "rgb"
+    background: tuple[int, int, int] = (255, 255, 255)
+    max_pixels: int = 128_000_000
 
 
 def convert_image(content, options):
-    """Give (JPEG bytes, height, width). Raises UnusableImage."""
+    """Give (JPEG bytes, height, width). Raises UnusableImageError, MemoryError."""
     if not content:
-        raise UnusableImage("is empty")
+        raise UnusableImageError("is empty")
+    if content.startswith(b"\xff\xd8\xff"):
+        header = read_jpeg_header(content)
+        if header is None:
+            raise UnusableImageError("is a JPEG cut short, or damaged")
+        _check_pixels(header.width, header.height, options)
+        if _is_conformant(header, options) and is_whole(content, header):
+            return content, header.height, header.width
+        if header.components in (1, 3):
+            return _encoded(_decode_jpeg(content, header, options), options)
+    return _encoded(_decode_other(content, options), options)
+
+
+def _is_conformant(header, options):
+    return (
+        header.is_baseline
+        and header.is_ycc
+        and header.components == (1 if options.color_space == "gray" else 3)
+        and header.orientation == 1
+        and fitted_size(header.width, header.height, options.max_edge)
+        == (header.width, header.height)
+        and is_srgb(header.icc_profile)
+    )
+
+
+def _check_pixels(width, height, options):
+    if width < 1 or height < 1:
+        raise UnusableImageError(f"has {width}x{height} pixels")
+    if width * height > options.max_pixels:
+        raise UnusableImageError(
+            f"has {width}x{height} pixels, more than {options.max_pixels / 1e6:g} million "
+            "(--max_megapixels)"
+        )
+
+
+def _decode_jpeg(content, header, options):
+    """Give upright pixels, no larger than wanted, of a JPEG with one or three components."""
+    size = fitted_size(header.width, header.height, options.max_edge)
+    wants_profile = not is_srgb(header.icc_profile)
+    gray = header.components == 1 or (options.color_space == "gray" and not wants_profile)
+    pixels = _decode_scaled(content, header, size, "GRAY" if gray else "RGB")
+    pixels = shrink(pixels[..., 0] if gray else pixels, size)
+    if wants_profile:
+        # Now that it is small.
+        pixels = as_array(to_srgb(as_image(pixels), header.icc_profile))
+    return turn(pixels, header.orientation)
+
+
+def _decode_scaled(content, header, size, color_space):
+    # libjpeg decodes at 1/2, 1/4 and 1/8 for a fraction of the work.
+    reduction = min(header.width / size[0], header.height / size[1]) / LEAST_REDUCTION
+    scale = next((each for each in (8, 4, 2) if each <= reduction), None)
+    least = {}
+    if scale:
+        least = {"min_height": -(-header.height // scale), "min_width": -(-header.width // scale)}
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            image = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnusableImage(f"is no image that can be decoded: {error}") from None
-    if options.max_edge and max(image.size) > options.max_edge:
-        image.thumbnail((options.max_edge, options.max_edge), Image.Resampling.LANCZOS)
-    jpeg = io.BytesIO()
-    image.save(jpeg, "JPEG", quality=options.quality)
-    return jpeg.getvalue(), image.height, image.width
+        return simplejpeg.decode_jpeg(content, color_space, **least)
+    except ValueError as error:
+        # Strict decoding stops at what libjpeg only warns of. Stray bytes between segments, which
+        # some cameras write, harm nothing; a stream that ends early or makes no sense does.
+        if "extraneous bytes" not in str(error) and "Invalid SOS" not in str(error):
+            raise UnusableImageError(f"is a damaged JPEG: {_one_line(error)}") from None
+        return simplejpeg.decode_jpeg(content, color_space, strict=False, **least)
+
+
+def _decode_other(content, options):
+    """Give upright pixels, no larger than wanted, of what Pillow can read."""
+    try:
+        with warnings.catch_warnings():
+            # What Pillow warns of (odd metadata, above all) concerns none of the pixels.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=KINDS) as image:
+                # Opening has read the header only.
+                _check_pixels(*image.size, options)
+                image.load()
+                pixels = as_array(_plain(image, options))
+                # After loading: Pillow itself turns a TIFF, and then forgets its orientation.
+                orientation = image.getexif().get(_ORIENTATION, 1)
+    except Image.UnidentifiedImageError:
+        raise UnusableImageError("is no JPEG, PNG, GIF, BMP, TIFF or WebP image") from None
+    except MemoryError:
+        raise
+    except UnusableImageError:
+        raise
+    # A decoder that meets hostile bytes may raise anything.
+    except Exception as error:
+        raise UnusableImageError(f"can't be decoded: {_one_line(error)}") from None
+    pixels = shrink(pixels, fitted_size(pixels.shape[1], pixels.shape[0], options.max_edge))
+    return turn(pixels, orientation)
+
+
+def _plain(image, options):
+    """Give a loaded Pillow image as L or RGB with 8 bits, opaque, in sRGB."""
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion would clip: every pixel above 255 white.
+        wide = np.asarray(image).astype(np.uint32)
+        return as_image(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise UnusableImageError("has 32 bits to a pixel, of which the range is unknown")
+    if image.mode == "LAB":
+        return lab_to_srgb(image)
+    profile = image.info.get("icc_profile", b"")
+    alpha = None
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        image = image.convert("RGB")
+    elif image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    if not is_srgb(profile):
+        image = to_srgb(image, profile)
+    if image.mode == "CMYK":
+        image = image.convert("RGB")
+    if alpha is None:
+        return image
+    return Image.composite(
+        image.convert("RGB"), Image.new("RGB", image.size, options.background), alpha
+    )
+
+
+def _encoded(pixels, options):
+    """Give (JPEG bytes, height, width) of upright uint8 pixels."""
+    height, width = pixels.shape[:2]
+    if options.color_space == "gray":
+        if pixels.ndim == 3:
+            pixels = as_array(as_image(pixels).convert("L"))
+        pixels, color_space, sampling = pixels[..., None], "GRAY", "Gray"
+    else:
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[..., None], 3, axis=2)
+        color_space = "RGB"
+        sampling = "444" if max(height, width) <= _SMALL_EDGE else "420"
+    jpeg = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(pixels), options.quality, color_space, sampling
+    )
+    return jpeg, height, width
+
+
+def _one_line(error):
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,9 +1,7 @@
 """Labelled files in a folder or an archive: which there are, of which class, and their bytes."""
 
 import os
-import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -45,21 +43,6 @@ def find_files(source, without=None):
             inside = source.relative_to(archive).as_posix()
             return _find_in_zip(archive, "" if inside == "." else f"{inside}/")
     raise DataError(f"there is no folder {source}: put images at {source}/<class>/<image>")
-
-
-def read_content(place):
-    """Give the bytes of a LabelledFile from its `place`. Raises OSError or ValueError."""
-    if len(place) == 1:
-        with open(place[0], "rb") as file:  # noqa: PTH123: this runs once for each image
-            return file.read()
-    archive, offset, stored, deflated = place
-    with Path(archive).open("rb") as file:
-        file.seek(offset)
-        # The name and the extra field may differ from those in the central directory.
-        name_length, extra_length = struct.unpack("<26xHH", file.read(30))
-        file.seek(name_length + extra_length, os.SEEK_CUR)
-        content = file.read(stored)
-    return zlib.decompress(content, wbits=-15) if deflated else content
 
 
 def _find_in_folder(root, without):

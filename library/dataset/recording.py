@@ -1,0 +1,34 @@
+"""One labelled file → the bytes of its record, as the workers do it."""
+
+from dataclasses import dataclass
+
+from library.dataset.images import UnusableImageError, convert_image
+from library.dataset.reading import read_content
+from library.dataset.records import Record, frame
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One file to be made into a record."""
+
+    place: tuple
+    label: int
+    text: str
+    name: str
+
+
+@dataclass(frozen=True)
+class MakeRecord:
+    """The function of a Task that gives a framed record; picklable, for other processes."""
+
+    options: object
+
+    def __call__(self, task):
+        """Raises UnusableImageError if the file is no image that can be used, or can't be read."""
+        try:
+            content = read_content(task.place)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UnusableImageError(f"can't be read: {reason}") from None
+        jpeg, height, width = convert_image(content, self.options)
+        return frame(Record(jpeg, height, width, task.label, task.text, task.name))
