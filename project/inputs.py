@@ -20,6 +20,11 @@ from library.dataset.records import parse_record
 from project.augmentations import augment
 
 
+# Shards whose records are interleaved. Part of the order, and so no setting: what may be tuned is
+# how many of them are read at once.
+INTERLEAVED_SHARDS = 16
+
+
 @dataclass(frozen=True)
 class ImageFormat:
     """What the network takes: squares of image_size pixels and 1 or 3 channels."""
@@ -112,8 +117,8 @@ class EvaluationInputs:
 def _read(shards, reading):
     return tf.data.Dataset.from_tensor_slices(shards).interleave(
         tf.data.TFRecordDataset,
-        cycle_length=min(reading.num_parallel_reads, len(shards)),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        cycle_length=INTERLEAVED_SHARDS,
+        num_parallel_calls=min(reading.num_parallel_reads, INTERLEAVED_SHARDS),
         # Interleaving in a fixed order, whichever shard answers first.
         deterministic=True,
     )

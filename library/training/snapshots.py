@@ -12,7 +12,7 @@ from pathlib import Path
 
 import keras
 
-from library.errors import CheckpointError
+from library.errors import CheckpointError, UserError
 from library.files import find_damage, new_folder, remove_partials, restore_folder, seal_folder
 
 
@@ -59,11 +59,22 @@ def read_snapshot(folder):
         )
     folder = Path(folder)
     return Snapshot(
-        # compile=False: the training loop is ours. Keras refuses code inside the file by itself.
-        network=keras.models.load_model(folder / "model.keras", compile=False),
+        network=_load(folder / "model.keras"),
         classes=tuple(json.loads((folder / "classes.json").read_text())),
         metrics=json.loads((folder / "metrics.json").read_text()),
     )
+
+
+def _load(path):
+    try:
+        # compile=False: the training loop is ours.
+        return keras.models.load_model(path, compile=False)
+    except UserError:
+        raise
+    except Exception as error:
+        # Whatever Keras finds wrong; among it, code inside the file, which it refuses to run.
+        reason = str(error).strip().split("\n")[0].split(". ")[0]
+        raise CheckpointError(f"{path} cannot be loaded: {reason}") from error
 
 
 def _json(value):

@@ -1,0 +1,1 @@
+"""One file per room, the same name; no network, no GPU."""

@@ -1,0 +1,59 @@
+"""What several tests need: tiny real data, converted by the project itself."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROOT = Path(__file__).parent.parent
+COLOURS = {"blue": (30, 40, 220), "green": (30, 200, 40), "red": (220, 40, 30)}
+
+
+def write_colours(folder, per_class, size=16, seed=0):
+    """Write noisy PNGs of three colours, as class folders."""
+    random = np.random.default_rng(seed)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(per_class):
+            pixels = np.array(colour) + random.integers(-25, 25, (size, size, 3))
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+            image.save(folder / name / f"{number:03d}.png")
+
+
+def convert(images, data_dir, split):
+    """Convert with the command line, as a person would."""
+    import convert_dataset
+
+    folder = str(data_dir / split)
+    arguments = ["--dataset_dir", str(images), "--tfrecord_filename", split]
+    convert_dataset.main([*arguments, "--tfrecord_dir", folder])
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """A data folder with three converted splits: 20, 6 and 6 images each of three colours."""
+    data_dir = tmp_path_factory.mktemp("colours")
+    for seed, (split, count) in enumerate((("train", 20), ("validation", 6), ("test", 6))):
+        write_colours(data_dir / split, count, seed=seed)
+        convert(data_dir / split, data_dir, split)
+    return data_dir
+
+
+@pytest.fixture
+def options(colours, tmp_path, monkeypatch):
+    """Options with which run.py trains on the colours within seconds, into tmp_path/run."""
+    monkeypatch.chdir(ROOT)
+    given = {
+        "data_dir": colours,
+        "run_dir": tmp_path / "run",
+        "image_size": 8,
+        "batch_size": 16,
+        "train_epochs": 4,
+        "learning_rate": 0.01,
+        "dropout_rate": 0.1,
+    }
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]

@@ -1,0 +1,67 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from library import errors
+from library.errors import answer, printable
+
+
+def raises(error):
+    def main(_):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (errors.UserError("the run failed"), 1, "the run failed"),
+        (errors.SettingsError("no such key"), 2, "no such key"),
+        (errors.DataError("no images"), 3, "no images"),
+        (errors.CheckpointError("damaged"), 4, "damaged"),
+        (errors.DivergedError("NaN"), 5, "NaN"),
+        (errors.StoppedError("terminated", 143), 143, "terminated"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 1, "out of memory: a smaller batch_size or image_size needs less"),
+        (OSError(28, "No space left on device", "a/b"), 1, "No space left on device: a/b"),
+        (OSError("odd"), 1, "odd"),
+        (ValueError("x"), 1, "unexpected ValueError: x (--verbose shows where)"),
+    ],
+)
+def test_each_error_is_one_line_and_an_exit_code(capsys, error, code, text):
+    assert answer(raises(error), [], "run.py") == code
+    assert capsys.readouterr().err == f"run.py: error: {text}\n"
+
+
+def test_verbose_shows_the_traceback(capsys):
+    assert answer(raises(errors.DataError("no images")), ["--verbose"], "run.py") == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_success_is_0_and_silent(capsys):
+    assert answer(lambda arguments: None, ["x"], "run.py") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_odd_name_in_an_error_stays_on_one_line(capsys):
+    name = os.fsdecode(b"a\nb\xff\x1b[31m")
+    answer(raises(errors.DataError(name)), [], "run.py")
+    assert capsys.readouterr().err == "run.py: error: a\\nb\\udcff\\x1b[31m\n"
+    assert printable("Grüße, 猫") == "Grüße, 猫"
+
+
+def test_a_closed_pipe_is_no_error():
+    code = (
+        "import sys; from library.errors import answer\n"
+        "sys.exit(answer(lambda _: print('x\\n' * 100_000), [], 'run.py'))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0

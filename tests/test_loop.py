@@ -1,0 +1,269 @@
+"""The loop against an oracle: stopped anywhere and gone on with, it is the uninterrupted run."""
+
+import dataclasses
+import math
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.errors import CheckpointError, DataError, DivergedError, StoppedError
+from library.training.loop import Keeping, Plan, Training, check_classes
+from library.training.snapshots import read_snapshot
+from project.objective import Objective, make_optimizer, make_schedule
+
+EXAMPLES, BATCH, EPOCHS = 22, 8, 3
+random = np.random.default_rng(0)
+IMAGES = random.integers(0, 256, (EXAMPLES, 4, 4, 1), np.uint8)
+LABELS = (IMAGES.mean((1, 2, 3)) > 127).astype(np.int64)
+
+
+@dataclasses.dataclass
+class Inputs:
+    """Data in memory, in an order of (epoch) alone; `at_step` is called before each batch."""
+
+    at_step: object = lambda epoch, batch: None
+    examples: int = EXAMPLES
+    batch_size: int = BATCH
+    batches_per_epoch: int = -(-EXAMPLES // BATCH)
+
+    def batches(self, epoch, start_batch=0):
+        order = np.random.default_rng(epoch).permutation(EXAMPLES)
+        for batch in range(start_batch, -(-EXAMPLES // BATCH)):
+            self.at_step(epoch, batch)
+            chosen = order[batch * BATCH :][:BATCH]
+            yield tf.constant(IMAGES[chosen]), tf.constant(LABELS[chosen])
+
+
+class Validation:
+    """The same images, as they are."""
+
+    def __init__(self, images=IMAGES, labels=LABELS):
+        self.data = images, labels
+
+    def batches(self):
+        return tf.data.Dataset.from_tensor_slices(self.data).batch(5)
+
+
+def make_network():
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((4, 4, 1))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Dropout(0.3)(x)
+    return keras.Model(pixels, keras.layers.Dense(2)(x))
+
+
+def make_run(
+    folder, training=None, validation=None, *, learning_rate=0.05, classes=("a", "b"), **plan
+):
+    plan = Plan(**{"train_epochs": EPOCHS, "keep_checkpoint_max": 2, **plan})
+    training = training or Inputs()
+    total_steps = plan.total_steps(training.batches_per_epoch)
+    keeping = Keeping(
+        folder,
+        folder / "checkpoints",
+        folder / "best",
+        classes,
+        {"project.yaml": "x"},
+        {"lr": learning_rate},
+    )
+    return Training(
+        make_network(),
+        Objective(),
+        make_optimizer(make_schedule("cosine", learning_rate, total_steps=total_steps)),
+        training,
+        validation or Validation(),
+        plan,
+        keeping,
+    )
+
+
+def everything(run):
+    """All that must be equal: variables, position, best, history (but for the clock's column)."""
+    rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in run.rows]
+    return (
+        [each.numpy() for each in run._variables()],
+        (run.step, run.epoch, run.batch),
+        run.best,
+        rows,
+    )
+
+
+def assert_same(run, other):
+    (variables, *rest), (other_variables, *other_rest) = everything(run), everything(other)
+    assert rest == other_rest
+    for variable, mine, theirs in zip(run._variables(), variables, other_variables, strict=True):
+        assert np.array_equal(mine, theirs), variable.name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("uninterrupted"))
+    run.run()
+    return run
+
+
+def stop_at(step, number):
+    """Send this process a signal before the batch that makes `step`."""
+
+    def at_step(epoch, batch):
+        if epoch * 3 + batch + 1 == step:
+            os.kill(os.getpid(), number)
+
+    return Inputs(at_step)
+
+
+@pytest.mark.parametrize("step", range(1, 3 * EPOCHS))
+def test_stopped_at_any_step_and_gone_on_with_is_the_uninterrupted_run(
+    tmp_path, uninterrupted, step
+):
+    with pytest.raises(StoppedError, match=rf"after step {step}; the state is saved") as caught:
+        make_run(tmp_path, stop_at(step, signal.SIGTERM)).run()
+    assert caught.value.exit_code == 143
+    run = make_run(tmp_path)
+    run.run()
+    assert_same(run, uninterrupted)
+    assert (tmp_path / "history.csv").read_text().count("\n") == EPOCHS + 1
+
+
+def test_an_interrupt_is_130(tmp_path):
+    with pytest.raises(StoppedError, match="interrupted in epoch 1") as caught:
+        make_run(tmp_path, stop_at(2, signal.SIGINT)).run()
+    assert caught.value.exit_code == 130
+
+
+def test_the_two_stop_handlers_are_put_back(tmp_path, uninterrupted):
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_it_learns_and_keeps_the_best(uninterrupted):
+    best = read_snapshot(uninterrupted.keeping.best)
+    losses = [row["validation_loss"] for row in uninterrupted.rows]
+    assert best.metrics["value"] == min(losses)
+    assert best.metrics["epoch"] == 1 + losses.index(min(losses))
+    assert best.classes == ("a", "b")
+    assert losses[-1] < losses[0]
+    scores = best.network(IMAGES.astype(np.float32)).numpy()
+    assert (scores.argmax(1) == LABELS).mean() == best.metrics["validation"]["accuracy"]
+
+
+def test_a_finished_run_started_again_does_nothing(tmp_path, capsys):
+    make_run(tmp_path).run()
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    run = make_run(tmp_path, Inputs(lambda *_: pytest.fail("trained again")))
+    assert run.run()["value"] == pytest.approx(run.best["value"])
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert "finished already, after 9 steps" in capsys.readouterr().err
+
+
+def test_more_epochs_go_on(tmp_path):
+    make_run(tmp_path, train_epochs=1).run()
+    run = make_run(tmp_path, train_epochs=2)
+    run.run()
+    assert [row["step"] for row in run.rows] == [3, 6]
+
+
+def test_a_worse_epoch_after_a_restart_never_replaces_the_best(tmp_path, capsys):
+    good = make_run(tmp_path, train_epochs=2)
+    good.run()
+    kept = (tmp_path / "best" / "model.keras").read_bytes()
+    worse = make_run(tmp_path, train_epochs=3, learning_rate=10.0)
+    worse.run()
+    stored = good.best["value"]
+    assert worse.rows[-1]["validation_loss"] > stored
+    assert (tmp_path / "best" / "model.keras").read_bytes() == kept
+    assert "changed since: lr was 0.05, is 10.0" in capsys.readouterr().err
+
+
+def test_the_stored_best_is_evaluated_again_even_without_checkpoints(tmp_path):
+    make_run(tmp_path, train_epochs=2).run()
+    best = read_snapshot(tmp_path / "best").metrics["value"]
+    run = make_run(tmp_path / "elsewhere", train_epochs=1, learning_rate=1e-9)
+    run.keeping = dataclasses.replace(run.keeping, best=tmp_path / "best")
+    run.run()
+    assert run.best["value"] == pytest.approx(best)
+    assert read_snapshot(tmp_path / "best").metrics["value"] == best
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_best(tmp_path):
+    make_run(tmp_path, train_epochs=1).run()
+    best = read_snapshot(tmp_path / "best").metrics
+    with pytest.raises(
+        DivergedError, match=r"the loss is (nan|inf) at step [5-9], learning rate .*e\+"
+    ) as caught:
+        make_run(tmp_path, train_epochs=3, learning_rate=1e38).run()
+    assert caught.value.exit_code == 5
+    assert read_snapshot(tmp_path / "best").metrics == best
+
+
+def test_nan_is_never_the_best(tmp_path):
+    run = make_run(tmp_path)
+    assert not run._keep_best(1, {"loss": math.nan, "accuracy": 1.0})
+    assert run.best is None
+    assert not (tmp_path / "best").exists()
+
+
+def test_evaluations_rarer_than_the_training_is_long_still_make_one(tmp_path):
+    run = make_run(tmp_path, epochs_between_evals=1000)
+    run.run()
+    assert [row["epoch"] for row in run.rows] == [EPOCHS]
+    assert read_snapshot(tmp_path / "best").metrics["epoch"] == EPOCHS
+
+
+def test_every_second_epoch_is_evaluated_and_the_last(tmp_path):
+    run = make_run(tmp_path, epochs_between_evals=2)
+    run.run()
+    assert [row["epoch"] for row in run.rows] == [2, 3]
+
+
+def test_max_train_steps_stops_in_the_middle_of_an_epoch(tmp_path):
+    run = make_run(tmp_path, max_train_steps=4)
+    run.run()
+    assert [row["step"] for row in run.rows] == [3, 4]
+
+
+def test_checkpoints_by_time(tmp_path):
+    run = make_run(tmp_path, epochs_between_evals=1000, save_checkpoints_secs=0)
+    steps = []
+    run.checkpoints.save = lambda step, *_: steps.append(step)
+    run.run()
+    assert steps == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_other_classes_are_refused_naming_them(tmp_path):
+    make_run(tmp_path, train_epochs=1).run()
+    with pytest.raises(CheckpointError, match=r"only there: 'b'; only in the data: 'c'"):
+        make_run(tmp_path, classes=("a", "c")).run()
+    with pytest.raises(CheckpointError, match="in another order"):
+        check_classes("x", ("a", "b"), ("b", "a"))
+
+
+def test_another_image_size_is_refused(tmp_path):
+    make_run(tmp_path, train_epochs=1).run()
+    run = make_run(tmp_path / "elsewhere")
+    pixels = keras.Input((5, 5, 1))
+    run.network = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.Flatten()(pixels)))
+    run.keeping = dataclasses.replace(run.keeping, best=tmp_path / "best")
+    with pytest.raises(CheckpointError, match=r"shape \(4, 4, 1\), this run \(5, 5, 1\)"):
+        run._check_stored_best()
+
+
+def test_resume_must_wants_a_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint in"):
+        make_run(tmp_path, resume="must").run()
+
+
+def test_fewer_examples_than_the_manifest_says_is_an_error(tmp_path):
+    training = Inputs(examples=30, batches_per_epoch=4)
+    with pytest.raises(DataError, match="epoch 1 ended after 3 of 4 batches"):
+        make_run(tmp_path, training).run()
+
+
+def test_an_empty_validation_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="the validation split is empty"):
+        make_run(tmp_path, validation=Validation(IMAGES[:0], LABELS[:0])).run()

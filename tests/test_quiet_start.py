@@ -1,0 +1,33 @@
+import os
+import subprocess
+import sys
+
+
+def run(code, **variables):
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**environment, **variables},
+    )
+
+
+def test_a_start_says_nothing_and_errors_come_through_afterwards():
+    done = run(
+        "import sys; from library.quiet_start import import_tensorflow; import_tensorflow()\n"
+        "import tensorflow as tf; print(int(tf.constant(2) + 3)); print('heard', file=sys.stderr)"
+    )
+    assert (done.stdout, done.stderr) == ("5\n", "heard\n")
+
+
+def test_a_failed_import_shows_what_was_said(tmp_path):
+    (tmp_path / "keras.py").write_text(
+        "import os; os.write(2, b'a library is missing\\n'); raise ImportError('no keras')"
+    )
+    done = run(
+        "from library.quiet_start import import_tensorflow; import_tensorflow()",
+        PYTHONPATH=str(tmp_path),
+    )
+    assert "a library is missing\n" in done.stderr
+    assert "ImportError: no keras" in done.stderr

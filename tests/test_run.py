@@ -1,0 +1,146 @@
+"""The command line as a person meets it."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+import run
+from library.errors import answer
+from tests.conftest import ROOT
+
+
+def call(capsys, *arguments):
+    """Run in this process. Give (exit code, stdout, stderr)."""
+    code = answer(run.main, list(arguments), "run.py")
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_train_then_evaluate_then_train_again(capsys, options, tmp_path):
+    code, out, err = call(capsys, *options)
+    assert code == 0, err
+    assert "simple: " in err
+    assert "60 training and 18 validation images" in err
+    best = json.loads(out)
+    assert best["validation"]["accuracy"] == 1.0
+    kept = {each.name for each in (tmp_path / "run" / "best").iterdir()}
+    assert kept >= {"model.keras", "metrics.json", "classes.json", "project.yaml"}
+    with (tmp_path / "run" / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+    assert (tmp_path / "run" / "curves.svg").exists()
+
+    code, out, err = call(capsys, "evaluate", *options)
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["accuracy"] == 1.0
+    assert result["images"] == 18
+    assert result["epoch"] == best["epoch"]
+    assert "test accuracy 1.0000" in err
+    assert str(tmp_path / "run" / "best") in err
+
+    code, out, err = call(capsys, *options)
+    assert code == 0
+    assert "finished already" in err
+
+    # What the run wrote repeats it.
+    written = ["--config_file", str(tmp_path / "run" / "project.yaml")]
+    written += ["--hyperparameter_file", str(tmp_path / "run" / "hyperparameters.yaml")]
+    code, again, err = call(capsys, *written, "--run_dir", str(tmp_path / "again"))
+    assert code == 0, err
+    before, after = json.loads(best_line(out)), json.loads(again)
+    assert {**before, "snapshot": ""} == {**after, "snapshot": ""}
+
+
+def best_line(out):
+    return out.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_xla_and_the_sets_of_the_example_work_as_written(capsys, options):
+    code, out, err = call(capsys, "--config_set", "gtx1080ti", "--xla", *options)
+    assert code == 0, err
+    assert json.loads(out)["validation"]["accuracy"] == 1.0
+    assert "4 steps of 16 an epoch" in err or "1 steps of 512 an epoch" in err
+
+
+@pytest.mark.slow
+def test_the_mobilenet_set_fine_tunes_a_module(capsys, options, tmp_path):
+    from tests.test_hub_layer import save_module
+
+    save_module(tmp_path / "module")
+    # The options of the fixture set the learning rate that the set would bring.
+    code, out, err = call(
+        capsys,
+        *options,
+        "--hyperparameter_set",
+        "mobilenet",
+        "--hub_handle",
+        str(tmp_path / "module"),
+    )
+    assert code == 0, err
+    assert err.startswith("hub: ")
+    code, again, err = call(capsys, "evaluate", *options)
+    assert code == 0, err
+    assert json.loads(out)["epoch"] == json.loads(again)["epoch"]
+
+
+def test_a_dry_run_writes_nothing(capsys, options, tmp_path):
+    code, _, err = call(capsys, *options, "--dry_run")
+    assert code == 0, err
+    assert "training images (16, 8, 8, 3) → scores (16, 3)" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_converted_data_it_says_which_command_converts(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    code, _, err = call(capsys, "--data_dir", str(tmp_path))
+    assert code == 3
+    assert err.count("\n") == 1
+    assert f"python convert_dataset.py --dataset_dir {tmp_path}/train" in err
+
+
+def test_evaluating_without_a_snapshot_is_4(capsys, options):
+    code, _, err = call(capsys, "evaluate", *options)
+    assert code == 4
+    assert "no snapshot in" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--config_set", "gtx1080"], r"unknown .*set 'gtx1080'.*did you mean 'gtx1080ti'"),
+        (["--lerning_rate", "1"], "did you mean '?--learning_rate"),
+        (["--train_epochs", "0"], "train_epochs .*must be a whole number of at least 1, not 0"),
+        (["tarin"], "did you mean 'train'"),
+        (["--augmentations", "flop"], "unknown augmentation 'flop'; did you mean 'flip'"),
+        (["--model", "simpel"], "unknown network 'simpel'; did you mean 'simple'"),
+    ],
+)
+def test_wrong_settings_are_one_line_and_2(capsys, options, arguments, text):
+    code, out, err = call(capsys, *options, *arguments)
+    assert (code, out) == (2, "")
+    assert re.search(text, err.splitlines()[-1])
+    assert "Traceback" not in err
+
+
+def test_help_and_errors_answer_without_tensorflow_and_at_once():
+    for arguments, code in ((["--help"], 0), (["--print_config"], 0), (["--nonsense"], 2)):
+        check = (
+            "import sys, run\nfrom library.errors import answer\n"
+            f"code = answer(run.main, {arguments}, 'run.py')\n"
+            "assert not {'tensorflow', 'keras', 'numpy'} & sys.modules.keys()\nsys.exit(code)"
+        )
+        done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True)
+        assert done.returncode == code, done.stderr
+        seconds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "run.py", *arguments], cwd=ROOT, capture_output=True)
+            seconds.append(time.perf_counter() - start)
+        # Measured at 0.3 s; the limit leaves room for a busy machine.
+        assert min(seconds) < 1.0

@@ -1,0 +1,28 @@
+import shutil
+
+import pytest
+
+from library.dataset.splits import read_splits
+from library.errors import DataError
+from tests.conftest import convert, write_colours
+
+
+def test_splits_come_in_the_order_asked_for(colours):
+    test, train = read_splits(colours, "test", "train")
+    assert (test.examples, train.examples) == (18, 60)
+    assert train.classes == ("blue", "green", "red")
+
+
+def test_a_missing_split_names_the_command(tmp_path):
+    with pytest.raises(DataError, match=r"python convert_dataset.py --dataset_dir \S+/train"):
+        read_splits(tmp_path, "train")
+
+
+def test_other_classes_in_another_split_are_named(colours, tmp_path):
+    shutil.copytree(colours / "train", tmp_path / "train")
+    write_colours(tmp_path / "images", 2)
+    (tmp_path / "images" / "red").rename(tmp_path / "images" / "rot")
+    convert(tmp_path / "images", tmp_path / "apart", "validation")
+    shutil.copytree(tmp_path / "apart" / "validation", tmp_path / "validation")
+    with pytest.raises(DataError, match=r"different classes \('red', 'rot' in one only\)"):
+        read_splits(tmp_path, "train", "validation")
