@@ -1,35 +1,260 @@
-"""The command line: labelled images → TFRecord shards and a manifest."""
+"""The command line: labelled images → TFRecord shards and a manifest. TensorFlow is not needed."""
 
-import argparse
-import functools
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
 
-from library.dataset.classes import find_training_manifest, order_classes
-from library.dataset.conversion import ConversionOptions, convert
-from library.dataset.sources import find_files
-from library.errors import answer
+from pydantic import Field
+
+from library.configuration.command_line import Command, read_options
+from library.configuration.keys import (
+    Count,
+    CountOrZero,
+    FractionBelowOne,
+    Keys,
+    Positive,
+    Text,
+    Words,
+    key,
+)
+from library.errors import DataError, SettingsError, answer
+
+PROGRAM = "convert_dataset.py"
+ABOUT = (
+    "Convert labelled images into TFRecord shards: <dataset_dir>/<class>/<image>.",
+    "A conversion that was stopped goes on where it was when the same command is given again. "
+    "Images are never changed; those that can't be used are listed in <name>.rejected.csv.",
+)
+COMMANDS = (
+    Command("convert", "make shards and a manifest"),
+    Command("inspect", "look at the images instead: counts, sizes, duplicates; as text and HTML"),
+)
+
+
+class Source(Keys):
+    """What to convert"""
+
+    dataset_dir: Text | None = key(
+        None,
+        "folder of class folders, the same in a zip or tar (images.zip/train), a CSV file (or one "
+        "of its sets: images.csv/train), a manifest, or *.tfrecord",
+    )
+    source: Literal["fashion_mnist", "cifar10", "cifar100", "mnist"] | None = key(
+        None, "one of Keras's datasets in the place of dataset_dir; downloaded"
+    )
+    csv_columns: Words = key((), "a CSV file's columns of set, file and label, if not so called")
+    classes_from: Text | None = key(
+        None, "manifest that fixes the classes; none: that of the training split beside this one"
+    )
+
+
+class Destination(Keys):
+    """Where to"""
+
+    tfrecord_filename: Text | None = key(
+        None, "name of the split; none: the last word of dataset_dir, if that is a split's"
+    )
+    tfrecord_dir: Text | None = key(None, "folder of the shards; none: dataset_dir")
+    num_shards: CountOrZero = key(0, "number of shards; 0: of about 128 MiB, 8 for small ones")
+    random_seed: CountOrZero = key(0, "seed of the order of images, and of --split")
+    append: bool = key(False, "add images to a converted split; its shards stay as they are")
+    split: Words = key(
+        (), "divide into <tfrecord_dir>/<split>: validation=0.1,test=0.1; train has the rest"
+    )
+    group_by: Text | None = key(
+        None, "pattern in a file's path; what has the same match stays in one split"
+    )
+
+
+class Images(Keys):
+    """Images"""
+
+    max_edge: CountOrZero = key(384, "shrink to no more than so many pixels an edge; 0: never")
+    quality: Annotated[int, Field(ge=1, le=100)] = key(95, "of the JPEGs written")
+    color_space: Literal["rgb", "gray"] = key("rgb", "of the JPEGs written")
+    background: Text = key("white", "colour behind what is transparent: a name, or #rrggbb")
+    max_megapixels: Positive = key(128.0, "refuse larger images before decoding them")
+    max_bad_fraction: FractionBelowOne = key(0.01, "of the images may be unusable")
+
+
+class Running(Keys):
+    """Running"""
+
+    num_workers: Count | None = key(None, "processes that decode; none: one for each core")
+    seconds_per_image: Positive = key(60.0, "give an image up that takes longer to decode")
+    verify: bool = key(False, "only check a converted split: every hash, record and image")
+    report: Text = key("out/inspection.html", "HTML page that inspect writes")
+    verbose: bool = key(False, "show where an error came from")
+
+
+class Settings(Source, Destination, Images, Running):
+    """All of them"""
 
 
 def main(arguments):
-    """Convert."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--dataset_dir")
-    parser.add_argument("--tfrecord_filename")
-    parser.add_argument("--tfrecord_dir", type=Path)
-    parser.add_argument("--max_edge", type=int, default=384)
-    o = parser.parse_args(arguments)
-    t = find_training_manifest(o.tfrecord_dir, o.tfrecord_filename)
+    """Do what the command line says."""
+    options = read_options(Settings, arguments, PROGRAM, ABOUT, COMMANDS)
+    if options.answer is not None:
+        print(options.answer)
+        return
+    settings = options.values
+    if options.command == "inspect":
+        inspect(settings)
+    elif settings.verify:
+        verify(settings)
+    elif settings.split:
+        convert_splits(settings)
+    else:
+        convert_one(settings, split_name(settings), shard_folder(settings))
+
+
+def convert_splits(settings):
+    """Divide one source into several splits, the training split first: it fixes the classes."""
+    from library.dataset.splitting import Splitter, read_fractions
+
+    if settings.tfrecord_filename or settings.append:
+        raise SettingsError("split: the splits name the files; leave out tfrecord_filename, append")
+    if settings.tfrecord_dir is None:
+        raise SettingsError("split: tfrecord_dir is missing: the folder of the splits' folders")
+    fractions = read_fractions(settings.split)
+    splitter = Splitter(fractions, settings.group_by, settings.random_seed)
+    for split in fractions:
+        folder = Path(settings.tfrecord_dir) / split
+        convert_one(settings, split, folder, partial(splitter.puts, split))
+
+
+def convert_one(settings, name, folder, belongs=None):
+    """Convert one split, and say what came of it."""
+    from library.dataset.classes import find_training_manifest, order_classes
+    from library.dataset.conversion import convert
+    from library.dataset.manifest import manifest_path, read_manifest
+
+    base = names = None
+    fixed_by = settings.classes_from or find_training_manifest(folder, name)
+    if settings.append:
+        from library.dataset.verification import converted_names
+
+        base, fixed_by = read_manifest(folder, name), manifest_path(folder, name)
+        names = converted_names(base)
+
+    def find():
+        for file in find_source(settings, name, folder):
+            if (belongs is None or belongs(file)) and (names is None or file.name not in names):
+                yield file
+
     manifest = convert(
-        lambda: find_files(o.dataset_dir, o.tfrecord_dir),
-        o.tfrecord_dir,
-        o.tfrecord_filename,
-        ConversionOptions(),
-        functools.partial(order_classes, training_manifest=t),
-        o.dataset_dir,
+        find,
+        folder,
+        name,
+        conversion_options(settings),
+        partial(order_classes, training_manifest=fixed_by),
+        settings.source or settings.dataset_dir,
+        base,
     )
-    print(f"{o.tfrecord_dir}: {manifest.examples:,} images of {len(manifest.classes)} classes")
+    print(result(manifest, base))
+
+
+def find_source(settings, name, folder):
+    """Yield the LabelledFiles that the settings ask for."""
+    from library.dataset.sources import find_files
+
+    if settings.source is None:
+        if settings.dataset_dir is None:
+            raise SettingsError("dataset_dir is missing: say which images, such as dataset/train")
+        return find_files(settings.dataset_dir, without=folder, columns=settings.csv_columns)
+    from library.dataset.keras_datasets import find_in_keras
+
+    return find_in_keras(settings.source, name)
+
+
+def conversion_options(settings):
+    """Give the ConversionOptions that the settings ask for."""
+    from PIL import ImageColor
+
+    from library.dataset.conversion import ConversionOptions
+    from library.dataset.images import ImageOptions
+
+    try:
+        background = ImageColor.getrgb(settings.background)[:3]
+    except ValueError:
+        raise SettingsError(
+            f"background: {settings.background!r} is no colour; write a name, or #rrggbb"
+        ) from None
+    return ConversionOptions(
+        images=ImageOptions(
+            max_edge=settings.max_edge,
+            quality=settings.quality,
+            color_space=settings.color_space,
+            background=background,
+            max_pixels=int(settings.max_megapixels * 1e6),
+        ),
+        num_shards=settings.num_shards,
+        num_workers=settings.num_workers or 0,
+        random_seed=settings.random_seed,
+        max_bad_fraction=settings.max_bad_fraction,
+        seconds_per_image=settings.seconds_per_image,
+    )
+
+
+def split_name(settings):
+    """Give the split's name: as said, or as the source's last word says."""
+    from library.dataset.sources import SPLITS
+
+    if settings.tfrecord_filename is not None:
+        if "/" in settings.tfrecord_filename or settings.tfrecord_filename.startswith("."):
+            raise SettingsError(
+                f"tfrecord_filename: {settings.tfrecord_filename!r} is no name for a file; "
+                "the folder goes into tfrecord_dir"
+            )
+        return settings.tfrecord_filename
+    last = Path(settings.dataset_dir or "").name
+    if last in SPLITS:
+        return last
+    raise SettingsError("tfrecord_filename is missing: the split's name, such as train")
+
+
+def shard_folder(settings):
+    """Give the folder of the shards: as said, or that of the images."""
+    if settings.tfrecord_dir is not None:
+        return Path(settings.tfrecord_dir)
+    if settings.dataset_dir is not None and Path(settings.dataset_dir).is_dir():
+        return Path(settings.dataset_dir)
+    if settings.dataset_dir is not None and not any(
+        each.exists()
+        for each in (Path(settings.dataset_dir), *Path(settings.dataset_dir).parents[:-1])
+    ):
+        raise DataError(f"there is no folder {settings.dataset_dir}")
+    raise SettingsError("tfrecord_dir is missing: the folder that the shards go to")
+
+
+def result(manifest, base=None):
+    """Give the line that says what was converted."""
+    examples = manifest.examples - (base.examples if base else 0)
+    left_out = manifest.left_out_count - (base.left_out_count if base else 0)
+    size = sum(shard.bytes for shard in manifest.shards)
+    words = f"{examples:,} images" + (f" added, {manifest.examples:,} in all" if base else "")
+    words += f" of {len(manifest.classes):,} classes in {len(manifest.shards):,} shards"
+    words += f" ({size / 1e6:,.1f} MB)"
+    if left_out:
+        words += f"; {left_out:,} left out, see {manifest.name}.rejected.csv"
+    return f"{manifest.folder / manifest.name}: {words}"
+
+
+def verify(settings):
+    """Check a converted split, and say that nothing is wrong with it."""
+    from library.dataset.conversion import available_cores
+    from library.dataset.manifest import read_manifest
+    from library.dataset.verification import verify as verify_split
+
+    manifest = read_manifest(shard_folder(settings), split_name(settings))
+    verify_split(manifest, settings.num_workers or available_cores())
+    print(f"{result(manifest)}: every hash, record and image is as it should be")
+
+
+def inspect(settings):
+    """Print what there is to know about the images, and write it with thumbnails as HTML."""
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main, sys.argv[1:], "convert_dataset.py"))
+    sys.exit(answer(main, sys.argv[1:], PROGRAM))

@@ -1,6 +1,6 @@
-"""Make the bundled sample, a slice of Fashion-MNIST as PNG files in one zip, or with --all the whole.
+"""Make the bundled sample, a slice of Fashion-MNIST as PNG files in one zip; with --all, all of it.
 
-The same call always gives the same bytes.
+From the project's folder: python -m dataset.make_sample. The same call gives the same bytes.
 """
 
 import argparse

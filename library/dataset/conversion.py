@@ -1,31 +1,23 @@
-"""Labelled files → images → records → shards and a manifest: parallel, resumable, all or nothing."""
+"""Labelled files → images → records → shards and a manifest: parallel, resumable, whole or not."""
 
-import csv
 import hashlib
-import io
 import json
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 
 from tqdm import tqdm
 
 from library.dataset.images import ImageOptions
 from library.dataset.listing import Listing
-from library.dataset.manifest import (
-    Manifest,
-    check_hashes,
-    manifest_path,
-    read_manifest,
-    write_manifest,
-)
+from library.dataset.manifest import check_hashes, read_manifest
+from library.dataset.publishing import publish
 from library.dataset.recording import MakeRecord, Task
 from library.dataset.shards import ShardWriter, WorkFolder
+from library.dataset.sources import NO_CLASS, SPLITS
 from library.dataset.workers import Workers
 from library.errors import DataError
-from library.files import write_file
 
 # Without --num_shards: shards of this size, but at least so many where there are enough images,
 # because several are read at the same time.
@@ -58,25 +50,27 @@ class ConversionOptions:
     seconds_per_image: float = 60
 
 
-def convert(find, folder, name, options, find_classes=sorted, source=""):
+def convert(find, folder, name, options, find_classes=sorted, source="", base=None):
     """Convert the files that `find()` yields into the split `name` in `folder`; give its Manifest.
 
-    `find_classes` gives the classes in the order of their ids, from the labels found. Raises
-    DataError, and leaves whatever was there before as it was, where too many files are unusable.
+    `find_classes` gives the classes in the order of their ids, from the labels found. `base` is the
+    Manifest of the same split as it is, if the files are to be added to it. Raises DataError, and
+    leaves whatever was there before as it was, where too many files are unusable.
     """
     memory_bytes = max(_LEAST_WORKER_MEMORY, 16 * options.images.max_pixels)
     most = options.num_workers or available_cores()
     function = MakeRecord(options.images)
     with Workers(function, most, memory_bytes, options.seconds_per_image) as workers:
         listing = Listing(find(), options.random_seed)
-        if not len(listing):
-            raise DataError(f"{source} holds no images: put them at {source}/<class>/<image>")
-        classes = tuple(find_classes(listing.counts))
-        plan = _plan(listing, classes, options)
-        done = _already_done(folder, name, plan)
+        if base and not len(listing):
+            return base
+        _check_labels(listing, source)
+        classes = tuple(find_classes(set(listing.counts) - {NO_CLASS}))
+        plan = _plan(listing, classes, options, base)
+        done = None if base else _already_done(folder, name, plan)
         if done:
             return done
-        work = WorkFolder(folder, name, plan)
+        work = WorkFolder(folder, name, plan, len(base.shards) if base else 0)
         try:
             _convert_all(listing, classes, work, workers, options)
             counts = _count_classes(work, listing)
@@ -85,8 +79,23 @@ def convert(find, folder, name, options, find_classes=sorted, source=""):
             raise
         finally:
             listing.close()
-        settings = {"source": str(source), "plan": plan, **_choices(options)}
-        return _publish(work, classes, counts, settings)
+    settings = {"source": str(source), "plan": plan, **_choices(options)}
+    return publish(work, classes, counts, settings, base)
+
+
+def _check_labels(listing, source):
+    labels = set(listing.counts)
+    if not labels:
+        raise DataError(f"{source} holds no images: put them at {source}/<class>/<image>")
+    if labels == {NO_CLASS}:
+        raise DataError(
+            f"the images in {source} have no class: put them at {source}/<class>/<image>"
+        )
+    if len(labels) > 1 and labels <= {*SPLITS, NO_CLASS}:
+        raise DataError(
+            f"{source} holds splits, not classes ({', '.join(sorted(labels - {NO_CLASS}))}): "
+            f"convert one at a time, such as {source}/{max(labels & set(SPLITS))}"
+        )
 
 
 def available_cores():
@@ -96,20 +105,16 @@ def available_cores():
     return os.cpu_count() or 1
 
 
-def rejected_path(folder, name):
-    """Give the path of the list of what was left out of the split `name`."""
-    return Path(folder) / f"{name}.rejected.csv"
-
-
 def _choices(options):
     choices = asdict(options.images)
     return {**choices, "num_shards": options.num_shards, "random_seed": options.random_seed}
 
 
-def _plan(listing, classes, options):
+def _plan(listing, classes, options, base):
     """Give a hash of all that the shards' bytes depend on."""
     libraries = {each: version(each) for each in ("pillow", "simplejpeg", "opencv-python-headless")}
-    facts = [len(listing), str(listing.fingerprint), classes, _choices(options), libraries]
+    files = (len(listing), str(listing.fingerprint), base.fingerprint if base else "")
+    facts = [files, classes, _choices(options), libraries]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -159,7 +164,8 @@ def _batches(listing, position, labels):
     batch, size = [], 0
     for number in range(position, len(listing)):
         file = listing[number]
-        batch.append(Task(file.place, labels[file.label], file.label, file.name))
+        # A file without a class has no id either; it is left out.
+        batch.append(Task(file.place, labels.get(file.label, -1), file.label, file.name))
         size += file.size
         if len(batch) == _BATCH_FILES or size >= _BATCH_BYTES:
             yield batch
@@ -191,7 +197,7 @@ def _count_classes(work, listing):
     counts = Counter()
     for shard in work.finished:
         counts.update(shard.counts)
-    empty = sorted(set(listing.counts) - set(counts))
+    empty = sorted(set(listing.counts) - set(counts) - {NO_CLASS})
     if empty:
         raise DataError(
             f"no image of the class {empty[0]!r} can be used: "
@@ -202,47 +208,3 @@ def _count_classes(work, listing):
             )
         )
     return counts
-
-
-def _publish(work, classes, counts, settings):
-    """Give all shards their names, write the manifest, and drop what it replaces."""
-    path = manifest_path(work.target, work.name)
-    previous = _previous_shards(work)
-    # First of all: from here on, until the new one is written, there is no split of this name.
-    path.unlink(missing_ok=True)
-    left_out = work.left_out
-    _write_rejected(work, left_out)
-    manifest = Manifest(
-        folder=work.target,
-        name=work.name,
-        classes=classes,
-        class_counts=tuple(counts[each] for each in classes),
-        shards=work.publish(),
-        settings=settings,
-        left_out=tuple({"file": each["file"], "reason": each["reason"]} for each in left_out),
-        left_out_count=len(left_out),
-    )
-    write_manifest(manifest)
-    for stale in previous - set(manifest.paths):
-        stale.unlink(missing_ok=True)
-    work.remove()
-    return manifest
-
-
-def _previous_shards(work):
-    try:
-        return set(read_manifest(work.target, work.name).paths)
-    except DataError:
-        return set()
-
-
-def _write_rejected(work, left_out):
-    path = rejected_path(work.target, work.name)
-    if not left_out:
-        path.unlink(missing_ok=True)
-        return
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["file", "label", "reason"])
-    rows.writerows([each["file"], each["label"], each["reason"]] for each in left_out)
-    write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))

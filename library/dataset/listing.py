@@ -14,10 +14,11 @@ _FINGERPRINT_BYTES = 16
 
 
 class Listing:
-    """LabelledFiles in an order that is a function of seed and names, not of how they were found."""
+    """LabelledFiles in an order made of seed and names, however they were found."""
 
     def __init__(self, files, seed=0):
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115: open as long as the listing lives
+        # Open as long as the listing lives.
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115
         self.counts = Counter()
         self.bytes = 0
         self.fingerprint = 0

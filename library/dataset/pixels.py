@@ -17,7 +17,7 @@ _TAPS = 9
 
 
 def fitted_size(width, height, max_edge):
-    """Give (width, height) with the longer edge at most `max_edge` (0: as it is), never enlarged."""
+    """Give (width, height), never enlarged, with the longer edge at most `max_edge` (0: any)."""
     longer = max(width, height)
     if not max_edge or longer <= max_edge:
         return width, height

@@ -1,21 +1,83 @@
 """The bytes of a labelled file, wherever it is."""
 
-import os
 import struct
 import zlib
 from pathlib import Path
 
+from library.dataset.records import ENCODED, bytes_field
+
+_ZIP_HEADER = 30
+_STORED, _DEFLATED = 0, 8
+_ENCRYPTED = 1
+
 
 def read_content(place):
-    """Give the bytes of a LabelledFile from its `place`. Raises OSError or ValueError."""
-    if len(place) == 1:
-        with open(place[0], "rb") as file:  # noqa: PTH123: this runs once for each image
-            return file.read()
-    archive, offset, stored, deflated = place
-    with Path(archive).open("rb") as file:
+    """Give the bytes of a LabelledFile from its `place`. Raises OSError or ValueError.
+
+    A place is (kind, …): one of the functions below, and its arguments.
+    """
+    kind, *where = place
+    return _READERS[kind](*where)
+
+
+def _read_file(path):
+    with Path(path).open("rb") as file:
+        return file.read()
+
+
+def _read_range(path, offset, size):
+    with Path(path).open("rb") as file:
         file.seek(offset)
-        # The name and the extra field may differ from those in the central directory.
-        name_length, extra_length = struct.unpack("<26xHH", file.read(30))
-        file.seek(name_length + extra_length, os.SEEK_CUR)
-        content = file.read(stored)
-    return zlib.decompress(content, wbits=-15) if deflated else content
+        content = file.read(size)
+    if len(content) < size:
+        raise ValueError("the archive is cut short")
+    return content
+
+
+def _read_zipped(path, offset, stored, size, method, flags):
+    if flags & _ENCRYPTED:
+        raise ValueError("it is encrypted")
+    if method not in (_STORED, _DEFLATED):
+        raise ValueError(f"its compression method {method} is not supported")
+    # The name and the extra field may be longer or shorter here than in the central directory.
+    header = _read_range(path, offset, _ZIP_HEADER)
+    name_length, extra_length = struct.unpack_from("<HH", header, 26)
+    content = _read_range(path, offset + _ZIP_HEADER + name_length + extra_length, stored)
+    if method == _DEFLATED:
+        try:
+            # No more than what the directory says, whatever the data would swell to.
+            content = zlib.decompressobj(wbits=-15).decompress(content, size + 1)
+        except zlib.error as error:
+            raise ValueError(f"its compressed data is damaged: {error}") from None
+    if len(content) != size:
+        raise ValueError("its size is not that in the archive's directory")
+    return content
+
+
+def _read_record(path, offset, size):
+    return bytes_field(_read_range(path, offset, size), ENCODED, path)
+
+
+def _give_content(content):
+    return content
+
+
+def _refuse(reason):
+    raise ValueError(reason)
+
+
+def _read_remote(url):
+    from library.dataset.remote import read_url  # late: an extra that few install
+
+    return read_url(url)
+
+
+_READERS = {
+    "file": _read_file,
+    "range": _read_range,
+    "zipped": _read_zipped,
+    "record": _read_record,
+    "content": _give_content,
+    "none": _refuse,
+    "remote": _read_remote,
+}

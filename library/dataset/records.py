@@ -110,6 +110,26 @@ def read_record(serialized, where):
         raise DataError(f"{where} is no tf.train.Example: {error}") from None
 
 
+def bytes_field(serialized, name, where, default=None):
+    """Give the bytes of one field; `default`, unless that is None, where there is no such field."""
+    return _field_value(serialized, name, where, default, _bytes_value)
+
+
+def int_field(serialized, name, where, default=None):
+    """Give the number of one field; `default`, unless that is None, where there is no such one."""
+    return _field_value(serialized, name, where, default, _int_value)
+
+
+def _field_value(serialized, name, where, default, read):
+    try:
+        fields = _features(serialized)
+        return default if name not in fields and default is not None else read(fields[name])
+    except KeyError:
+        raise DataError(f"{where} has no field {name}") from None
+    except (IndexError, ValueError) as error:
+        raise DataError(f"{where} is no tf.train.Example: {error}") from None
+
+
 def _hint(content):
     """Give words for the source image of a damaged record, where its name can still be read."""
     try:
@@ -120,13 +140,13 @@ def _hint(content):
 
 
 def _masked_crc(content):
-    # TFRecord rotates and offsets its CRC-32C, because a CRC of data that holds its own CRC is weak.
+    # TFRecord rotates and offsets its CRC-32C: the CRC of data that holds its own CRC is weak.
     crc = google_crc32c.value(content)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 # Protocol buffers, as far as tf.train.Example needs them. A message is a row of fields; each has
-# a key (field number × 8 + wire type) and, for wire type 2, a length and that many bytes.
+# a key (field number * 8 + wire type) and, for wire type 2, a length and that many bytes.
 #
 #   Example   { Features features = 1; }
 #   Features  { map<string, Feature> feature = 1; }     map entry: key = 1, value = 2
@@ -202,7 +222,7 @@ def _bytes_value(feature):
 def _int_value(feature):
     value = _only(_only(feature, 3), 1)
     if isinstance(value, memoryview):  # packed; an unpacked one arrives as a number
-        value, end = _read_varint(value, 0)
+        value, _ = _read_varint(value, 0)
     return value - (1 << 64) if value >> 63 else value
 
 

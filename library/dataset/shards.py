@@ -37,9 +37,11 @@ def work_folder(folder, name):
 class WorkFolder:
     """The finished shards of one plan. Those of another plan are dropped."""
 
-    def __init__(self, folder, name, plan):
+    def __init__(self, folder, name, plan, first_number=0):
         self.target = Path(folder)
         self.name = name
+        # How many shards there are before the first of these.
+        self.first_number = first_number
         self.path = work_folder(folder, name)
         self.finished = []
         plan_path = self.path / "plan"
@@ -75,7 +77,7 @@ class WorkFolder:
         write_file(self.path / f"{number:05d}.json", json.dumps(asdict(shard)))
         self.finished.append(shard)
 
-    def publish(self, first_number=0):
+    def publish(self):
         """Give finished shards their final names, and return them as the manifest's Shards.
 
         No manifest may list files of these names while this runs.
@@ -95,7 +97,8 @@ class WorkFolder:
         return [(n, shard) for n, shard in enumerate(self.finished) if shard.examples]
 
     def _final_path(self, position, count):
-        return self.target / shard_name(self.name, position, count)
+        first = self.first_number
+        return self.target / shard_name(self.name, first + position, first + count)
 
     def _resume(self):
         notes = sorted(self.path.glob("*.json"))

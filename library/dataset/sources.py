@@ -1,17 +1,20 @@
-"""Labelled files in a folder or an archive: which there are, of which class, and their bytes."""
+"""Where labelled files come from: a folder, an archive, a CSV file, or other shards."""
 
-import os
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from library.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 
+# The label of an image that lies beside the class folders: it is left out by name.
+NO_CLASS = ""
+
 # What a conversion writes, which may lie among the images it was made from.
-OURS = (".tfrecord", ".manifest.json", ".rejected.csv")
+_OURS = (".tfrecord", ".manifest.json", ".rejected.csv")
 _SYSTEM = {"Thumbs.db", "desktop.ini", "__MACOSX"}
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+_ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class LabelledFile:
     """A file that should be an image.
 
     `name` is its path inside the source, with slashes. `stamp` changes when its content does.
-    `place` says where its bytes are: (path,) or (archive, offset, bytes stored, is deflated).
+    `place` says where its bytes are: see `reading.py`.
     """
 
     name: str
@@ -29,76 +32,69 @@ class LabelledFile:
     place: tuple
 
 
-def find_files(source, without=None):
-    """Yield the LabelledFiles of a folder, or of a folder inside an archive, in no certain order.
+def find_files(source, without=None, columns=()):
+    """Yield the LabelledFiles of a source, in no certain order.
 
-    The first folder is the class: `cat/7.jpg`, `cat/indoors/8.jpg`. The folder `without` is not
-    looked into. Raises DataError where `source` is missing or can't be read.
+    `source` is a folder, a folder inside a zip or tar, a CSV file (or one of its sets:
+    `images.csv/train`), a manifest, or TFRecord files (a file or a pattern). In a folder the first
+    folder is the class: `cat/7.jpg`, `cat/indoors/8.jpg`; the folder `without` is not looked into.
+    `columns` names a CSV file's columns. Raises DataError where there is no such source.
     """
+    # Each kind of source is a file of its own, which imports what it needs.
+    if "://" in str(source):
+        from library.dataset.remote import find_in_url
+
+        return find_in_url(str(source))
     source = Path(source)
     if source.is_dir():
-        return _find_in_folder(source, Path(without).resolve() if without else None)
-    for archive in (source, *source.parents):
-        if archive.is_file():
-            inside = source.relative_to(archive).as_posix()
-            return _find_in_zip(archive, "" if inside == "." else f"{inside}/")
+        from library.dataset.folders import find_in_folder
+
+        return find_in_folder(source, without)
+    if source.name.endswith((".tfrecord", ".manifest.json")) or "*" in source.name:
+        from library.dataset.other_shards import find_in_shards
+
+        return find_in_shards(source)
+    for outer in (source, *source.parents):
+        if outer.is_file():
+            inside = source.relative_to(outer).as_posix()
+            return _find_inside(outer, "" if inside == "." else inside, columns)
     raise DataError(f"there is no folder {source}: put images at {source}/<class>/<image>")
 
 
-def _find_in_folder(root, without):
-    # Folders are visited once, whatever links lead back to them.
-    seen = set()
-    waiting = [(root, "")]
-    while waiting:
-        folder, prefix = waiting.pop()
-        identity = os.stat(folder)
-        if (identity.st_dev, identity.st_ino) in seen or folder.resolve() == without:
-            continue
-        seen.add((identity.st_dev, identity.st_ino))
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    if not is_ignored(entry.name):
-                        waiting.append((Path(entry.path), f"{prefix}{entry.name}/"))
-                elif (label := label_of(prefix + entry.name)) is not None:
-                    status = entry.stat()
-                    yield LabelledFile(
-                        prefix + entry.name,
-                        label,
-                        status.st_size,
-                        status.st_mtime_ns,
-                        (entry.path,),
-                    )
+def _find_inside(path, inside, columns):
+    if path.suffix.lower() == ".csv":
+        from library.dataset.tables import find_in_table
 
+        return find_in_table(path, inside, columns)
+    if path.name.lower().endswith(_ARCHIVE_SUFFIXES):
+        from library.dataset.archives import find_in_archive
 
-def _find_in_zip(path, inside):
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path} is no zip that can be read: {error}") from None
-    found = False
-    for member in members:
-        if member.is_dir() or not member.filename.startswith(inside):
-            continue
-        found = True
-        name = member.filename[len(inside) :]
-        label = label_of(name)
-        if label is None or ".." in PurePosixPath(name).parts:
-            continue
-        deflated = member.compress_type == zipfile.ZIP_DEFLATED
-        place = (str(path), member.header_offset, member.compress_size, deflated)
-        yield LabelledFile(name, label, member.file_size, member.CRC, place)
-    if not found:
-        raise DataError(f"there is no folder {inside} in {path}")
+        return find_in_archive(path, inside)
+    raise DataError(f"{path} is a file, but no {', '.join(_ARCHIVE_SUFFIXES)} or .csv")
 
 
 def label_of(name):
-    """Give the class of a path inside a source, or None if the file is none of the images."""
+    """Give the class of a path inside a source; None if the file is none of the images."""
     parts = name.split("/")
-    if len(parts) < 2 or any(is_ignored(part) for part in parts) or parts[-1].endswith(OURS):
+    if any(is_ignored(part) for part in parts) or parts[-1].endswith(_OURS):
         return None
+    if len(parts) == 1:
+        return NO_CLASS if name.lower().endswith(_IMAGE_SUFFIXES) else None
     return parts[0]
+
+
+def labelled(name, label, size, stamp, place):
+    """Give the LabelledFile; one that has no class is never read."""
+    if label == NO_CLASS:
+        place = ("none", "it lies beside the class folders, so it has no class")
+    return LabelledFile(name, label, size, stamp, place)
+
+
+def check_classes(found, filled, source):
+    """Raise DataError if one of the class folders `found` is not among the `filled` ones."""
+    empty = sorted(found - filled)
+    if empty:
+        raise DataError(f"the class folder {source}/{empty[0]} holds no images: fill or remove it")
 
 
 def is_ignored(name):

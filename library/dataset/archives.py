@@ -1,0 +1,90 @@
+"""Labelled files in a zip or tar. Nothing is unpacked: workers read each member where it lies."""
+
+import tarfile
+import zipfile
+
+from library.dataset.sources import check_classes, label_of, labelled
+from library.errors import DataError
+
+
+def find_in_archive(path, inside):
+    """Yield the LabelledFiles under the folder `inside` of an archive."""
+    prefix = f"{inside}/" if inside else ""
+    found, filled = set(), set()
+    is_there = False
+    for name, is_folder, size, stamp, place in _members(path):
+        name = name.removeprefix("./").replace("\\", "/")
+        if not name.startswith(prefix):
+            continue
+        is_there = True
+        parts = name[len(prefix) :].rstrip("/").split("/")
+        # A member can name any place, and we only read; but no class is called "..".
+        if ".." in parts or name.startswith("/"):
+            continue
+        if is_folder:
+            if len(parts) == 1 and parts[0] and label_of(f"{parts[0]}/x") is not None:
+                found.add(parts[0])
+            continue
+        label = label_of("/".join(parts))
+        if label is not None:
+            filled.add(label)
+            yield labelled("/".join(parts), label, size, stamp, place)
+    if not is_there:
+        raise DataError(f"there is no folder {inside} in {path}" if inside else f"{path} is empty")
+    check_classes(found, filled, f"{path}/{inside}" if inside else path)
+
+
+def is_compressed_tar(path):
+    """Tell whether members can only be read from the front to the back."""
+    if zipfile.is_zipfile(path):
+        return False
+    try:
+        with tarfile.open(path, "r:"):
+            return False
+    except tarfile.TarError:
+        return True
+
+
+def read_members(path):
+    """Yield (name, content) of each regular member of a tar, in its order."""
+    with tarfile.open(path, "r|*") as archive:
+        for member in archive:
+            if member.isfile():
+                yield member.name, archive.extractfile(member).read()
+
+
+def _members(path):
+    """Yield (name, is a folder, size, stamp, place) of each member."""
+    try:
+        if zipfile.is_zipfile(path):
+            yield from _zip_members(path)
+        else:
+            yield from _tar_members(path)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, NotImplementedError) as error:
+        raise DataError(f"{path} is no archive that can be read: {error}") from None
+
+
+def _zip_members(path):
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    for each in members:
+        place = (
+            *("zipped", str(path), each.header_offset, each.compress_size),
+            *(each.file_size, each.compress_type, each.flag_bits),
+        )
+        yield each.filename, each.is_dir(), each.file_size, each.CRC, place
+
+
+def _tar_members(path):
+    compressed = is_compressed_tar(path)
+    with tarfile.open(path, "r|*" if compressed else "r:") as archive:
+        for each in archive:
+            # Or tarfile would keep them all.
+            archive.members.clear()
+            if each.isfile() and not compressed:
+                place = ("range", str(path), each.offset_data, each.size)
+            elif each.isfile():
+                place = ("streamed", each.name)
+            else:
+                place = ("none", "it is a link or a device")
+            yield each.name, each.isdir(), each.size, int(each.mtime), place

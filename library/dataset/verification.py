@@ -1,0 +1,92 @@
+"""Read every shard of a split, and decode every image in it."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import simplejpeg
+from tqdm import tqdm
+
+from library.dataset.jpeg import read_jpeg_header
+from library.dataset.manifest import check_hashes
+from library.dataset.records import FILENAME, bytes_field, read_frames, read_record
+from library.dataset.workers import Workers
+from library.errors import DataError
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class CheckRecord:
+    """The function of (where, serialised record) that gives its label; for other processes."""
+
+    classes: tuple[str, ...]
+
+    def __call__(self, located):
+        """Raises DataError for a record that is not as conversion writes it."""
+        where, content = located
+        record = read_record(content, where)
+        where = f"{where}, made from {record.filename},"
+        if not 0 <= record.label < len(self.classes):
+            raise DataError(f"{where} has the label {record.label}, which no class has")
+        if record.text != self.classes[record.label]:
+            raise DataError(f"{where} is of the class {record.text!r}, but its label says another")
+        header = read_jpeg_header(record.encoded)
+        if header is None or (header.width, header.height) != (record.width, record.height):
+            raise DataError(f"{where} is no JPEG of {record.width}x{record.height} pixels")
+        try:
+            simplejpeg.decode_jpeg(record.encoded, "GRAY", strict=False)
+        except ValueError as error:
+            raise DataError(f"{where} can't be decoded: {error}") from None
+        return record.label
+
+
+def verify(manifest, num_workers):
+    """Check sizes, hashes, checksums, fields and images of a converted split, against its manifest.
+
+    Raises DataError that names the first shard, record and source image with a fault.
+    """
+    counts = Counter()
+    with (
+        Workers(CheckRecord(manifest.classes), num_workers) as workers,
+        tqdm(total=manifest.examples, unit=" records", desc=manifest.name) as bar,
+    ):
+        workers.grow(num_workers)
+        for batch, results in workers.map(_batches(manifest)):
+            for passed, result in results:
+                if not passed:
+                    raise DataError(result)
+                counts[result] += 1
+            bar.update(len(batch))
+    check_hashes(manifest)
+    found = tuple(counts[label] for label in range(len(manifest.classes)))
+    if found != manifest.class_counts:
+        raise DataError(
+            f"{manifest.name}: the shards hold {found} images of each class, not those listed"
+        )
+
+
+def _batches(manifest):
+    batch = []
+    for shard, path in zip(manifest.shards, manifest.paths, strict=True):
+        number = -1
+        with path.open("rb") as file:
+            for number, (_, content) in enumerate(read_frames(file, path)):
+                batch.append((f"{path}: record {number}", content))
+                if len(batch) == _BATCH:
+                    yield batch
+                    batch = []
+        if number + 1 != shard.examples:
+            raise DataError(f"{path} holds {number + 1} records, not {shard.examples}")
+    if batch:
+        yield batch
+
+
+def converted_names(manifest):
+    """Give the names of the source files of all records."""
+    names = set()
+    for path in manifest.paths:
+        with path.open("rb") as file:
+            for number, (_, content) in enumerate(read_frames(file, path)):
+                name = bytes_field(content, FILENAME, f"{path}: record {number}")
+                names.add(name.decode("utf-8", "surrogateescape"))
+    return names
