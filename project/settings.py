@@ -18,7 +18,8 @@ from library.configuration.keys import (
     Words,
     key,
 )
-from library.configuration.two_files import Recipe, read_two_files
+from library.configuration.reference import reference
+from library.configuration.two_files import CommandLineOnly, Recipe, read_two_files
 
 PROGRAM = "run.py"
 ABOUT = "Train an image classifier, keep its best snapshot, and use it."
@@ -59,13 +60,14 @@ class Schedule(Keys):
     max_train_steps: Count | None = key(None, "stop training after so many steps in all", "mts")
     max_eval_steps: Count | None = key(None, "evaluate on no more than so many batches", "mes")
     random_seed: CountOrZero = key(0, "seed of weights, order and augmentation", "rs")
-    resume: Literal["auto", "never", "must"] = key("auto", "go on from the newest checkpoint")
+    resume: Literal["auto", "never", "must"] = key("auto", "go on: if it can, no, or fail")
 
 
 class Saving(Keys):
     """Saving"""
 
     keep_checkpoint_max: Count = key(3, "checkpoints to keep, the newest ones", "kcm")
+    save_checkpoints_secs: Positive = key(600.0, "seconds between two checkpoints", "scs")
     save_summary_steps: Count = key(100, "steps between two TensorBoard scalars", "sss")
 
 
@@ -124,3 +126,20 @@ class Regularisation(Keys):
 
 class Hyperparameters(Network, Optimiser, Regularisation):
     """What to learn: network, rates, regularisation, augmentation (hyperparameters.yaml)."""
+
+
+COMMAND = "python -m project.settings > docs/settings.md"
+
+
+def settings_reference():
+    """Give the text of docs/settings.md."""
+    parts = (
+        ("On the command line only", CommandLineOnly),
+        ("project.yaml: how to run", Project),
+        ("hyperparameters.yaml: what to learn", Hyperparameters),
+    )
+    return reference(COMMAND, parts)
+
+
+if __name__ == "__main__":
+    print(settings_reference(), end="")

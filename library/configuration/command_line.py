@@ -67,7 +67,7 @@ def read_options(model, arguments, program, about="", commands=()):
         paths=given.paths,
         values=resolved.model,
         provenance={name: value.provenance for name, value in resolved.values.items()},
-        answer=help_text(program, [about], commands, keys, resolved.values) if wants_help else None,
+        answer=help_text(program, about, commands, keys, resolved.values) if wants_help else None,
     )
 
 

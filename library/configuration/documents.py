@@ -5,6 +5,7 @@ without a word, and forgets lines. So only its parser is used here, event by eve
 are those of YAML 1.2's core schema.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,11 +19,26 @@ from library.errors import SettingsError
 MAX_BYTES = 2 * 2**20
 MAX_DEPTH = 20
 MAX_NODES = 50_000
+MAX_CHARACTERS = 10_000
+MAX_KEY_CHARACTERS = 200
 # Nodes with each alias and each merge key counted as what it stands for.
-MAX_EXPANDED_NODES = 500_000
+MAX_EXPANDED_NODES = 200_000
 
 # libyaml's parser where PyYAML was built with it: ten times faster.
 PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+# What no YAML file may hold, escaped or not at all.
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# The parser's words for the commonest slips, for people who don't know its grammar.
+_PLAIN_WORDS = {
+    "could not find expected ':'": "a key without ':'",
+    "did not find expected key": "wrong indentation, or a key without ':'",
+    "found character that cannot start any token": "a value that begins so must be quoted",
+    "found unexpected end of stream": "a quote that is never closed",
+    "mapping values are not allowed in this context": (
+        "a ':' too many, or wrong indentation; text with ': ' in it must be quoted"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +142,10 @@ def _text_of(content, path):
         line = content.count(b"\n", 0, error.start) + 1
         problem = f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8 text"
         raise SettingsError(f"{path}:{line}: {problem}") from None
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise SettingsError(f"{path}:{line}: a NUL character: is it a settings file?")
+    if found := _UNPRINTABLE.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        problem = f"the control character U+{ord(found[0]):04X}: is it a settings file?"
+        raise SettingsError(f"{path}:{line}: {problem}")
     return text
 
 
@@ -139,6 +156,8 @@ class _Composer:
     text: str
     file: str
     nodes: int = 0
+    # The same, with each alias counted as what it stands for.
+    expanded_nodes: int = 0
     # Name → (line, node); the node is None while it is still being read.
     anchors: dict = field(default_factory=dict)
 
@@ -163,19 +182,18 @@ class _Composer:
 
     def _node(self, event, depth, name):
         self.nodes += 1
+        self.expanded_nodes += 1
         if self.nodes > MAX_NODES:
-            raise self._fault(event, f"more than {MAX_NODES} keys and values")
+            raise self._fault(event, f"more than {MAX_NODES:,} keys and values")
         if depth > MAX_DEPTH:
             raise self._fault(event, f"nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.tag is not None:
-            raise self._fault(event, f"tags such as {event.tag} are not read; quotes make text")
+            raise self._fault(event, f"the tag {shown(event.tag)} is not read; quotes make text")
         if event.anchor is not None:
             self._open_anchor(event)
         node = self._content(event, depth, name)
-        if node.size > MAX_EXPANDED_NODES:
-            raise self._fault(event, f"its aliases stand for more than {MAX_EXPANDED_NODES} values")
         if event.anchor is not None:
             self.anchors[event.anchor] = (event.start_mark.line + 1, node)
         return node
@@ -192,6 +210,8 @@ class _Composer:
         return self._mapping(line, depth, name)
 
     def _scalar(self, event):
+        if len(event.value) > MAX_CHARACTERS:
+            raise self._fault(event, f"a text of {len(event.value):,} characters is too long")
         if not event.implicit[0]:
             return event.value  # In quotes, or a block: text.
         try:
@@ -220,6 +240,8 @@ class _Composer:
             raise self._fault(event, "a key must be a word, not a list or a mapping")
         if not isinstance(node.value, str):
             raise self._fault(event, f"the key {event.value or '(empty)'} is not text; quote it")
+        if len(node.value) > MAX_KEY_CHARACTERS:
+            raise self._fault(event, f"a key of {len(node.value):,} characters is too long")
         return node.value
 
     def _repeated(self, event, key, entries):
@@ -236,7 +258,9 @@ class _Composer:
     def _open_anchor(self, event):
         if event.anchor in self.anchors:
             line = self.anchors[event.anchor][0]
-            raise self._fault(event, f"the anchor &{event.anchor} stands already at line {line}")
+            raise self._fault(
+                event, f"the anchor {shown('&' + event.anchor)} stands already at line {line}"
+            )
         self.anchors[event.anchor] = (event.start_mark.line + 1, None)
 
     def _alias(self, event):
@@ -245,15 +269,24 @@ class _Composer:
             hint = did_you_mean(event.anchor, self.anchors)
             raise self._fault(event, f"no anchor {shown('&' + event.anchor)} stands above{hint}")
         if node is None:
-            raise self._fault(event, f"*{event.anchor} stands inside &{event.anchor}: a cycle")
+            raise self._fault(
+                event, f"{shown('*' + event.anchor)} stands inside its own anchor: a cycle"
+            )
+        self.expanded_nodes += node.size
+        if self.expanded_nodes > MAX_EXPANDED_NODES:
+            problem = f"with its aliases more than {MAX_EXPANDED_NODES:,} keys and values"
+            raise self._fault(event, problem)
         return node
 
     def _syntax(self, error):
         mark = getattr(error, "problem_mark", None)
         if mark is None:
-            return f"{self.file}: not YAML: {getattr(error, 'reason', error)}"
-        lines = self.text.splitlines()
-        line = lines[mark.line] if mark.line < len(lines) else ""
+            return f"{self.file}: not YAML: {error}".splitlines()[0]
+        line = self.text.split("\n", mark.line + 1)[: mark.line + 1][-1]
+        where = f"{self.file}:{mark.line + 1}"
         if "\t" in line[: len(line) - len(line.lstrip())]:
-            return f"{self.file}:{mark.line + 1}: a tab at the line's beginning; indent by spaces"
-        return f"{self.file}:{mark.line + 1}: not YAML: {error.problem or error.context}"
+            return f"{where}: a tab in the indentation; YAML wants spaces"
+        start = error.context_mark
+        begun = start is not None and start.line != mark.line
+        context = f" ({error.context}, begun at line {start.line + 1})" if begun else ""
+        return f"{where}: not YAML: {_PLAIN_WORDS.get(error.problem, error.problem)}{context}"

@@ -23,12 +23,13 @@ def terminal_columns():
 def help_text(program, about, commands, keys, values):
     """Give the text of --help.
 
-    `about` are paragraphs; `values` are {key: Value}: what holds if nothing else is said.
+    `about` is a paragraph or a sequence of them; `values` are {key: Value}: what holds if nothing
+    else is said.
     """
     columns = terminal_columns()
     lines = [f"usage: {program}{' [command]' if commands else ''} [options]", ""]
-    for paragraph in about:
-        lines += [*textwrap.wrap(paragraph, columns, break_on_hyphens=False), ""]
+    for paragraph in [about] if isinstance(about, str) else about:
+        lines += [*textwrap.wrap(paragraph, columns, break_on_hyphens=False), ""] * bool(paragraph)
     if commands:
         lines += ["Commands", *_commands(commands, columns), ""]
     for group in dict.fromkeys(key.group for key in keys):

@@ -22,8 +22,8 @@ from library.errors import SettingsError
 STRICT = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 # The types that settings are made of.
-Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
-Words = Annotated[tuple[Text, ...], Field(strict=False), FailFast()]
+Text = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
+Words = Annotated[tuple[Text, ...], Field(strict=False, max_length=1000), FailFast()]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -31,7 +31,13 @@ PositiveOrZero = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "non-empty text"}
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    tuple: "a list of words",
+}
 
 
 def key(default, meaning, short="", follows=""):
@@ -94,7 +100,7 @@ class Key:
     @property
     def expected(self):
         """Say which values are right, to follow the words 'must be'."""
-        words = _KINDS.get(self.base, "a list of words") + _limits_in_words(self.limits)
+        words = _KINDS[self.base] + _limits_in_words(self.limits)
         if self.choices:
             words = f"one of {', '.join(str(each) for each in self.choices)}"
         return words + (", or none" if self.is_optional else "")
@@ -114,7 +120,9 @@ class Key:
         """Give the value as the model holds it. Raises SettingsError about `subject`."""
         if self.is_optional and isinstance(value, str) and value.lower() == "none":
             return None  # What people write for "no value", in YAML and on the command line.
-        words = f"must be {self.expected}, not {shown(value)}"
+        is_text = isinstance(value, str) and self.base is str and not self.choices
+        expected = "text of 1 to 4096 characters, none of them NUL" if is_text else self.expected
+        words = f"must be {expected}, not {shown(value)}"
         # pydantic takes 1.0 and true for the choice 1.
         allowed = (*self.choices, None) if self.is_optional else self.choices
         if self.choices and not any(_is_same(value, each) for each in allowed):

@@ -155,7 +155,7 @@ class _Reader:
         except SettingsError as error:
             settings = self._defaults()
             note = f"In brackets the built-in defaults, as the settings are wrong: {error}"
-        about = [self.about, note]
+        about = (self.about, note)
         text = help_text(self.program, about, self.commands, self.keys, settings.values)
         return replace(settings, answer=text)
 
@@ -185,6 +185,11 @@ def _locate_recipe(how, file, documents):
     if named.provenance == COMMAND_LINE:
         return how
     if len(documents) == 2:
+        if named.provenance != DEFAULT:
+            problem = (
+                f"hyperparameter_file at {named.provenance} stands against the second document"
+            )
+            raise SettingsError(problem)
         found = Value(file, SECOND_DOCUMENT)
     elif named.provenance != DEFAULT:
         found = Value(str(Path(file).parent / named.value), named.provenance)
