@@ -22,9 +22,9 @@ from library.errors import DataError, SettingsError, answer
 
 PROGRAM = "convert_dataset.py"
 ABOUT = (
-    "Convert labelled images into TFRecord shards: <dataset_dir>/<class>/<image>.",
-    "A conversion that was stopped goes on where it was when the same command is given again. "
-    "Images are never changed; those that can't be used are listed in <name>.rejected.csv.",
+    "Convert labelled images, <dataset_dir>/<class>/<image>, into TFRecord shards. A conversion "
+    "that was stopped goes on where it was when the same command is given again. Images are never "
+    "changed; those that can't be used are listed in <name>.rejected.csv."
 )
 COMMANDS = (
     Command("convert", "make shards and a manifest"),
@@ -138,8 +138,8 @@ def convert_one(settings, name, folder, belongs=None):
         base, fixed_by = read_manifest(folder, name), manifest_path(folder, name)
         names = converted_names(base)
 
-    def find():
-        for file in find_source(settings, name, folder):
+    def find(with_content=False):
+        for file in find_source(settings, name, folder, with_content):
             if (belongs is None or belongs(file)) and (names is None or file.name not in names):
                 yield file
 
@@ -155,14 +155,14 @@ def convert_one(settings, name, folder, belongs=None):
     print(result(manifest, base))
 
 
-def find_source(settings, name, folder):
-    """Yield the LabelledFiles that the settings ask for."""
+def find_source(settings, name, folder, with_content=False):
+    """Yield the LabelledFiles that the settings ask for; see `find_files`."""
     from library.dataset.sources import find_files
 
     if settings.source is None:
         if settings.dataset_dir is None:
             raise SettingsError("dataset_dir is missing: say which images, such as dataset/train")
-        return find_files(settings.dataset_dir, without=folder, columns=settings.csv_columns)
+        return find_files(settings.dataset_dir, folder, settings.csv_columns, with_content)
     from library.dataset.keras_datasets import find_in_keras
 
     return find_in_keras(settings.source, name)
@@ -254,6 +254,35 @@ def verify(settings):
 
 def inspect(settings):
     """Print what there is to know about the images, and write it with thumbnails as HTML."""
+    from library.dataset.conversion import available_cores
+    from library.dataset.inspection import inspect_splits
+    from library.dataset.inspection_page import page
+    from library.dataset.inspection_text import text
+    from library.files import write_file
+
+    options = conversion_options(settings)
+    workers = settings.num_workers or available_cores()
+    splits = {
+        split: partial(find_source, each, split, settings.tfrecord_dir)
+        for split, each in splits_of(settings).items()
+    }
+    with inspect_splits(splits, options.images, workers) as inspection:
+        print(text(inspection))
+        write_file(settings.report, page(inspection, options.images))
+    print(f"with pictures: {settings.report}")
+
+
+def splits_of(settings):
+    """Give {split: settings} for each split in a folder or archive of splits, or for it alone."""
+    from library.dataset.sources import SPLITS, is_there
+
+    if settings.source or not settings.dataset_dir:
+        return {settings.tfrecord_filename or "train": settings}
+    inside = {split: Path(settings.dataset_dir) / split for split in SPLITS}
+    there = {split: str(path) for split, path in inside.items() if is_there(path)}
+    if not there:
+        there = {Path(settings.dataset_dir).name: settings.dataset_dir}
+    return {split: settings.model_copy(update={"dataset_dir": at}) for split, at in there.items()}
 
 
 if __name__ == "__main__":

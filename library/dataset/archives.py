@@ -7,12 +7,15 @@ from library.dataset.sources import check_classes, label_of, labelled
 from library.errors import DataError
 
 
-def find_in_archive(path, inside):
-    """Yield the LabelledFiles under the folder `inside` of an archive."""
+def find_in_archive(path, inside, with_content=False):
+    """Yield the LabelledFiles under the folder `inside` of an archive.
+
+    Those of a compressed tar are placed in the stream, or hold their own bytes `with_content`.
+    """
     prefix = f"{inside}/" if inside else ""
     found, filled = set(), set()
     is_there = False
-    for name, is_folder, size, stamp, place in _members(path):
+    for name, is_folder, size, stamp, place in _members(path, with_content):
         name = name.removeprefix("./").replace("\\", "/")
         if not name.startswith(prefix):
             continue
@@ -34,32 +37,13 @@ def find_in_archive(path, inside):
     check_classes(found, filled, f"{path}/{inside}" if inside else path)
 
 
-def is_compressed_tar(path):
-    """Tell whether members can only be read from the front to the back."""
-    if zipfile.is_zipfile(path):
-        return False
-    try:
-        with tarfile.open(path, "r:"):
-            return False
-    except tarfile.TarError:
-        return True
-
-
-def read_members(path):
-    """Yield (name, content) of each regular member of a tar, in its order."""
-    with tarfile.open(path, "r|*") as archive:
-        for member in archive:
-            if member.isfile():
-                yield member.name, archive.extractfile(member).read()
-
-
-def _members(path):
+def _members(path, with_content):
     """Yield (name, is a folder, size, stamp, place) of each member."""
     try:
         if zipfile.is_zipfile(path):
             yield from _zip_members(path)
         else:
-            yield from _tar_members(path)
+            yield from _tar_members(path, with_content)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, NotImplementedError) as error:
         raise DataError(f"{path} is no archive that can be read: {error}") from None
 
@@ -75,16 +59,26 @@ def _zip_members(path):
         yield each.filename, each.is_dir(), each.file_size, each.CRC, place
 
 
-def _tar_members(path):
-    compressed = is_compressed_tar(path)
+def _tar_members(path, with_content):
+    compressed = _is_compressed(path)
     with tarfile.open(path, "r|*" if compressed else "r:") as archive:
         for each in archive:
             # Or tarfile would keep them all.
             archive.members.clear()
-            if each.isfile() and not compressed:
-                place = ("range", str(path), each.offset_data, each.size)
-            elif each.isfile():
-                place = ("streamed", each.name)
-            else:
+            if not each.isfile():
                 place = ("none", "it is a link or a device")
+            elif not compressed:
+                place = ("range", str(path), each.offset_data, each.size)
+            elif with_content:
+                place = ("content", archive.extractfile(each).read())
+            else:
+                place = ("streamed",)
             yield each.name, each.isdir(), each.size, int(each.mtime), place
+
+
+def _is_compressed(path):
+    try:
+        with tarfile.open(path, "r:"):
+            return False
+    except tarfile.TarError:
+        return True

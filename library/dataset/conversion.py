@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from itertools import islice
 
 from tqdm import tqdm
 
@@ -16,6 +17,7 @@ from library.dataset.publishing import publish
 from library.dataset.recording import MakeRecord, Task
 from library.dataset.shards import ShardWriter, WorkFolder
 from library.dataset.sources import NO_CLASS, SPLITS
+from library.dataset.staging import Stage
 from library.dataset.workers import Workers
 from library.errors import DataError
 
@@ -51,8 +53,9 @@ class ConversionOptions:
 
 
 def convert(find, folder, name, options, find_classes=sorted, source="", base=None):
-    """Convert the files that `find()` yields into the split `name` in `folder`; give its Manifest.
+    """Convert files into the split `name` in `folder`; give its Manifest.
 
+    `find(with_content)` yields them: see `find_files`.
     `find_classes` gives the classes in the order of their ids, from the labels found. `base` is the
     Manifest of the same split as it is, if the files are to be added to it. Raises DataError, and
     leaves whatever was there before as it was, where too many files are unusable.
@@ -72,7 +75,7 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
             return done
         work = WorkFolder(folder, name, plan, len(base.shards) if base else 0)
         try:
-            _convert_all(listing, classes, work, workers, options)
+            _convert_all(find, listing, classes, work, workers, options)
             counts = _count_classes(work, listing)
         except DataError:
             work.remove()
@@ -130,18 +133,30 @@ def _already_done(folder, name, plan):
     return manifest
 
 
-def _convert_all(listing, classes, work, workers, options):
+def _convert_all(find, listing, classes, work, workers, options):
     """Bring all files of the listing that are not yet in a finished shard into one."""
     total = len(listing)
-    allowed = int(options.max_bad_fraction * total)
-    left_out = work.left_out
     labels = {text: label for label, text in enumerate(classes)}
     workers.grow(1 + max(total // _FILES_PER_WORKER, listing.bytes // _BYTES_PER_WORKER))
-    batches = _batches(listing, work.position, labels)
-    writer = ShardWriter(work, _shard_end(total, options.num_shards))
+    ends = _shard_end(total, options.num_shards)
+    if not listing.is_streamed:
+        files = (listing[number] for number in range(work.position, total))
+        _convert_files(files, total, labels, work, ends, workers, options)
+        return
+    stage = Stage(work)
+    files = islice(find(with_content=True), stage.work.position, None)
+    _convert_files(files, total, labels, stage.work, stage.ends_after, workers, options)
+    stage.move(listing, ShardWriter(work, ends))
+
+
+def _convert_files(files, total, labels, work, ends, workers, options):
+    """Write the next files of `total` into shards. Raises DataError where too many are unusable."""
+    allowed = int(options.max_bad_fraction * total)
+    left_out = work.left_out
+    writer = ShardWriter(work, ends)
     bar = tqdm(total=total, initial=work.position, unit=" images", desc=work.name)
     try:
-        for tasks, results in workers.map(batches):
+        for tasks, results in workers.map(_batches(files, labels)):
             for task, (is_record, result) in zip(tasks, results, strict=True):
                 if is_record:
                     writer.write(result, task.text)
@@ -159,11 +174,10 @@ def _convert_all(listing, classes, work, workers, options):
         bar.close()
 
 
-def _batches(listing, position, labels):
-    """Yield lists of Tasks for the files of the listing from `position` on."""
+def _batches(files, labels):
+    """Yield lists of Tasks."""
     batch, size = [], 0
-    for number in range(position, len(listing)):
-        file = listing[number]
+    for file in files:
         # A file without a class has no id either; it is left out.
         batch.append(Task(file.place, labels.get(file.label, -1), file.label, file.name))
         size += file.size

@@ -20,6 +20,7 @@ from library.dataset.pixels import (
     is_srgb,
     lab_to_srgb,
     shrink,
+    to_gray,
     to_srgb,
     turn,
 )
@@ -55,18 +56,43 @@ class ImageOptions:
 
 def convert_image(content, options):
     """Give (JPEG bytes, height, width). Raises UnusableImageError, MemoryError."""
+    header = _jpeg_header(content)
+    if header and _is_conformant(header, options) and is_whole(content, header):
+        _check_pixels(header.width, header.height, options)
+        return content, header.height, header.width
+    pixels, _ = decode_image(content, options)
+    return _encoded(pixels, options)
+
+
+def decode_image(content, options):
+    """Give (pixels, (width, height) of the whole image): uint8, upright, no larger than wanted.
+
+    Raises UnusableImageError, MemoryError.
+    """
     if not content:
         raise UnusableImageError("is empty")
-    if content.startswith(b"\xff\xd8\xff"):
-        header = read_jpeg_header(content)
-        if header is None:
-            raise UnusableImageError("is a JPEG cut short, or damaged")
-        _check_pixels(header.width, header.height, options)
-        if _is_conformant(header, options) and is_whole(content, header):
-            return content, header.height, header.width
-        if header.components in (1, 3):
-            return _encoded(_decode_jpeg(content, header, options), options)
-    return _encoded(_decode_other(content, options), options)
+    header = _jpeg_header(content)
+    if header is None:
+        return _decode_other(content, options)
+    _check_pixels(header.width, header.height, options)
+    if header.components not in (1, 3):
+        return _decode_other(content, options)
+    pixels = _decode_jpeg(content, header, options)
+    return pixels, _upright_size(header.width, header.height, header.orientation)
+
+
+def _jpeg_header(content):
+    """Give the header of a JPEG, None for anything else."""
+    if not content.startswith(b"\xff\xd8\xff"):
+        return None
+    header = read_jpeg_header(content)
+    if header is None:
+        raise UnusableImageError("is a JPEG cut short, or damaged")
+    return header
+
+
+def _upright_size(width, height, orientation):
+    return (height, width) if orientation >= 5 else (width, height)
 
 
 def _is_conformant(header, options):
@@ -122,7 +148,7 @@ def _decode_scaled(content, header, size, color_space):
 
 
 def _decode_other(content, options):
-    """Give upright pixels, no larger than wanted, of what Pillow can read."""
+    """Give (upright pixels, no larger than wanted; (width, height)) of what Pillow can read."""
     try:
         with warnings.catch_warnings():
             # What Pillow warns of (odd metadata, above all) concerns none of the pixels.
@@ -143,8 +169,9 @@ def _decode_other(content, options):
     # A decoder that meets hostile bytes may raise anything.
     except Exception as error:
         raise UnusableImageError(f"can't be decoded: {_one_line(error)}") from None
-    pixels = shrink(pixels, fitted_size(pixels.shape[1], pixels.shape[0], options.max_edge))
-    return turn(pixels, orientation)
+    height, width = pixels.shape[:2]
+    pixels = turn(shrink(pixels, fitted_size(width, height, options.max_edge)), orientation)
+    return pixels, _upright_size(width, height, orientation)
 
 
 def _plain(image, options):
@@ -180,9 +207,7 @@ def _encoded(pixels, options):
     """Give (JPEG bytes, height, width) of upright uint8 pixels."""
     height, width = pixels.shape[:2]
     if options.color_space == "gray":
-        if pixels.ndim == 3:
-            pixels = as_array(as_image(pixels).convert("L"))
-        pixels, color_space, sampling = pixels[..., None], "GRAY", "Gray"
+        pixels, color_space, sampling = to_gray(pixels)[..., None], "GRAY", "Gray"
     else:
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, axis=2)

@@ -8,6 +8,8 @@ from collections import Counter
 
 import numpy as np
 
+from library.dataset.sources import is_streamed
+
 # A collision of 64 bits would only leave two files in the order in which they were found.
 _DIGEST_BYTES = 8
 _FINGERPRINT_BYTES = 16
@@ -22,6 +24,8 @@ class Listing:
         self.counts = Counter()
         self.bytes = 0
         self.fingerprint = 0
+        # Whether the files can only be read one after another, as they were found.
+        self.is_streamed = False
         self.offsets = array("Q")
         keys = array("Q")
         salt = str(seed).encode()
@@ -30,6 +34,7 @@ class Listing:
             pickle.dump(file, self.file, protocol=5)
             self.counts[file.label] += 1
             self.bytes += file.size
+            self.is_streamed |= is_streamed(file)
             keys.append(int.from_bytes(name_hash(file.name, _DIGEST_BYTES, salt), "big"))
             # A sum: the same files found in another order are the same listing.
             facts = f"{file.size} {file.stamp} {file.label}/{file.name}"
@@ -42,6 +47,10 @@ class Listing:
     def __getitem__(self, number):
         self.file.seek(self.offsets[self.order[number]])
         return pickle.load(self.file)
+
+    def found_at(self, number):
+        """Give where in the order of finding, from 0, the listing's file `number` was found."""
+        return int(self.order[number])
 
     def close(self):
         """Give the disk space back."""

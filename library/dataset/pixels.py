@@ -101,6 +101,11 @@ def _low_pass(reduction):
     return (taps / taps.sum()).astype(np.float32)
 
 
+def to_gray(pixels):
+    """Give the brightness of uint8 pixels as JPEG means it, shape (height, width)."""
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+
+
 def as_array(image):
     """Give a Pillow image (L or RGB) as uint8 pixels, shape (height, width[, 3])."""
     return np.asarray(image)

@@ -92,6 +92,16 @@ def read_frames(file, where):
         number += 1
 
 
+def read_frame_sizes(file):
+    """Yield (offset, size) of each framed record in an open file that is known to be whole."""
+    offset = 0
+    while header := file.read(_HEADER.size):
+        size = _HEADER.unpack(header)[0] + FRAMING_BYTES
+        yield offset, size
+        offset += size
+        file.seek(offset)
+
+
 def read_record(serialized, where):
     """Give the Record in a serialised Example. Raises DataError if a field is missing or wrong."""
     try:

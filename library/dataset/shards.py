@@ -26,6 +26,7 @@ class Finished:
     bytes: int
     sha256: str
     counts: dict
+    # [{"number" in the listing, "file", "label", "reason"}, …]
     left_out: list = field(default_factory=list)
 
 
@@ -60,7 +61,7 @@ class WorkFolder:
 
     @property
     def left_out(self):
-        """What was left out so far: [{"file", "label", "reason"}, …]."""
+        """What was left out so far, as in Finished."""
         return [each for shard in self.finished for each in shard.left_out]
 
     def remove(self):
@@ -143,7 +144,8 @@ class ShardWriter:
 
     def leave_out(self, file, reason):
         """Note that the listing's next file gives no record."""
-        self.shard.left_out.append({"file": file.name, "label": file.text, "reason": reason})
+        note = {"number": self.shard.end, "file": file.name, "label": file.text, "reason": reason}
+        self.shard.left_out.append(note)
         self._advance()
 
     def _advance(self):

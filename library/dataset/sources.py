@@ -32,13 +32,15 @@ class LabelledFile:
     place: tuple
 
 
-def find_files(source, without=None, columns=()):
+def find_files(source, without=None, columns=(), with_content=False):
     """Yield the LabelledFiles of a source, in no certain order.
 
     `source` is a folder, a folder inside a zip or tar, a CSV file (or one of its sets:
     `images.csv/train`), a manifest, or TFRecord files (a file or a pattern). In a folder the first
     folder is the class: `cat/7.jpg`, `cat/indoors/8.jpg`; the folder `without` is not looked into.
-    `columns` names a CSV file's columns. Raises DataError where there is no such source.
+    `columns` names a CSV file's columns. What can only be read from front to back (a compressed
+    tar) has its bytes in its place if they are wanted `with_content`, and can't be read otherwise.
+    Raises DataError where there is no such source.
     """
     # Each kind of source is a file of its own, which imports what it needs.
     if "://" in str(source):
@@ -57,11 +59,21 @@ def find_files(source, without=None, columns=()):
     for outer in (source, *source.parents):
         if outer.is_file():
             inside = source.relative_to(outer).as_posix()
-            return _find_inside(outer, "" if inside == "." else inside, columns)
+            inside = "" if inside == "." else inside
+            return _find_inside(outer, inside, columns, with_content)
     raise DataError(f"there is no folder {source}: put images at {source}/<class>/<image>")
 
 
-def _find_inside(path, inside, columns):
+def is_there(source):
+    """Tell whether a folder, or a folder inside an archive, exists."""
+    try:
+        next(find_files(source), None)
+    except DataError:
+        return False
+    return True
+
+
+def _find_inside(path, inside, columns, with_content):
     if path.suffix.lower() == ".csv":
         from library.dataset.tables import find_in_table
 
@@ -69,7 +81,7 @@ def _find_inside(path, inside, columns):
     if path.name.lower().endswith(_ARCHIVE_SUFFIXES):
         from library.dataset.archives import find_in_archive
 
-        return find_in_archive(path, inside)
+        return find_in_archive(path, inside, with_content)
     raise DataError(f"{path} is a file, but no {', '.join(_ARCHIVE_SUFFIXES)} or .csv")
 
 
@@ -88,6 +100,11 @@ def labelled(name, label, size, stamp, place):
     if label == NO_CLASS:
         place = ("none", "it lies beside the class folders, so it has no class")
     return LabelledFile(name, label, size, stamp, place)
+
+
+def is_streamed(file):
+    """Tell whether a LabelledFile can only be read together with those before it."""
+    return file.place[0] == "streamed"
 
 
 def check_classes(found, filled, source):

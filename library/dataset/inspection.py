@@ -1,0 +1,129 @@
+"""A look at labelled images before they are converted: counts, sizes, duplicates, broken ones."""
+
+import contextlib
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from tqdm import tqdm
+
+from library.dataset.duplicates import exact_hash, find_groups, perceptual_hash, signature
+from library.dataset.images import UnusableImageError, decode_image
+from library.dataset.listing import Listing
+from library.dataset.pixels import to_gray
+from library.dataset.reading import read_content
+from library.dataset.sources import NO_CLASS
+from library.dataset.workers import Workers
+from library.errors import DataError
+
+# Enough for a hash of 9 by 9 spots.
+_EDGE = 64
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class MeasureFile:
+    """The function of a place that gives (exact hash, perceptual hash, signature, size)."""
+
+    options: object
+
+    def __call__(self, place):
+        """Raises UnusableImageError if the file is no image that can be used."""
+        try:
+            content = read_content(place)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UnusableImageError(f"can't be read: {reason}") from None
+        pixels, (width, height) = decode_image(content, self.options)
+        gray = to_gray(pixels)
+        return exact_hash(content), perceptual_hash(gray), signature(gray), (width, height)
+
+
+@dataclass
+class Inspection:
+    """What was found. Images are numbered through all splits; `file(number)` gives one."""
+
+    splits: dict
+    # {split: {class: images that can be used}}
+    counts: dict = field(default_factory=dict)
+    # [(split, file, reason), …]
+    unusable: list = field(default_factory=list)
+    # Of each usable image: its split's and its class's number, width and height.
+    facts: np.ndarray = None
+    # Its number in the split's listing.
+    positions: np.ndarray = None
+    classes: tuple = ()
+    equal: list = field(default_factory=list)
+    alike: list = field(default_factory=list)
+
+    def file(self, number):
+        """Give the LabelledFile of an image."""
+        return self.splits[self.split(number)][int(self.positions[number])]
+
+    def split(self, number):
+        """Give the name of an image's split."""
+        return list(self.splits)[self.facts[number][0]]
+
+    def crosses_splits(self, group):
+        """Tell whether a group has images in several splits: a leak."""
+        return len(np.unique(self.facts[group, 0])) > 1
+
+    def labels_disagree(self, group):
+        """Tell whether a group has images of several classes."""
+        return len(np.unique(self.facts[group, 1])) > 1
+
+
+@contextlib.contextmanager
+def inspect_splits(finds, options, num_workers):
+    """Give the Inspection of {split: function that yields its LabelledFiles}."""
+    options = replace(options, max_edge=_EDGE, color_space="gray")
+    with contextlib.ExitStack() as stack:
+        workers = stack.enter_context(Workers(MeasureFile(options), num_workers))
+        workers.grow(num_workers)
+        splits = {}
+        for split, find in finds.items():
+            splits[split] = Listing(find())
+            stack.callback(splits[split].close)
+        if not any(map(len, splits.values())):
+            raise DataError("there are no images to inspect")
+        if any(listing.is_streamed for listing in splits.values()):
+            raise DataError("a compressed tar can't be inspected: unpack it, or make it a zip")
+        yield _measured(splits, workers)
+
+
+def _measured(splits, workers):
+    inspection = Inspection(splits)
+    labels = sorted({label for listing in splits.values() for label in listing.counts} - {NO_CLASS})
+    inspection.classes = tuple(labels)
+    numbers = {label: number for number, label in enumerate(labels)}
+    facts, positions, hashes = [], [], ([], [], [])
+    for split_number, (split, listing) in enumerate(splits.items()):
+        counts = inspection.counts[split] = Counter(dict.fromkeys(labels, 0))
+        bar = tqdm(total=len(listing), unit=" images", desc=split)
+        results = (each for _, batch in workers.map(_batches(listing)) for each in batch)
+        for position, (is_usable, result) in enumerate(results):
+            file = listing[position]
+            bar.update()
+            if not is_usable:
+                inspection.unusable.append((split, file.name, result))
+                continue
+            counts[file.label] += 1
+            facts.append((split_number, numbers[file.label], *result[3]))
+            positions.append(position)
+            for kept, each in zip(hashes, result[:3], strict=True):
+                kept.append(each)
+        bar.close()
+    inspection.facts = np.array(facts, np.int32).reshape(-1, 4)
+    inspection.positions = np.array(positions, np.int64)
+    exact, perceptual, signatures = hashes
+    inspection.equal, inspection.alike = find_groups(
+        np.array(exact, np.uint64),
+        np.array(perceptual, np.uint64).reshape(-1, 2),
+        np.frombuffer(b"".join(signatures), np.int8).reshape(-1, 64),
+    )
+    return inspection
+
+
+def _batches(listing):
+    for first in range(0, len(listing), _BATCH):
+        yield [listing[n].place for n in range(first, min(first + _BATCH, len(listing)))]
