@@ -120,12 +120,31 @@ def convert_splits(settings):
     fractions = read_fractions(settings.split)
     splitter = Splitter(fractions, settings.group_by, settings.random_seed)
     for split in fractions:
-        folder = Path(settings.tfrecord_dir) / split
+        folder = f"{settings.tfrecord_dir}/{split}"
         convert_one(settings, split, folder, partial(splitter.puts, split))
 
 
 def convert_one(settings, name, folder, belongs=None):
-    """Convert one split, and say what came of it."""
+    """Convert one split to a folder or URL, and say what came of it."""
+    if "://" not in str(folder):
+        print(result(*convert_to_folder(settings, name, Path(folder), belongs)))
+        return
+    import shutil
+
+    from library.dataset.remote import fetch_training_manifest, local_folder, upload
+
+    if settings.append:
+        raise SettingsError(f"append: {folder} is remote; append to a local copy and upload that")
+    local = local_folder(str(folder))
+    fetch_training_manifest(str(folder), local)
+    manifest, _ = convert_to_folder(settings, name, local, belongs)
+    upload(manifest, str(folder))
+    print(result(manifest, at=folder))
+    shutil.rmtree(local.parent)
+
+
+def convert_to_folder(settings, name, folder, belongs):
+    """Convert one split; give its Manifest, and that of the split that it was appended to."""
     from library.dataset.classes import find_training_manifest, order_classes
     from library.dataset.conversion import convert
     from library.dataset.manifest import manifest_path, read_manifest
@@ -152,7 +171,7 @@ def convert_one(settings, name, folder, belongs=None):
         settings.source or settings.dataset_dir,
         base,
     )
-    print(result(manifest, base))
+    return manifest, base
 
 
 def find_source(settings, name, folder, with_content=False):
@@ -217,7 +236,7 @@ def split_name(settings):
 def shard_folder(settings):
     """Give the folder of the shards: as said, or that of the images."""
     if settings.tfrecord_dir is not None:
-        return Path(settings.tfrecord_dir)
+        return settings.tfrecord_dir
     if settings.dataset_dir is not None and Path(settings.dataset_dir).is_dir():
         return Path(settings.dataset_dir)
     if settings.dataset_dir is not None and not any(
@@ -228,7 +247,7 @@ def shard_folder(settings):
     raise SettingsError("tfrecord_dir is missing: the folder that the shards go to")
 
 
-def result(manifest, base=None):
+def result(manifest, base=None, at=None):
     """Give the line that says what was converted."""
     examples = manifest.examples - (base.examples if base else 0)
     left_out = manifest.left_out_count - (base.left_out_count if base else 0)
@@ -238,7 +257,7 @@ def result(manifest, base=None):
     words += f" ({size / 1e6:,.1f} MB)"
     if left_out:
         words += f"; {left_out:,} left out, see {manifest.name}.rejected.csv"
-    return f"{manifest.folder / manifest.name}: {words}"
+    return f"{at or manifest.folder}: {manifest.name} holds {words}"
 
 
 def verify(settings):

@@ -17,8 +17,8 @@ from library.errors import printable
 _EDGE = 96
 # So many are shown, or a page of many duplicates would be too large to open.
 _GROUPS = 30
-_IN_A_GROUP = 8
-_OF_A_CLASS = 8
+_IN_A_GROUP = 7
+_OF_A_CLASS = 7
 _CLASSES = 100
 
 _STYLE = """
@@ -32,8 +32,8 @@ tr + tr td { border-top: 1px solid #8883 }
 td.bars { text-align: left; min-width: 20rem }
 .group { display: flex; flex-wrap: wrap; gap: .8rem; padding: .6rem 0; border-top: 1px solid #8883 }
 figure { margin: 0; width: 8.5rem } figcaption { font-size: .75rem; overflow-wrap: anywhere }
-img { display: block; max-width: 96px; max-height: 96px; image-rendering: auto;
-      background: #8882; margin-bottom: .2rem }
+img { display: block; max-width: 96px; max-height: 96px; background: #8882; margin-bottom: .2rem }
+img.small { width: auto; height: 96px; image-rendering: pixelated }
 .none { color: #777 }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } }
 """
@@ -132,7 +132,10 @@ def _thumbnail(file, options):
     except (UnusableImageError, OSError, ValueError):
         return ""  # It was there a moment ago.
     content = base64.b64encode(jpeg).decode()
-    return f'<img width={width} height={height} alt="" src="data:image/jpeg;base64,{content}">'
+    # Enlarged, or nobody would see anything.
+    small = " class=small" if max(width, height) < _EDGE / 2 else ""
+    source = f"data:image/jpeg;base64,{content}"
+    return f'<img{small} width={width} height={height} alt="" src="{source}">'
 
 
 def _text(words):
