@@ -182,7 +182,7 @@ def _value(written, key, text):
     if is_none or key.base is str:
         value = None if is_none else text
     elif key.base is tuple:
-        value = [] if text in ("", "none") else text.split(",")
+        value = [] if text in ("", "none") else [each.strip() for each in text.split(",")]
     elif not text:
         raise SettingsError(f"{written} lacks its value: it must be {key.expected}")
     else:
@@ -190,4 +190,4 @@ def _value(written, key, text):
             value = plain_value(text)
         except ValueError as error:
             raise SettingsError(f"{written}: {error}") from None
-    return key.check(value, written)
+    return key.check(value, written if written.startswith("--") else f"{written} ({key.name})")

@@ -87,6 +87,11 @@ def read_documents(path, at_most=1, named_by=""):
     return _Composer(text, str(path)).documents(at_most)
 
 
+def is_null(node):
+    """Say whether a node is null, or nothing at all."""
+    return isinstance(node, Scalar) and node.value is None
+
+
 def value_of(node):
     """Give a node as plain Python: scalars, lists, dicts with what they inherit."""
     if isinstance(node, Scalar):
@@ -168,9 +173,7 @@ class _Composer:
             while not isinstance(event := self.parser.get_event(), yaml.StreamEndEvent):
                 if isinstance(event, yaml.DocumentStartEvent):
                     if len(found) == at_most:
-                        raise self._fault(
-                            event, "another document (---) begins; put sets side by side"
-                        )
+                        raise self._fault(event, "another document (---) begins; join the two")
                     self.anchors.clear()
                     found.append(self._node(self.parser.get_event(), 1, ""))
         except yaml.YAMLError as error:
@@ -251,6 +254,8 @@ class _Composer:
 
     def _parents(self, event, node):
         parents = node.items if isinstance(node, Sequence) else (node,)
+        # A set all of whose keys are commented out is null, and may be inherited from.
+        parents = tuple(each for each in parents if not is_null(each))
         if not all(isinstance(each, Mapping) for each in parents):
             raise self._fault(event, "'<<' must name a mapping (<<: *name) or a list of mappings")
         return parents
@@ -264,14 +269,13 @@ class _Composer:
         self.anchors[event.anchor] = (event.start_mark.line + 1, None)
 
     def _alias(self, event):
-        line, node = self.anchors.get(event.anchor, (None, None))
-        if line is None:
+        if event.anchor not in self.anchors:
             hint = did_you_mean(event.anchor, self.anchors)
-            raise self._fault(event, f"no anchor {shown('&' + event.anchor)} stands above{hint}")
+            raise self._fault(event, f"no anchor {shown(f'&{event.anchor}')} stands above{hint}")
+        _, node = self.anchors[event.anchor]
         if node is None:
-            raise self._fault(
-                event, f"{shown('*' + event.anchor)} stands inside its own anchor: a cycle"
-            )
+            name = shown(f"*{event.anchor}")
+            raise self._fault(event, f"{name} stands inside its own anchor: a cycle")
         self.expanded_nodes += node.size
         if self.expanded_nodes > MAX_EXPANDED_NODES:
             problem = f"with its aliases more than {MAX_EXPANDED_NODES:,} keys and values"

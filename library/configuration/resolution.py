@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from library.choices import unknown
-from library.configuration.documents import Mapping, Scalar, inherited, lineage, value_of
+from library.configuration.documents import Mapping, inherited, is_null, lineage, value_of
 from library.configuration.keys import keys_of, own_words
 from library.configuration.spelling import did_you_mean, shown
 from library.errors import SettingsError
@@ -86,7 +86,7 @@ def sets_of(document, file, model, elsewhere):
     `elsewhere` says of keys that have no place here where they belong: {key: words}. All sets are
     checked, whichever is chosen later: a slip shows when it is made, not on another machine.
     """
-    if _is_empty(document):
+    if is_null(document):
         return Sets(file, {})
     if not isinstance(document, Mapping) or document.parents:
         problem = "named sets are expected here, such as 'default:' with its keys indented below"
@@ -101,14 +101,10 @@ def sets_of(document, file, model, elsewhere):
             for mapping in lineage(entry.node, seen):
                 for key, each in mapping.entries.items():
                     _check(key, each, _place(file, each, name, mapping), known, elsewhere)
-        elif not _is_empty(entry.node):
+        elif not is_null(entry.node):
             problem = f"the set {shown(name)} must hold keys, not {shown(value_of(entry.node))}"
             raise SettingsError(f"{file}:{entry.line}: {problem}")
     return Sets(file, sets)
-
-
-def _is_empty(node):
-    return isinstance(node, Scalar) and node.value is None
 
 
 def _place(file, entry, name, owner):

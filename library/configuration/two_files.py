@@ -186,10 +186,8 @@ def _locate_recipe(how, file, documents):
         return how
     if len(documents) == 2:
         if named.provenance != DEFAULT:
-            problem = (
-                f"hyperparameter_file at {named.provenance} stands against the second document"
-            )
-            raise SettingsError(problem)
+            where = f"hyperparameter_file at {named.provenance}"
+            raise SettingsError(f"{where} contradicts the file's second document; drop one of them")
         found = Value(file, SECOND_DOCUMENT)
     elif named.provenance != DEFAULT:
         found = Value(str(Path(file).parent / named.value), named.provenance)
