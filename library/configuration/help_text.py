@@ -8,6 +8,7 @@ from library.configuration.scalars import yaml_value
 MIN_COLUMNS, MAX_COLUMNS = 80, 100
 LEFT_COLUMNS = 36
 MAX_VALUE_CHARACTERS = 36
+MAX_CHOICES_CHARACTERS = 24
 WRITING = (
     "Hyphens may stand for underscores, and --name=value for --name value. A list is written with "
     "commas (a,b), no value as none, and a flag that a file turned on is turned off by --no-name."
@@ -59,18 +60,21 @@ def _option(key):
 
 
 def placeholder(key):
-    """Give what stands for the value of an option: its choices, or a letter for its kind."""
+    """Give what stands for the value of an option: its choices if few, or a word for its kind."""
     if key.choices:
-        return "|".join(str(each) for each in key.choices)
+        choices = "|".join(str(each) for each in key.choices)
+        return choices if len(choices) <= MAX_CHOICES_CHARACTERS else "WORD"
     return {int: "N", float: "X", str: "TEXT"}.get(key.base, "A,B")
 
 
 def _meaning(key, value):
     if key.is_request:
         return key.meaning
-    if value is None and key.follows:
-        return f"{key.meaning} [{key.followed_words}]"
-    return f"{key.meaning} [{value_in_words(value)}]"
+    meaning = key.meaning
+    if placeholder(key) == "WORD":
+        meaning += f": {', '.join(str(each) for each in key.choices)}"
+    follows = value is None and key.follows
+    return f"{meaning} [{key.followed_words if follows else value_in_words(value)}]"
 
 
 def value_in_words(value):

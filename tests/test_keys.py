@@ -1,0 +1,148 @@
+"""Keys: types and ranges in words, values checked, what stands for none."""
+
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import AfterValidator, Field
+
+from library.configuration.keys import (
+    Count,
+    CountOrZero,
+    Fraction,
+    FractionBelowOne,
+    Keys,
+    Positive,
+    PositiveOrZero,
+    Text,
+    Words,
+    key,
+    keys_of,
+    request,
+)
+from library.errors import SettingsError
+
+
+def make_key(annotation, default=None):
+    model = type(
+        "Some",
+        (Keys,),
+        {"__doc__": "Some", "__annotations__": {"it": annotation}, "it": key(default, "it")},
+    )
+    (only,) = keys_of(model)
+    return only
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (int, "a whole number"),
+        (Count, "a whole number of at least 1"),
+        (CountOrZero, "a whole number of at least 0"),
+        (Count | None, "a whole number of at least 1, or none"),
+        (float, "a number"),
+        (Positive, "a number above 0"),
+        (PositiveOrZero, "a number of at least 0"),
+        (Fraction, "a number of at least 0 and of at most 1"),
+        (FractionBelowOne, "a number of at least 0 and below 1"),
+        (Annotated[float, Field(le=0.5)], "a number of at most 0.5"),
+        (bool, "true or false"),
+        (Text, "text"),
+        (Text | None, "text, or none"),
+        (Words, "a list of words"),
+        (Literal["a", "b"], "one of a, b"),
+        (Literal[1, 3] | None, "one of 1, 3, or none"),
+    ],
+)
+def test_what_is_expected_in_words(annotation, words):
+    assert make_key(annotation).expected == words
+    with pytest.raises(SettingsError, match=f"^it must be {words}, not keys of its own$"):
+        make_key(annotation).check({"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "checked"),
+    [
+        (Positive, 1, 1.0),
+        (Words, ["a", "b"], ("a", "b")),
+        (Text | None, "None", None),
+        (Text, "none", "none"),
+        (Literal[1, 3] | None, None, None),
+        (Literal[1, 3] | None, "none", None),
+        (Text, "x" * 4096, "x" * 4096),
+    ],
+)
+def test_values_as_the_model_holds_them(annotation, value, checked):
+    assert repr(make_key(annotation).check(value)) == repr(checked)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (int, True),
+        (int, 1.0),
+        (int, "1"),
+        (float, "1"),
+        (float, float("nan")),
+        (float, 10**400),
+        (bool, 0),
+        (Text, ""),
+        (Text, "x" * 4097),
+        (Text, "\ud800"),
+        (Words, "a"),
+        (Words, ["a"] * 1001),
+        (Literal[1, 3], True),
+        (Literal[1, 3], "1"),
+    ],
+)
+def test_nothing_is_converted_in_silence(annotation, value):
+    with pytest.raises(SettingsError, match=r"^it must be "):
+        make_key(annotation).check(value)
+
+
+def test_a_check_of_the_projects_own():
+    def even(value):
+        if value % 2:
+            raise ValueError(f"must be even, not {value}")
+        return value
+
+    annotation = Annotated[int, AfterValidator(even)]
+    assert make_key(annotation).check(2) == 2
+    with pytest.raises(SettingsError, match=r"^it must be even, not 3$"):
+        make_key(annotation).check(3)
+
+
+class Folders(Keys):
+    """Where things are."""
+
+    top: Text = key("out", "top", "t")
+    below: Text | None = key(None, "below", follows="{top}/below")
+
+
+class Speed(Keys):
+    """How fast"""
+
+    pace: Count = key(3, "pace")
+    pace_at_night: Count | None = key(None, "pace at night", follows="{pace}")
+    race: bool = request("run")
+
+
+class Both(Folders, Speed):
+    """Both."""
+
+
+def test_groups_stand_in_order_under_their_headings():
+    assert [(each.group, each.name) for each in keys_of(Both)] == [
+        ("Where things are", "top"),
+        ("Where things are", "below"),
+        ("How fast", "pace"),
+        ("How fast", "pace_at_night"),
+        ("How fast", "race"),
+    ]
+
+
+def test_what_stands_for_none():
+    assert (Both().below, Both().pace_at_night) == ("out/below", 3)
+    both = Both(top="x", pace=7)
+    assert (both.below, both.pace_at_night) == ("x/below", 7)
+    assert (Both(below="y").below, Both(pace_at_night=1).pace_at_night) == ("y", 1)
+    assert [each.followed_words for each in keys_of(Both) if each.follows] == ["top/below", "pace"]

@@ -1,0 +1,216 @@
+"""The project's settings as a person meets them."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from library.configuration.keys import keys_of
+from library.configuration.two_files import CommandLineOnly
+from library.errors import SettingsError
+from project.settings import COMMANDS, Hyperparameters, Project, read_settings, settings_reference
+from tests.conftest import ROOT
+
+KEYS = keys_of(Project) + keys_of(Hyperparameters)
+WHICH = ("hyperparameter_file", "hyperparameter_set")
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_files(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def files(folder, project="", hyperparameters=""):
+    """Write both files. Give the options that name them."""
+    (folder / "p.yaml").write_text(project)
+    (folder / "h.yaml").write_text(hyperparameters)
+    paths = (folder / "p.yaml", folder / "h.yaml")
+    return [f"--{n}_file={p}" for n, p in zip(("config", "hyperparameter"), paths, strict=True)]
+
+
+def shell(*arguments):
+    """Run in a new interpreter. Give (seconds, the finished process)."""
+    begun = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return time.perf_counter() - begun, done
+
+
+# What every key promises.
+
+
+def test_every_key_is_documented_and_its_default_is_valid():
+    names = [each.name for each in (*KEYS, *keys_of(CommandLineOnly))]
+    assert len(names) == len(set(names)), "a key stands in two models"
+    for each in KEYS:
+        assert each.meaning, each.name
+        assert len(each.meaning.splitlines()) == 1, each.name
+        assert (
+            each.meaning[0].islower() or not each.meaning[0].isalpha() or each.meaning[1].isupper()
+        )
+        assert each.check(each.default) == each.default, each.name
+
+
+def test_the_reference_is_what_the_settings_say():
+    words = "run `python -m project.settings > docs/settings.md`"
+    assert (ROOT / "docs/settings.md").read_text() == settings_reference(), words
+
+
+FORERUNNERS = """
+config_file cf config_set cs hyperparameter_file hpf hyperparameter_set hps model m data_dir dd
+model_dir md best_model_dir bmd train_epochs te epochs_between_evals ebe batch_size bs
+train_batch_size tbs eval_batch_size ebs max_train_steps mts max_eval_steps mes learning_rate lr
+random_seed rs save_summary_steps sss keep_checkpoint_max kcm num_parallel_reads npr
+num_parallel_calls npc prefetch_batches pb
+"""
+
+
+def test_the_short_names_are_the_forerunners():
+    shorts = {each.name: each.short for each in (*KEYS, *keys_of(CommandLineOnly))}
+    words = iter(FORERUNNERS.split())
+    for name, short in zip(words, words, strict=True):
+        assert shorts[name] == short
+
+
+# What the files of the project say.
+
+
+def test_without_arguments():
+    settings = read_settings([])
+    assert (settings.command, settings.paths, settings.dry_run) == ("train", (), False)
+    assert settings.answer is None
+    assert settings.project.train_batch_size == settings.project.batch_size
+    assert settings.project.model_dir == "out/current/checkpoints"
+    assert settings.project.best_model_dir == "out/current/best"
+    assert settings.provenance["xla"] == "default"
+
+
+@pytest.mark.parametrize("command", [each.name for each in COMMANDS])
+def test_commands(command):
+    assert read_settings(["--dry_run", command]).command == command
+    assert read_settings(["--dry_run", command]).dry_run
+
+
+def test_the_forerunners_commands_work_as_they_stand():
+    line = "--xla --epochs_between_evals 1000 --train_epochs 10000 --learning_rate 0.0001"
+    settings = read_settings(line.split())
+    assert settings.project.xla is True
+    assert settings.project.epochs_between_evals == 1000
+    assert settings.hyperparameters.learning_rate == 1e-4
+    assert settings.provenance["learning_rate"] == "command line"
+    assert read_settings(["--config_set", "gtx1080ti", "--xla"]).project.train_batch_size == 512
+
+
+FORERUNNER_PROJECT = """\
+default: &default
+  data_dir: dataset
+  train_epochs: 30
+  batch_size: 128
+
+gtx1080ti:
+  <<: *default
+  train_batch_size: 512
+
+thinkpadx201t:
+  <<: *default
+  train_batch_size: 10
+  train_epochs: 10
+  epochs_between_evals: 1
+  random_seed: 0
+"""
+FORERUNNER_HYPERPARAMETERS = """\
+default: &DEFAULT
+  learning_rate: 1e-4
+  dropout_rate: 0.5
+  l2_regularization: 1e-8
+  xentropy_label_smoothing: 0.
+  adam_beta1: 0.9
+  adam_beta2: 0.999
+  adam_epsilon: 1e-8
+
+mobilenet:
+  <<: *DEFAULT
+  learning_rate: 1e-5
+  fine_tuning: True
+"""
+
+
+def test_the_forerunners_own_files(tmp_path):
+    given = files(tmp_path, FORERUNNER_PROJECT, FORERUNNER_HYPERPARAMETERS)
+    settings = read_settings([*given, "-cs", "thinkpadx201t", "-hps", "mobilenet"])
+    assert settings.project.train_batch_size == 10
+    assert settings.project.eval_batch_size == 128
+    assert settings.project.train_epochs == 10
+    assert settings.hyperparameters.learning_rate == 1e-5
+    assert settings.hyperparameters.fine_tuning is True
+    assert settings.hyperparameters.l2_regularization == 1e-8
+
+
+# Whatever is given, and how fast the answer comes.
+
+LINES = (
+    "default:|&a|*a|<<: *a|<<: [*a]|x-y: &b|  batch_size: 3|  batch_size: x|  xla: yes|- 1|\t|  a:"
+    "|---|...|  learning_rate: 1e-4|  augmentations: [a, b|]|  model: 'x|'|  model: |    text|{}"
+)
+
+
+@given(
+    st.lists(st.sampled_from(LINES.split("|")) | st.text(max_size=6), max_size=10).map("\n".join),
+    st.lists(st.sampled_from(["--help", "--list_sets", "-bs", "0", "3", "-cs", "a"]), max_size=3),
+)
+@hypothesis_settings(deadline=None)
+def test_nothing_makes_anything_but_a_settings_error(tmp_path_factory, text, arguments):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(text, encoding="utf-8", errors="ignore")
+    for option in ("--config_file", "--hyperparameter_file"):
+        problem = ""
+        try:
+            read_settings([option, str(path), *arguments])
+        except SettingsError as error:
+            problem = str(error)
+        assert len(problem.splitlines()) < 2
+
+
+def test_ten_thousand_keys_in_a_megabyte(tmp_path):
+    keys = [each for each in KEYS if each.name in Project.model_fields and each.name not in WHICH]
+    lines = [f"  {each.name}: {each.default}  # {'why ' * 16}\n" for each in keys if each.default]
+    sets = "".join(f"set{i}:\n{''.join(lines)}" for i in range(10_000 // len(lines) + 1))
+    given = files(tmp_path, sets)
+    assert len(sets) > 900_000
+    begun = time.perf_counter()
+    assert read_settings([*given, "-cs", "set9"]).provenance["data_dir"].endswith("(set set9)")
+    assert time.perf_counter() - begun < 2
+
+
+LOADED = """
+import sys, run
+from library.errors import answer
+answer(run.main, {}, "run.py")
+print([name for name in ("tensorflow", "keras", "numpy") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--help"], 0), (["--print_config"], 0), (["--list_sets"], 0), (["-lr", "x"], 2), (["x"], 2)],
+)
+def test_the_answer_comes_at_once_and_without_tensorflow(arguments, code):
+    # The best of three, because other programs may have their turn.
+    runs = [shell("run.py", *arguments) for _ in range(3)]
+    _, done = runs[0]
+    assert done.returncode == code
+    assert len(done.stderr.splitlines()) == (1 if code else 0)
+    assert min(seconds for seconds, _ in runs) < 0.5
+    _, done = shell("-c", LOADED.format(arguments))
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,86 @@
+"""Two files and the command line: which set of which file, and what is written in the wrong one."""
+
+import re
+
+import pytest
+
+from library.errors import SettingsError
+from project.settings import read_settings
+from tests.test_settings import files
+
+
+def test_a_config_set_brings_its_recipe():
+    settings = read_settings(["-cs", "sample"])
+    assert settings.project.hyperparameter_set == "sample"
+    pattern = r"hyperparameters\.yaml:\d+ \(set sample(, inherited from default)?\)"
+    assert re.fullmatch(pattern, settings.provenance["learning_rate"])
+    # The command line still wins.
+    settings = read_settings(["-cs", "sample", "-hps", "mobilenet"])
+    assert settings.hyperparameters.model == "hub"
+
+
+def test_provenance(tmp_path):
+    sets = "default: &default\n  batch_size: 7\nfast:\n  <<: *default\n  xla: true\n"
+    settings = read_settings([*files(tmp_path, sets), "-cs", "fast", "--random_seed", "3"])
+    path = tmp_path / "p.yaml"
+    assert settings.provenance["xla"] == f"{path}:5 (set fast)"
+    assert settings.provenance["batch_size"] == f"{path}:2 (set fast, inherited from default)"
+    assert settings.provenance["random_seed"] == "command line"
+    assert settings.provenance["image_size"] == "default"
+
+
+REFUSED = {
+    (
+        "a: {learning_rate: 1}",
+        "",
+    ): "'learning_rate' at p.yaml:1 (set a) belongs in hyperparameters.yaml",
+    ("", "a: {batch_size: 1}"): "'batch_size' at h.yaml:1 (set a) belongs in project.yaml",
+    ("a: {config_set: b}", ""): "'config_set' at p.yaml:1 (set a) is for the command line",
+    ("a: {dry_run: true}", ""): "'dry_run' at p.yaml:1 (set a) is for the command line",
+    ("", "default:\n  lerning_rate: 1"): (
+        "unknown key 'lerning_rate' at h.yaml:2 (set default); did you mean 'learning_rate'?"
+    ),
+    ("default:\n  learnin_rate: 1", ""): "did you mean 'learning_rate'?",
+    (
+        "a: {batch-size: 1}",
+        "",
+    ): "unknown key 'batch-size' at p.yaml:1 (set a); did you mean 'batch_s",
+    ("a: {}\n---\n", ""): None,
+    ("a: {}\n---\n---\n", ""): "p.yaml:3: another document (---) begins; join the two",
+    ("", "a: {}\n---\n"): "h.yaml:2: another document (---) begins; join the two",
+    ("default: {hyperparameter_set: x}", ""): "h.yaml: unknown set 'x' (known: default)",
+}
+
+
+@pytest.mark.parametrize("texts", REFUSED, ids=repr)
+def test_what_is_refused_says_where_and_why(tmp_path, monkeypatch, texts):
+    files(tmp_path, *texts)
+    monkeypatch.chdir(tmp_path)
+    given = ["-cf", "p.yaml", "-hpf", "h.yaml"]
+    if REFUSED[texts] is None:
+        read_settings(given)
+    else:
+        with pytest.raises(SettingsError, match=re.escape(REFUSED[texts])):
+            read_settings(given)
+
+
+def test_missing_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=r"^there is no file project.yaml \(config_file, d"):
+        read_settings([])
+    with pytest.raises(SettingsError, match=r"^there is no file x \(config_file, command line\)$"):
+        read_settings(["-cf", "x"])
+    (tmp_path / "project.yaml").write_text("default:\n  hyperparameter_file: y\n")
+    words = r"^there is no file y \(hyperparameter_file, project.yaml:2 \(set default\)\)$"
+    with pytest.raises(SettingsError, match=words):
+        read_settings([])
+
+
+def test_the_command_line_names_another_recipe_than_the_second_document(tmp_path):
+    given = files(tmp_path, "default:\n---\ndefault: {dropout_rate: 0.1}\n", "default:\n")
+    assert read_settings(given[:1]).hyperparameters.dropout_rate == 0.1
+    assert read_settings(given).hyperparameters.dropout_rate == 0.5
+    given = files(tmp_path, "default: {hyperparameter_file: h.yaml}\n---\n")
+    words = r"hyperparameter_file at .*p.yaml:1 \(set default\) contradicts the file's second"
+    with pytest.raises(SettingsError, match=words):
+        read_settings(given[:1])
