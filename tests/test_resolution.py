@@ -147,9 +147,9 @@ def test_what_is_refused_says_where_and_why(tmp_path, text):
         read_sets(tmp_path, text)
 
 
-@pytest.mark.parametrize("name", ["wset", ".night", "x"])
+@pytest.mark.parametrize("name", ["wes", ".night", "x"])
 def test_an_unknown_set(tmp_path, name):
-    hint = "; did you mean 'west'?" if name == "wset" else ""
+    hint = "; did you mean 'west'?" if name == "wes" else ""
     words = f"bakery.yaml: unknown set {name!r}{hint} (known: default, east, empty, west)"
     with pytest.raises(SettingsError, match=f"^{re.escape(words)}$"):
         resolve(Bakery, read_sets(tmp_path, TEXT), name, {})

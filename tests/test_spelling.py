@@ -6,14 +6,22 @@ import pytest
 
 from library.configuration.spelling import did_you_mean, meant, shown
 
+KNOWN = ["batch_size", "learning_rate", "-cf", "--config_file"]
+
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("lerning_rate", "learning_rate"), ("learn", "learning_rate"), ("l", "learning_rate")],
+    [
+        ("lerning_rate", "learning_rate"),
+        ("learn", "learning_rate"),
+        ("l", "learning_rate"),
+        ("--conf", "--config_file"),
+        ("--cf", "-cf"),
+    ],
 )
 def test_the_nearest_spelling_or_what_begins_so(name, near):
-    assert meant(name, ["batch_size", "learning_rate"]) == near
-    assert did_you_mean(name, ["batch_size", "learning_rate"]) == f"; did you mean {near!r}?"
+    assert meant(name, KNOWN) == near
+    assert did_you_mean(name, KNOWN) == f"; did you mean {near!r}?"
 
 
 @pytest.mark.parametrize("name", ["xyz", "", 3, None, "x" * 81])

@@ -129,6 +129,8 @@ class _Parser:
 
     def _option(self, word):
         written, equals, text = word.partition("=")
+        if written in HELP:
+            raise SettingsError(f"{written} takes no value")
         if _spelling(written) not in self.known:
             hint = did_you_mean(_spelling(written), [*self.known, *HELP], "--help lists all")
             raise SettingsError(f"unknown option {shown(written)}{hint}")
@@ -143,8 +145,9 @@ class _Parser:
             self._refuse_loose_truth(written)
             value = truth
         if key.name in self.given:
-            raise SettingsError(f"{written} after {self.given[key.name][0]}: say it only once")
-        self.given[key.name] = (shown(word)[1:-1], Value(value, COMMAND_LINE))
+            spellings = f"{self.given[key.name][0]} and {written}"
+            raise SettingsError(f"{key.name} is given twice, by {spellings}; once is enough")
+        self.given[key.name] = (written, Value(value, COMMAND_LINE))
 
     def _refuse_loose_truth(self, written):
         """Refuse `--xla false`, which would turn xla on and read `false` as a command."""

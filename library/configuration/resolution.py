@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from library.choices import unknown
 from library.configuration.documents import Mapping, inherited, is_null, lineage, value_of
 from library.configuration.keys import keys_of, own_words
 from library.configuration.spelling import did_you_mean, shown
@@ -67,8 +66,9 @@ class Sets:
         if name not in self.entries:
             if name == DEFAULT_SET:
                 return {}
-            known = [DEFAULT_SET, *(each for each in self.names[:50] if each != DEFAULT_SET)]
-            raise SettingsError(f"{self.file}: {unknown('set', name, known)}")
+            known = sorted({DEFAULT_SET, *self.names[:50]})
+            hint = f"{did_you_mean(name, known)} (known: {', '.join(known)})"
+            raise SettingsError(f"{self.file}: unknown set {shown(name)}{hint}")
         pairs = inherited(self._mapping(name)).items()
         return {
             key: Value(value_of(entry.node), _place(self.file, entry, name, owner))

@@ -10,13 +10,16 @@ MAX_NAMES = 300
 def meant(name, known):
     """Give the known name that `name` most probably stands for, or None.
 
-    That is the nearest spelling, or else the first of the known names that begins with it.
+    That is the first of the known names that begins with it, if that says enough, or else the
+    nearest spelling.
     """
     if not isinstance(name, str) or not 0 < len(name) <= MAX_CHARACTERS:
         return None
     names = [each for each in known if len(each) <= MAX_CHARACTERS][:MAX_NAMES]
     longer = sorted(each for each in names if each.startswith(name))
-    return nearest(name, names) or (longer[0] if longer else None)
+    says_enough = len(name.lstrip("-")) >= 3
+    first = longer[0] if longer else None
+    return (says_enough and first) or nearest(name, names) or first
 
 
 def did_you_mean(name, known, otherwise=""):
