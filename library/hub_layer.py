@@ -1,78 +1,127 @@
-"""A TF-Hub SavedModel as a Keras 3 layer.
+"""A TF-Hub SavedModel as a Keras 3 layer, saved with all that it needs.
 
 TensorFlow Hub's own KerasLayer is a Keras 2 layer, which Keras 3 refuses.
 """
 
-import warnings
+from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from library.errors import UserError
+from library.transfer.module_files import find_module
+from library.transfer.modules import load_module
 
 
 @keras.saving.register_keras_serializable("library")
 class HubLayer(keras.layers.Layer):
-    """The features that a reusable TF-Hub SavedModel (TF2 format) gives for images.
+    """The features that a TF-Hub SavedModel gives for images.
 
     Takes float32 pixels in [0, 1], shape (batch, height, width, 3), as such modules want them.
     Gives what the module gives: float32, shape (batch, features) for a feature vector. Frozen, it
     runs in inference mode, so that its BatchNormalization keeps the statistics it came with.
 
-    `handle` is a URL, a folder or an archive. Raises UserError if it cannot be loaded.
+    `handle` is a URL, a folder, an archive or gs://; `sha256` the hash that it must have. A saved
+    layer holds the module itself, graph and weights: `handle` then only tells where it came from.
+    Raises UserError if the module cannot be loaded.
     """
 
-    def __init__(self, handle, trainable=False, **options):
-        super().__init__(trainable=trainable, **options)
+    def __init__(self, handle, trainable=False, sha256=None, outputs=None, **options):
+        # In float32 under mixed precision too: the module's graph was made for that.
+        super().__init__(**{**options, "dtype": "float32"})
         self.handle = str(handle)
-        self._module = _load(self.handle)
-        learnt = {id(each) for each in self._module.trainable_variables}
-        for variable in self._module.variables:
+        self.sha256 = sha256
+        # What the module gives, (shape, dtype). Known from the start where the layer is read from
+        # a file, because Keras lays the network out before it reads what belongs to the layers.
+        self.outputs = outputs
+        self._module = None
+        self._module_variables = []
+        self._values = None
+        if outputs is None:
+            self._adopt(load_module(find_module(handle, sha256)))
+        self.trainable = trainable
+        if trainable and outputs is None and not self._module.can_be_trained:
+            raise UserError(f"the module {handle} cannot be fine-tuned: use --no_fine_tuning")
+        self.built = True
+
+    @property
+    def image_size(self):
+        """The (height, width) that the module takes, or None if it takes any."""
+        return self._module.image_size
+
+    def _adopt(self, module):
+        self._module = module
+        # Assigned to the layer, so that an export finds the module's tables and constants.
+        self._root = module.root
+        for variable, is_trainable in zip(module.variables, module.are_trainable, strict=True):
             # Wraps the module's very variable, so that optimizer, checkpoint and export see it.
             tracked = keras.Variable(
                 initializer=variable,
-                trainable=trainable and id(variable) in learnt,
+                trainable=is_trainable,
                 name=variable.name.split(":")[0].replace("/", "_"),
             )
             self._track_variable(tracked)
-        self.built = True
+            self._module_variables.append(tracked)
 
     def call(self, images, training=False):
         """Give the features of a batch of images."""
+        if self._module is None:
+            raise UserError("a HubLayer's module comes with its .keras file: load that")
         if self.trainable:
-            for loss in getattr(self._module, "regularization_losses", ()):
-                self.add_loss(loss() if callable(loss) else loss)
-        return self._module(images, training=bool(training) and self.trainable)
+            for penalty in self._module.penalties:
+                self.add_loss(penalty() if callable(penalty) else penalty)
+        return self._module.call(images, training=bool(training) and self.trainable)
 
     def compute_output_spec(self, images, training=False):
         """Give the symbolic output: the module's own, for the images' shape."""
-        signature = tf.TensorSpec(images.shape, tf.float32)
-        traced = tf.function(lambda x: self._module(x, training=False))
-        outputs = traced.get_concrete_function(signature).structured_outputs
-        return keras.KerasTensor(outputs.shape, dtype=outputs.dtype.name)
+        if self._module is not None:
+            signature = tf.TensorSpec(images.shape, tf.float32)
+            traced = tf.function(lambda x: self._module.call(x, training=False))
+            given = traced.get_concrete_function(signature).structured_outputs
+            self.outputs = (tuple(given.shape), given.dtype.name)
+        shape, dtype = self.outputs
+        return keras.KerasTensor(tuple(shape), dtype=dtype)
 
     def get_config(self):
         """Give what `from_config` needs to make the layer again."""
-        return {**super().get_config(), "handle": self.handle}
+        own = {"handle": self.handle, "sha256": self.sha256, "outputs": self.outputs}
+        return {**super().get_config(), **own}
 
+    def save_assets(self, folder):
+        """Write the module's graph; the values of its variables are saved as any layer's."""
+        for name, content in self._module.files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
-def _load(handle):
-    with warnings.catch_warnings():
-        # TensorFlow Hub 0.16.1 imports pkg_resources, which is deprecated.
-        warnings.filterwarnings("ignore", message=".*pkg_resources.*")
-        import tensorflow_hub
-    try:
-        module = tensorflow_hub.load(handle)
-    except Exception as error:
-        # TensorFlow Hub raises whatever its resolvers raise: URLError, OSError, ValueError, ….
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"cannot load the TF-Hub module {handle}: {reason}; "
-            "--hub_handle takes a URL, a folder or an archive with a SavedModel"
-        ) from error
-    if not callable(module) or not hasattr(module, "trainable_variables"):
-        raise UserError(
-            f"the TF-Hub module {handle} is not in the reusable TF2 format: it is no callable "
-            "with trainable_variables"
-        )
-    return module
+    def load_assets(self, folder):
+        """Read the module's graph, and give its variables the values read before."""
+        if self._module is not None:
+            return
+        trainable = self.trainable
+        self._adopt(load_module(folder, restore=False))
+        self.trainable = trainable
+        self._assign(self._values)
+        self._values = None
+
+    def save_own_variables(self, store):
+        """Write the values of the module's variables, in the module's order."""
+        for number, variable in enumerate(self._module_variables):
+            store[str(number)] = variable
+
+    def load_own_variables(self, store):
+        """Read the values of the module's variables; without a module, keep them for it."""
+        values = [np.asarray(store[str(number)]) for number in range(len(store.keys()))]
+        if self._module is None:
+            self._values = values
+        else:
+            self._assign(values)
+
+    def _assign(self, values):
+        if len(values) != len(self._module_variables):
+            raise ValueError(
+                f"{len(values)} values for the {len(self._module_variables)} variables of a module"
+            )
+        for variable, value in zip(self._module_variables, values, strict=True):
+            variable.assign(value)

@@ -97,7 +97,8 @@ class Network(Keys):
     """Network"""
 
     model: Text = key("simple", "name of the network, one of project/networks", "m")
-    hub_handle: Text = key(HUB_HANDLE, "TF-Hub module of the network 'hub': URL or folder")
+    hub_handle: Text = key(HUB_HANDLE, "module of the network hub: URL, folder, archive, gs://")
+    hub_sha256: Text | None = key(None, "hash that the module must have; describe tells it")
     fine_tuning: bool = key(False, "train the pretrained layers too, not the head alone")
     dropout_rate: FractionBelowOne = key(0.5, "share of the features dropped while training")
 

@@ -1,3 +1,5 @@
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -5,44 +7,14 @@ import tensorflow as tf
 
 from library.errors import UserError
 from library.hub_layer import HubLayer
-
-
-def save_module(folder):
-    """Save a small module in the reusable TF2 form: training, variables, regularisation losses."""
-    module = tf.train.Checkpoint()
-    kernel = tf.Variable(
-        np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32), name="kernel"
-    )
-    mean = tf.Variable(tf.zeros(5), trainable=False, name="mean")
-
-    @tf.function
-    def call(images, training=False):
-        features = tf.reduce_mean(images, [1, 2]) @ kernel
-        if training:
-            mean.assign(0.9 * mean + 0.1 * tf.reduce_mean(features, 0))
-        return features - mean
-
-    @tf.function(input_signature=[])
-    def penalty():
-        return 0.5 * tf.reduce_sum(kernel**2)
-
-    images = tf.TensorSpec([None, None, None, 3], tf.float32)
-    for training in (True, False):
-        call.get_concrete_function(images, training=training)
-    module.__call__ = call
-    module.variables = [kernel, mean]
-    module.trainable_variables = [kernel]
-    module.regularization_losses = [penalty]
-    tf.saved_model.save(module, str(folder))
+from library.transfer.module_files import hash_module
+from tests.test_modules import IMAGES, features_of, save_module, save_tf1_module
 
 
 @pytest.fixture
 def handle(tmp_path):
     save_module(tmp_path / "module")
     return tmp_path / "module"
-
-
-IMAGES = np.random.default_rng(1).uniform(0, 1, (4, 6, 6, 3)).astype(np.float32)
 
 
 def make_network(handle, trainable):
@@ -68,7 +40,7 @@ def test_frozen_it_learns_nothing_and_keeps_its_statistics(handle):
 
 def test_fine_tuned_it_learns_and_counts_its_penalty(handle):
     network = make_network(handle, trainable=True)
-    assert [each.name for each in network.trainable_variables] == ["kernel"]
+    assert [each.name for each in network.trainable_variables] == ["block_1_kernel"]
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(network(IMAGES, training=True)) + sum(network.losses)
     (gradient,) = tape.gradient(loss, network.trainable_variables)
@@ -79,25 +51,91 @@ def test_fine_tuned_it_learns_and_counts_its_penalty(handle):
     assert not np.array_equal(network.non_trainable_variables[0], np.zeros(5))
 
 
-def test_what_it_learnt_is_saved_and_loaded(handle, tmp_path):
+def test_it_can_be_unfrozen_and_frozen_again(handle):
+    network = make_network(handle, trainable=False)
+    network.layers[-1].trainable = True
+    assert [each.name for each in network.trainable_variables] == ["block_1_kernel"]
+    network.layers[-1].trainable = False
+    assert network.trainable_variables == []
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_the_saved_network_holds_the_module_itself(handle, trainable, tmp_path, monkeypatch):
+    network = make_network(handle, trainable)
+    for variable in network.variables:
+        variable.assign(np.full(variable.shape, 0.25))
+    expected = network(IMAGES)
+    network.save(tmp_path / "network.keras")
+    shutil.rmtree(handle)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "no cache"))
+    again = keras.models.load_model(tmp_path / "network.keras", safe_mode=True)
+    assert np.array_equal(again(IMAGES), expected)
+    assert len(again.trainable_variables) == trainable
+    # Saved once more, it still has it; so has an export.
+    again.save(tmp_path / "again.keras")
+    assert np.array_equal(keras.models.load_model(tmp_path / "again.keras")(IMAGES), expected)
+    again.export(tmp_path / "export", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "export")
+    assert np.array_equal(exported.serve(IMAGES), expected)
+
+
+def test_a_network_read_from_a_file_learns_on(handle, tmp_path):
+    make_network(handle, trainable=True).save(tmp_path / "network.keras")
+    again = keras.models.load_model(tmp_path / "network.keras")
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(again(IMAGES, training=True)) + sum(again.losses)
+    assert tape.gradient(loss, again.trainable_variables)[0] is not None
+    assert len(again.losses) == 1
+
+
+def test_weights_alone_are_saved_and_loaded(handle, tmp_path):
     network = make_network(handle, trainable=True)
     network.trainable_variables[0].assign(np.full((3, 5), 0.25))
+    network.save_weights(tmp_path / "network.weights.h5")
+    again = make_network(handle, trainable=False)
+    again.load_weights(tmp_path / "network.weights.h5")
+    assert np.array_equal(again(IMAGES), network(IMAGES))
+
+
+def test_the_first_format_is_frozen_and_saved_whole(tmp_path):
+    save_tf1_module(tmp_path / "module")
+    network = make_network(tmp_path / "module", trainable=False)
+    assert np.allclose(network(IMAGES), features_of(IMAGES), atol=1e-5)
     network.save(tmp_path / "network.keras")
+    shutil.rmtree(tmp_path / "module")
     again = keras.models.load_model(tmp_path / "network.keras")
     assert np.array_equal(again(IMAGES), network(IMAGES))
-    assert not np.array_equal(again(IMAGES), tf.saved_model.load(handle)(IMAGES))
 
 
-def test_a_wrong_handle_is_one_line(tmp_path):
-    with pytest.raises(UserError) as caught:
-        HubLayer(tmp_path / "nothing")
-    text = str(caught.value)
-    assert text.startswith(f"cannot load the TF-Hub module {tmp_path / 'nothing'}: ")
-    assert text.endswith("--hub_handle takes a URL, a folder or an archive with a SavedModel")
-    assert "\n" not in text
+def test_the_first_format_cannot_be_fine_tuned(tmp_path):
+    save_tf1_module(tmp_path / "module")
+    with pytest.raises(UserError, match="cannot be fine-tuned: use --no_fine_tuning"):
+        HubLayer(tmp_path / "module", trainable=True)
 
 
-def test_a_model_that_is_no_module_is_refused(tmp_path):
-    tf.saved_model.save(tf.Module(), str(tmp_path / "bare"))
-    with pytest.raises(UserError, match="not in the reusable TF2 format"):
-        HubLayer(tmp_path / "bare")
+def test_under_mixed_precision_it_stays_in_float32(handle):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        network = make_network(handle, trainable=True)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert network(IMAGES).dtype == tf.float32
+    assert np.array_equal(network(IMAGES), tf.saved_model.load(handle)(IMAGES))
+
+
+def test_another_module_than_the_pinned_one_is_refused(handle):
+    assert HubLayer(handle, sha256=hash_module(handle)).image_size is None
+    with pytest.raises(UserError, match="is not the one expected"):
+        HubLayer(handle, sha256="0" * 64)
+
+
+def test_without_its_file_a_layer_says_so(handle):
+    network = make_network(handle, trainable=False)
+    with pytest.raises(UserError, match=r"module comes with its \.keras file"):
+        keras.Model.from_config(network.get_config())(IMAGES)
+
+
+def test_values_of_another_module_are_refused(handle):
+    layer = HubLayer(handle)
+    with pytest.raises(ValueError, match="1 values for the 2 variables of a module"):
+        layer.load_own_variables({"0": np.zeros((3, 5))})

@@ -3,23 +3,36 @@
 import keras
 from keras import layers
 
+from library.errors import SettingsError
 from library.hub_layer import HubLayer
 
 
-def hub(image_shape, class_count, *, hub_handle, fine_tuning=False, dropout_rate=0.5):
+def hub(
+    image_shape, class_count, *, hub_handle, hub_sha256=None, fine_tuning=False, dropout_rate=0.5
+):
     """Give features → SELU → dropout → dense 256 → dropout → scores.
 
     Takes float32 pixels in [0, 255], shape (batch, height, width, channels).
-    Gives logits, float32, shape (batch, class_count).
+    Gives logits, float32, shape (batch, class_count). Raises SettingsError if the module wants
+    images of another size.
     """
+    module = HubLayer(hub_handle, trainable=fine_tuning, sha256=hub_sha256, name="base")
+    if module.image_size not in (None, image_shape[:2]):
+        height, width = module.image_size
+        raise SettingsError(
+            f"the module {hub_handle} takes images of {height} x {width} pixels, "
+            f"not {image_shape[0]} x {image_shape[1]}: --image_size {height}"
+        )
     pixels = keras.Input(image_shape)
     # TF-Hub's image modules take colours in [0, 1].
     x = layers.Rescaling(1 / 255)(pixels)
     if image_shape[-1] == 1:
         x = layers.Concatenate()([x, x, x])
-    x = HubLayer(hub_handle, trainable=fine_tuning)(x)
+    x = module(x)
     x = layers.Activation("selu")(x)
     x = layers.Dropout(dropout_rate)(x)
-    x = layers.Dense(256)(x)
+    x = layers.Dense(256, name="embedding")(x)
     x = layers.Dropout(dropout_rate)(x)
-    return keras.Model(pixels, layers.Dense(class_count, dtype="float32")(x), name="hub")
+    return keras.Model(
+        pixels, layers.Dense(class_count, dtype="float32", name="scores")(x), name="hub"
+    )

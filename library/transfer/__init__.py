@@ -1,0 +1,1 @@
+"""Pretrained networks: what finds, loads and freezes them, and keeps what they gave."""
