@@ -1,15 +1,21 @@
 """Settings become inputs, a network and an objective: the one place where the parts meet."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from library.choices import ChoiceError, unknown
 from library.training.loop import Keeping, Plan, check_classes
+from library.training.monitoring import Goal
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, ImageFormat, Reading, TrainingInputs
 from project.networks import make_network
-from project.objective import Objective, make_optimizer, make_schedule
+from project.objective import Objective
+from project.optimizers import make_optimizer
+from project.schedules import LearningRate
 
 
 def make_training_inputs(settings, manifest):
@@ -50,7 +56,7 @@ def make_inputs_for(snapshot, settings, manifest):
 
 def describe(parts, training, validation, classes):
     """Give one line for the start: the network, the data and the device."""
-    network, _, _ = parts
+    network = parts.network
     device = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return (
         f"{network.name}: {network.count_params():,} parameters; {len(classes)} classes, "
@@ -62,41 +68,52 @@ def describe(parts, training, validation, classes):
 
 def check_one_batch(parts, training, validation):
     """Run one batch of each split through the network. Give one line with the shapes."""
-    network, objective, _ = parts
     words = []
     for name, batches in (("training", training.batches(0)), ("validation", validation.batches())):
         images, labels = next(iter(batches))
-        scores = network(tf.cast(images, tf.float32), training=False)
-        objective.measures(labels, scores)
+        scores = parts.network(tf.cast(images, tf.float32), training=False)
+        parts.objective.measures(labels, scores)
         words.append(f"{name} images {tuple(images.shape)} → scores {tuple(scores.shape)}")
     return "dry run, nothing written: " + ", ".join(words)
 
 
 def seed_everything(settings):
-    """Fix the initial weights and the dropout by `random_seed`."""
+    """Fix the initial weights and the dropout by `random_seed`, and the operations on request."""
     keras.utils.set_random_seed(settings.project.random_seed)
+    if settings.project.deterministic_ops:
+        tf.config.experimental.enable_op_determinism()
+
+
+class Parts(NamedTuple):
+    """What is trained, and how."""
+
+    network: keras.Model
+    objective: Objective
+    optimizer: keras.Optimizer
+    learning_rate: LearningRate
 
 
 def make_parts(settings, class_count, batches_per_epoch):
-    """Give (network, objective, optimizer)."""
-    learn = settings.hyperparameters
-    network = make_network(
-        learn.model, _image_format(settings.project).shape, class_count, learn.model_dump()
+    """Give the Parts. Raises SettingsError for unknown names and settings that exclude another."""
+    project, learn = settings.project, settings.hyperparameters
+    keras.mixed_precision.set_global_policy(
+        project.dtype if project.dtype == "float32" else f"mixed_{project.dtype}"
     )
-    schedule = make_schedule(
+    values = learn.model_dump()
+    if learn.learning_rate_batch_size:
+        values["learning_rate"] *= project.train_batch_size / learn.learning_rate_batch_size
+    learning_rate = LearningRate(
         learn.learning_rate_decay_type,
-        learn.learning_rate,
+        values,
         total_steps=make_plan(settings).total_steps(batches_per_epoch),
-        warmup_steps=round(learn.warmup_epochs * batches_per_epoch),
-        end_learning_rate=learn.end_learning_rate,
+        steps_per_epoch=batches_per_epoch,
     )
-    optimizer = make_optimizer(
-        schedule,
-        adam_beta1=learn.adam_beta1,
-        adam_beta2=learn.adam_beta2,
-        adam_epsilon=learn.adam_epsilon,
-    )
-    return network, make_objective(settings), optimizer
+    network = make_network(learn.model, _image_format(project).shape, class_count, values)
+    # Small float16 gradients vanish unless the loss is scaled up; bfloat16 has float32's range.
+    scale = project.loss_scale or ("dynamic" if project.dtype == "float16" else None)
+    weights = network.trainable_variables
+    optimizer = make_optimizer(learn.optimizer, learning_rate, values, weights, loss_scale=scale)
+    return Parts(network, make_objective(settings), optimizer, learning_rate)
 
 
 def make_objective(settings):
@@ -107,17 +124,21 @@ def make_objective(settings):
 
 def make_plan(settings):
     """Give how long to train and how often to do what."""
-    project = settings.project
-    return Plan(
-        train_epochs=project.train_epochs,
-        epochs_between_evals=project.epochs_between_evals,
-        max_train_steps=project.max_train_steps,
-        max_eval_steps=project.max_eval_steps,
-        save_summary_steps=project.save_summary_steps,
-        save_checkpoints_secs=project.save_checkpoints_secs,
-        keep_checkpoint_max=project.keep_checkpoint_max,
-        resume=project.resume,
+    project, learn = settings.project, settings.hyperparameters
+    goal = Goal(
+        metric=project.best_metric,
+        mode=project.best_metric_mode,
+        min_delta=project.early_stopping_min_delta,
+        patience=project.early_stopping_patience,
+        plateau_patience=learn.plateau_patience,
+        plateau_factor=learn.plateau_factor,
+        stop_threshold=project.stop_threshold,
     )
+    if goal.metric not in Objective.names:
+        raise ChoiceError(unknown("best_metric", goal.metric, Objective.names))
+    # The rest of a plan has the names of its settings.
+    names = [each.name for each in fields(Plan) if each.name != "goal"]
+    return Plan(**{name: getattr(project, name) for name in names}, goal=goal)
 
 
 def make_keeping(settings, classes):

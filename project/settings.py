@@ -10,6 +10,7 @@ from library.configuration.command_line import Command
 from library.configuration.keys import (
     Count,
     CountOrZero,
+    Fraction,
     FractionBelowOne,
     Keys,
     Positive,
@@ -53,14 +54,28 @@ class Schedule(Keys):
     """Schedule"""
 
     train_epochs: Count = key(30, "passes over the training images", "te")
-    epochs_between_evals: Count = key(1, "training epochs between two validations", "ebe")
+    max_train_steps: Count | None = key(None, "stop training after so many steps in all", "mts")
+    max_minutes: Positive | None = key(None, "time to train; the schedule fits itself to it")
     batch_size: Count = key(128, "images a step, over all devices", "bs")
     train_batch_size: Count | None = key(None, "images a training step", "tbs", "{batch_size}")
     eval_batch_size: Count | None = key(None, "images an evaluation step", "ebs", "{batch_size}")
-    max_train_steps: Count | None = key(None, "stop training after so many steps in all", "mts")
-    max_eval_steps: Count | None = key(None, "evaluate on no more than so many batches", "mes")
+    steps_per_execution: Count = key(1, "steps that TensorFlow makes in one call", "spe")
     random_seed: CountOrZero = key(0, "seed of weights, order and augmentation", "rs")
     resume: Literal["auto", "never", "must"] = key("auto", "go on: if it can, no, or fail")
+
+
+class Evaluation(Keys):
+    """Evaluation, the best, early stopping"""
+
+    epochs_between_evals: Count = key(1, "training epochs between two validations", "ebe")
+    steps_between_evals: Count | None = key(None, "validate by steps instead of epochs", "sbe")
+    eval_throttle_secs: PositiveOrZero | None = key(None, "validate by seconds instead of epochs")
+    max_eval_steps: Count | None = key(None, "evaluate on no more than so many batches", "mes")
+    best_metric: Text = key("loss", "validation metric that tells which snapshot is best")
+    best_metric_mode: Literal["min", "max"] = key("min", "whether less or more of it is better")
+    early_stopping_patience: Count | None = key(None, "evaluations without a better one to stop at")
+    early_stopping_min_delta: PositiveOrZero = key(0.0, "what is less than this better is not")
+    stop_threshold: Fraction | None = key(None, "validation accuracy to stop at")
 
 
 class Saving(Keys):
@@ -86,10 +101,15 @@ class Runtime(Keys):
     """Runtime"""
 
     xla: bool = key(False, "compile the training step whole with XLA")
+    dtype: Literal["float32", "float16", "bfloat16"] = key(
+        "float32", "what layers compute in; weights stay float32", "dt"
+    )
+    loss_scale: Positive | None = key(None, "fixed loss scale for float16; none: found by itself")
+    deterministic_ops: bool = key(False, "only operations that repeat to the bit; slower on GPUs")
     verbose: bool = key(False, "log more, and show the traceback of an error")
 
 
-class Project(Recipe, Folders, Schedule, Saving, Pipeline, Runtime):
+class Project(Recipe, Folders, Schedule, Evaluation, Saving, Pipeline, Runtime):
     """How to run: folders, batch sizes, epochs, machines (project.yaml)."""
 
 
@@ -103,16 +123,52 @@ class Network(Keys):
     dropout_rate: FractionBelowOne = key(0.5, "share of the features dropped while training")
 
 
+class LearningRate(Keys):
+    """Learning rate"""
+
+    learning_rate: Positive = key(1e-3, "learning rate, after the warm-up", "lr")
+    learning_rate_batch_size: Count | None = key(
+        None, "batch size it is meant for: scaled by train_batch_size over this"
+    )
+    learning_rate_decay_type: Literal[
+        "fixed", "exponential", "polynomial", "step", "cosine", "one_cycle"
+    ] = key("cosine", "its course over the training")
+    warmup_epochs: PositiveOrZero = key(0.0, "epochs in which it rises from 0")
+    end_learning_rate: PositiveOrZero = key(0.0, "where polynomial, cosine and one_cycle end")
+    learning_rate_decay_power: Positive = key(1.0, "polynomial: 1 is a straight line")
+    learning_rate_decay_factor: Positive = key(0.94, "exponential: factor of each fall")
+    num_epochs_per_decay: Positive = key(2.0, "exponential: epochs between two falls")
+    learning_rate_steps: Words = key((), "step: epoch=factor, such as 30=0.1,45=0.01")
+    plateau_patience: Count | None = key(None, "evaluations without a better one to fall at")
+    plateau_factor: FractionBelowOne = key(0.1, "factor of the fall on a plateau")
+
+
 class Optimiser(Keys):
     """Optimiser"""
 
-    learning_rate: Positive = key(1e-3, "step size of Adam, after the warm-up", "lr")
-    learning_rate_decay_type: Literal["fixed", "cosine"] = key("cosine", "course of the step size")
-    end_learning_rate: PositiveOrZero = key(0.0, "step size at the end of the cosine")
-    warmup_epochs: CountOrZero = key(0, "epochs in which the step size rises from 0")
-    adam_beta1: FractionBelowOne = key(0.9, "decay of Adam's mean of gradients")
-    adam_beta2: FractionBelowOne = key(0.999, "decay of Adam's mean of squared gradients")
-    adam_epsilon: Positive = key(1e-8, "keeps Adam from dividing by zero")
+    optimizer: Text = key("adam", "name of the optimizer, one of project/optimizers.py")
+    weight_decay: PositiveOrZero = key(4e-5, "decoupled from the loss; kernels only")
+    clip_norm: Positive | None = key(None, "largest norm of all gradients together")
+    clip_value: Positive | None = key(None, "largest size of one gradient")
+    gradient_accumulation_steps: Count = key(1, "steps whose gradients make one update")
+    moving_average_decay: FractionBelowOne | None = key(
+        None, "evaluate and keep averages of the weights, decaying so"
+    )
+    momentum: FractionBelowOne = key(0.9, "momentum and muon: decay of the sum of gradients")
+    adam_beta1: FractionBelowOne = key(0.9, "adam and kin: decay of the mean of gradients")
+    adam_beta2: FractionBelowOne = key(0.999, "adam and kin: decay of the mean of their squares")
+    adam_epsilon: Positive = key(1e-8, "adam and kin: keeps from dividing by zero")
+    opt_epsilon: Positive = key(1.0, "adadelta and rmsprop: keeps from dividing by zero")
+    adadelta_rho: FractionBelowOne = key(0.95, "decay of its averages")
+    adagrad_initial_accumulator_value: PositiveOrZero = key(0.1, "where its sum of squares begins")
+    ftrl_learning_rate_power: float = key(-0.5, "power of its sum of squares, 0 or less")
+    ftrl_initial_accumulator_value: PositiveOrZero = key(0.1, "where its sum of squares begins")
+    ftrl_l1: PositiveOrZero = key(0.0, "its L1 regularisation")
+    ftrl_l2: PositiveOrZero = key(0.0, "its L2 regularisation")
+    lion_beta1: FractionBelowOne = key(0.9, "share of the old direction in an update")
+    lion_beta2: FractionBelowOne = key(0.99, "decay of the direction")
+    rmsprop_momentum: FractionBelowOne = key(0.9, "decay of the sum of updates")
+    rmsprop_decay: FractionBelowOne = key(0.9, "decay of the mean of squares")
 
 
 class Regularisation(Keys):
@@ -125,7 +181,7 @@ class Regularisation(Keys):
     augmentations: Words = key((), "names, or name=strength, in the order in which to apply them")
 
 
-class Hyperparameters(Network, Optimiser, Regularisation):
+class Hyperparameters(Network, LearningRate, Optimiser, Regularisation):
     """What to learn: network, rates, regularisation, augmentation (hyperparameters.yaml)."""
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import signal
+import time
 
 import keras
 import numpy as np
@@ -12,8 +13,12 @@ import tensorflow as tf
 
 from library.errors import CheckpointError, DataError, DivergedError, StoppedError
 from library.training.loop import Keeping, Plan, Training, check_classes
+from library.training.monitoring import Goal
 from library.training.snapshots import read_snapshot
-from project.objective import Objective, make_optimizer, make_schedule
+from project.objective import Objective
+from project.optimizers import OPTIMIZERS, make_optimizer
+from project.schedules import LearningRate
+from project.settings import Hyperparameters
 
 EXAMPLES, BATCH, EPOCHS = 22, 8, 3
 random = np.random.default_rng(0)
@@ -23,19 +28,16 @@ LABELS = (IMAGES.mean((1, 2, 3)) > 127).astype(np.int64)
 
 @dataclasses.dataclass
 class Inputs:
-    """Data in memory, in an order of (epoch) alone; `at_step` is called before each batch."""
+    """Data in memory, in an order of (epoch) alone."""
 
-    at_step: object = lambda epoch, batch: None
     examples: int = EXAMPLES
     batch_size: int = BATCH
     batches_per_epoch: int = -(-EXAMPLES // BATCH)
 
     def batches(self, epoch, start_batch=0):
         order = np.random.default_rng(epoch).permutation(EXAMPLES)
-        for batch in range(start_batch, -(-EXAMPLES // BATCH)):
-            self.at_step(epoch, batch)
-            chosen = order[batch * BATCH :][:BATCH]
-            yield tf.constant(IMAGES[chosen]), tf.constant(LABELS[chosen])
+        data = tf.data.Dataset.from_tensor_slices((IMAGES[order], LABELS[order]))
+        return data.batch(BATCH).skip(start_batch)
 
 
 class Validation:
@@ -58,27 +60,29 @@ def make_network():
 
 
 def make_run(
-    folder, training=None, validation=None, *, learning_rate=0.05, classes=("a", "b"), **plan
+    folder, training=None, validation=None, *, classes=("a", "b"), hyperparameters=None, **plan
 ):
     plan = Plan(**{"train_epochs": EPOCHS, "keep_checkpoint_max": 2, **plan})
     training = training or Inputs()
-    total_steps = plan.total_steps(training.batches_per_epoch)
-    keeping = Keeping(
-        folder,
-        folder / "checkpoints",
-        folder / "best",
-        classes,
-        {"project.yaml": "x"},
-        {"lr": learning_rate},
+    values = Hyperparameters(**{"learning_rate": 0.05, **(hyperparameters or {})}).model_dump()
+    learning_rate = LearningRate(
+        values["learning_rate_decay_type"],
+        values,
+        total_steps=plan.total_steps(training.batches_per_epoch),
+        steps_per_epoch=training.batches_per_epoch,
     )
+    network = make_network()
+    weights = network.trainable_variables
+    texts, settings = {"project.yaml": "x"}, {"lr": values["learning_rate"]}
     return Training(
-        make_network(),
+        network,
         Objective(),
-        make_optimizer(make_schedule("cosine", learning_rate, total_steps=total_steps)),
+        make_optimizer(values["optimizer"], learning_rate, values, weights),
+        learning_rate,
         training,
         validation or Validation(),
         plan,
-        keeping,
+        Keeping(folder, folder / "checkpoints", folder / "best", classes, texts, settings),
     )
 
 
@@ -107,14 +111,18 @@ def uninterrupted(tmp_path_factory):
     return run
 
 
-def stop_at(step, number):
-    """Send this process a signal before the batch that makes `step`."""
+def stopping_run(folder, step, number=signal.SIGTERM, **options):
+    """A run to which a signal comes while it makes `step`."""
+    run = make_run(folder, **options)
+    train_steps = run.train_steps
 
-    def at_step(epoch, batch):
-        if epoch * 3 + batch + 1 == step:
+    def train_steps_and_stop(iterator, count):
+        if run.step < step <= run.step + int(count):
             os.kill(os.getpid(), number)
+        return train_steps(iterator, count)
 
-    return Inputs(at_step)
+    run.train_steps = train_steps_and_stop
+    return run
 
 
 @pytest.mark.parametrize("step", range(1, 3 * EPOCHS))
@@ -122,7 +130,7 @@ def test_stopped_at_any_step_and_gone_on_with_is_the_uninterrupted_run(
     tmp_path, uninterrupted, step
 ):
     with pytest.raises(StoppedError, match=rf"after step {step}; the state is saved") as caught:
-        make_run(tmp_path, stop_at(step, signal.SIGTERM)).run()
+        stopping_run(tmp_path, step).run()
     assert caught.value.exit_code == 143
     run = make_run(tmp_path)
     run.run()
@@ -130,9 +138,108 @@ def test_stopped_at_any_step_and_gone_on_with_is_the_uninterrupted_run(
     assert (tmp_path / "history.csv").read_text().count("\n") == EPOCHS + 1
 
 
+RECIPES = {
+    "momentum, averages": {"optimizer": "momentum", "moving_average_decay": 0.9},
+    "accumulation": {"gradient_accumulation_steps": 2},
+    "plateau": {"plateau_patience": 1, "learning_rate": 1e-6},
+    "several steps at once": {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("step", [1, 4, 6])
+def test_so_it_is_with_every_kind_of_state(tmp_path, recipe, step):
+    options = {"hyperparameters": {k: v for k, v in RECIPES[recipe].items() if k != "plan"}}
+    goal = Goal(plateau_patience=options["hyperparameters"].pop("plateau_patience", None))
+    options |= {"goal": goal, "steps_per_execution": 2 if "several" in recipe else 1}
+    whole = make_run(tmp_path / "whole", **options)
+    whole.run()
+    with pytest.raises(StoppedError):
+        stopping_run(tmp_path / "parts", step, **options).run()
+    run = make_run(tmp_path / "parts", **options)
+    run.run()
+    assert_same(run, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_so_it_is_with_every_optimizer(tmp_path, name):
+    options = {"hyperparameters": {"optimizer": name, "learning_rate": 0.01}}
+    whole = make_run(tmp_path / "whole", **options)
+    whole.run()
+    with pytest.raises(StoppedError):
+        stopping_run(tmp_path / "parts", 5, **options).run()
+    run = make_run(tmp_path / "parts", **options)
+    run.run()
+    assert_same(run, whole)
+
+
+def test_early_stopping_goes_on_counting_after_a_stop(tmp_path, capsys):
+    options = {
+        "hyperparameters": {"learning_rate": 1e-12, "weight_decay": 0.0},
+        "train_epochs": 20,
+        "goal": Goal(patience=4, min_delta=0.5),
+    }
+    whole = make_run(tmp_path / "whole", **options)
+    whole.run()
+    assert len(whole.rows) < 20
+    assert "stopped early: no better validation loss in 4 evaluations" in capsys.readouterr().err
+    with pytest.raises(StoppedError):
+        stopping_run(tmp_path / "parts", 3 * (len(whole.rows) - 2), **options).run()
+    run = make_run(tmp_path / "parts", **options)
+    run.run()
+    assert_same(run, whole)
+    capsys.readouterr()
+    make_run(tmp_path / "parts", **options).run()
+    assert "finished already" in capsys.readouterr().err
+
+
+def test_evaluation_by_steps(tmp_path):
+    run = make_run(tmp_path, steps_between_evals=4, steps_per_execution=3)
+    run.run()
+    assert [row["step"] for row in run.rows] == [4, 8, 9]
+
+
+def test_evaluation_by_seconds(tmp_path):
+    run = make_run(tmp_path, eval_throttle_secs=0.0)
+    run.run()
+    assert [row["step"] for row in run.rows] == list(range(1, 10))
+
+
+def test_a_training_fits_its_time(tmp_path):
+    run = make_run(tmp_path, train_epochs=1_000_000, max_minutes=3 / 60)
+    start = time.monotonic()
+    run.run()
+    assert 1.5 < time.monotonic() - start < 10
+    # The schedule has come to its end, too.
+    assert float(run.optimizer.learning_rate) < 0.05 * 0.05
+    again = make_run(tmp_path, train_epochs=1_000_000, max_minutes=3 / 60)
+    again.train_steps = lambda *_: pytest.fail("trained past its time")
+    again.run()
+
+
+def test_the_best_is_that_of_the_goal(tmp_path):
+    run = make_run(tmp_path, goal=Goal(metric="accuracy", mode="max"))
+    run.run()
+    best = read_snapshot(tmp_path / "best").metrics
+    assert best["monitored"] == "validation accuracy"
+    assert best["value"] == max(row["validation_accuracy"] for row in run.rows)
+
+
+def test_the_snapshot_has_the_averaged_weights(tmp_path):
+    run = make_run(tmp_path, train_epochs=1, hyperparameters={"moving_average_decay": 0.9})
+    run.run()
+    kept = read_snapshot(tmp_path / "best").network.trainable_variables
+    averages = run.optimizer._model_variables_moving_average
+    assert all(np.array_equal(a, b) for a, b in zip(kept, averages, strict=True))
+    own = run.network.trainable_variables
+    assert not any(np.array_equal(a, b) for a, b in zip(kept, own, strict=True))
+
+
 def test_an_interrupt_is_130(tmp_path):
     with pytest.raises(StoppedError, match="interrupted in epoch 1") as caught:
-        make_run(tmp_path, stop_at(2, signal.SIGINT)).run()
+        stopping_run(tmp_path, 2, signal.SIGINT).run()
     assert caught.value.exit_code == 130
 
 
@@ -155,7 +262,8 @@ def test_it_learns_and_keeps_the_best(uninterrupted):
 def test_a_finished_run_started_again_does_nothing(tmp_path, capsys):
     make_run(tmp_path).run()
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
-    run = make_run(tmp_path, Inputs(lambda *_: pytest.fail("trained again")))
+    run = make_run(tmp_path)
+    run.train_steps = lambda *_: pytest.fail("trained again")
     assert run.run()["value"] == pytest.approx(run.best["value"])
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
     assert "finished already, after 9 steps" in capsys.readouterr().err
@@ -172,7 +280,7 @@ def test_a_worse_epoch_after_a_restart_never_replaces_the_best(tmp_path, capsys)
     good = make_run(tmp_path, train_epochs=2)
     good.run()
     kept = (tmp_path / "best" / "model.keras").read_bytes()
-    worse = make_run(tmp_path, train_epochs=3, learning_rate=10.0)
+    worse = make_run(tmp_path, train_epochs=3, hyperparameters={"learning_rate": 10.0})
     worse.run()
     stored = good.best["value"]
     assert worse.rows[-1]["validation_loss"] > stored
@@ -183,7 +291,7 @@ def test_a_worse_epoch_after_a_restart_never_replaces_the_best(tmp_path, capsys)
 def test_the_stored_best_is_evaluated_again_even_without_checkpoints(tmp_path):
     make_run(tmp_path, train_epochs=2).run()
     best = read_snapshot(tmp_path / "best").metrics["value"]
-    run = make_run(tmp_path / "elsewhere", train_epochs=1, learning_rate=1e-9)
+    run = make_run(tmp_path / "elsewhere", train_epochs=1, hyperparameters={"learning_rate": 1e-9})
     run.keeping = dataclasses.replace(run.keeping, best=tmp_path / "best")
     run.run()
     assert run.best["value"] == pytest.approx(best)
@@ -196,7 +304,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_best(tmp_path):
     with pytest.raises(
         DivergedError, match=r"the loss is (nan|inf) at step [5-9], learning rate .*e\+"
     ) as caught:
-        make_run(tmp_path, train_epochs=3, learning_rate=1e38).run()
+        make_run(tmp_path, train_epochs=3, hyperparameters={"learning_rate": 1e38}).run()
     assert caught.value.exit_code == 5
     assert read_snapshot(tmp_path / "best").metrics == best
 
@@ -260,7 +368,7 @@ def test_resume_must_wants_a_checkpoint(tmp_path):
 
 def test_fewer_examples_than_the_manifest_says_is_an_error(tmp_path):
     training = Inputs(examples=30, batches_per_epoch=4)
-    with pytest.raises(DataError, match="epoch 1 ended after 3 of 4 batches"):
+    with pytest.raises(DataError, match="epoch 1 ended before batch 4 of 4"):
         make_run(tmp_path, training).run()
 
 

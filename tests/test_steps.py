@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.training.steps import Totals, make_evaluation_step, make_train_step
+from library.training.steps import Totals, make_evaluation_step, make_train_steps
 from project.objective import Objective
 
 
@@ -26,18 +26,22 @@ def make(xla):
     optimizer = keras.optimizers.SGD(0.5)
     optimizer.build(network.trainable_variables)
     totals = Totals(Objective.names)
-    return network, totals, make_train_step(network, Objective(), optimizer, totals, xla=xla)
+    return network, totals, make_train_steps(network, Objective(), optimizer, totals, xla=xla)
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), np.uint8)
 LABELS = np.array([0, 1, 0, 1, 1, 0], np.int64)
 
 
+def batches(size):
+    return iter(tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(size))
+
+
 @pytest.mark.parametrize("xla", [False, True])
 def test_a_step_is_gradient_descent_by_hand(xla):
-    network, totals, train_step = make(xla)
+    network, totals, train_steps = make(xla)
     kernel, bias = (each.numpy() for each in network.trainable_variables)
-    loss = train_step(tf.constant(IMAGES), tf.constant(LABELS))
+    (loss,), waited = train_steps(batches(6), tf.constant(1))
     flat = IMAGES.reshape(6, 16) / 255
     scores = flat @ kernel + bias
     probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
@@ -47,6 +51,18 @@ def test_a_step_is_gradient_descent_by_hand(xla):
     assert np.allclose(after[1], bias - 0.5 * slope.sum(0), atol=1e-5)
     assert float(loss) == pytest.approx(-np.log(probabilities[range(6), LABELS]).mean(), rel=1e-5)
     assert totals.examples == 6
+    assert waited >= 0
+
+
+def test_several_steps_in_one_call_are_the_steps_one_by_one():
+    one, one_totals, one_step = make(xla=False)
+    iterator = batches(2)
+    single = [float(one_step(iterator, tf.constant(1))[0][0]) for _ in range(3)]
+    many, many_totals, many_steps = make(xla=False)
+    losses, _ = many_steps(batches(2), tf.constant(3))
+    assert losses.numpy().tolist() == single
+    assert all(np.array_equal(a, b) for a, b in zip(one.variables, many.variables, strict=True))
+    assert one_totals.means() == many_totals.means()
 
 
 def test_an_evaluation_step_changes_nothing():

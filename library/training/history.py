@@ -32,12 +32,13 @@ class Progress:
             smoothing=0.05,
         )
         self._images = 0
-        self._seconds = 0.0
+        self._seconds = self._all_seconds = self._waited = 0.0
         self._since = time.perf_counter()
 
-    def add(self, images):
-        """Count images that were trained on."""
+    def add(self, images, waited=0.0):
+        """Count images that were trained on, and the seconds waited for them (maybe a tensor)."""
         self._images += images
+        self._waited += waited
         self._bar.update(images)
 
     def describe(self, text):
@@ -46,7 +47,9 @@ class Progress:
 
     def pause(self):
         """Do not count the time from here on (an evaluation, a save) as training."""
-        self._seconds += time.perf_counter() - self._since
+        seconds = time.perf_counter() - self._since
+        self._seconds += seconds
+        self._all_seconds += seconds
 
     def go_on(self):
         """Count time again."""
@@ -57,6 +60,11 @@ class Progress:
         rate = self._images / max(self._seconds, 1e-9)
         self._images, self._seconds = 0, 0.0
         return rate
+
+    @property
+    def waiting(self):
+        """The share of the time spent in training, up to the last pause, that went on waiting."""
+        return float(self._waited) / max(self._all_seconds, 1e-9)
 
     def close(self):
         """Leave the bar as it is."""

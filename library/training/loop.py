@@ -1,16 +1,20 @@
 """The training loop: epochs, evaluation, the best kept, the latest saved. Reads top to bottom."""
 
-import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
 
 from library.errors import CheckpointError, DataError, DivergedError
 from library.evaluation.measuring import Evaluator
 from library.training import snapshots
+from library.training.averages import averaged_weights
 from library.training.checkpoints import Checkpoints, read_state, read_variables
 from library.training.history import History, Progress, report
-from library.training.steps import Totals, make_train_step
+from library.training.monitoring import Goal, Patience
+from library.training.steps import Totals, make_train_steps
 from library.training.stopping import StopSignals
 
 
@@ -19,13 +23,19 @@ class Plan:
     """How long to train, and how often to do what."""
 
     train_epochs: int
-    epochs_between_evals: int = 1
     max_train_steps: int | None = None
+    max_minutes: float | None = None
+    steps_per_execution: int = 1
+    # Evaluate by seconds if given, else by steps if given, else by epochs; and at the end.
+    epochs_between_evals: int = 1
+    steps_between_evals: int | None = None
+    eval_throttle_secs: float | None = None
     max_eval_steps: int | None = None
     save_summary_steps: int = 100
     save_checkpoints_secs: float = 600
     keep_checkpoint_max: int = 3
     resume: str = "auto"  # auto, must
+    goal: Goal = field(default_factory=Goal)
 
     def total_steps(self, batches_per_epoch):
         """Give the number of steps after which training is finished."""
@@ -51,27 +61,41 @@ class Training:
     """One run, from wherever it stopped to its end.
 
     `training` and `validation` are as TrainingInputs and EvaluationInputs in project/inputs.py.
+    `learning_rate` is the schedule inside the optimizer, as LearningRate in project/schedules.py.
     """
 
     def __init__(
-        self, network, objective, optimizer, training, validation, plan, keeping, *, xla=False
+        self,
+        network,
+        objective,
+        optimizer,
+        learning_rate,
+        training,
+        validation,
+        plan,
+        keeping,
+        *,
+        xla=False,
     ):
         self.network = network
+        self.objective = objective
         self.optimizer = optimizer
+        self.learning_rate = learning_rate
         self.training = training
         self.validation = validation
         self.plan = plan
         self.keeping = keeping
         self.totals = Totals(objective.names)
-        self.train_step = make_train_step(network, objective, optimizer, self.totals, xla=xla)
+        self.train_steps = make_train_steps(network, objective, optimizer, self.totals, xla=xla)
         self.evaluator = Evaluator(network, objective, xla=xla)
-        self.objective = objective
         self.checkpoints = Checkpoints(keeping.checkpoints, plan.keep_checkpoint_max)
         self.total_steps = plan.total_steps(training.batches_per_epoch)
         # Where the run is: the epoch and the batch within it that come next.
         self.step = self.epoch = self.batch = 0
         self.best = None  # the metrics.json of the best snapshot
+        self.patience = Patience(plan.goal)
         self.rows = []
+        self.seconds = 0.0  # spent in earlier processes
         optimizer.build(network.trainable_variables)
 
     def run(self):
@@ -80,29 +104,32 @@ class Training:
         Raises StoppedError after a signal (the state is saved), DivergedError when the loss is no
         longer a number (the best is kept), CheckpointError when what is there does not fit.
         """
+        self.started_at = self.saved_at = self.evaluated_at = time.monotonic()
         self._resume()
         self._check_stored_best()
-        if self.step >= self.total_steps and not self._evaluation_is_due():
-            report(f"finished already, after {self.step} steps; more train_epochs would go on")
+        if self.step:
+            self._fit_to_time()
+        if self._is_over() and not self._evaluation_is_due():
+            why = self.patience.stopped or "more train_epochs would go on"
+            report(f"finished already, after {self.step} steps: {why}")
             return self.best
         self.history = History(self.keeping.run_dir, self.rows)
-        batch_size, examples = self.training.batch_size, self.training.examples
-        total_images = self.total_steps * examples // self.training.batches_per_epoch
-        done_images = self.epoch * examples + self.batch * batch_size
-        self.progress = Progress(total_images, done_images)
-        self.saved_at = time.monotonic()
+        self.progress = Progress(*self._images())
         try:
             with StopSignals() as stop:
                 while True:
                     # First: a run stopped at an epoch's very end has not evaluated it yet.
                     if self._evaluation_is_due():
                         self._evaluate()
-                    if self.step >= self.total_steps:
+                    if self._is_over():
                         break
                     self._train_epoch(stop)
         finally:
             self.progress.close()
             self.history.close()
+        if self.patience.stopped:
+            report(f"stopped early: {self.patience.stopped}")
+        report(f"waited for input {self.progress.waiting:.1%} of the training time")
         return self.best
 
     def _resume(self):
@@ -115,9 +142,18 @@ class Training:
             return
         state = read_state(path)
         check_classes(path, state["classes"], self.keeping.classes)
+        total_steps = self.learning_rate.total_steps.numpy()
         read_variables(path, self._variables())
+        if self.plan.max_minutes is None:
+            # As planned now: more epochs, say. With a time to fit, as it had become.
+            self.learning_rate.total_steps.assign(total_steps)
         self.step, self.epoch, self.batch = state["step"], state["epoch"], state["batch"]
         self.best, self.rows = state["best"], state["rows"]
+        self.seconds = state["seconds"]
+        self.patience.state.update(state["patience"])
+        if self.step < self.total_steps and self.plan.goal != Goal(**state["goal"]):
+            # Judged by another goal, it may go on.
+            self.patience.state["stopped"] = None
         report(f"going on from {path}: epoch {self.epoch + 1}, step {self.step}")
         for key, value in self.keeping.settings.items():
             before = state["settings"].get(key)
@@ -126,7 +162,7 @@ class Training:
 
     def _check_stored_best(self):
         """Evaluate the stored best again: a restart must not lose it to something worse."""
-        folder = self.keeping.best
+        folder, metric = self.keeping.best, self.plan.goal.metric
         if not snapshots.has_snapshot(folder):
             return
         stored = snapshots.read_snapshot(folder)
@@ -138,76 +174,138 @@ class Training:
             )
         evaluator = Evaluator(stored.network, self.objective)
         validation, _ = evaluator.measure(self.validation.batches(), self.plan.max_eval_steps)
-        self.best = {**stored.metrics, "value": validation["loss"], "validation": validation}
+        monitored = {"monitored": f"validation {metric}", "value": validation[metric]}
+        self.best = {**stored.metrics, **monitored, "validation": validation}
         report(
-            f"best so far, in {folder}: validation loss {validation['loss']:.4f} "
+            f"best so far, in {folder}: validation {metric} {validation[metric]:.4f} "
             f"(epoch {stored.metrics['epoch']})"
         )
 
     def _train_epoch(self, stop):
-        """Train to the end of the epoch, or of the whole plan."""
+        """Train until the epoch, the plan or the time is over, or an evaluation is due."""
         self.progress.describe(f"epoch {self.epoch + 1}/{self.plan.train_epochs}")
+        batches_per_epoch = self.training.batches_per_epoch
+        iterator = iter(self.training.batches(self.epoch, self.batch))
         previous = None
-        for images, labels in self.training.batches(self.epoch, self.batch):
-            loss = self.train_step(images, labels)
-            self.step += 1
-            self.batch += 1
-            self.progress.add(int(labels.shape[0]))
-            # Looking at the step before: waiting for this one would leave the device idle.
-            self._check_finite(previous, self.step - 1)
-            previous = loss
-            if self.step % self.plan.save_summary_steps == 0:
-                self._summarize(loss)
-            if stop.received:
-                break
-            if self.step == self.total_steps:
+        while self.batch < batches_per_epoch and not stop.received and not self._is_over():
+            count = self._steps_at_once()
+            losses = self._make_steps(iterator, count)
+            # Looking at the steps before: waiting for these would leave the device idle.
+            self._check_finite(previous, self.step - count)
+            previous = losses
+            if self.step // self.plan.save_summary_steps > (
+                (self.step - count) // self.plan.save_summary_steps
+            ):
+                self._summarize(losses)
+            self._fit_to_time()
+            if self._evaluation_is_due():
                 break
             if time.monotonic() - self.saved_at > self.plan.save_checkpoints_secs:
-                self._check_finite(loss, self.step)
+                self._check_finite(losses, self.step)
                 self._save()
         self._check_finite(previous, self.step)
-        if self.batch == self.training.batches_per_epoch:
+        if self.batch == batches_per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
-        elif not stop.received and self.step < self.total_steps:
-            raise DataError(
-                f"epoch {self.epoch + 1} ended after {self.batch} of "
-                f"{self.training.batches_per_epoch} batches: the shards hold fewer examples than "
-                "their manifest says; convert again"
-            )
         if stop.received:
             self._save()
             raise stop.error(f"in epoch {self.epoch + 1}, after step {self.step}")
 
-    def _check_finite(self, loss, step):
-        if loss is None or math.isfinite(loss):
+    def _steps_at_once(self):
+        """Give how many steps to make in one call: never past where something else is due."""
+        limits = [
+            self.plan.steps_per_execution,
+            self.training.batches_per_epoch - self.batch,
+            self.total_steps - self.step,
+        ]
+        if self.plan.steps_between_evals:
+            limits.append(-self.step % self.plan.steps_between_evals or limits[0])
+        return min(limits)
+
+    def _make_steps(self, iterator, count):
+        try:
+            losses, waited = self.train_steps(iterator, tf.constant(count))
+        except (tf.errors.OutOfRangeError, StopIteration):
+            raise DataError(
+                f"epoch {self.epoch + 1} ended before batch {self.batch + count} of "
+                f"{self.training.batches_per_epoch}: the shards hold fewer examples than their "
+                "manifest says; convert again"
+            ) from None
+        before = self._images()[1]
+        self.step += count
+        self.batch += count
+        self.progress.add(self._images()[1] - before, waited)
+        return losses
+
+    def _images(self):
+        """Give (images in the whole training, images done)."""
+        examples, batches = self.training.examples, self.training.batches_per_epoch
+        total = self.total_steps * examples // batches
+        return total, self.epoch * examples + min(self.batch * self.training.batch_size, examples)
+
+    def _check_finite(self, losses, last_step):
+        if losses is None or np.isfinite(losses).all():
             return
+        losses = np.asarray(losses)
+        at = int(np.argmin(np.isfinite(losses)))
+        step = last_step - len(losses) + at + 1
+        rate = float(self.optimizer.learning_rate)
         raise DivergedError(
-            f"the loss is {float(loss)} at step {step}, learning rate "
-            f"{float(self.optimizer.learning_rate):g}: try a smaller --learning_rate; "
-            "the best and the last checkpoint are kept"
+            f"the loss is {losses[at]} at step {step}, learning rate {rate:g}: try a smaller "
+            "--learning_rate; the best and the last checkpoint are kept"
         )
 
-    def _summarize(self, loss):
+    def _summarize(self, losses):
         rate = float(self.optimizer.learning_rate)
-        self.history.add_training_step(self.step, {"loss": float(loss), "learning_rate": rate})
+        scalars = {"loss": float(losses[-1]), "learning_rate": rate}
+        self.history.add_training_step(self.step, scalars)
+
+    def _elapsed(self):
+        """Give the seconds spent so far, in earlier processes too."""
+        return self.seconds + time.monotonic() - self.started_at
+
+    def _fit_to_time(self):
+        """Make the schedule end when the time will, from the speed so far."""
+        if self.plan.max_minutes is None:
+            return
+        left = self.plan.max_minutes * 60 - self._elapsed()
+        fitting = self.step * (1 + left / max(self._elapsed(), 1e-9))
+        planned = self.plan.total_steps(self.training.batches_per_epoch)
+        possible = max(min(planned, round(fitting)), self.step + 1)
+        self.total_steps = possible if left > 0 else self.step
+        self.learning_rate.total_steps.assign(float(self.total_steps))
+
+    def _is_over(self):
+        return self.step >= self.total_steps or self.patience.stopped is not None
 
     def _evaluation_is_due(self):
+        plan = self.plan
         if self.step == (self.rows[-1]["step"] if self.rows else 0):
             return False
         if self.step >= self.total_steps:
             return True
-        return self.batch == 0 and self.epoch % self.plan.epochs_between_evals == 0
+        if plan.eval_throttle_secs is not None:
+            return time.monotonic() - self.evaluated_at >= plan.eval_throttle_secs
+        if plan.steps_between_evals is not None:
+            return self.step % plan.steps_between_evals == 0
+        return self.batch == 0 and self.epoch % plan.epochs_between_evals == 0
 
     def _evaluate(self):
         """Measure on validation, keep the best, save the latest, and say so."""
         self.progress.pause()
-        batches = self.validation.batches()
-        validation, examples = self.evaluator.measure(batches, self.plan.max_eval_steps)
-        if not examples:
-            raise DataError("the validation split is empty: the best model cannot be told")
         training = self.totals.means()
         self.totals.reset()
-        epoch = self.epoch + (self.batch > 0)
+        with averaged_weights(self.network, self.optimizer):
+            batches = self.validation.batches()
+            validation, examples = self.evaluator.measure(batches, self.plan.max_eval_steps)
+            if not examples:
+                raise DataError("the validation split is empty: the best model cannot be told")
+            epoch = self.epoch + (self.batch > 0)
+            is_best = self._keep_best(epoch, validation)
+        if self.patience.judge(validation):
+            self.learning_rate.factor.assign(
+                self.learning_rate.factor * self.plan.goal.plateau_factor
+            )
+            report("on a plateau: the learning rate falls")
         row = {
             "epoch": epoch,
             "step": self.step,
@@ -216,30 +314,29 @@ class Training:
         }
         self.history.add_evaluation(row, training, validation)
         self.rows = self.history.rows
-        best = self._keep_best(epoch, validation)
         self._save()
         report(
             f"epoch {epoch}/{self.plan.train_epochs}  loss {training['loss']:.4f}  "
             f"accuracy {training['accuracy']:.4f}  validation loss {validation['loss']:.4f}  "
             f"accuracy {validation['accuracy']:.4f}  {row['images_per_second']:,.0f} images/s"
-            f"{'  best' if best else ''}"
+            f"{'  best' if is_best else ''}"
         )
+        self.evaluated_at = time.monotonic()
         self.progress.go_on()
 
     def _keep_best(self, epoch, validation):
-        """Save a snapshot if the validation loss is the lowest so far. Say whether it was."""
-        value = validation["loss"]
-        # NaN compares false, so it never wins.
-        if not value < (self.best["value"] if self.best else math.inf):
+        """Save a snapshot if it is the best so far by the goal. Say whether it is."""
+        goal, keeping = self.plan.goal, self.keeping
+        value = validation[goal.metric]
+        if not goal.is_better(value, self.best["value"] if self.best else None):
             return False
         metrics = {
             "epoch": epoch,
             "step": self.step,
-            "monitored": "validation loss",
+            "monitored": f"validation {goal.metric}",
             "value": value,
             "validation": validation,
         }
-        keeping = self.keeping
         snapshots.write_snapshot(
             keeping.best, self.network, keeping.classes, metrics, keeping.texts
         )
@@ -249,7 +346,12 @@ class Training:
 
     def _variables(self):
         """Give all that a step changes, in a stable order."""
-        return [*self.network.variables, *self.optimizer.variables, *self.totals.variables]
+        return [
+            *self.network.variables,
+            *self.optimizer.variables,
+            *self.learning_rate.variables,
+            *self.totals.variables,
+        ]
 
     def _save(self):
         state = {
@@ -257,6 +359,9 @@ class Training:
             "epoch": self.epoch,
             "batch": self.batch,
             "best": self.best,
+            "patience": self.patience.state,
+            "goal": vars(self.plan.goal),
+            "seconds": self._elapsed(),
             "rows": self.rows,
             "classes": list(self.keeping.classes),
             "settings": self.keeping.settings,

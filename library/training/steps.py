@@ -1,78 +1,126 @@
-"""One optimisation step and one evaluation step, compiled, and the sums that they add to."""
+"""Optimisation steps and evaluation steps, compiled, and the sums that they add to."""
 
 import tensorflow as tf
 
 
 class Totals:
-    """Sums of per-example measures over many batches, kept on the device.
+    """Sums of per-example measures over many batches, kept on the devices.
 
     Summing there, and reading rarely, keeps the host from waiting for each step.
     """
 
     def __init__(self, names):
-        # float64: float32 would stop counting at 16,777,216 images.
-        self._sums = {name: tf.Variable(0.0, dtype=tf.float64) for name in names}
-        self._examples = tf.Variable(0, dtype=tf.int64)
-
-    @property
-    def variables(self):
-        """All state, for checkpoints."""
-        return [*self._sums.values(), self._examples]
+        self.names = tuple(names)
+        # float64: float32 would stop counting at 16,777,216 images. Each replica adds to a sum of
+        # its own; reading gives the sum over replicas.
+        self.variables = [
+            tf.Variable(
+                0.0,
+                dtype=tf.float64,
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.SUM,
+                name=f"total_{name}",
+            )
+            for name in (*self.names, "examples")
+        ]
 
     def add(self, measures):
         """Add measures: name → float32 (batch,)."""
-        for name, values in measures.items():
-            self._sums[name].assign_add(tf.reduce_sum(tf.cast(values, tf.float64)))
-        self._examples.assign_add(tf.size(values, tf.int64))
+        for name, variable in zip(self.names, self.variables, strict=False):
+            variable.assign_add(tf.reduce_sum(tf.cast(measures[name], tf.float64)))
+        self.variables[-1].assign_add(tf.cast(tf.size(measures[self.names[0]]), tf.float64))
 
     def reset(self):
         """Start again from nothing."""
         for variable in self.variables:
-            variable.assign(tf.zeros_like(variable))
+            variable.assign(0.0)
 
     @property
     def examples(self):
         """How many examples were added."""
-        return int(self._examples)
+        return round(float(self.variables[-1].read_value()))
 
     def means(self):
         """Give name → mean over the examples added; NaN where there were none."""
-        examples = int(self._examples)
+        examples = self.examples
         return {
-            name: float(total) / examples if examples else float("nan")
-            for name, total in self._sums.items()
+            name: float(variable.read_value()) / examples if examples else float("nan")
+            for name, variable in zip(self.names, self.variables, strict=False)
         }
 
 
-def make_train_step(network, objective, optimizer, totals, *, xla=False):
-    """Give a function of (images, labels) that updates the network and adds to `totals`.
+def make_train_steps(network, objective, optimizer, totals, *, strategy=None, xla=False):
+    """Give a function of (iterator, count) that makes `count` optimisation steps.
 
-    Takes uint8 (batch, height, width, channels) and int64 (batch,). Gives the loss that was
-    minimised, a float32 scalar, penalties included. `xla` compiles the whole step.
+    The iterator gives (images, labels): uint8 (batch, height, width, channels), and int64 (batch,)
+    or, where labels are mixed, float32 (batch, classes). `count` is an int32 scalar tensor. Gives
+    the losses that were minimised, float32 (count,), penalties included, and the seconds waited for
+    the iterator, float64; adds to `totals`. `xla` compiles the whole step.
     """
+    strategy = strategy or tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
 
-    # Shapes may vary (the last batch of an epoch): one graph for each, not one for all, because
-    # XLA and oneDNN both make better code for a batch size they know.
-    @tf.function(jit_compile=xla)
-    def train_step(images, labels):
+    def replica_step(images, labels, batch_size):
         with tf.GradientTape() as tape:
             scores = network(tf.cast(images, tf.float32), training=True)
-            loss = objective.training_loss(labels, scores, network)
+            # Over the global batch, whichever share of it this replica got.
+            losses = objective.training_losses(labels, scores)
+            loss = tf.reduce_sum(losses) / batch_size + objective.penalty(network) / replicas
+            scaled = optimizer.scale_loss(loss)
         weights = network.trainable_variables
-        optimizer.apply(tape.gradient(loss, weights), weights)
+        optimizer.apply(_reduced(tape.gradient(scaled, weights), replicas), weights)
         totals.add(objective.measures(labels, scores))
         return loss
 
-    return train_step
+    if xla:
+        replica_step = tf.function(replica_step, jit_compile=True, reduce_retracing=True)
+
+    @tf.function(reduce_retracing=True)
+    def train_steps(iterator, count):
+        losses = tf.TensorArray(tf.float32, size=count, element_shape=[])
+        waited = tf.constant(0.0, tf.float64)
+        for number in tf.range(count):
+            before = tf.timestamp()
+            with tf.control_dependencies([before]):
+                images, labels = next(iterator)
+            with tf.control_dependencies(strategy.experimental_local_results(labels)):
+                waited += tf.timestamp() - before
+            sizes = strategy.run(lambda each: tf.cast(tf.shape(each)[0], tf.float32), [labels])
+            batch_size = strategy.reduce("SUM", sizes, axis=None)
+            replica_losses = strategy.run(replica_step, [images, labels, batch_size])
+            losses = losses.write(number, strategy.reduce("SUM", replica_losses, axis=None))
+        return losses.stack(), waited
+
+    return train_steps
 
 
-def make_evaluation_step(network, objective, totals, *, xla=False):
-    """Give a function of (images, labels) that adds to `totals` and gives the scores."""
+def _reduced(gradients, replicas):
+    """Give gradients that clipping sees whole: summed over replicas, before Keras sums them too."""
+    if replicas == 1:
+        return gradients
+    summed = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
+    # Keras will add up what each replica passes, which is the same everywhere by now.
+    return [each / replicas for each in summed]
 
-    @tf.function(jit_compile=xla)
-    def evaluation_step(images, labels):
+
+def make_evaluation_step(network, objective, totals, *, strategy=None, xla=False):
+    """Give a function of (images, labels) that adds to `totals`, and gives the scores.
+
+    The scores are float32 (batch, classes); with several replicas, one such per replica.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+
+    def replica_step(images, labels):
         scores = network(tf.cast(images, tf.float32), training=False)
         totals.add(objective.measures(labels, scores))
         return scores
+
+    if xla:
+        replica_step = tf.function(replica_step, jit_compile=True, reduce_retracing=True)
+
+    @tf.function(reduce_retracing=True)
+    def evaluation_step(images, labels):
+        return strategy.run(replica_step, [images, labels])
 
     return evaluation_step

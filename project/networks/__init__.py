@@ -4,9 +4,8 @@ A network is a function of (image_shape, class_count) and of the hyperparameters
 keyword arguments. It takes pixels in [0, 255] and gives logits.
 """
 
-import inspect
-
 from library.choices import choose
+from project.keywords import keywords_of
 from project.networks.hub import hub
 from project.networks.simple import simple
 
@@ -25,9 +24,4 @@ def make_network(name, image_shape, class_count, hyperparameters):
     if name == "latest":
         name = list(NETWORKS)[-1]
     function = choose("network", name, NETWORKS)
-    wanted = [
-        each.name
-        for each in inspect.signature(function).parameters.values()
-        if each.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
-    return function(image_shape, class_count, **{key: hyperparameters[key] for key in wanted})
+    return function(image_shape, class_count, **keywords_of(function, hyperparameters))

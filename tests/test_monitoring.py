@@ -1,0 +1,69 @@
+import math
+
+import pytest
+
+from library.training.monitoring import Goal, Patience
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "than", "better"),
+    [
+        ("min", 1.0, 2.0, True),
+        ("min", 2.0, 1.0, False),
+        ("max", 2.0, 1.0, True),
+        ("max", 1.0, 1.0, False),
+        ("min", math.inf, None, True),
+        ("min", math.nan, None, False),
+        ("max", math.nan, 1.0, False),
+        ("min", -math.inf, 1.0, True),
+    ],
+)
+def test_better_has_a_direction_and_nan_never_is(mode, value, than, better):
+    assert Goal(mode=mode).is_better(value, than) is better
+
+
+def judge_all(patience, values, name="loss"):
+    return [patience.judge({name: value}) for value in values]
+
+
+def test_patience_ends_after_evaluations_in_a_row():
+    patience = Patience(Goal(patience=2))
+    judge_all(patience, [3.0, 2.0, 2.5, 1.0, 1.0])
+    assert patience.stopped is None
+    judge_all(patience, [math.nan])
+    assert patience.stopped == "no better validation loss in 2 evaluations"
+
+
+def test_less_than_min_delta_is_no_improvement():
+    patience = Patience(Goal(metric="accuracy", mode="max", patience=2, min_delta=0.1))
+    judge_all(patience, [0.5, 0.55, 0.59], "accuracy")
+    assert patience.stopped
+
+
+def test_the_learning_rate_falls_once_per_plateau():
+    patience = Patience(Goal(plateau_patience=2))
+    assert judge_all(patience, [1.0, 1.0, 1.0, 1.0, 1.0, 0.5]) == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_the_threshold_is_one_of_accuracy():
+    patience = Patience(Goal(stop_threshold=0.9))
+    patience.judge({"loss": 1.0, "accuracy": 0.89})
+    assert patience.stopped is None
+    patience.judge({"loss": 1.0, "accuracy": 0.9})
+    assert patience.stopped == "validation accuracy 0.9000 reached 0.9"
+
+
+def test_state_goes_on_where_it_was():
+    patience = Patience(Goal(patience=3))
+    judge_all(patience, [1.0, 2.0, 2.0])
+    again = Patience(Goal(patience=3))
+    again.state.update(patience.state)
+    judge_all(again, [2.0])
+    assert again.stopped

@@ -1,0 +1,127 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.choices import ChoiceError
+from library.errors import SettingsError
+from library.training.steps import Totals, make_train_steps
+from project.objective import Objective
+from project.optimizers import OPTIMIZERS, make_optimizer
+from project.settings import Hyperparameters
+
+random = np.random.default_rng(0)
+IMAGES = random.integers(0, 256, (8, 4, 4, 1), np.uint8)
+LABELS = (IMAGES.mean((1, 2, 3)) > 127).astype(np.int64)
+
+
+def make_network():
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((4, 4, 1))
+    x = keras.layers.Rescaling(1 / 255)(pixels)
+    x = keras.layers.Conv2D(3, 3)(x)
+    return keras.Model(pixels, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+
+
+def make(network, name="adam", rate=0.1, loss_scale=None, **changes):
+    values = Hyperparameters(**changes).model_dump()
+    weights = network.trainable_variables
+    optimizer = make_optimizer(name, rate, values, weights, loss_scale=loss_scale)
+    optimizer.build(weights)
+    return optimizer
+
+
+def train(network, optimizer, steps):
+    totals = Totals(Objective.names)
+    batches = tf.data.Dataset.from_tensors((IMAGES, LABELS)).repeat()
+    losses, _ = make_train_steps(network, Objective(), optimizer, totals)(
+        iter(batches), tf.constant(steps)
+    )
+    return losses.numpy()
+
+
+RATES = {"adadelta": 5.0, "ftrl": 0.5, "adagrad": 0.3, "rmsprop": 0.01, "lion": 0.01}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_learns(name):
+    network = make_network()
+    losses = train(network, make(network, name, RATES.get(name, 0.05), opt_epsilon=1e-6), 25)
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_parameters_have_their_values():
+    network = make_network()
+    config = make(network, "adam", adam_beta1=0.8, adam_beta2=0.95, adam_epsilon=1e-3).get_config()
+    assert (config["beta_1"], config["beta_2"], config["epsilon"]) == (0.8, 0.95, 1e-3)
+    config = make(network, "ftrl", ftrl_l1=0.1, ftrl_l2=0.2).get_config()
+    assert config["l1_regularization_strength"] == 0.1
+    assert config["l2_regularization_strength"] == 0.2
+    config = make(network, "rmsprop").get_config()
+    assert (config["rho"], config["momentum"], config["epsilon"]) == (0.9, 0.9, 1.0)
+    assert make(network, "muon", momentum=0.7).get_config()["momentum"] == 0.7
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_weight_decay_pulls_kernels_and_nothing_else(name):
+    network = make_network()
+    before = [each.numpy() for each in network.trainable_variables]
+    optimizer = make(network, name, rate=0.1, weight_decay=0.5)
+    weights = network.trainable_variables
+    optimizer.apply([tf.zeros(each.shape) for each in weights], weights)
+    for weight, old in zip(weights, before, strict=True):
+        factor = 1 - 0.1 * 0.5 if len(old.shape) > 1 else 1
+        assert np.allclose(weight, factor * old, atol=1e-7), weight.path
+
+
+def test_accumulated_gradients_are_those_of_the_large_batch():
+    large = make_network()
+    train(large, make(large, "sgd", weight_decay=0.0), 1)
+    small = make_network()
+    optimizer = make(small, "sgd", weight_decay=0.0, gradient_accumulation_steps=2)
+    batches = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(4)
+    steps = make_train_steps(small, Objective(), optimizer, Totals(Objective.names))
+    steps(iter(batches), tf.constant(2))
+    for mine, theirs in zip(small.variables, large.variables, strict=True):
+        assert np.allclose(mine, theirs, atol=1e-6)
+    assert int(optimizer.iterations) == 1
+
+
+@pytest.mark.parametrize("option", [{"clip_norm": 0.01}, {"clip_value": 0.001}])
+def test_clipping_limits_the_update(option):
+    network = make_network()
+    before = [each.numpy() for each in network.trainable_variables]
+    train(network, make(network, "sgd", rate=1.0, weight_decay=0.0, **option), 1)
+    updates = [
+        weight.numpy() - old
+        for weight, old in zip(network.trainable_variables, before, strict=True)
+    ]
+    norm = np.sqrt(sum((each**2).sum() for each in updates))
+    largest = max(np.abs(each).max() for each in updates)
+    if "clip_norm" in option:
+        assert norm == pytest.approx(0.01, rel=1e-3)
+    else:
+        assert largest == pytest.approx(0.001, rel=1e-3)
+
+
+@pytest.mark.parametrize("loss_scale", ["dynamic", 128.0])
+def test_a_scaled_loss_gives_the_same_update(loss_scale):
+    plain = make_network()
+    train(plain, make(plain, "momentum"), 3)
+    scaled = make_network()
+    optimizer = make(scaled, "momentum", loss_scale=loss_scale)
+    train(scaled, optimizer, 3)
+    for mine, theirs in zip(scaled.variables, plain.variables, strict=True):
+        assert np.allclose(mine, theirs, atol=1e-5)
+    assert float(optimizer.learning_rate) == pytest.approx(0.1)
+
+
+def test_two_ways_of_clipping_are_refused():
+    with pytest.raises(SettingsError, match="clip_norm and clip_value: at most one of them"):
+        make(make_network(), clip_norm=1.0, clip_value=1.0)
+
+
+def test_an_unknown_name_names_the_nearest():
+    with pytest.raises(ChoiceError, match="unknown optimizer 'adm'; did you mean 'adam'"):
+        make(make_network(), "adm")

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.choices import ChoiceError
+from library.errors import SettingsError
+from project.schedules import SCHEDULES, LearningRate, read_steps
+from project.settings import Hyperparameters
+
+
+def make(name, total_steps=100, steps_per_epoch=10, **changes):
+    values = Hyperparameters(**{"learning_rate": 0.1, **changes}).model_dump()
+    return LearningRate(name, values, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+
+
+def rates(schedule, steps):
+    return schedule(np.array(steps)).numpy().tolist()
+
+
+def test_fixed_stays():
+    assert rates(make("fixed"), [0, 50, 100, 200]) == pytest.approx([0.1] * 4)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_each_rises_from_0_over_its_warm_up_and_is_finite(name):
+    schedule = make(name, warmup_epochs=2)
+    assert rates(schedule, [0])[0] == 0
+    course = np.array(rates(schedule, range(130)))
+    assert np.isfinite(course).all()
+    assert (course >= 0).all()
+    assert course.max() <= 0.1 + 1e-7
+    plain = make(name, warmup_epochs=2)
+    halfway = rates(plain, [10])[0] / (rates(make(name, total_steps=80), [0])[0])
+    assert halfway == pytest.approx(0.5, abs=0.02)
+
+
+def test_exponential_falls_in_stairs():
+    schedule = make("exponential", learning_rate_decay_factor=0.5, num_epochs_per_decay=2.0)
+    assert rates(schedule, [0, 19, 20, 39, 40]) == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025])
+
+
+def test_polynomial_falls_to_its_end():
+    line = make("polynomial", end_learning_rate=0.02)
+    assert rates(line, [0, 50, 100, 150]) == pytest.approx([0.1, 0.06, 0.02, 0.02])
+    square = make("polynomial", learning_rate_decay_power=2.0)
+    assert rates(square, [50]) == pytest.approx([0.025])
+
+
+def test_step_multiplies_from_an_epoch_on_as_the_cifar_tutorial_does():
+    schedule = make("step", learning_rate_steps=("45=0.01", "30=0.1"), total_steps=600)
+    found = rates(schedule, [0, 299, 300, 449, 450, 599])
+    assert found == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_cosine_falls_along_half_a_cosine():
+    schedule = make("cosine", total_steps=110, warmup_epochs=1, end_learning_rate=0.02)
+    expected = [0, 0.1, 0.02 + 0.08 * (1 + np.cos(np.pi * 0.25)) / 2, 0.06, 0.02, 0.02]
+    assert rates(schedule, [0, 10, 35, 60, 110, 200]) == pytest.approx(expected)
+
+
+def test_one_cycle_rises_then_falls():
+    schedule = make("one_cycle")
+    assert rates(schedule, [0, 15, 30, 65, 100]) == pytest.approx(
+        [0.004, 0.052, 0.1, 0.05, 0], abs=1e-6
+    )
+
+
+def test_the_length_and_the_factor_may_change_under_a_compiled_step():
+    schedule = make("cosine")
+    compiled = tf.function(lambda step: schedule(step))
+    assert float(compiled(tf.constant(50))) == pytest.approx(0.05)
+    schedule.total_steps.assign(50)
+    assert float(compiled(tf.constant(25))) == pytest.approx(0.05)
+    schedule.factor.assign(0.1)
+    assert float(compiled(tf.constant(25))) == pytest.approx(0.005)
+
+
+def test_accumulated_steps_make_fewer_updates():
+    schedule = make("cosine", gradient_accumulation_steps=4)
+    assert rates(schedule, [12.5]) == pytest.approx([0.05])
+
+
+def test_words_become_steps():
+    assert read_steps(["45=0.01", "30=0.1"]) == [(30.0, 0.1), (45.0, 0.01)]
+    with pytest.raises(SettingsError, match="learning_rate_steps: '30' is not an epoch and a fac"):
+        read_steps(["30"])
+
+
+def test_an_unknown_name_names_the_nearest():
+    with pytest.raises(ChoiceError, match="did you mean 'cosine'"):
+        make("cosin")
