@@ -117,10 +117,14 @@ class Network(Keys):
     """Network"""
 
     model: Text = key("simple", "name of the network, one of project/networks", "m")
+    residual_layers: Literal[20, 32, 44, 56, 110] = key(56, "depth of the network residual")
+    application: Text = key("MobileNetV2", "network application: its name in keras.applications")
+    application_weights: Text | None = key("imagenet", "its weights: imagenet, a file, or none")
     hub_handle: Text = key(HUB_HANDLE, "module of the network hub: URL, folder, archive, gs://")
     hub_sha256: Text | None = key(None, "hash that the module must have; describe tells it")
     fine_tuning: bool = key(False, "train the pretrained layers too, not the head alone")
     dropout_rate: FractionBelowOne = key(0.5, "share of the features dropped while training")
+    head: Literal["softmax", "sigmoid"] = key("softmax", "a score a class; one for two classes")
 
 
 class LearningRate(Keys):

@@ -6,11 +6,15 @@ keyword arguments. It takes pixels in [0, 255] and gives logits.
 
 from library.choices import choose
 from project.keywords import keywords_of
+from project.networks.applications import application
 from project.networks.hub import hub
+from project.networks.residual import residual
 from project.networks.simple import simple
 
 NETWORKS = {
+    "application": application,
     "hub": hub,
+    "residual": residual,
     "simple": simple,
 }
 

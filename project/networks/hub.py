@@ -5,10 +5,18 @@ from keras import layers
 
 from library.errors import SettingsError
 from library.hub_layer import HubLayer
+from project.networks.heads import add_scores
 
 
 def hub(
-    image_shape, class_count, *, hub_handle, hub_sha256=None, fine_tuning=False, dropout_rate=0.5
+    image_shape,
+    class_count,
+    *,
+    hub_handle,
+    hub_sha256=None,
+    fine_tuning=False,
+    dropout_rate=0.5,
+    head="softmax",
 ):
     """Give features → SELU → dropout → dense 256 → dropout → scores.
 
@@ -33,6 +41,4 @@ def hub(
     x = layers.Dropout(dropout_rate)(x)
     x = layers.Dense(256, name="embedding")(x)
     x = layers.Dropout(dropout_rate)(x)
-    return keras.Model(
-        pixels, layers.Dense(class_count, dtype="float32", name="scores")(x), name="hub"
-    )
+    return keras.Model(pixels, add_scores(x, class_count, head), name="hub")

@@ -1,0 +1,93 @@
+"""Any network of keras.applications as a base, with a new head."""
+
+import contextlib
+import socket
+import sys
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from library.choices import choose
+from library.errors import SettingsError, UserError
+from project.networks.heads import add_scores
+
+# How long the server of the ImageNet weights may stay silent.
+TIMEOUT_SECONDS = 20
+APPLICATIONS = {
+    name: function
+    for name, function in vars(keras.applications).items()
+    if callable(function) and name[0].isupper()
+}
+
+
+def application(
+    image_shape,
+    class_count,
+    *,
+    application="MobileNetV2",
+    application_weights="imagenet",
+    fine_tuning=False,
+    dropout_rate=0.5,
+    head="softmax",
+):
+    """Give the network's averaged features → dropout → scores.
+
+    `application_weights` is `imagenet`, a file (.weights.h5 or .h5 without top), or None for a
+    network that learns from nothing. Unless fine-tuned, the base is frozen and runs in inference
+    mode. Takes float32 pixels in [0, 255], shape (batch, height, width, channels), and prepares
+    them as the network was trained with. Gives logits, float32, shape (batch, class_count).
+    """
+    function = choose("application", application, APPLICATIONS)
+    base = _make_base(function, application_weights, (*image_shape[:2], 3))
+    is_trained = fine_tuning or application_weights is None
+    # Not given to the function: EfficientNetV2 looks its layers up under its own name.
+    base.name = "base"
+    base.trainable = is_trained
+    pixels = x = keras.Input(image_shape)
+    if image_shape[-1] == 1:
+        x = layers.Concatenate()([x, x, x])
+    x = sys.modules[function.__module__].preprocess_input(x)
+    # Frozen, it must not drop out anything either: its features are then always the same.
+    x = base(x) if is_trained else base(x, training=False)
+    x = layers.Dropout(dropout_rate)(x)
+    return keras.Model(pixels, add_scores(x, class_count, head), name="application")
+
+
+def _make_base(function, weights, image_shape):
+    if weights not in ("imagenet", None) and not Path(weights).is_file():
+        raise SettingsError(
+            f"application_weights must be imagenet, none or a file: there is no {weights}"
+        )
+    try:
+        with _timeout():
+            return function(
+                include_top=False,
+                weights=None if weights is None else str(weights),
+                input_shape=image_shape,
+                pooling="avg",
+            )
+    except ValueError as error:
+        # An image too small, weights of another network: Keras's first sentence tells.
+        raise SettingsError(f"{function.__name__}: {_first_sentence(error)}") from error
+    except Exception as error:
+        # Keras raises a bare Exception for what it cannot fetch.
+        raise UserError(
+            f"{function.__name__}: cannot read its weights: {_first_sentence(error)}; "
+            "--application_weights takes a file, or none"
+        ) from error
+
+
+@contextlib.contextmanager
+def _timeout():
+    # Keras waits for ever for a server that stays silent.
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _first_sentence(error):
+    return " ".join(str(error).split()).split(". ")[0]
