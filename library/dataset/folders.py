@@ -23,7 +23,7 @@ def find_in_folder(root, without=None):
         folders = []
         for entry in _entries(path):
             name = prefix + entry.name
-            if entry.is_dir():
+            if _is_folder(entry):
                 if not is_ignored(entry.name):
                     folders.append((entry.is_symlink(), entry.path, f"{name}/"))
                 continue
@@ -42,6 +42,13 @@ def _entries(path):
             yield from entries
     except OSError as error:
         raise DataError(f"the folder {path} can't be read: {error.strerror}") from None
+
+
+def _is_folder(entry):
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _is_new(path, seen):

@@ -37,25 +37,42 @@ class Record:
     filename: str
 
 
-def parse_record(serialized):
+_FIELDS = {
+    "encoded": (ENCODED, bytes),
+    "height": (HEIGHT, int),
+    "width": (WIDTH, int),
+    "label": (LABEL, int),
+    "text": (TEXT, bytes),
+    "filename": (FILENAME, bytes),
+}
+
+
+def parse_record(serialized, keys=tuple(_FIELDS)):
     """Give a record's fields as a dict of scalar tensors, from a scalar string tensor.
 
-    Keys: encoded, text, filename (string), height, width, label (int64). For use inside tf.data.
+    Keys: encoded, text, filename (string), height, width, label (int64); fewer are faster. For use
+    inside tf.data.
     """
     import tensorflow as tf  # late: conversion imports this module and never needs TensorFlow
 
-    fields = {
-        "encoded": (ENCODED, tf.string),
-        "height": (HEIGHT, tf.int64),
-        "width": (WIDTH, tf.int64),
-        "label": (LABEL, tf.int64),
-        "text": (TEXT, tf.string),
-        "filename": (FILENAME, tf.string),
-    }
+    kinds = {bytes: tf.string, int: tf.int64}
+    wanted = {key: _FIELDS[key] for key in keys}
     parsed = tf.io.parse_single_example(
-        serialized, {name: tf.io.FixedLenFeature((), kind) for name, kind in fields.values()}
+        serialized, {name: tf.io.FixedLenFeature((), kinds[kind]) for name, kind in wanted.values()}
     )
-    return {key: parsed[name] for key, (name, _) in fields.items()}
+    return {key: parsed[name] for key, (name, _) in wanted.items()}
+
+
+def label_of_records(serialized):
+    """Give int64 (n,) labels from a string tensor (n,) of records. For use inside tf.data."""
+    import tensorflow as tf
+
+    return tf.io.parse_example(serialized, {LABEL: tf.io.FixedLenFeature((), tf.int64)})[LABEL]
+
+
+def serialize(record):
+    """Give a Record as the bytes of a serialised tf.train.Example."""
+    return b"".join(_serialized(record))
 
 
 def frame(record):
@@ -221,12 +238,18 @@ def _features(serialized):
     found = {}
     for features in _values(view, 1):
         for entry in _values(features, 1):
-            found[bytes(_only(entry, 1)).decode()] = _only(entry, 2)
+            name = _only(entry, 1)
+            if isinstance(name, int):
+                raise ValueError("a number where a name belongs")
+            found[bytes(name).decode()] = _only(entry, 2)
     return found
 
 
 def _bytes_value(feature):
-    return bytes(_only(_only(feature, 1), 1))
+    value = _only(_only(feature, 1), 1)
+    if isinstance(value, int):
+        raise ValueError("a number where bytes belong")
+    return bytes(value)
 
 
 def _int_value(feature):
@@ -245,6 +268,8 @@ def _only(message, number):
 
 def _values(message, wanted):
     """Yield the values of the field `wanted` in a serialised message."""
+    if isinstance(message, int):
+        raise ValueError("a number where a message belongs")
     position = 0
     while position < len(message):
         key, position = _read_varint(message, position)

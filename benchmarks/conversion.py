@@ -1,0 +1,216 @@
+"""How fast conversion is, against a plain Pillow loop; how good its images; how flat its memory.
+
+    python -m benchmarks.conversion [--photographs FOLDER] [--images 200] [--growth 100000]
+
+Its photographs are cut from the wallpapers in /usr/share/backgrounds (Debian's mate-backgrounds,
+lomiri-wallpapers-16.04, …) or from the images in a folder. The last line is one JSON object.
+"""
+
+import argparse
+import io
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from library.dataset.images import ImageOptions, convert_image
+
+ROOT = Path(__file__).resolve().parents[1]
+MAX_EDGE = 384
+QUALITY = 95
+ROUNDS = 3
+
+
+def peer(paths, folder):
+    """Convert as a plain script would: open, convert, resize with Lanczos, save."""
+    for path in paths:
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+            image.thumbnail((MAX_EDGE, MAX_EDGE), Image.Resampling.LANCZOS, reducing_gap=None)
+            image.save(folder / path.name, "JPEG", quality=QUALITY)
+
+
+def read_all(paths):
+    """Read the files, and nothing else."""
+    return sum(len(path.read_bytes()) for path in paths)
+
+
+def convert(source, folder, *options):
+    """Convert with the command line; give (seconds, largest resident memory in MB)."""
+    command = [sys.executable, str(ROOT / "convert_dataset.py"), "--dataset_dir", str(source)]
+    command += ["--tfrecord_filename", "train", "--tfrecord_dir", str(folder), *options]
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    largest = 0
+    while process.poll() is None:
+        largest = max(largest, tree_memory(process.pid))
+        time.sleep(0.02)
+    if process.returncode:
+        sys.exit(f"benchmark: {' '.join(command)} failed")
+    return time.perf_counter() - start, largest
+
+
+def tree_memory(pid):
+    """Give the resident memory of a process and its children, in MB."""
+    pages = 0
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *children):
+            pages += int(Path(f"/proc/{each}/statm").read_text().split()[1])
+    except OSError:
+        pass  # It has ended.
+    return pages * resource.getpagesize() / 1e6
+
+
+def find_photographs(folder):
+    """Give the paths of the images that photographs are cut from."""
+    paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in (".jpg", ".jpeg")]
+    paths = [path for path in paths if not path.is_symlink()]
+    if not paths:
+        sys.exit(
+            f"benchmark: no photographs in {folder}: install Debian's mate-backgrounds and "
+            "lomiri-wallpapers-16.04, or name a folder with --photographs"
+        )
+    return paths
+
+
+def make_photographs(sources, folder, size, count):
+    """Write `count` JPEGs of one size, cut from the sources at random; give their paths."""
+    generator = random.Random(0)
+    paths = []
+    each = -(-count // len(sources))
+    for number in range(count):
+        if number % each == 0:
+            with Image.open(sources[number // each]) as opened:
+                # Decoding all of a wallpaper for each small photograph would take an hour.
+                opened.draft("RGB", (3 * size[0], 3 * size[1]))
+                image = opened.convert("RGB")
+        width, height = image.size
+        crop = generator.uniform(0.5, 1) * min(width, height * size[0] / size[1])
+        high = crop * size[1] / size[0]
+        left, top = generator.uniform(0, width - crop), generator.uniform(0, height - high)
+        box = (left, top, left + crop, top + high)
+        path = folder / f"class_{number % 10}" / f"{number:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.resize(size, Image.Resampling.BICUBIC, box=box).save(path, "JPEG", quality=90)
+        paths.append(path)
+    return paths
+
+
+def measure_speed(paths, folder, name, *options):
+    """Give {name: times as fast as the peer}, its median over rounds; print the rates."""
+    ratios, reading = [], []
+    for number in range(ROUNDS):
+        output = folder / f"{name}-{number}"
+        (output / "peer").mkdir(parents=True)
+        start = time.perf_counter()
+        peer(paths, output / "peer")
+        slow = time.perf_counter() - start
+        start = time.perf_counter()
+        read_all(paths)
+        read = time.perf_counter() - start
+        seconds, _ = convert(paths[0].parents[1], output / "ours", *options)
+        ratios.append(slow / seconds)
+        reading.append(read / seconds)
+        rates = (len(paths) / each for each in (slow, seconds, read))
+        print(f"{name}: peer %.0f, ours %.0f, only reading %.0f images/s" % tuple(rates))
+    return statistics.median(ratios), statistics.median(reading)
+
+
+def measure_quality(paths):
+    """Give by how many dB ours is nearer to the original than Lanczos is: (kept detail, likeness).
+
+    Kept detail: enlarged again, against the original. Likeness: against Lanczos before JPEG.
+    """
+    kept, like = [], []
+    for path in paths:
+        with Image.open(path) as image:
+            original = image.convert("RGB")
+        lanczos = original.copy()
+        lanczos.thumbnail((MAX_EDGE, MAX_EDGE), Image.Resampling.LANCZOS, reducing_gap=None)
+        theirs = io.BytesIO()
+        lanczos.save(theirs, "JPEG", quality=QUALITY)
+        ours = convert_image(path.read_bytes(), ImageOptions(MAX_EDGE, QUALITY))[0]
+        results = [Image.open(each).convert("RGB") for each in (io.BytesIO(ours), theirs)]
+        # At 12 megapixels nothing that 384 pixels can hold would differ: a quarter is compared.
+        size = tuple(min(each, 1000 * each // max(original.size)) for each in original.size)
+        large = original.resize(size, Image.Resampling.BOX)
+        kept.append([psnr(large, each.resize(size, Image.Resampling.BICUBIC)) for each in results])
+        like.append([psnr(lanczos, each) for each in results])
+    return tuple(float(np.mean([a - b for a, b in each])) for each in (kept, like))
+
+
+def psnr(one, other):
+    """Give the peak signal-to-noise ratio of two images, in dB."""
+    difference = np.asarray(one, np.float64) - np.asarray(other, np.float64)
+    return 10 * np.log10(255**2 / max(np.mean(difference**2), 1e-9))
+
+
+def measure_growth(folder, counts):
+    """Give (memory in MB, seconds per image) at each count of small images."""
+    content = io.BytesIO()
+    Image.new("RGB", (32, 32), (200, 100, 50)).save(content, "JPEG")
+    source = folder / "growth"
+    made, results = 0, []
+    for count in counts:
+        for number in range(made, count):
+            path = source / f"class_{number % 10}" / f"{number // 1000:04d}" / f"{number}.jpg"
+            if number % 1000 < 10:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.getvalue())
+        made = count
+        seconds, memory = convert(source, folder / f"grown-{count}")
+        results.append((memory, seconds / count))
+        print(f"{count:,} images: {memory:.0f} MB, {seconds / count * 1e6:.0f} µs an image")
+    return results
+
+
+def main():
+    """Measure, and print; last of all one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photographs", type=Path, default=Path("/usr/share/backgrounds"))
+    parser.add_argument("--images", type=int, default=1000, help="photographs of 500 by 375")
+    parser.add_argument("--large", type=int, default=120, help="photographs of 12 megapixels")
+    parser.add_argument("--growth", type=int, default=100_000, help="small images, at most")
+    options = parser.parse_args()
+    sources = find_photographs(options.photographs)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        small = make_photographs(sources, folder / "small", (500, 375), options.images)
+        large = make_photographs(sources, folder / "large", (4000, 3000), options.large)
+        fitting = make_photographs(sources, folder / "fitting", (384, 288), 4 * options.images)
+        small_ratio, _ = measure_speed(small, folder, "500x375 to 384")
+        large_ratio, _ = measure_speed(large, folder, "12 megapixels to 384")
+        fitting_ratio, reading = measure_speed(fitting, folder, "nothing to resize")
+        quality = [measure_quality(small[:200]), measure_quality(large[:40])]
+        counts = [count for count in (10_000, 100_000, 1_000_000) if count <= options.growth]
+        growth = measure_growth(folder, counts) if counts else []
+    ratios = {
+        "cores": len(os.sched_getaffinity(0)),
+        "resize_500x375": round(small_ratio, 2),
+        "resize_12_megapixels": round(large_ratio, 2),
+        "nothing_to_resize": round(fitting_ratio, 2),
+        "nothing_to_resize_against_reading": round(reading, 2),
+        "psnr_kept_detail_500x375_db": round(quality[0][0], 2),
+        "psnr_kept_detail_12_megapixels_db": round(quality[1][0], 2),
+        "psnr_likeness_500x375_db": round(quality[0][1], 2),
+        "psnr_likeness_12_megapixels_db": round(quality[1][1], 2),
+    }
+    if growth:
+        ratios["memory_mb"] = round(max(memory for memory, _ in growth))
+        ratios["memory_growth"] = round(growth[-1][0] / growth[0][0], 2)
+        ratios["time_per_image_growth"] = round(growth[-1][1] / growth[0][1], 2)
+    print(json.dumps(ratios))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from library.dataset.folders import find_in_folder
+from library.errors import DataError
+
+
+def write(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"bytes")
+
+
+def found(root, **options):
+    return {file.name: file.label for file in find_in_folder(root, **options)}
+
+
+def test_a_tree_of_any_depth(tmp_path):
+    write(tmp_path, "cat/1.jpg", "cat/a/b/c/2.png", "dog/3", "train.manifest.json", "README.md")
+    assert found(tmp_path) == {"cat/1.jpg": "cat", "cat/a/b/c/2.png": "cat", "dog/3": "dog"}
+
+
+def test_a_class_folder_without_images_is_refused(tmp_path):
+    write(tmp_path, "cat/1.jpg", "dog/.hidden")
+    with pytest.raises(DataError, match=r"the class folder .*/dog holds no images"):
+        found(tmp_path)
+
+
+def test_the_folder_of_the_shards_is_not_looked_into(tmp_path):
+    write(tmp_path, "cat/1.jpg", "shards/2.jpg")
+    assert found(tmp_path, without=tmp_path / "shards") == {"cat/1.jpg": "cat"}
+
+
+def test_links_that_lead_back_end(tmp_path):
+    write(tmp_path, "cat/1.jpg")
+    (tmp_path / "cat" / "again").symlink_to(tmp_path)
+    (tmp_path / "cat" / "self").symlink_to("self")
+    (tmp_path / "cat" / "gone").symlink_to("nowhere")
+    files = {file.name: file for file in find_in_folder(tmp_path)}
+    assert sorted(files) == ["cat/1.jpg", "cat/gone", "cat/self"]
+    assert files["cat/gone"].place == ("none", "No such file or directory")
+
+
+def test_a_pipe_is_never_read(tmp_path):
+    write(tmp_path, "cat/1.jpg")
+    os.mkfifo(tmp_path / "cat" / "pipe")
+    files = {file.name: file for file in find_in_folder(tmp_path)}
+    assert files["cat/pipe"].place == ("none", "it is no regular file")
+
+
+def test_an_image_beside_the_class_folders_is_left_out_with_the_reason(tmp_path):
+    write(tmp_path, "cat/1.jpg", "2.jpg")
+    files = {file.name: file for file in find_in_folder(tmp_path)}
+    assert files["2.jpg"].place == ("none", "it lies beside the class folders, so it has no class")
+
+
+def test_a_folder_that_can_not_be_read_is_one_line(tmp_path):
+    write(tmp_path, "file")
+    with pytest.raises(DataError, match="can't be read: Not a directory"):
+        found(tmp_path / "file")
+
+
+names = some.text(
+    some.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12
+).filter(lambda name: not name.startswith(".") and len(name.encode()) < 200)
+
+
+@given(some.sets(names, min_size=1, max_size=5))
+def test_any_name_is_found_as_it_is(tmp_path_factory, classes):
+    root = tmp_path_factory.mktemp("names")
+    write(root, *(f"{name}/{name}.jpg" for name in classes))
+    expected = {f"{name}/{name}.jpg": name for name in classes}
+    assert found(root) == expected
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    write(tmp_path, os.fsdecode(b"\xff\xfe/\xe9.jpg"))
+    assert found(tmp_path) == {"\udcff\udcfe/\udce9.jpg": "\udcff\udcfe"}

@@ -1,0 +1,155 @@
+import io
+
+import google_crc32c
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from library.dataset.records import (
+    ENCODED,
+    FRAMING_BYTES,
+    LABEL,
+    Record,
+    bytes_field,
+    frame,
+    int_field,
+    parse_record,
+    read_frame_sizes,
+    read_frames,
+    read_record,
+)
+from library.errors import DataError
+
+RECORD = Record(b"\xff\xd8 picture", 28, 30, 7, "Ankle boot", "Ankle boot/00001.png")
+
+
+def serialized(record):
+    return frame(record)[12:-4]
+
+
+def frames(content):
+    return list(read_frames(io.BytesIO(content), "a.tfrecord"))
+
+
+# The first example takes as long as importing TensorFlow does.
+@settings(deadline=None)
+@given(
+    some.builds(
+        Record,
+        encoded=some.binary(max_size=300),
+        height=some.integers(0, 2**31),
+        width=some.integers(0, 2**31),
+        label=some.integers(-(2**63), 2**63 - 1),
+        text=some.text(some.characters(codec="utf-8")),
+        filename=some.text(some.characters(codec="utf-8")),
+    )
+)
+def test_a_record_is_a_tf_train_example(record):
+    from tensorflow.train import Example
+
+    example = Example.FromString(serialized(record))
+    features = example.features.feature
+    assert features["image/encoded"].bytes_list.value[:] == [record.encoded]
+    assert features["image/format"].bytes_list.value[:] == [b"JPEG"]
+    assert features["image/height"].int64_list.value[:] == [record.height]
+    assert features["image/width"].int64_list.value[:] == [record.width]
+    assert features["image/class/label"].int64_list.value[:] == [record.label]
+    assert features["image/class/text"].bytes_list.value[:] == [record.text.encode()]
+    assert features["image/filename"].bytes_list.value[:] == [record.filename.encode()]
+    assert len(features) == 7
+    assert example.SerializeToString(deterministic=True) == serialized(record)
+    assert read_record(serialized(record), "here") == record
+
+
+def test_tensorflow_reads_the_file(tmp_path):
+    import tensorflow as tf
+
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(frame(RECORD) * 3)
+    parsed = list(tf.data.TFRecordDataset(str(path)).map(parse_record))
+    assert len(parsed) == 3
+    assert {key: value.numpy() for key, value in parsed[1].items()} == {
+        "encoded": RECORD.encoded,
+        "height": 28,
+        "width": 30,
+        "label": 7,
+        "text": b"Ankle boot",
+        "filename": b"Ankle boot/00001.png",
+    }
+    assert all(value.shape == () for value in parsed[0].values())
+
+
+def test_a_name_that_is_not_utf8_keeps_its_bytes():
+    record = Record(b"", 1, 1, 0, "a", b"a/\xff\xfe.jpg".decode("utf-8", "surrogateescape"))
+    assert b"a/\xff\xfe.jpg" in serialized(record)
+    assert read_record(serialized(record), "here") == record
+
+
+def test_frames_are_read_back_with_their_offsets():
+    one = frame(RECORD)
+    assert frames(one * 3) == [(len(one) * n, one[12:-4]) for n in range(3)]
+    assert list(read_frame_sizes(io.BytesIO(one * 2))) == [(0, len(one)), (len(one), len(one))]
+    assert len(one) == len(serialized(RECORD)) + FRAMING_BYTES
+
+
+def test_every_flipped_byte_is_noticed_and_the_record_named():
+    content = frame(RECORD) * 2
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x20
+        with pytest.raises(DataError, match=rf"a.tfrecord: record {2 * place // len(content)} "):
+            frames(bytes(damaged))
+
+
+def test_a_damaged_image_is_named():
+    content = bytearray(frame(RECORD))
+    content[content.index(b"picture")] ^= 1
+    with pytest.raises(DataError, match=r"made from Ankle boot/00001\.png"):
+        frames(bytes(content))
+
+
+def test_every_cut_is_noticed_but_those_between_records():
+    content = frame(RECORD) * 2
+    for length in range(1, len(content)):
+        if length == len(content) // 2:
+            continue
+        with pytest.raises(DataError, match="is cut short"):
+            frames(content[:length])
+
+
+@given(some.binary(max_size=200))
+def test_rubbish_is_no_example(content):
+    # With a frame around it, so that only the Example is wrong.
+    with pytest.raises(DataError, match=r"here (has no field|is no tf.train.Example)"):
+        read_record(content, "here")
+
+
+def test_single_fields_are_read_or_have_a_default():
+    content = serialized(RECORD)
+    assert bytes_field(content, ENCODED, "here") == RECORD.encoded
+    assert int_field(content, LABEL, "here") == 7
+    assert bytes_field(content, "other", "here", default=b"none") == b"none"
+    with pytest.raises(DataError, match=r"here has no field other"):
+        bytes_field(content, "other", "here")
+    with pytest.raises(DataError, match=r"here is no tf\.train\.Example"):
+        int_field(content, ENCODED, "here")
+    with pytest.raises(DataError, match=r"here is no tf\.train\.Example"):
+        bytes_field(b"\x0a\xff", ENCODED, "here")
+
+
+def test_examples_of_other_programs_are_read():
+    from tensorflow.train import BytesList, Example, Feature, Features, FloatList, Int64List
+
+    features = {
+        "image/encoded": Feature(bytes_list=BytesList(value=[b"jpeg"])),
+        "image/class/label": Feature(int64_list=Int64List(value=[3])),
+        "image/object/bbox": Feature(float_list=FloatList(value=[0.1, 0.2])),
+    }
+    content = Example(features=Features(feature=features)).SerializeToString()
+    assert int_field(content, LABEL, "here") == 3
+    assert bytes_field(content, ENCODED, "here") == b"jpeg"
+
+
+def test_the_checksum_is_that_of_tensorflow():
+    # A value that TensorFlow's own test of its masked CRC-32C holds.
+    assert google_crc32c.value(b"123456789") == 0xE3069283
