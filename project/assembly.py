@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from library.choices import ChoiceError, unknown
+from library.training.averages import Averages
 from library.training.loop import Keeping, Plan, check_classes
 from library.training.monitoring import Goal
 from project.augmentations import choose_augmentations
@@ -91,6 +92,7 @@ class Parts(NamedTuple):
     objective: Objective
     optimizer: keras.Optimizer
     learning_rate: LearningRate
+    averages: Averages | None
 
 
 def make_parts(settings, class_count, batches_per_epoch):
@@ -113,7 +115,9 @@ def make_parts(settings, class_count, batches_per_epoch):
     scale = project.loss_scale or ("dynamic" if project.dtype == "float16" else None)
     weights = network.trainable_variables
     optimizer = make_optimizer(learn.optimizer, learning_rate, values, weights, loss_scale=scale)
-    return Parts(network, make_objective(settings), optimizer, learning_rate)
+    decay = learn.moving_average_decay
+    averages = Averages(network, decay) if decay is not None else None
+    return Parts(network, make_objective(settings), optimizer, learning_rate, averages)
 
 
 def make_objective(settings):

@@ -1,7 +1,7 @@
 """Optimizers by name: `--optimizer momentum`. Keras's own, each with its hyperparameters.
 
 An optimizer is a function of the learning rate, of the hyperparameters that it names as keyword
-arguments, and of `common`: what all of them share (clipping, weight decay, accumulation, averages).
+arguments, and of `common`: what all of them share (clipping, weight decay, accumulation).
 """
 
 from keras import optimizers
@@ -120,15 +120,12 @@ def _common(hyperparameters, replicas):
     if clip_norm and clip_value:
         raise SettingsError("clip_norm and clip_value: at most one of them")
     accumulation = hyperparameters["gradient_accumulation_steps"]
-    decay = hyperparameters["moving_average_decay"]
     return {
         "weight_decay": hyperparameters["weight_decay"] or None,
         # Each replica passes its share of the summed gradients (library/training/steps.py).
         "global_clipnorm": clip_norm / replicas if clip_norm else None,
         "clipvalue": clip_value / replicas if clip_value else None,
         "gradient_accumulation_steps": accumulation if accumulation > 1 else None,
-        "use_ema": decay is not None,
-        "ema_momentum": 0.0 if decay is None else decay,
     }
 
 

@@ -1,4 +1,11 @@
-from library.training.run_folder import start_run_folder
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from library.errors import UserError
+from library.training.run_folder import check_space, locked_run_folder, start_run_folder
 
 
 def test_the_settings_are_written(tmp_path):
@@ -14,3 +21,37 @@ def test_never_moves_the_earlier_run_aside_whole(tmp_path):
     assert (tmp_path / "run.1" / "a.yaml").read_text() == "0"
     assert (tmp_path / "run.2" / "a.yaml").read_text() == "1"
     assert (tmp_path / "run" / "a.yaml").read_text() == "2"
+
+
+HOLD = """
+import sys, time
+from library.training.run_folder import locked_run_folder
+with locked_run_folder(sys.argv[1]):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_is_refused_naming_the_first_and_a_dead_ones_lock_is_taken_over(tmp_path):
+    folder = tmp_path / "out" / "run"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, folder], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b"locked\n"
+        message = rf"out/run is in use by process {holder.pid} on .*: wait for it, or choose"
+        with pytest.raises(UserError, match=message), locked_run_folder(folder):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with locked_run_folder(folder):
+        pass
+    with locked_run_folder(folder):
+        pass
+
+
+def test_too_small_a_disk_is_told_before_training(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=500_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    check_space(tmp_path / "not" / "yet", 50_000_000, 20_000_000, 3)
+    with pytest.raises(UserError, match=r"has 500 MB left, and this run needs about 1,1\d\d MB"):
+        check_space(tmp_path / "not" / "yet", 200_000_000, 100_000_000, 3)

@@ -1,26 +1,67 @@
-"""Exponential moving averages of the weights: what is evaluated and kept, not what is trained."""
+"""Exponential moving averages of a network: what is evaluated and kept, not what is trained.
+
+Averaged is all that a network computes with: the weights, and BatchNormalization's statistics too,
+which belong to the weights that they were taken with. (Keras's own `use_ema` leaves those out, and
+validation is far off until the training has nearly come to rest.)
+"""
 
 import contextlib
 
+import tensorflow as tf
 
-@contextlib.contextmanager
-def averaged_weights(network, optimizer):
-    """Within the block the network has its averaged weights; afterwards its own again.
 
-    Does nothing where the optimizer keeps no averages (Keras's `use_ema`).
-    """
-    # A loss-scaling optimizer wraps the one that keeps the averages.
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if not optimizer.use_ema:
-        yield
-        return
-    weights = network.trainable_variables
-    averages = optimizer._model_variables_moving_average
-    own = [weight.numpy() for weight in weights]
-    try:
-        for weight, average in zip(weights, averages, strict=True):
-            weight.assign(average)
-        yield
-    finally:
-        for weight, value in zip(weights, own, strict=True):
-            weight.assign(value)
+class Averages:
+    """The averages of a network's floating-point variables, with their own variables."""
+
+    def __init__(self, network, decay):
+        self._decay = decay
+        self._network = network
+        self._averages = [
+            tf.Variable(
+                tf.convert_to_tensor(each),
+                trainable=False,
+                # Every replica has the same weights.
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                name="average",
+            )
+            for each in self._followed()
+        ]
+        self._updates = tf.Variable(
+            0.0,
+            trainable=False,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            name="average_updates",
+        )
+
+    @property
+    def variables(self):
+        """State to keep in checkpoints."""
+        return [*self._averages, self._updates]
+
+    def update(self):
+        """Take in the weights as they are after an update. Call it inside the compiled step."""
+        # Young averages forget faster, or they would long remember where training began: the rule
+        # of tf.train.ExponentialMovingAverage.
+        updates = self._updates.assign_add(1.0)
+        decay = tf.minimum(self._decay, (1.0 + updates) / (10.0 + updates))
+        for average, variable in zip(self._averages, self._followed(), strict=True):
+            value = tf.cast(tf.convert_to_tensor(variable), average.dtype)
+            share = tf.cast(1.0 - decay, average.dtype)
+            average.assign(average + share * (value - average))
+
+    @contextlib.contextmanager
+    def in_place(self):
+        """Within the block the network has its averages; afterwards its own variables again."""
+        followed = self._followed()
+        own = [each.numpy() for each in followed]
+        try:
+            for variable, average in zip(followed, self._averages, strict=True):
+                variable.assign(average.numpy())
+            yield
+        finally:
+            for variable, value in zip(followed, own, strict=True):
+                variable.assign(value)
+
+    def _followed(self):
+        # The state of random generators is whole numbers, and has no mean.
+        return [each for each in self._network.variables if "float" in each.dtype]

@@ -1,5 +1,6 @@
 """The training loop: epochs, evaluation, the best kept, the latest saved. Reads top to bottom."""
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,6 @@ import tensorflow as tf
 from library.errors import CheckpointError, DataError, DivergedError
 from library.evaluation.measuring import Evaluator
 from library.training import snapshots
-from library.training.averages import averaged_weights
 from library.training.checkpoints import Checkpoints, read_state, read_variables
 from library.training.history import History, Progress, report
 from library.training.monitoring import Goal, Patience
@@ -61,7 +61,8 @@ class Training:
     """One run, from wherever it stopped to its end.
 
     `training` and `validation` are as TrainingInputs and EvaluationInputs in project/inputs.py.
-    `learning_rate` is the schedule inside the optimizer, as LearningRate in project/schedules.py.
+    `learning_rate` is the schedule inside the optimizer, as LearningRate in project/schedules.py;
+    `averages` is Averages, or None where the weights themselves are evaluated and kept.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Training:
         objective,
         optimizer,
         learning_rate,
+        averages,
         training,
         validation,
         plan,
@@ -81,12 +83,15 @@ class Training:
         self.objective = objective
         self.optimizer = optimizer
         self.learning_rate = learning_rate
+        self.averages = averages
         self.training = training
         self.validation = validation
         self.plan = plan
         self.keeping = keeping
         self.totals = Totals(objective.names)
-        self.train_steps = make_train_steps(network, objective, optimizer, self.totals, xla=xla)
+        self.train_steps = make_train_steps(
+            network, objective, optimizer, self.totals, averages=averages, xla=xla
+        )
         self.evaluator = Evaluator(network, objective, xla=xla)
         self.checkpoints = Checkpoints(keeping.checkpoints, plan.keep_checkpoint_max)
         self.total_steps = plan.total_steps(training.batches_per_epoch)
@@ -294,7 +299,7 @@ class Training:
         self.progress.pause()
         training = self.totals.means()
         self.totals.reset()
-        with averaged_weights(self.network, self.optimizer):
+        with self.averages.in_place() if self.averages else contextlib.nullcontext():
             batches = self.validation.batches()
             validation, examples = self.evaluator.measure(batches, self.plan.max_eval_steps)
             if not examples:
@@ -350,6 +355,7 @@ class Training:
             *self.network.variables,
             *self.optimizer.variables,
             *self.learning_rate.variables,
+            *(self.averages.variables if self.averages else ()),
             *self.totals.variables,
         ]
 

@@ -1,8 +1,18 @@
-"""The folder of one run: its settings, and what to do with what an earlier run left there."""
+"""The folder of one run: who writes there, whether there is room, and what an earlier run left."""
 
+import contextlib
+import os
+import shutil
+import socket
 from pathlib import Path
 
+from library.errors import UserError
 from library.files import write_file
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 def start_run_folder(folder, texts, resume):
@@ -19,6 +29,52 @@ def start_run_folder(folder, texts, resume):
     for name, text in texts.items():
         write_file(folder / name, text)
     return aside
+
+
+@contextlib.contextmanager
+def locked_run_folder(folder):
+    """Keep other processes from training into the same folder within the block.
+
+    The lock is the system's, on a file beside the folder: it ends with its process, however that
+    ends. Raises UserError, naming the process that holds it.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f".{folder.name}.lock")
+    with path.open("a+") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise UserError(
+                    f"{folder} is in use by {holder}: wait for it, or choose another --run_dir"
+                ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def check_space(folder, checkpoint_bytes, network_bytes, keep_checkpoint_max):
+    """Raise UserError if the disk below `folder` has less room than the run will need.
+
+    At most there are `keep_checkpoint_max` checkpoints and one being written, and the best snapshot
+    and its successor.
+    """
+    existing = Path(folder).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    # A tenth more, for the history, TensorBoard's files and the file system itself.
+    needed = 1.1 * ((keep_checkpoint_max + 1) * checkpoint_bytes + 2 * network_bytes) + 5e6
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise UserError(
+            f"the disk of {folder} has {free / 1e6:,.0f} MB left, and this run needs about "
+            f"{needed / 1e6:,.0f} MB: make room, choose another --run_dir, or lower "
+            "--keep_checkpoint_max"
+        )
 
 
 def _free_name(folder):

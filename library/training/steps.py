@@ -50,13 +50,16 @@ class Totals:
         }
 
 
-def make_train_steps(network, objective, optimizer, totals, *, strategy=None, xla=False):
+def make_train_steps(
+    network, objective, optimizer, totals, *, averages=None, strategy=None, xla=False
+):
     """Give a function of (iterator, count) that makes `count` optimisation steps.
 
     The iterator gives (images, labels): uint8 (batch, height, width, channels), and int64 (batch,)
     or, where labels are mixed, float32 (batch, classes). `count` is an int32 scalar tensor. Gives
     the losses that were minimised, float32 (count,), penalties included, and the seconds waited for
-    the iterator, float64; adds to `totals`. `xla` compiles the whole step.
+    the iterator, float64; adds to `totals`. `averages` (or None) follow the weights. `xla` compiles
+    the whole step.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
@@ -70,6 +73,8 @@ def make_train_steps(network, objective, optimizer, totals, *, strategy=None, xl
             scaled = optimizer.scale_loss(loss)
         weights = network.trainable_variables
         optimizer.apply(_reduced(tape.gradient(scaled, weights), replicas), weights)
+        if averages:
+            averages.update()
         totals.add(objective.measures(labels, scores))
         return loss
 
