@@ -14,6 +14,7 @@ from library.training import snapshots
 from library.training.checkpoints import Checkpoints, read_state, read_variables
 from library.training.history import History, Progress, report
 from library.training.monitoring import Goal, Patience
+from library.training.run_folder import check_space
 from library.training.steps import Totals, make_train_steps
 from library.training.stopping import StopSignals
 
@@ -110,6 +111,12 @@ class Training:
         longer a number (the best is kept), CheckpointError when what is there does not fit.
         """
         self.started_at = self.saved_at = self.evaluated_at = time.monotonic()
+        check_space(
+            self.keeping.checkpoints,
+            _bytes_of(self._variables()),
+            _bytes_of(self.network.variables),
+            self.plan.keep_checkpoint_max,
+        )
         self._resume()
         self._check_stored_best()
         if self.step:
@@ -374,6 +381,10 @@ class Training:
         }
         self.checkpoints.save(self.step, self._variables(), state)
         self.saved_at = time.monotonic()
+
+
+def _bytes_of(variables):
+    return sum(np.asarray(each).nbytes for each in variables)
 
 
 def check_classes(where, stored, wanted):
