@@ -37,6 +37,15 @@ def test_rows_become_csv_and_scalars(tmp_path):
     assert validation["epoch_loss"] == [(10, 1.5), (20, 1.25)]
 
 
+def test_a_history_that_cant_be_written_is_a_warning(tmp_path, capsys):
+    (tmp_path / "history.csv").mkdir()
+    history = History(tmp_path)
+    history.add_evaluation({"step": 1}, {}, {})
+    history.close()
+    assert "warning: " in capsys.readouterr().err
+    assert [row["step"] for row in history.rows] == [1]
+
+
 def test_going_on_keeps_the_rows_so_far_and_no_later_ones(tmp_path):
     first = History(tmp_path)
     for step in (1, 2, 3):

@@ -6,10 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-import tensorflow as tf
 from tqdm import tqdm
 
 from library.files import write_file
+from library.training.summaries import Summaries
 
 
 def report(text):
@@ -77,27 +77,23 @@ class History:
     def __init__(self, folder, rows=()):
         self._path = Path(folder) / "history.csv"
         self.rows = list(rows)
-        logs = Path(folder) / "logs"
-        self._training = tf.summary.create_file_writer(str(logs / "train"))
-        self._validation = tf.summary.create_file_writer(str(logs / "validation"))
+        self.summaries = Summaries(Path(folder) / "logs", report)
 
     def add_training_step(self, step, scalars):
         """Write scalars of the training split at one step, for TensorBoard only."""
-        with self._training.as_default(step):
-            for name, value in scalars.items():
-                tf.summary.scalar(name, value)
+        self.summaries.add_scalars("train", step, scalars)
 
     def add_evaluation(self, row, training, validation):
         """Add a row: a dict with `step` and whatever else, beside two dicts of metrics."""
         measured = {f"validation_{name}": value for name, value in validation.items()}
         self.rows.append({**row, **training, **measured})
         self._write_rows()
-        self.add_training_step(row["step"], {f"epoch_{n}": v for n, v in training.items()})
-        with self._validation.as_default(row["step"]):
-            for name, value in validation.items():
-                tf.summary.scalar(f"epoch_{name}", value)
-        self._training.flush()
-        self._validation.flush()
+        step, speed = row["step"], {k: v for k, v in row.items() if k == "images_per_second"}
+        epoch = {f"epoch_{name}": value for name, value in training.items()}
+        self.summaries.add_scalars("train", step, {**epoch, **speed})
+        epoch = {f"epoch_{name}": value for name, value in validation.items()}
+        self.summaries.add_scalars("validation", step, epoch)
+        self.summaries.flush()
 
     def _write_rows(self):
         # The whole file each time: after a resume it must not hold rows of a future undone.
@@ -106,9 +102,12 @@ class History:
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_file(self._path, text.getvalue())
+        try:
+            write_file(self._path, text.getvalue())
+        except OSError as error:
+            # The rows are in the checkpoint too: the next evaluation tries again with all of them.
+            report(f"warning: {self._path} could not be written ({error.strerror})")
 
     def close(self):
         """Finish what TensorBoard reads."""
-        self._training.close()
-        self._validation.close()
+        self.summaries.close()

@@ -1,0 +1,80 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.training.summaries import Summaries, first_kernels, kernel_grid
+
+
+def events(folder):
+    """{tag: [(step, summary value), …]} of all event files in a folder."""
+    found = {}
+    for path in sorted(folder.glob("events*")):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value))
+    return found
+
+
+def silent(text):
+    raise AssertionError(f"unexpected message: {text}")
+
+
+@pytest.fixture
+def network():
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(5, 3, name="look")(keras.layers.Rescaling(1 / 255)(pixels))
+    return keras.Model(pixels, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+
+
+def test_all_of_it_can_be_read_back(tmp_path, network):
+    summaries = Summaries(tmp_path, silent)
+    summaries.add_hyperparameters({"learning_rate": 0.1, "model": "simple", "none": None})
+    summaries.add_scalars("train", 3, {"loss": 1.5})
+    summaries.add_scalars("validation", 3, {"loss": 2.5})
+    images = np.arange(12 * 8 * 8 * 3, dtype=np.uint8).reshape(12, 8, 8, 3)
+    summaries.add_images(3, images, first_kernels(network))
+    summaries.add_histograms(3, network.trainable_variables)
+    summaries.flush()
+    summaries.close()
+    training, validation = events(tmp_path / "train"), events(tmp_path / "validation")
+    ((step, value),) = training["loss"]
+    assert (step, float(tf.make_ndarray(value.tensor))) == (3, 1.5)
+    assert float(tf.make_ndarray(validation["loss"][0][1].tensor)) == 2.5
+    shown = tf.make_ndarray(training["input images"][0][1].tensor)[2:]
+    assert len(shown) == 9
+    assert np.array_equal(tf.io.decode_png(shown[1]), images[1])
+    assert "kernels of the first layer" in training
+    assert "look/kernel" in training
+    assert "_hparams_/session_start_info" in training
+
+
+def test_a_folder_that_cant_be_written_to_is_one_warning(tmp_path, network):
+    (tmp_path / "logs").write_text("in the way")
+    said = []
+    summaries = Summaries(tmp_path / "logs", said.append)
+    summaries.add_scalars("train", 1, {"loss": 1.0})
+    summaries.add_images(1, None, first_kernels(network))
+    summaries.flush()
+    summaries.close()
+    assert len(said) == 1
+    assert said[0].startswith("warning: no more TensorBoard summaries (")
+    assert said[0].endswith("training goes on")
+
+
+def test_kernels_are_laid_out_each_in_its_own_range():
+    kernels = np.zeros((2, 3, 1, 5), np.float32)
+    kernels[0, 0, 0] = [1, 2, 3, 4, 5]
+    grid = kernel_grid(kernels)
+    assert grid.shape == (2 * 3 - 1, 3 * 4 - 1, 1)
+    corners = [grid[y, x, 0] for y in (0, 3) for x in (0, 4, 8)]
+    assert corners == [1, 1, 1, 1, 1, 0]
+    assert grid.sum() == 5
+    assert kernel_grid(np.ones((2, 2, 16, 4), np.float32)).shape == (5, 5, 1)
+
+
+def test_a_network_without_kernels_has_none_to_show():
+    pixels = keras.Input((4,))
+    assert first_kernels(keras.Model(pixels, keras.layers.Dense(2)(pixels))) is None
