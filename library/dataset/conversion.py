@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from itertools import islice
@@ -63,8 +64,10 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
     memory_bytes = max(_LEAST_WORKER_MEMORY, 16 * options.images.max_pixels)
     most = options.num_workers or available_cores()
     function = MakeRecord(options.images)
-    with Workers(function, most, memory_bytes, options.seconds_per_image) as workers:
-        listing = Listing(find(), options.random_seed)
+    with (
+        Workers(function, most, memory_bytes, options.seconds_per_image) as workers,
+        closing(Listing(find(), options.random_seed)) as listing,
+    ):
         if base and not len(listing):
             return base
         _check_labels(listing, source)
@@ -80,8 +83,6 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
         except DataError:
             work.remove()
             raise
-        finally:
-            listing.close()
     settings = {"source": str(source), "plan": plan, **_choices(options)}
     return publish(work, classes, counts, settings, base)
 
@@ -110,6 +111,7 @@ def available_cores():
 
 def _choices(options):
     choices = asdict(options.images)
+    choices["background"] = list(options.images.background)  # as JSON gives it back
     return {**choices, "num_shards": options.num_shards, "random_seed": options.random_seed}
 
 

@@ -64,10 +64,10 @@ def is_whole(content, header):
     The compressed data itself is not decoded: damage that looks like data is not noticed.
     """
     position = header.scan
-    # By far the most common case, at a tenth of the regular expression's time.
-    if content.endswith(b"\xff\xd9") and b"\xff" not in content[position:-2].replace(
-        b"\xff\x00", b""
-    ):
+    # By far the most common case, at a tenth of the regular expression's time: all but the last
+    # FF are followed by 00.
+    stuffed = content.count(b"\xff\x00", position)
+    if content.endswith(b"\xff\xd9") and content.count(b"\xff", position) == stuffed + 1:
         return True
     try:
         while found := _MARKER_AFTER_SCAN.search(content, position):

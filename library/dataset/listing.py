@@ -27,8 +27,16 @@ class Listing:
         # Whether the files can only be read one after another, as they were found.
         self.is_streamed = False
         self.offsets = array("Q")
+        try:
+            keys = self._write(files, str(seed).encode())
+        except BaseException:
+            self.close()
+            raise
+        self.order = np.argsort(np.frombuffer(keys, np.uint64), kind="stable")
+
+    def _write(self, files, salt):
+        """Write all files down; give the key of each one's place in the order."""
         keys = array("Q")
-        salt = str(seed).encode()
         for file in files:
             self.offsets.append(self.file.tell())
             pickle.dump(file, self.file, protocol=5)
@@ -39,7 +47,7 @@ class Listing:
             # A sum: the same files found in another order are the same listing.
             facts = f"{file.size} {file.stamp} {file.label}/{file.name}"
             self.fingerprint += int.from_bytes(name_hash(facts, _FINGERPRINT_BYTES), "big")
-        self.order = np.argsort(np.frombuffer(keys, np.uint64), kind="stable")
+        return keys
 
     def __len__(self):
         return len(self.offsets)

@@ -30,7 +30,8 @@ class Workers:
         self.setup = (function, memory_bytes, seconds)
         self.seconds = seconds
         self.most = most
-        self.count = 0
+        self.processes = []
+        self.is_closing = False
         self.idle = queue.LifoQueue()
         self.executor = ThreadPoolExecutor(most)
         # While the caller still looks for work, the first process imports its libraries.
@@ -39,17 +40,22 @@ class Workers:
 
     def grow(self, count):
         """Use up to `count` processes, but no more than `most`; each starts when it gets work."""
-        while self.count < min(count, self.most):
-            self.idle.put(_Process(self.setup))
-            self.count += 1
+        while len(self.processes) < min(count, self.most):
+            self.processes.append(_Process(self.setup))
+            self.idle.put(self.processes[-1])
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        self.executor.shutdown(wait=error == (None, None, None), cancel_futures=True)
-        while not self.idle.empty():
-            self.idle.get().end()
+        self.is_closing = True
+        if error != (None, None, None):
+            # Nobody waits for what is under way.
+            for process in self.processes:
+                process.kill()
+        self.executor.shutdown(cancel_futures=True)
+        for process in self.processes:
+            process.end()
 
     def map(self, batches):
         """Yield (batch, results) in the order of batches, which are taken as they are needed.
@@ -59,7 +65,7 @@ class Workers:
         waiting = deque()
         for batch in batches:
             waiting.append((batch, self.executor.submit(self._apply, batch)))
-            if len(waiting) >= self.count * _AHEAD:
+            if len(waiting) >= len(self.processes) * _AHEAD:
                 done, future = waiting.popleft()
                 yield done, future.result()
         while waiting:
@@ -69,8 +75,10 @@ class Workers:
     def _apply(self, batch):
         process = self.idle.get()
         try:
-            return process.ask(batch)
+            return [] if self.is_closing else process.ask(batch)
         except _DiedError:
+            if self.is_closing:
+                return []
             # One of them did it: each by itself shows which, and gives it a second chance.
             return [self._apply_alone(process, item) for item in batch]
         finally:
@@ -111,6 +119,12 @@ class _Process:
             return pickle.load(self.process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError):
             raise _DiedError(self.end()) from None
+
+    def kill(self):
+        """Have the process die at once, whatever it does."""
+        process = self.process
+        if process is not None:
+            process.kill()
 
     def end(self):
         """End the process; give its exit code."""

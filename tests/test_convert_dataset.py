@@ -1,0 +1,140 @@
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import convert_dataset
+from library.dataset.manifest import read_manifest
+from library.dataset.verification import converted_names
+from library.errors import DataError, SettingsError
+from tests.conftest import ROOT, write_colours
+
+
+def main(*arguments):
+    convert_dataset.main(list(map(str, arguments)))
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_colours(tmp_path / "data" / "train", 4)
+    write_colours(tmp_path / "data" / "test", 2, seed=1)
+    return tmp_path / "data"
+
+
+def test_a_splits_folder_says_name_and_place(data, capsys):
+    main("--dataset_dir", data / "train")
+    assert capsys.readouterr().out == (
+        f"{data}/train: train holds 12 images of 3 classes in 1 shards (0.0 MB)\n"
+    ).replace("0.0 MB", f"{read_manifest(data / 'train', 'train').shards[0].bytes / 1e6:.1f} MB")
+
+
+def test_the_bundled_sample_converts(tmp_path):
+    sample = ROOT / "dataset" / "sample.zip"
+    main("--dataset_dir", sample / "test", "--tfrecord_dir", tmp_path, "--num_shards", 8)
+    manifest = read_manifest(tmp_path, "test")
+    assert manifest.class_counts == (100,) * 10
+    assert len(manifest.shards) == 8
+    main("--verify", "--tfrecord_dir", tmp_path, "--tfrecord_filename", "test")
+
+
+def test_the_training_split_fixes_the_classes(data):
+    main("--dataset_dir", data / "train")
+    shutil.rmtree(data / "test" / "green")
+    main("--dataset_dir", data / "test")
+    manifest = read_manifest(data / "test", "test")
+    assert manifest.classes == ("blue", "green", "red")
+    assert manifest.class_counts == (2, 0, 2)
+    (data / "test" / "red").rename(data / "test" / "cyan")
+    with pytest.raises(DataError, match="the class 'cyan' is not among"):
+        main("--dataset_dir", data / "test")
+
+
+def test_one_folder_is_divided_and_adding_images_moves_none(data, tmp_path):
+    write_colours(tmp_path / "photos", 40)
+    arguments = ["--dataset_dir", tmp_path / "photos", "--split", "validation=0.2,test=0.2"]
+    names = []
+    for count in (40, 60):
+        folder = tmp_path / f"divided-{count}"
+        main(*arguments, "--tfrecord_dir", folder)
+        splits = [read_manifest(folder / s, s) for s in ("train", "validation", "test")]
+        assert sum(each.examples for each in splits) == 3 * count
+        names.append([converted_names(each) for each in splits])
+        shutil.rmtree(tmp_path / "photos")
+        write_colours(tmp_path / "photos", 60)
+    assert all(before <= after for before, after in zip(*names, strict=True))
+
+
+def test_new_images_are_added_and_old_ones_are_not_added_twice(data, capsys):
+    main("--dataset_dir", data / "train")
+    extra = data / "train" / "red" / "new.png"
+    shutil.copy(data / "test" / "red" / "000.png", extra)
+    main("--dataset_dir", data / "train", "--append")
+    assert "1 images added, 13 in all" in capsys.readouterr().out
+    main("--dataset_dir", data / "train", "--append")
+    assert "0 images added, 13 in all" in capsys.readouterr().out
+    (data / "train" / "new class").mkdir()
+    shutil.copy(extra, data / "train" / "new class")
+    with pytest.raises(DataError, match="the class 'new class' is not among"):
+        main("--dataset_dir", data / "train", "--append")
+
+
+def test_inspect_prints_and_writes_a_page(data, tmp_path, capsys):
+    page = tmp_path / "out" / "look.html"
+    main("inspect", "--dataset_dir", data, "--report", page)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["images", "12", "6"] in lines
+    assert page.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "reason"),
+    [
+        ([], SettingsError, "tfrecord_filename is missing"),
+        (["--tfrecord_filename", "train"], SettingsError, "tfrecord_dir is missing"),
+        (["--dataset_dir", "nowhere/train"], DataError, "there is no folder nowhere/train"),
+        (["--tfrecord_filename", "../x"], SettingsError, "is no name for a file"),
+        (["--split", "test=0.1"], SettingsError, "tfrecord_dir is missing"),
+        (["--split", "test=0.1", "--append"], SettingsError, "leave out tfrecord_filename"),
+        (["--dataset_dir", "x", "--max_edges", "3"], SettingsError, "did you mean '--max_edge'"),
+        (["--dataset_dir", "train", "--background", "blu"], SettingsError, "'blu' is no colour"),
+        (["--tfrecord_filename", "train", "--tfrecord_dir", "x"], SettingsError, "dataset_dir is"),
+        (["--dataset_dir", "a.zip/train", "--tfrecord_dir", "x"], DataError, "there is no folder"),
+        (["--verify", "--dataset_dir", "train"], DataError, r"train.manifest.json is missing"),
+        (["--append", "--dataset_dir", "train"], DataError, r"train.manifest.json is missing"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path, monkeypatch, arguments, error, reason):
+    monkeypatch.chdir(tmp_path)
+    write_colours(tmp_path / "train", 1)
+    with pytest.raises(error, match=reason) as caught:
+        main(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_exit_codes_and_one_line_as_a_person_sees_them(tmp_path):
+    command = [sys.executable, str(ROOT / "convert_dataset.py")]
+    for arguments, code in ((["--dataset_dir", "nowhere/train"], 3), (["--nonsense"], 2)):
+        run = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert run.returncode == code
+        assert run.stderr.startswith("convert_dataset.py: error: ")
+        assert run.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensorflow_is_never_imported(data):
+    code = (
+        "import sys, convert_dataset\n"
+        "convert_dataset.main(['--dataset_dir', sys.argv[1]])\n"
+        "convert_dataset.main(['--verify', '--dataset_dir', sys.argv[1]])\n"
+        "convert_dataset.main(['inspect', '--dataset_dir', sys.argv[1], '--report', sys.argv[2]])\n"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(data / "train"), str(data / "page.html")]
+    assert subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def test_sources_are_never_written_to(data, tmp_path):
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in data.rglob("*.png")}
+    main("--dataset_dir", data / "train", "--tfrecord_dir", tmp_path / "out")
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in data.rglob("*.png")} == before

@@ -1,0 +1,26 @@
+import io
+import pickle
+
+import pytest
+
+from library.dataset.images import ImageOptions, UnusableImageError
+from library.dataset.recording import MakeRecord, Task
+from library.dataset.records import read_frames, read_record
+from tests.test_images import colourful, saved
+
+MAKE = MakeRecord(ImageOptions(max_edge=32))
+
+
+def test_a_file_becomes_a_framed_record(tmp_path):
+    (tmp_path / "1.png").write_bytes(saved(colourful(), "PNG"))
+    task = Task(("file", str(tmp_path / "1.png")), 3, "cat", "cat/1.png")
+    framed = pickle.loads(pickle.dumps(MAKE))(task)
+    ((_, content),) = read_frames(io.BytesIO(framed), "here")
+    record = read_record(content, "here")
+    assert (record.label, record.text, record.filename) == (3, "cat", "cat/1.png")
+    assert (record.width, record.height) == (32, 21)
+
+
+def test_a_file_that_can_not_be_read_says_why(tmp_path):
+    with pytest.raises(UnusableImageError, match="can't be read: No such file or directory"):
+        MAKE(Task(("file", str(tmp_path / "nowhere")), 0, "cat", "cat/1.png"))

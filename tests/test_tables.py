@@ -1,0 +1,64 @@
+import pytest
+
+from library.dataset.tables import find_in_table
+from library.errors import DataError
+
+
+def found(path, *arguments):
+    return [(file.name, file.label, file.place[0]) for file in find_in_table(path, *arguments)]
+
+
+@pytest.fixture
+def table(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("1.jpg", "2.jpg", "3, x.jpg"):
+        (tmp_path / "a" / name).write_bytes(b"bytes")
+
+    def write(text):
+        path = tmp_path / "images.csv"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+ROWS = 'TRAIN,a/1.jpg,cat\nTEST,a/2.jpg,dog\nTRAIN,"a/3, x.jpg",dog\n'
+
+
+@pytest.mark.parametrize("header", ["", "SET,FILE,LABEL\n", "\ufeffset, file, label\n"])
+def test_rows_with_or_without_a_header(table, header):
+    path = table(header + ROWS)
+    assert found(path) == [
+        ("a/1.jpg", "cat", "file"),
+        ("a/2.jpg", "dog", "file"),
+        ("a/3, x.jpg", "dog", "file"),
+    ]
+    assert [each[0] for each in found(path, "train")] == ["a/1.jpg", "a/3, x.jpg"]
+
+
+def test_columns_of_ones_own(table):
+    path = table("id,kind,path,part\n7,cat,a/1.jpg,dev\n")
+    assert found(path, "dev", ("part", "path", "kind")) == [("a/1.jpg", "cat", "file")]
+    assert found(path, "", ("none", "path", "kind")) == [("a/1.jpg", "cat", "file")]
+
+
+def test_a_file_that_is_not_there_is_left_out_with_the_reason(table):
+    path = table("FILE,LABEL\na/9.jpg,cat\n")
+    assert [file.place for file in find_in_table(path)] == [("none", "No such file or directory")]
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "reason"),
+    [
+        ("", (), "has no column 'FILE' .it has: none"),
+        ("a,b\n", (), "has no column 'FILE' .it has: a, b"),
+        ("FILE,LABEL\n", (), "holds no rows"),
+        (ROWS, ("validation",), "holds no rows of the set 'validation'"),
+        ("FILE,LABEL\na/1.jpg\n", (), "line 2: has too few columns"),
+        ("FILE,LABEL\na/1.jpg,\n", (), "line 2: a file or a label is missing"),
+        (ROWS, ("", ("one",)), "names 1 columns"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_line(table, text, arguments, reason):
+    with pytest.raises(DataError, match=reason):
+        found(table(text), *arguments)
