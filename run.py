@@ -46,7 +46,10 @@ def train(settings):
     if aside:
         report(f"the earlier run is now in {aside}")
     plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, classes)
-    run = Training(*parts, training, validation, plan, keeping, xla=project.xla)
+    unfreezing = assembly.make_unfreezing(settings, parts.network)
+    run = Training(
+        *parts, training, validation, plan, keeping, unfreezing=unfreezing, xla=project.xla
+    )
     try:
         best = run.run()
     finally:

@@ -50,6 +50,12 @@ class HubLayer(keras.layers.Layer):
         """The (height, width) that the module takes, or None if it takes any."""
         return self._module.image_size
 
+    @property
+    def named_variables(self):
+        """The module's variables as {name in the module: Keras variable}, in the module's order."""
+        names = [each.name.split(":")[0] for each in self._module.variables]
+        return dict(zip(names, self._module_variables, strict=True))
+
     def _adopt(self, module):
         self._module = module
         # Assigned to the layer, so that an export finds the module's tables and constants.

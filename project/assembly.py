@@ -9,8 +9,11 @@ import tensorflow as tf
 
 from library.choices import ChoiceError, unknown
 from library.training.averages import Averages
+from library.training.history import report
 from library.training.loop import Keeping, Plan, check_classes
 from library.training.monitoring import Goal
+from library.transfer.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
+from library.transfer.loading import load_weights
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, ImageFormat, Reading, TrainingInputs
 from project.networks import make_network
@@ -111,13 +114,31 @@ def make_parts(settings, class_count, batches_per_epoch):
         steps_per_epoch=batches_per_epoch,
     )
     network = make_network(learn.model, _image_format(project).shape, class_count, values)
+    _transfer(network, learn)
     # Small float16 gradients vanish unless the loss is scaled up; bfloat16 has float32's range.
     scale = project.loss_scale or ("dynamic" if project.dtype == "float16" else None)
     weights = network.trainable_variables
     optimizer = make_optimizer(learn.optimizer, learning_rate, values, weights, loss_scale=scale)
+    if learn.layer_rate_decay < 1:
+        scale_rates(optimizer, layer_rates(network, learn.layer_rate_decay))
     decay = learn.moving_average_decay
     averages = Averages(network, decay) if decay is not None else None
     return Parts(network, make_objective(settings), optimizer, learning_rate, averages)
+
+
+def make_unfreezing(settings, network):
+    """Give which blocks are trained from which epoch on, or None for all from the start."""
+    stages = settings.hyperparameters.unfreezing
+    return Unfreezing(network, stages) if stages else None
+
+
+def _transfer(network, learn):
+    """Load the weights to begin with, and freeze what is not to be trained."""
+    if learn.checkpoint_path:
+        loading = load_weights(network, learn.checkpoint_path, learn.checkpoint_exclude_scopes)
+        for line in loading.lines():
+            report(line)
+    freeze_parts(network, learn.trainable_scopes, learn.freeze)
 
 
 def make_objective(settings):

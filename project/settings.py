@@ -122,9 +122,22 @@ class Network(Keys):
     application_weights: Text | None = key("imagenet", "its weights: imagenet, a file, or none")
     hub_handle: Text = key(HUB_HANDLE, "module of the network hub: URL, folder, archive, gs://")
     hub_sha256: Text | None = key(None, "hash that the module must have; describe tells it")
-    fine_tuning: bool = key(False, "train the pretrained layers too, not the head alone")
     dropout_rate: FractionBelowOne = key(0.5, "share of the features dropped while training")
     head: Literal["softmax", "sigmoid"] = key("softmax", "a score a class; one for two classes")
+
+
+class Transfer(Keys):
+    """Pretrained weights"""
+
+    fine_tuning: bool = key(False, "train the pretrained layers too, not the head alone")
+    checkpoint_path: Text | None = key(
+        None, "weights to begin with: a snapshot, .keras, .weights.h5 or TensorFlow checkpoint"
+    )
+    checkpoint_exclude_scopes: Words = key((), "layers whose weights in it are left out")
+    trainable_scopes: Words = key((), "the only layers to train, by the beginnings of names")
+    freeze: Words = key((), "layers not to train; * stands for anything, as in *_BN")
+    unfreezing: Words = key((), "epoch=blocks: how many top blocks to train from it on: 3=2,6=all")
+    layer_rate_decay: Fraction = key(1.0, "factor of the learning rate from block to block below")
 
 
 class LearningRate(Keys):
@@ -185,7 +198,7 @@ class Regularisation(Keys):
     augmentations: Words = key((), "names, or name=strength, in the order in which to apply them")
 
 
-class Hyperparameters(Network, LearningRate, Optimiser, Regularisation):
+class Hyperparameters(Network, Transfer, LearningRate, Optimiser, Regularisation):
     """What to learn: network, rates, regularisation, augmentation (hyperparameters.yaml)."""
 
 

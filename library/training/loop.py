@@ -64,6 +64,7 @@ class Training:
     `training` and `validation` are as TrainingInputs and EvaluationInputs in project/inputs.py.
     `learning_rate` is the schedule inside the optimizer, as LearningRate in project/schedules.py;
     `averages` is Averages, or None where the weights themselves are evaluated and kept.
+    `unfreezing`, as in library/transfer/freezing.py, says what is trained from which epoch on.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Training:
         plan,
         keeping,
         *,
+        unfreezing=None,
         xla=False,
     ):
         self.network = network
@@ -89,10 +91,10 @@ class Training:
         self.validation = validation
         self.plan = plan
         self.keeping = keeping
+        self.unfreezing = unfreezing
         self.totals = Totals(objective.names)
-        self.train_steps = make_train_steps(
-            network, objective, optimizer, self.totals, averages=averages, xla=xla
-        )
+        self.xla = xla
+        self.train_steps = self._compile()
         self.evaluator = Evaluator(network, objective, xla=xla)
         self.checkpoints = Checkpoints(keeping.checkpoints, plan.keep_checkpoint_max)
         self.total_steps = plan.total_steps(training.batches_per_epoch)
@@ -102,7 +104,13 @@ class Training:
         self.patience = Patience(plan.goal)
         self.rows = []
         self.seconds = 0.0  # spent in earlier processes
+        # For all that any epoch trains: before `unfreezing` freezes what comes later.
         optimizer.build(network.trainable_variables)
+
+    def _compile(self):
+        """Give the steps, for what is trained now."""
+        parts = (self.network, self.objective, self.optimizer, self.totals)
+        return make_train_steps(*parts, averages=self.averages, xla=self.xla)
 
     def run(self):
         """Train to the end. Give the best snapshot's metrics, as in its metrics.json.
@@ -196,6 +204,10 @@ class Training:
     def _train_epoch(self, stop):
         """Train until the epoch, the plan or the time is over, or an evaluation is due."""
         self.progress.describe(f"epoch {self.epoch + 1}/{self.plan.train_epochs}")
+        change = self.unfreezing.apply(self.epoch) if self.unfreezing else None
+        if change:
+            report(change)
+            self.train_steps = self._compile()
         batches_per_epoch = self.training.batches_per_epoch
         iterator = iter(self.training.batches(self.epoch, self.batch))
         previous = None

@@ -70,13 +70,12 @@ def load_module(folder, *, restore=True):
 def _from_tf2(root, files):
     function = root.__call__
     has_training = "training" in function.function_type.parameters
-    # Also what `variables` does not list: without it, the snapshot would lack something.
-    found = tf.train.TrackableView(root).descendants()
+    # In the module's order, and then what `variables` does not list, or a snapshot would lack it.
+    found = [*getattr(root, "variables", ()), *tf.train.TrackableView(root).descendants()]
     # A tf.train.Checkpoint counts how often it was saved; the module does not need to know.
     counter = getattr(root, "save_counter", None)
-    variables = tuple(
-        each for each in found if isinstance(each, tf.Variable) and each is not counter
-    )
+    variables = tuple({id(each): each for each in found if isinstance(each, tf.Variable)}.values())
+    variables = tuple(each for each in variables if each is not counter)
     learnt = {id(each) for each in root.trainable_variables}
     specs = [each.structured_input_signature for each in function.concrete_functions]
 

@@ -1,0 +1,98 @@
+import pytest
+
+from library.errors import SettingsError
+from library.transfer.blocks import blocks_of, find_parts, parts_of, train_only
+from project.networks.applications import application
+from project.networks.hub import hub
+from project.networks.residual import residual
+from tests.test_modules import save_module
+
+
+@pytest.fixture(scope="module")
+def mobile():
+    return application((32, 32, 3), 3, application="MobileNetV2", application_weights=None)
+
+
+def names(parts):
+    return [each.name for each in parts]
+
+
+def test_parts_are_the_layers_with_weights_from_input_to_output(mobile):
+    found = names(parts_of(mobile))
+    assert found[:2] == ["base/Conv1", "base/bn_Conv1"]
+    assert found[-3:] == ["base/Conv_1", "base/Conv_1_bn", "scores"]
+    variables = {id(v) for part in parts_of(mobile) for v in part.variables.values()}
+    assert variables == {id(each) for each in mobile.weights}
+
+
+def test_blocks_go_by_name_and_end_with_the_head(mobile):
+    blocks = blocks_of(mobile)
+    assert names(blocks[-1]) == ["scores"]
+    assert names(blocks[-2]) == ["base/Conv_1", "base/Conv_1_bn"]
+    assert [each.block for each in blocks[-3]] == ["block_16"] * 6
+    assert len(blocks) == 19
+
+
+def test_blocks_of_a_network_without_a_base():
+    blocks = blocks_of(residual((8, 8, 3), 2, residual_layers=20))
+    assert [len(each) for each in blocks] == [2, *[4] * 9, 1]
+    assert names(blocks[-1]) == ["scores"]
+
+
+def test_layers_without_block_names_form_blocks_between_merges():
+    network = application((75, 75, 3), 3, application="InceptionV3", application_weights=None)
+    assert len(blocks_of(network)) == 12
+
+
+def test_a_module_has_parts_by_scope(tmp_path):
+    save_module(tmp_path)
+    network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
+    assert names(parts_of(network)) == ["base/block_1", "embedding", "scores"]
+    assert list(parts_of(network)[0].variables) == ["kernel", "mean"]
+    assert [names(each) for each in blocks_of(network)] == [
+        ["base/block_1"],
+        ["embedding", "scores"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scope", "count"),
+    [
+        ("block_1", 6),
+        ("base/block_1", 6),
+        ("block_1*", 48),
+        ("*_BN", 50),
+        ("scores", 1),
+        ("base", 104),
+    ],
+)
+def test_scopes_are_beginnings_up_to_the_end_of_a_word(mobile, scope, count):
+    assert len(find_parts(parts_of(mobile), [scope], "freeze")) == count
+
+
+def test_an_unknown_scope_names_the_nearest(mobile):
+    with pytest.raises(SettingsError, match="freeze: no layer with weights is called 'score'; did"):
+        find_parts(parts_of(mobile), ["score"], "freeze")
+
+
+def test_training_changes_the_chosen_parts_only(mobile):
+    parts = find_parts(parts_of(mobile), ["block_16", "scores"], "trainable_scopes")
+    train_only(mobile, parts)
+    assert names(p for p in parts_of(mobile) if p.is_trained) == names(parts)
+    wanted = {id(v) for part in parts for v in part.layer.trainable_variables}
+    assert {id(each) for each in mobile.trainable_variables} == wanted
+    # Normalisation elsewhere runs in inference mode.
+    assert not mobile.get_layer("base").get_layer("block_15_expand_BN").trainable
+    train_only(mobile, find_parts(parts_of(mobile), ["scores"], "trainable_scopes"))
+    assert len(mobile.trainable_variables) == 2
+    assert not mobile.get_layer("base").trainable
+
+
+def test_a_frozen_module_runs_in_inference_mode(tmp_path):
+    save_module(tmp_path)
+    network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
+    train_only(network, parts_of(network)[1:])
+    assert not network.get_layer("base").trainable
+    assert len(network.trainable_variables) == 4
+    train_only(network, parts_of(network))
+    assert network.trainable_variables[0].name == "block_1_kernel"

@@ -1,0 +1,119 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.errors import SettingsError
+from library.transfer.blocks import blocks_of
+from library.transfer.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
+from project.networks.simple import simple
+
+
+def make_network():
+    return simple((16, 16, 3), 2, dropout_rate=0.0)
+
+
+def trained(network):
+    return sorted({each.path.split("/")[0] for each in network.trainable_variables})
+
+
+def test_scopes_and_freeze():
+    network = make_network()
+    freeze_parts(network, ["block2", "scores"])
+    assert trained(network) == ["block2_convolution", "block2_normalisation", "scores"]
+    freeze_parts(network, freeze=["*normalisation"])
+    assert trained(network) == ["block2_convolution", "scores"]
+
+
+def test_without_scopes_nothing_changes():
+    network = make_network()
+    freeze_parts(network)
+    assert len(trained(network)) == 7
+
+
+def test_freezing_everything_is_refused():
+    with pytest.raises(SettingsError, match="nothing is left to train"):
+        freeze_parts(make_network(), freeze=["*"])
+
+
+def test_stages_unfreeze_from_the_top():
+    network = make_network()
+    stages = Unfreezing(network, ["4=all", "2=1"])
+    heads = [stages.apply(epoch) for epoch in range(6)]
+    assert heads[0] == "epoch 1: training the head alone, 1 layers"
+    assert heads[1] is None
+    assert heads[2] == "epoch 3: training the head and the top 1 of 3 blocks, 3 layers"
+    assert heads[4] == "epoch 5: training the head and the top 3 of 3 blocks, 7 layers"
+    assert len(trained(network)) == 7
+    # A run that goes on in the middle begins with the stage of its epoch.
+    again = make_network()
+    assert "top 1 of 3" in Unfreezing(again, ["2=1", "4=all"]).apply(3)
+    assert trained(again) == ["block3_convolution", "block3_normalisation", "scores"]
+
+
+def test_stages_never_unfreeze_what_is_frozen_for_good():
+    network = make_network()
+    freeze_parts(network, freeze=["*normalisation"])
+    Unfreezing(network, ["0=all"]).apply(0)
+    assert all("normalisation" not in each for each in trained(network))
+    freeze_parts(network, ["scores"])
+    with pytest.raises(SettingsError, match="the base is frozen for good; add --fine_tuning"):
+        Unfreezing(network, ["0=all"])
+
+
+@pytest.mark.parametrize("word", ["", "3", "x=1", "3=some", "-1=2", "3=-2", "1=2=3"])
+def test_a_wrong_stage_says_what_is_right(word):
+    with pytest.raises(SettingsError, match="must be an epoch and how many of the top blocks"):
+        Unfreezing(make_network(), [word])
+
+
+def test_an_optimizer_of_all_stages_serves_each():
+    network = make_network()
+    optimizer = keras.optimizers.Adam(0.1)
+    optimizer.build(network.trainable_variables)
+    stages = Unfreezing(network, ["1=all"])
+    pixels = np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 3)).astype(np.float32)
+    for epoch, kernel_changes in ((0, False), (1, True)):
+        stages.apply(epoch)
+        kernel = network.get_layer("block1_convolution").kernel.numpy()
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((network(pixels, training=True) - 1) ** 2)
+        weights = network.trainable_variables
+        optimizer.apply(tape.gradient(loss, weights), weights)
+        now = network.get_layer("block1_convolution").kernel.numpy()
+        assert kernel_changes != np.array_equal(kernel, now)
+
+
+def apply_compiled(optimizer, gradients, weights):
+    @tf.function
+    def apply():
+        optimizer.apply(gradients, weights)
+
+    apply()
+
+
+@pytest.mark.parametrize("make", [keras.optimizers.SGD, keras.optimizers.Adam])
+@pytest.mark.parametrize("wrap", [lambda o: o, keras.optimizers.LossScaleOptimizer])
+def test_each_block_learns_at_its_own_rate(make, wrap):
+    """The oracle: the step of each variable is the whole step times its factor."""
+    moved = []
+    for decay in (1.0, 0.5):
+        keras.utils.set_random_seed(0)
+        network = make_network()
+        optimizer = wrap(make(0.01))
+        scale_rates(optimizer, layer_rates(network, decay))
+        weights = network.trainable_variables
+        optimizer.build(weights)
+        before = [each.numpy() for each in weights]
+        gradients = [tf.ones_like(each) * optimizer.scale_loss(1.0) for each in weights]
+        apply_compiled(optimizer, gradients, weights)
+        moved.append([each.numpy() - old for each, old in zip(weights, before, strict=True)])
+    depth = {
+        id(v): n
+        for n, block in enumerate(reversed(blocks_of(network)))
+        for part in block
+        for v in part.variables.values()
+    }
+    assert sorted(set(depth.values())) == [0, 1, 2, 3]
+    for variable, whole, scaled in zip(weights, *moved, strict=True):
+        assert np.allclose(scaled, whole * 0.5 ** depth[id(variable)], rtol=1e-3, atol=1e-7)

@@ -1,0 +1,113 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.errors import CheckpointError, SettingsError
+from library.training.snapshots import write_snapshot
+from library.transfer.blocks import parts_of
+from library.transfer.loading import load_weights
+from project.networks.applications import application
+from project.networks.hub import hub
+from project.networks.simple import simple
+from tests.test_modules import save_module
+
+
+def make_network(class_count=3, seed=0):
+    keras.utils.set_random_seed(seed)
+    network = simple((8, 8, 3), class_count)
+    for variable in network.weights:
+        variable.assign(np.random.default_rng(seed).uniform(size=variable.shape))
+    return network
+
+
+def save_tf1_checkpoint(network, path):
+    """Save as TensorFlow 1 does: by name, with an optimizer's slots beside the weights."""
+    values = {
+        f"tower/{part.name}/{name}": variable.numpy()
+        for part in parts_of(network)
+        for name, variable in part.variables.items()
+    }
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        for name, value in values.items():
+            tf.compat.v1.get_variable(name, initializer=value)
+            tf.compat.v1.get_variable(f"{name}/Adam", initializer=value * 0)
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.train.Saver().save(session, str(path))
+
+
+SAVERS = {
+    "snapshot": lambda n, path: write_snapshot(path, n, ["a", "b", "c"], {}, {}) or path,
+    "keras": lambda n, path: n.save(path / "n.keras") or path / "n.keras",
+    "h5": lambda n, path: n.save_weights(path / "n.weights.h5") or path / "n.weights.h5",
+    "checkpoint": lambda n, path: tf.train.Checkpoint(model=n).write(str(path / "n")),
+    "checkpoint folder": lambda n, path: tf.train.Checkpoint(n=n).save(str(path / "n")) and path,
+    "TF1 checkpoint": lambda n, path: save_tf1_checkpoint(n, path / "n") or path / "n",
+}
+
+
+@pytest.mark.parametrize("kind", SAVERS)
+def test_every_kind_is_loaded_exactly(kind, tmp_path):
+    (tmp_path / "x").mkdir()
+    source, network = make_network(seed=1), make_network(seed=2)
+    loading = load_weights(network, SAVERS[kind](source, tmp_path / "x"))
+    assert not any(row.why_not for row in loading.rows)
+    for mine, theirs in zip(network.weights, source.weights, strict=True):
+        assert np.array_equal(mine, theirs)
+    assert next(loading.lines()).startswith("loaded 12 of 12 variables from ")
+
+
+def test_the_table_says_what_was_left_out_and_why(tmp_path):
+    path = SAVERS["h5"](make_network(class_count=5, seed=1), tmp_path)
+    network = make_network(class_count=3)
+    before = network.get_layer("block1_convolution").kernel.numpy()
+    loading = load_weights(network, path, ["block1_convolution"])
+    assert list(loading.lines()) == [
+        f"loaded 9 of 12 variables from {path}",
+        "  loaded    block1_normalisation: 4 variables",
+        "  loaded    block2_convolution: 1 variables",
+        "  loaded    block2_normalisation: 4 variables",
+        "  left out  block1_convolution: excluded by checkpoint_exclude_scopes",
+        "  left out  scores: shape (256, 5) in the file, (256, 3) here",
+        "  left out  scores: shape (5,) in the file, (3,) here",
+        "  not used  block1_convolution",
+    ]
+    assert np.array_equal(before, network.get_layer("block1_convolution").kernel)
+
+
+def test_a_base_alone_fits_into_the_whole_network(tmp_path):
+    options = {"application": "MobileNetV3Small", "application_weights": None}
+    source = application((32, 32, 3), 2, **options)
+    source.get_layer("base").save_weights(tmp_path / "base.weights.h5")
+    network = application((32, 32, 3), 2, **options)
+    loading = load_weights(network, tmp_path / "base.weights.h5")
+    assert [row.part for row in loading.rows if row.why_not] == ["scores", "scores"]
+    assert "  left out  scores: not in the file" in list(loading.lines())
+    pixels = np.full((1, 32, 32, 3), 7, np.float32)
+    assert np.array_equal(network.get_layer("base")(pixels), source.get_layer("base")(pixels))
+
+
+@pytest.mark.parametrize("kind", ["h5", "keras"])
+def test_a_module_is_loaded_too(kind, tmp_path):
+    save_module(tmp_path / "module")
+    options = {"hub_handle": str(tmp_path / "module")}
+    source = hub((6, 6, 3), 2, **options)
+    source.get_layer("base").variables[0].assign(np.full((3, 5), 0.25))
+    network = hub((6, 6, 3), 2, **options)
+    loading = load_weights(network, SAVERS[kind](source, tmp_path))
+    assert not any(row.why_not for row in loading.rows)
+    assert np.array_equal(network.get_layer("base").variables[0], np.full((3, 5), 0.25))
+
+
+def test_nothing_that_fits_is_an_error(tmp_path):
+    source = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="other")])
+    with pytest.raises(
+        CheckpointError, match="fits this network: it holds other/0, other/1, the n"
+    ):
+        load_weights(make_network(), SAVERS["h5"](source, tmp_path))
+
+
+def test_an_unknown_scope_to_exclude_is_refused(tmp_path):
+    path = SAVERS["h5"](make_network(), tmp_path)
+    with pytest.raises(SettingsError, match=r"checkpoint_exclude_scopes: no layer .* did you mean"):
+        load_weights(make_network(), path, ["score"])

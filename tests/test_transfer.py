@@ -1,0 +1,113 @@
+"""Transfer learning from the command line: settings → training → a snapshot that needs no more."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import run
+from library.errors import CheckpointError, SettingsError
+from library.training.checkpoints import Checkpoints
+from library.training.snapshots import read_snapshot
+from tests.test_modules import save_module, save_tf1_module
+
+
+@pytest.fixture
+def module(tmp_path):
+    save_module(tmp_path / "module")
+    return str(tmp_path / "module")
+
+
+@pytest.fixture
+def train(options):
+    """Run a command with the options of the fixture, some of them changed."""
+
+    def call(command="train", **changes):
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        given |= {f"--{name}": str(value) for name, value in changes.items()}
+        run.main([command, *(f"{name}={value}" for name, value in given.items())])
+
+    return call
+
+
+def test_after_training_the_module_may_go(capsys, train, module, tmp_path, monkeypatch):
+    train(model="hub", hub_handle=module, train_epochs=1)
+    best = json.loads(capsys.readouterr().out)
+    shutil.rmtree(module)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "no cache"))
+    train("evaluate")
+    assert json.loads(capsys.readouterr().out)["epoch"] == best["epoch"]
+
+
+def test_a_tf1_module_is_trained_on_frozen(capsys, train, tmp_path):
+    save_tf1_module(tmp_path / "module")
+    train(model="hub", hub_handle=tmp_path / "module", image_size=6)
+    assert json.loads(capsys.readouterr().out)["validation"]["accuracy"] > 0.5
+
+
+def test_fine_tuning_resumes_exactly(train, module, tmp_path):
+    given = {"model": "hub", "hub_handle": module, "fine_tuning": "true"}
+    given["learning_rate_decay_type"] = "fixed"
+    train(**given, train_epochs=3)
+    whole = latest_variables(tmp_path / "run")
+    for epochs in (1, 3):
+        train(**given, train_epochs=epochs, run_dir=tmp_path / "again")
+    assert_same(whole, latest_variables(tmp_path / "again"))
+
+
+def test_stages_from_yaml_resume_in_the_stage_of_their_epoch(capsys, train, tmp_path):
+    (tmp_path / "stages.yaml").write_text(
+        "default:\n  unfreezing: [1=1, 2=all]\n  layer_rate_decay: 0.5\n"
+        "  learning_rate_decay_type: fixed\n"
+    )
+    given = {"hyperparameter_file": tmp_path / "stages.yaml", "image_size": 16}
+    train(**given, train_epochs=3)
+    told = [line for line in capsys.readouterr().err.splitlines() if "training the head" in line]
+    assert [each.partition(":")[0] for each in told] == ["epoch 1", "epoch 2", "epoch 3"]
+    whole = latest_variables(tmp_path / "run")
+    for epochs in (1, 2, 3):
+        train(**given, train_epochs=epochs, run_dir=tmp_path / "again")
+    assert_same(whole, latest_variables(tmp_path / "again"))
+
+
+def test_a_snapshot_is_begun_with(capsys, train, tmp_path):
+    train(train_epochs=1)
+    best = tmp_path / "run" / "best"
+    begin = {"checkpoint_path": best, "checkpoint_exclude_scopes": "scores", "freeze": "block1"}
+    train(**begin, train_epochs=1, run_dir=tmp_path / "next")
+    assert f"from {best}" in capsys.readouterr().err
+    first, second = (read_snapshot(tmp_path / each / "best").network for each in ("run", "next"))
+    for name, is_same in (("block1_convolution", True), ("scores", False)):
+        kernels = [each.get_layer(name).kernel for each in (first, second)]
+        assert np.array_equal(*kernels) == is_same
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        (
+            {"checkpoint_path": "nothing"},
+            CheckpointError,
+            "checkpoint_path: nothing does not exist",
+        ),
+        ({"freeze": "blok1"}, SettingsError, "freeze: no layer with weights is called 'blok1'"),
+        ({"unfreezing": "soon"}, SettingsError, "unfreezing: 'soon' must be an epoch and"),
+    ],
+)
+def test_wrong_settings_are_one_line_before_training(train, tmp_path, changes, error, words):
+    with pytest.raises(error, match=words):
+        train(**changes)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def latest_variables(folder):
+    path = Checkpoints(folder / "checkpoints", 1).find_latest(print)
+    with np.load(path / "variables.npz") as file:
+        return [file[name] for name in sorted(file.files)]
+
+
+def assert_same(ones, others):
+    assert len(ones) == len(others)
+    for one, other in zip(ones, others, strict=True):
+        assert np.array_equal(one, other)
