@@ -28,6 +28,7 @@ ABOUT = "Train an image classifier, keep its best snapshot, and use it."
 COMMANDS = (
     Command("train", "train and keep the best snapshot; go on where an earlier run stopped"),
     Command("evaluate", "measure the best snapshot on the test split"),
+    Command("describe", "show the network: layers, parameters, multiply-adds, memory, time here"),
 )
 
 HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4"

@@ -8,11 +8,11 @@ from library.transfer.modules import load_module
 IMAGES = np.random.default_rng(1).uniform(0, 1, (4, 6, 6, 3)).astype(np.float32)
 
 
-def save_module(folder, image_size=(None, None)):
+def save_module(folder, image_size=(None, None), seed=0):
     """Save a small module in the reusable TF2 form: training, variables, regularisation losses."""
     module = tf.train.Checkpoint()
     kernel = tf.Variable(
-        np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32), name="block_1/kernel"
+        np.random.default_rng(seed).normal(size=(3, 5)).astype(np.float32), name="block_1/kernel"
     )
     mean = tf.Variable(tf.zeros(5), trainable=False, name="block_1/mean")
 

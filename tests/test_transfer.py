@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import run
 from library.errors import CheckpointError, SettingsError
 from library.training.checkpoints import Checkpoints
 from library.training.snapshots import read_snapshot
+from library.transfer.module_files import hash_module
 from tests.test_modules import save_module, save_tf1_module
 
 
@@ -111,3 +113,12 @@ def assert_same(ones, others):
     assert len(ones) == len(others)
     for one, other in zip(ones, others, strict=True):
         assert np.array_equal(one, other)
+
+
+def test_describe_shows_the_network_and_its_module(capsys, train, module, tmp_path):
+    train("describe", model="hub", hub_handle=module, image_size=6)
+    said = capsys.readouterr().out
+    assert "base/block_1" in said
+    assert "multiply-adds for an image: 2,063" in said
+    assert f"hub_sha256: {hash_module(Path(module))}" in said
+    assert (tmp_path / "run" / "network.svg").read_text().startswith("<svg ")

@@ -1,0 +1,26 @@
+from xml.etree import ElementTree
+
+from library.describing import Description, Row
+from library.network_picture import draw_network
+
+ROWS = (
+    Row(1, "base/<odd>", "8 x 8 x 4", 1000, False),
+    Row(1, "base/other", "4 x 4 x 4", 24, False),
+    Row(2, "scores", "2", 10, True),
+)
+
+
+def test_each_block_is_a_box_named_and_coloured():
+    description = Description(ROWS, 1034, 10, 0, 0, ())
+    root = ElementTree.fromstring(draw_network(description, "hub & more"))
+    texts = [each.text for each in root.iter() if each.tag.endswith("text")]
+    assert texts == [
+        "hub & more",
+        "base/<odd> … other",
+        "1,024 parameters → 4 x 4 x 4",
+        "scores",
+        "10 parameters → 2",
+    ]
+    boxes = [each.attrib for each in root.iter() if each.tag.endswith("rect")][1:]
+    assert [each["fill"] for each in boxes] == ["#8d99ae", "#2a9d8f"]
+    assert int(boxes[0]["width"]) > int(boxes[1]["width"])
