@@ -55,7 +55,9 @@ class Schedule(Keys):
     """Schedule"""
 
     train_epochs: Count = key(30, "passes over the training images", "te")
-    max_train_steps: Count | None = key(None, "stop training after so many steps in all", "mts")
+    max_train_steps: Count | None = key(
+        None, "stop training after so many steps in all", "mts", also=["train_steps"]
+    )
     max_minutes: Positive | None = key(None, "time to train; the schedule fits itself to it")
     batch_size: Count = key(128, "images a step, over all devices", "bs")
     train_batch_size: Count | None = key(None, "images a training step", "tbs", "{batch_size}")
@@ -71,7 +73,9 @@ class Evaluation(Keys):
     epochs_between_evals: Count = key(1, "training epochs between two validations", "ebe")
     steps_between_evals: Count | None = key(None, "validate by steps instead of epochs", "sbe")
     eval_throttle_secs: PositiveOrZero | None = key(None, "validate by seconds instead of epochs")
-    max_eval_steps: Count | None = key(None, "evaluate on no more than so many batches", "mes")
+    max_eval_steps: Count | None = key(
+        None, "evaluate on no more than so many batches", "mes", also=["eval_freq"]
+    )
     best_metric: Text = key("loss", "validation metric that tells which snapshot is best")
     best_metric_mode: Literal["min", "max"] = key("min", "whether less or more of it is better")
     early_stopping_patience: Count | None = key(None, "evaluations without a better one to stop at")
@@ -168,7 +172,9 @@ class Optimiser(Keys):
     weight_decay: PositiveOrZero = key(4e-5, "decoupled from the loss; kernels only")
     clip_norm: Positive | None = key(None, "largest norm of all gradients together")
     clip_value: Positive | None = key(None, "largest size of one gradient")
-    gradient_accumulation_steps: Count = key(1, "steps whose gradients make one update")
+    gradient_accumulation_steps: Count = key(
+        1, "steps whose gradients make one update", also=["replicas_to_aggregate"]
+    )
     moving_average_decay: FractionBelowOne | None = key(
         None, "evaluate and keep averages of the weights, decaying so"
     )
@@ -194,7 +200,7 @@ class Regularisation(Keys):
 
     l2_regularization: PositiveOrZero = key(1e-8, "weight of the squared kernels in the loss")
     xentropy_label_smoothing: FractionBelowOne = key(
-        0.0, "share of a label spread over all classes"
+        0.0, "share of a label spread over all classes", also=["label_smoothing"]
     )
     augmentations: Words = key((), "names, or name=strength, in the order in which to apply them")
 

@@ -222,3 +222,30 @@ def test_resolving_equals_the_layers_applied_by_hand(tmp_path_factory, sets, opt
             provenance = resolved.values[name].provenance
             assert (provenance == "default") == (name not in expected)
             assert (provenance == "command line") == (name in options)
+
+
+class Other(Keys):
+    """A key with another name"""
+
+    steps: Count = key(1, "steps", also=["iterations"])
+    fast: bool = key(False, "speed", also=["quick"])
+
+
+def test_another_name_is_the_same_key_in_every_layer(tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        "default: &default {iterations: 2, quick: true}\nmore:\n  <<: *default\n  steps: 3\n"
+        "again: &again\n  <<: *default\n  steps: 4\nlast:\n  <<: *again\n  iterations: 5\n"
+    )
+    (document,) = read_documents(tmp_path / "a.yaml")
+    sets = sets_of(document, "a.yaml", Other, {})
+    for chosen, steps in (("default", 2), ("more", 3), ("again", 4), ("last", 5)):
+        model = resolve(Other, sets, chosen, {}).model
+        assert (model.steps, model.fast) == (steps, True), chosen
+
+
+def test_both_names_in_one_set_are_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("a:\n  steps: 1\n  iterations: 2\n")
+    (document,) = read_documents(tmp_path / "a.yaml")
+    words = r"iterations at a.yaml:3 \(set a\) is another name of steps, which stands there too"
+    with pytest.raises(SettingsError, match=words):
+        sets_of(document, "a.yaml", Other, {})

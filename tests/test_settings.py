@@ -214,3 +214,16 @@ def test_the_answer_comes_at_once_and_without_tensorflow(arguments, code):
     assert min(seconds for seconds, _ in runs) < 0.5
     _, done = shell("-c", LOADED.format(arguments))
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_names_of_the_estimator_framework_are_understood():
+    words = "--train_steps 7 --eval-freq 3 --label_smoothing 0.1 --replicas_to_aggregate 2"
+    settings = read_settings(words.split())
+    assert settings.project.max_train_steps == 7
+    assert settings.project.max_eval_steps == 3
+    assert settings.hyperparameters.xentropy_label_smoothing == 0.1
+    assert settings.hyperparameters.gradient_accumulation_steps == 2
+    with pytest.raises(SettingsError, match="max_train_steps is given twice, by --train_steps and"):
+        read_settings(["--train_steps", "7", "--max_train_steps", "7"])
+    shown = read_settings(["--help"]).answer
+    assert "--label_smoothing" in shown

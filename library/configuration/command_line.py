@@ -103,11 +103,12 @@ class _Parser:
         # Spelling → (key, the value that a flag stands for)
         self.known = {}
         for key in keys:
-            self._add(f"--{key.name}", key, True)
             if key.short:
                 self._add(f"-{key.short}", key, True)
-            if key.is_flag:
-                self._add(f"--no_{key.name}", key, False)
+            for name in (key.name, *key.also):
+                self._add(f"--{name}", key, True)
+                if key.is_flag:
+                    self._add(f"--no_{name}", key, False)
 
     def _add(self, spelling, key, value):
         if spelling in self.known or spelling in HELP:

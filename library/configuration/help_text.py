@@ -71,6 +71,8 @@ def _meaning(key, value):
     if key.is_request:
         return key.meaning
     meaning = key.meaning
+    if key.also:
+        meaning += f"; also --{', --'.join(key.also)}"
     if placeholder(key) == "WORD":
         meaning += f": {', '.join(str(each) for each in key.choices)}"
     follows = value is None and key.follows

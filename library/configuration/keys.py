@@ -40,19 +40,20 @@ _KINDS = {
 }
 
 
-def key(default, meaning, short="", follows=""):
+def key(default, meaning, short="", follows="", also=()):
     """Declare one key of a Keys model.
 
     `short` is its short option, without the dash. `follows` says what stands for None:
-    "{batch_size}" the value of that key, "{run_dir}/best" a text made of it.
+    "{batch_size}" the value of that key, "{run_dir}/best" a text made of it. `also` are names that
+    the key has elsewhere, which are understood in YAML and on the command line.
     """
-    extra = {"short": short, "follows": follows, "is_request": False}
+    extra = {"short": short, "follows": follows, "also": tuple(also), "is_request": False}
     return Field(default, description=meaning, json_schema_extra=extra)
 
 
 def request(meaning):
     """Declare a flag that asks for something else than a run, such as --print_config."""
-    extra = {"short": "", "follows": "", "is_request": True}
+    extra = {"short": "", "follows": "", "also": (), "is_request": True}
     return Field(False, description=meaning, json_schema_extra=extra)
 
 
@@ -84,6 +85,7 @@ class Key:
     meaning: str
     short: str
     follows: str
+    also: tuple
     is_request: bool
     # int, float, bool, str or tuple
     base: type

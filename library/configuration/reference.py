@@ -66,9 +66,14 @@ def reference(command, parts):
     return "\n".join(lines)
 
 
+def _meaning(key):
+    also = f" (also `{'`, `'.join(key.also)}`)" if key.also else ""
+    return key.meaning + also
+
+
 def _row(key):
     short = f"`-{key.short}`" if key.short else ""
     follows_another = key.default is None and key.follows
     default = key.followed_words if follows_another else yaml_value(key.default)
-    cells = (f"`{key.name}`", short, f"`{default}`", key.expected, key.meaning)
+    cells = (f"`{key.name}`", short, f"`{default}`", key.expected, _meaning(key))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -42,6 +42,8 @@ class Sets:
     file: str
     # Name → Entry of a Mapping, or of None where a set holds nothing.
     entries: dict
+    # Spelling → Key: the names of the model's keys, and the other names that they go by.
+    known: dict
 
     @property
     def names(self):
@@ -69,11 +71,12 @@ class Sets:
             known = sorted({DEFAULT_SET, *self.names[:50]})
             hint = f"{did_you_mean(name, known)} (known: {', '.join(known)})"
             raise SettingsError(f"{self.file}: unknown set {shown(name)}{hint}")
-        pairs = inherited(self._mapping(name)).items()
-        return {
-            key: Value(value_of(entry.node), _place(self.file, entry, name, owner))
-            for key, (entry, owner) in pairs
-        }
+        found = {}
+        for key, (entry, owner) in inherited(self._mapping(name)).items():
+            # The nearest comes first, under whichever of its names.
+            value = Value(value_of(entry.node), _place(self.file, entry, name, owner))
+            found.setdefault(self.known[key].name, value)
+        return found
 
     def _mapping(self, name):
         node = self.entries[name].node
@@ -87,11 +90,11 @@ def sets_of(document, file, model, elsewhere):
     checked, whichever is chosen later: a slip shows when it is made, not on another machine.
     """
     if is_null(document):
-        return Sets(file, {})
+        return Sets(file, {}, {})
     if not isinstance(document, Mapping) or document.parents:
         problem = "named sets are expected here, such as 'default:' with its keys indented below"
         raise SettingsError(f"{file}:{document.line}: {problem}")
-    known = {each.name: each for each in keys_of(model)}
+    known = {name: each for each in keys_of(model) for name in (each.name, *each.also)}
     sets, seen = {}, set()
     for name, entry in document.entries.items():
         if name.startswith(HELPER_PREFIXES):
@@ -100,11 +103,15 @@ def sets_of(document, file, model, elsewhere):
         if isinstance(entry.node, Mapping):
             for mapping in lineage(entry.node, seen):
                 for key, each in mapping.entries.items():
-                    _check(key, each, _place(file, each, name, mapping), known, elsewhere)
+                    place = _place(file, each, name, mapping)
+                    _check(key, each, place, known, elsewhere)
+                    if key != known[key].name and known[key].name in mapping.entries:
+                        clash = f"{key} at {place} is another name of {known[key].name}"
+                        raise SettingsError(f"{clash}, which stands there too; drop one of them")
         elif not is_null(entry.node):
             problem = f"the set {shown(name)} must hold keys, not {shown(value_of(entry.node))}"
             raise SettingsError(f"{file}:{entry.line}: {problem}")
-    return Sets(file, sets)
+    return Sets(file, sets, known)
 
 
 def _place(file, entry, name, owner):

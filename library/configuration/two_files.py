@@ -171,7 +171,9 @@ def _read(file, name, resolved, at_most=1):
 
 def _misplaced(model, file):
     """Say of the keys that have no place in a file where they belong: {key: words}."""
-    words = {each.name: f"belongs in {file}" for each in keys_of(model)}
+    words = {
+        name: f"belongs in {file}" for each in keys_of(model) for name in (each.name, *each.also)
+    }
     return words | {each.name: "is for the command line" for each in keys_of(CommandLineOnly)}
 
 
