@@ -115,3 +115,12 @@ def read_steps(words):
                 f"learning_rate_steps: {word!r} is not an epoch and a factor, such as 30=0.1"
             ) from None
     return sorted(steps)
+
+
+def sketch(learning_rate, updates, columns=60):
+    """Give one line that shows the course over so many updates: `0 ▁▄██▇▅▃▁ 0, at most 0.1`."""
+    rates = learning_rate(np.linspace(0, updates, columns, dtype=np.float32)).numpy()
+    heights = "▁▂▃▄▅▆▇█"
+    levels = np.round(rates / max(rates.max(), 1e-30) * (len(heights) - 1)).astype(int)
+    course = "".join(heights[level] for level in levels)
+    return f"{rates[0]:.2g} {course} {rates[-1]:.2g}, at most {rates.max():.2g}"

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from library.choices import ChoiceError
 from library.errors import SettingsError
-from project.schedules import SCHEDULES, LearningRate, read_steps
+from project.schedules import SCHEDULES, LearningRate, read_steps, sketch
 from project.settings import Hyperparameters
 
 
@@ -89,3 +89,9 @@ def test_words_become_steps():
 def test_an_unknown_name_names_the_nearest():
     with pytest.raises(ChoiceError, match="did you mean 'cosine'"):
         make("cosin")
+
+
+def test_a_sketch_shows_the_course():
+    line = sketch(make("cosine", warmup_epochs=1), 100, columns=8)
+    assert line == "0 ▁█▇▆▄▃▁▁ 0, at most 0.099"
+    assert sketch(make("fixed"), 100, columns=4) == "0.1 ████ 0.1, at most 0.1"
