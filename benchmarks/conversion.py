@@ -12,6 +12,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -53,10 +54,10 @@ def read_all(paths):
 
 
 def convert(source, folder, *options):
-    """Convert with the command line; give (seconds, largest resident memory in MB)."""
+    """Convert with the command line; give (seconds, CPU seconds, largest memory in MB)."""
     command = [sys.executable, str(ROOT / "convert_dataset.py"), "--dataset_dir", str(source)]
     command += ["--tfrecord_filename", "train", "--tfrecord_dir", str(folder), *options]
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), cpu_seconds(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     largest = 0
     while process.poll() is None:
@@ -64,7 +65,14 @@ def convert(source, folder, *options):
         time.sleep(0.02)
     if process.returncode:
         sys.exit(f"benchmark: {' '.join(command)} failed")
-    return time.perf_counter() - start, largest
+    worked = cpu_seconds(resource.RUSAGE_CHILDREN) - worked
+    return time.perf_counter() - start, worked, largest
+
+
+def cpu_seconds(whose):
+    """Give the CPU time used so far."""
+    usage = resource.getrusage(whose)
+    return usage.ru_utime + usage.ru_stime
 
 
 def tree_memory(pid):
@@ -91,6 +99,16 @@ def find_photographs(folder):
     return paths
 
 
+def copied(paths, times):
+    """Copy each file under other names, so that there are `times` as many; give all paths."""
+    copies = []
+    for number in range(1, times):
+        for path in paths:
+            copies.append(path.with_stem(f"{path.stem}_{number}"))
+            shutil.copyfile(path, copies[-1])
+    return paths + copies
+
+
 def make_photographs(sources, folder, size, count):
     """Write `count` JPEGs of one size, cut from the sources at random; give their paths."""
     generator = random.Random(0)
@@ -115,26 +133,27 @@ def make_photographs(sources, folder, size, count):
 
 
 def measure_speed(paths, folder, name, *options):
-    """Give {name: times as fast as the peer}, its median over rounds; print the rates."""
-    ratios, reading = [], []
+    """Give medians over rounds: our speed over the peer's, the same for each second of CPU time
+    (which other work on the machine disturbs less), and our speed over that of mere reading.
+    """
+    ratios = []
     for number in range(ROUNDS):
         output = folder / f"{name}-{number}"
         (output / "peer").mkdir(parents=True)
         forget(paths)
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), cpu_seconds(resource.RUSAGE_SELF)
         peer(paths, output / "peer")
-        slow = time.perf_counter() - start
+        slow, slow_cpu = time.perf_counter() - start, cpu_seconds(resource.RUSAGE_SELF) - worked
         forget(paths)
         start = time.perf_counter()
         read_all(paths)
         read = time.perf_counter() - start
         forget(paths)
-        seconds, _ = convert(paths[0].parents[1], output / "ours", *options)
-        ratios.append(slow / seconds)
-        reading.append(read / seconds)
+        seconds, cpu, _ = convert(paths[0].parents[1], output / "ours", *options)
+        ratios.append((slow / seconds, slow_cpu / cpu, read / seconds))
         rates = (len(paths) / each for each in (slow, seconds, read))
         print(f"{name}: peer %.0f, ours %.0f, only reading %.0f images/s" % tuple(rates))
-    return statistics.median(ratios), statistics.median(reading)
+    return [statistics.median(each) for each in zip(*ratios, strict=True)]
 
 
 def measure_quality(paths):
@@ -179,7 +198,7 @@ def measure_growth(folder, counts):
                 path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.getvalue())
         made = count
-        seconds, memory = convert(source, folder / f"grown-{count}")
+        seconds, _, memory = convert(source, folder / f"grown-{count}")
         results.append((memory, seconds / count))
         print(f"{count:,} images: {memory:.0f} MB, {seconds / count * 1e6:.0f} µs an image")
     return results
@@ -189,8 +208,8 @@ def main():
     """Measure, and print; last of all one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", type=Path, default=Path("/usr/share/backgrounds"))
-    parser.add_argument("--images", type=int, default=2000, help="photographs of 500 by 375")
-    parser.add_argument("--large", type=int, default=120, help="photographs of 12 megapixels")
+    parser.add_argument("--images", type=int, default=1000, help="photographs of 500 by 375")
+    parser.add_argument("--large", type=int, default=60, help="photographs of 12 megapixels")
     parser.add_argument("--growth", type=int, default=100_000, help="small images, at most")
     options = parser.parse_args()
     sources = find_photographs(options.photographs)
@@ -198,19 +217,22 @@ def main():
         folder = Path(name)
         small = make_photographs(sources, folder / "small", (500, 375), options.images)
         large = make_photographs(sources, folder / "large", (4000, 3000), options.large)
-        fitting = make_photographs(sources, folder / "fitting", (384, 288), 3 * options.images)
-        small_ratio, _ = measure_speed(small, folder, "500x375 to 384")
-        large_ratio, _ = measure_speed(large, folder, "12 megapixels to 384")
-        fitting_ratio, reading = measure_speed(fitting, folder, "nothing to resize")
+        fitting = make_photographs(sources, folder / "fitting", (384, 288), 2 * options.images)
+        small_ratio = measure_speed(copied(small, 4), folder, "500x375 to 384")
+        large_ratio = measure_speed(copied(large, 2), folder, "12 megapixels to 384")
+        fitting_ratio = measure_speed(copied(fitting, 10), folder, "nothing to resize")
         quality = [measure_quality(small[:200]), measure_quality(large[:40])]
         counts = [count for count in (10_000, 100_000, 1_000_000) if count <= options.growth]
         growth = measure_growth(folder, counts) if counts else []
     ratios = {
         "cores": len(os.sched_getaffinity(0)),
-        "resize_500x375": round(small_ratio, 2),
-        "resize_12_megapixels": round(large_ratio, 2),
-        "nothing_to_resize": round(fitting_ratio, 2),
-        "nothing_to_resize_against_reading": round(reading, 2),
+        "resize_500x375": round(small_ratio[0], 2),
+        "resize_500x375_per_cpu_second": round(small_ratio[1], 2),
+        "resize_12_megapixels": round(large_ratio[0], 2),
+        "resize_12_megapixels_per_cpu_second": round(large_ratio[1], 2),
+        "nothing_to_resize": round(fitting_ratio[0], 2),
+        "nothing_to_resize_per_cpu_second": round(fitting_ratio[1], 2),
+        "nothing_to_resize_against_reading": round(fitting_ratio[2], 2),
         "psnr_kept_detail_500x375_db": round(quality[0][0], 2),
         "psnr_kept_detail_12_megapixels_db": round(quality[1][0], 2),
         "psnr_likeness_500x375_db": round(quality[0][1], 2),
