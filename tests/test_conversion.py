@@ -1,4 +1,5 @@
 import csv
+import errno
 import io
 import os
 import random
@@ -17,8 +18,9 @@ from library.dataset.conversion import ConversionOptions, available_cores, conve
 from library.dataset.images import ImageOptions
 from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.records import read_frames, read_record
+from library.dataset.shards import ShardWriter
 from library.dataset.sources import find_files
-from library.errors import DataError
+from library.errors import DataError, UserError
 from tests.conftest import ROOT, write_colours
 
 OPTIONS = ConversionOptions(ImageOptions(max_edge=32), num_workers=1)
@@ -271,6 +273,49 @@ def test_killed_at_random_it_goes_on_and_ends_in_the_same_bytes(tmp_path, kind):
     assert contents(folder) == expected
 
 
+@pytest.mark.parametrize(
+    ("error", "reason", "code"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "can't be written: No space left", 1),
+        (KeyboardInterrupt(), "^interrupted; finished shards are kept", 130),
+    ],
+)
+def test_a_full_disk_and_an_interruption_keep_what_is_finished(
+    images, tmp_path, monkeypatch, error, reason, code
+):
+    def failing(shard, record, label, write=ShardWriter.write):
+        if shard.work.position >= 30:
+            raise error
+        write(shard, record, label)
+
+    options = ConversionOptions(OPTIONS.images, num_shards=9, num_workers=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(ShardWriter, "write", failing)
+        with pytest.raises(UserError, match=reason) as caught:
+            run(images, tmp_path / "shards", options)
+    assert caught.value.exit_code == code
+    assert sorted(contents_of_work(tmp_path / "shards")) == [
+        *(f"{number:05d}.{kind}" for number in range(3) for kind in ("json", "tfrecord")),
+        "plan",
+    ]
+    resumed = run(images, tmp_path / "shards", options)
+    assert resumed.fingerprint == run(images, tmp_path / "clean", options).fingerprint
+
+
+def contents_of_work(folder):
+    return contents(folder / ".train.converting")
+
+
+def test_killed_after_the_manifest_was_written_the_next_call_tidies_up(images, tmp_path):
+    run(images, tmp_path / "shards")
+    expected = contents(tmp_path / "shards")
+    leftover = tmp_path / "shards" / ".train.converting"
+    leftover.mkdir()
+    (leftover / "plan").write_text("of an earlier time")
+    run(images, tmp_path / "shards")
+    assert contents(tmp_path / "shards") == expected
+
+
 def test_what_was_finished_is_not_made_again(images, tmp_path, monkeypatch):
     from library.dataset import conversion
 
@@ -287,7 +332,7 @@ def test_what_was_finished_is_not_made_again(images, tmp_path, monkeypatch):
     monkeypatch.setattr(conversion, "_BATCH_FILES", 10)
     monkeypatch.setattr(conversion, "_batches", watched)
     stop_after = 7
-    with pytest.raises(InterruptedError):
+    with pytest.raises(UserError, match="the same command goes on"):
         run(images, tmp_path / "shards", options)
     assert not (tmp_path / "shards" / "train.manifest.json").exists()
     seen, stop_after = [], None

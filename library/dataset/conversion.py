@@ -16,11 +16,11 @@ from library.dataset.listing import Listing
 from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.publishing import publish
 from library.dataset.recording import MakeRecord, Task
-from library.dataset.shards import ShardWriter, WorkFolder
+from library.dataset.shards import ShardWriter, WorkFolder, drop_work
 from library.dataset.sources import NO_CLASS, SPLITS
 from library.dataset.staging import Stage
 from library.dataset.workers import Workers
-from library.errors import DataError
+from library.errors import DataError, StoppedError, UserError
 
 # Without --num_shards: shards of this size, but at least so many where there are enough images,
 # because several are read at the same time.
@@ -36,6 +36,8 @@ _BATCH_BYTES = 4 << 20
 # Less work than this would be done before another worker has started.
 _FILES_PER_WORKER = 1000
 _BYTES_PER_WORKER = 8 << 20
+
+_GOES_ON = "finished shards are kept, and the same command goes on from there"
 
 # What is held of an image while it is decoded, at most: 16 bytes for each of its pixels.
 _LEAST_WORKER_MEMORY = 2 << 30
@@ -69,12 +71,14 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
         closing(Listing(find(), options.random_seed)) as listing,
     ):
         if base and not len(listing):
+            drop_work(folder, name)
             return base
         _check_labels(listing, source)
         classes = tuple(find_classes(set(listing.counts) - {NO_CLASS}))
         plan = _plan(listing, classes, options, base)
         done = None if base else _already_done(folder, name, plan)
         if done:
+            drop_work(folder, name)
             return done
         work = WorkFolder(folder, name, plan, len(base.shards) if base else 0)
         try:
@@ -83,6 +87,11 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
         except DataError:
             work.remove()
             raise
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"{folder} can't be written: {reason}; {_GOES_ON}") from error
+        except KeyboardInterrupt:
+            raise StoppedError(f"interrupted; {_GOES_ON}", 130) from None
     settings = {"source": str(source), "plan": plan, **_choices(options)}
     return publish(work, classes, counts, settings, base)
 

@@ -35,6 +35,11 @@ def work_folder(folder, name):
     return Path(folder) / f".{name}.converting"
 
 
+def drop_work(folder, name):
+    """Remove what a conversion left that was killed after it had written its manifest."""
+    shutil.rmtree(work_folder(folder, name), ignore_errors=True)
+
+
 class WorkFolder:
     """The finished shards of one plan. Those of another plan are dropped."""
 
