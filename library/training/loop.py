@@ -64,7 +64,8 @@ class Training:
     `training` and `validation` are as TrainingInputs and EvaluationInputs in project/inputs.py.
     `learning_rate` is the schedule inside the optimizer, as LearningRate in project/schedules.py;
     `averages` is Averages, or None where the weights themselves are evaluated and kept.
-    `unfreezing`, as in library/transfer/freezing.py, says what is trained from which epoch on.
+    `unfreezing`, as in library/transfer/freezing.py, says what is trained from which epoch on;
+    `kept`, as in library/transfer/features.py, has inputs that spare running the frozen base.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Training:
         keeping,
         *,
         unfreezing=None,
+        kept=None,
         xla=False,
     ):
         self.network = network
@@ -92,10 +94,13 @@ class Training:
         self.plan = plan
         self.keeping = keeping
         self.unfreezing = unfreezing
+        # What the steps see: images and the whole network, or features and its head.
+        self.seen = kept or self
+        self.head = kept.head if kept else network
         self.totals = Totals(objective.names)
         self.xla = xla
         self.train_steps = self._compile()
-        self.evaluator = Evaluator(network, objective, xla=xla)
+        self.evaluator = Evaluator(self.head, objective, xla=xla)
         self.checkpoints = Checkpoints(keeping.checkpoints, plan.keep_checkpoint_max)
         self.total_steps = plan.total_steps(training.batches_per_epoch)
         # Where the run is: the epoch and the batch within it that come next.
@@ -109,7 +114,7 @@ class Training:
 
     def _compile(self):
         """Give the steps, for what is trained now."""
-        parts = (self.network, self.objective, self.optimizer, self.totals)
+        parts = (self.head, self.objective, self.optimizer, self.totals)
         return make_train_steps(*parts, averages=self.averages, xla=self.xla)
 
     def run(self):
@@ -209,7 +214,7 @@ class Training:
             report(change)
             self.train_steps = self._compile()
         batches_per_epoch = self.training.batches_per_epoch
-        iterator = iter(self.training.batches(self.epoch, self.batch))
+        iterator = iter(self.seen.training.batches(self.epoch, self.batch))
         previous = None
         while self.batch < batches_per_epoch and not stop.received and not self._is_over():
             count = self._steps_at_once()
@@ -319,7 +324,7 @@ class Training:
         training = self.totals.means()
         self.totals.reset()
         with self.averages.in_place() if self.averages else contextlib.nullcontext():
-            batches = self.validation.batches()
+            batches = self.seen.validation.batches()
             validation, examples = self.evaluator.measure(batches, self.plan.max_eval_steps)
             if not examples:
                 raise DataError("the validation split is empty: the best model cannot be told")

@@ -1,0 +1,145 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.transfer import features as room
+from library.transfer.features import FrozenBase, keep_features, split_at_base
+from project.networks.applications import application
+from project.networks.hub import hub
+from project.networks.simple import simple
+from tests.test_modules import save_module
+
+PIXELS = np.random.default_rng(0).uniform(0, 255, (10, 6, 6, 3)).astype(np.float32)
+LABELS = np.arange(10) % 2
+ORDER = np.random.default_rng(1).permutation(10)
+
+
+class Examples:
+    """Ten pictures, in an order of their own."""
+
+    is_shuffled = False
+    class_counts = (5, 5)
+    count = 10
+
+    def keys(self, random=None, reading=None):
+        pytest.fail("these are images")
+
+    def numbers(self, random=None, reading=None):
+        return tf.data.Dataset.from_tensor_slices(ORDER.astype(np.int64))
+
+
+def batches():
+    shuffled = tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], LABELS[ORDER]))
+    return shuffled.batch(4)
+
+
+@pytest.fixture
+def network(tmp_path):
+    save_module(tmp_path / "module")
+    return hub((6, 6, 3), 2, hub_handle=str(tmp_path / "module"))
+
+
+def keep(base, folder, key="", told=None):
+    told = [] if told is None else told
+    kept = keep_features(
+        FrozenBase(base), batches(), Examples().numbers(), Examples(), folder, key, told.append
+    )
+    return kept, told
+
+
+def test_a_network_is_split_at_its_base(network):
+    base, head = split_at_base(network)
+    assert base.output_shape == (None, 5)
+    assert np.array_equal(head(base(PIXELS)), network(PIXELS))
+    assert [each.path for each in head.trainable_variables] == [
+        each.path for each in network.trainable_variables
+    ]
+
+
+def test_an_application_is_split_too():
+    network = application((32, 32, 1), 2, application="MobileNetV3Small", application_weights=None)
+    network.get_layer("base").trainable = False
+    base, head = split_at_base(network)
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 1)).astype(np.float32)
+    assert np.array_equal(head(base(pixels)), network(pixels))
+
+
+def test_without_a_frozen_base_there_is_nothing_to_keep(network):
+    network.get_layer("base").trainable = True
+    assert split_at_base(network) is None
+    assert split_at_base(simple((8, 8, 3), 2)) is None
+
+
+@pytest.mark.parametrize("memory", [0, room._MEMORY_BYTES])
+def test_each_image_gets_its_own_features(network, tmp_path, memory, monkeypatch):
+    monkeypatch.setattr(room, "_MEMORY_BYTES", memory)
+    base, _ = split_at_base(network)
+    kept, _ = keep(base, tmp_path / "cache")
+    for number in range(10):
+        features, label = kept.image(number)
+        assert np.allclose(features, base(PIXELS[number : number + 1])[0], atol=1e-5)
+        assert label == LABELS[number]
+    assert list(kept.keys().as_numpy_iterator()) == list(ORDER)
+    assert np.array_equal(kept.labels([3, 4]), [1, 0])
+    assert kept.find_damage() is None
+
+
+def test_they_are_made_once_for_each_base_and_key(network, tmp_path):
+    base, _ = split_at_base(network)
+    folder = tmp_path / "cache"
+    assert "keeping the base's features of 10 images" in keep(base, folder)[1][0]
+    assert keep(base, folder)[1] == []
+    assert keep(base, folder, key="other data")[1]
+    base.weights[0].assign(base.weights[0] + 1)
+    assert keep(base, folder)[1]
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_another_preprocessing_is_another_base(network, tmp_path):
+    base, _ = split_at_base(network)
+    pixels = keras.Input((6, 6, 3))
+    other = keras.Model(pixels, network.get_layer("base")(keras.layers.Rescaling(1 / 127)(pixels)))
+    keep(base, tmp_path)
+    assert keep(other, tmp_path)[1]
+
+
+def test_damaged_features_are_made_again(network, tmp_path):
+    base, _ = split_at_base(network)
+    keep(base, tmp_path / "cache")
+    (folder,) = (tmp_path / "cache").iterdir()
+    content = bytearray((folder / "features.npy").read_bytes())
+    content[-1] ^= 1
+    (folder / "features.npy").write_bytes(content)
+    kept, told = keep(base, tmp_path / "cache")
+    assert "are damaged (features.npy is not what was written): making them again" in told[0]
+    assert np.allclose(kept.image(0)[0], base(PIXELS[:1])[0], atol=1e-5)
+
+
+def test_a_run_that_is_killed_while_keeping_leaves_nothing(network, tmp_path):
+    base, _ = split_at_base(network)
+    with pytest.raises(StopIteration):
+        keep_features(
+            FrozenBase(base),
+            batches(),
+            Examples().numbers().take(5),
+            Examples(),
+            tmp_path,
+            "",
+            print,
+        )
+    assert not list(tmp_path.glob("*features*"))
+
+
+def test_views_take_turns():
+    @dataclasses.dataclass
+    class Inputs:
+        view: int
+
+        def batches(self, epoch, start_batch=0):
+            return (self.view, epoch, start_batch)
+
+    views = room.Views((Inputs(0), Inputs(1)))
+    assert [views.batches(epoch, 3) for epoch in range(3)] == [(0, 0, 3), (1, 1, 3), (0, 2, 3)]
