@@ -53,3 +53,12 @@ def test_stopped_before_the_manifest_there_is_an_old_one_only_if_it_is_true(
     assert manifest_path(tmp_path, "train").exists() == appending
     if appending:
         assert read_manifest(tmp_path, "train") == base
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path):
+    (tmp_path / ".train.manifest.json.1.ab.partial").write_text("half")
+    (tmp_path / ".test.manifest.json.1.ab.partial").write_text("another's")
+    published(tmp_path, 3)
+    assert [name for name in names(tmp_path) if name.endswith(".partial")] == [
+        ".test.manifest.json.1.ab.partial"
+    ]

@@ -2,11 +2,12 @@
 
 import csv
 import io
+from glob import escape
 from pathlib import Path
 
 from library.dataset.manifest import Manifest, manifest_path, read_manifest, write_manifest
 from library.errors import DataError
-from library.files import write_file
+from library.files import PARTIAL, write_file
 
 
 def rejected_path(folder, name):
@@ -19,6 +20,7 @@ def publish(work, classes, counts, settings, base=None):
 
     The shards follow those of the manifest `base`, if there is one.
     """
+    _remove_partials(work)
     previous = _previous_shards(work)
     if base is None:
         # First of all: until the new one is written, there is no split of this name. With a base,
@@ -45,6 +47,14 @@ def publish(work, classes, counts, settings, base=None):
         stale.unlink(missing_ok=True)
     work.remove()
     return manifest
+
+
+def _remove_partials(work):
+    """Delete what a conversion killed while it published left half-written beside the shards."""
+    for path in (manifest_path(work.target, work.name), rejected_path(work.target, work.name)):
+        # Only of this split: another may be under way in the same folder.
+        for partial in work.target.glob(f".{escape(path.name)}.*{PARTIAL}"):
+            partial.unlink(missing_ok=True)
 
 
 def _previous_shards(work):

@@ -171,7 +171,7 @@ class _Process:
 
 
 def _widen(pipe):
-    """Let a pipe hold a batch's records: 64 KiB, the default, would mean a switch for each image."""
+    """Let a pipe hold many records: with 64 KiB, the default, each image would mean a switch."""
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl  # only on Unix, and its F_SETPIPE_SZ only on Linux
 
