@@ -1,6 +1,6 @@
 """How fast conversion is, against a plain Pillow loop; how good its images; how flat its memory.
 
-    python -m benchmarks.conversion [--photographs FOLDER] [--images 200] [--growth 100000]
+    python -m benchmarks.conversion [--photographs FOLDER] [--images 1000] [--growth 100000]
 
 Its photographs are cut from the wallpapers in /usr/share/backgrounds (Debian's mate-backgrounds,
 lomiri-wallpapers-16.04, …) or from the images in a folder. The last line is one JSON object.
