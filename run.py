@@ -25,8 +25,9 @@ def main(arguments):
 def train(settings):
     """Train and keep the best snapshot; go on where an earlier run stopped."""
     project = settings.project
-    train_split, validation_split = read_splits(project.data_dir, "train", "validation")
+    train_split, validation_split = read_data(project, "train", "validation")
     import_tensorflow(project.verbose)
+    from library.inputs.damage import naming_damage
     from library.training.curves import write_curves
     from library.training.history import report
     from library.training.loop import Training
@@ -37,7 +38,7 @@ def train(settings):
     training = assembly.make_training_inputs(settings, train_split)
     validation = assembly.make_evaluation_inputs(settings, validation_split)
     assembly.seed_everything(settings)
-    parts = assembly.make_parts(settings, len(classes), training.batches_per_epoch)
+    parts = assembly.make_parts(settings, train_split, training.batches_per_epoch)
     report(assembly.describe(parts, training, validation, classes))
     if settings.dry_run:
         report(assembly.check_one_batch(parts, training, validation))
@@ -51,7 +52,8 @@ def train(settings):
         *parts, training, validation, plan, keeping, unfreezing=unfreezing, xla=project.xla
     )
     try:
-        best = run.run()
+        with naming_damage(training, validation):
+            best = run.run()
     finally:
         write_curves(keeping.run_dir / "curves.svg", run.rows, run.best and run.best["epoch"])
     report(
@@ -64,9 +66,10 @@ def train(settings):
 def evaluate(settings):
     """Measure the best snapshot on the test split."""
     project = settings.project
-    (test_split,) = read_splits(project.data_dir, "test")
+    (test_split,) = read_data(project, "test")
     import_tensorflow(project.verbose)
     from library.evaluation.measuring import Evaluator
+    from library.inputs.damage import naming_damage
     from library.training.history import report
     from library.training.snapshots import read_snapshot
     from project import assembly
@@ -74,7 +77,8 @@ def evaluate(settings):
     snapshot = read_snapshot(project.best_model_dir)
     inputs = assembly.make_inputs_for(snapshot, settings, test_split)
     evaluator = Evaluator(snapshot.network, assembly.make_objective(settings), xla=project.xla)
-    means, images = evaluator.measure(inputs.batches(), project.max_eval_steps)
+    with naming_damage(inputs):
+        means, images = evaluator.measure(inputs.batches(), project.max_eval_steps)
     report(
         f"test accuracy {means['accuracy']:.4f}, loss {means['loss']:.4f}, {images:,} images; "
         f"best snapshot: {project.best_model_dir}, epoch {snapshot.metrics['epoch']}"
@@ -86,7 +90,7 @@ def evaluate(settings):
 def describe(settings):
     """Show the network as a table and a picture, and what it costs for an image here."""
     project, learn = settings.project, settings.hyperparameters
-    (train_split,) = read_splits(project.data_dir, "train")
+    (train_split,) = read_data(project, "train")
     import_tensorflow(project.verbose)
     from library.describing import describe_network
     from library.files import write_file
@@ -95,7 +99,7 @@ def describe(settings):
     from library.transfer.module_files import find_module, hash_module
     from project import assembly
 
-    network = assembly.make_parts(settings, len(train_split.classes), batches_per_epoch=1).network
+    network = assembly.make_parts(settings, train_split, batches_per_epoch=1).network
     description = describe_network(network, (1, min(32, project.eval_batch_size)))
     for line in description.lines():
         print(line)
@@ -108,7 +112,67 @@ def describe(settings):
     report(f"picture: {picture}")
 
 
-COMMANDS = {"train": train, "evaluate": evaluate, "describe": describe}
+def preview(settings):
+    """Draw a batch of training images as the network sees them, as PNG and in TensorBoard."""
+    project = settings.project
+    (train_split,) = read_data(project, "train")
+    import_tensorflow(project.verbose)
+    from library.inputs.damage import naming_damage
+    from library.inputs.sheets import write_preview
+    from library.training.history import report
+    from project import assembly
+
+    assembly.seed_everything(settings)
+    training = assembly.make_training_inputs(settings, train_split)
+    with naming_damage(training):
+        path = write_preview(training, train_split.classes, project.run_dir)
+    report(f"in TensorBoard too: tensorboard --logdir {project.run_dir}")
+    print(path)
+
+
+def benchmark_inputs(settings):
+    """Measure the input pipeline, stage by stage, and say which one holds the rest back."""
+    project = settings.project
+    (train_split,) = read_data(project, "train")
+    import_tensorflow(project.verbose)
+    from library.inputs.damage import naming_damage
+    from library.inputs.stages import measure_stages, tell_stages
+    from library.training.history import report
+    from project import assembly
+
+    training = assembly.make_training_inputs(settings, train_split)
+    with naming_damage(training):
+        rates = measure_stages(training)
+    for line in tell_stages(rates):
+        report(line)
+    print(json.dumps({"images_per_second": {name: round(rate) for name, rate in rates.items()}}))
+
+
+def read_data(project, *names):
+    """Give the splits, converted or not, in order. Raises DataError."""
+    if project.data_format == "tfrecord":
+        return read_splits(project.data_dir, *names)
+    from library.dataset.unconverted import read_generated, read_unconverted
+    from library.training.history import report
+
+    if project.data_format == "generator":
+        import_tensorflow(project.verbose)
+        from project.inputs import generate_images
+
+        splits = read_generated(generate_images, names)
+    else:
+        splits = read_unconverted(project.data_dir, names, project.data_format)
+    report(splits[0].describe())
+    return splits
+
+
+COMMANDS = {
+    "train": train,
+    "evaluate": evaluate,
+    "describe": describe,
+    "preview": preview,
+    "benchmark_inputs": benchmark_inputs,
+}
 
 if __name__ == "__main__":
     sys.exit(answer(main, sys.argv[1:], Path(sys.argv[0]).name))

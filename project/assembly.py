@@ -8,6 +8,11 @@ import keras
 import tensorflow as tf
 
 from library.choices import ChoiceError, unknown
+from library.inputs.balance import class_weights
+from library.inputs.caching import cache_examples
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import Reading, make_examples
+from library.inputs.parts import WHOLE
 from library.training.averages import Averages
 from library.training.history import report
 from library.training.loop import Keeping, Plan, check_classes
@@ -15,39 +20,56 @@ from library.training.monitoring import Goal
 from library.transfer.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
 from library.transfer.loading import load_weights
 from project.augmentations import choose_augmentations
-from project.inputs import EvaluationInputs, ImageFormat, Reading, TrainingInputs
+from project.inputs import EvaluationInputs, TrainingInputs
 from project.networks import make_network
 from project.objective import Objective
 from project.optimizers import make_optimizer
 from project.schedules import LearningRate
 
 
-def make_training_inputs(settings, manifest):
-    """Give the shuffled and augmented training split. Raises SettingsError."""
-    project = settings.project
-    crop, augmentations = choose_augmentations(settings.hyperparameters.augmentations)
+def make_training_inputs(settings, split, part=WHOLE):
+    """Give the shuffled and augmented training split, or a worker's part. Raises SettingsError."""
+    project, learn = settings.project, settings.hyperparameters
+    augmentations = choose_augmentations(learn.augmentations)
+    source = make_examples(split, project.parallel_interleave_sources)
     return TrainingInputs(
-        paths=_paths(manifest),
-        examples=manifest.examples,
+        source=_cached(settings, source, split, _image_format(project), augmentations.crops),
         image_format=_image_format(project),
         batch_size=project.train_batch_size,
-        shuffle_examples=project.shuffle_examples,
+        shuffle_examples=min(
+            project.shuffle_examples, max(1, project.shuffle_bytes // source.mean_bytes)
+        ),
         seed=project.random_seed,
-        crop=crop,
-        augmentations=tuple(augmentations),
+        augmentations=augmentations,
+        is_oversampled=learn.balance == "oversample",
+        part=part,
         reading=_reading(project),
     )
 
 
-def make_evaluation_inputs(settings, manifest, image_format=None):
+def make_evaluation_inputs(settings, split, image_format=None, part=WHOLE):
     """Give a split as it is, in the settings' image format or another."""
     project = settings.project
+    image_format = image_format or _image_format(project)
+    source = make_examples(split, project.parallel_interleave_sources)
     return EvaluationInputs(
-        paths=_paths(manifest),
-        examples=manifest.examples,
-        image_format=image_format or _image_format(project),
+        source=_cached(settings, source, split, image_format, crops=False),
+        image_format=image_format,
         batch_size=project.eval_batch_size,
+        part=part,
         reading=_reading(project),
+    )
+
+
+def _cached(settings, source, split, image_format, crops):
+    project = settings.project
+    return cache_examples(
+        source,
+        image_format,
+        project.cache,
+        crops=crops,
+        cache_dir=project.cache_dir,
+        fingerprint=split.fingerprint,
     )
 
 
@@ -98,7 +120,7 @@ class Parts(NamedTuple):
     averages: Averages | None
 
 
-def make_parts(settings, class_count, batches_per_epoch):
+def make_parts(settings, split, batches_per_epoch):
     """Give the Parts. Raises SettingsError for unknown names and settings that exclude another."""
     project, learn = settings.project, settings.hyperparameters
     keras.mixed_precision.set_global_policy(
@@ -113,7 +135,7 @@ def make_parts(settings, class_count, batches_per_epoch):
         total_steps=make_plan(settings).total_steps(batches_per_epoch),
         steps_per_epoch=batches_per_epoch,
     )
-    network = make_network(learn.model, _image_format(project).shape, class_count, values)
+    network = make_network(learn.model, _image_format(project).shape, len(split.classes), values)
     _transfer(network, learn)
     # Small float16 gradients vanish unless the loss is scaled up; bfloat16 has float32's range.
     scale = project.loss_scale or ("dynamic" if project.dtype == "float16" else None)
@@ -123,7 +145,7 @@ def make_parts(settings, class_count, batches_per_epoch):
         scale_rates(optimizer, layer_rates(network, learn.layer_rate_decay))
     decay = learn.moving_average_decay
     averages = Averages(network, decay) if decay is not None else None
-    return Parts(network, make_objective(settings), optimizer, learning_rate, averages)
+    return Parts(network, make_objective(settings, split), optimizer, learning_rate, averages)
 
 
 def make_unfreezing(settings, network):
@@ -141,10 +163,14 @@ def _transfer(network, learn):
     freeze_parts(network, learn.trainable_scopes, learn.freeze)
 
 
-def make_objective(settings):
-    """Give what is minimised and measured."""
+def make_objective(settings, training_split=None):
+    """Give what is minimised and measured; the training split tells what each class weighs."""
     learn = settings.hyperparameters
-    return Objective(learn.xentropy_label_smoothing, learn.l2_regularization)
+    weights = None
+    if training_split:
+        classes, counts = training_split.classes, training_split.class_counts
+        weights = class_weights(learn.class_weight, classes, counts)
+    return Objective(learn.xentropy_label_smoothing, learn.l2_regularization, weights)
 
 
 def make_plan(settings):
@@ -190,13 +216,19 @@ def settings_files(settings):
     }
 
 
-def _paths(manifest):
-    return tuple(str(path) for path in manifest.paths)
-
-
 def _image_format(project):
     return ImageFormat(project.image_size, project.channels)
 
 
 def _reading(project):
-    return Reading(project.num_parallel_reads, project.num_parallel_calls, project.prefetch_batches)
+    gpus = tf.config.list_logical_devices("GPU")
+    return Reading(
+        num_parallel_reads=project.num_parallel_reads,
+        num_parallel_calls=project.num_parallel_calls,
+        prefetch_examples=project.prefetch_examples,
+        prefetch_batches=project.prefetch_batches,
+        prefetch_to_device=project.prefetch_to_device,
+        # Several devices get their shares from TensorFlow, ahead of time too.
+        device=gpus[0].name if len(gpus) == 1 else None,
+        deterministic=project.deterministic,
+    )

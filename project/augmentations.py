@@ -2,24 +2,27 @@
 
 `augmentations: [distorted_crop, flip, brightness=0.2]` applies them in that order. Every function
 is a pure function of its seed, so an epoch can be repeated, and resumed in the middle, exactly.
+`docs/augmentations.md` shows each of them.
 
-A crop is special: it chooses a window before the image is decoded, so that only the window is.
-The others take and give one image: uint8 pixels in [0, 255], shape (height, width, channels).
+To add one, write a function of (image, strength, seed) that gives an image, both uint8 pixels in
+[0, 255] of shape (height, width, channels), and name it in AUGMENTATIONS. Strength 0 should leave
+the image as it is. Those that act on colours, on places, on the window to decode or on a whole
+batch take something else: see Augmentation.
 """
 
-from typing import NamedTuple
+import math
 
 import tensorflow as tf
 
-from library.choices import choose
-from library.errors import SettingsError
+from library.inputs import colours, geometry, mixing, policies
+from library.inputs.augmenting import BATCH, COLOURS, PLACES, WINDOW, Augmentation, Augmentations
 
 
 def distorted_crop(shape, strength, seed):
     """Choose a window of 1 - strength/2 to 1 of the area and of aspect ratio 0.5 to 1.5.
 
     Takes the image's shape, int32 (height, width, channels). Gives the window, int32
-    (y, x, height, width). Strength in [0, 1]; the forerunner's range is strength 1.
+    (y, x, height, width), which alone is then decoded. Strength 1 is the widest range.
     """
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         shape,
@@ -40,75 +43,122 @@ def pad_and_crop(image, strength, seed):
     """
     pixels = int(strength)
     padded = tf.pad(image, [[pixels, pixels], [pixels, pixels], [0, 0]], "SYMMETRIC")
-    return tf.image.stateless_random_crop(padded, tf.shape(image), seed)
+    y, x = tf.unstack(tf.random.stateless_uniform([2], seed, 0, 2 * pixels + 1, tf.int32))
+    return tf.slice(padded, [y, x, 0], image.shape)
 
 
 def flip(image, strength, seed):
     """Mirror left and right, with probability strength/2: strength 1 makes both equally likely."""
-    mirrored = tf.random.stateless_uniform([], seed) < 0.5 * strength
-    return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
+    return _reverse(image, 1, tf.random.stateless_uniform([], seed) < 0.5 * strength)
 
 
-def brightness(image, strength, seed):
-    """Add one number to all pixels, up to `strength` of the full range each way."""
-    shift = tf.random.stateless_uniform([], seed, -255.0 * strength, 255.0 * strength)
-    return tf.saturate_cast(tf.round(tf.cast(image, tf.float32) + shift), tf.uint8)
+def vertical_flip(image, strength, seed):
+    """Mirror top and bottom, with probability strength/2: for what has no up, seen from above."""
+    return _reverse(image, 0, tf.random.stateless_uniform([], seed) < 0.5 * strength)
 
 
-class Augmentation(NamedTuple):
-    """One augmentation, the strength that its bare name means, and the largest that makes sense."""
+def gaussian_blur(image, strength, seed):
+    """Blur with a Gaussian of a standard deviation of 0 to `strength` pixels."""
+    radius = min(math.ceil(3 * strength), *image.shape[:2])
+    deviation = tf.random.stateless_uniform([], seed, 0.0, max(strength, 1e-3))
+    offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
+    weights = tf.exp(-0.5 * tf.square(offsets / tf.maximum(deviation, 0.1)))
+    kernel = tf.repeat(weights[:, tf.newaxis] / tf.reduce_sum(weights), image.shape[-1], 1)
+    pixels = tf.pad(image, [[radius, radius], [radius, radius], [0, 0]], "SYMMETRIC")
+    pixels = tf.cast(pixels[tf.newaxis], tf.float32)
+    # Down the columns, then along the rows: far less work than a square kernel.
+    for axis in (1, 0):
+        filters = tf.expand_dims(tf.expand_dims(kernel, axis), -1)
+        pixels = tf.nn.depthwise_conv2d(pixels, filters, [1, 1, 1, 1], "VALID")
+    return colours.to_uint8(pixels[0])
 
-    function: object
-    strength: float
-    largest: float
+
+def random_erasing(image, strength, seed):
+    """Fill a window with noise, with probability `strength`: 2 to 33 % of the area.
+
+    Zhong et al. 2017, arXiv 1708.04896.
+    """
+    height, width, _ = image.shape
+    happens, area, aspect, y, x = tf.unstack(tf.random.stateless_uniform([5], seed))
+    edge = tf.sqrt(0.02 + 0.31 * area)
+    # The logarithm of the aspect ratio is uniform, from 0.3 to 1 / 0.3.
+    stretch = tf.pow(1 / 0.3, aspect - 0.5)
+    rows = _window(height, edge * stretch, y)
+    columns = _window(width, edge / stretch, x)
+    noise = tf.random.stateless_uniform(image.shape, seed, 0, 256, tf.int32)
+    is_erased = rows[:, tf.newaxis, tf.newaxis] & columns[:, tf.newaxis] & (happens < strength)
+    return tf.where(is_erased, tf.cast(noise, tf.uint8), image)
 
 
-CROPS = {
-    "distorted_crop": Augmentation(distorted_crop, strength=1.0, largest=1.0),
-}
 AUGMENTATIONS = {
-    "pad_and_crop": Augmentation(pad_and_crop, strength=4, largest=64),
-    "flip": Augmentation(flip, strength=1.0, largest=1.0),
-    "brightness": Augmentation(brightness, strength=0.125, largest=1.0),
+    "distorted_crop": Augmentation(distorted_crop, 1.0, 1.0, WINDOW),
+    "pad_and_crop": Augmentation(pad_and_crop, 4, 64),
+    "flip": Augmentation(flip, 1.0, 1.0),
+    "vertical_flip": Augmentation(vertical_flip, 1.0, 1.0),
+    "rotation": Augmentation(geometry.rotation, 15, 180, PLACES),
+    "shear": Augmentation(geometry.shear, 0.2, 1.0, PLACES),
+    "zoom": Augmentation(geometry.zoom, 0.2, 0.9, PLACES),
+    "translation": Augmentation(geometry.translation, 0.1, 1.0, PLACES),
+    "brightness": Augmentation(colours.brightness, 0.125, 1.0, COLOURS),
+    "contrast": Augmentation(colours.contrast, 0.5, 1.0, COLOURS),
+    "saturation": Augmentation(colours.saturation, 0.5, 1.0, COLOURS),
+    "hue": Augmentation(colours.hue, 0.2, 0.5, COLOURS),
+    "grayscale": Augmentation(colours.grayscale, 0.2, 1.0, COLOURS),
+    "gaussian_blur": Augmentation(gaussian_blur, 1.5, 10),
+    "random_erasing": Augmentation(random_erasing, 0.25, 1.0),
+    "rand_augment": Augmentation(policies.rand_augment, 9, 30),
+    "trivial_augment": Augmentation(policies.trivial_augment, 1.0, 1.0),
+    "auto_augment": Augmentation(policies.auto_augment, 1.0, 1.0),
+    "aug_mix": Augmentation(policies.aug_mix, 3, 10),
+    "mixup": Augmentation(mixing.mixup, 0.2, 10, BATCH),
+    "cutmix": Augmentation(mixing.cutmix, 1.0, 10, BATCH),
 }
 
 
 def choose_augmentations(words):
-    """Turn words such as `flip` or `brightness=0.2` into (crop or None, list of the others).
-
-    Each is a function of (shape or image, seed). Raises SettingsError for an unknown name, a
-    strength out of range, or two crops.
-    """
-    crops, others = [], []
-    for word in words:
-        name, _, text = word.partition("=")
-        known = choose("augmentation", name.strip(), CROPS | AUGMENTATIONS)
-        strength = _strength(word, text, known)
-        (crops if name.strip() in CROPS else others).append(_with_strength(known, strength))
-    if len(crops) > 1:
-        raise SettingsError(f"augmentations: at most one of {', '.join(sorted(CROPS))}")
-    return (crops[0] if crops else None), others
+    """Give the Augmentations that words such as `flip` or `brightness=0.2` name."""
+    return Augmentations(words, AUGMENTATIONS)
 
 
-def augment(image, augmentations, seed):
-    """Apply the augmentations in order, each with a seed of its own derived from `seed`."""
-    for position, apply in enumerate(augmentations):
-        # Folding in the position: equal seeds would tie a flip to a shift.
-        image = apply(image, tf.random.experimental.stateless_fold_in(seed, position))
-    return image
+NO_AUGMENTATIONS = choose_augmentations(())
 
 
-def _strength(word, text, known):
-    if not text:
-        return known.strength
-    try:
-        strength = float(text)
-    except ValueError:
-        strength = float("nan")
-    if not 0 <= strength <= known.largest:
-        raise SettingsError(f"augmentations: {word!r} wants a strength from 0 to {known.largest:g}")
-    return strength
+def _reverse(image, axis, happens):
+    # One operation, where tf.cond would be a dozen.
+    return tf.raw_ops.Reverse(
+        tensor=image, dims=[axis == 0 and happens, axis == 1 and happens, False]
+    )
 
 
-def _with_strength(known, strength):
-    return lambda subject, seed: known.function(subject, strength, seed)
+def _window(size, share, place):
+    """Give bool (size,): a window of `share` of the size, inside as far as it fits."""
+    pixels = share * size
+    begin = place * tf.maximum(size - pixels, 0.0)
+    rows = tf.range(size, dtype=tf.float32)
+    return (rows >= begin) & (rows < begin + pixels)
+
+
+INTRODUCTION = """# Augmentations
+
+Random changes to training images, never to those of an evaluation. In `hyperparameters.yaml`, or as
+`--augmentations` on the command line:
+
+```yaml
+augmentations: [distorted_crop, flip, brightness=0.2]
+```
+
+A bare name means the strength in the table; strength 0 leaves images as they are. They are applied
+in the order in which they are written, but a window is always chosen first, before decoding, and
+batches are mixed last. Neighbours that change colours, or places, are done in one go: together they
+cost about as much as one. Each is a pure function of an example's seed, which is made of
+`random_seed`, the epoch and the example's position, so a run that goes on repeats them exactly.
+
+`python run.py preview` draws a batch of your own images. The sets `imagenet`, `cifar` and `none` of
+`hyperparameters.yaml` are the usual recipes. `mixup` and `cutmix` mix labels too.
+
+`python -m project.augmentations` writes this page anew."""
+
+if __name__ == "__main__":
+    from library.inputs.gallery import write_gallery
+
+    write_gallery(AUGMENTATIONS, INTRODUCTION, "docs")

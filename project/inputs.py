@@ -1,157 +1,173 @@
-"""Shards become batches: what is read, in which order, and how an image reaches the network.
+"""Examples become batches: what is read, in which order, and how an image reaches the network.
 
 The order of an epoch is a function of (seed, epoch) alone:
 
 1. the shards are permuted,
-2. read a few at a time, their records interleaved,
-3. shuffled while still encoded,
-4. and only then skipped, decoded, augmented (each example with a seed of its own) and batched.
+2. read in turns, their records interleaved,
+3. repeated, where smaller classes are to count as much as larger ones,
+4. shuffled while still encoded,
+5. and only then skipped, divided among workers, decoded, augmented (each example with a seed made
+   of the epoch's and its position) and batched.
 
-So any batch of any epoch can be made again: a run stopped anywhere goes on with the very batches
-that it would have seen.
+So any batch of any epoch can be made again, by any number of threads or workers: a run stopped
+anywhere goes on with the very batches that it would have seen.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import tensorflow as tf
 
-from library.dataset.records import parse_record
-from project.augmentations import augment
+from library.inputs.augmenting import Augmentations
+from library.inputs.balance import oversample, oversampled_count
+from library.inputs.batching import count_batches, keep_ready, make_batches, own_examples
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import USUAL, Reading
+from library.inputs.parts import WHOLE, Part
+from project.augmentations import NO_AUGMENTATIONS
 
 
-# Shards whose records are interleaved. Part of the order, and so no setting: what may be tuned is
-# how many of them are read at once.
-INTERLEAVED_SHARDS = 16
+def generate_images(split):
+    """Yield (image, class name) for `data_format: generator`. An example: write your own here.
 
-
-@dataclass(frozen=True)
-class ImageFormat:
-    """What the network takes: squares of image_size pixels and 1 or 3 channels."""
-
-    image_size: int
-    channels: int
-
-    @property
-    def shape(self):
-        """(height, width, channels)."""
-        return (self.image_size, self.image_size, self.channels)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How much is read, decoded and kept ready at once. Changes speed; never what is read."""
-
-    num_parallel_reads: int = 4
-    num_parallel_calls: int | None = None
-    prefetch_batches: int = 2
+    An image is uint8 pixels (height, width, 1 or 3), or the bytes of a file. Takes the name of the
+    split: train, validation or test. Must yield the same each time it is called.
+    """
+    random = np.random.default_rng({"train": 0, "validation": 1, "test": 2}[split])
+    stripes = np.indices((32, 32)) // 4 % 2 * 120
+    for number in range(240 if split == "train" else 60):
+        noise = random.integers(0, 136, (32, 32, 3))
+        is_upright = number % 2
+        yield (
+            (stripes[is_upright][..., np.newaxis] + noise).astype(np.uint8),
+            "upright" if is_upright else "level",
+        )
 
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """The training split, as one shuffled and augmented data set per epoch."""
+    """The training split, as one shuffled and augmented data set per epoch.
 
-    paths: tuple
-    examples: int
+    `source` is one of those in library/inputs/examples.py. `batch_size` counts the examples of all
+    workers; `part` is which of them this one prepares.
+    """
+
+    source: object
     image_format: ImageFormat
     batch_size: int
     shuffle_examples: int
     seed: int
-    crop: object = None
-    augmentations: tuple = ()
-    reading: Reading = Reading()
+    augmentations: Augmentations = NO_AUGMENTATIONS
+    is_oversampled: bool = False
+    part: Part = WHOLE
+    reading: Reading = USUAL
+
+    @property
+    def examples(self):
+        """How many examples an epoch holds: each one once, unless smaller classes are repeated."""
+        if self.is_oversampled:
+            return oversampled_count(self.source.class_counts)
+        return self.source.count
 
     @property
     def batches_per_epoch(self):
         """The last one may be smaller: each epoch holds every example exactly once."""
-        return -(-self.examples // self.batch_size)
+        return count_batches(self.source, self.examples, self.batch_size, self.part)
+
+    def keys(self, epoch):
+        """Give the encoded examples of an epoch, or what stands for them, in its order."""
+        return self._ordered(epoch)[0]
 
     def batches(self, epoch, start_batch=0):
         """Give the batches of one epoch from `start_batch` on, as a tf.data.Dataset.
 
-        Elements are (images, labels): uint8 (batch, height, width, channels) and int64 (batch,).
+        Elements are (images, labels): uint8 (batch, height, width, channels), and int64 (batch,)
+        or, where images are mixed, float32 (batch, classes). Each worker gets its part.
         """
-        order = np.random.default_rng([self.seed, epoch])
-        shards = order.permutation(np.array(self.paths))
-        shuffle_seed, *example_seed = order.integers(2**31, size=3)
-        records = _read(shards, self.reading)
-        # Shuffle before decode: the buffer holds small JPEG bytes, not large pixels.
-        records = records.shuffle(self.shuffle_examples, seed=int(shuffle_seed))
-        # Skip before decode: resuming late in an epoch costs reading, nothing else.
-        records = records.enumerate().skip(start_batch * self.batch_size)
+        keys, example_seed = self._ordered(epoch)
+        prepare, mixes = self._prepare, self.augmentations.mixes
+        number = self.batches_per_epoch
+        batches = make_batches(
+            keys,
+            lambda position, key: prepare(example_seed, position, key),
+            self.batch_size,
+            start_batch,
+            number,
+            self.part,
+            self.reading,
+        )
+        return keep_ready(batches.map(self._mix) if mixes else batches, self.reading)
 
-        def prepare(position, record):
-            seed = tf.random.experimental.stateless_fold_in(
-                tf.constant(example_seed, tf.int64), position
-            )
-            crop = self.crop and (lambda shape: self.crop(shape, seed))
-            image, label = _decode(record, self.image_format, crop)
-            # The crop has folded in nothing: 2**20 is no position of an augmentation.
-            later = tf.random.experimental.stateless_fold_in(seed, 2**20)
-            return augment(image, self.augmentations, later), label
+    @cached_property
+    def _prepare(self):
+        source, choice = self._source, self.augmentations
 
-        return _batch(records, prepare, self.batch_size, self.reading)
+        # Traced once, not anew in each epoch: some augmentations are large graphs.
+        @tf.function(reduce_retracing=True)
+        def prepare(example_seed, position, key):
+            seeds = choice.seeds(tf.stack([example_seed, position]))
+            image, label = source.image(key, self.image_format, choice.crop(seeds))
+            image = choice.change(image, seeds)
+            return (image, label, seeds) if choice.mixes else (image, label)
+
+        return prepare
+
+    def _mix(self, images, labels, seeds):
+        targets = tf.one_hot(labels, len(self.source.class_counts))
+        return self.augmentations.mix(images, targets, seeds)
+
+    def without_augmentations(self):
+        """Give the same inputs, their images cropped but not changed."""
+        return replace(self, augmentations=self.augmentations.crop_only())
+
+    @property
+    def _source(self):
+        return own_examples(self.source, self.part)
+
+    def _ordered(self, epoch):
+        """Give the keys in the epoch's order, and the seed of its examples."""
+        source, random = self._source, np.random.default_rng([self.seed, epoch])
+        keys = source.keys(random, self.reading)
+        shuffle_seed, example_seed = map(int, random.integers(2**31, size=2))
+        if self.is_oversampled:
+            keys = oversample(keys, source.labels, source.class_counts)
+        # Shuffle before decode: the buffer holds small encoded images, not large pixels.
+        if self.is_oversampled or not source.is_shuffled:
+            keys = keys.shuffle(self.shuffle_examples, shuffle_seed, reshuffle_each_iteration=False)
+        return keys, tf.constant(example_seed, tf.int64)
 
 
 @dataclass(frozen=True)
 class EvaluationInputs:
     """A split as it is: every example once, in order, nothing augmented, the last batch partial."""
 
-    paths: tuple
-    examples: int
+    source: object
     image_format: ImageFormat
     batch_size: int
-    reading: Reading = Reading()
+    part: Part = WHOLE
+    reading: Reading = USUAL
+
+    @property
+    def examples(self):
+        """How many examples there are."""
+        return self.source.count
+
+    @property
+    def batches_per_epoch(self):
+        """The last one may be smaller."""
+        return count_batches(self.source, self.examples, self.batch_size, self.part)
 
     def batches(self):
         """Give (images, labels) batches as in TrainingInputs."""
-        records = _read(np.array(self.paths), self.reading)
-        return _batch(
-            records,
-            lambda record: _decode(record, self.image_format, crop=None),
+        source, number = own_examples(self.source, self.part), self.batches_per_epoch
+        batches = make_batches(
+            source.keys(None, self.reading),
+            lambda position, key: source.image(key, self.image_format),
             self.batch_size,
+            0,
+            number,
+            self.part,
             self.reading,
         )
-
-
-def _read(shards, reading):
-    return tf.data.Dataset.from_tensor_slices(shards).interleave(
-        tf.data.TFRecordDataset,
-        cycle_length=INTERLEAVED_SHARDS,
-        num_parallel_calls=min(reading.num_parallel_reads, INTERLEAVED_SHARDS),
-        # Interleaving in a fixed order, whichever shard answers first.
-        deterministic=True,
-    )
-
-
-def _batch(records, prepare, batch_size, reading):
-    return (
-        records.map(prepare, reading.num_parallel_calls or tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch_size)
-        .prefetch(reading.prefetch_batches)
-    )
-
-
-def _decode(record, image_format, crop):
-    """Decode one record (only the window, if `crop` chooses one) at the network's size."""
-    fields = parse_record(record)
-    encoded, channels = fields["encoded"], image_format.channels
-    if crop:
-        window = crop(tf.io.extract_jpeg_shape(encoded))
-        image = tf.io.decode_and_crop_jpeg(encoded, window, channels=channels)
-    else:
-        image = tf.io.decode_jpeg(encoded, channels=channels)
-    return _resize(image, image_format), fields["label"]
-
-
-def _resize(image, image_format):
-    size = [image_format.image_size, image_format.image_size]
-
-    def resized():
-        # Bicubic overshoots at edges, past what a pixel may be.
-        pixels = tf.image.resize(image, size, "bicubic", antialias=True)
-        return tf.saturate_cast(tf.round(pixels), tf.uint8)
-
-    # Images that already fit keep their very pixels, and cost nothing.
-    fits = tf.reduce_all(tf.equal(tf.shape(image)[:2], size))
-    return tf.ensure_shape(tf.cond(fits, lambda: image, resized), image_format.shape)
+        return keep_ready(batches, self.reading)

@@ -11,6 +11,8 @@ class Objective:
 
     label_smoothing: float = 0.0
     l2_regularization: float = 0.0
+    # What an example of each class counts in the training loss; None: all the same.
+    class_weights: tuple | None = None
 
     # The names of what `measures` gives, loss first.
     names = ("loss", "accuracy")
@@ -18,10 +20,16 @@ class Objective:
     def measures(self, labels, scores):
         """Give one number per example and name: float32 (batch,).
 
-        Takes labels int64 (batch,) and logits float32 (batch, classes). The loss is the
-        cross-entropy, with the labels as they are; accuracy is 1 where the highest score is right.
+        Takes labels int64 (batch,), or float32 (batch, classes) where images were mixed, and logits
+        float32 (batch, classes). The loss is the cross-entropy, with the labels as they are;
+        accuracy is 1 where the highest score is right: that of the largest share.
         """
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
+        labels = tf.convert_to_tensor(labels)
+        if labels.dtype.is_floating:
+            loss = tf.nn.softmax_cross_entropy_with_logits(labels, scores)
+            labels = tf.argmax(labels, 1)
+        else:
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
         right = tf.cast(tf.equal(tf.argmax(scores, 1), labels), tf.float32)
         return {"loss": loss, "accuracy": right}
 
@@ -29,12 +37,16 @@ class Objective:
         """Give what to minimise the mean of, per example: float32 (batch,).
 
         Cross-entropy with smoothed labels, as in Szegedy et al. 2015 (arXiv 1512.00567): the right
-        class counts 1 - s + s / classes, each other one s / classes.
+        class counts 1 - s + s / classes, each other one s / classes. An example then counts as
+        much as its class weighs, and a mixed one as its shares of classes do.
         """
-        classes = scores.shape[-1]
-        smooth = self.label_smoothing
-        targets = tf.one_hot(labels, classes, 1 - smooth + smooth / classes, smooth / classes)
-        return tf.nn.softmax_cross_entropy_with_logits(targets, scores)
+        labels, classes = tf.convert_to_tensor(labels), scores.shape[-1]
+        shares = labels if labels.dtype.is_floating else tf.one_hot(labels, classes)
+        targets = shares * (1 - self.label_smoothing) + self.label_smoothing / classes
+        losses = tf.nn.softmax_cross_entropy_with_logits(targets, scores)
+        if self.class_weights is None:
+            return losses
+        return losses * tf.linalg.matvec(shares, tf.constant(self.class_weights, tf.float32))
 
     def penalty(self, network):
         """Give the scalar to add to the mean loss: L2, and the network's own penalties."""

@@ -4,7 +4,9 @@ To add a key, add one line here. It is then an option, a key in YAML, in --help,
 and in docs/settings.md (`python -m project.settings > docs/settings.md` writes that anew).
 """
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from library.configuration.command_line import Command
 from library.configuration.keys import (
@@ -29,8 +31,19 @@ COMMANDS = (
     Command("train", "train and keep the best snapshot; go on where an earlier run stopped"),
     Command("evaluate", "measure the best snapshot on the test split"),
     Command("describe", "show the network: layers, parameters, multiply-adds, memory, time here"),
+    Command("preview", "draw a batch of training images as the network sees them"),
+    Command("benchmark_inputs", "measure the input pipeline, stage by stage"),
 )
 
+
+def _as_words(value):
+    """Give `auto`, `none` or a mapping of class to weight, as YAML has them, as words."""
+    if isinstance(value, dict):
+        return tuple(f"{name}={weight}" for name, weight in value.items())
+    return () if value in ("none", None) else (value,) if isinstance(value, str) else value
+
+
+ClassWeights = Annotated[Words, BeforeValidator(_as_words)]
 HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4"
 
 
@@ -96,10 +109,22 @@ class Pipeline(Keys):
 
     image_size: Count = key(224, "edge of the square images that the network sees, in pixels")
     channels: Literal[1, 3] = key(3, "1 for grey, 3 for colour")
+    data_format: Literal["tfrecord", "folder", "csv", "generator"] = key(
+        "tfrecord", "what is in data_dir; all but tfrecord are read as they are, slower"
+    )
+    cache: Literal["none", "memory", "disk"] = key("none", "where to keep what was read or decoded")
+    cache_dir: Text | None = key(None, "folder of the cache on disk", "", "{run_dir}/cache")
     shuffle_examples: Count = key(10_000, "examples to draw the next one from; encoded, not pixels")
+    shuffle_bytes: Count = key(2**30, "no more examples to draw from than fit into this")
+    parallel_interleave_sources: Count = key(
+        16, "shards whose examples are mixed; part of the order", "pis"
+    )
+    deterministic: bool = key(True, "same order each time; without, faster and not repeatable")
     num_parallel_reads: Count = key(4, "shards read at once", "npr")
     num_parallel_calls: Count | None = key(None, "images decoded at once; none: tuned", "npc")
+    prefetch_examples: CountOrZero = key(0, "encoded examples read ahead of decoding", "pre")
     prefetch_batches: CountOrZero = key(2, "batches prepared ahead of the device", "pb")
+    prefetch_to_device: CountOrZero = key(1, "batches copied ahead to the GPU", "ptd")
 
 
 class Runtime(Keys):
@@ -203,6 +228,8 @@ class Regularisation(Keys):
         0.0, "share of a label spread over all classes", also=["label_smoothing"]
     )
     augmentations: Words = key((), "names, or name=strength, in the order in which to apply them")
+    class_weight: ClassWeights = key((), "auto, or class=weight each: what a class's loss counts")
+    balance: Literal["none", "oversample"] = key("none", "repeat images of smaller classes")
 
 
 class Hyperparameters(Network, Transfer, LearningRate, Optimiser, Regularisation):

@@ -24,13 +24,13 @@ def write_colours(folder, per_class, size=16, seed=0):
             image.save(folder / name / f"{number:03d}.png")
 
 
-def convert(images, data_dir, split):
+def convert(images, data_dir, split, *options):
     """Convert with the command line, as a person would."""
     import convert_dataset
 
     folder = str(data_dir / split)
     arguments = ["--dataset_dir", str(images), "--tfrecord_filename", split]
-    convert_dataset.main([*arguments, "--tfrecord_dir", folder])
+    convert_dataset.main([*arguments, "--tfrecord_dir", folder, *options])
 
 
 @pytest.fixture(scope="session")

@@ -1,39 +1,74 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from library.choices import ChoiceError
 from library.errors import SettingsError
-from project.augmentations import AUGMENTATIONS, CROPS, augment, choose_augmentations
+from library.inputs.augmenting import BATCH, WINDOW
+from library.inputs.gallery import gallery_text
+from project.augmentations import AUGMENTATIONS, INTRODUCTION, choose_augmentations
+from tests.conftest import ROOT
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
 SEEDS = [tf.constant([7, number], tf.int64) for number in range(40)]
+OF_IMAGES = [name for name, each in AUGMENTATIONS.items() if each.acts_on not in (WINDOW, BATCH)]
+OF_BATCHES = [name for name, each in AUGMENTATIONS.items() if each.acts_on == BATCH]
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+def augment(image, chosen, seed):
+    return chosen.change(image, chosen.seeds(seed))
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_eagerly_and_inside_a_pipeline_the_same(name, channels):
-    _, functions = choose_augmentations([name])
-    image = IMAGE[..., :channels]
-    eager = [augment(tf.constant(image), functions, seed).numpy() for seed in SEEDS]
-    data = tf.data.Dataset.from_tensor_slices(tf.stack(SEEDS))
-    inside = list(data.map(lambda seed: augment(image, functions, seed)).as_numpy_iterator())
+    chosen = choose_augmentations([name])
+    image = tf.constant(IMAGE[..., :channels])
+    seeds = SEEDS[:12]
+    eager = [augment(image, chosen, seed).numpy() for seed in seeds]
+    data = tf.data.Dataset.from_tensor_slices(tf.stack(seeds))
+    inside = list(data.map(lambda seed: augment(image, chosen, seed)).as_numpy_iterator())
     assert np.array_equal(eager, inside)
     assert inside[0].dtype == np.uint8
     assert inside[0].shape == image.shape
-    assert len({each.tobytes() for each in eager}) > 1, "nothing is random here"
+    grey_stays_grey = channels == 1 and name in ("saturation", "hue", "grayscale")
+    is_random = len({each.tobytes() for each in eager}) > 1
+    assert is_random != grey_stays_grey
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_strength_0_is_the_identity(name):
-    _, functions = choose_augmentations([f"{name}=0"])
-    for seed in SEEDS:
-        assert np.array_equal(augment(tf.constant(IMAGE), functions, seed), IMAGE)
+@pytest.mark.parametrize("name", OF_IMAGES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_strength_0_is_the_identity(name, channels):
+    chosen = choose_augmentations([f"{name}=0"])
+    image = IMAGE[..., :channels]
+    for seed in SEEDS[:10]:
+        assert np.array_equal(augment(tf.constant(image), chosen, seed), image)
+
+
+@pytest.mark.parametrize("name", OF_BATCHES)
+def test_batches_are_mixed_eagerly_as_inside_a_pipeline(name):
+    images = tf.stack([tf.constant(IMAGE + number) for number in range(5)])
+    targets = tf.one_hot([0, 1, 2, 0, 1], 3)
+    seeds = tf.stack(SEEDS[:5])[:, tf.newaxis]
+    for word in (name, f"{name}=0"):
+        chosen = choose_augmentations([word])
+        data = tf.data.Dataset.from_tensors((images, targets, seeds)).map(chosen.mix)
+        mixed, shares = chosen.mix(images, targets, seeds)
+        ((inside, inside_shares),) = data.as_numpy_iterator()
+        assert np.array_equal(mixed, inside)
+        assert np.array_equal(shares, inside_shares)
+        assert inside.dtype == np.uint8
+        assert inside.shape == images.shape
+        assert np.array_equal(images, mixed) == word.endswith("=0")
+        assert np.array_equal(targets, shares) == word.endswith("=0")
 
 
 def windows(strength, shape):
-    crop, _ = choose_augmentations([f"distorted_crop={strength}"])
-    return np.array([crop(tf.constant(shape), seed) for seed in SEEDS])
+    chosen = choose_augmentations([f"distorted_crop={strength}"])
+    return np.array([chosen.crop(chosen.seeds(seed))(tf.constant(shape)) for seed in SEEDS])
 
 
 def test_a_crop_of_strength_0_is_the_whole_image():
@@ -52,7 +87,7 @@ def test_crops_lie_inside_and_keep_half_the_area():
 
 
 def test_a_flip_mirrors_about_half_of_the_images():
-    _, functions = choose_augmentations(["flip"])
+    functions = choose_augmentations(["flip"])
     flipped = [
         np.array_equal(augment(tf.constant(IMAGE), functions, seed), IMAGE[:, ::-1])
         for seed in SEEDS
@@ -61,7 +96,7 @@ def test_a_flip_mirrors_about_half_of_the_images():
 
 
 def test_a_shift_is_a_window_of_the_mirrored_border():
-    _, functions = choose_augmentations(["pad_and_crop=2"])
+    functions = choose_augmentations(["pad_and_crop=2"])
     padded = np.pad(IMAGE, ((2, 2), (2, 2), (0, 0)), "symmetric")
     possible = {padded[y : y + 12, x : x + 10].tobytes() for y in range(5) for x in range(5)}
     seen = {augment(tf.constant(IMAGE), functions, seed).numpy().tobytes() for seed in SEEDS}
@@ -70,7 +105,7 @@ def test_a_shift_is_a_window_of_the_mirrored_border():
 
 
 def test_brightness_adds_one_number_within_its_range():
-    _, functions = choose_augmentations(["brightness=0.2"])
+    functions = choose_augmentations(["brightness=0.2"])
     grey = tf.fill([4, 4, 1], tf.constant(128, tf.uint8))
     for seed in SEEDS:
         pixels = augment(grey, functions, seed).numpy().astype(int)
@@ -79,7 +114,7 @@ def test_brightness_adds_one_number_within_its_range():
 
 
 def test_two_augmentations_are_independent():
-    _, functions = choose_augmentations(["flip", "flip"])
+    functions = choose_augmentations(["flip", "flip"])
     unchanged = [
         np.array_equal(augment(tf.constant(IMAGE), functions, seed), IMAGE) for seed in SEEDS
     ]
@@ -104,5 +139,43 @@ def test_bad_words_are_refused(words, text):
     assert str(caught.value).startswith(text)
 
 
-def test_the_two_kinds_share_no_name():
-    assert not CROPS.keys() & AUGMENTATIONS.keys()
+def test_a_vertical_flip_turns_upside_down():
+    chosen = choose_augmentations(["vertical_flip"])
+    results = [augment(tf.constant(IMAGE), chosen, seed).numpy() for seed in SEEDS]
+    assert all(any(np.array_equal(each, it) for it in (IMAGE, IMAGE[::-1])) for each in results)
+    assert 10 < sum(np.array_equal(each, IMAGE[::-1]) for each in results) < 30
+
+
+def test_a_blur_keeps_the_mean_and_takes_contrast():
+    chosen = choose_augmentations(["gaussian_blur=3"])
+    for seed in SEEDS[:10]:
+        blurred = augment(tf.constant(IMAGE), chosen, seed).numpy().astype(float)
+        assert abs(blurred.mean() - IMAGE.mean()) < 5
+        assert blurred.std() <= IMAGE.std()
+    flat = tf.fill([6, 6, 1], tf.constant(77, tf.uint8))
+    assert np.array_equal(augment(flat, chosen, SEEDS[0]), flat)
+
+
+def test_erasing_replaces_one_window_as_often_as_its_strength_says():
+    chosen = choose_augmentations(["random_erasing=0.5"])
+    image = tf.zeros([40, 30, 1], tf.uint8)
+    shares = [np.mean(augment(image, chosen, seed).numpy() > 0) for seed in SEEDS]
+    assert 10 < np.count_nonzero(shares) < 30
+    assert max(shares) < 0.4
+
+
+def test_the_pages_table_is_that_of_the_registry():
+    page = (ROOT / "docs" / "augmentations.md").read_text()
+    assert page == gallery_text(AUGMENTATIONS, INTRODUCTION)
+    assert all(f"| `{name}` |" in page for name in AUGMENTATIONS)
+
+
+@pytest.mark.slow
+def test_the_page_and_its_picture_are_written_by_the_project(tmp_path):
+    (tmp_path / "docs").mkdir()
+    environment = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-m", "project.augmentations"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "docs" / "augmentations.webp").stat().st_size > 10_000
+    written = (tmp_path / "docs" / "augmentations.md").read_text()
+    assert written == (ROOT / "docs" / "augmentations.md").read_text()

@@ -1,12 +1,17 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from library.dataset.manifest import read_manifest
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import Reading, make_examples
+from library.inputs.parts import Part
 from project.augmentations import choose_augmentations
-from project.inputs import EvaluationInputs, ImageFormat, Reading, TrainingInputs
+from project.inputs import EvaluationInputs, TrainingInputs, generate_images
 from tests.conftest import convert
 
 
@@ -18,17 +23,16 @@ def numbered(tmp_path_factory):
         path = folder / "images" / f"class{number % 2}" / f"{number:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), 5 * number).save(path)
-    convert(folder / "images", folder, "train")
+    convert(folder / "images", folder, "train", "--num_shards", "5")
     return read_manifest(folder / "train", "train")
 
 
 def make_training(manifest, **changes):
     options = {
-        "paths": tuple(str(path) for path in manifest.paths),
-        "examples": manifest.examples,
+        "source": make_examples(manifest),
         "image_format": ImageFormat(8, 1),
         "batch_size": 8,
-        "shuffle_examples": 100,
+        "shuffle_examples": 20,
         "seed": 0,
     }
     return TrainingInputs(**{**options, **changes})
@@ -58,16 +62,16 @@ def test_the_order_is_a_function_of_seed_and_epoch(numbered):
         return numbers(arrays(make_training(numbered, **changes).batches(epoch)))
 
     assert order(3) == order(3)
-    assert order(3) == order(3, reading=Reading(2, 1, 0))
+    assert order(3) == order(3, reading=Reading(2, 1, prefetch_batches=0))
     assert len({tuple(order(0)), tuple(order(1)), tuple(order(0, seed=1))}) == 3
     assert order(0) != sorted(order(0))
 
 
 @pytest.mark.parametrize("batch_size", [8, 25])
 def test_any_batch_can_be_started_at_exactly(numbered, batch_size):
-    crop, others = choose_augmentations(["distorted_crop", "flip", "brightness", "pad_and_crop=2"])
+    words = ["distorted_crop", "flip", "brightness", "pad_and_crop=2", "rand_augment", "mixup"]
     training = make_training(
-        numbered, batch_size=batch_size, crop=crop, augmentations=tuple(others)
+        numbered, batch_size=batch_size, augmentations=choose_augmentations(words)
     )
     whole = arrays(training.batches(2))
     assert len(whole) == training.batches_per_epoch
@@ -80,12 +84,12 @@ def test_any_batch_can_be_started_at_exactly(numbered, batch_size):
 
 
 def test_evaluation_is_in_order_and_whole(numbered):
-    paths = tuple(str(path) for path in numbered.paths)
-    inputs = EvaluationInputs(paths, 50, ImageFormat(8, 1), 16)
+    inputs = EvaluationInputs(make_examples(numbered), ImageFormat(8, 1), 16)
     first, second = numbers(arrays(inputs.batches())), numbers(arrays(inputs.batches()))
     assert first == second
     assert sorted(first) == list(range(50))
-    slow = EvaluationInputs(paths, 50, ImageFormat(8, 1), 16, Reading(1, 1, 0))
+    slow = replace(inputs, reading=Reading(1, 1, prefetch_batches=0))
+    assert [len(labels) for _, labels in inputs.batches()] == [16, 16, 16, 2]
     assert numbers(arrays(slow.batches())) == first
 
 
@@ -104,9 +108,100 @@ def test_images_of_any_size_get_the_networks_size(tmp_path, channels, augmentati
         path.write_bytes(encode(Image.new("RGB", size, (200, 100, 50))))
     convert(tmp_path / "images", tmp_path, "train")
     manifest = read_manifest(tmp_path / "train", "train")
-    crop, _ = choose_augmentations(augmentations)
-    training = make_training(manifest, image_format=ImageFormat(8, channels), crop=crop)
+    chosen = choose_augmentations(augmentations)
+    training = make_training(manifest, image_format=ImageFormat(8, channels), augmentations=chosen)
     ((images, _),) = arrays(training.batches(0))
     assert images.shape == (3, 8, 8, channels)
     expected = [200, 100, 50] if channels == 3 else [round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)]
     assert np.abs(images.astype(int) - expected).max() <= 3
+
+
+def joined(workers):
+    """The batches of several workers as one would have made them."""
+    return [tuple(np.concatenate(each) for each in zip(*parts, strict=True)) for parts in workers]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_workers_make_the_batches_of_one(numbered, count):
+    words = ["flip", "brightness", "cutmix"]
+    training = make_training(numbered, augmentations=choose_augmentations(words))
+    evaluation = EvaluationInputs(make_examples(numbered), ImageFormat(8, 1), 8)
+    for inputs, start in ((training, (1, 3)), (training, (1, 0)), (evaluation, ())):
+        alone = arrays(inputs.batches(*start))
+        parts = [Part(each, count) for each in range(count)]
+        workers = [arrays(replace(inputs, part=part).batches(*start)) for part in parts]
+        assert {len(each) for each in workers} == {len(alone)}
+        together = joined(zip(*workers, strict=True))
+        for (images, labels), (same_images, same_labels) in zip(alone, together, strict=True):
+            assert np.array_equal(images, same_images)
+            assert np.array_equal(labels, same_labels)
+
+
+def test_by_file_each_worker_reads_its_own_shards(numbered):
+    training = make_training(numbered)
+    own = [replace(training, part=Part(each, 2, by_file=True)) for each in range(2)]
+    seen = [arrays(each.batches(0)) for each in own]
+    assert len(seen[0]) == len(seen[1]) == own[0].batches_per_epoch
+    assert sorted(numbers(seen[0]) + numbers(seen[1])) == list(range(50))
+    assert numbers(arrays(own[0].batches(0))) == numbers(seen[0])
+    # The first worker has three of the five shards, the second one no batch left at the end.
+    assert numbers(seen[0][2:]) == numbers(arrays(own[0].batches(0, 2)))
+
+
+def test_without_determinism_an_epoch_still_holds_each_example_once(numbered):
+    training = make_training(numbered, reading=Reading(deterministic=False))
+    assert sorted(numbers(arrays(training.batches(0)))) == list(range(50))
+    assert not training.batches(0).options().deterministic
+    assert make_training(numbered).batches(0).options().deterministic
+
+
+def test_batches_can_be_made_ready_on_a_device(numbered):
+    device = tf.config.list_logical_devices("CPU")[0].name
+    reading = Reading(prefetch_to_device=1, device=device)
+    ready = make_training(numbered, reading=reading)
+    assert numbers(arrays(ready.batches(0))) == numbers(arrays(make_training(numbered).batches(0)))
+
+
+def test_mixed_labels_are_shares_of_classes(numbered):
+    training = make_training(numbered, augmentations=choose_augmentations(["mixup=1"]))
+    for images, labels in training.batches(0):
+        assert images.dtype == tf.uint8
+        assert labels.dtype == tf.float32
+        assert labels.shape == (len(images), 2)
+        assert np.allclose(tf.reduce_sum(labels, 1), 1)
+    shares = np.concatenate([labels for _, labels in arrays(training.batches(0))])
+    assert ((shares > 0.01) & (shares < 0.99)).any()
+    # Each example counts once in all, whatever it is mixed with.
+    assert np.allclose(shares.sum(0), [25, 25])
+
+
+def test_oversampling_repeats_the_smaller_class_exactly(tmp_path):
+    for name, count in (("a", 3), ("b", 13)):
+        for number in range(count):
+            path = tmp_path / "images" / name / f"{number:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), 15 * number + (name == "a")).save(path)
+    convert(tmp_path / "images", tmp_path, "train")
+    manifest = read_manifest(tmp_path / "train", "train")
+    training = make_training(manifest, is_oversampled=True, batch_size=4)
+    assert training.examples == 26
+    assert training.batches_per_epoch == 7
+    for epoch in range(3):
+        batches = arrays(training.batches(epoch))
+        labels = np.concatenate([each for _, each in batches])
+        assert np.bincount(labels).tolist() == [13, 13]
+        pixels = np.concatenate([images[:, 0, 0, 0] for images, _ in batches])
+        # 13 = 4 + 4 + 5 times the same three.
+        assert sorted(np.unique(pixels[labels == 0], return_counts=True)[1]) == [4, 4, 5]
+        assert len(set(pixels[labels == 1])) == 13
+        rest = np.concatenate([each for _, each in arrays(training.batches(epoch, 3))])
+        assert np.array_equal(labels[12:], rest)
+
+
+def test_the_example_of_a_generator_yields_the_same_each_time():
+    for split in ("train", "validation", "test"):
+        first, second = list(generate_images(split)), list(generate_images(split))
+        assert {label for _, label in first} == {"level", "upright"}
+        for (image, label), (same_image, same_label) in zip(first, second, strict=True):
+            assert np.array_equal(image, same_image)
+            assert label == same_label

@@ -1,0 +1,193 @@
+"""A split that was never converted: images in folders, in a CSV file, or from a generator.
+
+For a first look, and for data that changes. Each image is made conformant as conversion would
+make it, so the network sees the very same pixels; but anew in each epoch.
+"""
+
+import hashlib
+import threading
+import time
+import weakref
+from collections import Counter
+
+import numpy as np
+import simplejpeg
+
+from library.dataset.classes import TRAINING
+from library.dataset.images import ImageOptions, UnusableImageError, convert_image
+from library.dataset.listing import Listing
+from library.dataset.reading import read_content
+from library.dataset.records import Record
+from library.dataset.sources import NO_CLASS, find_files
+from library.errors import DataError, printable
+
+_TIMED_IMAGES = 16
+# Conversion also shrinks to 384 pixels; here that would cost more than it spares.
+_OPTIONS = ImageOptions(max_edge=0)
+
+
+class UnconvertedSplit:
+    """Labelled files, any of which can be read at any time."""
+
+    def __init__(self, source, name, classes, listing):
+        self.source = source
+        self.name = name
+        self.classes = classes
+        # A listing is one open file: two threads must not seek in it at once.
+        self._lock = threading.Lock()
+        self._listing = listing
+        ids = {each: number for number, each in enumerate(classes)}
+        labels = [ids.get(listing[number].label, -1) for number in range(len(listing))]
+        # Position in the listing and class id of each file that has a class.
+        self._numbers = np.flatnonzero(np.array(labels) >= 0)
+        self.labels = np.array(labels, np.int64)[self._numbers]
+        self.class_counts = tuple(np.bincount(self.labels, minlength=len(classes)).tolist())
+        self.left_out_count = len(labels) - len(self.labels)
+
+    @property
+    def examples(self):
+        """How many images there are."""
+        return len(self.labels)
+
+    @property
+    def bytes(self):
+        """The size of all files."""
+        return self._listing.bytes
+
+    @property
+    def fingerprint(self):
+        """A hash that changes whenever a file, its size, its time or its class does."""
+        content = f"{self.classes} {self._listing.fingerprint}"
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def read(self, number):
+        """Give the Record of an image, numbered from 0. Raises DataError."""
+        with self._lock:
+            file = self._listing[int(self._numbers[number])]
+        try:
+            content = read_content(file.place)
+            return make_record(content, file.label, self.labels[number], file.name)
+        except (OSError, ValueError, UnusableImageError) as error:
+            raise DataError(
+                f"{self.source}/{printable(file.name)} {error}; converting would leave it out, "
+                "by name: convert_dataset.py"
+            ) from None
+
+    def describe(self):
+        """Give one line for the start: what converting would gain."""
+        timed = min(_TIMED_IMAGES, self.examples)
+        start = time.perf_counter()
+        for number in range(timed):
+            self.read(number)
+        seconds = (time.perf_counter() - start) / timed
+        left_out = f"; {self.left_out_count:,} files without a class are left out"
+        return (
+            f"{self.source} is not converted: finding, reading and checking an image takes "
+            f"{1000 * seconds:.2g} ms, {seconds * self.examples:,.1f} s an epoch, which shards "
+            f"would spare (convert_dataset.py){left_out if self.left_out_count else ''}"
+        )
+
+
+class GeneratedSplit:
+    """Images that a function of the user's yields, the same ones whenever it is called."""
+
+    def __init__(self, generate, name, classes=None):
+        self._generate = generate
+        self.name = name
+        self.left_out_count = 0
+        counts = Counter(label for _, label in generate(name))
+        self.classes = classes or tuple(sorted(counts))
+        _check_classes(counts, self.classes, f"the generator's split {name}")
+        self.class_counts = tuple(counts[each] for each in self.classes)
+        self.examples = sum(counts.values())
+
+    @property
+    def fingerprint(self):
+        """None: who can tell what a generator will yield?"""
+        return None
+
+    def records(self):
+        """Yield the Record of each image. Raises DataError."""
+        ids = {each: number for number, each in enumerate(self.classes)}
+        for number, (content, label) in enumerate(self._generate(self.name)):
+            try:
+                yield make_record(content, label, ids[label], f"image {number}")
+            except (ValueError, KeyError, UnusableImageError) as error:
+                raise DataError(
+                    f"image {number} of the generator's split {self.name} {error}"
+                ) from None
+
+    def describe(self):
+        """Give one line for the start: what converting would gain."""
+        return (
+            f"the split {self.name} comes from a generator: it was run once to count its "
+            f"{self.examples:,} images, and runs again in each epoch; written as files and "
+            "converted, they would be read faster, and a run could go on without generating again"
+        )
+
+
+def read_unconverted(data_dir, names, data_format):
+    """Give the UnconvertedSplits `<data_dir>/<name>`, in order. Raises DataError.
+
+    `data_dir` is a folder or archive of class folders, local or a URL, or, for the format csv, a
+    CSV file with the columns SET, FILE and LABEL.
+    """
+    data_dir = str(data_dir).rstrip("/")
+    if data_format == "csv" and not data_dir.lower().endswith(".csv"):
+        raise DataError(f"data_format csv wants data_dir to be a CSV file, not {data_dir}")
+    listings = {
+        name: _list_files(f"{data_dir}/{name}") for name in dict.fromkeys((TRAINING, *names))
+    }
+    # Fixed by the training split, whichever is read.
+    classes = tuple(sorted(listings[TRAINING].counts.keys() - {NO_CLASS}))
+    for name in names:
+        _check_classes(listings[name].counts.keys() - {NO_CLASS}, classes, f"{data_dir}/{name}")
+        if listings[name].is_streamed:
+            raise DataError(
+                f"{data_dir} can only be read from front to back: unpack it, or convert it"
+            )
+    return [UnconvertedSplit(f"{data_dir}/{name}", name, classes, listings[name]) for name in names]
+
+
+def read_generated(generate, names):
+    """Give the GeneratedSplits of `generate(name)`, in order. Raises DataError."""
+    training = GeneratedSplit(generate, TRAINING)
+    rest = {
+        name: GeneratedSplit(generate, name, training.classes) for name in {*names} - {TRAINING}
+    }
+    return [training if name == TRAINING else rest[name] for name in names]
+
+
+def make_record(content, text, label, filename):
+    """Give a Record of a file's bytes or of uint8 pixels (height, width, 1 or 3)."""
+    if isinstance(content, np.ndarray):
+        content = _encode_pixels(content)
+    encoded, height, width = convert_image(content, _OPTIONS)
+    return Record(encoded, height, width, int(label), text, filename)
+
+
+def _list_files(source):
+    listing = Listing(find_files(source))
+    # Whoever reads from it decides how long it is needed.
+    weakref.finalize(listing, listing.file.close)
+    return listing
+
+
+def _encode_pixels(pixels):
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
+        raise ValueError(
+            f"is {pixels.dtype} {pixels.shape}; pixels are uint8 (height, width, 1 or 3)"
+        )
+    colour = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    # At full resolution of colour: what is generated is often small.
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(colour), 95, "RGB", "444")
+
+
+def _check_classes(labels, classes, where):
+    if not classes:
+        raise DataError(f"{where} holds no images of any class")
+    if unknown := sorted(set(labels) - set(classes)):
+        raise DataError(
+            f"{where} has the class {unknown[0]!r}, which the training split lacks "
+            f"(it has: {', '.join(classes[:10])}{', …' if len(classes) > 10 else ''})"
+        )

@@ -1,0 +1,1 @@
+"""How examples become batches: decoding, augmenting, balancing, caching. No room for taste here."""

@@ -1,0 +1,128 @@
+"""Words such as `flip` or `brightness=0.2` become one function of an example's seed.
+
+What an augmentation acts on decides when it is applied: on the window to decode, then on images,
+in the order in which they are written, then on the batch. Neighbours that change colours, or
+places, are done in one go.
+"""
+
+from itertools import groupby
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from library.choices import choose
+from library.errors import SettingsError
+from library.inputs.colours import change_colours
+from library.inputs.geometry import move
+
+WINDOW, IMAGE, COLOURS, PLACES, BATCH = "window", "image", "colours", "places", "batch"
+
+
+class Augmentation(NamedTuple):
+    """One augmentation, the strength that its bare name means, and the largest that makes sense.
+
+    What the function takes and gives depends on what it acts on:
+
+    IMAGE    (uint8 (height, width, channels), strength, seed) → the same
+    COLOURS  see colours.py
+    PLACES   see geometry.py
+    WINDOW   (int32 (height, width, channels), strength, seed) → int32 (y, x, height, width)
+    BATCH    see mixing.py
+    """
+
+    function: object
+    strength: float
+    largest: float
+    acts_on: str = IMAGE
+
+
+class _Step(NamedTuple):
+    position: int
+    function: object
+    strength: float
+    acts_on: str
+
+
+class Augmentations:
+    """The chosen ones. Raises SettingsError, or ChoiceError for an unknown name.
+
+    `words` are names of the registry `known`, each with `=strength` or without.
+    """
+
+    def __init__(self, words, known):
+        self._words = tuple(words)
+        self._known = known
+        self._steps = [_step(*each, known) for each in enumerate(words)]
+        self._windows = [each for each in self._steps if each.acts_on == WINDOW]
+        self._batch = [each for each in self._steps if each.acts_on == BATCH]
+        if len(self._windows) > 1:
+            names = [name for name in known if known[name].acts_on == WINDOW]
+            raise SettingsError(f"augmentations: at most one of {', '.join(sorted(names))}")
+
+    @property
+    def crops(self):
+        """Whether a window of each image is chosen before it is decoded."""
+        return bool(self._windows)
+
+    @property
+    def mixes(self):
+        """Whether images of a batch are mixed, so that labels are shares of classes."""
+        return bool(self._batch)
+
+    def crop_only(self):
+        """Give the window alone, without what changes the images."""
+        words = [self._words[each.position] for each in self._windows]
+        return Augmentations(words, self._known)
+
+    def seeds(self, seed):
+        """Give one seed for each augmentation, int64 (n, 2), from an example's, int64 (2,)."""
+        # At once, because each operation costs as much as some pixels.
+        return tf.random.stateless_uniform([len(self._steps), 2], seed, None, None, tf.int64)
+
+    def crop(self, seeds):
+        """Give the function from an image's shape to the window to decode; None for all of it."""
+        for step in self._windows:
+            return lambda shape: step.function(shape, step.strength, seeds[step.position])
+        return None
+
+    def change(self, image, seeds):
+        """Apply those that act on one image."""
+        inner = [each for each in self._steps if each.acts_on not in (WINDOW, BATCH)]
+        for acts_on, steps in groupby(inner, lambda each: each.acts_on):
+            changes = [_bound(each, seeds) for each in steps]
+            if acts_on == COLOURS:
+                image = change_colours(image, changes)
+            elif acts_on == PLACES:
+                image = move(image, changes)
+            else:
+                for change in changes:
+                    image = change(image)
+        return image
+
+    def mix(self, images, targets, seeds):
+        """Apply those that act on a batch. `seeds` are int64 (batch, n, 2)."""
+        for step in self._batch:
+            images, targets = step.function(images, targets, step.strength, seeds[:, step.position])
+        return images, targets
+
+
+def _bound(step, seeds):
+    return lambda subject: step.function(subject, step.strength, seeds[step.position])
+
+
+def _step(position, word, known):
+    name, _, text = word.partition("=")
+    chosen = choose("augmentation", name.strip(), known)
+    strength = chosen.strength if not text else _number(text)
+    if not 0 <= strength <= chosen.largest:
+        raise SettingsError(
+            f"augmentations: {word!r} wants a strength from 0 to {chosen.largest:g}"
+        )
+    return _Step(position, chosen.function, strength, chosen.acts_on)
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,197 @@
+"""Examples kept ready from one epoch to the next, in memory or on disk: `cache: memory|disk`.
+
+What is kept comes before every random change. Where nothing crops, that is pixels at the network's
+size; where a crop chooses what to decode, it is the encoded image, which spares reading only. The
+order of an epoch is the same with and without a cache.
+"""
+
+import os
+import shutil
+import weakref
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import tensorflow as tf
+
+from library.dataset.records import parse_record
+from library.errors import DataError, SettingsError
+from library.files import PARTIAL, new_folder
+from library.inputs.decoding import decode
+from library.inputs.examples import USUAL, Encoded
+
+_BLOBS, _INDEX = "blobs", "index.npy"
+_ROW = np.dtype([("offset", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("label", "<i8")])
+
+
+class Cached(Encoded):
+    """Other examples, each read (and, where nothing crops, decoded) once."""
+
+    def __init__(self, examples, image_format, store):
+        self._examples = examples
+        self._format = image_format
+        self._store = store
+        self.is_shuffled = examples.is_shuffled
+        self.mean_bytes = examples.mean_bytes
+        self.class_counts = examples.class_counts
+        self.count = examples.count
+
+    def keys(self, random=None, reading=USUAL):
+        """Give the examples' numbers, in the very order of the examples that are cached."""
+        return self._examples.numbers(random, reading)
+
+    def labels(self, keys):
+        """Give int64 (n,) for a batch of keys."""
+        return tf.gather(self._store.labels, keys)
+
+    def image(self, key, image_format, crop=None):
+        """Give (uint8 pixels, int64 label)."""
+        content = self._store.content(key)
+        label = tf.gather(self._store.labels, key)
+        if content.dtype == tf.uint8:
+            return tf.reshape(content, image_format.shape), label
+        return decode(content, tf.io.extract_jpeg_shape(content), image_format, crop), label
+
+    def find_damage(self):
+        """Give a line about what could not be read, None if all could."""
+        return self._store.failure or self._examples.find_damage()
+
+
+class MemoryStore:
+    """Contents and labels as tensors."""
+
+    failure = None
+
+    def __init__(self, examples, image_format, keeps_pixels):
+        if keeps_pixels:
+            _check_memory(examples.count * np.prod(image_format.shape))
+            contents = np.empty((examples.count, *image_format.shape), np.uint8)
+        else:
+            _check_memory(examples.count * examples.mean_bytes)
+            contents = np.empty(examples.count, object)
+        labels = np.empty(examples.count, np.int64)
+        for number, content, label in _walk(examples, image_format, keeps_pixels):
+            contents[number], labels[number] = content, label
+        self._contents = tf.convert_to_tensor(contents)
+        self.labels = tf.constant(labels)
+
+    def content(self, number):
+        """Give uint8 pixels, or the encoded image, of an example."""
+        return tf.gather(self._contents, number)
+
+
+class DiskStore:
+    """Contents in one file, found by number: complete or absent."""
+
+    def __init__(self, folder, keeps_pixels):
+        self._path = folder / _BLOBS
+        self._keeps_pixels = keeps_pixels
+        self.failure = None
+        self._rows = np.load(folder / _INDEX)
+        self._file = self._path.open("rb")
+        weakref.finalize(self, self._file.close)
+        if os.fstat(self._file.fileno()).st_size != self._rows["size"].sum():
+            raise DataError(f"the cache {folder} is damaged: delete it")
+        self.labels = tf.constant(self._rows["label"])
+
+    def content(self, number):
+        """Give uint8 pixels, flat, or the encoded image, of an example."""
+        content = tf.ensure_shape(tf.numpy_function(self._read, [number], tf.string), [])
+        return tf.io.decode_raw(content, tf.uint8) if self._keeps_pixels else content
+
+    def _read(self, number):
+        row = self._rows[number]
+        content = os.pread(self._file.fileno(), int(row["size"]), int(row["offset"]))
+        if google_crc32c.value(content) != row["crc"]:
+            self.failure = f"the cache {self._path.parent} is damaged: delete it"
+            raise DataError(self.failure)
+        return content
+
+
+def cache_examples(examples, image_format, kind, *, crops=False, cache_dir=None, fingerprint=None):
+    """Give the examples, cached: `kind` is none, memory or disk.
+
+    The first run on some data fills the cache, which takes about as long as an epoch; on disk it
+    then stays. Raises SettingsError, DataError.
+    """
+    if kind == "none":
+        return examples
+    if kind == "memory":
+        return Cached(examples, image_format, MemoryStore(examples, image_format, not crops))
+    if fingerprint is None:
+        raise SettingsError("cache disk wants data that can be told apart: a generator's can't")
+    what = "encoded" if crops else "x".join(map(str, image_format.shape))
+    folder = Path(cache_dir) / f"{fingerprint[:32]}-{what}"
+    remove_dead_partials(folder.parent)
+    if not folder.exists():
+        _write_store(examples, image_format, folder, not crops)
+    return Cached(examples, image_format, DiskStore(folder, not crops))
+
+
+def remove_dead_partials(folder):
+    """Delete what killed processes left half-written; what a live one writes stays."""
+    for partial in Path(folder).glob(f".*{PARTIAL}"):
+        # .<name>.<process>.<random>.partial
+        process = partial.name.split(".")[-3]
+        if process.isdigit() and not _is_alive(int(process)):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _write_store(examples, image_format, folder, keeps_pixels):
+    rows = np.zeros(examples.count, _ROW)
+    offset = 0
+    with new_folder(folder) as partial:
+        needed = examples.count * (
+            np.prod(image_format.shape) if keeps_pixels else examples.mean_bytes
+        )
+        _check_disk(partial, needed)
+        with (partial / _BLOBS).open("wb") as file:
+            for number, content, label in _walk(examples, image_format, keeps_pixels):
+                content = content.tobytes() if keeps_pixels else content
+                rows[number] = (offset, len(content), google_crc32c.value(content), label)
+                offset += file.write(content)
+        np.save(partial / _INDEX, rows)
+
+
+def _walk(examples, image_format, keeps_pixels):
+    """Yield (number, pixels or encoded bytes, label) of each example."""
+
+    def prepare(number, key):
+        if keeps_pixels:
+            return number, *examples.image(key, image_format)
+        fields = parse_record(examples.record(key), ("encoded", "label"))
+        return number, fields["encoded"], fields["label"]
+
+    numbered = tf.data.Dataset.zip(examples.numbers(), examples.keys())
+    yield from numbered.map(prepare, tf.data.AUTOTUNE).prefetch(64).as_numpy_iterator()
+
+
+def _check_memory(needed):
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return  # Not told by this system.
+    if needed > there:
+        raise SettingsError(
+            f"cache memory would need {needed / 1e9:,.1f} GB, and there are {there / 1e9:,.1f}: "
+            "cache disk, or none"
+        )
+
+
+def _check_disk(folder, needed):
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise SettingsError(
+            f"cache disk would need {needed / 1e9:,.1f} GB in {folder.parent}, and "
+            f"{free / 1e9:,.1f} are free"
+        )

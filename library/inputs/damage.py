@@ -1,0 +1,48 @@
+"""An error while reading becomes one line: which shard, which record, which image."""
+
+import contextlib
+from pathlib import Path
+
+import tensorflow as tf
+
+from library.dataset.records import read_frames, read_record
+from library.errors import DataError
+
+
+@contextlib.contextmanager
+def naming_damage(*inputs):
+    """Turn TensorFlow's errors inside the block into a DataError that names what is damaged.
+
+    `inputs` have a `source`, which knows how to look for damage. Where nothing is found, the error
+    was about something else, and is left alone.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        for each in inputs:
+            if found := each.source.find_damage():
+                raise DataError(found) from error
+        raise
+
+
+def find_damaged_record(paths):
+    """Give a line that names the first record that is damaged or does not decode, or None."""
+    try:
+        for path in paths:
+            with Path(path).open("rb") as file:
+                for offset, content in read_frames(file, path):
+                    where = f"{path}: the record at byte {offset}"
+                    _check_decodes(read_record(content, where), where)
+    except (OSError, DataError) as error:
+        return f"{error}; convert again" if isinstance(error, DataError) else str(error)
+    return None
+
+
+def _check_decodes(record, where):
+    try:
+        tf.io.decode_jpeg(record.encoded)
+    except tf.errors.InvalidArgumentError:
+        raise DataError(
+            f"{where} is whole, but its image is no JPEG that decodes; it was made from "
+            f"{record.filename}"
+        ) from None

@@ -1,0 +1,71 @@
+"""Encoded image → uint8 pixels at the network's size, decoding no more than it takes."""
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+# libjpeg decodes at 1/2, 1/4 and 1/8 for a fraction of the work: it leaves out frequencies, which
+# is also a better low-pass filter than what comes after it.
+REDUCTIONS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """What the network takes: squares of image_size pixels and 1 or 3 channels."""
+
+    image_size: int
+    channels: int
+
+    @property
+    def shape(self):
+        """(height, width, channels)."""
+        return (self.image_size, self.image_size, self.channels)
+
+
+def decode(encoded, shape, image_format, crop=None):
+    """Give uint8 pixels of the format's shape from a JPEG, or from a window of it.
+
+    Takes a scalar string, its image's shape int32 (height, width, …), and a function of that shape
+    that gives the window, int32 (y, x, height, width). What has the network's size already keeps
+    its very pixels; all else is squeezed into it.
+    """
+    window = crop(shape) if crop else None
+    size, channels = image_format.image_size, image_format.channels
+    wanted = shape[:2] if window is None else window[2:]
+
+    def resized(reduction):
+        return resize(_decode_reduced(encoded, window, channels, reduction), size)
+
+    def reduced():
+        # As small as libjpeg can make it without falling below what the network wants.
+        reducible = tf.cast(tf.reduce_min(wanted // size) >= REDUCTIONS[1:], tf.int32)
+        # `each` is bound now: a lambda looks names up when it runs.
+        branches = [lambda each=each: resized(each) for each in REDUCTIONS]
+        return tf.switch_case(tf.reduce_sum(reducible), branches)
+
+    # Asked first, because small images can't spare the time for more questions.
+    fits = tf.reduce_all(tf.equal(wanted, size))
+    image = tf.cond(fits, lambda: _decode_reduced(encoded, window, channels, 1), reduced)
+    return tf.ensure_shape(image, image_format.shape)
+
+
+def resize(image, size):
+    """Give a uint8 image squeezed to size x size pixels.
+
+    Bilinear: `decode` leaves less than a halving to do, where more taps would cost more than the
+    decoding did and change little.
+    """
+    pixels = tf.raw_ops.ResizeBilinear(
+        images=image[tf.newaxis], size=[size, size], half_pixel_centers=True
+    )[0]
+    # Between neighbours, so never below 0 or above 255; casting cuts, so half is added to round.
+    return tf.cast(pixels + 0.5, tf.uint8)
+
+
+def _decode_reduced(encoded, window, channels, reduction):
+    if window is None:
+        return tf.io.decode_jpeg(encoded, channels=channels, ratio=reduction)
+    # The window counts pixels of the reduced image.
+    return tf.raw_ops.DecodeAndCropJpeg(
+        contents=encoded, crop_window=window // reduction, channels=channels, ratio=reduction
+    )

@@ -1,0 +1,212 @@
+"""Where an epoch's examples come from, and in which order: shards, files, or a generator.
+
+Each kind gives *keys* in the order of an epoch (something small, or the encoded record itself) and
+turns a key into an image. Between the two everything can be shuffled, skipped and divided among
+workers without decoding a pixel.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tensorflow as tf
+
+from library.dataset.records import label_of_records, parse_record, serialize
+from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
+from library.errors import DataError, SettingsError
+from library.inputs.damage import find_damaged_record
+from library.inputs.decoding import decode
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How much is read, decoded and kept ready at once. Changes speed; never what is read.
+
+    But for `deterministic`: without it, whatever is ready first comes first, and no epoch can be
+    repeated.
+    """
+
+    num_parallel_reads: int = 4
+    num_parallel_calls: int | None = None
+    prefetch_examples: int = 0
+    prefetch_batches: int = 2
+    # Batches kept ready on the device of this name: "/GPU:0".
+    prefetch_to_device: int = 0
+    device: str | None = None
+    deterministic: bool = True
+
+
+USUAL = Reading()
+
+
+class Encoded:
+    """What shards, files and generators share: an example is a serialised record."""
+
+    # Whether `keys` are in perfectly random order already, so that no buffer need shuffle them.
+    is_shuffled = False
+
+    def image(self, key, image_format, crop=None):
+        """Give (uint8 pixels, int64 label). `crop` gives a window from an image's shape."""
+        fields = parse_record(self.record(key), ("encoded", "height", "width", "label"))
+        # As recorded: looking into the encoded image would take longer.
+        shape = tf.cast(tf.stack([fields["height"], fields["width"], 3]), tf.int32)
+        return decode(fields["encoded"], shape, image_format, crop), fields["label"]
+
+    def record(self, key):
+        """Give the serialised record for a key."""
+        return key
+
+    def labels(self, keys):
+        """Give int64 (n,) for a batch of keys."""
+        return label_of_records(keys)
+
+    def only(self, part):
+        """Give the examples that a worker reads who reads its own shards only."""
+        raise SettingsError(
+            f"shard_by_file needs converted shards, not these {type(self).__name__}"
+        )
+
+
+@dataclass(frozen=True)
+class Shards(Encoded):
+    """Examples in converted shards: those that the manifest lists.
+
+    `counts` are examples per shard; `interleaved`, how many shards are read in turns, is part of
+    the order.
+    """
+
+    paths: tuple
+    counts: tuple
+    class_counts: tuple
+    mean_bytes: int = 100_000
+    interleaved: int = 16
+
+    @property
+    def count(self):
+        """How many examples there are."""
+        return sum(self.counts)
+
+    def keys(self, random=None, reading=USUAL):
+        """Give the records: shards permuted by `random`, a numpy Generator, or all in order."""
+        return self.in_turns(random, reading, np.array(self.paths), tf.data.TFRecordDataset)
+
+    def numbers(self, random=None, reading=USUAL):
+        """Give each example's number, counted shard by shard, in the order of `keys`."""
+        ends = np.cumsum(self.counts)
+        columns = (ends - self.counts, ends)
+        return self.in_turns(random, reading, columns, tf.data.Dataset.range)
+
+    def in_turns(self, random, reading, columns, open_shard):
+        """Interleave what `open_shard` gives for each row of `columns`, one row for each shard."""
+        order = random.permutation(len(self.paths)) if random else np.arange(len(self.paths))
+        picked = tf.nest.map_structure(lambda column: column[order], columns)
+        return tf.data.Dataset.from_tensor_slices(picked).interleave(
+            open_shard,
+            cycle_length=self.interleaved,
+            num_parallel_calls=min(reading.num_parallel_reads, self.interleaved),
+            # In a fixed order, whichever shard answers first.
+            deterministic=reading.deterministic,
+        )
+
+    def only(self, part):
+        """Give the shards that a worker reads who reads its own only."""
+        if part.count > len(self.paths):
+            raise SettingsError(
+                f"shard_by_file needs at least one shard for each of the {part.count} workers: "
+                f"there are {len(self.paths)}; convert with a larger --num_shards"
+            )
+        mine = slice(part.index, None, part.count)
+        return replace(self, paths=self.paths[mine], counts=self.counts[mine])
+
+    def find_damage(self):
+        """Give a line that names the first damaged record, None if all are whole."""
+        return find_damaged_record(self.paths)
+
+
+class Files(Encoded):
+    """Examples in files that were never converted: a library.dataset.unconverted split."""
+
+    is_shuffled = True
+
+    def __init__(self, split):
+        self._split = split
+        self._labels = tf.constant(split.labels)
+        self._failure = None
+        self.class_counts = split.class_counts
+        self.count = split.examples
+        self.mean_bytes = max(1, split.bytes // split.examples)
+
+    def keys(self, random=None, reading=USUAL):
+        """Give the numbers of the files, permuted by `random`, or in order."""
+        order = random.permutation(self.count) if random else np.arange(self.count)
+        return tf.data.Dataset.from_tensor_slices(order.astype(np.int64))
+
+    numbers = keys
+
+    def record(self, key):
+        """Give the record of a file, made as conversion would make it."""
+        return tf.ensure_shape(tf.numpy_function(self._read, [key], tf.string), [])
+
+    def labels(self, keys):
+        """Give int64 (n,) for a batch of keys."""
+        return tf.gather(self._labels, keys)
+
+    def find_damage(self):
+        """Give the line about the file that could not be read, None if all could."""
+        return self._failure
+
+    def _read(self, number):
+        try:
+            return serialize(self._split.read(number))
+        except DataError as error:
+            # TensorFlow would wrap the text in pages of its own.
+            self._failure = str(error)
+            raise
+
+
+class Generated(Encoded):
+    """Examples from a user's generator: a library.dataset.unconverted.GeneratedSplit."""
+
+    mean_bytes = 100_000
+
+    def __init__(self, split):
+        self._split = split
+        self._failure = None
+        self.class_counts = split.class_counts
+        self.count = split.examples
+
+    def keys(self, random=None, reading=USUAL):
+        """Give the records in the generator's own order."""
+        return tf.data.Dataset.from_generator(
+            self._records, output_signature=tf.TensorSpec([], tf.string)
+        )
+
+    def numbers(self, random=None, reading=USUAL):
+        """Give each example's number, in the order of `keys`."""
+        return tf.data.Dataset.range(self.count)
+
+    def find_damage(self):
+        """Give the line about the image that could not be used, None if all could."""
+        return self._failure
+
+    def _records(self):
+        try:
+            for record in self._split.records():
+                yield serialize(record)
+        except DataError as error:
+            self._failure = str(error)
+            raise
+
+
+def make_examples(split, interleaved=16):
+    """Give the examples of a split, converted (a Manifest) or not."""
+    if isinstance(split, UnconvertedSplit):
+        return Files(split)
+    if isinstance(split, GeneratedSplit):
+        return Generated(split)
+    return Shards(
+        paths=tuple(str(path) for path in split.paths),
+        counts=tuple(shard.examples for shard in split.shards),
+        class_counts=split.class_counts,
+        mean_bytes=max(1, sum(shard.bytes for shard in split.shards) // split.examples),
+        interleaved=interleaved,
+    )

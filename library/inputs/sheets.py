@@ -1,0 +1,67 @@
+"""Many small images with captions on one sheet, for the eye."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageDraw, ImageFont
+
+from library.files import write_file
+
+_MARGIN = 4
+_LEAST_EDGE = 96
+
+
+def draw_sheet(images, captions, columns=8, least_edge=_LEAST_EDGE):
+    """Give a Pillow image: uint8 images (height, width, 1 or 3), all of one size, with captions.
+
+    Small images are enlarged by a whole number, so that each of their pixels can be seen.
+    """
+    height, width = images[0].shape[:2]
+    times = max(1, -(-least_edge // min(height, width)))
+    font = ImageFont.load_default(11)
+    line = 14
+    cell = (width * times + _MARGIN, height * times + line + _MARGIN)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * cell[0] + _MARGIN, rows * cell[1] + _MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left = _MARGIN + number % columns * cell[0]
+        top = _MARGIN + number // columns * cell[1]
+        sheet.paste(_enlarged(image, times), (left, top + line))
+        draw.text((left, top), _fitted(caption, width * times, font), "black", font)
+    return sheet
+
+
+def caption(label, classes):
+    """Give the words for a label: a class id, or shares of classes (the largest two)."""
+    if np.ndim(label) == 0:
+        return classes[int(label)]
+    largest = np.argsort(-label, kind="stable")[:2]
+    return " ".join(f"{classes[each]} {label[each]:.2f}" for each in largest if label[each] > 0)
+
+
+def write_preview(training, classes, run_dir, largest=64):
+    """Draw the first batch of TrainingInputs. Give the PNG's path; TensorBoard shows it as well."""
+    images, labels = (each.numpy()[:largest] for each in next(iter(training.batches(0))))
+    sheet = draw_sheet(images, [caption(label, classes) for label in labels])
+    path = Path(run_dir) / "preview.png"
+    content = io.BytesIO()
+    sheet.save(content, "PNG")
+    write_file(path, content.getvalue())
+    with tf.summary.create_file_writer(str(path.parent / "logs" / "preview")).as_default():
+        tf.summary.image("preview", np.asarray(sheet)[np.newaxis], step=0)
+    return path
+
+
+def _enlarged(image, times):
+    pixels = np.repeat(image, 3 // image.shape[2], axis=2)
+    return Image.fromarray(pixels.repeat(times, 0).repeat(times, 1))
+
+
+def _fitted(text, width, font):
+    while len(text) > 1 and font.getlength(text) > width:
+        text = text[:-2] + "…"
+    return text

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.errors import SettingsError
+from library.inputs.augmenting import BATCH, COLOURS, PLACES, WINDOW, Augmentation, Augmentations
+from library.inputs.colours import brightened
+from library.inputs.geometry import translated
+
+IMAGE = tf.constant(np.arange(48).reshape(4, 4, 3), tf.uint8)
+SEED = tf.constant([1, 2], tf.int64)
+
+
+def add(image, strength, seed):
+    return image + tf.cast(strength, tf.uint8)
+
+
+def double(image, strength, seed):
+    return image * 2
+
+
+KNOWN = {
+    "add": Augmentation(add, 3, 9),
+    "double": Augmentation(double, 1, 1),
+    "light": Augmentation(lambda mean, strength, seed: brightened(strength), 5, 50, COLOURS),
+    "right": Augmentation(lambda size, strength, seed: translated(-strength, 0.0), 1, 3, PLACES),
+    "corner": Augmentation(lambda shape, strength, seed: tf.constant([0, 0, 2, 2]), 1, 1, WINDOW),
+    "other": Augmentation(lambda shape, strength, seed: tf.constant([0, 0, 3, 3]), 1, 1, WINDOW),
+    "swap": Augmentation(lambda images, targets, *_: (images[::-1], targets[::-1]), 1, 1, BATCH),
+}
+
+
+def changed(*words):
+    chosen = Augmentations(words, KNOWN)
+    return chosen.change(IMAGE, chosen.seeds(SEED)).numpy()
+
+
+def test_words_are_applied_in_their_order():
+    assert np.array_equal(changed("add", "double"), (IMAGE.numpy() + 3) * 2)
+    assert np.array_equal(changed("double", "add=4"), IMAGE.numpy() * 2 + 4)
+    assert np.array_equal(changed("light", "light=2", "double"), (IMAGE.numpy() + 7) * 2)
+    assert np.array_equal(changed("right", "right")[:, 2:], IMAGE.numpy()[:, :2])
+    assert np.array_equal(changed(), IMAGE)
+
+
+def test_windows_and_batches_are_apart():
+    chosen = Augmentations(["add", "corner", "swap"], KNOWN)
+    assert chosen.crops
+    assert chosen.mixes
+    seeds = chosen.seeds(SEED)
+    assert chosen.crop(seeds)(tf.constant([4, 4, 3])).numpy().tolist() == [0, 0, 2, 2]
+    assert np.array_equal(chosen.change(IMAGE, seeds), IMAGE.numpy() + 3)
+    images, targets = chosen.mix(tf.range(3), tf.range(3), tf.stack([seeds] * 3))
+    assert images.numpy().tolist() == targets.numpy().tolist() == [2, 1, 0]
+    plain = chosen.crop_only()
+    assert plain.crops
+    assert not plain.mixes
+    assert np.array_equal(plain.change(IMAGE, plain.seeds(SEED)), IMAGE)
+    assert Augmentations([], KNOWN).crop(None) is None
+
+
+def test_each_word_has_a_seed_of_its_own_that_follows_the_examples():
+    chosen = Augmentations(["add", "add", "double"], KNOWN)
+    seeds = chosen.seeds(SEED).numpy()
+    assert seeds.shape == (3, 2)
+    assert len(np.unique(seeds)) == 6
+    assert np.array_equal(seeds, chosen.seeds(SEED))
+    assert not np.array_equal(seeds, chosen.seeds(SEED + 1))
+
+
+def test_only_one_window():
+    with pytest.raises(SettingsError, match="augmentations: at most one of corner, other"):
+        Augmentations(["corner", "other"], KNOWN)
+
+
+def test_a_strength_out_of_range_is_refused():
+    with pytest.raises(SettingsError, match="augmentations: 'add=10' wants a strength from 0 to 9"):
+        Augmentations(["add=10"], KNOWN)

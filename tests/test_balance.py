@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.errors import SettingsError
+from library.inputs.balance import class_weights, oversample, oversampled_count
+from project.objective import Objective
+
+CLASSES, COUNTS = ("cat", "dog", "owl"), (10, 30, 20)
+
+
+def test_automatic_weights_give_each_class_the_same_total():
+    weights = class_weights(["auto"], CLASSES, COUNTS)
+    assert np.allclose(np.multiply(weights, COUNTS), 20)
+    assert class_weights(["auto"], CLASSES, (4, 0, 4))[1] == 1
+    assert class_weights([], CLASSES, COUNTS) is None
+
+
+def test_named_weights_leave_the_others_alone():
+    assert class_weights(["owl=2.5", "cat=0"], CLASSES, COUNTS) == (0, 1, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("dig=2", "class_weight: 'dig=2' names no class; did you mean 'dog'?"),
+        ("dog", "class_weight: 'dog' names no class; did you mean 'dog'?"),
+        ("dog=-1", "class_weight: 'dog=-1' wants a number of at least 0"),
+        ("dog=x", "class_weight: 'dog=x' wants a number of at least 0"),
+        ("dog=nan", "class_weight: 'dog=nan' wants a number of at least 0"),
+    ],
+)
+def test_bad_weights_are_refused(word, text):
+    with pytest.raises(SettingsError) as caught:
+        class_weights([word], CLASSES, COUNTS)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("counts", [(3, 700, 41), (5, 0, 5), (1,), (600, 300)])
+def test_oversampled_classes_are_exactly_as_large_as_the_largest(counts):
+    labels = np.random.default_rng(0).permutation(np.repeat(range(len(counts)), counts))
+    keys = tf.data.Dataset.range(len(labels))
+    given = list(oversample(keys, lambda each: tf.gather(labels, each), counts).as_numpy_iterator())
+    assert len(given) == oversampled_count(counts)
+    largest = max(counts)
+    for label, count in enumerate(counts):
+        own = [each for each in given if labels[each] == label]
+        assert len(own) == (largest if count else 0)
+        repeats = np.unique(own, return_counts=True)[1]
+        # None is left out, and none comes much more often than another.
+        assert len(repeats) == count
+        assert not count or repeats.max() - repeats.min() <= 1
+
+
+def test_weights_count_in_training_and_never_in_what_is_measured():
+    scores, labels = tf.constant([[1.0, 0, 0], [0, 2, 0]]), tf.constant([0, 2], tf.int64)
+    plain, weighted = Objective(), Objective(class_weights=(2.0, 1.0, 0.5))
+    losses = plain.training_losses(labels, scores)
+    assert np.allclose(weighted.training_losses(labels, scores), losses * [2.0, 0.5])
+    assert np.array_equal(
+        plain.measures(labels, scores)["loss"], weighted.measures(labels, scores)["loss"]
+    )
+
+
+def test_mixed_labels_are_soft_targets():
+    scores, hard = tf.constant([[1.0, 0, 0], [0, 2, 0]]), tf.constant([0, 2], tf.int64)
+    soft = tf.one_hot(hard, 3)
+    for objective in (Objective(), Objective(label_smoothing=0.2, class_weights=(2.0, 1.0, 0.5))):
+        assert np.allclose(
+            objective.training_losses(hard, scores), objective.training_losses(soft, scores)
+        )
+        for name, values in objective.measures(hard, scores).items():
+            assert np.allclose(values, objective.measures(soft, scores)[name])
+    half = tf.constant([[0.5, 0.5, 0.0]])
+    expected = (
+        Objective().training_losses([0], scores[:1]) + Objective().training_losses([1], scores[:1])
+    ) / 2
+    assert np.allclose(Objective().training_losses(half, scores[:1]), expected)

@@ -1,0 +1,163 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from library.dataset.manifest import read_manifest
+from library.dataset.unconverted import read_generated, read_unconverted
+from library.errors import DataError, SettingsError
+from library.inputs import caching
+from library.inputs.caching import cache_examples
+from library.inputs.damage import naming_damage
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import make_examples
+from project.augmentations import choose_augmentations
+from project.inputs import TrainingInputs
+from tests.conftest import ROOT, convert, write_colours
+
+FORMAT = ImageFormat(8, 3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cached")
+    write_colours(folder / "images" / "train", 9)
+    convert(folder / "images" / "train", folder, "train", "--num_shards", "4")
+    return folder
+
+
+@pytest.fixture
+def manifest(folder):
+    return read_manifest(folder / "train", "train")
+
+
+def epochs(source, words=("flip", "brightness")):
+    training = TrainingInputs(
+        source, FORMAT, 6, shuffle_examples=10, seed=0, augmentations=choose_augmentations(words)
+    )
+    batches = [*training.batches(0), *training.batches(3, 2)]
+    return [each.numpy().tobytes() for batch in batches for each in batch]
+
+
+def cached(manifest, kind, tmp_path, **changes):
+    given = {"crops": False, "cache_dir": tmp_path, "fingerprint": manifest.fingerprint}
+    return cache_examples(make_examples(manifest), FORMAT, kind, **{**given, **changes})
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+@pytest.mark.parametrize("words", [("flip", "brightness"), ("distorted_crop", "flip")])
+def test_a_cache_changes_no_bit_of_any_batch(manifest, tmp_path, kind, words):
+    plain = epochs(make_examples(manifest), words)
+    crops = "distorted_crop" in words
+    assert epochs(cached(manifest, kind, tmp_path, crops=crops), words) == plain
+    # The second time from what the first one left.
+    assert epochs(cached(manifest, kind, tmp_path, crops=crops), words) == plain
+    assert cached(manifest, "none", tmp_path).keys is not None
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_a_cached_epoch_reads_no_shard(manifest, tmp_path, folder, kind):
+    source = cached(manifest, kind, tmp_path)
+    before = epochs(source)
+    aside = folder / "train.aside"
+    (folder / "train").rename(aside)
+    try:
+        assert epochs(source) == before
+    finally:
+        aside.rename(folder / "train")
+
+
+def test_other_data_and_other_formats_get_their_own_cache(manifest, tmp_path):
+    cached(manifest, "disk", tmp_path)
+    cached(manifest, "disk", tmp_path, fingerprint="f" * 64)
+    cached(manifest, "disk", tmp_path, crops=True)
+    assert sorted(each.name.rpartition("-")[2] for each in tmp_path.iterdir()) == [
+        "8x8x3",
+        "8x8x3",
+        "encoded",
+    ]
+
+
+def test_files_can_be_cached_and_generators_in_memory_only(folder, tmp_path):
+    (files,) = read_unconverted(folder / "images", ["train"], "folder")
+    plain = epochs(make_examples(files))
+    assert epochs(cached(files, "disk", tmp_path)) == plain
+    assert epochs(cached(files, "memory", tmp_path)) == plain
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    (generated,) = read_generated(lambda split: [(pixels, "a"), (pixels + 9, "b")], ["train"])
+    assert epochs(cached(generated, "memory", tmp_path)) == epochs(make_examples(generated))
+    with pytest.raises(SettingsError, match="cache disk wants data that can be told apart"):
+        cached(generated, "disk", tmp_path)
+
+
+def test_every_damaged_byte_of_the_cache_is_noticed(manifest, tmp_path):
+    cached(manifest, "disk", tmp_path)
+    (folder,) = tmp_path.iterdir()
+    blobs = folder / "blobs"
+    whole = blobs.read_bytes()
+    for position in range(0, len(whole), len(whole) // 12):
+        damaged = bytearray(whole)
+        damaged[position] ^= 4
+        blobs.write_bytes(damaged)
+        source = cached(manifest, "disk", tmp_path)
+        inputs = TrainingInputs(source, FORMAT, 6, shuffle_examples=10, seed=0)
+        text = f"the cache {folder} is damaged: delete it"
+        with pytest.raises(DataError, match=text), naming_damage(inputs):
+            list(inputs.batches(0))
+    blobs.write_bytes(whole[:-1])
+    with pytest.raises(DataError, match="is damaged: delete it"):
+        cached(manifest, "disk", tmp_path)
+
+
+def test_what_does_not_fit_is_refused_before_it_is_read(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: 10)
+    with pytest.raises(SettingsError, match=r"cache memory would need .* GB, and there are 0.0"):
+        cached(manifest, "memory", tmp_path)
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr(caching.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(SettingsError, match=r"cache disk would need .* GB in .* are free"):
+        cached(manifest, "disk", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+FILL = """
+import sys
+from library.dataset.manifest import read_manifest
+from library.inputs import caching
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import make_examples
+walk = caching._walk
+def slowly(*arguments):
+    for number, each in enumerate(walk(*arguments)):
+        yield each
+        if number == 5:
+            print("filling", flush=True)
+            sys.stdin.read()
+caching._walk = slowly
+manifest = read_manifest(sys.argv[1], "train")
+caching.cache_examples(make_examples(manifest), ImageFormat(8, 3), "disk", cache_dir=sys.argv[2],
+                       fingerprint=manifest.fingerprint)
+"""
+
+
+@pytest.mark.slow
+def test_a_cache_killed_while_filling_is_cleaned_and_filled_anew(manifest, tmp_path):
+    arguments = [sys.executable, "-c", FILL, str(manifest.folder), str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, cwd=ROOT, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout.readline() == b"filling\n"
+        (partial,) = tmp_path.iterdir()
+        # Another run that starts meanwhile leaves alone what a live one writes.
+        caching.remove_dead_partials(tmp_path)
+        assert partial.exists()
+        process.send_signal(signal.SIGKILL)
+    assert partial.name.endswith(".partial")
+    start = time.monotonic()
+    assert epochs(cached(manifest, "disk", tmp_path)) == epochs(make_examples(manifest))
+    assert time.monotonic() - start < 60
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(manifest.fingerprint[:32])

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.inputs.decoding import ImageFormat, decode, resize
+
+
+def gradient(height, width):
+    """Smooth, and different everywhere, so that a wrong window shows."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([255 * y / height, 255 * x / width, 0 * x + 90], -1).astype(np.uint8)
+
+
+def encoded(pixels):
+    return tf.io.encode_jpeg(pixels, quality=98, chroma_downsampling=False)
+
+
+def decoded(pixels, size, window=None, channels=3):
+    crop = None if window is None else (lambda shape: tf.constant(window))
+    shape = tf.constant(pixels.shape)
+    image = decode(encoded(pixels), shape, ImageFormat(size, channels), crop)
+    assert image.dtype == tf.uint8
+    assert image.shape == (size, size, channels)
+    return image.numpy().astype(int)
+
+
+def test_what_fits_keeps_its_very_pixels():
+    pixels = gradient(24, 24)
+    assert np.array_equal(decoded(pixels, 24), tf.io.decode_jpeg(encoded(pixels)))
+
+
+@pytest.mark.parametrize("size", [7, 16, 24, 60, 300])
+def test_any_size_is_squeezed_into_the_networks(size):
+    pixels = gradient(256, 160)
+    expected = gradient(size, size).astype(int)
+    assert np.abs(decoded(pixels, size) - expected)[2:-2, 2:-2].max() <= 20 + 255 / size
+
+
+@pytest.mark.parametrize("size", [8, 30, 64, 128])
+def test_a_reduced_window_shows_what_the_whole_one_does(size):
+    pixels = gradient(403, 301)
+    y, x, height, width = window = (101, 37, 256, 200)
+    part = tf.constant(pixels[y : y + height, x : x + width])
+    expected = tf.image.resize(tf.cast(part, tf.float32), [size, size], antialias=True)
+    assert np.abs(decoded(pixels, size, window) - expected).mean() < 3
+    expected = expected.numpy()
+    grey = decoded(pixels, size, window, channels=1)[..., 0]
+    assert np.abs(grey - expected @ np.array([0.299, 0.587, 0.114])).mean() < 5
+
+
+def test_only_the_window_is_decoded_at_the_reduction_that_is_left():
+    pixels = gradient(400, 400)
+    format_ = ImageFormat(50, 3)
+
+    def once(window):
+        return decode(encoded(pixels), tf.constant(pixels.shape), format_, lambda shape: window)
+
+    # 200 wanted at 50 is an exact quarter: libjpeg's own, unchanged.
+    quarter = tf.io.decode_jpeg(encoded(pixels), ratio=4)[25:75, 10:60]
+    assert np.abs(once(tf.constant([100, 40, 200, 200])).numpy().astype(int) - quarter).max() <= 1
+
+
+def test_resizing_rounds_to_the_nearest():
+    image = tf.constant([[[0], [1]], [[1], [1]]], tf.uint8)
+    assert resize(image, 1).numpy().item() == 1
+    flat = tf.fill([9, 5, 3], tf.constant(200, tf.uint8))
+    assert np.array_equal(resize(flat, 4), np.full((4, 4, 3), 200))

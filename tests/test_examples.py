@@ -1,0 +1,112 @@
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.dataset.manifest import read_manifest
+from library.dataset.unconverted import UnconvertedSplit, read_generated, read_unconverted
+from library.errors import SettingsError
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import USUAL, Files, Generated, Reading, Shards, make_examples
+from library.inputs.parts import Part
+from tests.conftest import convert, write_colours
+
+FORMAT = ImageFormat(16, 3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder of 21 images, and what it becomes when converted into 4 shards."""
+    folder = tmp_path_factory.mktemp("examples")
+    write_colours(folder / "images" / "train", 7)
+    convert(folder / "images" / "train", folder, "train", "--num_shards", "4")
+    return folder
+
+
+def sources(data):
+    (files,) = read_unconverted(data / "images", ["train"], "folder")
+
+    def generate(split):
+        for number in range(files.examples):
+            record = files.read(number)
+            yield record.encoded, record.text
+
+    (generated,) = read_generated(generate, ["train"])
+    return [make_examples(each) for each in (shards(data), files, generated)]
+
+
+def shards(data):
+    return read_manifest(data / "train", "train")
+
+
+def images(source, random=None, reading=USUAL):
+    keys = source.keys(random, reading)
+    given = keys.map(lambda key: source.image(key, FORMAT)).as_numpy_iterator()
+    return [(image.tobytes(), int(label)) for image, label in given]
+
+
+def test_shards_files_and_generators_give_the_same_images(data):
+    converted, files, generated = sources(data)
+    assert isinstance(converted, Shards)
+    assert isinstance(files, Files)
+    assert isinstance(generated, Generated)
+    expected = sorted(images(converted))
+    assert len(expected) == 21
+    for source in (files, generated):
+        assert sorted(images(source)) == expected
+        assert source.count == 21
+        assert source.class_counts == converted.class_counts == (7, 7, 7)
+
+
+def test_keys_are_a_function_of_the_random_numbers(data):
+    for source in sources(data)[:2]:
+        first = images(source, np.random.default_rng(1))
+        few = Reading(num_parallel_reads=1)
+        assert first == images(source, np.random.default_rng(1), few)
+        assert first != images(source, np.random.default_rng(2))
+        assert sorted(first) == sorted(images(source))
+
+
+def test_numbers_are_in_the_order_of_keys(data):
+    converted = sources(data)[0]
+    in_order = Shards(converted.paths, converted.counts, (7, 7, 7), interleaved=1)
+    everything = images(in_order)
+    for seed in range(3):
+        keys = images(converted, np.random.default_rng(seed))
+        numbers = converted.numbers(np.random.default_rng(seed)).as_numpy_iterator()
+        assert keys == [everything[each] for each in numbers]
+
+
+def test_labels_are_known_without_decoding(data):
+    for source in sources(data):
+        keys = next(iter(source.keys().batch(21)))
+        assert source.labels(keys).numpy().tolist() == [label for _, label in images(source)]
+
+
+def test_how_many_shards_are_interleaved_is_part_of_the_order(data):
+    few, many = (make_examples(shards(data), interleaved=each) for each in (1, 4))
+    assert images(few) != images(many)
+    assert few.mean_bytes == sum(each.bytes for each in shards(data).shards) // 21
+
+
+def test_shards_can_be_divided_and_files_cannot(data):
+    converted, files, _ = sources(data)
+    own = [converted.only(Part(each, 3, by_file=True)) for each in range(3)]
+    assert sorted(itertools.chain(*map(images, own))) == sorted(images(converted))
+    with pytest.raises(SettingsError, match="at least one shard for each of the 5 workers"):
+        converted.only(Part(0, 5, by_file=True))
+    with pytest.raises(SettingsError, match="shard_by_file needs converted shards"):
+        files.only(Part(0, 2, by_file=True))
+
+
+def test_a_file_that_cannot_be_used_is_named(data, tmp_path):
+    write_colours(tmp_path / "train", 1)
+    (tmp_path / "train" / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (split,) = read_unconverted(tmp_path, ["train"], "folder")
+    assert isinstance(split, UnconvertedSplit)
+    source = make_examples(split)
+    assert source.find_damage() is None
+    with pytest.raises(tf.errors.OpError):
+        images(source)
+    assert source.find_damage().startswith(f"{tmp_path}/train/red/broken.jpg is a JPEG cut short")

@@ -1,0 +1,32 @@
+import itertools
+
+import pytest
+import tensorflow as tf
+
+from library.errors import SettingsError
+from library.inputs.parts import WHOLE, Part
+
+
+def positions(part, count, batch_size):
+    numbered = tf.data.Dataset.range(count).enumerate()
+    return [int(position) for position, _ in part.select(numbered, batch_size)]
+
+
+def test_parts_divide_each_batch_and_lose_nothing():
+    parts = [positions(part, 22, 8) for part in Part(0, 4).siblings()]
+    assert parts[1] == [2, 3, 10, 11, 18, 19]
+    assert sorted(itertools.chain(*parts)) == list(range(22))
+    assert positions(WHOLE, 22, 8) == list(range(22))
+
+
+def test_a_part_that_ran_out_is_filled_with_empty_batches():
+    batches = tf.data.Dataset.range(4).map(lambda each: (each, tf.zeros([3]))).batch(2)
+    filled = list(Part(1, 2).fill(batches, 4))
+    assert [len(number) for number, _ in filled] == [2, 2, 0, 0]
+    assert filled[-1][1].shape == (0, 3)
+    assert len(list(WHOLE.fill(batches, 4))) == 2
+
+
+def test_a_batch_that_cannot_be_divided_is_refused():
+    with pytest.raises(SettingsError, match="batch_size 10 can't be divided among 4 workers: 8"):
+        Part(0, 4).size(10)

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+import run
+from library.errors import answer
+from library.inputs.sheets import caption, draw_sheet
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_pixel_of_a_small_image_can_be_seen(channels):
+    images = [np.full((4, 6, channels), 20 * number, np.uint8) for number in range(5)]
+    sheet = np.asarray(draw_sheet(images, list("abcde"), columns=3, least_edge=8))
+    # Two rows of three cells, each image twice its size.
+    assert sheet.shape == (2 * (8 + 14 + 4) + 4, 3 * (12 + 4) + 4, 3)
+    for number in range(5):
+        top, left = 4 + number // 3 * 26 + 14, 4 + number % 3 * 16
+        assert (sheet[top : top + 8, left : left + 12] == 20 * number).all()
+
+
+def test_a_caption_too_long_for_its_image_is_cut():
+    image = np.zeros((20, 20, 3), np.uint8)
+    draw_sheet([image], ["a name far too long for so small an image"], least_edge=20)
+
+
+def test_captions_name_the_class_or_the_largest_shares():
+    classes = ("cat", "dog", "owl")
+    assert caption(np.int64(1), classes) == "dog"
+    assert caption(np.array([0.3, 0.0, 0.7]), classes) == "owl 0.70 cat 0.30"
+    assert caption(np.array([0.0, 1.0, 0.0]), classes) == "dog 1.00"
+
+
+def test_the_command_writes_a_png_and_tells_tensorboard(capsys, options, tmp_path):
+    arguments = ["preview", *options, "--augmentations", "flip,mixup"]
+    assert answer(run.main, arguments, "run.py") == 0
+    path = capsys.readouterr().out.strip()
+    assert path == str(tmp_path / "run" / "preview.png")
+    with Image.open(path) as sheet:
+        assert sheet.width > 700
+    assert list((tmp_path / "run" / "logs" / "preview").glob("events.*"))

@@ -1,0 +1,136 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import run
+from library.dataset.unconverted import GeneratedSplit, read_generated, read_unconverted
+from library.errors import DataError, answer
+from tests.conftest import ROOT, write_colours
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed, split in enumerate(("train", "validation", "test")):
+        write_colours(tmp_path / "images" / split, 8, seed=seed)
+    return tmp_path / "images"
+
+
+def test_classes_and_order_are_those_of_the_training_split(folder):
+    for path in (folder / "test" / "blue").iterdir():
+        path.unlink()
+    (folder / "test" / "blue").rmdir()
+    train, test = read_unconverted(folder, ["train", "test"], "folder")
+    assert train.classes == test.classes == ("blue", "green", "red")
+    assert train.class_counts == (8, 8, 8)
+    assert test.class_counts == (0, 8, 8)
+    assert [train.classes[each] for each in train.labels] == [
+        train.read(number).text for number in range(train.examples)
+    ]
+    (again,) = read_unconverted(folder, ["train"], "folder")
+    assert [again.read(each).filename for each in range(24)] == [
+        train.read(each).filename for each in range(24)
+    ]
+    assert again.fingerprint == train.fingerprint != test.fingerprint
+
+
+def test_the_fingerprint_changes_with_the_data(folder):
+    (before,) = read_unconverted(folder, ["train"], "folder")
+    Image.new("RGB", (5, 5)).save(folder / "train" / "red" / "000.png")
+    (after,) = read_unconverted(folder, ["train"], "folder")
+    assert before.fingerprint != after.fingerprint
+
+
+def test_what_has_no_class_is_left_out_and_said(folder):
+    Image.new("RGB", (5, 5)).save(folder / "train" / "stray.png")
+    (train,) = read_unconverted(folder, ["train"], "folder")
+    assert train.examples == 24
+    assert train.left_out_count == 1
+    assert "1 files without a class are left out" in train.describe()
+    assert "is not converted: finding, reading and checking an image takes" in train.describe()
+    assert all(train.read(number).text != "" for number in range(24))
+
+
+def test_a_class_that_training_lacks_is_refused(folder):
+    (folder / "test" / "red").rename(folder / "test" / "rouge")
+    with pytest.raises(DataError, match="test has the class 'rouge', which the training split lac"):
+        read_unconverted(folder, ["train", "test"], "folder")
+
+
+def test_csv_wants_a_csv_file(folder):
+    with pytest.raises(DataError, match="data_format csv wants data_dir to be a CSV file, not"):
+        read_unconverted(folder, ["train"], "csv")
+
+
+def test_generated_pixels_and_bytes_become_records(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 1), np.uint8)
+    Image.new("RGB", (4, 3), (9, 8, 7)).save(tmp_path / "image.png")
+
+    def generate(split):
+        yield pixels, "b"
+        yield (tmp_path / "image.png").read_bytes(), "a"
+
+    (split,) = read_generated(generate, ["train"])
+    first, second = split.records()
+    assert (first.height, first.width, first.label, first.text) == (6, 5, 1, "b")
+    assert (second.height, second.width, second.label, second.text) == (3, 4, 0, "a")
+    assert split.class_counts == (1, 1)
+    assert "was run once to count its 2 images" in split.describe()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (np.zeros((3, 3), np.uint8), "image 0 of the generator's split train is uint8"),
+        (np.zeros((3, 3, 3)), "image 0 of the generator's split train is float64"),
+        (b"text", "image 0 of the generator's split train is no JPEG"),
+    ],
+)
+def test_what_a_generator_should_not_yield_is_named(content, text):
+    split = GeneratedSplit(lambda name: [(content, "a")], "train")
+    with pytest.raises(DataError) as caught:
+        list(split.records())
+    assert str(caught.value).startswith(text)
+
+
+def call(capsys, *arguments):
+    code = answer(run.main, [str(each) for each in arguments], "run.py")
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data_format", ["folder", "csv", "generator"])
+def test_training_without_converting(capsys, monkeypatch, folder, data_format):
+    monkeypatch.chdir(ROOT)
+    data_dir = folder
+    if data_format == "csv":
+        data_dir = folder.parent / "images.csv"
+        with data_dir.open("w", newline="") as file:
+            writer = csv.writer(file)
+            for path in sorted(folder.glob("*/*/*")):
+                name = path.relative_to(folder.parent)
+                writer.writerow([name.parts[1].upper(), name, name.parts[2]])
+    options = ["--data_dir", data_dir, "--data_format", data_format, "--batch_size", 8]
+    options += ["--run_dir", folder.parent / "run", "--image_size", 16, "--learning_rate", 0.01]
+    code, out, err = call(capsys, *options, "--train_epochs", 4, "--dropout_rate", 0)
+    assert code == 0, err
+    assert ("comes from a generator" if data_format == "generator" else "is not converted") in err
+    assert json.loads(out)["validation"]["accuracy"] > 0.9
+    code, out, err = call(capsys, "evaluate", *options)
+    assert code == 0, err
+    assert json.loads(out)["images"] == (60 if data_format == "generator" else 24)
+
+
+def test_a_broken_image_stops_the_run_by_name(capsys, monkeypatch, folder):
+    monkeypatch.chdir(ROOT)
+    (folder / "validation" / "red" / "000.png").write_bytes(b"nothing")
+    options = ["--data_dir", folder, "--data_format", "folder", "--batch_size", 8]
+    code, _, err = call(
+        capsys, *options, "--run_dir", folder.parent / "run", "--image_size", 16,
+        "--train_epochs", 1,
+    )  # fmt: skip
+    assert code == 3
+    assert f"{folder}/validation/red/000.png is no JPEG" in err.splitlines()[-1]
