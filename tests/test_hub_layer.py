@@ -105,6 +105,9 @@ def test_the_first_format_is_frozen_and_saved_whole(tmp_path):
     shutil.rmtree(tmp_path / "module")
     again = keras.models.load_model(tmp_path / "network.keras")
     assert np.array_equal(again(IMAGES), network(IMAGES))
+    again.export(tmp_path / "export", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "export")
+    assert np.array_equal(exported.serve(IMAGES), network(IMAGES))
 
 
 def test_the_first_format_cannot_be_fine_tuned(tmp_path):

@@ -84,6 +84,15 @@ def test_one_score_for_two_classes_is_a_sigmoid(name, hyperparameters, tmp_path)
     assert np.array_equal(keras.models.load_model(tmp_path / "network.keras")(pixels), scores)
 
 
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_network_has_an_embedding(name, head, hyperparameters):
+    network = make_network(name, (32, 32, 3), 2, {**hyperparameters, "head": head})
+    embedding = keras.Model(network.input, network.get_layer("scores").input)
+    assert embedding(random_pixels((32, 32, 3))).shape[0] == 2
+    assert len(embedding.output_shape) == 2
+
+
 def test_a_sigmoid_for_three_classes_is_refused():
     with pytest.raises(SettingsError, match="head sigmoid is for 2 classes, there are 3"):
         make_network("simple", (8, 8, 3), 3, {**DEFAULTS, "head": "sigmoid"})

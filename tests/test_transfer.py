@@ -33,6 +33,7 @@ def train(options):
     return call
 
 
+@pytest.mark.slow
 def test_after_training_the_module_may_go(capsys, train, module, tmp_path, monkeypatch):
     train(model="hub", hub_handle=module, train_epochs=1)
     best = json.loads(capsys.readouterr().out)
@@ -42,12 +43,19 @@ def test_after_training_the_module_may_go(capsys, train, module, tmp_path, monke
     assert json.loads(capsys.readouterr().out)["epoch"] == best["epoch"]
 
 
-def test_a_tf1_module_is_trained_on_frozen(capsys, train, tmp_path):
+@pytest.mark.slow
+def test_a_tf1_module_is_trained_on_frozen_and_resumes_exactly(capsys, train, tmp_path):
     save_tf1_module(tmp_path / "module")
-    train(model="hub", hub_handle=tmp_path / "module", image_size=6)
+    given = {"model": "hub", "hub_handle": tmp_path / "module", "image_size": 6}
+    given["learning_rate_decay_type"] = "fixed"
+    train(**given, train_epochs=2)
     assert json.loads(capsys.readouterr().out)["validation"]["accuracy"] > 0.5
+    for epochs in (1, 2):
+        train(**given, train_epochs=epochs, run_dir=tmp_path / "again")
+    assert_same(latest_variables(tmp_path / "run"), latest_variables(tmp_path / "again"))
 
 
+@pytest.mark.slow
 def test_fine_tuning_resumes_exactly(train, module, tmp_path):
     given = {"model": "hub", "hub_handle": module, "fine_tuning": "true"}
     given["learning_rate_decay_type"] = "fixed"
@@ -58,6 +66,7 @@ def test_fine_tuning_resumes_exactly(train, module, tmp_path):
     assert_same(whole, latest_variables(tmp_path / "again"))
 
 
+@pytest.mark.slow
 def test_stages_from_yaml_resume_in_the_stage_of_their_epoch(capsys, train, tmp_path):
     (tmp_path / "stages.yaml").write_text(
         "default:\n  unfreezing: [1=1, 2=all]\n  layer_rate_decay: 0.5\n"
