@@ -47,9 +47,16 @@ def train(settings):
     if aside:
         report(f"the earlier run is now in {aside}")
     plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, classes)
-    unfreezing = assembly.make_unfreezing(settings, parts.network)
+    splits = (train_split, validation_split)
     run = Training(
-        *parts, training, validation, plan, keeping, unfreezing=unfreezing, xla=project.xla
+        *parts,
+        training,
+        validation,
+        plan,
+        keeping,
+        unfreezing=assembly.make_unfreezing(settings, parts.network),
+        kept=assembly.make_kept(settings, parts.network, training, validation, splits),
+        xla=project.xla,
     )
     try:
         with naming_damage(training, validation):

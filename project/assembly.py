@@ -1,6 +1,6 @@
 """Settings become inputs, a network and an objective: the one place where the parts meet."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +17,17 @@ from library.training.averages import Averages
 from library.training.history import report
 from library.training.loop import Keeping, Plan, check_classes
 from library.training.monitoring import Goal
+from library.transfer.features import (
+    FrozenBase,
+    Kept,
+    Numbers,
+    Views,
+    keep_features,
+    split_at_base,
+)
 from library.transfer.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
 from library.transfer.loading import load_weights
-from project.augmentations import choose_augmentations
+from project.augmentations import NO_AUGMENTATIONS, choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs
 from project.networks import make_network
 from project.objective import Objective
@@ -152,6 +160,40 @@ def make_unfreezing(settings, network):
     """Give which blocks are trained from which epoch on, or None for all from the start."""
     stages = settings.hyperparameters.unfreezing
     return Unfreezing(network, stages) if stages else None
+
+
+def make_kept(settings, network, training, validation, splits):
+    """Give what trains on kept features, or None where the base runs in every epoch.
+
+    `splits` are those of `training` and `validation`. Runs the base over both, unless an earlier
+    run kept what it gave.
+    """
+    project, learn = settings.project, settings.hyperparameters
+    views = (learn.feature_views or 0) if learn.augmentations else 1
+    is_off = project.keep_features == "never" or not views or training.augmentations.mixes
+    both = None if is_off else split_at_base(network)
+    if not both or not all(each.fingerprint for each in splits):
+        return None
+    base, head = FrozenBase(both[0]), both[1]
+
+    def keep(inputs, split, batches, numbers, view=()):
+        key = (split.fingerprint, inputs.image_format, view)
+        source = keep_features(
+            base, batches, numbers, inputs.source, project.cache_dir, key, report
+        )
+        return replace(inputs, source=source)
+
+    plain = replace(training, augmentations=NO_AUGMENTATIONS)
+    numbered = replace(training, source=Numbers(training.source))
+    kept = []
+    for view in range(views):
+        words = (learn.augmentations, project.random_seed, view) if learn.augmentations else ()
+        # The view that this epoch would see.
+        batches, numbers = training.batches(view), numbered.keys(view)
+        kept.append(keep(plain, splits[0], batches, numbers, words))
+    numbers = Numbers(validation.source).keys()
+    in_order = keep(validation, splits[1], validation.batches(), numbers)
+    return Kept(head, Views(tuple(kept)), in_order)
 
 
 def _transfer(network, learn):

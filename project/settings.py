@@ -113,6 +113,9 @@ class Pipeline(Keys):
         "tfrecord", "what is in data_dir; all but tfrecord are read as they are, slower"
     )
     cache: Literal["none", "memory", "disk"] = key("none", "where to keep what was read or decoded")
+    keep_features: Literal["auto", "never"] = key(
+        "auto", "run a frozen base once only, and keep what it gives in cache_dir"
+    )
     cache_dir: Text | None = key(None, "folder of the cache on disk", "", "{run_dir}/cache")
     shuffle_examples: Count = key(10_000, "examples to draw the next one from; encoded, not pixels")
     shuffle_bytes: Count = key(2**30, "no more examples to draw from than fit into this")
@@ -167,6 +170,9 @@ class Transfer(Keys):
     trainable_scopes: Words = key((), "the only layers to train, by the beginnings of names")
     freeze: Words = key((), "layers not to train; * stands for anything, as in *_BN")
     unfreezing: Words = key((), "epoch=blocks: how many top blocks to train from it on: 3=2,6=all")
+    feature_views: Count | None = key(
+        None, "with augmentation: how many random views of each image to keep features of"
+    )
     layer_rate_decay: Fraction = key(1.0, "factor of the learning rate from block to block below")
 
 

@@ -124,6 +124,52 @@ def assert_same(ones, others):
         assert np.array_equal(one, other)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("augmentations", ["", "flip,brightness=0.2"])
+def test_kept_features_train_as_the_base_every_epoch_would(
+    capsys, train, module, tmp_path, augmentations
+):
+    given = {"model": "hub", "hub_handle": module, "image_size": 6, "train_epochs": 3}
+    given["augmentations"] = augmentations
+    if augmentations:
+        given["feature_views"] = 3
+    train(**given)
+    said = capsys.readouterr().err
+    views = 3 if augmentations else 1
+    assert said.count("keeping the base's features of 60 images") == views
+    assert said.count("keeping the base's features of 18 images") == 1
+    train(**given, keep_features="never", run_dir=tmp_path / "never")
+    assert "keeping the base's features" not in capsys.readouterr().err
+    ones, others = (latest_variables(tmp_path / each) for each in ("run", "never"))
+    for one, other in zip(ones, others, strict=True):
+        assert np.allclose(one, other, atol=1e-5)
+    # The snapshot is the whole network: it takes images.
+    train("evaluate", image_size=6)
+    assert json.loads(capsys.readouterr().out)["images"] == 18
+
+
+@pytest.mark.slow
+def test_features_are_kept_for_later_runs_on_the_same_base_and_data(
+    capsys, train, module, tmp_path
+):
+    given = {"model": "hub", "hub_handle": module, "image_size": 6, "train_epochs": 1}
+    given |= {"augmentations": "", "cache_dir": tmp_path / "cache"}
+    train(**given)
+    capsys.readouterr()
+    train(**given, run_dir=tmp_path / "next", learning_rate=0.1)
+    assert "keeping the base's features" not in capsys.readouterr().err
+    save_module(tmp_path / "other", seed=1)
+    train(**{**given, "hub_handle": tmp_path / "other"}, run_dir=tmp_path / "third")
+    assert "keeping the base's features" in capsys.readouterr().err
+
+
+def test_with_augmentation_or_a_trained_base_nothing_is_kept(capsys, train, module, tmp_path):
+    given = {"model": "hub", "hub_handle": module, "image_size": 6, "train_epochs": 1}
+    train(**given, augmentations="flip")
+    train(**given, augmentations="", fine_tuning="true", run_dir=tmp_path / "tuned")
+    assert "keeping the base's features" not in capsys.readouterr().err
+
+
 def test_describe_shows_the_network_and_its_module(capsys, train, module, tmp_path):
     train("describe", model="hub", hub_handle=module, image_size=6)
     said = capsys.readouterr().out

@@ -1,0 +1,226 @@
+"""Transfer learning against Keras's own ways, on pictures made here. About ten minutes.
+
+1. Twenty epochs of a new head on a frozen MobileNetV2 at 224 pixels, 500 images: our command line,
+   which keeps features, against Keras's transfer-learning tutorial, which runs the base in every
+   epoch of `Model.fit`. Same weights, images, head, optimizer and batches of 32.
+2. Fine-tuning MobileNetV2 through HubLayer, from a SavedModel, against the network of
+   keras.applications itself: alternating steps, the median of the ratios of neighbours.
+
+The last line is one JSON object of ratios; more than 1 is in our favour.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+import convert_dataset
+import run
+from library.hub_layer import HubLayer
+from library.training.snapshots import read_snapshot
+
+SIZE, BATCH, RATE = 224, 32, 1e-2
+# Images a class of each split.
+SPLITS = {"train": 100, "validation": 20}
+CLASSES = 5
+
+
+def main():
+    """Measure both, and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=15, help="fine-tuning steps of each network")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        ratios = compare_frozen(Path(folder), options.epochs)
+        ratios |= compare_fine_tuning(Path(folder), options.steps)
+    print(json.dumps(ratios))
+
+
+def compare_frozen(folder, epochs):
+    """Give how much faster kept features are, and both accuracies."""
+    write_images(folder / "images")
+    base = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(SIZE, SIZE, 3), pooling="avg"
+    )
+    weights = folder / "base.weights.h5"
+    settle_statistics(base, folder / "images")
+    base.save_weights(weights)
+    ours, accuracy = train_ours(folder, weights, epochs)
+    tell("ours", ours, accuracy)
+    theirs, their_accuracy = train_as_in_the_tutorial(base, folder / "images", epochs)
+    tell("tutorial", theirs, their_accuracy)
+    return {
+        "frozen_speed": round(theirs[0] / ours[0], 2),
+        "frozen_cpu": round(theirs[1] / ours[1], 2),
+        "frozen_accuracy": round(accuracy / their_accuracy, 3),
+    }
+
+
+def tell(name, seconds, accuracy):
+    """Print what one way took and reached."""
+    wall, cpu = seconds
+    print(f"{name}: {wall:.1f} s, {cpu:.1f} s of CPU, accuracy {accuracy:.3f}", flush=True)
+
+
+def timed(function, *arguments, **options):
+    """Give (seconds, CPU seconds) of a call; the latter hardly mind what else the machine does."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    function(*arguments, **options)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def train_ours(folder, weights, epochs):
+    """Give (times, validation accuracy) of our command line, all it does included."""
+    for split in SPLITS:
+        arguments = ["--dataset_dir", str(folder / "images" / split), "--tfrecord_filename", split]
+        convert_dataset.main([*arguments, "--tfrecord_dir", str(folder / "data" / split)])
+    given = {
+        "data_dir": folder / "data",
+        "run_dir": folder / "run",
+        "model": "application",
+        "application_weights": weights,
+        "batch_size": BATCH,
+        "train_epochs": epochs,
+        "learning_rate": RATE,
+        "learning_rate_decay_type": "fixed",
+        "dropout_rate": 0.2,
+        "l2_regularization": 0.0,
+        "augmentations": "",
+    }
+    seconds = timed(run.main, ["train", *(f"--{name}={value}" for name, value in given.items())])
+    return seconds, read_snapshot(folder / "run" / "best").metrics["validation"]["accuracy"]
+
+
+def train_as_in_the_tutorial(base, images, epochs):
+    """Give (times, best validation accuracy) of the guide to transfer learning on keras.io."""
+    train, validation = (
+        keras.utils.image_dataset_from_directory(
+            images / split, image_size=(SIZE, SIZE), batch_size=BATCH, seed=0, verbose=False
+        )
+        .cache()
+        .prefetch(tf.data.AUTOTUNE)
+        for split in SPLITS
+    )
+    base.trainable = False
+    pixels = keras.Input((SIZE, SIZE, 3))
+    x = base(keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels), training=False)
+    scores = keras.layers.Dense(CLASSES)(keras.layers.Dropout(0.2)(x))
+    model = keras.Model(pixels, scores)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(RATE), loss, metrics=["accuracy"])
+    given = {"validation_data": validation, "epochs": epochs, "verbose": 0, "shuffle": False}
+    seconds = timed(model.fit, train, **given)
+    history = model.history.history
+    # Of the epoch with the lowest loss, as our snapshot is.
+    best = int(np.argmin(history["val_loss"]))
+    return seconds, history["val_accuracy"][best]
+
+
+def compare_fine_tuning(folder, steps):
+    """Give the speed of steps through HubLayer over that of the network itself."""
+    size, batch = 160, 16
+    network = make_mobilenet(size)
+    save_as_module(network, folder / "module", size)
+    layer = HubLayer(folder / "module", trainable=True)
+    learners = [make_step(each, size, batch) for each in (layer, network)]
+    pairs = []
+    for number in range(steps + 2):
+        # Alternating who goes first: neighbours share the machine's moods.
+        order = (0, 1) if number % 2 else (1, 0)
+        taken = {which: timed(learners[which])[0] for which in order}
+        # The first two compile and warm up.
+        if number > 1:
+            pairs.append((taken[0], taken[1]))
+    ours, theirs = (statistics.median(each) for each in zip(*pairs, strict=True))
+    print(f"a step through HubLayer {ours:.3f} s, of the network itself {theirs:.3f} s", flush=True)
+    ratio = statistics.median(theirs / ours for ours, theirs in pairs)
+    return {"fine_tuning_speed": round(ratio, 3)}
+
+
+def make_mobilenet(size):
+    """Give MobileNetV2 without a top, with random weights."""
+    return keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg"
+    )
+
+
+def save_as_module(network, folder, size):
+    """Save a network in TensorFlow Hub's reusable form."""
+    module = tf.train.Checkpoint(network=network)
+    spec = tf.TensorSpec([None, size, size, 3], tf.float32)
+    call = tf.function(lambda images, training=False: network(images, training=training))
+    for training in (True, False):
+        call.get_concrete_function(spec, training=training)
+    module.__call__ = call
+    module.variables = [each.value for each in network.variables]
+    module.trainable_variables = [each.value for each in network.trainable_variables]
+    tf.saved_model.save(module, str(folder))
+
+
+def make_step(base, size, batch):
+    """Give a function that makes one step of training `base` and a linear head."""
+    pixels = keras.Input((size, size, 3))
+    model = keras.Model(pixels, keras.layers.Dense(CLASSES)(base(pixels)))
+    optimizer = keras.optimizers.Adam(1e-4)
+    optimizer.build(model.trainable_variables)
+    images = tf.random.uniform([batch, size, size, 3])
+    labels = tf.zeros([batch], tf.int64)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            scores = model(images, training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
+            loss = tf.reduce_mean(losses)
+        weights = model.trainable_variables
+        optimizer.apply(tape.gradient(loss, weights), weights)
+        return loss
+
+    return lambda: step().numpy()
+
+
+def settle_statistics(base, images):
+    """Give the random base the statistics of these images, so that its features differ."""
+    found = sorted((images / "train").glob("*/*.jpg"))[::16]
+    pixels = np.stack([np.asarray(Image.open(each)) for each in found]).astype(np.float32)
+    for layer in base.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.5
+    for _ in range(8):
+        base(pixels / 127.5 - 1, training=True)
+
+
+def write_images(folder):
+    """Write noisy pictures of stripes: each class has an angle and a tint."""
+    random = np.random.default_rng(0)
+    tints = random.uniform(50, 200, (CLASSES, 3))
+    across, down = np.meshgrid(np.arange(SIZE), np.arange(SIZE))
+    for split, count in SPLITS.items():
+        for number in range(CLASSES):
+            target = folder / split / f"class_{number}"
+            target.mkdir(parents=True)
+            for each in range(count):
+                angle = np.pi * (number + random.uniform(-0.5, 0.5)) / CLASSES
+                phase = across * np.cos(angle) + down * np.sin(angle) + random.uniform(0, 99)
+                stripes = np.sin(phase / random.uniform(3, 8))[..., None] * 40
+                tint = tints[number] + random.normal(0, 12, 3)
+                pixels = tint + stripes + random.normal(0, 30, (SIZE, SIZE, 3))
+                picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+                picture.save(target / f"{each:03d}.jpg", quality=90)
+
+
+if __name__ == "__main__":
+    main()
