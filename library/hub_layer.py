@@ -19,8 +19,8 @@ class HubLayer(keras.layers.Layer):
     """The features that a TF-Hub SavedModel gives for images.
 
     Takes float32 pixels in [0, 1], shape (batch, height, width, 3), as such modules want them.
-    Gives what the module gives: float32, shape (batch, features) for a feature vector. Frozen, it
-    runs in inference mode, so that its BatchNormalization keeps the statistics it came with.
+    Gives what the module gives: float32, shape (batch, features) for a feature vector. Frozen, also
+    in part, it runs in inference mode: BatchNormalization keeps the statistics it came with.
 
     `handle` is a URL, a folder, an archive or gs://; `sha256` the hash that it must have. A saved
     layer holds the module itself, graph and weights: `handle` then only tells where it came from.
@@ -77,7 +77,13 @@ class HubLayer(keras.layers.Layer):
         if self.trainable:
             for penalty in self._module.penalties:
                 self.add_loss(penalty() if callable(penalty) else penalty)
-        return self._module.call(images, training=bool(training) and self.trainable)
+        return self._module.call(images, training=bool(training) and self._trains_whole())
+
+    def _trains_whole(self):
+        # One switch for the whole module: in training mode the frozen part of it would normalise
+        # with the statistics of each batch, too, and what comes after it would not know it again.
+        learnt = zip(self._module_variables, self._module.are_trainable, strict=True)
+        return self.trainable and all(each.trainable for each, is_learnt in learnt if is_learnt)
 
     def compute_output_spec(self, images, training=False):
         """Give the symbolic output: the module's own, for the images' shape."""

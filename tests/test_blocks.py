@@ -1,7 +1,7 @@
 import pytest
 
 from library.errors import SettingsError
-from library.transfer.blocks import blocks_of, find_parts, parts_of, train_only
+from library.transfer.blocks import _Blocks, blocks_of, find_parts, parts_of, train_only
 from project.networks.applications import application
 from project.networks.hub import hub
 from project.networks.residual import residual
@@ -86,6 +86,14 @@ def test_training_changes_the_chosen_parts_only(mobile):
     train_only(mobile, find_parts(parts_of(mobile), ["scores"], "trainable_scopes"))
     assert len(mobile.trainable_variables) == 2
     assert not mobile.get_layer("base").trainable
+
+
+def test_what_no_name_tells_is_a_block_between_those_that_names_tell():
+    naming = _Blocks("base/")
+    layers = ("stem", "stem_bn", "blocks_0_dw", "blocks_0_bn", "blocks_1_dw", "top", "top_bn")
+    assert [naming.of(each) for each in layers] == [
+        *("base/0", "base/0", "blocks_0", "blocks_0", "blocks_1", "base/3", "base/3")
+    ]
 
 
 def test_a_frozen_module_runs_in_inference_mode(tmp_path):

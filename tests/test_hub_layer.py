@@ -59,6 +59,21 @@ def test_it_can_be_unfrozen_and_frozen_again(handle):
     assert network.trainable_variables == []
 
 
+def test_frozen_in_part_it_keeps_its_statistics_but_learns(tmp_path):
+    save_module(tmp_path, learnt_bias=True)
+    network = make_network(tmp_path, trainable=True)
+    frozen, bias = network.trainable_variables
+    frozen.trainable = False
+    mean = network.non_trainable_variables[-1].numpy()
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(network(IMAGES, training=True) ** 2)
+    assert tape.gradient(loss, [bias])[0] is not None
+    assert np.array_equal(network.non_trainable_variables[-1], mean)
+    frozen.trainable = True
+    network(IMAGES, training=True)
+    assert not np.array_equal(network.non_trainable_variables[-1], mean)
+
+
 @pytest.mark.parametrize("trainable", [False, True])
 def test_the_saved_network_holds_the_module_itself(handle, trainable, tmp_path, monkeypatch):
     network = make_network(handle, trainable)

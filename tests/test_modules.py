@@ -8,7 +8,7 @@ from library.transfer.modules import load_module
 IMAGES = np.random.default_rng(1).uniform(0, 1, (4, 6, 6, 3)).astype(np.float32)
 
 
-def save_module(folder, image_size=(None, None), seed=0):
+def save_module(folder, image_size=(None, None), seed=0, learnt_bias=False):
     """Save a small module in the reusable TF2 form: training, variables, regularisation losses."""
     module = tf.train.Checkpoint()
     kernel = tf.Variable(
@@ -16,9 +16,14 @@ def save_module(folder, image_size=(None, None), seed=0):
     )
     mean = tf.Variable(tf.zeros(5), trainable=False, name="block_1/mean")
 
+    bias = tf.Variable(tf.zeros(5), name="block_2/bias")
+    learnt = [kernel, bias] if learnt_bias else [kernel]
+
     @tf.function
     def call(images, training=False):
         features = tf.reduce_mean(images, [1, 2]) @ kernel
+        if learnt_bias:
+            features += bias
         if training:
             mean.assign(0.9 * mean + 0.1 * tf.reduce_mean(features, 0))
         return features - mean
@@ -31,8 +36,8 @@ def save_module(folder, image_size=(None, None), seed=0):
     for training in (True, False):
         call.get_concrete_function(images, training=training)
     module.__call__ = call
-    module.variables = [kernel, mean]
-    module.trainable_variables = [kernel]
+    module.variables = [*learnt, mean]
+    module.trainable_variables = learnt
     module.regularization_losses = [penalty]
     tf.saved_model.save(module, str(folder))
 

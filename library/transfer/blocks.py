@@ -16,7 +16,7 @@ from library.hub_layer import HubLayer
 # The name of the pretrained part of a network: a nested model, or a HubLayer.
 BASE = "base"
 # What the names of a block's layers begin with: block_16_project, conv5_block3_1_conv, block6a_bn.
-_BLOCK = re.compile(r".*?(?:blocks?|expanded_conv)_?\d+[a-z]?(?![a-z])")
+_BLOCK = re.compile(r".*?(?:blocks?|expanded_conv|conv_[dp]w)_?\d+[a-z]?(?![a-z])")
 _MERGES = (keras.layers.Add, keras.layers.Concatenate)
 
 
@@ -90,7 +90,6 @@ def train_only(network, parts):
     for container in containers:
         container.trainable = True
     for layer, own in _parts_by_layer(network):
-        # A TF-Hub module runs in training mode as soon as any of it is trained.
         layer.trainable = any(each.name in trained for each in own)
         for variable in (v for p in own if p.name not in trained for v in p.variables.values()):
             variable.trainable = False
@@ -100,11 +99,11 @@ def train_only(network, parts):
 
 
 def _parts(model, prefix):
-    run = 0
+    naming = _Blocks(prefix)
     for layer in model.layers:
         name = f"{prefix}{layer.name}"
-        # Layers without a block in their names: those between two merges form one.
-        run += isinstance(layer, _MERGES)
+        if isinstance(layer, _MERGES):
+            naming.begin_another()
         if isinstance(layer, keras.Model):
             yield from _parts(layer, f"{name}/")
         elif isinstance(layer, HubLayer):
@@ -112,23 +111,35 @@ def _parts(model, prefix):
         elif layer.weights:
             variables = {each.name: each for each in layer.weights}
             numbered = tuple(f"{name}/{number}" for number in range(len(variables)))
-            yield Part(name, layer, variables, numbered, _block(layer.name, f"{prefix}{run}"))
+            yield Part(name, layer, variables, numbered, naming.of(layer.name))
 
 
 def _module_parts(layer, name):
-    scopes = {}
+    naming, scopes = _Blocks(f"{name}/"), {}
     for number, (path, variable) in enumerate(layer.named_variables.items()):
         scope, _, short = path.rpartition("/")
         scopes.setdefault(scope, {})[short] = (f"{name}/{number}", variable)
     for scope, found in scopes.items():
         variables = {short: variable for short, (_, variable) in found.items()}
         numbered = tuple(numbered for numbered, _ in found.values())
-        yield Part(f"{name}/{scope}".rstrip("/"), layer, variables, numbered, _block(scope, name))
+        yield Part(f"{name}/{scope}".rstrip("/"), layer, variables, numbered, naming.of(scope))
 
 
-def _block(name, otherwise):
-    match = _BLOCK.match(name)
-    return match[0] if match else otherwise
+class _Blocks:
+    """The blocks that names tell; what no name tells, between two of those, is one block too."""
+
+    def __init__(self, prefix):
+        self._prefix = prefix
+        self._run = 0
+
+    def of(self, name):
+        match = _BLOCK.match(name)
+        if match:
+            self.begin_another()
+        return match[0] if match else f"{self._prefix}{self._run}"
+
+    def begin_another(self):
+        self._run += 1
 
 
 def _containers(model):
