@@ -1,0 +1,93 @@
+"""Settings reach the parts that they are meant for."""
+
+import keras
+import numpy as np
+import pytest
+
+from library.choices import ChoiceError
+from library.dataset.splits import read_splits
+from project import assembly
+from project.settings import read_settings
+
+
+@pytest.fixture
+def make(options, colours):
+    """A function of more arguments that gives (settings, training split, validation split)."""
+
+    def make(*arguments):
+        return read_settings([*options, *arguments]), *read_splits(colours, "train", "validation")
+
+    yield make
+    keras.mixed_precision.set_global_policy("float32")
+
+
+def test_inputs_have_the_sizes_of_the_settings(make):
+    settings, train, validation = make("--train_batch_size", "10", "--eval_batch_size", "7")
+    training = assembly.make_training_inputs(settings, train)
+    assert (training.examples, training.batches_per_epoch) == (60, 6)
+    images, labels = next(iter(training.batches(0)))
+    assert images.shape == (10, 8, 8, 3)
+    assert labels.shape == (10,)
+    evaluation = assembly.make_evaluation_inputs(settings, validation)
+    assert [len(labels) for _, labels in evaluation.batches()] == [7, 7, 4]
+
+
+def test_the_learning_rate_is_scaled_by_the_batch_on_request(make):
+    settings, train, _ = make(
+        "--learning_rate_batch_size", "64", "--learning_rate_decay_type=fixed"
+    )
+    parts = assembly.make_parts(settings, train, batches_per_epoch=4)
+    assert float(parts.optimizer.learning_rate) == pytest.approx(0.01 * 16 / 64)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "compute", "is_scaled"),
+    [("float32", "float32", False), ("bfloat16", "bfloat16", False), ("float16", "float16", True)],
+)
+def test_layers_compute_in_the_dtype_and_weights_and_scores_stay_float32(
+    make, dtype, compute, is_scaled
+):
+    settings, train, _ = make("--dtype", dtype)
+    parts = assembly.make_parts(settings, train, batches_per_epoch=4)
+    convolution = parts.network.get_layer("block1_convolution")
+    assert convolution.compute_dtype == compute
+    assert convolution.kernel.dtype == "float32"
+    assert parts.network(np.zeros((1, 8, 8, 3), "float32")).dtype == "float32"
+    assert isinstance(parts.optimizer, keras.optimizers.LossScaleOptimizer) is is_scaled
+
+
+def test_averages_are_kept_on_request(make):
+    settings, train, _ = make()
+    assert assembly.make_parts(settings, train, 4).averages is None
+    settings, train, _ = make("--moving_average_decay", "0.99")
+    assert assembly.make_parts(settings, train, 4).averages is not None
+
+
+def test_the_plan_has_the_names_of_the_settings(make):
+    settings, _, _ = make(
+        "--max_train_steps", "5", "--best_metric=accuracy", "--best_metric_mode=max"
+    )
+    plan = assembly.make_plan(settings)
+    assert plan.total_steps(batches_per_epoch=100) == 5
+    assert (plan.goal.metric, plan.goal.mode) == ("accuracy", "max")
+    settings, _, _ = make("--best_metric", "acuracy")
+    with pytest.raises(ChoiceError, match="unknown best_metric 'acuracy'; did you mean 'accuracy'"):
+        assembly.make_plan(settings)
+
+
+def test_what_is_kept_lies_in_the_runs_folder(make, tmp_path):
+    settings, train, _ = make()
+    keeping = assembly.make_keeping(settings, train.classes)
+    assert keeping.checkpoints == tmp_path / "run" / "checkpoints"
+    assert keeping.best == tmp_path / "run" / "best"
+    assert keeping.texts.keys() == {"project.yaml", "hyperparameters.yaml"}
+    assert keeping.settings["learning_rate"] == 0.01
+
+
+def test_the_same_seed_makes_the_same_weights(make):
+    settings, train, _ = make()
+    kernels = []
+    for _ in range(2):
+        assembly.seed_everything(settings)
+        kernels.append(assembly.make_parts(settings, train, 4).network.variables[0].numpy())
+    assert np.array_equal(*kernels)
