@@ -5,11 +5,13 @@ Each command is a few lines that name the rooms it goes through.
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from library.dataset.splits import read_splits
 from library.errors import answer
 from library.quiet_start import import_tensorflow
+from library.training.cluster import read_cluster
 from project.settings import read_settings
 
 
@@ -25,44 +27,58 @@ def main(arguments):
 def train(settings):
     """Train and keep the best snapshot; go on where an earlier run stopped."""
     project = settings.project
+    cluster = read_cluster()
     train_split, validation_split = read_data(project, "train", "validation")
-    import_tensorflow(project.verbose)
+    start_tensorflow(project, cluster)
     from library.inputs.damage import naming_damage
     from library.training.curves import write_curves
     from library.training.history import report
     from library.training.loop import Training
-    from library.training.run_folder import start_run_folder
+    from library.training.run_folder import locked_run_folder, start_run_folder
     from project import assembly
 
     classes = train_split.classes
-    training = assembly.make_training_inputs(settings, train_split)
-    validation = assembly.make_evaluation_inputs(settings, validation_split)
+    devices = assembly.start_devices(settings, cluster)
+    training = assembly.make_training_inputs(settings, train_split, devices.part)
+    validation = assembly.make_evaluation_inputs(settings, validation_split, part=devices.part)
     assembly.seed_everything(settings)
-    parts = assembly.make_parts(settings, train_split, training.batches_per_epoch)
-    report(assembly.describe(parts, training, validation, classes))
+    with devices.strategy.scope():
+        parts = assembly.make_parts(settings, train_split, training.batches_per_epoch)
+    if devices.is_chief:
+        report(assembly.describe(parts, training, validation, classes, devices))
     if settings.dry_run:
         report(assembly.check_one_batch(parts, training, validation))
         return
-    aside = start_run_folder(project.run_dir, assembly.settings_files(settings), project.resume)
-    if aside:
-        report(f"the earlier run is now in {aside}")
     plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, classes)
-    splits = (train_split, validation_split)
-    run = Training(
-        *parts,
-        training,
-        validation,
-        plan,
-        keeping,
-        unfreezing=assembly.make_unfreezing(settings, parts.network),
-        kept=assembly.make_kept(settings, parts.network, training, validation, splits),
-        xla=project.xla,
-    )
-    try:
-        with naming_damage(training, validation):
-            best = run.run()
-    finally:
-        write_curves(keeping.run_dir / "curves.svg", run.rows, run.best and run.best["epoch"])
+    with locked_run_folder(project.run_dir) if devices.is_chief else nullcontext():
+        if devices.is_chief:
+            aside = start_run_folder(project.run_dir, keeping.texts, project.resume)
+            if aside:
+                report(f"the earlier run is now in {aside}")
+        splits = (train_split, validation_split)
+        run = Training(
+            *parts,
+            training,
+            validation,
+            plan,
+            keeping,
+            unfreezing=assembly.make_unfreezing(settings, parts.network),
+            # Features are kept, and read, by one device alone.
+            kept=assembly.make_kept(settings, parts.network, training, validation, splits)
+            if devices.replicas == 1
+            else None,
+            devices=devices,
+            xla=project.xla,
+        )
+        try:
+            with naming_damage(training, validation):
+                best = run.run()
+        finally:
+            if devices.is_chief:
+                best_epoch = run.best and run.best["epoch"]
+                write_curves(keeping.run_dir / "curves.svg", run.rows, best_epoch)
+    if not devices.is_chief:
+        return
     report(
         f"best snapshot: {project.best_model_dir}, epoch {best['epoch']}, validation loss "
         f"{best['value']:.4f}, accuracy {best['validation']['accuracy']:.4f}"
@@ -74,7 +90,7 @@ def evaluate(settings):
     """Measure the best snapshot on the test split."""
     project = settings.project
     (test_split,) = read_data(project, "test")
-    import_tensorflow(project.verbose)
+    start_tensorflow(project)
     from library.evaluation.measuring import Evaluator
     from library.inputs.damage import naming_damage
     from library.training.history import report
@@ -94,11 +110,47 @@ def evaluate(settings):
     print(json.dumps({**result, "epoch": snapshot.metrics["epoch"]}))
 
 
+def preview(settings):
+    """Draw a batch of training images as the network sees them, as PNG and in TensorBoard."""
+    project = settings.project
+    (train_split,) = read_data(project, "train")
+    start_tensorflow(project)
+    from library.inputs.damage import naming_damage
+    from library.inputs.sheets import write_preview
+    from library.training.history import report
+    from project import assembly
+
+    assembly.seed_everything(settings)
+    training = assembly.make_training_inputs(settings, train_split)
+    with naming_damage(training):
+        path = write_preview(training, train_split.classes, project.run_dir)
+    report(f"in TensorBoard too: tensorboard --logdir {project.run_dir}")
+    print(path)
+
+
+def benchmark_inputs(settings):
+    """Measure the input pipeline, stage by stage, and say which one holds the rest back."""
+    project = settings.project
+    (train_split,) = read_data(project, "train")
+    start_tensorflow(project)
+    from library.inputs.damage import naming_damage
+    from library.inputs.stages import measure_stages, tell_stages
+    from library.training.history import report
+    from project import assembly
+
+    training = assembly.make_training_inputs(settings, train_split)
+    with naming_damage(training):
+        rates = measure_stages(training)
+    for line in tell_stages(rates):
+        report(line)
+    print(json.dumps({"images_per_second": {name: round(rate) for name, rate in rates.items()}}))
+
+
 def describe(settings):
     """Show the network as a table and a picture, and what it costs for an image here."""
     project, learn = settings.project, settings.hyperparameters
     (train_split,) = read_data(project, "train")
-    import_tensorflow(project.verbose)
+    start_tensorflow(project)
     from library.describing import describe_network
     from library.files import write_file
     from library.network_picture import draw_network
@@ -119,40 +171,33 @@ def describe(settings):
     report(f"picture: {picture}")
 
 
-def preview(settings):
-    """Draw a batch of training images as the network sees them, as PNG and in TensorBoard."""
-    project = settings.project
-    (train_split,) = read_data(project, "train")
-    import_tensorflow(project.verbose)
-    from library.inputs.damage import naming_damage
-    from library.inputs.sheets import write_preview
-    from library.training.history import report
-    from project import assembly
-
-    assembly.seed_everything(settings)
-    training = assembly.make_training_inputs(settings, train_split)
-    with naming_damage(training):
-        path = write_preview(training, train_split.classes, project.run_dir)
-    report(f"in TensorBoard too: tensorboard --logdir {project.run_dir}")
-    print(path)
+COMMANDS = {
+    "train": train,
+    "evaluate": evaluate,
+    "describe": describe,
+    "preview": preview,
+    "benchmark_inputs": benchmark_inputs,
+}
 
 
-def benchmark_inputs(settings):
-    """Measure the input pipeline, stage by stage, and say which one holds the rest back."""
-    project = settings.project
-    (train_split,) = read_data(project, "train")
-    import_tensorflow(project.verbose)
-    from library.inputs.damage import naming_damage
-    from library.inputs.stages import measure_stages, tell_stages
-    from library.training.history import report
-    from project import assembly
+def start_tensorflow(project, cluster=None):
+    """Import TensorFlow and start the devices that the settings choose.
 
-    training = assembly.make_training_inputs(settings, train_split)
-    with naming_damage(training):
-        rates = measure_stages(training)
-    for line in tell_stages(rates):
-        report(line)
-    print(json.dumps({"images_per_second": {name: round(rate) for name, rate in rates.items()}}))
+    Where several workers train together, they are started together, later.
+    """
+
+    def choose():
+        from library.training.distribution import choose_devices
+
+        choose_devices(
+            project.num_gpus,
+            gpu_growth=project.gpu_growth,
+            intra_op_threads=project.intra_op_threads,
+            inter_op_threads=project.inter_op_threads,
+        )
+        return cluster is None
+
+    import_tensorflow(project.verbose, choose)
 
 
 def read_data(project, *names):
@@ -163,7 +208,7 @@ def read_data(project, *names):
     from library.training.history import report
 
     if project.data_format == "generator":
-        import_tensorflow(project.verbose)
+        import_tensorflow(project.verbose, lambda: False)
         from project.inputs import generate_images
 
         splits = read_generated(generate_images, names)
@@ -172,14 +217,6 @@ def read_data(project, *names):
     report(splits[0].describe())
     return splits
 
-
-COMMANDS = {
-    "train": train,
-    "evaluate": evaluate,
-    "describe": describe,
-    "preview": preview,
-    "benchmark_inputs": benchmark_inputs,
-}
 
 if __name__ == "__main__":
     sys.exit(answer(main, sys.argv[1:], Path(sys.argv[0]).name))

@@ -5,9 +5,14 @@ import os
 import sys
 import tempfile
 
+from library.errors import UserError
 
-def import_tensorflow(verbose=False):
+
+def import_tensorflow(verbose=False, choose_devices=None):
     """Import TensorFlow and Keras and start the devices. Quietly, unless `verbose`.
+
+    `choose_devices` is called between the two, if given; it may leave the start to others by giving
+    False.
 
     TensorFlow's libraries log before they read TF_CPP_MIN_LOG_LEVEL, straight to the file
     descriptor of stderr. So that one is turned aside meanwhile; if importing fails, what they said
@@ -19,7 +24,8 @@ def import_tensorflow(verbose=False):
         import keras  # noqa: F401
         import tensorflow as tf
 
-        tf.config.list_logical_devices()
+        if choose_devices is None or choose_devices() is not False:
+            tf.config.list_logical_devices()
 
 
 @contextlib.contextmanager
@@ -30,6 +36,8 @@ def _stderr_aside():
         os.dup2(aside.fileno(), 2)
         try:
             yield
+        except UserError:
+            raise  # says itself what is wrong
         except BaseException:
             aside.seek(0)
             os.write(kept, aside.read())

@@ -8,11 +8,13 @@ import keras
 import tensorflow as tf
 
 from library.choices import ChoiceError, unknown
+from library.errors import SettingsError
 from library.inputs.balance import class_weights
 from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import Reading, make_examples
 from library.inputs.parts import WHOLE
+from library.training import distribution
 from library.training.averages import Averages
 from library.training.history import report
 from library.training.loop import Keeping, Plan, check_classes
@@ -88,15 +90,31 @@ def make_inputs_for(snapshot, settings, manifest):
     return make_evaluation_inputs(settings, manifest, ImageFormat(height, channels))
 
 
-def describe(parts, training, validation, classes):
-    """Give one line for the start: the network, the data and the device."""
+def start_devices(settings, cluster=None):
+    """Give the Devices to train on. Raises SettingsError for what several of them can't do."""
+    project, learn = settings.project, settings.hyperparameters
+    devices = distribution.start_devices(cluster, project.worker_wait_secs)
+    devices.check_batch_size("train_batch_size", project.train_batch_size)
+    devices.check_batch_size("eval_batch_size", project.eval_batch_size)
+    if devices.replicas > 1 and not tf.config.list_logical_devices("GPU"):
+        # TensorFlow's exchange between CPUs can be neither compiled nor made conditional.
+        if project.xla:
+            raise SettingsError("xla needs GPUs where several devices train together")
+        if learn.gradient_accumulation_steps > 1:
+            raise SettingsError(
+                "gradient_accumulation_steps needs GPUs where several devices train together"
+            )
+    return devices
+
+
+def describe(parts, training, validation, classes, devices):
+    """Give one line for the start: the network, the data and the devices."""
     network = parts.network
-    device = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return (
         f"{network.name}: {network.count_params():,} parameters; {len(classes)} classes, "
         f"{training.examples:,} training and {validation.examples:,} validation images, "
         f"{training.batches_per_epoch:,} steps of {training.batch_size} an epoch, "
-        f"on {device[0].name}"
+        f"on {devices.describe(training.batch_size)}"
     )
 
 
@@ -144,11 +162,16 @@ def make_parts(settings, split, batches_per_epoch):
         steps_per_epoch=batches_per_epoch,
     )
     network = make_network(learn.model, _image_format(project).shape, len(split.classes), values)
+    if project.synchronized_batch_norm:
+        distribution.synchronize_batch_norm(network)
     _transfer(network, learn)
     # Small float16 gradients vanish unless the loss is scaled up; bfloat16 has float32's range.
     scale = project.loss_scale or ("dynamic" if project.dtype == "float16" else None)
     weights = network.trainable_variables
-    optimizer = make_optimizer(learn.optimizer, learning_rate, values, weights, loss_scale=scale)
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    optimizer = make_optimizer(
+        learn.optimizer, learning_rate, values, weights, replicas=replicas, loss_scale=scale
+    )
     if learn.layer_rate_decay < 1:
         scale_rates(optimizer, layer_rates(network, learn.layer_rate_decay))
     decay = learn.moving_average_decay

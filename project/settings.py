@@ -139,6 +139,12 @@ class Runtime(Keys):
     )
     loss_scale: Positive | None = key(None, "fixed loss scale for float16; none: found by itself")
     deterministic_ops: bool = key(False, "only operations that repeat to the bit; slower on GPUs")
+    num_gpus: CountOrZero | None = key(None, "GPUs to use on each machine; none: all; 0: the CPU")
+    gpu_growth: bool = key(False, "take a GPU's memory as needed, not all of it at the start")
+    intra_op_threads: Count | None = key(None, "threads that one operation may use; none: all")
+    inter_op_threads: Count | None = key(None, "operations that may run at once; none: tuned")
+    synchronized_batch_norm: bool = key(False, "normalise over all devices' images, not each one's")
+    worker_wait_secs: Positive = key(300.0, "time that other workers have to appear at the start")
     verbose: bool = key(False, "log more, and show the traceback of an error")
 
 

@@ -44,11 +44,13 @@ class Inputs:
 class Validation:
     """The same images, as they are."""
 
+    batch_size = 6
+
     def __init__(self, images=IMAGES, labels=LABELS):
         self.data = images, labels
 
     def batches(self):
-        return tf.data.Dataset.from_tensor_slices(self.data).batch(5)
+        return tf.data.Dataset.from_tensor_slices(self.data).batch(self.batch_size)
 
 
 def make_network():
@@ -68,6 +70,7 @@ def make_run(
     classes=("a", "b"),
     hyperparameters=None,
     average_decay=None,
+    devices=None,
     **plan,
 ):
     plan = Plan(**{"train_epochs": EPOCHS, "keep_checkpoint_max": 2, **plan})
@@ -81,17 +84,19 @@ def make_run(
     )
     network = make_network()
     weights = network.trainable_variables
+    replicas = devices.replicas if devices else 1
     texts, settings = {"project.yaml": "x"}, {"lr": values["learning_rate"]}
     return Training(
         network,
         Objective(),
-        make_optimizer(values["optimizer"], learning_rate, values, weights),
+        make_optimizer(values["optimizer"], learning_rate, values, weights, replicas=replicas),
         learning_rate,
         Averages(network, average_decay) if average_decay else None,
         training,
         validation or Validation(),
         plan,
         Keeping(folder, folder / "checkpoints", folder / "best", classes, texts, settings),
+        devices=devices,
     )
 
 
@@ -99,7 +104,7 @@ def everything(run):
     """All that must be equal: variables, position, best, history (but for the clock's column)."""
     rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in run.rows]
     return (
-        [each.numpy() for each in run._variables()],
+        run.devices.read(run._variables()),
         (run.step, run.epoch, run.batch),
         run.best,
         rows,

@@ -20,8 +20,10 @@ class Averages:
             tf.Variable(
                 tf.convert_to_tensor(each),
                 trainable=False,
-                # Every replica has the same weights.
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                # Every replica has the same weights, but statistics of its own.
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+                if each.trainable
+                else tf.VariableAggregation.MEAN,
                 name="average",
             )
             for each in self._followed()

@@ -20,14 +20,14 @@ def report(text):
 class Progress:
     """A bar on stderr: images done, images per second, time left. Nothing where nobody looks."""
 
-    def __init__(self, total_images, done_images=0):
+    def __init__(self, total_images, done_images=0, *, is_shown=True):
         self._bar = tqdm(
             total=total_images,
             initial=done_images,
             unit=" images",
             unit_scale=True,
             # None: no bar where stderr is not a terminal.
-            disable=None,
+            disable=None if is_shown else True,
             dynamic_ncols=True,
             smoothing=0.05,
         )
@@ -72,12 +72,16 @@ class Progress:
 
 
 class History:
-    """One row per evaluation: in `history.csv`, and as scalars for TensorBoard."""
+    """One row per evaluation: in `history.csv`, and as scalars for TensorBoard.
 
-    def __init__(self, folder, rows=()):
+    With `writes` False (a worker that is not the chief) only the rows are kept.
+    """
+
+    def __init__(self, folder, rows=(), *, writes=True):
         self._path = Path(folder) / "history.csv"
         self.rows = list(rows)
-        self.summaries = Summaries(Path(folder) / "logs", report)
+        self._writes = writes
+        self.summaries = Summaries(Path(folder) / "logs", report, writes=writes)
 
     def add_training_step(self, step, scalars):
         """Write scalars of the training split at one step, for TensorBoard only."""
@@ -87,7 +91,8 @@ class History:
         """Add a row: a dict with `step` and whatever else, beside two dicts of metrics."""
         measured = {f"validation_{name}": value for name, value in validation.items()}
         self.rows.append({**row, **training, **measured})
-        self._write_rows()
+        if self._writes:
+            self._write_rows()
         step, speed = row["step"], {k: v for k, v in row.items() if k == "images_per_second"}
         epoch = {f"epoch_{name}": value for name, value in training.items()}
         self.summaries.add_scalars("train", step, {**epoch, **speed})

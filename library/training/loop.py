@@ -1,7 +1,7 @@
 """The training loop: epochs, evaluation, the best kept, the latest saved. Reads top to bottom."""
 
 import contextlib
-import time
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from library.errors import CheckpointError, DataError, DivergedError
 from library.evaluation.measuring import Evaluator
 from library.training import snapshots
 from library.training.checkpoints import Checkpoints, read_state, read_variables
+from library.training.distribution import Devices, naming_lost
 from library.training.history import History, Progress, report
 from library.training.monitoring import Goal, Patience
 from library.training.run_folder import check_space
@@ -82,6 +83,7 @@ class Training:
         *,
         unfreezing=None,
         kept=None,
+        devices=None,
         xla=False,
     ):
         self.network = network
@@ -97,10 +99,18 @@ class Training:
         # What the steps see: images and the whole network, or features and its head.
         self.seen = kept or self
         self.head = kept.head if kept else network
-        self.totals = Totals(objective.names)
+        self.devices = devices or Devices()
+        # Only the chief speaks and writes; all workers do the rest alike.
+        self.report = report if self.devices.is_chief else lambda text: None
+        with self.devices.strategy.scope():
+            self.totals = Totals(objective.names)
+            # For all that any epoch trains: before `unfreezing` freezes what comes later.
+            optimizer.build(network.trainable_variables)
+        self.devices.spread_seeds(network)
         self.xla = xla
         self.train_steps = self._compile()
-        self.evaluator = Evaluator(self.head, objective, xla=xla)
+        self.evaluator = Evaluator(self.head, objective, self.devices, xla=xla)
+        self.average_statistics = self.devices.make_averaging(network)
         self.checkpoints = Checkpoints(keeping.checkpoints, plan.keep_checkpoint_max)
         self.total_steps = plan.total_steps(training.batches_per_epoch)
         # Where the run is: the epoch and the batch within it that come next.
@@ -109,21 +119,27 @@ class Training:
         self.patience = Patience(plan.goal)
         self.rows = []
         self.seconds = 0.0  # spent in earlier processes
-        # For all that any epoch trains: before `unfreezing` freezes what comes later.
-        optimizer.build(network.trainable_variables)
 
     def _compile(self):
         """Give the steps, for what is trained now."""
         parts = (self.head, self.objective, self.optimizer, self.totals)
-        return make_train_steps(*parts, averages=self.averages, xla=self.xla)
+        strategy = self.devices.strategy
+        return make_train_steps(*parts, averages=self.averages, strategy=strategy, xla=self.xla)
 
     def run(self):
         """Train to the end. Give the best snapshot's metrics, as in its metrics.json.
 
         Raises StoppedError after a signal (the state is saved), DivergedError when the loss is no
-        longer a number (the best is kept), CheckpointError when what is there does not fit.
+        longer a number (the best is kept), CheckpointError when what is there does not fit,
+        UserError naming another worker that is gone.
         """
-        self.started_at = self.saved_at = self.evaluated_at = time.monotonic()
+        with naming_lost(self.devices.cluster):
+            return self._run()
+
+    def _run(self):
+        # `now` is the chief's clock, as of the last time that all workers agreed on it.
+        _, self.now = self.devices.agree(None)
+        self.started_at = self.saved_at = self.evaluated_at = self.now
         check_space(
             self.keeping.checkpoints,
             _bytes_of(self._variables()),
@@ -131,15 +147,20 @@ class Training:
             self.plan.keep_checkpoint_max,
         )
         self._resume()
+        self.devices.check_same(
+            self.step,
+            "{worker} goes on from another step than the chief: --model_dir must be a folder that "
+            "all workers share",
+        )
         self._check_stored_best()
         if self.step:
             self._fit_to_time()
         if self._is_over() and not self._evaluation_is_due():
             why = self.patience.stopped or "more train_epochs would go on"
-            report(f"finished already, after {self.step} steps: {why}")
+            self.report(f"finished already, after {self.step} steps: {why}")
             return self.best
-        self.history = History(self.keeping.run_dir, self.rows)
-        self.progress = Progress(*self._images())
+        self.history = History(self.keeping.run_dir, self.rows, writes=self.devices.is_chief)
+        self.progress = Progress(*self._images(), is_shown=self.devices.is_chief)
         try:
             with StopSignals() as stop:
                 while True:
@@ -153,12 +174,12 @@ class Training:
             self.progress.close()
             self.history.close()
         if self.patience.stopped:
-            report(f"stopped early: {self.patience.stopped}")
-        report(f"waited for input {self.progress.waiting:.1%} of the training time")
+            self.report(f"stopped early: {self.patience.stopped}")
+        self.report(f"waited for input {self.progress.waiting:.1%} of the training time")
         return self.best
 
     def _resume(self):
-        path = self.checkpoints.find_latest(report)
+        path = self.devices.chief_first(lambda: self.checkpoints.find_latest(self.report))
         if path is None:
             if self.plan.resume == "must":
                 raise CheckpointError(
@@ -169,6 +190,7 @@ class Training:
         check_classes(path, state["classes"], self.keeping.classes)
         total_steps = self.learning_rate.total_steps.numpy()
         read_variables(path, self._variables())
+        self.devices.spread_seeds(self.network)
         if self.plan.max_minutes is None:
             # As planned now: more epochs, say. With a time to fit, as it had become.
             self.learning_rate.total_steps.assign(total_steps)
@@ -179,46 +201,54 @@ class Training:
         if self.step < self.total_steps and self.plan.goal != Goal(**state["goal"]):
             # Judged by another goal, it may go on.
             self.patience.state["stopped"] = None
-        report(f"going on from {path}: epoch {self.epoch + 1}, step {self.step}")
+        self.report(f"going on from {path}: epoch {self.epoch + 1}, step {self.step}")
         for key, value in self.keeping.settings.items():
             before = state["settings"].get(key)
             if before != value:
-                report(f"changed since: {key} was {before}, is {value}")
+                self.report(f"changed since: {key} was {before}, is {value}")
 
     def _check_stored_best(self):
         """Evaluate the stored best again: a restart must not lose it to something worse."""
         folder, metric = self.keeping.best, self.plan.goal.metric
-        if not snapshots.has_snapshot(folder):
+        if not self.devices.chief_first(lambda: snapshots.has_snapshot(folder)):
             return
-        stored = snapshots.read_snapshot(folder)
+        with self.devices.strategy.scope():
+            stored = snapshots.read_snapshot(folder)
         check_classes(folder, stored.classes, self.keeping.classes)
         if stored.network.input_shape != self.network.input_shape:
             raise CheckpointError(
                 f"the snapshot in {folder} takes images of shape {stored.network.input_shape[1:]}, "
                 f"this run {self.network.input_shape[1:]}: choose another --run_dir"
             )
-        evaluator = Evaluator(stored.network, self.objective)
-        validation, _ = evaluator.measure(self.validation.batches(), self.plan.max_eval_steps)
+        evaluator = Evaluator(stored.network, self.objective, self.devices)
+        validation, _ = self._measure(evaluator, self.validation)
         monitored = {"monitored": f"validation {metric}", "value": validation[metric]}
         self.best = {**stored.metrics, **monitored, "validation": validation}
-        report(
+        self.report(
             f"best so far, in {folder}: validation {metric} {validation[metric]:.4f} "
             f"(epoch {stored.metrics['epoch']})"
         )
+
+    def _measure(self, evaluator, inputs):
+        batches = self.devices.divide(inputs.batches(), inputs.batch_size)
+        return evaluator.measure(batches, self.plan.max_eval_steps)
 
     def _train_epoch(self, stop):
         """Train until the epoch, the plan or the time is over, or an evaluation is due."""
         self.progress.describe(f"epoch {self.epoch + 1}/{self.plan.train_epochs}")
         change = self.unfreezing.apply(self.epoch) if self.unfreezing else None
         if change:
-            report(change)
+            self.report(change)
             self.train_steps = self._compile()
         batches_per_epoch = self.training.batches_per_epoch
-        iterator = iter(self.seen.training.batches(self.epoch, self.batch))
+        batches = self.seen.training.batches(self.epoch, self.batch)
+        iterator = iter(self.devices.divide(batches, self.training.batch_size))
         previous = None
-        while self.batch < batches_per_epoch and not stop.received and not self._is_over():
+        self._agree(stop)
+        while self.batch < batches_per_epoch and not self.stopping and not self._is_over():
             count = self._steps_at_once()
             losses = self._make_steps(iterator, count)
+            self._agree(stop)
             # Looking at the steps before: waiting for these would leave the device idle.
             self._check_finite(previous, self.step - count)
             previous = losses
@@ -229,15 +259,20 @@ class Training:
             self._fit_to_time()
             if self._evaluation_is_due():
                 break
-            if time.monotonic() - self.saved_at > self.plan.save_checkpoints_secs:
+            if self.now - self.saved_at > self.plan.save_checkpoints_secs:
                 self._check_finite(losses, self.step)
                 self._save()
         self._check_finite(previous, self.step)
         if self.batch == batches_per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
-        if stop.received:
+        if self.stopping:
             self._save()
             raise stop.error(f"in epoch {self.epoch + 1}, after step {self.step}")
+
+    def _agree(self, stop):
+        """Hear whether any worker was told to stop: all stop after the same step."""
+        self.stopping, self.now = self.devices.agree(stop.received)
+        stop.received = stop.received or self.stopping
 
     def _steps_at_once(self):
         """Give how many steps to make in one call: never past where something else is due."""
@@ -290,7 +325,7 @@ class Training:
 
     def _elapsed(self):
         """Give the seconds spent so far, in earlier processes too."""
-        return self.seconds + time.monotonic() - self.started_at
+        return self.seconds + self.now - self.started_at
 
     def _fit_to_time(self):
         """Make the schedule end when the time will, from the speed so far."""
@@ -313,7 +348,7 @@ class Training:
         if self.step >= self.total_steps:
             return True
         if plan.eval_throttle_secs is not None:
-            return time.monotonic() - self.evaluated_at >= plan.eval_throttle_secs
+            return self.now - self.evaluated_at >= plan.eval_throttle_secs
         if plan.steps_between_evals is not None:
             return self.step % plan.steps_between_evals == 0
         return self.batch == 0 and self.epoch % plan.epochs_between_evals == 0
@@ -321,11 +356,11 @@ class Training:
     def _evaluate(self):
         """Measure on validation, keep the best, save the latest, and say so."""
         self.progress.pause()
+        self.average_statistics()
         training = self.totals.means()
         self.totals.reset()
         with self.averages.in_place() if self.averages else contextlib.nullcontext():
-            batches = self.seen.validation.batches()
-            validation, examples = self.evaluator.measure(batches, self.plan.max_eval_steps)
+            validation, examples = self._measure(self.evaluator, self.seen.validation)
             if not examples:
                 raise DataError("the validation split is empty: the best model cannot be told")
             epoch = self.epoch + (self.batch > 0)
@@ -334,7 +369,7 @@ class Training:
             self.learning_rate.factor.assign(
                 self.learning_rate.factor * self.plan.goal.plateau_factor
             )
-            report("on a plateau: the learning rate falls")
+            self.report("on a plateau: the learning rate falls")
         row = {
             "epoch": epoch,
             "step": self.step,
@@ -344,13 +379,14 @@ class Training:
         self.history.add_evaluation(row, training, validation)
         self.rows = self.history.rows
         self._save()
-        report(
+        self.report(
             f"epoch {epoch}/{self.plan.train_epochs}  loss {training['loss']:.4f}  "
             f"accuracy {training['accuracy']:.4f}  validation loss {validation['loss']:.4f}  "
             f"accuracy {validation['accuracy']:.4f}  {row['images_per_second']:,.0f} images/s"
             f"{'  best' if is_best else ''}"
         )
-        self.evaluated_at = time.monotonic()
+        _, self.now = self.devices.agree(None)
+        self.evaluated_at = self.now
         self.progress.go_on()
 
     def _keep_best(self, epoch, validation):
@@ -366,9 +402,10 @@ class Training:
             "value": value,
             "validation": validation,
         }
-        snapshots.write_snapshot(
-            keeping.best, self.network, keeping.classes, metrics, keeping.texts
-        )
+        if self.devices.is_chief:
+            snapshots.write_snapshot(
+                keeping.best, self.network, keeping.classes, metrics, keeping.texts
+            )
         # Last: a crash while saving keeps the old best.
         self.best = metrics
         return True
@@ -396,12 +433,16 @@ class Training:
             "classes": list(self.keeping.classes),
             "settings": self.keeping.settings,
         }
-        self.checkpoints.save(self.step, self._variables(), state)
-        self.saved_at = time.monotonic()
+        self.average_statistics()
+        # Reading them may take all workers.
+        variables = self.devices.read(self._variables())
+        if self.devices.is_chief:
+            self.checkpoints.save(self.step, variables, state)
+        self.saved_at = self.now
 
 
 def _bytes_of(variables):
-    return sum(np.asarray(each).nbytes for each in variables)
+    return sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in variables)
 
 
 def check_classes(where, stored, wanted):

@@ -65,12 +65,15 @@ def make_train_steps(
     replicas = strategy.num_replicas_in_sync
 
     def replica_step(images, labels, batch_size):
+        statistics = _statistics(network) if replicas > 1 else ()
         with tf.GradientTape() as tape:
-            scores = network(tf.cast(images, tf.float32), training=True)
+            scores = _scores(network, images, replicas, training=True)
             # Over the global batch, whichever share of it this replica got.
             losses = objective.training_losses(labels, scores)
             loss = tf.reduce_sum(losses) / batch_size + objective.penalty(network) / replicas
             scaled = optimizer.scale_loss(loss)
+        for variable, before in statistics:
+            variable.assign(tf.where(tf.shape(labels)[0] > 0, variable, before))
         weights = network.trainable_variables
         optimizer.apply(_reduced(tape.gradient(scaled, weights), replicas), weights)
         if averages:
@@ -100,6 +103,26 @@ def make_train_steps(
     return train_steps
 
 
+def _scores(network, images, replicas, training):
+    """Give the network's scores of a batch, which may be empty where it is one of several shares.
+
+    An epoch's last batch may be too small for all replicas, and not every operation takes a batch
+    of none: such a replica looks at a blank image, and then away from it.
+    """
+    images = tf.cast(images, tf.float32)
+    if replicas == 1:
+        return network(images, training=training)
+    count = tf.shape(images)[0]
+    blank = tf.zeros([tf.cast(tf.equal(count, 0), tf.int32), *images.shape[1:]])
+    return network(tf.concat([images, blank], 0), training=training)[:count]
+
+
+def _statistics(network):
+    """Give (variable, its value now) of what a network learns from images by other means."""
+    variables = [each for each in network.non_trainable_variables if "float" in each.dtype]
+    return [(each, tf.identity(each)) for each in variables]
+
+
 def _reduced(gradients, replicas):
     """Give gradients that clipping sees whole: summed over replicas, before Keras sums them too."""
     if replicas == 1:
@@ -117,7 +140,7 @@ def make_evaluation_step(network, objective, totals, *, strategy=None, xla=False
     strategy = strategy or tf.distribute.get_strategy()
 
     def replica_step(images, labels):
-        scores = network(tf.cast(images, tf.float32), training=False)
+        scores = _scores(network, images, strategy.num_replicas_in_sync, training=False)
         totals.add(objective.measures(labels, scores))
         return scores
 

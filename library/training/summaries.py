@@ -12,9 +12,9 @@ import tensorflow as tf
 class Summaries:
     """Two event files in one folder, `train` and `validation`."""
 
-    def __init__(self, folder, report):
+    def __init__(self, folder, report, *, writes=True):
         self._report = report
-        self._is_broken = False
+        self._is_off = not writes
         self._writers = {}
         for split in ("train", "validation"):
             self._attempt(self._open, split, Path(folder) / split)
@@ -46,12 +46,12 @@ class Summaries:
             self._attempt(lambda split: self._writers[split].close(), split)
 
     def _attempt(self, write, *arguments):
-        if self._is_broken:
+        if self._is_off:
             return
         try:
             write(*arguments)
         except (OSError, tf.errors.OpError) as error:
-            self._is_broken = True
+            self._is_off = True
             reason = str(error).strip().split("\n")[0]
             self._report(f"warning: no more TensorBoard summaries ({reason}); training goes on")
 

@@ -1,0 +1,159 @@
+"""The workers that train together: who they are, whether all are there, and who is gone.
+
+TF_CONFIG says who they are, as Vertex AI sets it and docs/cluster.md tells for others; under Slurm
+the environment of `srun` does. The first worker is the chief: it alone writes.
+"""
+
+import json
+import os
+import re
+import socket
+import time
+from dataclasses import dataclass
+
+from library.errors import SettingsError, UserError
+from library.quiet_start import import_tensorflow
+
+# What a client of gRPC says first. A server that lives answers it; the system alone would not.
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Every worker's `host:port`, the chief's first, and which of them this process is."""
+
+    addresses: tuple
+    index: int
+
+    def name(self, index):
+        """Give what to call a worker in a message."""
+        return f"worker {index} ({self.addresses[index]})"
+
+    def others(self):
+        """Give the indices of the other workers."""
+        return [each for each in range(len(self.addresses)) if each != self.index]
+
+
+def read_cluster(environ=os.environ):
+    """Give the Cluster that the environment describes; None for a single worker.
+
+    Raises SettingsError, naming the variable and what is wrong with it.
+    """
+    if environ.get("TF_CONFIG", "").strip():
+        return _read_tf_config(environ["TF_CONFIG"])
+    if int(environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1 and "SLURM_PROCID" in environ:
+        return _read_slurm(environ)
+    return None
+
+
+def _read_tf_config(text):
+    try:
+        config = json.loads(text)
+        jobs = config.get("cluster") or {}
+        task = config.get("task") or {}
+        workers = [(job, i) for job in ("chief", "worker") for i in range(len(jobs.get(job, ())))]
+        addresses = [jobs[job][index] for job, index in workers]
+        mine = (task.get("type"), int(task.get("index", 0)))
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise SettingsError(
+            f"TF_CONFIG can't be read ({error}): it should look like "
+            '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
+        ) from None
+    if len(workers) < 2 and mine[0] in (None, "chief", "worker"):
+        return None
+    if mine not in workers:
+        raise SettingsError(
+            f"TF_CONFIG: task {mine[0]} {mine[1]} is not in its cluster, which has "
+            f"{', '.join(f'{job} {index}' for job, index in workers) or 'no worker'}; "
+            "parameter servers and evaluators are not used here"
+        )
+    return _checked("TF_CONFIG", addresses, workers.index(mine))
+
+
+def _read_slurm(environ):
+    import_tensorflow(choose_devices=lambda: False)
+    from tensorflow import distribute
+
+    # Jobs that share a node must not share ports.
+    port = 10_000 + int(environ.get("SLURM_JOB_ID") or 0) % 1000 * 20
+    try:
+        # Only for the addresses. Which GPUs a task sees is Slurm's own business (--gpus-per-task):
+        # the resolver's way of dividing them fails where a task has been given its own already.
+        most = int(max(re.findall(r"\d+", environ["SLURM_STEP_TASKS_PER_NODE"]), key=int))
+        resolver = distribute.cluster_resolver.SlurmClusterResolver(
+            port_base=port, gpus_per_node=most, gpus_per_task=1, auto_set_gpu=False
+        )
+        addresses = resolver.cluster_spec().as_dict()["worker"]
+        index = resolver.get_task_info()[1]
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise SettingsError(f"the SLURM_… variables can't be read: {error}") from None
+    return _checked("SLURM_STEP_NODELIST", addresses, index)
+
+
+def _checked(variable, addresses, index):
+    for address in addresses:
+        if not re.fullmatch(r"[^\s:]+:\d+|\[[^\s\]]+\]:\d+", str(address)):
+            raise SettingsError(f"{variable}: {address!r} is not host:port")
+    if len(set(addresses)) < len(addresses):
+        raise SettingsError(f"{variable}: two workers have the same address, {addresses}")
+    return Cluster(tuple(addresses), index)
+
+
+def wait_for_workers(cluster, seconds):
+    """Return when every worker of the cluster has been seen at its port.
+
+    Raises UserError: at once if this worker's own port is taken, or, naming them, if others are
+    not there after so many seconds.
+    """
+    own = cluster.addresses[cluster.index]
+    missing = cluster.others()
+    deadline = time.monotonic() + seconds
+    with _listening(own):
+        while missing:
+            missing = [each for each in missing if not _accepts(cluster.addresses[each])]
+            if missing and time.monotonic() > deadline:
+                names = " and ".join(map(cluster.name, missing))
+                raise UserError(
+                    f"no sign of {names} after {seconds:g} s (--worker_wait_secs): is each worker "
+                    "started, and can it be reached?"
+                )
+            if missing:
+                time.sleep(0.2)
+
+
+def find_lost(cluster, seconds=5):
+    """Give the indices of the workers that do not answer within so many seconds."""
+    return [each for each in cluster.others() if not _answers(cluster.addresses[each], seconds)]
+
+
+def _listening(address):
+    """Take this worker's port until TensorFlow does, so that others can see that it is there."""
+    host, port = _host_and_port(address)
+    try:
+        return socket.create_server(("", port), backlog=128)
+    except OSError as error:
+        raise UserError(
+            f"this worker's port {port} (of {host}:{port}) can't be used: {error.strerror}"
+        ) from None
+
+
+def _accepts(address):
+    try:
+        socket.create_connection(_host_and_port(address), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _answers(address, seconds):
+    try:
+        with socket.create_connection(_host_and_port(address), timeout=seconds) as connection:
+            connection.sendall(HTTP2_GREETING)
+            return bool(connection.recv(1))
+    except OSError:
+        return False
+
+
+def _host_and_port(address):
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,85 @@
+"""Two logical CPUs against one, for tests/test_distribution.py: run as a process of its own."""
+
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.errors import StoppedError
+from library.training.distribution import Devices, synchronize_batch_norm
+from tests import test_loop
+
+CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def make_network(synchronized):
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((4, 4, 1))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
+    x = keras.layers.BatchNormalization()(x)
+    network = keras.Model(pixels, keras.layers.Dense(2)(x))
+    if synchronized:
+        synchronize_batch_norm(network)
+    return network
+
+
+def make_run(devices, folder=None, *, synchronized=True, **options):
+    test_loop.make_network = lambda: make_network(synchronized)
+    folder = folder or Path(tempfile.mkdtemp())
+    with devices.strategy.scope():
+        return test_loop.make_run(folder, devices=devices, **options)
+
+
+def assert_same(run, other, tolerance):
+    mine, theirs = test_loop.everything(run), test_loop.everything(other)
+    for row, wanted in zip(mine[3], theirs[3], strict=True):
+        assert row == pytest.approx(wanted, abs=tolerance)
+    for value, wanted in zip(mine[0], theirs[0], strict=True):
+        np.testing.assert_allclose(value, wanted, atol=tolerance)
+
+
+def main():
+    one, two = Devices(), Devices(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    assert two.describe(8) == "2 CPUs, 4 images a step on each"
+
+    # 22 examples in batches of 8 and 6: the last ones leave less than a share, or nothing.
+    whole = make_run(one)
+    whole.run()
+    mirrored = make_run(two)
+    mirrored.run()
+    assert mirrored.evaluator._totals.examples == 22
+    assert_same(mirrored, whole, 1e-5)
+
+    for hyperparameters in ({"clip_norm": 0.1, "learning_rate": 0.01}, {"optimizer": "momentum"}):
+        runs = [make_run(each, hyperparameters=hyperparameters) for each in (one, two)]
+        for run in runs:
+            run.run()
+        # Adam divides by what may be next to nothing: rounding shows.
+        assert_same(*runs, 1e-4)
+
+    # Without synchronisation each replica has statistics of its own, averaged when they are used.
+    run = make_run(two, synchronized=False, average_decay=0.9)
+    run.run()
+    for variable in run.network.variables:
+        first, second = (each.numpy() for each in variable.value.values)
+        assert np.array_equal(first, second), variable.path
+        assert np.isfinite(first).all(), variable.path
+
+    # Stopped and gone on with.
+    folder = Path(tempfile.mkdtemp())
+    test_loop.make_network = lambda: make_network(synchronized=True)
+    with two.strategy.scope():
+        stopping = test_loop.stopping_run(folder, 5, devices=two)
+    with pytest.raises(StoppedError, match="after step 5"):
+        stopping.run()
+    resumed = make_run(two, folder)
+    resumed.run()
+    assert_same(resumed, mirrored, 0)
+
+
+if __name__ == "__main__":
+    main()
