@@ -36,6 +36,7 @@ def train(settings):
     from library.training.loop import Training
     from library.training.run_folder import locked_run_folder, start_run_folder
     from project import assembly
+    from project.schedules import sketch
 
     classes = train_split.classes
     devices = assembly.start_devices(settings, cluster)
@@ -47,6 +48,7 @@ def train(settings):
     if devices.is_chief:
         report(assembly.describe(parts, training, validation, classes, devices))
     if settings.dry_run:
+        report(f"learning rate: {sketch(parts.learning_rate, parts.learning_rate.updates)}")
         report(assembly.check_one_batch(parts, training, validation))
         return
     plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, classes)

@@ -82,6 +82,11 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.factor = tf.Variable(1.0, trainable=False, name="learning_rate_factor")
 
     @property
+    def updates(self):
+        """How many updates of the weights there will be."""
+        return float(self.total_steps) / self._steps_per_update
+
+    @property
     def variables(self):
         """State to keep in checkpoints."""
         return [self.total_steps, self.factor]

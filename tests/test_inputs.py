@@ -67,6 +67,7 @@ def test_the_order_is_a_function_of_seed_and_epoch(numbered):
     assert order(0) != sorted(order(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [8, 25])
 def test_any_batch_can_be_started_at_exactly(numbered, batch_size):
     words = ["distorted_crop", "flip", "brightness", "pad_and_crop=2", "rand_augment", "mixup"]
@@ -121,6 +122,7 @@ def joined(workers):
     return [tuple(np.concatenate(each) for each in zip(*parts, strict=True)) for parts in workers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_several_workers_make_the_batches_of_one(numbered, count):
     words = ["flip", "brightness", "cutmix"]
@@ -175,6 +177,7 @@ def test_mixed_labels_are_shares_of_classes(numbered):
     assert np.allclose(shares.sum(0), [25, 25])
 
 
+@pytest.mark.slow
 def test_oversampling_repeats_the_smaller_class_exactly(tmp_path):
     for name, count in (("a", 3), ("b", 13)):
         for number in range(count):

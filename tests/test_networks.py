@@ -160,6 +160,7 @@ def test_an_application_prepares_pixels_as_it_was_trained_with(name, tmp_path):
     assert np.array_equal(again(pixels), network(pixels))
 
 
+@pytest.mark.slow
 def test_a_frozen_application_gives_the_same_features_while_training(tmp_path):
     options = {"application": "EfficientNetB0", "dropout_rate": 0.0}
     base = APPLICATIONS["EfficientNetB0"](

@@ -43,6 +43,7 @@ def test_the_longer_edge_is_capped_and_never_enlarged(size, max_edge, expected):
     assert fitted_size(*size, max_edge) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 450, 500, 640, 768, 900, 1500, 4000])
 def test_shrinking_is_nearly_lanczos(width):
     pixels = picture(width, width * 3 // 4)

@@ -2,6 +2,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 
 def run(code, **variables):
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
@@ -13,6 +15,7 @@ def run(code, **variables):
     )
 
 
+@pytest.mark.slow
 def test_a_start_says_nothing_and_errors_come_through_afterwards():
     done = run(
         "import sys; from library.quiet_start import import_tensorflow; import_tensorflow()\n"

@@ -82,6 +82,7 @@ def test_stages_from_yaml_resume_in_the_stage_of_their_epoch(capsys, train, tmp_
     assert_same(whole, latest_variables(tmp_path / "again"))
 
 
+@pytest.mark.slow
 def test_a_snapshot_is_begun_with(capsys, train, tmp_path):
     train(train_epochs=1)
     best = tmp_path / "run" / "best"
