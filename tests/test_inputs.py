@@ -68,7 +68,7 @@ def test_the_order_is_a_function_of_seed_and_epoch(numbered):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_size", [8, 25])
+@pytest.mark.parametrize("batch_size", [pytest.param(8, marks=pytest.mark.slow), 25])
 def test_any_batch_can_be_started_at_exactly(numbered, batch_size):
     words = ["distorted_crop", "flip", "brightness", "pad_and_crop=2", "rand_augment", "mixup"]
     training = make_training(
@@ -123,7 +123,7 @@ def joined(workers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_workers_make_the_batches_of_one(numbered, count):
     words = ["flip", "brightness", "cutmix"]
     training = make_training(numbered, augmentations=choose_augmentations(words))

@@ -1,8 +1,9 @@
 """Changes of colour. Each is an affine map of (red, green, blue), so that several cost like one.
 
 A change is a function of (mean colour, strength, seed) that gives a 4 x 4 matrix A, with which the
-row (red, green, blue, 1) of each pixel is multiplied. Matrices of changes in a row are multiplied
-first; the pixels are gone through once, and are cut to [0, 255] only then.
+row (red, green, blue, 1) of each pixel is multiplied. Grey stays grey: what a matrix adds, it adds
+to all three colours. Matrices of changes in a row are multiplied first; the pixels are gone through
+once, and are cut to [0, 255] only then.
 """
 
 import math
@@ -25,10 +26,11 @@ def _matrix(rgb=None, shift=0.0, one=0.0):
 
 
 # All changes are sums of these, times a number.
+_ONE = _matrix(one=1.0)
 _COLOUR = _matrix(np.eye(3))
+_SAME = _COLOUR + _ONE
 _GREY = _matrix(np.outer(_LUMA, np.ones(3)))
 _SHIFT = _matrix(shift=1.0)
-_ONE = _matrix(one=1.0)
 
 # A turn of the hue, in the colour space YIQ: brightness stays, the other two are turned.
 _TO_YIQ = np.array([_LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]).T
@@ -57,7 +59,7 @@ def saturation(mean, strength, seed):
 def hue(mean, strength, seed):
     """Turn the hues by up to `strength` of a full turn, either way."""
     angle = 2 * math.pi * tf.random.stateless_uniform([], seed, -strength, strength)
-    return _KEPT + tf.cos(angle) * _COSINE + tf.sin(angle) * _SINE + _ONE
+    return tf.cos(angle) * _COSINE + tf.sin(angle) * _SINE + (_KEPT + _ONE)
 
 
 def grayscale(mean, strength, seed):
@@ -68,7 +70,7 @@ def grayscale(mean, strength, seed):
 
 def brightened(shift):
     """Give the matrix that adds a number to each colour."""
-    return _COLOUR + shift * _SHIFT + _ONE
+    return shift * _SHIFT + _SAME
 
 
 def multiplied(factor):
@@ -78,13 +80,13 @@ def multiplied(factor):
 
 def contrasted(mean, factor):
     """Give the matrix that spreads pixels from the brightness of `mean` by a factor."""
-    grey = tf.tensordot(mean, _LUMA, 1)
-    return factor * _COLOUR + (1 - factor) * grey * _SHIFT + _ONE
+    grey = tf.reduce_sum(mean * _LUMA) * _SHIFT
+    return factor * (_COLOUR - grey) + (grey + _ONE)
 
 
 def saturated(factor):
     """Give the matrix that spreads colours from grey by a factor."""
-    return factor * _COLOUR + (1 - factor) * _GREY + _ONE
+    return factor * (_COLOUR - _GREY) + (_GREY + _ONE)
 
 
 def change_colours(image, changes):
@@ -92,7 +94,7 @@ def change_colours(image, changes):
     pixels = tf.cast(image, tf.float32)
     mean = mean_colour(pixels)
     # The mean goes the way of every pixel: one more row.
-    rows = tf.concat([tf.eye(4), tf.concat([mean, [1.0]], 0)[tf.newaxis]], 0)
+    rows = tf.concat([np.eye(4, dtype=np.float32), [tf.concat([mean, [1.0]], 0)]], 0)
     for change in changes:
         rows = tf.matmul(rows, change(rows[4, :3]))
     return paint(pixels, rows[:4])
@@ -108,11 +110,11 @@ def mean_colour(pixels):
 
 def paint(pixels, matrix):
     """Give uint8 pixels from float32 ones (height, width, 3 or 1), through a 4 x 4 matrix."""
-    kernel, shift = matrix[:3, :3], matrix[3, :3]
+    # The shift is the same for all colours, and a number is added faster than a vector.
+    kernel, shift = matrix[:3, :3], matrix[3, 0]
     if pixels.shape[-1] == 1:
         # A grey pixel has three equal colours, and is as bright as the three together.
         kernel = tf.reshape(tf.tensordot(tf.reduce_sum(kernel, 0), _LUMA, 1), [1, 1])
-        shift = tf.reshape(tf.tensordot(shift, _LUMA, 1), [1])
     # A convolution of 1 x 1 is the fastest product of many small vectors with one matrix.
     changed = tf.nn.conv2d(pixels[tf.newaxis], kernel[tf.newaxis, tf.newaxis], 1, "VALID")[0]
     return to_uint8(changed + shift)
@@ -120,5 +122,8 @@ def paint(pixels, matrix):
 
 def to_uint8(pixels):
     """Round float32 pixels to uint8, those out of range to the nearest end."""
-    # Casting cuts the fraction off.
-    return tf.cast(tf.clip_by_value(pixels, 0.0, 255.0) + 0.5, tf.uint8)
+    # One operation that goes through the pixels once, where clipping, rounding and casting are 4.
+    quantized = tf.raw_ops.QuantizeV2(
+        input=pixels, min_range=0.0, max_range=255.0, T=tf.quint8, mode="MIN_COMBINED"
+    )[0]
+    return tf.bitcast(quantized, tf.uint8)

@@ -43,9 +43,12 @@ def decode(encoded, shape, image_format, crop=None):
         branches = [lambda each=each: resized(each) for each in REDUCTIONS]
         return tf.switch_case(tf.reduce_sum(reducible), branches)
 
+    def exact():
+        return _decode_reduced(encoded, window, channels, is_exact=True)
+
     # Asked first, because small images can't spare the time for more questions.
     fits = tf.reduce_all(tf.equal(wanted, size))
-    image = tf.cond(fits, lambda: _decode_reduced(encoded, window, channels, 1), reduced)
+    image = tf.cond(fits, exact, reduced)
     return tf.ensure_shape(image, image_format.shape)
 
 
@@ -62,10 +65,10 @@ def resize(image, size):
     return tf.cast(pixels + 0.5, tf.uint8)
 
 
-def _decode_reduced(encoded, window, channels, reduction):
+def _decode_reduced(encoded, window, channels, reduction=1, is_exact=False):
+    # Colour at half the resolution is repeated, not interpolated: resizing smooths it anyway.
+    choice = {"channels": channels, "ratio": reduction, "fancy_upscaling": is_exact}
     if window is None:
-        return tf.io.decode_jpeg(encoded, channels=channels, ratio=reduction)
+        return tf.io.decode_jpeg(encoded, **choice)
     # The window counts pixels of the reduced image.
-    return tf.raw_ops.DecodeAndCropJpeg(
-        contents=encoded, crop_window=window // reduction, channels=channels, ratio=reduction
-    )
+    return tf.raw_ops.DecodeAndCropJpeg(contents=encoded, crop_window=window // reduction, **choice)
