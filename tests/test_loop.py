@@ -139,6 +139,7 @@ def stopping_run(folder, step, number=signal.SIGTERM, **options):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, 3 * EPOCHS))
 def test_stopped_at_any_step_and_gone_on_with_is_the_uninterrupted_run(
     tmp_path, uninterrupted, step
@@ -190,6 +191,7 @@ def test_so_it_is_with_every_optimizer(tmp_path, name):
     assert_same(run, whole)
 
 
+@pytest.mark.slow
 def test_early_stopping_goes_on_counting_after_a_stop(tmp_path, capsys):
     options = {
         "hyperparameters": {"learning_rate": 1e-12, "weight_decay": 0.0},
@@ -216,12 +218,14 @@ def test_evaluation_by_steps(tmp_path):
     assert [row["step"] for row in run.rows] == [4, 8, 9]
 
 
+@pytest.mark.slow
 def test_evaluation_by_seconds(tmp_path):
     run = make_run(tmp_path, eval_throttle_secs=0.0)
     run.run()
     assert [row["step"] for row in run.rows] == list(range(1, 10))
 
 
+@pytest.mark.slow
 def test_a_training_fits_its_time(tmp_path):
     run = make_run(tmp_path, train_epochs=1_000_000, max_minutes=3 / 60)
     start = time.monotonic()
