@@ -16,9 +16,10 @@ from library.inputs.examples import Reading, make_examples
 from library.inputs.parts import WHOLE
 from library.training import distribution
 from library.training.averages import Averages
+from library.training.checkpoints import check_classes
 from library.training.history import report
-from library.training.loop import Keeping, Plan, check_classes
 from library.training.monitoring import Goal
+from library.training.plan import Keeping, Plan
 from library.transfer.features import (
     FrozenBase,
     Kept,
