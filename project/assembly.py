@@ -41,6 +41,12 @@ from project.schedules import LearningRate
 def make_training_inputs(settings, split, part=WHOLE):
     """Give the shuffled and augmented training split, or a worker's part. Raises SettingsError."""
     project, learn = settings.project, settings.hyperparameters
+    part = replace(part, by_file=project.shard_by_file)
+    is_oversampled = learn.balance == "oversample"
+    if is_oversampled and part.by_file and part.count > 1:
+        raise SettingsError("balance oversample counts over all shards: leave out shard_by_file")
+    if not project.deterministic:
+        report("deterministic false: no epoch can be repeated, so going on in mid-epoch is inexact")
     augmentations = choose_augmentations(learn.augmentations)
     source = make_examples(split, project.parallel_interleave_sources)
     return TrainingInputs(
@@ -52,7 +58,7 @@ def make_training_inputs(settings, split, part=WHOLE):
         ),
         seed=project.random_seed,
         augmentations=augmentations,
-        is_oversampled=learn.balance == "oversample",
+        is_oversampled=is_oversampled,
         part=part,
         reading=_reading(project),
     )
@@ -67,7 +73,7 @@ def make_evaluation_inputs(settings, split, image_format=None, part=WHOLE):
         source=_cached(settings, source, split, image_format, crops=False),
         image_format=image_format,
         batch_size=project.eval_batch_size,
-        part=part,
+        part=replace(part, by_file=project.shard_by_file),
         reading=_reading(project),
     )
 

@@ -123,6 +123,7 @@ class Pipeline(Keys):
         16, "shards whose examples are mixed; part of the order", "pis"
     )
     deterministic: bool = key(True, "same order each time; without, faster and not repeatable")
+    shard_by_file: bool = key(False, "each worker reads its own shards only: less reading")
     num_parallel_reads: Count = key(4, "shards read at once", "npr")
     num_parallel_calls: Count | None = key(None, "images decoded at once; none: tuned", "npc")
     prefetch_examples: CountOrZero = key(0, "encoded examples read ahead of decoding", "pre")
@@ -163,6 +164,7 @@ class Network(Keys):
     hub_handle: Text = key(HUB_HANDLE, "module of the network hub: URL, folder, archive, gs://")
     hub_sha256: Text | None = key(None, "hash that the module must have; describe tells it")
     dropout_rate: FractionBelowOne = key(0.5, "share of the features dropped while training")
+    standardize_images: bool = key(False, "simple: each image to mean 0 and deviation 1")
     head: Literal["softmax", "sigmoid"] = key("softmax", "a score a class; one for two classes")
 
 
