@@ -35,7 +35,8 @@ dataset/sample/test/test.manifest.json: .venv/ready dataset/sample.zip
 # What a person may install, pinned with hashes for every supported Python and platform.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --extra develop --output-file requirements.lock pyproject.toml
+	  --extra develop --extra litert --extra onnx --extra serve \
+	  --output-file requirements.lock pyproject.toml
 
 .venv/ready: requirements.lock
 	@PYTHON="$(PYTHON)" sh .ci/set_up_venv

@@ -80,3 +80,8 @@ def test_any_name_is_found_as_it_is(tmp_path_factory, classes):
 def test_a_name_that_is_not_utf8(tmp_path):
     write(tmp_path, os.fsdecode(b"\xff\xfe/\xe9.jpg"))
     assert found(tmp_path) == {"\udcff\udcfe/\udce9.jpg": "\udcff\udcfe"}
+
+
+def test_a_class_may_have_the_name_of_a_systems_file(tmp_path):
+    write(tmp_path, "Thumbs.db/1.jpg", "cat/2.jpg", "cat/Thumbs.db", "__MACOSX/cat/3.jpg")
+    assert found(tmp_path) == {"Thumbs.db/1.jpg": "Thumbs.db", "cat/2.jpg": "cat"}

@@ -12,7 +12,9 @@ NO_CLASS = ""
 
 # What a conversion writes, which may lie among the images it was made from.
 _OURS = (".tfrecord", ".manifest.json", ".rejected.csv")
-_SYSTEM = {"Thumbs.db", "desktop.ini", "__MACOSX"}
+# What systems leave behind: a class may well have the name of such a file.
+_SYSTEM_FILES = {"Thumbs.db", "desktop.ini"}
+_SYSTEM_FOLDERS = {"__MACOSX"}
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -88,7 +90,10 @@ def _find_inside(path, inside, columns, with_content):
 def label_of(name):
     """Give the class of a path inside a source; None if the file is none of the images."""
     parts = name.split("/")
-    if any(is_ignored(part) for part in parts) or parts[-1].endswith(_OURS):
+    *folders, file = parts
+    if any(map(is_ignored, folders)) or file.startswith(".") or file in _SYSTEM_FILES:
+        return None
+    if file.endswith(_OURS):
         return None
     if len(parts) == 1:
         return NO_CLASS if name.lower().endswith(_IMAGE_SUFFIXES) else None
@@ -115,5 +120,5 @@ def check_classes(found, filled, source):
 
 
 def is_ignored(name):
-    """Tell whether a file or folder of this name is the system's, not the user's."""
-    return name.startswith(".") or name in _SYSTEM
+    """Tell whether a folder of this name is the system's, not the user's."""
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
