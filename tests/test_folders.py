@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from library.dataset.folders import find_in_folder
+from library.dataset.sources import is_ignored
 from library.errors import DataError
 
 
@@ -66,7 +67,7 @@ def test_a_folder_that_can_not_be_read_is_one_line(tmp_path):
 
 names = some.text(
     some.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12
-).filter(lambda name: not name.startswith(".") and len(name.encode()) < 200)
+).filter(lambda name: not is_ignored(name) and len(name.encode()) < 200)
 
 
 @given(some.sets(names, min_size=1, max_size=5))
