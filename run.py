@@ -5,7 +5,6 @@ Each command is a few lines that name the rooms it goes through.
 
 import json
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 from library.dataset.splits import read_splits
@@ -31,10 +30,8 @@ def train(settings):
     train_split, validation_split = read_data(project, "train", "validation")
     start_tensorflow(project, cluster)
     from library.inputs.damage import naming_damage
-    from library.training.curves import write_curves
+    from library.training.engines import train_and_evaluate
     from library.training.history import report
-    from library.training.loop import Training
-    from library.training.run_folder import locked_run_folder, start_run_folder
     from project import assembly
     from project.schedules import sketch
 
@@ -52,33 +49,26 @@ def train(settings):
         report(assembly.check_one_batch(parts, training, validation))
         return
     plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, classes)
-    with locked_run_folder(project.run_dir) if devices.is_chief else nullcontext():
-        if devices.is_chief:
-            aside = start_run_folder(project.run_dir, keeping.texts, project.resume)
-            if aside:
-                report(f"the earlier run is now in {aside}")
+    kept = None
+    if devices.replicas == 1:  # Features are kept, and read, by one device alone.
         splits = (train_split, validation_split)
-        run = Training(
-            *parts,
-            training,
-            validation,
+        kept = assembly.make_kept(settings, parts.network, training, validation, splits)
+    with naming_damage(training, validation):
+        best = train_and_evaluate(
+            parts.network,
+            (training, validation),
+            parts.objective,
+            parts.optimizer,
             plan,
             keeping,
+            engine=project.engine,
+            learning_rate=parts.learning_rate,
+            averages=parts.averages,
             unfreezing=assembly.make_unfreezing(settings, parts.network),
-            # Features are kept, and read, by one device alone.
-            kept=assembly.make_kept(settings, parts.network, training, validation, splits)
-            if devices.replicas == 1
-            else None,
+            kept=kept,
             devices=devices,
             xla=project.xla,
         )
-        try:
-            with naming_damage(training, validation):
-                best = run.run()
-        finally:
-            if devices.is_chief:
-                best_epoch = run.best and run.best["epoch"]
-                write_curves(keeping.run_dir / "curves.svg", run.rows, best_epoch)
     if not devices.is_chief:
         return
     report(

@@ -16,9 +16,10 @@ from library.inputs.examples import Reading, make_examples
 from library.inputs.parts import WHOLE
 from library.training import distribution
 from library.training.averages import Averages
+from library.training.checkpoints import check_classes
 from library.training.history import report
-from library.training.loop import Keeping, Plan, check_classes
 from library.training.monitoring import Goal
+from library.training.plan import Keeping, Plan
 from library.transfer.features import (
     FrozenBase,
     Kept,
@@ -40,6 +41,12 @@ from project.schedules import LearningRate
 def make_training_inputs(settings, split, part=WHOLE):
     """Give the shuffled and augmented training split, or a worker's part. Raises SettingsError."""
     project, learn = settings.project, settings.hyperparameters
+    part = replace(part, by_file=project.shard_by_file)
+    is_oversampled = learn.balance == "oversample"
+    if is_oversampled and part.by_file and part.count > 1:
+        raise SettingsError("balance oversample counts over all shards: leave out shard_by_file")
+    if not project.deterministic:
+        report("deterministic false: no epoch can be repeated, so going on in mid-epoch is inexact")
     augmentations = choose_augmentations(learn.augmentations)
     source = make_examples(split, project.parallel_interleave_sources)
     return TrainingInputs(
@@ -51,7 +58,7 @@ def make_training_inputs(settings, split, part=WHOLE):
         ),
         seed=project.random_seed,
         augmentations=augmentations,
-        is_oversampled=learn.balance == "oversample",
+        is_oversampled=is_oversampled,
         part=part,
         reading=_reading(project),
     )
@@ -66,7 +73,7 @@ def make_evaluation_inputs(settings, split, image_format=None, part=WHOLE):
         source=_cached(settings, source, split, image_format, crops=False),
         image_format=image_format,
         batch_size=project.eval_batch_size,
-        part=part,
+        part=replace(part, by_file=project.shard_by_file),
         reading=_reading(project),
     )
 

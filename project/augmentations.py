@@ -154,7 +154,9 @@ cost about as much as one. Each is a pure function of an example's seed, which i
 `random_seed`, the epoch and the example's position, so a run that goes on repeats them exactly.
 
 `python run.py preview` draws a batch of your own images. The sets `imagenet`, `cifar` and `none` of
-`hyperparameters.yaml` are the usual recipes. `mixup` and `cutmix` mix labels too.
+`hyperparameters.yaml` are the usual recipes. `mixup` and `cutmix` mix labels too. To standardise
+each image (mean 0, deviation 1) is no augmentation: `standardize_images: true` does it in the
+network, where it also holds for evaluation and for the exported model.
 
 `python -m project.augmentations` writes this page anew."""
 

@@ -123,6 +123,7 @@ class Pipeline(Keys):
         16, "shards whose examples are mixed; part of the order", "pis"
     )
     deterministic: bool = key(True, "same order each time; without, faster and not repeatable")
+    shard_by_file: bool = key(False, "each worker reads its own shards only: less reading")
     num_parallel_reads: Count = key(4, "shards read at once", "npr")
     num_parallel_calls: Count | None = key(None, "images decoded at once; none: tuned", "npc")
     prefetch_examples: CountOrZero = key(0, "encoded examples read ahead of decoding", "pre")
@@ -139,6 +140,7 @@ class Runtime(Keys):
     )
     loss_scale: Positive | None = key(None, "fixed loss scale for float16; none: found by itself")
     deterministic_ops: bool = key(False, "only operations that repeat to the bit; slower on GPUs")
+    engine: Literal["loop", "fit"] = key("loop", "what trains: the project's loop or Keras's fit")
     num_gpus: CountOrZero | None = key(None, "GPUs to use on each machine; none: all; 0: the CPU")
     gpu_growth: bool = key(False, "take a GPU's memory as needed, not all of it at the start")
     intra_op_threads: Count | None = key(None, "threads that one operation may use; none: all")
@@ -162,6 +164,7 @@ class Network(Keys):
     hub_handle: Text = key(HUB_HANDLE, "module of the network hub: URL, folder, archive, gs://")
     hub_sha256: Text | None = key(None, "hash that the module must have; describe tells it")
     dropout_rate: FractionBelowOne = key(0.5, "share of the features dropped while training")
+    standardize_images: bool = key(False, "simple: each image to mean 0 and deviation 1")
     head: Literal["softmax", "sigmoid"] = key("softmax", "a score a class; one for two classes")
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from library.errors import StoppedError
 from library.training.distribution import Devices, synchronize_batch_norm
+from library.training.keras_fit import FitTraining
 from tests import test_loop
 
 CPU = tf.config.list_physical_devices("CPU")[0]
@@ -60,6 +61,14 @@ def main():
             run.run()
         # Adam divides by what may be next to nothing: rounding shows.
         assert_same(*runs, 1e-4)
+
+    # Through fit.
+    make = test_loop.Training
+    test_loop.Training = FitTraining
+    fit = make_run(two)
+    test_loop.Training = make
+    fit.run()
+    assert_same(fit, mirrored, 0)
 
     # Without synchronisation each replica has statistics of its own, averaged when they are used.
     run = make_run(two, synchronized=False, average_decay=0.9)

@@ -13,8 +13,10 @@ import tensorflow as tf
 
 from library.errors import CheckpointError, DataError, DivergedError, StoppedError
 from library.training.averages import Averages
-from library.training.loop import Keeping, Plan, Training, check_classes
+from library.training.checkpoints import check_classes
+from library.training.loop import Training
 from library.training.monitoring import Goal
+from library.training.plan import Keeping, Plan
 from library.training.snapshots import read_snapshot
 from project.objective import Objective
 from project.optimizers import OPTIMIZERS, make_optimizer

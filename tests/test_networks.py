@@ -140,6 +140,14 @@ def test_residual_standardises_each_image():
     assert np.allclose(network(pixels), network(pixels / 2), atol=1e-4)
 
 
+def test_simple_standardises_each_image_if_asked():
+    image = np.random.default_rng(0).integers(40, 90, (1, 16, 16, 3)).astype(np.float32)
+    network = NETWORKS["simple"]((16, 16, 3), 3, standardize_images=True)
+    assert np.allclose(network(image), network(2 * image + 30), atol=1e-3)
+    plain = NETWORKS["simple"]((16, 16, 3), 3)
+    assert not np.allclose(plain(image), plain(2 * image + 30), atol=1e-3)
+
+
 def test_residual_of_another_depth_is_refused():
     with pytest.raises(SettingsError, match=r"must be 6n \+ 2, such as 56, not 51"):
         residual((32, 32, 3), 2, residual_layers=51)

@@ -89,3 +89,21 @@ def read_variables(path, variables):
         # NumPy has no bfloat16: it comes back as raw two-byte values.
         raw = array.dtype.kind == "V"
         variable.assign(array.view(np.asarray(variable).dtype) if raw else array)
+
+
+def check_classes(where, stored, wanted):
+    """Raise CheckpointError, naming the difference, unless both lists of classes are the same."""
+    stored, wanted = list(stored), list(wanted)
+    if stored == wanted:
+        return
+    gone = [each for each in stored if each not in wanted]
+    new = [each for each in wanted if each not in stored]
+    difference = "; ".join(
+        f"{words} {', '.join(map(repr, names[:5]))}{' …' if names[5:] else ''}"
+        for words, names in (("only there:", gone), ("only in the data:", new))
+        if names
+    )
+    raise CheckpointError(
+        f"{where} was made for other classes ({difference or 'in another order'}): "
+        "choose another --run_dir"
+    )

@@ -2,8 +2,6 @@
 
 import contextlib
 import math
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -11,52 +9,13 @@ import tensorflow as tf
 from library.errors import CheckpointError, DataError, DivergedError
 from library.evaluation.measuring import Evaluator
 from library.training import snapshots
-from library.training.checkpoints import Checkpoints, read_state, read_variables
+from library.training.checkpoints import Checkpoints, check_classes, read_state, read_variables
 from library.training.distribution import Devices, naming_lost
 from library.training.history import History, Progress, report
 from library.training.monitoring import Goal, Patience
 from library.training.run_folder import check_space
 from library.training.steps import Totals, make_train_steps
 from library.training.stopping import StopSignals
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long to train, and how often to do what."""
-
-    train_epochs: int
-    max_train_steps: int | None = None
-    max_minutes: float | None = None
-    steps_per_execution: int = 1
-    # Evaluate by seconds if given, else by steps if given, else by epochs; and at the end.
-    epochs_between_evals: int = 1
-    steps_between_evals: int | None = None
-    eval_throttle_secs: float | None = None
-    max_eval_steps: int | None = None
-    save_summary_steps: int = 100
-    save_checkpoints_secs: float = 600
-    keep_checkpoint_max: int = 3
-    resume: str = "auto"  # auto, must
-    goal: Goal = field(default_factory=Goal)
-
-    def total_steps(self, batches_per_epoch):
-        """Give the number of steps after which training is finished."""
-        steps = self.train_epochs * batches_per_epoch
-        return steps if self.max_train_steps is None else min(steps, self.max_train_steps)
-
-
-@dataclass(frozen=True)
-class Keeping:
-    """Where a run keeps what, and what it writes beside the networks that it keeps."""
-
-    run_dir: Path
-    checkpoints: Path
-    best: Path
-    classes: tuple
-    # Files for the snapshot, by name: the settings.
-    texts: dict
-    # Key → value, to tell on a resume what has changed since.
-    settings: dict
 
 
 class Training:
@@ -113,6 +72,7 @@ class Training:
         self.average_statistics = self.devices.make_averaging(network)
         self.checkpoints = Checkpoints(keeping.checkpoints, plan.keep_checkpoint_max)
         self.total_steps = plan.total_steps(training.batches_per_epoch)
+        self.stopping = None
         # Where the run is: the epoch and the batch within it that come next.
         self.step = self.epoch = self.batch = 0
         self.best = None  # the metrics.json of the best snapshot
@@ -240,34 +200,45 @@ class Training:
         if change:
             self.report(change)
             self.train_steps = self._compile()
-        batches_per_epoch = self.training.batches_per_epoch
-        batches = self.seen.training.batches(self.epoch, self.batch)
-        iterator = iter(self.devices.divide(batches, self.training.batch_size))
-        previous = None
+        self.losses = None
         self._agree(stop)
-        while self.batch < batches_per_epoch and not self.stopping and not self._is_over():
-            count = self._steps_at_once()
-            losses = self._make_steps(iterator, count)
-            self._agree(stop)
-            # Looking at the steps before: waiting for these would leave the device idle.
-            self._check_finite(previous, self.step - count)
-            previous = losses
-            if self.step // self.plan.save_summary_steps > (
-                (self.step - count) // self.plan.save_summary_steps
-            ):
-                self._summarize(losses)
-            self._fit_to_time()
-            if self._evaluation_is_due():
-                break
-            if self.now - self.saved_at > self.plan.save_checkpoints_secs:
-                self._check_finite(losses, self.step)
-                self._save()
-        self._check_finite(previous, self.step)
-        if self.batch == batches_per_epoch:
+        if self._goes_on():
+            self._train_batches(self.seen.training.batches(self.epoch, self.batch), stop)
+        self._check_finite(self.losses, self.step)
+        if self.batch == self.training.batches_per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
         if self.stopping:
             self._save()
             raise stop.error(f"in epoch {self.epoch + 1}, after step {self.step}")
+
+    def _train_batches(self, batches, stop):
+        """Make steps while nothing else is due. (Another engine makes them in another way.)"""
+        iterator = iter(self.devices.divide(batches, self.training.batch_size))
+        while self._goes_on():
+            count = self._steps_at_once()
+            self._take_in(self._make_steps(iterator, count), count, stop)
+
+    def _goes_on(self):
+        is_within_epoch = self.batch < self.training.batches_per_epoch
+        return is_within_epoch and not (
+            self.stopping or self._is_over() or self._evaluation_is_due()
+        )
+
+    def _take_in(self, losses, count, stop):
+        """Do what is due after `count` steps with these losses."""
+        # Looking at the steps before: waiting for these would leave the device idle.
+        self._check_finite(self.losses, self.step - count)
+        self.losses = losses
+        self._agree(stop)
+        every = self.plan.save_summary_steps
+        if self.step // every > (self.step - count) // every:
+            self._summarize(losses)
+        self._fit_to_time()
+        if self.now - self.saved_at > self.plan.save_checkpoints_secs and (
+            not self._evaluation_is_due()
+        ):
+            self._check_finite(losses, self.step)
+            self._save()
 
     def _agree(self, stop):
         """Hear whether any worker was told to stop: all stop after the same step."""
@@ -289,16 +260,22 @@ class Training:
         try:
             losses, waited = self.train_steps(iterator, tf.constant(count))
         except (tf.errors.OutOfRangeError, StopIteration):
-            raise DataError(
-                f"epoch {self.epoch + 1} ended before batch {self.batch + count} of "
-                f"{self.training.batches_per_epoch}: the shards hold fewer examples than their "
-                "manifest says; convert again"
-            ) from None
+            raise self._too_few(self.batch + count) from None
+        self._count(count, waited)
+        return losses
+
+    def _too_few(self, batch):
+        return DataError(
+            f"epoch {self.epoch + 1} ended before batch {batch} of "
+            f"{self.training.batches_per_epoch}: the shards hold fewer examples than their "
+            "manifest says; convert again"
+        )
+
+    def _count(self, count, waited=0.0):
         before = self._images()[1]
         self.step += count
         self.batch += count
         self.progress.add(self._images()[1] - before, waited)
-        return losses
 
     def _images(self):
         """Give (images in the whole training, images done)."""
@@ -443,21 +420,3 @@ class Training:
 
 def _bytes_of(variables):
     return sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in variables)
-
-
-def check_classes(where, stored, wanted):
-    """Raise CheckpointError, naming the difference, unless both lists of classes are the same."""
-    stored, wanted = list(stored), list(wanted)
-    if stored == wanted:
-        return
-    gone = [each for each in stored if each not in wanted]
-    new = [each for each in wanted if each not in stored]
-    difference = "; ".join(
-        f"{words} {', '.join(map(repr, names[:5]))}{' …' if names[5:] else ''}"
-        for words, names in (("only there:", gone), ("only in the data:", new))
-        if names
-    )
-    raise CheckpointError(
-        f"{where} was made for other classes ({difference or 'in another order'}): "
-        "choose another --run_dir"
-    )

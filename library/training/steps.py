@@ -50,19 +50,12 @@ class Totals:
         }
 
 
-def make_train_steps(
-    network, objective, optimizer, totals, *, averages=None, strategy=None, xla=False
-):
-    """Give a function of (iterator, count) that makes `count` optimisation steps.
+def make_replica_step(network, objective, optimizer, totals, replicas, *, averages=None, xla=False):
+    """Give a function of (images, labels, batch_size) that makes one optimisation step.
 
-    The iterator gives (images, labels): uint8 (batch, height, width, channels), and int64 (batch,)
-    or, where labels are mixed, float32 (batch, classes). `count` is an int32 scalar tensor. Gives
-    the losses that were minimised, float32 (count,), penalties included, and the seconds waited for
-    the iterator, float64; adds to `totals`. `averages` (or None) follow the weights. `xla` compiles
-    the whole step.
+    It is what each of the replicas does with its share of a batch; `batch_size`, a float32 scalar,
+    counts the examples of all shares. Gives this share's part of the loss, float32.
     """
-    strategy = strategy or tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync
 
     def replica_step(images, labels, batch_size):
         statistics = _statistics(network) if replicas > 1 else ()
@@ -83,6 +76,27 @@ def make_train_steps(
 
     if xla:
         replica_step = tf.function(replica_step, jit_compile=True, reduce_retracing=True)
+
+    return replica_step
+
+
+def make_train_steps(
+    network, objective, optimizer, totals, *, averages=None, strategy=None, xla=False
+):
+    """Give a function of (iterator, count) that makes `count` optimisation steps.
+
+    The iterator gives (images, labels): uint8 (batch, height, width, channels), and int64 (batch,)
+    or, where labels are mixed, float32 (batch, classes). `count` is an int32 scalar tensor. Gives
+    the losses that were minimised, float32 (count,), penalties included, and the seconds waited for
+    the iterator, float64; adds to `totals`. `averages` (or None) follow the weights. `xla` compiles
+    the whole step.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+
+    replica_step = make_replica_step(
+        network, objective, optimizer, totals, replicas, averages=averages, xla=xla
+    )
 
     @tf.function(reduce_retracing=True)
     def train_steps(iterator, count):

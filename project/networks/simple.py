@@ -6,7 +6,7 @@ from keras import layers
 from project.networks.heads import add_scores
 
 
-def simple(image_shape, class_count, *, dropout_rate=0.5, head="softmax"):
+def simple(image_shape, class_count, *, dropout_rate=0.5, standardize_images=False, head="softmax"):
     """Give a few normalised convolutions that halve the image until 3 pixels or fewer are left.
 
     Takes float32 pixels in [0, 255], shape (batch, height, width, channels).
@@ -14,7 +14,13 @@ def simple(image_shape, class_count, *, dropout_rate=0.5, head="softmax"):
     """
     pixels = keras.Input(image_shape)
     # Scaling lives in the network, so that an exported model takes raw pixels.
-    x = layers.Rescaling(1 / 127.5, offset=-1)(pixels)
+    if standardize_images:
+        # Each image to mean 0 and deviation 1, whatever its light; no weights to learn.
+        x = layers.LayerNormalization(
+            axis=[1, 2, 3], center=False, scale=False, dtype="float32", name="standardisation"
+        )(pixels)
+    else:
+        x = layers.Rescaling(1 / 127.5, offset=-1)(pixels)
     width, number = 32, 1
     while min(x.shape[1:3]) > 3:
         x = _block(x, width, f"block{number}")

@@ -1,0 +1,73 @@
+"""Train and evaluate: the one function behind the command line, for a notebook as well.
+
+plan, keeping = Plan(train_epochs=3), Keeping.below("out/notebook", classes=("cat", "dog"))
+train_and_evaluate(network, (training, validation), Objective(), "adam", plan, keeping)
+"""
+
+from contextlib import nullcontext
+
+import keras
+import tensorflow as tf
+
+from library.choices import choose
+from library.errors import SettingsError
+from library.training.curves import write_curves
+from library.training.distribution import Devices
+from library.training.history import report
+from library.training.keras_fit import FitTraining
+from library.training.loop import Training
+from library.training.run_folder import locked_run_folder, start_run_folder
+
+ENGINES = {"loop": Training, "fit": FitTraining}
+
+
+def train_and_evaluate(
+    network,
+    inputs,
+    objective,
+    optimizer,
+    plan,
+    keeping,
+    *,
+    engine="loop",
+    learning_rate=None,
+    averages=None,
+    devices=None,
+    **more,
+):
+    """Train, from wherever an earlier call stopped, and keep the best snapshot.
+
+    `inputs` are two: the training and the validation split, as TrainingInputs and EvaluationInputs
+    in project/inputs.py. `optimizer` is one of Keras's, or its name; `learning_rate` its schedule,
+    if it is a LearningRate of project/schedules.py. `averages` and `more` are as in Training of
+    library/training/loop.py. Gives the best snapshot's metrics, as in its metrics.json.
+    """
+    devices = devices or Devices()
+    with devices.strategy.scope():
+        optimizer = keras.optimizers.get(optimizer)
+        learning_rate = learning_rate or OwnCourse(plan)
+    with locked_run_folder(keeping.run_dir) if devices.is_chief else nullcontext():
+        if devices.is_chief:
+            aside = start_run_folder(keeping.run_dir, keeping.texts, plan.resume)
+            if aside:
+                report(f"the earlier run is now in {aside}")
+        make = choose("engine", engine, ENGINES)
+        parts = (network, objective, optimizer, learning_rate, averages)
+        run = make(*parts, *inputs, plan, keeping, devices=devices, **more)
+        try:
+            return run.run()
+        finally:
+            if devices.is_chief:
+                best_epoch = run.best and run.best["epoch"]
+                write_curves(keeping.run_dir / "curves.svg", run.rows, best_epoch)
+
+
+class OwnCourse:
+    """Stands for the schedule of an optimizer that keeps to a course of its own."""
+
+    def __init__(self, plan):
+        if plan.goal.plateau_patience is not None:
+            raise SettingsError("plateau_patience needs a learning_rate that can be made to fall")
+        self.total_steps = tf.Variable(0.0, trainable=False)
+        self.factor = tf.Variable(1.0, trainable=False)
+        self.variables = ()

@@ -1,0 +1,45 @@
+import keras
+import pytest
+
+from library.choices import ChoiceError
+from library.errors import SettingsError
+from library.training.engines import train_and_evaluate
+from library.training.monitoring import Goal
+from library.training.plan import Keeping, Plan
+from library.training.snapshots import read_snapshot
+from project.objective import Objective
+from tests.test_loop import Inputs, Validation, make_network
+
+
+def train(folder, optimizer="adam", goal=None, **options):
+    plan = Plan(train_epochs=options.pop("train_epochs", 2), goal=goal or Goal())
+    keeping = Keeping.below(folder, ("dark", "light"))
+    inputs = (Inputs(), Validation())
+    return train_and_evaluate(
+        make_network(), inputs, Objective(), optimizer, plan, keeping, **options
+    )
+
+
+@pytest.mark.parametrize("engine", ["loop", "fit"])
+def test_it_needs_neither_yaml_nor_a_command_line(tmp_path, engine):
+    best = train(tmp_path / engine, engine=engine)
+    assert best["epoch"] in (1, 2)
+    assert read_snapshot(tmp_path / engine / "best").metrics == best
+    assert (tmp_path / engine / "curves.svg").exists()
+    assert (tmp_path / engine / "history.csv").read_text().count("\n") == 3
+
+
+def test_it_goes_on_where_it_stopped(tmp_path, capsys):
+    train(tmp_path, train_epochs=1)
+    train(tmp_path, keras.optimizers.Adam())
+    assert "going on from" in capsys.readouterr().err
+
+
+def test_an_unknown_engine_is_told_with_the_known_ones(tmp_path):
+    with pytest.raises(ChoiceError, match=r"unknown engine 'loup'.*fit, loop"):
+        train(tmp_path, engine="loup")
+
+
+def test_a_plateau_needs_a_schedule(tmp_path):
+    with pytest.raises(SettingsError, match="plateau_patience needs a learning_rate"):
+        train(tmp_path, goal=Goal(plateau_patience=1))
