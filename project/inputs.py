@@ -160,10 +160,21 @@ class EvaluationInputs:
 
     def batches(self):
         """Give (images, labels) batches as in TrainingInputs."""
+        return self._batches(lambda source, key: source.image(key, self.image_format))
+
+    def named_batches(self):
+        """Give (images, labels, names) batches: with the images' file names, string (batch,)."""
+        # Always in the same order; and no GPU holds strings.
+        reading = replace(self.reading, deterministic=True, device=None)
+        return replace(self, reading=reading)._batches(
+            lambda source, key: (*source.image(key, self.image_format), source.name(key))
+        )
+
+    def _batches(self, prepare):
         source, number = own_examples(self.source, self.part), self.batches_per_epoch
         batches = make_batches(
             source.keys(None, self.reading),
-            lambda position, key: source.image(key, self.image_format),
+            lambda position, key: prepare(source, key),
             self.batch_size,
             0,
             number,

@@ -89,6 +89,13 @@ class Evaluation(Keys):
     max_eval_steps: Count | None = key(
         None, "evaluate on no more than so many batches", "mes", also=["eval_freq"]
     )
+    checkpoint: Text | None = key(
+        None,
+        "network to use: a snapshot, run or checkpoint; none: the best",
+        "vc",
+        also=["validation_checkpoint"],
+    )
+    split: Literal["train", "validation", "test"] = key("test", "split to evaluate on")
     best_metric: Text = key("loss", "validation metric that tells which snapshot is best")
     best_metric_mode: Literal["min", "max"] = key("min", "whether less or more of it is better")
     early_stopping_patience: Count | None = key(None, "evaluations without a better one to stop at")

@@ -16,7 +16,7 @@ from library.inputs.damage import naming_damage
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
 from project.augmentations import choose_augmentations
-from project.inputs import TrainingInputs
+from project.inputs import EvaluationInputs, TrainingInputs
 from tests.conftest import ROOT, convert, write_colours
 
 FORMAT = ImageFormat(8, 3)
@@ -57,6 +57,17 @@ def test_a_cache_changes_no_bit_of_any_batch(manifest, tmp_path, kind, words):
     # The second time from what the first one left.
     assert epochs(cached(manifest, kind, tmp_path, crops=crops), words) == plain
     assert cached(manifest, "none", tmp_path).keys is not None
+
+
+def test_cached_images_keep_their_names(manifest, tmp_path):
+    plain = make_examples(manifest)
+    found = []
+    for source in (plain, cached(manifest, "memory", tmp_path)):
+        batches = EvaluationInputs(source, FORMAT, 6).named_batches()
+        assert [len(names) for _, _, names in batches] == [6, 6, 6, 6, 3]
+        found.append([each.numpy().tolist() for batch in batches for each in batch])
+    assert found[0] == found[1]
+    assert len({name for names in found[0][2::3] for name in names}) == 27
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])

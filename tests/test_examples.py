@@ -46,6 +46,17 @@ def images(source, random=None, reading=USUAL):
     return [(image.tobytes(), int(label)) for image, label in given]
 
 
+def test_each_example_has_the_name_of_its_file(data):
+    *named, generated = sources(data)
+    for source in named:
+        names = source.keys().map(source.name).as_numpy_iterator()
+        labels = source.keys().batch(99).map(source.labels).get_single_element()
+        found = [(name, int(label)) for name, label in zip(names, labels, strict=True)]
+        assert (b"green/003.png", 1) in found
+        assert len(set(found)) == 21
+    assert next(generated.keys().map(generated.name).as_numpy_iterator()) == b"image 0"
+
+
 def test_shards_files_and_generators_give_the_same_images(data):
     converted, files, generated = sources(data)
     assert isinstance(converted, Shards)

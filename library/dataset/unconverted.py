@@ -60,6 +60,11 @@ class UnconvertedSplit:
         content = f"{self.classes} {self._listing.fingerprint}"
         return hashlib.sha256(content.encode()).hexdigest()
 
+    def filename(self, number):
+        """Give the name of an image, numbered from 0, as bytes: names need not be UTF-8."""
+        with self._lock:
+            return self._listing[int(self._numbers[number])].name.encode("utf-8", "surrogateescape")
+
     def read(self, number):
         """Give the Record of an image, numbered from 0. Raises DataError."""
         with self._lock:

@@ -8,6 +8,7 @@ order of an epoch is the same with and without a cache.
 import os
 import shutil
 import weakref
+from functools import cached_property
 from pathlib import Path
 
 import google_crc32c
@@ -43,6 +44,20 @@ class Cached(Encoded):
     def labels(self, keys):
         """Give int64 (n,) for a batch of keys."""
         return tf.gather(self._store.labels, keys)
+
+    def name(self, key):
+        """Give the file name of an example: these are not cached, but read on the first demand."""
+        return tf.gather(self._names, key)
+
+    @cached_property
+    def _names(self):
+        examples = self._examples
+        with tf.init_scope():  # Outside of the graph that first wants them.
+            numbers, keys = examples.numbers(), examples.keys().map(examples.name)
+            names = np.empty(self.count, object)
+            for number, name in tf.data.Dataset.zip(numbers, keys).as_numpy_iterator():
+                names[number] = name
+            return tf.convert_to_tensor(names, tf.string)
 
     def image(self, key, image_format, crop=None):
         """Give (uint8 pixels, int64 label)."""

@@ -55,6 +55,10 @@ class Encoded:
         """Give the serialised record for a key."""
         return key
 
+    def name(self, key):
+        """Give the file name of an example as it was converted, a scalar string."""
+        return parse_record(self.record(key), ("filename",))["filename"]
+
     def labels(self, keys):
         """Give int64 (n,) for a batch of keys."""
         return label_of_records(keys)
@@ -145,6 +149,10 @@ class Files(Encoded):
     def record(self, key):
         """Give the record of a file, made as conversion would make it."""
         return tf.ensure_shape(tf.numpy_function(self._read, [key], tf.string), [])
+
+    def name(self, key):
+        """Give the file's name, without reading the file."""
+        return tf.ensure_shape(tf.numpy_function(self._split.filename, [key], tf.string), [])
 
     def labels(self, keys):
         """Give int64 (n,) for a batch of keys."""

@@ -65,5 +65,10 @@ class Averages:
                 variable.assign(value)
 
     def _followed(self):
-        # The state of random generators is whole numbers, and has no mean.
-        return [each for each in self._network.variables if "float" in each.dtype]
+        return averaged_variables(self._network)
+
+
+def averaged_variables(network):
+    """Give the variables of a network that have averages, in their order."""
+    # The state of random generators is whole numbers, and has no mean.
+    return [each for each in network.variables if "float" in each.dtype]

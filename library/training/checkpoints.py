@@ -66,13 +66,17 @@ def read_state(path):
     return json.loads((Path(path) / "state.json").read_text())
 
 
-def read_variables(path, variables):
+def read_variables(path, variables, start=None):
     """Assign a checkpoint's values to the variables, in the order in which they were saved.
 
-    Raises CheckpointError, and assigns nothing, if their number or a shape differs.
+    With `start`, these are only some of those saved: as many, from that position on. Raises
+    CheckpointError, and assigns nothing, if their number or a shape differs.
     """
     with np.load(Path(path) / "variables.npz") as file:
-        arrays = [file[name] for name in sorted(file.files)]
+        names = sorted(file.files)
+        if start is not None:
+            names = names[start : start + len(variables)]
+        arrays = [file[name] for name in names]
     if len(arrays) != len(variables):
         raise CheckpointError(
             f"checkpoint {path} has {len(arrays)} variables, this network and optimizer have "

@@ -397,6 +397,11 @@ class Training:
             *self.totals.variables,
         ]
 
+    def _averages_at(self):
+        """Give where among a checkpoint's variables the averages begin, or None without any."""
+        before = (self.network.variables, self.optimizer.variables, self.learning_rate.variables)
+        return sum(map(len, before)) if self.averages else None
+
     def _save(self):
         state = {
             "step": self.step,
@@ -409,6 +414,7 @@ class Training:
             "rows": self.rows,
             "classes": list(self.keeping.classes),
             "settings": self.keeping.settings,
+            "averages_at": self._averages_at(),
         }
         self.average_statistics()
         # Reading them may take all workers.

@@ -13,7 +13,14 @@ from pathlib import Path
 import keras
 
 from library.errors import CheckpointError, UserError
-from library.files import find_damage, new_folder, remove_partials, restore_folder, seal_folder
+from library.files import (
+    SEAL,
+    find_damage,
+    new_folder,
+    remove_partials,
+    restore_folder,
+    seal_folder,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,7 @@ class Snapshot:
     network: keras.Model
     classes: tuple
     metrics: dict
+    folder: Path
 
 
 def write_snapshot(folder, network, classes, metrics, texts):
@@ -52,16 +60,22 @@ def read_snapshot(folder):
     """Give the Snapshot in `folder`. Raises CheckpointError if it is absent or damaged."""
     if not has_snapshot(folder):
         raise CheckpointError(f"no snapshot in {folder}: python run.py trains a network first")
+    folder = Path(folder)
+    if not any((folder / name).exists() for name in ("model.keras", "classes.json", SEAL)):
+        raise CheckpointError(
+            f"{folder} is no snapshot of this project: a snapshot holds model.keras, classes.json "
+            "and metrics.json"
+        )
     damage = find_damage(folder)
     if damage:
         raise CheckpointError(
             f"the snapshot in {folder} is damaged ({damage}): move it away and train again"
         )
-    folder = Path(folder)
     return Snapshot(
         network=_load(folder / "model.keras"),
         classes=tuple(json.loads((folder / "classes.json").read_text())),
         metrics=json.loads((folder / "metrics.json").read_text()),
+        folder=folder,
     )
 
 
