@@ -44,6 +44,9 @@ class Source(Keys):
         None, "one of Keras's datasets in the place of dataset_dir; downloaded"
     )
     csv_columns: Words = key((), "a CSV file's columns of set, file and label, if not so called")
+    label_separator: Text | None = key(
+        None, "what divides a CSV cell of several classes, as | in cat|dog; empty cells: none"
+    )
     classes_from: Text | None = key(
         None, "manifest that fixes the classes; none: that of the training split beside this one"
     )
@@ -181,7 +184,13 @@ def find_source(settings, name, folder, with_content=False):
     if settings.source is None:
         if settings.dataset_dir is None:
             raise SettingsError("dataset_dir is missing: say which images, such as dataset/train")
-        return find_files(settings.dataset_dir, folder, settings.csv_columns, with_content)
+        return find_files(
+            settings.dataset_dir,
+            folder,
+            settings.csv_columns,
+            with_content,
+            settings.label_separator or "",
+        )
     from library.dataset.keras_datasets import find_in_keras
 
     return find_in_keras(settings.source, name)

@@ -47,6 +47,36 @@ def colours(tmp_path_factory):
     return data_dir
 
 
+def write_patches(folder, seed=0):
+    """Write PNGs with up to two patches, red on the left, blue on the right, and a CSV file."""
+    random = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    rows = []
+    for split, count in (("TRAIN", 48), ("VALIDATION", 12), ("TEST", 12)):
+        for number in range(count):
+            pixels = random.integers(100, 140, (8, 8, 3))
+            # A quarter of the images has neither.
+            has = [name for bit, name in enumerate(("red", "blue")) if number >> bit & 1]
+            for name in has:
+                side = slice(0, 4) if name == "red" else slice(4, 8)
+                pixels[2:6, side] = (220, 20, 20) if name == "red" else (20, 20, 220)
+            file = f"{split}-{number}.png"
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / file)
+            rows.append(f"{split},{file},{'|'.join(has)}\n")
+    (folder / "patches.csv").write_text("".join(rows))
+
+
+@pytest.fixture(scope="session")
+def patches(tmp_path_factory):
+    """A data folder with three converted splits of images of several classes, or none."""
+    data_dir = tmp_path_factory.mktemp("patches")
+    write_patches(data_dir / "images")
+    for split in ("train", "validation", "test"):
+        source = data_dir / "images" / "patches.csv" / split
+        convert(source, data_dir, split, "--label_separator", "|")
+    return data_dir
+
+
 @pytest.fixture
 def options(colours, tmp_path, monkeypatch):
     """Options with which run.py trains on the colours within seconds, into tmp_path/run."""

@@ -138,3 +138,54 @@ def test_sources_are_never_written_to(data, tmp_path):
     before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in data.rglob("*.png")}
     main("--dataset_dir", data / "train", "--tfrecord_dir", tmp_path / "out")
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in data.rglob("*.png")} == before
+
+
+def test_images_of_several_classes_are_converted_counted_and_verified(patches, capsys):
+    manifest = read_manifest(patches / "train", "train")
+    assert manifest.labels == "several"
+    assert manifest.classes == ("blue", "red")
+    assert (manifest.examples, manifest.class_counts) == (48, (24, 24))
+    main("--verify", "--tfrecord_dir", patches / "train", "--tfrecord_filename", "train")
+    assert "every hash, record and image is as it should be" in capsys.readouterr().out
+
+
+def test_images_of_several_classes_are_inspected(patches, tmp_path, capsys):
+    table = patches / "images" / "patches.csv"
+    report = tmp_path / "page.html"
+    main("inspect", "--dataset_dir", table, "--label_separator", "|", "--report", report)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["blue", "36"] in lines
+    assert ["images", "72"] in lines
+    # 12 thumbnails of each class at most, of which some are of both.
+    assert report.read_text().count("<figure>") >= 14
+
+
+def test_images_of_several_classes_keep_them_from_shards_and_when_appended(patches, tmp_path):
+    whole = patches / "test" / "test.manifest.json"
+    main("--dataset_dir", whole, "--tfrecord_dir", tmp_path, "--tfrecord_filename", "test")
+    manifest = read_manifest(tmp_path, "test")
+    assert (manifest.labels, manifest.class_counts) == ("several", (6, 6))
+    table = patches / "images" / "patches.csv" / "validation"
+    arguments = ["--dataset_dir", table, "--tfrecord_dir", tmp_path, "--append"]
+    arguments += ["--tfrecord_filename", "test", "--classes_from", whole]
+    with pytest.raises(DataError, match="a file or a label is missing"):
+        main(*arguments)
+    main(*arguments, "--label_separator", "|")
+    assert read_manifest(tmp_path, "test").class_counts == (12, 12)
+
+
+def test_images_of_one_class_are_not_appended_to_those_of_several(patches, data, tmp_path):
+    whole = patches / "test" / "test.manifest.json"
+    main("--dataset_dir", whole, "--tfrecord_dir", tmp_path, "--tfrecord_filename", "test")
+    (data / "test" / "green").rename(data / "green")
+    arguments = ["--dataset_dir", data / "test", "--tfrecord_dir", tmp_path, "--append"]
+    with pytest.raises(DataError, match=r"have several class each, those of .* one: give the same"):
+        main(*arguments, "--tfrecord_filename", "test")
+
+
+def test_a_table_without_any_label_is_refused(tmp_path):
+    shutil.copy(ROOT / "dataset" / "README.md", tmp_path / "1.jpg")
+    (tmp_path / "images.csv").write_text("TRAIN,1.jpg,\n")
+    arguments = ["--dataset_dir", tmp_path / "images.csv", "--tfrecord_dir", tmp_path / "shards"]
+    with pytest.raises(DataError, match=r"no image of .* has any class: all labels are empty"):
+        main(*arguments, "--tfrecord_filename", "train", "--label_separator", "|")

@@ -122,3 +122,25 @@ def test_a_flipped_bit_is_found_by_its_hash(manifest):
     manifest.paths[0].write_bytes(b"Records")
     with pytest.raises(DataError, match=r"train_00000-of-00002.tfrecord is damaged"):
         check_hashes(read_manifest(manifest.folder, "train"))
+
+
+def test_images_of_several_classes_are_counted_once(manifest):
+    several = replace(manifest, labels="several", class_counts=(5, 6))
+    write_manifest(several)
+    assert read_manifest(manifest.folder, "train") == several
+    path = manifest_path(manifest.folder, "train")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "labels": "some"}))
+    with pytest.raises(DataError, match="its \"labels\" are 'some', not one or several"):
+        read_manifest(manifest.folder, "train")
+    path.write_text(json.dumps({**content, "class_counts": {"cat": 7, "dog": 0}}))
+    with pytest.raises(DataError, match="contradict each other"):
+        read_manifest(manifest.folder, "train")
+
+
+def test_a_manifest_from_before_there_were_several_is_of_one_class_an_image(manifest):
+    path = manifest_path(manifest.folder, "train")
+    content = json.loads(path.read_text())
+    del content["labels"]
+    path.write_text(json.dumps(content))
+    assert read_manifest(manifest.folder, "train") == manifest

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import google_crc32c
 import pytest
@@ -9,6 +10,7 @@ from library.dataset.records import (
     ENCODED,
     FRAMING_BYTES,
     LABEL,
+    TEXT,
     Record,
     bytes_field,
     frame,
@@ -153,3 +155,27 @@ def test_examples_of_other_programs_are_read():
 def test_the_checksum_is_that_of_tensorflow():
     # A value that TensorFlow's own test of its masked CRC-32C holds.
     assert google_crc32c.value(b"123456789") == 0xE3069283
+
+
+@pytest.mark.parametrize("labels", [(), (2,), (0, 2**40, 7)])
+def test_a_record_of_several_classes_is_a_tf_train_example(labels):
+    from tensorflow.train import Example
+
+    record = replace(RECORD, label=labels, text=tuple(f"class {each}" for each in labels))
+    content = serialized(record)
+    assert read_record(content, "here", several=True) == record
+    example = Example.FromString(content)
+    assert tuple(example.features.feature[LABEL].int64_list.value) == labels
+    assert tuple(example.features.feature[TEXT].bytes_list.value) == tuple(
+        map(str.encode, record.text)
+    )
+    assert Example.FromString(example.SerializeToString()) == example
+    assert parse_record(content, ("labels", "height"))["labels"].numpy().tolist() == list(labels)
+
+
+def test_a_record_of_one_class_has_one_label_among_several():
+    assert read_record(serialized(RECORD), "here", several=True).label == (7,)
+    assert parse_record(serialized(RECORD), ("labels",))["labels"].numpy().tolist() == [7]
+    two = serialized(replace(RECORD, label=(1, 2), text=("a", "b")))
+    with pytest.raises(DataError, match="2 values where one belongs"):
+        read_record(two, "here")

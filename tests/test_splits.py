@@ -18,6 +18,15 @@ def test_a_missing_split_names_the_command(tmp_path):
         read_splits(tmp_path, "train")
 
 
+def test_one_class_an_image_here_and_several_there_is_refused(colours, patches, tmp_path):
+    shutil.copytree(colours / "train", tmp_path / "train")
+    shutil.copytree(patches / "test", tmp_path / "test")
+    with pytest.raises(
+        DataError, match=r"train and test in .* have one and several class for each"
+    ):
+        read_splits(tmp_path, "train", "test")
+
+
 def test_other_classes_in_another_split_are_named(colours, tmp_path):
     shutil.copytree(colours / "train", tmp_path / "train")
     write_colours(tmp_path / "images", 2)

@@ -62,3 +62,13 @@ def test_a_file_that_is_not_there_is_left_out_with_the_reason(table):
 def test_what_is_wrong_is_said_with_the_line(table, text, arguments, reason):
     with pytest.raises(DataError, match=reason):
         found(table(text), *arguments)
+
+
+def test_with_a_separator_a_cell_names_several_classes_or_none(table):
+    path = table("TRAIN,a/1.jpg,dog | cat|dog\nTRAIN,a/2.jpg,\n")
+    assert [each[1] for each in found(path, "train", (), "|")] == [("cat", "dog"), ()]
+    # Without one, a cell is one class, whatever is in it.
+    with pytest.raises(DataError, match="line 2: a file or a label is missing"):
+        found(path)
+    with pytest.raises(DataError, match=r"line 1: 'cat\|' has '\|' beside nothing"):
+        found(table("TRAIN,a/1.jpg,cat|\n"), "", (), "|")

@@ -75,3 +75,23 @@ def test_missing_records_other_counts_and_other_bytes_are_found(tmp_path):
     manifest.paths[0].write_bytes(frame(GOOD) + frame(replace(GOOD, filename="dog/9.jpg")))
     with pytest.raises(DataError, match="its SHA-256 is not that in the manifest"):
         verify(manifest, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"label": (0, 2), "text": ("cat", "cow")}, "has the label 2, which no class has"),
+        ({"label": (0, 1), "text": ("cat",)}, "is of the class 'cat', but its label says another"),
+    ],
+)
+def test_wrong_records_of_several_classes_are_named(changes, reason):
+    wrong = frame(replace(GOOD, **changes))[12:-4]
+    with pytest.raises(DataError, match=reason):
+        CheckRecord(("cat", "dog"), has_several=True)(("here", wrong))
+
+
+def test_several_classes_are_wrong_where_one_belongs():
+    right = ("here", frame(replace(GOOD, label=(0, 1), text=("cat", "dog")))[12:-4])
+    assert CheckRecord(("cat", "dog"), has_several=True)(right) == (0, 1)
+    with pytest.raises(DataError, match="has 2 labels where one belongs"):
+        CheckRecord(("cat", "dog"))(right)

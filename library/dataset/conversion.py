@@ -17,7 +17,7 @@ from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.publishing import publish
 from library.dataset.recording import MakeRecord, Task
 from library.dataset.shards import ShardWriter, WorkFolder, drop_work
-from library.dataset.sources import NO_CLASS, SPLITS
+from library.dataset.sources import NO_CLASS, SPLITS, labels_of
 from library.dataset.staging import Stage
 from library.dataset.workers import Workers
 from library.errors import DataError, StoppedError, UserError
@@ -73,7 +73,7 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
         if base and not len(listing):
             drop_work(folder, name)
             return base
-        _check_labels(listing, source)
+        _check_labels(listing, source, base)
         classes = tuple(find_classes(set(listing.counts) - {NO_CLASS}))
         plan = _plan(listing, classes, options, base)
         done = None if base else _already_done(folder, name, plan)
@@ -93,11 +93,22 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
         except KeyboardInterrupt:
             raise StoppedError(f"interrupted; {_GOES_ON}", 130) from None
     settings = {"source": str(source), "plan": plan, **_choices(options)}
-    return publish(work, classes, counts, settings, base)
+    return publish(work, classes, counts, settings, base, _kind(listing))
 
 
-def _check_labels(listing, source):
+def _kind(listing):
+    return "several" if listing.has_several else "one"
+
+
+def _check_labels(listing, source, base):
     labels = set(listing.counts)
+    if base and base.labels != _kind(listing):
+        raise DataError(
+            f"append: the images of {base.name} have {base.labels} class each, those of {source} "
+            f"{_kind(listing)}: give the same --label_separator as before"
+        )
+    if not labels and len(listing):
+        raise DataError(f"no image of {source} has any class: all labels are empty")
     if not labels:
         raise DataError(f"{source} holds no images: put them at {source}/<class>/<image>")
     if labels == {NO_CLASS}:
@@ -189,14 +200,20 @@ def _batches(files, labels):
     """Yield lists of Tasks."""
     batch, size = [], 0
     for file in files:
-        # A file without a class has no id either; it is left out.
-        batch.append(Task(file.place, labels.get(file.label, -1), file.label, file.name))
+        batch.append(Task(file.place, _id_of(file.label, labels), file.label, file.name))
         size += file.size
         if len(batch) == _BATCH_FILES or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _id_of(label, ids):
+    if isinstance(label, tuple):
+        return tuple(ids[each] for each in label)
+    # A file without a class has no id either; it is left out.
+    return ids.get(label, -1)
 
 
 def _shard_end(total, num_shards):
@@ -229,7 +246,7 @@ def _count_classes(work, listing):
             + next(
                 f"{each['file']} {each['reason']}"
                 for each in work.left_out
-                if each["label"] == empty[0]
+                if empty[0] in labels_of(each["label"])
             )
         )
     return counts

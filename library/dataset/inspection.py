@@ -12,7 +12,7 @@ from library.dataset.images import UnusableImageError, decode_image
 from library.dataset.listing import Listing
 from library.dataset.pixels import to_gray
 from library.dataset.reading import read_content
-from library.dataset.sources import NO_CLASS
+from library.dataset.sources import NO_CLASS, labels_of
 from library.dataset.workers import Workers
 from library.errors import DataError
 
@@ -48,11 +48,13 @@ class Inspection:
     counts: dict = field(default_factory=dict)
     # [(split, file, reason), …]
     unusable: list = field(default_factory=list)
-    # Of each usable image: its split's and its class's number, width and height.
+    # Of each usable image: its split's and its label's number, width and height.
     facts: np.ndarray = None
     # Its number in the split's listing.
     positions: np.ndarray = None
     classes: tuple = ()
+    # All labels by number: classes, or tuples of them.
+    labels: tuple = ()
     equal: list = field(default_factory=list)
     alike: list = field(default_factory=list)
 
@@ -68,8 +70,17 @@ class Inspection:
         """Tell whether a group has images in several splits: a leak."""
         return len(np.unique(self.facts[group, 0])) > 1
 
+    def images(self, split):
+        """Give how many images of a split can be used."""
+        return int(np.sum(self.facts[:, 0] == list(self.splits).index(split)))
+
+    def of_class(self, name):
+        """Give the numbers of the images of a class."""
+        labels = [number for number, each in enumerate(self.labels) if name in labels_of(each)]
+        return np.flatnonzero(np.isin(self.facts[:, 1], labels))
+
     def labels_disagree(self, group):
-        """Tell whether a group has images of several classes."""
+        """Tell whether a group has images of different labels."""
         return len(np.unique(self.facts[group, 1])) > 1
 
 
@@ -95,7 +106,8 @@ def _measured(splits, workers):
     inspection = Inspection(splits)
     labels = sorted({label for listing in splits.values() for label in listing.counts} - {NO_CLASS})
     inspection.classes = tuple(labels)
-    numbers = {label: number for number, label in enumerate(labels)}
+    # Combinations of classes are numbered as they are found.
+    numbers = {}
     facts, positions, hashes = [], [], ([], [], [])
     for split_number, (split, listing) in enumerate(splits.items()):
         counts = inspection.counts[split] = Counter(dict.fromkeys(labels, 0))
@@ -107,12 +119,14 @@ def _measured(splits, workers):
             if not is_usable:
                 inspection.unusable.append((split, file.name, result))
                 continue
-            counts[file.label] += 1
-            facts.append((split_number, numbers[file.label], *result[3]))
+            counts.update(file.labels)
+            label = numbers.setdefault(file.label, len(numbers))
+            facts.append((split_number, label, *result[3]))
             positions.append(position)
             for kept, each in zip(hashes, result[:3], strict=True):
                 kept.append(each)
         bar.close()
+    inspection.labels = tuple(numbers)
     inspection.facts = np.array(facts, np.int32).reshape(-1, 4)
     inspection.positions = np.array(positions, np.int64)
     exact, perceptual, signatures = hashes

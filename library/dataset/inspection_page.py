@@ -65,7 +65,7 @@ def _counts(inspection):
         numbers = [inspection.counts[split][label] for split in splits]
         cells = "".join(f"<td>{number:,}</td>" for number in numbers)
         yield f"<tr><td>{_text(label)}</td>{cells}{_bar(numbers[0], most)}</tr>"
-    totals = "".join(f"<td>{sum(inspection.counts[each].values()):,}</td>" for each in splits)
+    totals = "".join(f"<td>{inspection.images(each):,}</td>" for each in splits)
     yield f"<tr><td><b>images</b></td>{totals}<td></td></tr></table>"
     for split in splits:
         yield f"<p>{_text(split)}: {_text(imbalance(inspection.counts[split]))}</p>"
@@ -87,9 +87,8 @@ def _bar(count, most):
 def _samples(inspection, options):
     """Yield a row of thumbnails for each class."""
     yield "<h2>Some of each class</h2>"
-    labels = inspection.facts[:, 1]
-    for number, label in enumerate(inspection.classes[:_CLASSES]):
-        some = (labels == number).nonzero()[0][:_OF_A_CLASS]
+    for label in inspection.classes[:_CLASSES]:
+        some = inspection.of_class(label)[:_OF_A_CLASS]
         yield f"<p>{_text(label)}</p><div class=group>"
         yield from (_figure(inspection, each, options) for each in some)
         yield "</div>"

@@ -89,7 +89,7 @@ def _counts(inspection):
     for label in inspection.classes:
         numbers = (f"{inspection.counts[split][label]:>10,}" for split in splits)
         yield " ".join([f"{printable(label):<{width}}", *numbers])
-    totals = (f"{sum(inspection.counts[split].values()):>10,}" for split in splits)
+    totals = (f"{inspection.images(split):>10,}" for split in splits)
     yield " ".join([f"{'images':<{width}}", *totals])
     for split in splits:
         yield f"{split}: {imbalance(inspection.counts[split])}"

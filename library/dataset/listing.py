@@ -26,6 +26,8 @@ class Listing:
         self.fingerprint = 0
         # Whether the files can only be read one after another, as they were found.
         self.is_streamed = False
+        # Whether images may have several classes, or none.
+        self.has_several = False
         self.offsets = array("Q")
         try:
             keys = self._write(files, str(seed).encode())
@@ -40,7 +42,8 @@ class Listing:
         for file in files:
             self.offsets.append(self.file.tell())
             pickle.dump(file, self.file, protocol=5)
-            self.counts[file.label] += 1
+            self.counts.update(file.labels)
+            self.has_several |= isinstance(file.label, tuple)
             self.bytes += file.size
             self.is_streamed |= is_streamed(file)
             keys.append(int.from_bytes(name_hash(file.name, _DIGEST_BYTES, salt), "big"))

@@ -44,6 +44,8 @@ class Manifest:
     settings: dict = field(default_factory=dict, hash=False)
     left_out: tuple[dict, ...] = field(default=(), hash=False)
     left_out_count: int = 0
+    # How many classes an image has: `one`, or `several` (or none).
+    labels: str = "one"
 
     @property
     def examples(self):
@@ -138,6 +140,7 @@ def _to_json(manifest):
             {
                 "format": FORMAT,
                 "name": manifest.name,
+                "labels": manifest.labels,
                 "classes": manifest.classes,
                 "class_counts": dict(zip(manifest.classes, manifest.class_counts, strict=True)),
                 "examples": manifest.examples,
@@ -170,9 +173,15 @@ def _from_json(content, folder, name):
         settings=_checked(content["settings"], dict, "settings"),
         left_out=tuple(_checked(content["left_out"], list, "left_out")),
         left_out_count=_count(content["left_out_count"], "left_out_count"),
+        # Those written before images could have several do not say so.
+        labels=content.get("labels", "one"),
     )
-    totals = {_count(content["examples"], "examples"), sum(manifest.class_counts)}
-    if totals != {manifest.examples}:
+    if manifest.labels not in ("one", "several"):
+        raise ValueError(f'its "labels" are {manifest.labels!r}, not one or several')
+    totals = {_count(content["examples"], "examples")}
+    if manifest.labels == "one":
+        totals.add(sum(manifest.class_counts))
+    if totals != {manifest.examples} or max(manifest.class_counts) > manifest.examples:
         raise ValueError("its numbers of examples contradict each other")
     if manifest.examples == 0:
         raise ValueError("it holds no examples")

@@ -4,7 +4,15 @@ import zlib
 from pathlib import Path
 
 from library.dataset.manifest import SUFFIX, read_manifest
-from library.dataset.records import FILENAME, LABEL, TEXT, bytes_field, int_field, read_frames
+from library.dataset.records import (
+    FILENAME,
+    LABEL,
+    TEXT,
+    bytes_field,
+    int_field,
+    read_frames,
+    texts_field,
+)
 from library.dataset.sources import LabelledFile
 from library.errors import DataError
 
@@ -13,15 +21,14 @@ def find_in_shards(source):
     """Yield a LabelledFile for each record of a manifest's shards, a file, or a pattern's files.
 
     The class is the field image/class/text or, where there is none, the number in
-    image/class/label.
+    image/class/label. It is a tuple of classes where the manifest says that images have several.
     """
-    for path in _paths(Path(source)):
+    paths, has_several = _paths(Path(source))
+    for path in paths:
         with path.open("rb") as file:
             for number, (offset, content) in enumerate(read_frames(file, path)):
                 where = f"{path}: record {number}"
-                label = bytes_field(content, TEXT, where, default=b"").decode(errors="replace")
-                if not label:
-                    label = str(int_field(content, LABEL, where))
+                label = texts_field(content, TEXT, where) if has_several else _label(content, where)
                 name = bytes_field(content, FILENAME, where, default=b"")
                 yield LabelledFile(
                     name.decode(errors="surrogateescape") or f"{path.name}/{number}",
@@ -33,10 +40,17 @@ def find_in_shards(source):
                 )
 
 
+def _label(content, where):
+    text = bytes_field(content, TEXT, where, default=b"").decode(errors="replace")
+    return text or str(int_field(content, LABEL, where))
+
+
 def _paths(source):
+    """Give the paths of a source, and whether images may have several classes."""
     if source.name.endswith(SUFFIX):
-        return read_manifest(source.parent, source.name.removesuffix(SUFFIX)).paths
+        manifest = read_manifest(source.parent, source.name.removesuffix(SUFFIX))
+        return manifest.paths, manifest.labels == "several"
     paths = sorted(source.parent.glob(source.name))
     if not paths:
         raise DataError(f"there are no files {source}")
-    return paths
+    return paths, False

@@ -6,6 +6,7 @@ from glob import escape
 from pathlib import Path
 
 from library.dataset.manifest import Manifest, manifest_path, read_manifest, write_manifest
+from library.dataset.sources import labels_of
 from library.errors import DataError
 from library.files import PARTIAL, write_file
 
@@ -15,10 +16,10 @@ def rejected_path(folder, name):
     return Path(folder) / f"{name}.rejected.csv"
 
 
-def publish(work, classes, counts, settings, base=None):
+def publish(work, classes, counts, settings, base=None, labels="one"):
     """Give all finished shards their names, write the manifest, drop what it replaces; return it.
 
-    The shards follow those of the manifest `base`, if there is one.
+    The shards follow those of the manifest `base`, if there is one. `labels` are as in a Manifest.
     """
     _remove_partials(work)
     previous = _previous_shards(work)
@@ -41,6 +42,7 @@ def publish(work, classes, counts, settings, base=None):
         settings=settings,
         left_out=(base.left_out if base else ()) + shown,
         left_out_count=len(left_out) + (base.left_out_count if base else 0),
+        labels=labels,
     )
     write_manifest(manifest)
     for stale in previous - set(manifest.paths):
@@ -77,5 +79,7 @@ def _write_rejected(work, left_out, base):
     rows = csv.writer(text, lineterminator="\n")
     if not before:
         rows.writerow(["file", "label", "reason"])
-    rows.writerows([each["file"], each["label"], each["reason"]] for each in left_out)
+    rows.writerows(
+        [each["file"], "|".join(labels_of(each["label"])), each["reason"]] for each in left_out
+    )
     write_file(path, (before + text.getvalue()).encode("utf-8", "surrogateescape"))

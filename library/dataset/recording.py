@@ -12,8 +12,8 @@ class Task:
     """One file to be made into a record."""
 
     place: tuple
-    label: int
-    text: str
+    label: int | tuple
+    text: str | tuple
     name: str
 
 

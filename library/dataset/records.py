@@ -27,13 +27,13 @@ FRAMING_BYTES = _HEADER.size + _FOOTER.size
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One labelled image, as it is stored."""
+    """One labelled image, as it is stored; of several classes: tuples of label and text."""
 
     encoded: bytes
     height: int
     width: int
-    label: int
-    text: str
+    label: int | tuple
+    text: str | tuple
     filename: str
 
 
@@ -50,16 +50,18 @@ _FIELDS = {
 def parse_record(serialized, keys=tuple(_FIELDS)):
     """Give a record's fields as a dict of scalar tensors, from a scalar string tensor.
 
-    Keys: encoded, text, filename (string), height, width, label (int64); fewer are faster. For use
-    inside tf.data.
+    Keys: encoded, text, filename (string), height, width, label (int64); fewer are faster. Instead
+    of `label`, `labels` gives int64 (n,): all classes of an image. For use inside tf.data.
     """
     import tensorflow as tf  # late: conversion imports this module and never needs TensorFlow
 
     kinds = {bytes: tf.string, int: tf.int64}
-    wanted = {key: _FIELDS[key] for key in keys}
-    parsed = tf.io.parse_single_example(
-        serialized, {name: tf.io.FixedLenFeature((), kinds[kind]) for name, kind in wanted.values()}
-    )
+    wanted = {key: _FIELDS[key] for key in keys if key != "labels"}
+    features = {name: tf.io.FixedLenFeature((), kinds[kind]) for name, kind in wanted.values()}
+    if "labels" in keys:
+        wanted["labels"] = (LABEL, int)
+        features[LABEL] = tf.io.FixedLenSequenceFeature((), tf.int64, allow_missing=True)
+    parsed = tf.io.parse_single_example(serialized, features)
     return {key: parsed[name] for key, (name, _) in wanted.items()}
 
 
@@ -119,17 +121,20 @@ def read_frame_sizes(file):
         file.seek(offset)
 
 
-def read_record(serialized, where):
-    """Give the Record in a serialised Example. Raises DataError if a field is missing or wrong."""
+def read_record(serialized, where, *, several=False):
+    """Give the Record in a serialised Example; with `several`, tuples of label and text.
+
+    Raises DataError if a field is missing or wrong.
+    """
     try:
         fields = _features(serialized)
         return Record(
             encoded=_bytes_value(fields[ENCODED]),
             height=_int_value(fields[HEIGHT]),
             width=_int_value(fields[WIDTH]),
-            label=_int_value(fields[LABEL]),
-            text=_bytes_value(fields[TEXT]).decode("utf-8", "surrogateescape"),
-            filename=_bytes_value(fields[FILENAME]).decode("utf-8", "surrogateescape"),
+            label=_int_values(fields[LABEL]) if several else _int_value(fields[LABEL]),
+            text=_texts(fields[TEXT]) if several else _text(_bytes_value(fields[TEXT])),
+            filename=_text(_bytes_value(fields[FILENAME])),
         )
     except KeyError as error:
         raise DataError(f"{where} has no field {error}") from None
@@ -140,6 +145,11 @@ def read_record(serialized, where):
 def bytes_field(serialized, name, where, default=None):
     """Give the bytes of one field; `default`, unless that is None, where there is no such field."""
     return _field_value(serialized, name, where, default, _bytes_value)
+
+
+def texts_field(serialized, name, where):
+    """Give a tuple of the texts in one field."""
+    return _field_value(serialized, name, where, None, _texts)
 
 
 def int_field(serialized, name, where, default=None):
@@ -190,8 +200,8 @@ _FIXED32 = 5
 def _serialized(record):
     """Give the pieces of the serialised Example; the image is not copied on the way."""
     entries = (
-        _int_entry(LABEL, record.label),
-        _bytes_entry(TEXT, _utf8(record.text)),
+        _int_entry(LABEL, *_all_of(record.label)),
+        _bytes_entry(TEXT, *map(_utf8, _all_of(record.text))),
         _bytes_entry(ENCODED, record.encoded),
         _bytes_entry(FILENAME, _utf8(record.filename)),
         _bytes_entry(FORMAT, b"JPEG"),
@@ -202,19 +212,28 @@ def _serialized(record):
     return _field(1, pieces)
 
 
+def _all_of(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
 def _utf8(text):
     # A file name that is not UTF-8 keeps its own bytes.
     return text.encode("utf-8", "surrogateescape")
 
 
-def _bytes_entry(name, value):
-    feature = _field(2, _field(1, _field(1, [value])))
+def _text(content):
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _bytes_entry(name, *values):
+    feature = _field(2, _field(1, [piece for value in values for piece in _field(1, [value])]))
     return _field(1, [name.encode()]) + feature
 
 
-def _int_entry(name, value):
+def _int_entry(name, *values):
     # Negative numbers take ten bytes: they are sent as their two's complement in 64 bits.
-    feature = _field(2, _field(3, _field(1, [_varint(value & 0xFFFFFFFFFFFFFFFF)])))
+    packed = [_varint(value & 0xFFFFFFFFFFFFFFFF) for value in values]
+    feature = _field(2, _field(3, _field(1, packed) if packed else []))
     return _field(1, [name.encode()]) + feature
 
 
@@ -252,10 +271,34 @@ def _bytes_value(feature):
     return bytes(value)
 
 
+def _texts(feature):
+    values = tuple(_values(_only(feature, 1), 1))
+    if any(isinstance(value, int) for value in values):
+        raise ValueError("a number where bytes belong")
+    return tuple(_text(bytes(value)) for value in values)
+
+
 def _int_value(feature):
     value = _only(_only(feature, 3), 1)
     if isinstance(value, memoryview):  # packed; an unpacked one arrives as a number
         value, _ = _read_varint(value, 0)
+    return _signed(value)
+
+
+def _int_values(feature):
+    found = []
+    for value in _values(_only(feature, 3), 1):
+        if isinstance(value, int):
+            found.append(_signed(value))
+            continue
+        position = 0
+        while position < len(value):
+            number, position = _read_varint(value, position)
+            found.append(_signed(number))
+    return tuple(found)
+
+
+def _signed(value):
     return value - (1 << 64) if value >> 63 else value
 
 

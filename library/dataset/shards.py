@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from library.dataset.manifest import Shard, shard_name
+from library.dataset.sources import labels_of
 from library.files import new_file, remove_partials, sha256_of, sync_folder, write_file
 
 
@@ -139,12 +140,12 @@ class ShardWriter:
         self.file = self.context.__enter__()
 
     def write(self, record, label):
-        """Write a framed record of the class `label`, made from the listing's next file."""
+        """Write a framed record of the `label` (a tuple: of several), made from the next file."""
         self.file.write(record)
         self.digest.update(record)
         self.shard.examples += 1
         self.shard.bytes += len(record)
-        self.counts[label] += 1
+        self.counts.update(labels_of(label))
         self._advance()
 
     def leave_out(self, file, reason):

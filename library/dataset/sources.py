@@ -23,24 +23,31 @@ _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 class LabelledFile:
     """A file that should be an image.
 
-    `name` is its path inside the source, with slashes. `stamp` changes when its content does.
-    `place` says where its bytes are: see `reading.py`.
+    `name` is its path inside the source, with slashes. `label` is its class; where images may have
+    several, or none, a tuple of them. `stamp` changes when its content does. `place` says where its
+    bytes are: see `reading.py`.
     """
 
     name: str
-    label: str
+    label: str | tuple
     size: int
     stamp: int
     place: tuple
 
+    @property
+    def labels(self):
+        """All its classes, as a tuple."""
+        return labels_of(self.label)
 
-def find_files(source, without=None, columns=(), with_content=False):
+
+def find_files(source, without=None, columns=(), with_content=False, label_separator=""):
     """Yield the LabelledFiles of a source, in no certain order.
 
     `source` is a folder, a folder inside a zip or tar, a CSV file (or one of its sets:
     `images.csv/train`), a manifest, or TFRecord files (a file or a pattern). In a folder the first
     folder is the class: `cat/7.jpg`, `cat/indoors/8.jpg`; the folder `without` is not looked into.
-    `columns` names a CSV file's columns. What can only be read from front to back (a compressed
+    `columns` names a CSV file's columns; `label_separator` divides its labels, where images have
+    several. What can only be read from front to back (a compressed
     tar) has its bytes in its place if they are wanted `with_content`, and can't be read otherwise.
     Raises DataError where there is no such source.
     """
@@ -62,7 +69,7 @@ def find_files(source, without=None, columns=(), with_content=False):
         if outer.is_file():
             inside = source.relative_to(outer).as_posix()
             inside = "" if inside == "." else inside
-            return _find_inside(outer, inside, columns, with_content)
+            return _find_inside(outer, inside, columns, with_content, label_separator)
     raise DataError(f"there is no folder {source}: put images at {source}/<class>/<image>")
 
 
@@ -75,11 +82,11 @@ def is_there(source):
     return True
 
 
-def _find_inside(path, inside, columns, with_content):
+def _find_inside(path, inside, columns, with_content, label_separator):
     if path.suffix.lower() == ".csv":
         from library.dataset.tables import find_in_table
 
-        return find_in_table(path, inside, columns)
+        return find_in_table(path, inside, columns, label_separator)
     if path.name.lower().endswith(_ARCHIVE_SUFFIXES):
         from library.dataset.archives import find_in_archive
 
@@ -98,6 +105,11 @@ def label_of(name):
     if len(parts) == 1:
         return NO_CLASS if name.lower().endswith(_IMAGE_SUFFIXES) else None
     return parts[0]
+
+
+def labels_of(label):
+    """Give all classes in a label as a tuple: those in it, or the only one."""
+    return (label,) if isinstance(label, str) else tuple(label)
 
 
 def labelled(name, label, size, stamp, place):

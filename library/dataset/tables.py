@@ -9,11 +9,12 @@ from library.errors import DataError
 _COLUMNS = ("SET", "FILE", "LABEL")
 
 
-def find_in_table(path, wanted_set="", columns=()):
+def find_in_table(path, wanted_set="", columns=(), label_separator=""):
     """Yield the LabelledFiles of a CSV file, or of one of its sets (train, validation, test).
 
     `columns` names the columns of set, file and label, in that order. Files are relative to the
-    CSV file's folder. Without a header, the columns are SET, FILE and LABEL.
+    CSV file's folder. Without a header, the columns are SET, FILE and LABEL. With a
+    `label_separator`, a label is a tuple of classes: of `cat|dog` both, of an empty cell none.
     """
     columns = columns or _COLUMNS
     if len(columns) != len(_COLUMNS):
@@ -25,8 +26,10 @@ def find_in_table(path, wanted_set="", columns=()):
                 name_of_set, name, label = (each.strip() for each in values)
                 if wanted_set and name_of_set.lower() != wanted_set.lower():
                     continue
-                if not name or not label:
+                if not name or not (label or label_separator):
                     raise DataError(f"{path}, line {line}: a file or a label is missing")
+                if label_separator:
+                    label = _several(label, label_separator, f"{path}, line {line}")
                 found = True
                 yield _labelled_row(path.parent, name, label)
     except (OSError, csv.Error) as error:
@@ -34,6 +37,14 @@ def find_in_table(path, wanted_set="", columns=()):
     if not found:
         which = f" of the set {wanted_set!r}" if wanted_set else ""
         raise DataError(f"{path} holds no rows{which}")
+
+
+def _several(cell, separator, where):
+    """Give the classes in a cell, each once, in the order of their ids."""
+    labels = {each.strip() for each in cell.split(separator)} if cell else set()
+    if "" in labels:
+        raise DataError(f"{where}: {cell!r} has {separator!r} beside nothing")
+    return tuple(sorted(labels))
 
 
 def _rows(reader, path, columns):

@@ -17,19 +17,24 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class CheckRecord:
-    """The function of (where, serialised record) that gives its label; for other processes."""
+    """The function of (where, serialised record) that gives its labels; for other processes."""
 
     classes: tuple[str, ...]
+    has_several: bool = False
 
     def __call__(self, located):
         """Raises DataError for a record that is not as conversion writes it."""
         where, content = located
-        record = read_record(content, where)
+        record = read_record(content, where, several=True)
         where = f"{where}, made from {record.filename},"
-        if not 0 <= record.label < len(self.classes):
-            raise DataError(f"{where} has the label {record.label}, which no class has")
-        if record.text != self.classes[record.label]:
-            raise DataError(f"{where} is of the class {record.text!r}, but its label says another")
+        if not self.has_several and len(record.label) != 1:
+            raise DataError(f"{where} has {len(record.label)} labels where one belongs")
+        for label in record.label:
+            if not 0 <= label < len(self.classes):
+                raise DataError(f"{where} has the label {label}, which no class has")
+        if record.text != tuple(self.classes[label] for label in record.label):
+            texts = ", ".join(map(repr, record.text)) or "none"
+            raise DataError(f"{where} is of the class {texts}, but its label says another")
         header = read_jpeg_header(record.encoded)
         if header is None or (header.width, header.height) != (record.width, record.height):
             raise DataError(f"{where} is no JPEG of {record.width}x{record.height} pixels")
@@ -46,8 +51,9 @@ def verify(manifest, num_workers):
     Raises DataError that names the first shard, record and source image with a fault.
     """
     counts = Counter()
+    check = CheckRecord(manifest.classes, manifest.labels == "several")
     with (
-        Workers(CheckRecord(manifest.classes), num_workers) as workers,
+        Workers(check, num_workers) as workers,
         tqdm(total=manifest.examples, unit=" records", desc=manifest.name) as bar,
     ):
         workers.grow(num_workers)
@@ -55,7 +61,7 @@ def verify(manifest, num_workers):
             for passed, result in results:
                 if not passed:
                     raise DataError(result)
-                counts[result] += 1
+                counts.update(result)
             bar.update(len(batch))
     check_hashes(manifest)
     found = tuple(counts[label] for label in range(len(manifest.classes)))
