@@ -48,7 +48,7 @@ def train(settings):
         report(f"learning rate: {sketch(parts.learning_rate, parts.learning_rate.updates)}")
         report(assembly.check_one_batch(parts, training, validation))
         return
-    plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, classes)
+    plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, train_split)
     kept = None
     if devices.replicas == 1:  # Features are kept, and read, by one device alone.
         splits = (train_split, validation_split)

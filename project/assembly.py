@@ -20,6 +20,7 @@ from library.training.checkpoints import check_classes
 from library.training.history import report
 from library.training.monitoring import Goal
 from library.training.plan import Keeping, Plan
+from library.training.snapshots import DATA, data_text
 from library.transfer.features import (
     FrozenBase,
     Kept,
@@ -264,15 +265,15 @@ def make_plan(settings):
     return Plan(**{name: getattr(project, name) for name in names}, goal=goal)
 
 
-def make_keeping(settings, classes):
+def make_keeping(settings, training_split):
     """Give where the run keeps what."""
     project = settings.project
     return Keeping(
         run_dir=Path(project.run_dir),
         checkpoints=Path(project.model_dir),
         best=Path(project.best_model_dir),
-        classes=tuple(classes),
-        texts=settings_files(settings),
+        classes=tuple(training_split.classes),
+        texts={**settings_files(settings), DATA: data_text(training_split)},
         settings={
             **project.model_dump(mode="json"),
             **settings.hyperparameters.model_dump(mode="json"),

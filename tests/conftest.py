@@ -1,7 +1,9 @@
 """What several tests need: tiny real data, converted by the project itself."""
 
+import contextlib
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import hypothesis
 import numpy as np
@@ -91,3 +93,24 @@ def options(colours, tmp_path, monkeypatch):
         "dropout_rate": 0.1,
     }
     return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
+class SnapshotRun(NamedTuple):
+    """A finished run: its folder (the snapshot is in `best`), and options that name it and data."""
+
+    folder: Path
+    options: list
+
+
+@pytest.fixture(scope="session")
+def snapshot_run(colours, tmp_path_factory):
+    """A run that learnt the three colours from 8x8 pixels; read it, don't write into it."""
+    import run
+
+    folder = tmp_path_factory.mktemp("snapshot_run") / "run"
+    values = {"data_dir": colours, "run_dir": folder, "image_size": 8, "batch_size": 16}
+    options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
+    learning = ["--train_epochs=4", "--learning_rate=0.01", "--dropout_rate=0.1"]
+    with contextlib.chdir(ROOT):
+        run.main([*options, *learning])
+    return SnapshotRun(folder, options)

@@ -77,10 +77,10 @@ def test_the_plan_has_the_names_of_the_settings(make):
 
 def test_what_is_kept_lies_in_the_runs_folder(make, tmp_path):
     settings, train, _ = make()
-    keeping = assembly.make_keeping(settings, train.classes)
+    keeping = assembly.make_keeping(settings, train)
     assert keeping.checkpoints == tmp_path / "run" / "checkpoints"
     assert keeping.best == tmp_path / "run" / "best"
-    assert keeping.texts.keys() == {"project.yaml", "hyperparameters.yaml"}
+    assert keeping.texts.keys() == {"project.yaml", "hyperparameters.yaml", "data.json"}
     assert keeping.settings["learning_rate"] == 0.01
 
 

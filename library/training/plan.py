@@ -39,7 +39,7 @@ class Keeping:
     checkpoints: Path
     best: Path
     classes: tuple
-    # Files for the snapshot, by name: the settings.
+    # Files for the snapshot, by name: the settings, and what it learns from.
     texts: dict
     # Key → value, to tell on a resume what has changed since.
     settings: dict

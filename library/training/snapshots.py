@@ -3,15 +3,17 @@
 - `model.keras`: the network, taking pixels in [0, 255], giving logits
 - `classes.json`: the class names in label order
 - `metrics.json`: step, epoch, the monitored value, all validation metrics
+- `data.json`: how many images of which class it learnt from, and how they were prepared
 - `project.yaml`, `hyperparameters.yaml`: the settings that made it
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
 
+from library.dataset.preparation import describe_split, read_image_options
 from library.errors import CheckpointError, UserError
 from library.files import (
     SEAL,
@@ -22,6 +24,8 @@ from library.files import (
     seal_folder,
 )
 
+DATA = "data.json"
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -31,6 +35,18 @@ class Snapshot:
     classes: tuple
     metrics: dict
     folder: Path
+    # What library/dataset/preparation.py says of the training split; {} in older snapshots.
+    data: dict = field(default_factory=dict)
+
+    @property
+    def image_options(self):
+        """How a file becomes an image such as the network learnt from: ImageOptions."""
+        return read_image_options(self.data.get("images", {}))
+
+
+def data_text(split):
+    """Give the text of the file DATA for the split that a network learns from."""
+    return _json(describe_split(split))
 
 
 def write_snapshot(folder, network, classes, metrics, texts):
@@ -76,6 +92,7 @@ def read_snapshot(folder):
         classes=tuple(json.loads((folder / "classes.json").read_text())),
         metrics=json.loads((folder / "metrics.json").read_text()),
         folder=folder,
+        data=json.loads((folder / DATA).read_text()) if (folder / DATA).exists() else {},
     )
 
 

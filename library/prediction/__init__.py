@@ -1,0 +1,1 @@
+"""Any image in, classes with probabilities out."""
