@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.training.summaries import Summaries, first_kernels, kernel_grid
+from library.explaining.kernels import first_kernels
+from library.training.summaries import Summaries
 
 
 def events(folder):
@@ -62,19 +63,3 @@ def test_a_folder_that_cant_be_written_to_is_one_warning(tmp_path, network):
     assert len(said) == 1
     assert said[0].startswith("warning: no more TensorBoard summaries (")
     assert said[0].endswith("training goes on")
-
-
-def test_kernels_are_laid_out_each_in_its_own_range():
-    kernels = np.zeros((2, 3, 1, 5), np.float32)
-    kernels[0, 0, 0] = [1, 2, 3, 4, 5]
-    grid = kernel_grid(kernels)
-    assert grid.shape == (2 * 3 - 1, 3 * 4 - 1, 1)
-    corners = [grid[y, x, 0] for y in (0, 3) for x in (0, 4, 8)]
-    assert corners == [1, 1, 1, 1, 1, 0]
-    assert grid.sum() == 5
-    assert kernel_grid(np.ones((2, 2, 16, 4), np.float32)).shape == (5, 5, 1)
-
-
-def test_a_network_without_kernels_has_none_to_show():
-    pixels = keras.Input((4,))
-    assert first_kernels(keras.Model(pixels, keras.layers.Dense(2)(pixels))) is None

@@ -5,8 +5,9 @@ Looking on must not harm: where nothing can be written, one warning is given and
 
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
+
+from library.explaining.kernels import kernel_grid
 
 
 class Summaries:
@@ -83,30 +84,3 @@ class Summaries:
         simple = {k: v for k, v in values.items() if isinstance(v, (bool, int, float, str))}
         with self._writers["train"].as_default(0):
             api.hparams(simple)
-
-
-def first_kernels(network):
-    """Give the first kernels that look at an image, float32 (height, width, in, out), or None."""
-    for variable in network.trainable_variables:
-        if len(variable.shape) == 4:
-            return np.asarray(tf.convert_to_tensor(variable), np.float32)
-    return None
-
-
-def kernel_grid(kernels):
-    """Lay kernels out side by side, as one float32 image in [0, 1], each scaled to its own range.
-
-    Takes (height, width, in, out). Those with three inputs are shown in colour, others as the mean
-    over their inputs. A line of black lies between two.
-    """
-    height, width, inputs, outputs = kernels.shape
-    tiles = kernels if inputs in (1, 3) else kernels.mean(2, keepdims=True)
-    low, high = tiles.min((0, 1, 2)), tiles.max((0, 1, 2))
-    tiles = (tiles - low) / np.maximum(high - low, 1e-12)
-    columns = int(np.ceil(np.sqrt(outputs)))
-    rows = -(-outputs // columns)
-    grid = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, tiles.shape[2]), "float32")
-    for number in range(outputs):
-        y, x = number // columns * (height + 1), number % columns * (width + 1)
-        grid[y : y + height, x : x + width] = tiles[..., number]
-    return grid

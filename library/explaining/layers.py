@@ -1,0 +1,77 @@
+"""A network laid open: what every layer gives is within reach, inside nested models too."""
+
+from dataclasses import dataclass
+
+import keras
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer as it runs: its name (`base/out_relu`), the layer, and its symbolic output."""
+
+    name: str
+    layer: object
+    output: keras.KerasTensor
+
+    @property
+    def has_places(self):
+        """Whether it gives maps: (batch, height, width, channels) of more than one place."""
+        return len(self.output.shape) == 4 and self.output.shape[1] * self.output.shape[2] > 1
+
+
+@dataclass(frozen=True)
+class OpenNetwork:
+    """The same network, sharing its layers, with those of nested models side by side."""
+
+    pixels: keras.KerasTensor
+    # In the order in which they run.
+    layers: tuple
+    scores: keras.KerasTensor
+
+    def model_of(self, *layers):
+        """Give a model of pixels that gives the outputs of these Layers, and the scores."""
+        return keras.Model(self.pixels, [*(each.output for each in layers), self.scores])
+
+    def last_places(self):
+        """Give the last Layer with maps that learnt layers took part in, or None."""
+        found, is_learnt = None, False
+        for each in self.layers:
+            is_learnt = is_learnt or bool(getattr(each.layer, "weights", ()))
+            if is_learnt and each.has_places:
+                found = each
+        return found
+
+
+def lay_open(network):
+    """Give the OpenNetwork of a functional network."""
+    found = []
+
+    def call_within(prefix):
+        def call(layer, *given, **options):
+            name = f"{prefix}{layer.name}"
+            if isinstance(layer, keras.Sequential):
+                (output,) = given
+                for inner in layer.layers:
+                    output = call_within(f"{name}/")(inner, output)
+                return output
+            if isinstance(layer, keras.Model):
+                call_again(layer, given[0], f"{name}/")
+                last = next(each for each in layer.operations if each.output is layer.output)
+                return next(each.output for each in reversed(found) if each.layer is last)
+            output = layer(*given, **options)
+            found.append(Layer(name, layer, output))
+            return output
+
+        return call
+
+    def call_again(model, pixels, prefix):
+        # The same layers, called once more on the way: no weight is copied.
+        return keras.models.clone_model(
+            model,
+            input_tensors=pixels,
+            clone_function=lambda layer: layer,
+            call_function=call_within(prefix),
+        )
+
+    opened = call_again(network, None, "")
+    return OpenNetwork(opened.input, tuple(found), opened.output)

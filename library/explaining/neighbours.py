@@ -1,0 +1,62 @@
+"""The training images that a network finds most alike: nearest by cosine of their embeddings."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training image: its number in the split's order, class id, cosine, and pixels (uint8)."""
+
+    number: int
+    label: int
+    similarity: float
+    pixels: np.ndarray
+
+
+def make_embedding(network):
+    """Give a function of pixels (n, height, width, channels) to embeddings of length 1, float64.
+
+    The embedding is what the last layer, `scores`, takes.
+    """
+    model = keras.Model(network.input, network.get_layer("scores").input)
+    run = tf.function(lambda pixels: model(pixels, training=False), reduce_retracing=True)
+
+    def embed(pixels):
+        given = run(tf.cast(pixels, tf.float32)).numpy().astype(np.float64)
+        length = np.sqrt((given**2).sum(1, keepdims=True))
+        # What gives no signal at all is like nothing, itself included.
+        return given / np.where(length > 0, length, 1)
+
+    return embed
+
+
+def find_neighbours(queries, batches, embed, count):
+    """Give for each query (rows of unit length) its `count` nearest Neighbours, nearest first.
+
+    Exact: every image of the (images, labels) batches is compared. Only the nearest so far are kept
+    in memory, besides one batch. Of equally near ones those that come first are kept.
+    """
+    nearest = [[] for _ in queries]
+    start = 0
+    for images, labels in batches:
+        images, labels = np.asarray(images), np.asarray(labels)
+        similarities = queries @ embed(images).T
+        for row, kept in zip(similarities, nearest, strict=True):
+            kept += [
+                Neighbour(start + int(at), int(labels[at]), float(row[at]), images[at].copy())
+                for at in _largest(row, count)
+                if len(kept) < count or row[at] > kept[-1].similarity
+            ]
+            kept.sort(key=lambda each: (-each.similarity, each.number))
+            del kept[count:]
+        start += len(images)
+    return nearest
+
+
+def _largest(values, count):
+    """Give the places of the largest values; of equal ones the first."""
+    return np.argsort(-values, kind="stable")[:count]
