@@ -149,6 +149,7 @@ def test_pictures_too_small_to_divide_are_covered_whole():
 def test_of_two_classes_the_difference_counts():
     scores = tf.constant([[0.0, 3.0], [0.0, -2.0]])
     assert evidence(scores, tf.constant([0, 1])).numpy().tolist() == [-3.0, -2.0]
+    assert evidence(scores, tf.constant([0, 1]), several=True).numpy().tolist() == [0.0, -2.0]
     many = tf.constant([[0.0, 3.0, 1.0]])
     assert evidence(many, tf.constant([2])).numpy().tolist() == [1.0]
 

@@ -18,7 +18,9 @@ def network():
 
 def batches(images, size):
     for start in range(0, len(images), size):
-        yield images[start : start + size], LABELS[start : start + size]
+        end = min(start + size, len(images))
+        names = np.array([f"{each}.jpg".encode() for each in range(start, end)], object)
+        yield images[start:end], LABELS[start:end], names
 
 
 @pytest.mark.parametrize("size", [1, 5, 37])
@@ -39,7 +41,7 @@ def test_they_are_those_of_comparing_all_with_all(network, size):
         assert np.allclose(similarities, cosines[query][numbers], atol=1e-5)
         assert similarities[0] == pytest.approx(1)
         for each in nearest:
-            assert each.label == LABELS[each.number]
+            assert (each.name, each.label) == (f"{each.number}.jpg", LABELS[each.number])
             assert np.array_equal(each.pixels, IMAGES[each.number])
 
 

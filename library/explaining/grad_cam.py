@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from library.choices import choose
+from library.evaluation.probabilities import is_multi_label
 from library.explaining.layers import lay_open
 
 GRAD_CAM, HIRES_CAM, OCCLUSION = "Grad-CAM", "Grad-CAM place by place (HiResCAM)", "occlusion"
@@ -32,6 +33,7 @@ class HeatMaps:
         opened = opened or lay_open(network)
         layer = _choose(opened, layer_name)
         self._network = network
+        self._several = is_multi_label(network)
         self.layer = layer.name if layer else None
         if layer is None:
             self.method = OCCLUSION
@@ -62,7 +64,7 @@ class HeatMaps:
             # Whatever is trained: without this, nothing of a frozen network would be on the tape.
             tape.watch(pixels)
             maps, scores = self._model(pixels, training=False)
-            wanted = tf.reduce_sum(evidence(scores, classes))
+            wanted = tf.reduce_sum(evidence(scores, classes, self._several))
         gradients = tf.cast(tape.gradient(wanted, maps), tf.float32)
         if self.method == GRAD_CAM:
             gradients = tf.reduce_mean(gradients, [1, 2], keepdims=True)
@@ -73,7 +75,10 @@ class HeatMaps:
         heat = [
             self._falls(picture, label, float(whole))
             for picture, label, whole in zip(
-                pixels.numpy(), classes.numpy(), evidence(scores, classes), strict=True
+                pixels.numpy(),
+                classes.numpy(),
+                evidence(scores, classes, self._several),
+                strict=True,
             )
         ]
         return np.stack(heat), scores
@@ -91,7 +96,8 @@ class HeatMaps:
             here = slice(rows[y], rows[y : y + 3][-1]), slice(columns[x], columns[x : x + 3][-1])
             each[here] = picture.mean((0, 1))
         scores = self._network(covered, training=False)
-        left = evidence(scores, tf.fill([len(squares)], label)).numpy()
+        labels = tf.fill([len(squares)], label)
+        left = evidence(scores, labels, self._several).numpy()
         falls = np.zeros((len(rows) - 1, len(columns) - 1), np.float32)
         times = np.zeros_like(falls)
         for (y, x), rest in zip(squares, left, strict=True):
@@ -100,15 +106,17 @@ class HeatMaps:
         return falls / times
 
 
-def evidence(scores, classes):
+def evidence(scores, classes, several=False):
     """Give float32 (n,): the score of each picture's class; of two classes, what it is ahead by.
 
     Of two, only the difference decides, and a network that learns one score for both keeps the
-    other at 0, from which no gradient comes.
+    other at 0, from which no gradient comes. Not so where `several` classes may be right at once.
     """
     scores = tf.cast(scores, tf.float32)
     wanted = tf.gather(scores, classes, batch_dims=1)
-    return wanted - tf.gather(scores, 1 - classes, batch_dims=1) if scores.shape[1] == 2 else wanted
+    if several or scores.shape[1] != 2:
+        return wanted
+    return wanted - tf.gather(scores, 1 - classes, batch_dims=1)
 
 
 def _choose(opened, name):

@@ -6,13 +6,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from library.evaluation.probabilities import MULTI_LABEL
+
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training image: its number in the split's order, class id, cosine, and pixels (uint8)."""
+    """A training image: its number in the split's order, file name, cosine, and pixels (uint8).
+
+    `label` is its class id, or 0 and 1 for each class where several may be right.
+    """
 
     number: int
-    label: int
+    name: str
+    label: object
     similarity: float
     pixels: np.ndarray
 
@@ -20,9 +26,10 @@ class Neighbour:
 def make_embedding(network):
     """Give a function of pixels (n, height, width, channels) to embeddings of length 1, float64.
 
-    The embedding is what the last layer, `scores`, takes.
+    The embedding is what the layer that gives the scores takes.
     """
-    model = keras.Model(network.input, network.get_layer("scores").input)
+    (last,) = (each for each in network.layers if each.name in ("scores", MULTI_LABEL))
+    model = keras.Model(network.input, last.input)
     run = tf.function(lambda pixels: model(pixels, training=False), reduce_retracing=True)
 
     def embed(pixels):
@@ -37,17 +44,23 @@ def make_embedding(network):
 def find_neighbours(queries, batches, embed, count):
     """Give for each query (rows of unit length) its `count` nearest Neighbours, nearest first.
 
-    Exact: every image of the (images, labels) batches is compared. Only the nearest so far are kept
-    in memory, besides one batch. Of equally near ones those that come first are kept.
+    Exact: every image of the (images, labels, names) batches is compared. Only one batch and the
+    nearest so far are in memory. Of equally near ones those that come first are kept.
     """
     nearest = [[] for _ in queries]
     start = 0
-    for images, labels in batches:
-        images, labels = np.asarray(images), np.asarray(labels)
+    for images, labels, names in batches:
+        images, labels, names = np.asarray(images), np.asarray(labels), np.asarray(names)
         similarities = queries @ embed(images).T
         for row, kept in zip(similarities, nearest, strict=True):
             kept += [
-                Neighbour(start + int(at), int(labels[at]), float(row[at]), images[at].copy())
+                Neighbour(
+                    number=start + int(at),
+                    name=names[at].decode("utf-8", "replace"),
+                    label=labels[at].tolist(),
+                    similarity=float(row[at]),
+                    pixels=images[at].copy(),
+                )
                 for at in _largest(row, count)
                 if len(kept) < count or row[at] > kept[-1].similarity
             ]
