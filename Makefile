@@ -4,7 +4,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: train test check lint lock board clean
+.PHONY: train test check lint dist lock board clean
 
 train: .venv/ready dataset/sample/test/test.manifest.json
 	$(RUN) run.py --config_set sample
@@ -20,6 +20,11 @@ check: .venv/ready lint
 lint: .venv/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+# A wheel and a source package of this project, for platforms that take a Python package.
+dist: .venv/ready
+	rm -rf build
+	$(RUN) -m build --no-isolation --outdir dist
 
 # TensorBoard over everything under out/.
 board: .venv/ready

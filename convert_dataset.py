@@ -313,5 +313,10 @@ def splits_of(settings):
     return {split: settings.model_copy(update={"dataset_dir": at}) for split, at in there.items()}
 
 
+def command():
+    """Convert what the command line says. Give the exit code."""
+    return answer(main, sys.argv[1:], PROGRAM)
+
+
 if __name__ == "__main__":
-    sys.exit(answer(main, sys.argv[1:], PROGRAM))
+    sys.exit(command())

@@ -210,5 +210,10 @@ def read_data(project, *names):
     return splits
 
 
+def command():
+    """Run what the command line says. Give the exit code."""
+    return answer(main, sys.argv[1:], Path(sys.argv[0]).name)
+
+
 if __name__ == "__main__":
-    sys.exit(answer(main, sys.argv[1:], Path(sys.argv[0]).name))
+    sys.exit(command())

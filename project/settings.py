@@ -4,6 +4,7 @@ To add a key, add one line here. It is then an option, a key in YAML, in --help,
 and in docs/settings.md (`python -m project.settings > docs/settings.md` writes that anew).
 """
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
@@ -26,6 +27,8 @@ from library.configuration.two_files import CommandLineOnly, Recipe, read_two_fi
 
 PROGRAM = "run.py"
 ABOUT = "Train an image classifier, keep its best snapshot, and use it."
+# Where both files are, in the project's folder and where a package of it was installed.
+HERE = Path(__file__).resolve().parents[1]
 # The first one is what run.py does when no command is given.
 COMMANDS = (
     Command("train", "train and keep the best snapshot; go on where an earlier run stopped"),
@@ -52,7 +55,7 @@ def read_settings(arguments):
 
     Raises SettingsError, whose text is one line.
     """
-    return read_two_files(Project, Hyperparameters, arguments, PROGRAM, ABOUT, COMMANDS)
+    return read_two_files(Project, Hyperparameters, arguments, PROGRAM, ABOUT, COMMANDS, HERE)
 
 
 class Folders(Keys):

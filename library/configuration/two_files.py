@@ -94,13 +94,16 @@ class Settings:
         return f"{project}\n---\n{self.hyperparameters_yaml()}"
 
 
-def read_two_files(project, hyperparameters, arguments, program, about="", commands=()):
+def read_two_files(
+    project, hyperparameters, arguments, program, about="", commands=(), beside=None
+):
     """Give the Settings for a command line, a list of str without the program's name.
 
     `project` and `hyperparameters` are Keys models without a key in common; `project` has the keys
-    of Recipe. `commands` are Commands, the first the default. Raises SettingsError.
+    of Recipe. `commands` are Commands, the first the default. Where no file is named and the
+    current folder has none, it is looked for in the folder `beside`. Raises SettingsError.
     """
-    reader = _Reader(project, hyperparameters, program, about, commands)
+    reader = _Reader(project, hyperparameters, program, about, commands, beside)
     return reader.help(arguments) if asks_for_help(arguments) else reader.read(arguments)
 
 
@@ -111,6 +114,7 @@ class _Reader:
     program: str
     about: str
     commands: tuple
+    beside: Path | None = None
 
     @property
     def keys(self):
@@ -121,11 +125,13 @@ class _Reader:
         """Give Settings. The project comes first, because one of its sets may name the recipe."""
         given = parse(arguments, self.keys, self.commands)
         selection = resolve(CommandLineOnly, None, None, given.values)
+        selection = self._look_beside(selection, "config_file")
         file, chosen = selection.model.config_file, selection.model.config_set
         documents = _read(file, "config_file", selection, at_most=2)
         misplaced = _misplaced(self.hyperparameters, HYPERPARAMETER_FILE)
         sets = sets_of(documents[0], file, self.project, misplaced)
         how = _locate_recipe(resolve(self.project, sets, chosen, given.values), file, documents)
+        how = self._look_beside(how, "hyperparameter_file")
         recipes = self._recipes(how, documents)
         recipe = how.model.hyperparameter_set
         what = resolve(self.hyperparameters, recipes, recipe, given.values)
@@ -136,6 +142,14 @@ class _Reader:
         if selection.model.print_config:
             return replace(settings, answer=settings.config_yaml().rstrip())
         return settings
+
+    def _look_beside(self, resolved, name):
+        """Give `resolved` with the path of a file that nobody named, wherever it is."""
+        found = resolved.values[name]
+        if found.provenance != DEFAULT or self.beside is None or Path(found.value).exists():
+            return resolved
+        path = self.beside / found.value
+        return _with(resolved, name, Value(str(path), DEFAULT)) if path.exists() else resolved
 
     def _recipes(self, how, documents):
         """Give the sets of the hyperparameter file, which may be the config file's second part."""
@@ -195,8 +209,12 @@ def _locate_recipe(how, file, documents):
         found = Value(str(Path(file).parent / named.value), named.provenance)
     else:
         return how
-    values = how.values | {"hyperparameter_file": found}
-    return Resolved(make(type(how.model), values), values)
+    return _with(how, "hyperparameter_file", found)
+
+
+def _with(resolved, name, value):
+    values = resolved.values | {name: value}
+    return Resolved(make(type(resolved.model), values), values)
 
 
 def _settings(given, selection, how, what):
