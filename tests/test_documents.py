@@ -171,12 +171,12 @@ import resource, sys, time
 from pathlib import Path
 from library.errors import SettingsError
 from project.settings import read_settings
-begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begun, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     read_settings(["--config_file", sys.argv[1]])
 except SettingsError as error:
     print(len(str(error)))
-seconds = time.perf_counter() - begun
+seconds = time.process_time() - begun
 print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 

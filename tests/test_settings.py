@@ -35,8 +35,11 @@ def files(folder, project="", hyperparameters=""):
 
 
 def shell(*arguments):
-    """Run in a new interpreter. Give (seconds, the finished process)."""
-    begun = time.perf_counter()
+    """Run in a new interpreter. Give (its seconds of computing, the finished process).
+
+    Not the clock's: other programs have their turns, so that it tells nothing on a busy machine.
+    """
+    begun = os.times()
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -44,7 +47,9 @@ def shell(*arguments):
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    return time.perf_counter() - begun, done
+    ended = os.times()
+    seconds = ended.children_user + ended.children_system
+    return seconds - begun.children_user - begun.children_system, done
 
 
 # What every key promises.
@@ -188,9 +193,9 @@ def test_ten_thousand_keys_in_a_megabyte(tmp_path):
     sets = "".join(f"set{i}:\n{''.join(lines)}" for i in range(10_000 // len(lines) + 1))
     given = files(tmp_path, sets)
     assert len(sets) > 900_000
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert read_settings([*given, "-cs", "set9"]).provenance["data_dir"].endswith("(set set9)")
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 LOADED = """
@@ -206,12 +211,11 @@ print([name for name in ("tensorflow", "keras", "numpy") if name in sys.modules]
     [(["--help"], 0), (["--print_config"], 0), (["--list_sets"], 0), (["-lr", "x"], 2), (["x"], 2)],
 )
 def test_the_answer_comes_at_once_and_without_tensorflow(arguments, code):
-    # The best of three, because other programs may have their turn.
-    runs = [shell("run.py", *arguments) for _ in range(3)]
-    _, done = runs[0]
+    seconds, done = shell("run.py", *arguments)
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == (1 if code else 0)
-    assert min(seconds for seconds, _ in runs) < 0.5
+    # Measured at 0.25 s.
+    assert seconds < 0.6
     _, done = shell("-c", LOADED.format(arguments))
     assert done.stdout.splitlines()[-1] == "[]"
 

@@ -32,10 +32,10 @@ def test_nothing_near(name):
 
 
 def test_hostile_names_cost_no_time():
-    begun = time.perf_counter()
+    begun = time.process_time()
     meant("ab" * 40, ["ba" * 40 + str(number) for number in range(20_000)])
     meant("ab" * 1_000_000, ["ba" * 1_000_000])
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
 
 
 @pytest.mark.parametrize(
