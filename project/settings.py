@@ -174,6 +174,7 @@ class Network(Keys):
     hub_handle: Text = key(HUB_HANDLE, "module of the network hub: URL, folder, archive, gs://")
     hub_sha256: Text | None = key(None, "hash that the module must have; describe tells it")
     dropout_rate: FractionBelowOne = key(0.5, "share of the features dropped while training")
+    width: Count = key(32, "simple: kernels of its first convolution; later ones have more")
     standardize_images: bool = key(False, "simple: each image to mean 0 and deviation 1")
     head: Literal["softmax", "sigmoid"] = key("softmax", "a score a class; one for two classes")
 

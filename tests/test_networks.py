@@ -140,6 +140,12 @@ def test_residual_standardises_each_image():
     assert np.allclose(network(pixels), network(pixels / 2), atol=1e-4)
 
 
+def test_simple_grows_from_the_width_of_its_first_convolution():
+    network = NETWORKS["simple"]((64, 64, 3), 3, width=4)
+    kernels = [x.filters for x in network.layers if isinstance(x, keras.layers.Conv2D)]
+    assert kernels == [4, 8, 16, 32, 32]
+
+
 def test_simple_standardises_each_image_if_asked():
     image = np.random.default_rng(0).integers(40, 90, (1, 16, 16, 3)).astype(np.float32)
     network = NETWORKS["simple"]((16, 16, 3), 3, standardize_images=True)

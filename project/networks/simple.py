@@ -6,9 +6,18 @@ from keras import layers
 from project.networks.heads import add_scores
 
 
-def simple(image_shape, class_count, *, dropout_rate=0.5, standardize_images=False, head="softmax"):
+def simple(
+    image_shape,
+    class_count,
+    *,
+    width=32,
+    dropout_rate=0.5,
+    standardize_images=False,
+    head="softmax",
+):
     """Give a few normalised convolutions that halve the image until 3 pixels or fewer are left.
 
+    The first has `width` kernels, each next one twice as many, up to eight times.
     Takes float32 pixels in [0, 255], shape (batch, height, width, channels).
     Gives unnormalised scores (logits), float32, shape (batch, class_count).
     """
@@ -21,10 +30,10 @@ def simple(image_shape, class_count, *, dropout_rate=0.5, standardize_images=Fal
         )(pixels)
     else:
         x = layers.Rescaling(1 / 127.5, offset=-1)(pixels)
-    width, number = 32, 1
+    number = 0
     while min(x.shape[1:3]) > 3:
-        x = _block(x, width, f"block{number}")
-        width, number = min(2 * width, 256), number + 1
+        x = _block(x, width * min(2**number, 8), f"block{number + 1}")
+        number += 1
     # Every place, not their average: where in the picture something is tells classes apart.
     x = layers.Flatten()(x)
     x = layers.Dropout(dropout_rate)(x)
