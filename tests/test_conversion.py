@@ -21,6 +21,7 @@ from library.dataset.records import read_frames, read_record
 from library.dataset.shards import ShardWriter
 from library.dataset.sources import find_files
 from library.errors import DataError, UserError
+from library.locks import locked
 from tests.conftest import ROOT, write_colours
 
 OPTIONS = ConversionOptions(ImageOptions(max_edge=32), num_workers=1)
@@ -229,6 +230,19 @@ def test_images_are_added_in_shards_of_their_own(images, tmp_path):
     assert read_manifest(folder, "train") == appended
 
 
+def test_two_conversions_of_a_split_at_once_are_refused(images, tmp_path):
+    message = rf"the split train in .*shards is in use by process {os.getpid()} on .*: wait for it"
+    with locked(tmp_path / "shards" / ".train.lock", "", ""):
+        with pytest.raises(UserError, match=message):
+            run(images, tmp_path / "shards")
+        run(images, tmp_path / "shards", name="test")
+    base = run(images, tmp_path / "shards")
+    write_colours(tmp_path / "more", 2, seed=9)
+    run(tmp_path / "more", tmp_path / "shards", base=base)
+    with pytest.raises(UserError, match=r"shards: train has just been changed"):
+        run(tmp_path / "more", tmp_path / "shards", base=base)
+
+
 def test_as_many_cores_as_the_process_may_use():
     assert 1 <= available_cores() <= os.cpu_count()
 
@@ -284,7 +298,7 @@ def test_a_full_disk_and_an_interruption_keep_what_is_finished(
     images, tmp_path, monkeypatch, error, reason, code
 ):
     def failing(shard, record, label, write=ShardWriter.write):
-        if shard.work.position >= 30:
+        if shard.position >= 30:
             raise error
         write(shard, record, label)
 

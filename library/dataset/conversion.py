@@ -4,10 +4,11 @@ import hashlib
 import json
 import os
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from itertools import islice
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -21,6 +22,7 @@ from library.dataset.sources import NO_CLASS, SPLITS, labels_of
 from library.dataset.staging import Stage
 from library.dataset.workers import Workers
 from library.errors import DataError, StoppedError, UserError
+from library.locks import locked
 
 # Without --num_shards: shards of this size, but at least so many where there are enough images,
 # because several are read at the same time.
@@ -76,24 +78,36 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
         _check_labels(listing, source, base)
         classes = tuple(find_classes(set(listing.counts) - {NO_CLASS}))
         plan = _plan(listing, classes, options, base)
-        done = None if base else _already_done(folder, name, plan)
-        if done:
-            drop_work(folder, name)
-            return done
-        work = WorkFolder(folder, name, plan, len(base.shards) if base else 0)
-        try:
-            _convert_all(find, listing, classes, work, workers, options)
-            counts = _count_classes(work, listing)
-        except DataError:
-            work.remove()
-            raise
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"{folder} can't be written: {reason}; {_GOES_ON}") from error
-        except KeyboardInterrupt:
-            raise StoppedError(f"interrupted; {_GOES_ON}", 130) from None
-    settings = {"source": str(source), "plan": plan, **_choices(options)}
-    return publish(work, classes, counts, settings, base, _kind(listing))
+        with _locked(folder, name, base):
+            done = None if base else _already_done(folder, name, plan)
+            if done:
+                drop_work(folder, name)
+                return done
+            work = WorkFolder(folder, name, plan, len(base.shards) if base else 0)
+            try:
+                _convert_all(find, listing, classes, work, workers, options)
+                counts = _count_classes(work, listing)
+            except DataError:
+                work.remove()
+                raise
+            settings = {"source": str(source), "plan": plan, **_choices(options)}
+            return publish(work, classes, counts, settings, base, _kind(listing))
+
+
+@contextmanager
+def _locked(folder, name, base):
+    """Let nobody else convert the split within the block; errors in it tell that it can go on."""
+    lock = Path(folder) / f".{name}.lock"
+    try:
+        with locked(lock, f"the split {name} in {folder}", "wait for it, or end it"):
+            if base and read_manifest(folder, name) != base:
+                raise UserError(f"{folder}: {name} has just been changed: give the command again")
+            yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{folder} can't be written: {reason}; {_GOES_ON}") from error
+    except KeyboardInterrupt:
+        raise StoppedError(f"interrupted; {_GOES_ON}", 130) from None
 
 
 def _kind(listing):
@@ -168,16 +182,18 @@ def _convert_all(find, listing, classes, work, workers, options):
     stage = Stage(work)
     files = islice(find(with_content=True), stage.work.position, None)
     _convert_files(files, total, labels, stage.work, stage.ends_after, workers, options)
-    stage.move(listing, ShardWriter(work, ends))
+    with ShardWriter(work, ends) as writer:
+        stage.move(listing, writer)
 
 
 def _convert_files(files, total, labels, work, ends, workers, options):
     """Write the next files of `total` into shards. Raises DataError where too many are unusable."""
     allowed = int(options.max_bad_fraction * total)
     left_out = work.left_out
-    writer = ShardWriter(work, ends)
-    bar = tqdm(total=total, initial=work.position, unit=" images", desc=work.name)
-    try:
+    with (
+        ShardWriter(work, ends) as writer,
+        tqdm(total=total, initial=work.position, unit=" images", desc=work.name) as bar,
+    ):
         for tasks, results in workers.map(_batches(files, labels)):
             for task, (is_record, result) in zip(tasks, results, strict=True):
                 if is_record:
@@ -188,12 +204,6 @@ def _convert_files(files, total, labels, work, ends, workers, options):
                 if len(left_out) > allowed:
                     raise DataError(_too_many(left_out, total, options.max_bad_fraction))
             bar.update(len(tasks))
-        writer.finish()
-    except BaseException:
-        writer.abandon()
-        raise
-    finally:
-        bar.close()
 
 
 def _batches(files, labels):

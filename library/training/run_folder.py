@@ -1,18 +1,11 @@
 """The folder of one run: who writes there, whether there is room, and what an earlier run left."""
 
-import contextlib
-import os
 import shutil
-import socket
 from pathlib import Path
 
 from library.errors import UserError
 from library.files import write_file
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from library.locks import locked
 
 
 def start_run_folder(folder, texts, resume):
@@ -31,30 +24,14 @@ def start_run_folder(folder, texts, resume):
     return aside
 
 
-@contextlib.contextmanager
 def locked_run_folder(folder):
     """Keep other processes from training into the same folder within the block.
 
-    The lock is the system's, on a file beside the folder: it ends with its process, however that
-    ends. Raises UserError, naming the process that holds it.
+    The lock is on a file beside the folder. Raises UserError, naming the process that holds it.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_name(f".{folder.name}.lock")
-    with path.open("a+") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise UserError(
-                    f"{folder} is in use by {holder}: wait for it, or choose another --run_dir"
-                ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
+    return locked(path, folder, "wait for it, or choose another --run_dir")
 
 
 def check_space(folder, checkpoint_bytes, network_bytes, keep_checkpoint_max):
