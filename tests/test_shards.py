@@ -7,13 +7,12 @@ from library.files import sha256_of
 
 def write(work, count, per_shard=2):
     """Write records until the listing's first `count` files are dealt with; every fifth is bad."""
-    writer = ShardWriter(work, lambda files, size, position: files >= per_shard)
-    for number in range(work.position, count):
-        if number % 5 == 4:
-            writer.leave_out(Task((), 0, "cat", f"cat/{number}"), "is bad")
-        else:
-            writer.write(b"record %d" % number, "cat")
-    writer.finish()
+    with ShardWriter(work, lambda files, size, position: files >= per_shard) as writer:
+        for number in range(work.position, count):
+            if number % 5 == 4:
+                writer.leave_out(Task((), 0, "cat", f"cat/{number}"), "is bad")
+            else:
+                writer.write(b"record %d" % number, "cat")
 
 
 def names(folder):
@@ -47,7 +46,7 @@ def test_a_shard_under_way_is_dropped(tmp_path):
     writer = ShardWriter(work, lambda files, size, position: files >= 2)
     for _ in range(3):
         writer.write(b"record", "cat")
-    writer.abandon()
+    writer.__exit__(InterruptedError, InterruptedError(), None)
     assert names(work_folder(tmp_path, "train")) == ["00000.json", "00000.tfrecord", "plan"]
 
 

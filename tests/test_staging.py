@@ -12,19 +12,19 @@ def test_records_of_a_stream_get_the_order_of_the_listing(tmp_path):
     assert listing.is_streamed
     work = WorkFolder(tmp_path, "train", "plan")
     stage = Stage(work)
-    writer = ShardWriter(stage.work, lambda files, size, position: files >= 4)
     framed = {}
-    for number, file in enumerate(files):
-        framed[file.name] = frame(Record(b"x" * number, 1, 1, 0, "cat", file.name))
-        if number == 11:
-            writer.leave_out(Task((), 0, "cat", file.name), "is bad")
-        else:
-            writer.write(framed[file.name], "cat")
-    writer.finish()
+    with ShardWriter(stage.work, lambda files, size, position: files >= 4) as writer:
+        for number, file in enumerate(files):
+            framed[file.name] = frame(Record(b"x" * number, 1, 1, 0, "cat", file.name))
+            if number == 11:
+                writer.leave_out(Task((), 0, "cat", file.name), "is bad")
+            else:
+                writer.write(framed[file.name], "cat")
     # As after a kill: what was staged is found again.
     again = Stage(WorkFolder(tmp_path, "train", "plan"))
     assert again.work.position == 30
-    again.move(listing, ShardWriter(work, lambda files, size, position: files >= 10))
+    with ShardWriter(work, lambda files, size, position: files >= 10) as writer:
+        again.move(listing, writer)
     content = b"".join(work.shard_path(number).read_bytes() for number in range(3))
     expected = [listing[number].name for number in range(30)]
     assert content == b"".join(framed[name] for name in expected if name != "cat/11")

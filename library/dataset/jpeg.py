@@ -4,6 +4,8 @@ import re
 import struct
 from dataclasses import dataclass
 
+import numpy as np
+
 _START, _END, _SCAN, _APP1, _APP2, _APP14 = 0xD8, 0xD9, 0xDA, 0xE1, 0xE2, 0xEE
 _BASELINE = 0xC0
 # C4 (tables), C8 (reserved) and CC (conditioning) are no frame headers.
@@ -64,11 +66,12 @@ def is_whole(content, header):
     The compressed data itself is not decoded: damage that looks like data is not noticed.
     """
     position = header.scan
-    # By far the most common case, at a tenth of the regular expression's time: all but the last
-    # FF are followed by 00.
-    stuffed = content.count(b"\xff\x00", position)
-    if content.endswith(b"\xff\xd9") and content.count(b"\xff", position) == stuffed + 1:
-        return True
+    # By far the most common case, at a fraction of the regular expression's time: one scan, in
+    # which all but the last FF are followed by 00.
+    if content.endswith(b"\xff\xd9"):
+        data = np.frombuffer(content, np.uint8, offset=position)
+        if np.count_nonzero((data[:-1] == 0xFF) & (data[1:] != 0)) == 1:
+            return True
     try:
         while found := _MARKER_AFTER_SCAN.search(content, position):
             for marker, _, after in _segments(content, found.end() - 2):

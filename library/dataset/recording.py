@@ -1,14 +1,14 @@
 """One labelled file → the bytes of its record, as the workers do it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from library.dataset.images import UnusableImageError, convert_image
 from library.dataset.reading import read_content
 from library.dataset.records import Record, frame
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """One file to be made into a record."""
 
     place: tuple

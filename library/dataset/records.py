@@ -6,6 +6,7 @@ here without TensorFlow, which takes seconds to import and which conversion has 
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 import google_crc32c
 
@@ -199,17 +200,18 @@ _FIXED32 = 5
 
 def _serialized(record):
     """Give the pieces of the serialised Example; the image is not copied on the way."""
-    entries = (
-        _int_entry(LABEL, *_all_of(record.label)),
-        _bytes_entry(TEXT, *map(_utf8, _all_of(record.text))),
-        _bytes_entry(ENCODED, record.encoded),
-        _bytes_entry(FILENAME, _utf8(record.filename)),
-        _bytes_entry(FORMAT, b"JPEG"),
-        _int_entry(HEIGHT, record.height),
-        _int_entry(WIDTH, record.width),
+    return _field(
+        1,
+        [
+            _int_entry(LABEL, *_all_of(record.label)),
+            _text_entry(TEXT, *_all_of(record.text)),
+            *_bytes_entry(ENCODED, record.encoded),
+            *_bytes_entry(FILENAME, _utf8(record.filename)),
+            _text_entry(FORMAT, "JPEG"),
+            _int_entry(HEIGHT, record.height),
+            _int_entry(WIDTH, record.width),
+        ],
     )
-    pieces = [piece for entry in entries for piece in _field(1, entry)]
-    return _field(1, pieces)
 
 
 def _all_of(value):
@@ -227,22 +229,34 @@ def _text(content):
 
 def _bytes_entry(name, *values):
     feature = _field(2, _field(1, [piece for value in values for piece in _field(1, [value])]))
-    return _field(1, [name.encode()]) + feature
+    return _field(1, _field(1, [name.encode()]) + feature)
 
 
+# Labels, classes and sizes are the same again and again; as cached bytes they cost nothing.
+@lru_cache(maxsize=4096)
+def _text_entry(name, *texts):
+    return b"".join(_bytes_entry(name, *map(_utf8, texts)))
+
+
+@lru_cache(maxsize=4096)
 def _int_entry(name, *values):
     # Negative numbers take ten bytes: they are sent as their two's complement in 64 bits.
     packed = [_varint(value & 0xFFFFFFFFFFFFFFFF) for value in values]
     feature = _field(2, _field(3, _field(1, packed) if packed else []))
-    return _field(1, [name.encode()]) + feature
+    return b"".join(_field(1, _field(1, [name.encode()]) + feature))
 
 
 def _field(number, pieces):
     length = sum(map(len, pieces))
-    return [_varint(number << 3 | _LENGTH_DELIMITED) + _varint(length), *pieces]
+    return [_ONE_BYTE[number << 3 | _LENGTH_DELIMITED] + _varint(length), *pieces]
+
+
+_ONE_BYTE = [bytes([value]) for value in range(0x80)]
 
 
 def _varint(value):
+    if value < 0x80:
+        return _ONE_BYTE[value]
     output = bytearray()
     while value > 0x7F:
         output.append(value & 0x7F | 0x80)

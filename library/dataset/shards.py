@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -124,19 +125,41 @@ class WorkFolder:
 
 
 class ShardWriter:
-    """Writes records into one shard after another, in the order of the listing."""
+    """Writes records into one shard after another, in the order of the listing.
+
+    When its block ends well, the last shard is finished; on an error, dropped.
+    """
 
     def __init__(self, work, ends_after):
         self.work = work
         # (files in the shard, bytes in the shard, position in the listing) → whether to end it
         self.ends_after = ends_after
-        self._begin()
+        # While the disk takes its time over a finished shard, the next one is filled.
+        self.executor = ThreadPoolExecutor(1)
+        self.storing = None
+        self.position = work.position
+        self._begin(len(work.finished))
 
-    def _begin(self):
-        self.shard = Finished(self.work.position, self.work.position, 0, 0, "", {})
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        try:
+            if kind is None and self.shard.end > self.shard.first:
+                self._end()
+            else:
+                self._drop()
+            if kind is None:
+                self._wait()
+        finally:
+            self.executor.shutdown()
+
+    def _begin(self, number):
+        self.number = number
+        self.shard = Finished(self.position, self.position, 0, 0, "", {})
         self.counts = Counter()
         self.digest = hashlib.sha256()
-        self.context = new_file(self.work.shard_path(len(self.work.finished)))
+        self.context = new_file(self.work.shard_path(number))
         self.file = self.context.__enter__()
 
     def write(self, record, label):
@@ -150,29 +173,34 @@ class ShardWriter:
 
     def leave_out(self, file, reason):
         """Note that the listing's next file gives no record."""
-        note = {"number": self.shard.end, "file": file.name, "label": file.text, "reason": reason}
+        note = {"number": self.position, "file": file.name, "label": file.text, "reason": reason}
         self.shard.left_out.append(note)
         self._advance()
 
     def _advance(self):
         shard = self.shard
-        shard.end += 1
+        self.position += 1
+        shard.end = self.position
         if self.ends_after(shard.end - shard.first, shard.bytes, shard.end):
-            self.finish()
-            self._begin()
+            self._end()
+            self._begin(self.number + 1)
 
-    def finish(self):
-        """End the shard under way, if anything was put into it."""
-        if self.shard.end == self.shard.first:
-            self.abandon()
-            return
+    def _end(self):
         self.shard.sha256 = self.digest.hexdigest()
         self.shard.counts = dict(self.counts)
-        self.context.__exit__(None, None, None)
-        self.work.add(self.shard)
+        # One at a time: they must be noted in order, and an error should be told soon.
+        self._wait()
+        self.storing = self.executor.submit(self._store, self.context, self.shard)
 
-    def abandon(self):
-        """Drop the shard under way."""
+    def _store(self, context, shard):
+        context.__exit__(None, None, None)
+        self.work.add(shard)
+
+    def _wait(self):
+        if self.storing is not None:
+            self.storing.result()
+
+    def _drop(self):
         error = InterruptedError()
         with contextlib.suppress(InterruptedError, RuntimeError):
             self.context.__exit__(type(error), error, None)

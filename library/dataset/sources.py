@@ -1,7 +1,8 @@
 """Where labelled files come from: a folder, an archive, a CSV file, or other shards."""
 
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from library.errors import DataError
 
@@ -19,8 +20,7 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".w
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledFile:
+class LabelledFile(NamedTuple):
     """A file that should be an image.
 
     `name` is its path inside the source, with slashes. `label` is its class; where images may have
@@ -96,15 +96,19 @@ def _find_inside(path, inside, columns, with_content, label_separator):
 
 def label_of(name):
     """Give the class of a path inside a source; None if the file is none of the images."""
-    parts = name.split("/")
-    *folders, file = parts
-    if any(map(is_ignored, folders)) or file.startswith(".") or file in _SYSTEM_FILES:
+    folder, _, file = name.rpartition("/")
+    if file.startswith(".") or file in _SYSTEM_FILES or file.endswith(_OURS):
         return None
-    if file.endswith(_OURS):
-        return None
-    if len(parts) == 1:
+    if not folder:
         return NO_CLASS if name.lower().endswith(_IMAGE_SUFFIXES) else None
-    return parts[0]
+    return _class_of(folder)
+
+
+# Most files lie in the same folder as the one before.
+@lru_cache(maxsize=64)
+def _class_of(folder):
+    folders = folder.split("/")
+    return None if any(map(is_ignored, folders)) else folders[0]
 
 
 def labels_of(label):

@@ -31,7 +31,7 @@ class Stage:
         """Write all records into the writer's shards, in the order of the listing."""
         pieces, offsets, sizes = self._locate(len(listing))
         left_out = {each["number"]: each for each in self.work.left_out}
-        for number in range(writer.work.position, len(listing)):
+        for number in range(writer.position, len(listing)):
             found = listing.found_at(number)
             if found in left_out:
                 note = left_out[found]
@@ -40,7 +40,6 @@ class Stage:
             with self.work.shard_path(pieces[found]).open("rb") as file:
                 file.seek(offsets[found])
                 writer.write(file.read(sizes[found]), listing[number].label)
-        writer.finish()
 
     def _locate(self, count):
         """Give arrays of the piece, offset and size of each record, in the order of the stream."""

@@ -10,7 +10,6 @@ import os
 import pickle
 import signal
 import sys
-import time
 
 
 def main():
@@ -32,20 +31,29 @@ def main():
 def _results(function, items, seconds):
     """Give (True, result) or (False, reason) for each item."""
     results = []
-    armed = float("-inf")
     for item in items:
-        if time.monotonic() - armed > seconds / 10:
-            # A thread in C, which ends the process even from within a decoder that hangs.
-            faulthandler.dump_traceback_later(seconds, exit=True, file=sys.stderr)
-            armed = time.monotonic()
+        _limit_time(seconds)
         try:
             results.append((True, function(item)))
         except MemoryError:
             results.append((False, "needs too much memory to decode"))
         except Exception as error:
             results.append((False, " ".join(str(error).split()) or type(error).__name__))
-    faulthandler.cancel_dump_traceback_later()
+    _limit_time(0)
     return results
+
+
+def _limit_time(seconds):
+    """Have the system end this process in so many seconds; never, if 0.
+
+    What ends it is no Python, which would wait for a decoder that hangs.
+    """
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    elif seconds:  # Windows; a thread, which takes far longer to start
+        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.stderr)
+    else:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _private_stdout():

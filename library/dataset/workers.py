@@ -15,6 +15,8 @@ from pathlib import Path
 from library.errors import UserError
 
 _ROOT = Path(__file__).resolve().parents[2]
+# How the worker's timer ends it: by a signal, or on Windows, which has none, by leaving with 1.
+_OUT_OF_TIME = -signal.SIGALRM if hasattr(signal, "SIGALRM") else 1
 # Batches under way for each worker: one in work, one waiting, one being fetched.
 _AHEAD = 3
 
@@ -96,7 +98,7 @@ class _DiedError(Exception):
 
     def reason(self, seconds):
         (code,) = self.args
-        if code == 1:
+        if code == _OUT_OF_TIME:
             return f"takes more than {seconds:g} s to decode"
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
