@@ -91,7 +91,8 @@ def evaluate(settings):
 
     snapshot = read_snapshot(project.best_model_dir)
     inputs = assembly.make_inputs_for(snapshot, settings, test_split)
-    evaluator = Evaluator(snapshot.network, assembly.make_objective(settings), xla=project.xla)
+    objective = assembly.make_objective(settings, has_several=test_split.has_several)
+    evaluator = Evaluator(snapshot.network, objective, xla=project.xla)
     with naming_damage(inputs):
         means, images = evaluator.measure(inputs.batches(), project.max_eval_steps)
     report(

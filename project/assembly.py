@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from library.choices import ChoiceError, unknown
 from library.errors import SettingsError
+from library.evaluation.probabilities import is_multi_label
 from library.inputs.balance import class_weights
 from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
@@ -16,7 +17,7 @@ from library.inputs.examples import Reading, make_examples
 from library.inputs.parts import WHOLE
 from library.training import distribution
 from library.training.averages import Averages
-from library.training.checkpoints import check_classes
+from library.training.checkpoints import check_classes, check_kind
 from library.training.history import report
 from library.training.monitoring import Goal
 from library.training.plan import Keeping, Plan
@@ -34,7 +35,8 @@ from library.transfer.loading import load_weights
 from project.augmentations import NO_AUGMENTATIONS, choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs
 from project.networks import make_network
-from project.objective import Objective
+from project.networks.heads import choose_head
+from project.objective import MultiLabelObjective, Objective
 from project.optimizers import make_optimizer
 from project.schedules import LearningRate
 
@@ -44,6 +46,10 @@ def make_training_inputs(settings, split, part=WHOLE):
     project, learn = settings.project, settings.hyperparameters
     part = replace(part, by_file=project.shard_by_file)
     is_oversampled = learn.balance == "oversample"
+    if is_oversampled and split.has_several:
+        raise SettingsError(
+            "balance oversample needs images of one class each, these have several: class_weight"
+        )
     if is_oversampled and part.by_file and part.count > 1:
         raise SettingsError("balance oversample counts over all shards: leave out shard_by_file")
     if not project.deterministic:
@@ -94,6 +100,8 @@ def _cached(settings, source, split, image_format, crops):
 def make_inputs_for(snapshot, settings, manifest):
     """Give a split as the snapshot's network wants it. Raises CheckpointError if classes differ."""
     check_classes(settings.project.best_model_dir, snapshot.classes, manifest.classes)
+    several = is_multi_label(snapshot.network), manifest.has_several
+    check_kind(settings.project.best_model_dir, *several)
     _, height, _, channels = snapshot.network.input_shape
     return make_evaluation_inputs(settings, manifest, ImageFormat(height, channels))
 
@@ -160,7 +168,7 @@ def make_parts(settings, split, batches_per_epoch):
     keras.mixed_precision.set_global_policy(
         project.dtype if project.dtype == "float32" else f"mixed_{project.dtype}"
     )
-    values = learn.model_dump()
+    values = {**learn.model_dump(), "head": choose_head(learn.head, split.has_several)}
     if learn.learning_rate_batch_size:
         values["learning_rate"] *= project.train_batch_size / learn.learning_rate_batch_size
     learning_rate = LearningRate(
@@ -184,7 +192,12 @@ def make_parts(settings, split, batches_per_epoch):
         scale_rates(optimizer, layer_rates(network, learn.layer_rate_decay))
     decay = learn.moving_average_decay
     averages = Averages(network, decay) if decay is not None else None
-    return Parts(network, make_objective(settings, split), optimizer, learning_rate, averages)
+    objective = make_objective(settings, split, has_several=split.has_several)
+    if project.best_metric not in objective.names:
+        raise SettingsError(
+            f"best_metric {project.best_metric} is measured where images have several classes each"
+        )
+    return Parts(network, objective, optimizer, learning_rate, averages)
 
 
 def make_unfreezing(settings, network):
@@ -236,14 +249,18 @@ def _transfer(network, learn):
     freeze_parts(network, learn.trainable_scopes, learn.freeze)
 
 
-def make_objective(settings, training_split=None):
-    """Give what is minimised and measured; the training split tells what each class weighs."""
+def make_objective(settings, training_split=None, *, has_several=False):
+    """Give what is minimised and measured, for images of one class each or of several.
+
+    The training split tells what each class weighs.
+    """
     learn = settings.hyperparameters
     weights = None
     if training_split:
         classes, counts = training_split.classes, training_split.class_counts
         weights = class_weights(learn.class_weight, classes, counts)
-    return Objective(learn.xentropy_label_smoothing, learn.l2_regularization, weights)
+    kind = MultiLabelObjective if has_several else Objective
+    return kind(learn.xentropy_label_smoothing, learn.l2_regularization, weights)
 
 
 def make_plan(settings):
@@ -258,8 +275,8 @@ def make_plan(settings):
         plateau_factor=learn.plateau_factor,
         stop_threshold=project.stop_threshold,
     )
-    if goal.metric not in Objective.names:
-        raise ChoiceError(unknown("best_metric", goal.metric, Objective.names))
+    if goal.metric not in MultiLabelObjective.names:
+        raise ChoiceError(unknown("best_metric", goal.metric, MultiLabelObjective.names))
     # The rest of a plan has the names of its settings.
     names = [each.name for each in fields(Plan) if each.name != "goal"]
     return Plan(**{name: getattr(project, name) for name in names}, goal=goal)

@@ -83,7 +83,8 @@ class TrainingInputs:
         """Give the batches of one epoch from `start_batch` on, as a tf.data.Dataset.
 
         Elements are (images, labels): uint8 (batch, height, width, channels), and int64 (batch,)
-        or, where images are mixed, float32 (batch, classes). Each worker gets its part.
+        or, where images are mixed or have several classes, float32 (batch, classes). Each worker
+        gets its part.
         """
         keys, example_seed = self._ordered(epoch)
         prepare, mixes = self._prepare, self.augmentations.mixes
@@ -114,7 +115,9 @@ class TrainingInputs:
         return prepare
 
     def _mix(self, images, labels, seeds):
-        targets = tf.one_hot(labels, len(self.source.class_counts))
+        # Of images of several classes, they are such already.
+        several = labels.dtype.is_floating
+        targets = labels if several else tf.one_hot(labels, len(self.source.class_counts))
         return self.augmentations.mix(images, targets, seeds)
 
     def without_augmentations(self):

@@ -1,4 +1,4 @@
-"""What is minimised, and what is measured beside it."""
+"""What is minimised, and what is measured beside it: where images have one class, or several."""
 
 from dataclasses import dataclass
 
@@ -59,3 +59,38 @@ class Objective:
         kernels = [each for each in network.trainable_variables if len(each.shape) > 1]
         squares = [tf.nn.l2_loss(tf.cast(each, tf.float32)) for each in kernels]
         return self.l2_regularization * tf.add_n([tf.zeros([]), *squares])
+
+
+@dataclass(frozen=True)
+class MultiLabelObjective(Objective):
+    """Binary cross-entropy of each class, for images of several classes, or none."""
+
+    names = ("loss", "accuracy", "exact_match")
+
+    def measures(self, labels, scores):
+        """Give one number per example and name: float32 (batch,).
+
+        Takes labels and logits, float32 (batch, classes); a label is 1 or 0, or between where
+        images were mixed. The loss is the mean of the classes' cross-entropies; accuracy is the
+        share of classes that are right, each with a probability above a half if and only if it is
+        there; exact_match is 1 where all of them are.
+        """
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, tf.convert_to_tensor(scores))
+        right = tf.cast(tf.equal(scores > 0, labels > 0.5), tf.float32)
+        return {
+            "loss": tf.reduce_mean(losses, 1),
+            "accuracy": tf.reduce_mean(right, 1),
+            "exact_match": tf.reduce_min(right, 1),
+        }
+
+    def training_losses(self, labels, scores):
+        """Give what to minimise the mean of, per example: float32 (batch,).
+
+        With smoothed labels: 1 - s / 2 for a class that is there, s / 2 for one that is not. A
+        class's cross-entropy counts as much as the class weighs.
+        """
+        targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, tf.convert_to_tensor(scores))
+        if self.class_weights is not None:
+            losses *= tf.constant(self.class_weights, tf.float32)
+        return tf.reduce_mean(losses, 1)

@@ -176,7 +176,9 @@ class Network(Keys):
     dropout_rate: FractionBelowOne = key(0.5, "share of the features dropped while training")
     width: Count = key(32, "simple: kernels of its first convolution; later ones have more")
     standardize_images: bool = key(False, "simple: each image to mean 0 and deviation 1")
-    head: Literal["softmax", "sigmoid"] = key("softmax", "a score a class; one for two classes")
+    head: Literal["auto", "softmax", "sigmoid", "multi_label"] = key(
+        "auto", "a score a class; sigmoid: one for two classes; multi_label: several an image"
+    )
 
 
 class Transfer(Keys):

@@ -1,11 +1,18 @@
 """Settings reach the parts that they are meant for."""
 
+import json
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 
+import run
 from library.choices import ChoiceError
 from library.dataset.splits import read_splits
+from library.errors import CheckpointError, SettingsError
+from library.evaluation.probabilities import is_multi_label
+from library.training.snapshots import read_snapshot
 from project import assembly
 from project.settings import read_settings
 
@@ -91,3 +98,42 @@ def test_the_same_seed_makes_the_same_weights(make):
         assembly.seed_everything(settings)
         kernels.append(assembly.make_parts(settings, train, 4).network.variables[0].numpy())
     assert np.array_equal(*kernels)
+
+
+def test_images_of_several_classes_train_a_head_for_them_and_are_evaluated(
+    options, colours, patches, capsys, tmp_path
+):
+    given = [str(patches) if each == str(colours) else each for each in options]
+    given += ["--augmentations=mixup"]
+    run.main([*given, "--best_metric=exact_match", "--best_metric_mode=max"])
+    out = capsys.readouterr().out
+    best = json.loads(out.splitlines()[-1])["validation"]
+    assert best["exact_match"] >= 0.75
+    assert best["accuracy"] >= best["exact_match"]
+    snapshot = read_snapshot(tmp_path / "run" / "best")
+    assert is_multi_label(snapshot.network)
+    run.main(["evaluate", *given])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["accuracy"] >= 0.75
+    # The same classes, but one an image: no image would be judged by the same rule.
+    one = replace(read_splits(patches, "test")[0], labels="one")
+    with pytest.raises(CheckpointError, match="of several classes each, these have one class"):
+        assembly.make_inputs_for(snapshot, read_settings(given), one)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "several", "text"),
+    [
+        (["--head=softmax"], True, "head softmax is for images of one class each"),
+        (["--head=multi_label"], False, "these have one each: convert them with --label_separator"),
+        (["--balance=oversample"], True, "balance oversample needs images of one class each"),
+        (["--best_metric=exact_match"], False, "best_metric exact_match is measured where images"),
+    ],
+)
+def test_what_does_not_fit_how_many_classes_an_image_has(make, patches, arguments, several, text):
+    settings, train, _ = make(*arguments)
+    if several:
+        (train,) = read_splits(patches, "train")
+    is_of_inputs = "--balance=oversample" in arguments
+    function = assembly.make_training_inputs if is_of_inputs else assembly.make_parts
+    with pytest.raises(SettingsError, match=text):
+        function(settings, train, *([] if is_of_inputs else [4]))

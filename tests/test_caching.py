@@ -172,3 +172,13 @@ def test_a_cache_killed_while_filling_is_cleaned_and_filled_anew(manifest, tmp_p
     assert time.monotonic() - start < 60
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(manifest.fingerprint[:32])
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+@pytest.mark.parametrize("crops", [True, False])
+def test_labels_of_several_classes_are_cached_and_mixed(patches, tmp_path, kind, crops):
+    manifest = read_manifest(patches / "train", "train")
+    words = ("distorted_crop", "mixup") if crops else ("cutmix",)
+    plain = epochs(make_examples(manifest), words)
+    for _ in range(2):
+        assert epochs(cached(manifest, kind, tmp_path, crops=crops), words) == plain

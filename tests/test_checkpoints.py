@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from library.errors import CheckpointError
-from library.training.checkpoints import Checkpoints, read_state, read_variables
+from library.training.checkpoints import Checkpoints, check_kind, read_state, read_variables
 
 
 def variables(seed=0):
@@ -105,3 +105,9 @@ def test_another_networks_checkpoint_is_refused_and_assigns_nothing(checkpoints)
     with pytest.raises(CheckpointError, match=r"has shape \(2,\) for random"):
         read_variables(path, other)
     assert np.array_equal(other[0], variables()[0])
+
+
+def test_images_of_one_class_are_not_taken_for_those_of_several():
+    check_kind("here", True, True)
+    with pytest.raises(CheckpointError, match="images of several classes each, these have one"):
+        check_kind("here", True, False)

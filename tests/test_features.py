@@ -23,6 +23,7 @@ class Examples:
     is_shuffled = False
     class_counts = (5, 5)
     count = 10
+    label_spec = tf.TensorSpec([], tf.int64)
 
     def keys(self, random=None, reading=None):
         pytest.fail("these are images")
@@ -143,3 +144,13 @@ def test_views_take_turns():
 
     views = room.Views((Inputs(0), Inputs(1)))
     assert [views.batches(epoch, 3) for epoch in range(3)] == [(0, 0, 3), (1, 1, 3), (0, 2, 3)]
+
+
+def test_labels_of_several_classes_are_kept_too(network, tmp_path):
+    examples = Examples()
+    examples.label_spec = tf.TensorSpec([2], tf.float32)
+    several = np.array([[1, 0], [1, 1]], np.float32)[LABELS]
+    given = tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], several[ORDER])).batch(4)
+    base, numbers = FrozenBase(split_at_base(network)[0]), examples.numbers()
+    kept = keep_features(base, given, numbers, examples, tmp_path / "kept", "", print)
+    assert np.array_equal([kept.image(number)[1] for number in range(10)], several)

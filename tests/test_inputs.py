@@ -208,3 +208,29 @@ def test_the_example_of_a_generator_yields_the_same_each_time():
         for (image, label), (same_image, same_label) in zip(first, second, strict=True):
             assert np.array_equal(image, same_image)
             assert label == same_label
+
+
+def test_images_of_several_classes_have_a_one_for_each(patches):
+    manifest = read_manifest(patches / "train", "train")
+    training = make_training(manifest, image_format=ImageFormat(8, 3), batch_size=48)
+    ((images, labels),) = arrays(training.batches(0))
+    assert labels.dtype == np.float32
+    assert labels.sum(0).tolist() == list(manifest.class_counts)
+    # Blue is on the right, red on the left: the pixels tell.
+    blue = images[:, 4, 6, 2].astype(int) - images[:, 4, 6, 0] > 100
+    red = images[:, 4, 1, 0].astype(int) - images[:, 4, 1, 2] > 100
+    assert np.array_equal(labels, np.stack([blue, red], 1))
+
+
+@pytest.mark.parametrize("word", ["mixup=1", "cutmix=1"])
+def test_labels_of_several_classes_mix_as_their_images_do(patches, word):
+    manifest = read_manifest(patches / "train", "train")
+    plain, mixed = (
+        make_training(manifest, image_format=ImageFormat(8, 3), batch_size=48, augmentations=each)
+        for each in (choose_augmentations(()), choose_augmentations((word,)))
+    )
+    ((_, before),), ((_, after),) = arrays(plain.batches(0)), arrays(mixed.batches(0))
+    # Each pair is mixed both ways: together they still have what they had.
+    pairs = before.reshape(24, 2, 2), after.reshape(24, 2, 2)
+    assert np.allclose(pairs[0].sum(1), pairs[1].sum(1), atol=1e-6)
+    assert len(np.unique(after)) > 4

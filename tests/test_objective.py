@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from project.objective import Objective
+from project.objective import MultiLabelObjective, Objective
 
 SCORES = np.array([[2.0, 1.0, -1.0], [0.0, 3.0, 0.5]], np.float32)
 LABELS = np.array([0, 2], np.int64)
@@ -41,3 +41,26 @@ def test_the_training_loss_is_that_by_hand(smoothing):
 def test_what_is_measured_has_no_smoothing():
     plain, smooth = Objective().measures, Objective(label_smoothing=0.5).measures
     assert np.array_equal(plain(LABELS, SCORES)["loss"], smooth(LABELS, SCORES)["loss"])
+
+
+SEVERAL = np.array([[1, 0, 1], [0, 0, 0]], np.float32)
+
+
+def test_measures_of_several_classes_are_those_by_hand_and_of_keras():
+    measures = MultiLabelObjective().measures(SEVERAL, SCORES)
+    assert tuple(measures) == MultiLabelObjective.names
+    ours = keras.losses.BinaryCrossentropy(from_logits=True, reduction="none")
+    assert np.allclose(measures["loss"], ours(SEVERAL, SCORES), atol=1e-6)
+    # Right: the first of three; and, as a score of 0 is not above a half, the first again.
+    assert np.allclose(measures["accuracy"], [1 / 3, 1 / 3])
+    assert measures["exact_match"].numpy().tolist() == [0, 0]
+    right = np.where(SEVERAL > 0, 1.0, -1.0).astype(np.float32)
+    assert MultiLabelObjective().measures(SEVERAL, right)["exact_match"].numpy().tolist() == [1, 1]
+
+
+def test_the_training_loss_of_several_classes_smooths_and_weighs_each_class():
+    theirs = keras.losses.BinaryCrossentropy(True, 0.2, reduction="none")
+    smooth = MultiLabelObjective(label_smoothing=0.2).training_losses(SEVERAL, SCORES)
+    assert np.allclose(smooth, theirs(SEVERAL, SCORES), atol=1e-6)
+    first = MultiLabelObjective(class_weights=(3.0, 0.0, 0.0)).training_losses(SEVERAL, SCORES)
+    assert np.allclose(first, [np.log1p(np.exp(-2.0)), np.log(2)], atol=1e-6)

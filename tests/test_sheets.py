@@ -27,7 +27,9 @@ def test_captions_name_the_class_or_the_largest_shares():
     classes = ("cat", "dog", "owl")
     assert caption(np.int64(1), classes) == "dog"
     assert caption(np.array([0.3, 0.0, 0.7]), classes) == "owl 0.70 cat 0.30"
-    assert caption(np.array([0.0, 1.0, 0.0]), classes) == "dog 1.00"
+    assert caption(np.array([0.0, 1.0, 0.0]), classes) == "dog"
+    assert caption(np.array([1, 0, 1]), classes) == "cat + owl"
+    assert caption(np.array([0, 0, 0]), classes) == "none"
 
 
 def test_the_command_writes_a_png_and_tells_tensorboard(capsys, options, tmp_path):

@@ -53,6 +53,11 @@ class Manifest:
         return sum(shard.examples for shard in self.shards)
 
     @property
+    def has_several(self):
+        """Whether images may have several classes, or none."""
+        return self.labels == "several"
+
+    @property
     def paths(self):
         """The shards' paths, in order."""
         return tuple(self.folder / shard.file for shard in self.shards)

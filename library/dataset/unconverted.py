@@ -29,6 +29,8 @@ _OPTIONS = ImageOptions(max_edge=0)
 class UnconvertedSplit:
     """Labelled files, any of which can be read at any time."""
 
+    has_several = False
+
     def __init__(self, source, name, classes, listing):
         self.source = source
         self.name = name
@@ -95,6 +97,8 @@ class UnconvertedSplit:
 
 class GeneratedSplit:
     """Images that a function of the user's yields, the same ones whenever it is called."""
+
+    has_several = False
 
     def __init__(self, generate, name, classes=None):
         self._generate = generate

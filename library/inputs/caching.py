@@ -22,7 +22,7 @@ from library.inputs.decoding import decode
 from library.inputs.examples import USUAL, Encoded
 
 _BLOBS, _INDEX = "blobs", "index.npy"
-_ROW = np.dtype([("offset", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("label", "<i8")])
+_ROW = [("offset", "<i8"), ("size", "<i8"), ("crc", "<u4")]
 
 
 class Cached(Encoded):
@@ -36,6 +36,7 @@ class Cached(Encoded):
         self.mean_bytes = examples.mean_bytes
         self.class_counts = examples.class_counts
         self.count = examples.count
+        self.has_several = examples.has_several
 
     def keys(self, random=None, reading=USUAL):
         """Give the examples' numbers, in the very order of the examples that are cached."""
@@ -60,7 +61,7 @@ class Cached(Encoded):
             return tf.convert_to_tensor(names, tf.string)
 
     def image(self, key, image_format, crop=None):
-        """Give (uint8 pixels, int64 label)."""
+        """Give (uint8 pixels, label)."""
         content = self._store.content(key)
         label = tf.gather(self._store.labels, key)
         if content.dtype == tf.uint8:
@@ -84,7 +85,8 @@ class MemoryStore:
         else:
             _check_memory(examples.count * examples.mean_bytes)
             contents = np.empty(examples.count, object)
-        labels = np.empty(examples.count, np.int64)
+        spec = examples.label_spec
+        labels = np.empty((examples.count, *spec.shape), spec.dtype.as_numpy_dtype)
         for number, content, label in _walk(examples, image_format, keeps_pixels):
             contents[number], labels[number] = content, label
         self._contents = tf.convert_to_tensor(contents)
@@ -163,7 +165,9 @@ def _is_alive(process):
 
 
 def _write_store(examples, image_format, folder, keeps_pixels):
-    rows = np.zeros(examples.count, _ROW)
+    spec = examples.label_spec
+    label = ("label", spec.dtype.as_numpy_dtype, tuple(spec.shape))
+    rows = np.zeros(examples.count, [*_ROW, label])
     offset = 0
     with new_folder(folder) as partial:
         needed = examples.count * (
@@ -184,8 +188,8 @@ def _walk(examples, image_format, keeps_pixels):
     def prepare(number, key):
         if keeps_pixels:
             return number, *examples.image(key, image_format)
-        fields = parse_record(examples.record(key), ("encoded", "label"))
-        return number, fields["encoded"], fields["label"]
+        fields = parse_record(examples.record(key), ("encoded", examples.label_field))
+        return number, fields["encoded"], examples.label(fields)
 
     numbered = tf.data.Dataset.zip(examples.numbers(), examples.keys())
     yield from numbered.map(prepare, tf.data.AUTOTUNE).prefetch(64).as_numpy_iterator()

@@ -43,13 +43,34 @@ class Encoded:
 
     # Whether `keys` are in perfectly random order already, so that no buffer need shuffle them.
     is_shuffled = False
+    # Whether an image may have several classes, or none.
+    has_several = False
+
+    @property
+    def label_spec(self):
+        """What an image's label is: a class id, or where there are several, 1 for each, else 0."""
+        if self.has_several:
+            return tf.TensorSpec([len(self.class_counts)], tf.float32)
+        return tf.TensorSpec([], tf.int64)
+
+    @property
+    def label_field(self):
+        """The field of a record that `label` wants."""
+        return "labels" if self.has_several else "label"
+
+    def label(self, fields):
+        """Give an image's label from the fields of its record."""
+        if not self.has_several:
+            return fields["label"]
+        one_hot = tf.one_hot(fields["labels"], len(self.class_counts))
+        return tf.minimum(tf.reduce_sum(one_hot, 0), 1.0)
 
     def image(self, key, image_format, crop=None):
-        """Give (uint8 pixels, int64 label). `crop` gives a window from an image's shape."""
-        fields = parse_record(self.record(key), ("encoded", "height", "width", "label"))
+        """Give (uint8 pixels, label). `crop` gives a window from an image's shape."""
+        fields = parse_record(self.record(key), ("encoded", "height", "width", self.label_field))
         # As recorded: looking into the encoded image would take longer.
         shape = tf.cast(tf.stack([fields["height"], fields["width"], 3]), tf.int32)
-        return decode(fields["encoded"], shape, image_format, crop), fields["label"]
+        return decode(fields["encoded"], shape, image_format, crop), self.label(fields)
 
     def record(self, key):
         """Give the serialised record for a key."""
@@ -83,6 +104,7 @@ class Shards(Encoded):
     class_counts: tuple
     mean_bytes: int = 100_000
     interleaved: int = 16
+    has_several: bool = False
 
     @property
     def count(self):
@@ -217,4 +239,5 @@ def make_examples(split, interleaved=16):
         class_counts=split.class_counts,
         mean_bytes=max(1, sum(shard.bytes for shard in split.shards) // split.examples),
         interleaved=interleaved,
+        has_several=split.has_several,
     )

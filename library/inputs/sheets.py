@@ -36,9 +36,11 @@ def draw_sheet(images, captions, columns=8, least_edge=_LEAST_EDGE):
 
 
 def caption(label, classes):
-    """Give the words for a label: a class id, or shares of classes (the largest two)."""
+    """Give the words for a label: a class id, several classes, or shares (the largest two)."""
     if np.ndim(label) == 0:
         return classes[int(label)]
+    if set(label) <= {0, 1}:
+        return " + ".join(classes[each] for each in np.flatnonzero(label)) or "none"
     largest = np.argsort(-label, kind="stable")[:2]
     return " ".join(f"{classes[each]} {label[each]:.2f}" for each in largest if label[each] > 0)
 

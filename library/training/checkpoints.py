@@ -95,6 +95,18 @@ def read_variables(path, variables, start=None):
         variable.assign(array.view(np.asarray(variable).dtype) if raw else array)
 
 
+def check_kind(where, stored_several, wanted_several):
+    """Raise CheckpointError if images have one class here, and may have several there."""
+    if stored_several != wanted_several:
+        stored, wanted = (
+            "several classes" if each else "one class" for each in (stored_several, wanted_several)
+        )
+        raise CheckpointError(
+            f"{where} was made for images of {stored} each, these have {wanted}: "
+            "choose another --run_dir"
+        )
+
+
 def check_classes(where, stored, wanted):
     """Raise CheckpointError, naming the difference, unless both lists of classes are the same."""
     stored, wanted = list(stored), list(wanted)

@@ -8,8 +8,15 @@ import tensorflow as tf
 
 from library.errors import CheckpointError, DataError, DivergedError
 from library.evaluation.measuring import Evaluator
+from library.evaluation.probabilities import is_multi_label
 from library.training import snapshots
-from library.training.checkpoints import Checkpoints, check_classes, read_state, read_variables
+from library.training.checkpoints import (
+    Checkpoints,
+    check_classes,
+    check_kind,
+    read_state,
+    read_variables,
+)
 from library.training.distribution import Devices, naming_lost
 from library.training.history import History, Progress, report
 from library.training.monitoring import Goal, Patience
@@ -148,6 +155,7 @@ class Training:
             return
         state = read_state(path)
         check_classes(path, state["classes"], self.keeping.classes)
+        check_kind(path, state.get("several", False), is_multi_label(self.network))
         total_steps = self.learning_rate.total_steps.numpy()
         read_variables(path, self._variables())
         self.devices.spread_seeds(self.network)
@@ -175,6 +183,7 @@ class Training:
         with self.devices.strategy.scope():
             stored = snapshots.read_snapshot(folder)
         check_classes(folder, stored.classes, self.keeping.classes)
+        check_kind(folder, is_multi_label(stored.network), is_multi_label(self.network))
         if stored.network.input_shape != self.network.input_shape:
             raise CheckpointError(
                 f"the snapshot in {folder} takes images of shape {stored.network.input_shape[1:]}, "
@@ -413,6 +422,7 @@ class Training:
             "seconds": self._elapsed(),
             "rows": self.rows,
             "classes": list(self.keeping.classes),
+            "several": is_multi_label(self.network),
             "settings": self.keeping.settings,
             "averages_at": self._averages_at(),
         }

@@ -77,7 +77,7 @@ class Features:
         return tf.gather(self._labels, keys)
 
     def image(self, key, image_format=None, crop=None):
-        """Give (the features of an image, int64 label)."""
+        """Give (the features of an image, its label)."""
         label = tf.gather(self._labels, key)
         if tf.is_tensor(self._features):
             return tf.gather(self._features, key), label
@@ -147,7 +147,8 @@ def keep_features(base, batches, numbers, examples, folder, key, report):
         shape = (examples.count, *base.feature_shape)
         # float32 holds whatever a base computes in. Mapped: it may be more than the memory.
         features = np.lib.format.open_memmap(partial / _FEATURES, "w+", np.float32, shape)
-        labels = np.zeros(examples.count, np.int64)
+        spec = examples.label_spec
+        labels = np.zeros((examples.count, *spec.shape), spec.dtype.as_numpy_dtype)
         _fill(base, batches, numbers, features, labels)
         features.flush()
         np.save(partial / _LABELS, labels)
