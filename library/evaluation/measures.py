@@ -1,0 +1,138 @@
+"""Predictions become measures, each with the interval that the bootstrap gives it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from library.evaluation.calibration import Bins, fit_temperature
+from library.evaluation.counting import (
+    Counts,
+    confusion_matrix,
+    is_in_top,
+    macro,
+    mean,
+    one_hot,
+    weighted,
+)
+from library.evaluation.probabilities import to_probabilities
+from library.evaluation.ranking import Ranking
+from library.evaluation.resampling import CONFIDENCE, interval, once, resamples
+
+OF_CLASSES = ("precision", "recall", "f1", "roc_auc", "pr_auc")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to work out: the k of top-k, and how many resamples make an interval (0: none)."""
+
+    top_k: int = 5
+    bootstrap_samples: int = 1000
+    seed: int = 0
+
+
+def measure(predictions, classes, values, asked=Asked()):
+    """Give all measures of Predictions as a dict for JSON: finite numbers, None where undefined.
+
+    `values` are numbers per image by name, float (n,), as Objective.measures gives them; their
+    means come first. `classes` are names. A class without images in the split has no measures, and
+    takes no part in the means over classes.
+    """
+    parts = _Parts(predictions, len(classes), values, asked.top_k)
+    point = {name: each[0] for name, each in parts.measures(once(len(predictions))).items()}
+    drawn = {name: [] for name in point}
+    for weights in resamples(len(predictions), asked.bootstrap_samples, asked.seed):
+        for name, each in parts.measures(weights).items():
+            drawn[name].append(each)
+    drawn = {name: np.concatenate(each) for name, each in drawn.items() if each}
+    rows = [_row(number, point, drawn) for number in range(len(classes))]
+    overall = [name for name, value in point.items() if np.ndim(value) == 0]
+    result = {
+        **{name: _number(point[name]) for name in overall},
+        "top_k": parts.top_k,
+        "intervals": {name: interval(drawn[name]) for name in overall if name in drawn},
+        "confidence": CONFIDENCE,
+        "bootstrap_samples": asked.bootstrap_samples,
+        "absent": [name for name, row in zip(classes, rows, strict=True) if not row["images"]],
+        "classes": dict(zip(classes, rows, strict=True)),
+        "reliability": parts.bins.rows(),
+    }
+    if not predictions.several:
+        matrix = confusion_matrix(predictions.labels, predictions.classes, len(classes))
+        result["confusion_matrix"] = matrix.tolist()
+    return result
+
+
+def calibrate(predictions, validation, loss):
+    """Give the temperature fitted on validation's Predictions, and what it would make of others.
+
+    `loss` is a function of scores (n, classes) that gives the mean loss. All are None where no
+    temperature can be told.
+    """
+    temperature = fit_temperature(validation.scores, validation.labels)
+    if temperature is None:
+        return {"temperature": None, "calibrated_loss": None, "calibrated_ece": None}
+    several = predictions.several
+    cooled = np.asarray(to_probabilities(predictions.scores, temperature, several=several))
+    error = Bins(cooled, predictions.labels).error(once(len(predictions)))[0]
+    return {
+        "temperature": temperature,
+        "calibrated_loss": _number(loss(predictions.scores / np.float32(temperature))),
+        "calibrated_ece": _number(error),
+    }
+
+
+class _Parts:
+    """What the measures of any resample are made of, worked out once."""
+
+    def __init__(self, predictions, classes, values, top_k):
+        labels, probabilities = predictions.labels, predictions.probabilities
+        self.top_k = min(top_k, classes)
+        self._values = dict(values)
+        if predictions.several:
+            self._truth, self._guesses = labels > THRESHOLD, predictions.scores > 0
+            self._values["exact_match"] = (self._truth == self._guesses).all(1)
+        else:
+            self._truth = one_hot(labels, classes)
+            self._guesses = one_hot(predictions.classes, classes)
+            in_top = is_in_top(predictions.scores, labels, self.top_k)
+            self._values["top_k_accuracy"] = in_top
+        self._rankings = [Ranking(probabilities[:, n], self._truth[:, n]) for n in range(classes)]
+        self.bins = Bins(probabilities, labels)
+
+    def measures(self, weights):
+        """Give name → (samples,) or (samples, classes) for weights (n, samples)."""
+        found = {name: mean(each, weights) for name, each in self._values.items()}
+        counts = Counts.of(self._truth, self._guesses, weights)
+        areas = [each.areas(weights) for each in self._rankings]
+        of_classes = {
+            "precision": counts.precision,
+            "recall": counts.recall,
+            "f1": counts.f1,
+            "roc_auc": np.stack([roc for roc, _ in areas], axis=1),
+            "pr_auc": np.stack([pr for _, pr in areas], axis=1),
+        }
+        for name, each in of_classes.items():
+            found[f"macro_{name}"] = macro(each)
+            found[f"weighted_{name}"] = weighted(each, counts.support)
+        found["ece"] = self.bins.error(weights)
+        found |= {f"class_{name}": each for name, each in of_classes.items()}
+        found["class_images"], found["class_guesses"] = counts.support, counts.guessed
+        return found
+
+
+def _row(number, point, drawn):
+    row = {
+        "images": round(point["class_images"][number]),
+        "guesses": round(point["class_guesses"][number]),
+        **{name: _number(point[f"class_{name}"][number]) for name in OF_CLASSES},
+    }
+    if drawn:
+        row["intervals"] = {
+            name: interval(drawn[f"class_{name}"][:, number]) for name in OF_CLASSES
+        }
+    return row
+
+
+def _number(value):
+    """Give a float that JSON knows: None for what is not defined."""
+    return float(value) if np.isfinite(value) else None
