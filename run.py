@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from library.dataset.splits import read_splits
-from library.errors import answer
+from library.errors import DataError, answer
 from library.quiet_start import import_tensorflow
 from library.training.cluster import read_cluster
 from project.settings import read_settings
@@ -79,28 +79,48 @@ def train(settings):
 
 
 def evaluate(settings):
-    """Measure the best snapshot on the test split."""
+    """Measure a stored network on a split: JSON for machines, a table and a page for people."""
     project = settings.project
-    (test_split,) = read_data(project, "test")
+    (split,) = read_data(project, project.split)
+    validation_split = split if project.split == "validation" else find_validation(project)
     start_tensorflow(project)
-    from library.evaluation.measuring import Evaluator
+    from library.evaluation.judging import judge
+    from library.evaluation.stored import read_stored
+    from library.evaluation.telling import tell_measures
     from library.inputs.damage import naming_damage
     from library.training.history import report
-    from library.training.snapshots import read_snapshot
     from project import assembly
 
-    snapshot = read_snapshot(project.best_model_dir)
-    inputs = assembly.make_inputs_for(snapshot, settings, test_split)
-    objective = assembly.make_objective(settings, has_several=test_split.has_several)
-    evaluator = Evaluator(snapshot.network, objective, xla=project.xla)
-    with naming_damage(inputs):
-        means, images = evaluator.measure(inputs.batches(), project.max_eval_steps)
+    stored = read_stored(project.checkpoint, project.best_model_dir)
+    inputs = assembly.make_inputs_for(stored, settings, split)
+    validation = inputs
+    if validation_split is not split:
+        validation = validation_split and assembly.make_inputs_for(
+            stored, settings, validation_split
+        )
+    with naming_damage(*filter(None, (inputs, validation))):
+        judgement = judge(
+            stored.network,
+            stored.classes,
+            inputs,
+            assembly.make_objective(settings, has_several=split.has_several),
+            validation=validation,
+            asked=assembly.make_asked(settings),
+            max_steps=project.max_eval_steps,
+            xla=project.xla,
+        )
+    for line in tell_measures(judgement.measures):
+        report(line)
+    images, epoch = len(judgement.predictions), stored.metrics.get("epoch")
     report(
-        f"test accuracy {means['accuracy']:.4f}, loss {means['loss']:.4f}, {images:,} images; "
-        f"best snapshot: {project.best_model_dir}, epoch {snapshot.metrics['epoch']}"
+        f"{project.split} accuracy {judgement.measures['accuracy']:.4f}, loss "
+        f"{judgement.measures['loss']:.4f}, {images:,} images; "
+        f"{'snapshot' if project.checkpoint else 'best snapshot'}: {stored.folder}, "
+        f"epoch {epoch}"
     )
-    result = {"split": "test", "images": images, **means, "snapshot": project.best_model_dir}
-    print(json.dumps({**result, "epoch": snapshot.metrics["epoch"]}))
+    about = {"split": project.split, "images": images}
+    where = {"snapshot": str(stored.folder), "epoch": epoch}
+    print(json.dumps({**about, **judgement.measures, **where}, allow_nan=False))
 
 
 def preview(settings):
@@ -191,6 +211,16 @@ def start_tensorflow(project, cluster=None):
         return cluster is None
 
     import_tensorflow(project.verbose, choose)
+
+
+def find_validation(project):
+    """Give the validation split, or None where there is none: only the temperature needs it."""
+    try:
+        (split,) = read_data(project, "validation")
+    except DataError as error:
+        print(f"no temperature without a validation split: {error}", file=sys.stderr)
+        return None
+    return split
 
 
 def read_data(project, *names):

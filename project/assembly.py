@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from library.choices import ChoiceError, unknown
 from library.errors import SettingsError
+from library.evaluation.measures import Asked
 from library.evaluation.probabilities import is_multi_label
 from library.inputs.balance import class_weights
 from library.inputs.caching import cache_examples
@@ -99,9 +100,9 @@ def _cached(settings, source, split, image_format, crops):
 
 def make_inputs_for(snapshot, settings, manifest):
     """Give a split as the snapshot's network wants it. Raises CheckpointError if classes differ."""
-    check_classes(settings.project.best_model_dir, snapshot.classes, manifest.classes)
+    check_classes(snapshot.folder, snapshot.classes, manifest.classes)
     several = is_multi_label(snapshot.network), manifest.has_several
-    check_kind(settings.project.best_model_dir, *several)
+    check_kind(snapshot.folder, *several)
     _, height, _, channels = snapshot.network.input_shape
     return make_evaluation_inputs(settings, manifest, ImageFormat(height, channels))
 
@@ -261,6 +262,12 @@ def make_objective(settings, training_split=None, *, has_several=False):
         weights = class_weights(learn.class_weight, classes, counts)
     kind = MultiLabelObjective if has_several else Objective
     return kind(learn.xentropy_label_smoothing, learn.l2_regularization, weights)
+
+
+def make_asked(settings):
+    """Give what evaluation works out."""
+    project = settings.project
+    return Asked(project.top_k, project.bootstrap_samples, project.random_seed)
 
 
 def make_plan(settings):

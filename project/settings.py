@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parents[1]
 # The first one is what run.py does when no command is given.
 COMMANDS = (
     Command("train", "train and keep the best snapshot; go on where an earlier run stopped"),
-    Command("evaluate", "measure the best snapshot on the test split"),
+    Command("evaluate", "measure the best snapshot on a split, and report what it gets wrong"),
     Command("describe", "show the network: layers, parameters, multiply-adds, memory, time here"),
     Command("preview", "draw a batch of training images as the network sees them"),
     Command("benchmark_inputs", "measure the input pipeline, stage by stage"),
@@ -99,6 +99,9 @@ class Evaluation(Keys):
         also=["validation_checkpoint"],
     )
     split: Literal["train", "validation", "test"] = key("test", "split to evaluate on")
+    top_k: Count = key(5, "a guess is in the top k if its class is among so many likeliest")
+    bootstrap_samples: CountOrZero = key(1000, "resamples for an interval of each measure; 0: none")
+    report: bool = key(True, "write report.html when training is done")
     best_metric: Text = key("loss", "validation metric that tells which snapshot is best")
     best_metric_mode: Literal["min", "max"] = key("min", "whether less or more of it is better")
     early_stopping_patience: Count | None = key(None, "evaluations without a better one to stop at")

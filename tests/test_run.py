@@ -38,6 +38,10 @@ def test_train_then_evaluate_then_train_again(capsys, options, tmp_path):
     result = json.loads(out)
     assert result["accuracy"] == 1.0
     assert result["images"] == 18
+    assert result["macro_f1"] == result["intervals"]["accuracy"][0] == 1.0
+    assert result["split"] == "test"
+    assert [row["images"] for row in result["classes"].values()] == [6, 6, 6]
+    assert "macro ROC AUC" in err
     assert result["epoch"] == best["epoch"]
     assert "test accuracy 1.0000" in err
     assert str(tmp_path / "run" / "best") in err
@@ -57,6 +61,24 @@ def test_train_then_evaluate_then_train_again(capsys, options, tmp_path):
 
 def best_line(out):
     return out.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_evaluating_another_split_and_an_earlier_checkpoint(capsys, options, tmp_path):
+    assert call(capsys, *options, "--no-report")[0] == 0
+    checkpoint = str(tmp_path / "run" / "checkpoints" / "step_0000000008")
+    more = ("--split", "validation", "--checkpoint", checkpoint, "--bootstrap_samples", "0")
+    code, out, err = call(capsys, "evaluate", *options, *more)
+    assert code == 0, err
+    result = json.loads(out)
+    with (tmp_path / "run" / "history.csv").open() as file:
+        _, row, *_ = csv.DictReader(file)
+    assert result["loss"] == pytest.approx(float(row["validation_loss"]), rel=1e-5)
+    assert result["accuracy"] == float(row["validation_accuracy"])
+    assert (result["epoch"], result["snapshot"], result["split"]) == (2, checkpoint, "validation")
+    code, out, err = call(capsys, "evaluate", *options, "--checkpoint", str(tmp_path))
+    assert (code, out) == (4, "")
+    assert err.splitlines()[-1].startswith(f"run.py: error: {tmp_path} is no snapshot of this")
 
 
 @pytest.mark.slow

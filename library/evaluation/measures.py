@@ -89,7 +89,7 @@ class _Parts:
         self.top_k = min(top_k, classes)
         self._values = dict(values)
         if predictions.several:
-            self._truth, self._guesses = labels > THRESHOLD, predictions.scores > 0
+            self._truth, self._guesses = labels > 0.5, predictions.scores > 0
             self._values["exact_match"] = (self._truth == self._guesses).all(1)
         else:
             self._truth = one_hot(labels, classes)

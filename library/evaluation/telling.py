@@ -43,7 +43,7 @@ def words_of(name, top_k=None):
 
 def number(value):
     """Give a measure as text; a dash for what is not defined."""
-    return "–" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _overall(result):
@@ -74,7 +74,7 @@ def _classes(result):
 
 
 def _between(interval):
-    return "" if interval is None else f"{interval[0]:.4f} – {interval[1]:.4f}"
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def _aligned(rows, left):

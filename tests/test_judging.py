@@ -1,0 +1,66 @@
+import keras
+import numpy as np
+import pytest
+
+from library.dataset.splits import read_splits
+from library.errors import DataError
+from library.evaluation.judging import judge, read_images
+from library.evaluation.measuring import Evaluator
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import make_examples
+from project.inputs import EvaluationInputs
+from project.objective import Objective
+
+FORMAT = ImageFormat(8, 3)
+
+
+@pytest.fixture(scope="module")
+def splits(colours):
+    return read_splits(colours, "validation", "test")
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(1)
+    pixels = keras.Input(FORMAT.shape)
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
+    return keras.Model(pixels, keras.layers.Dense(3)(flat))
+
+
+def inputs(split):
+    return EvaluationInputs(make_examples(split), FORMAT, 4)
+
+
+def test_means_are_those_of_training(splits, network):
+    validation, test = (inputs(each) for each in splits)
+    judgement = judge(network, splits[1].classes, test, Objective(), validation=validation)
+    expected, images = Evaluator(network, Objective()).measure(test.batches())
+    assert len(judgement.predictions) == images == 18
+    assert judgement.measures["accuracy"] == expected["accuracy"]
+    assert judgement.measures["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+    # An untrained network is too sure of itself.
+    assert judgement.measures["calibrated_loss"] < judgement.measures["loss"]
+
+
+def test_the_worst_mistakes_are_wrong_and_come_worst_first(splits, network):
+    test = inputs(splits[1])
+    judgement = judge(network, splits[1].classes, test, Objective())
+    assert "temperature" not in judgement.measures
+    found, rows = judgement.predictions, judgement.worst_mistakes(5)
+    assert len(rows) == 5
+    assert (found.classes[rows] != found.labels[rows]).all()
+    assert (np.diff(judgement.losses[rows]) <= 0).all()
+    wrong = found.classes != found.labels
+    assert judgement.losses[rows[0]] == judgement.losses[wrong].max()
+
+    images = read_images(test, rows)
+    assert images[0].shape == (8, 8, 3)
+    scores = network(np.stack(images).astype(np.float32)).numpy()
+    assert scores == pytest.approx(found.scores[rows], abs=1e-5)
+    assert read_images(test, []) == []
+
+
+def test_an_empty_split_is_an_error(splits, network):
+    empty = inputs(splits[1])
+    with pytest.raises(DataError, match="the split to evaluate on is empty"):
+        judge(network, splits[1].classes, empty, Objective(), max_steps=0)
