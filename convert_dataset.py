@@ -47,6 +47,7 @@ class Source(Keys):
     label_separator: Text | None = key(
         None, "what divides a CSV cell of several classes, as | in cat|dog; empty cells: none"
     )
+    follow_links: bool = key(False, "also read what links lead to outside the folder of images")
     classes_from: Text | None = key(
         None, "manifest that fixes the classes; none: that of the training split beside this one"
     )
@@ -121,16 +122,26 @@ def convert_splits(settings):
     if settings.tfrecord_dir is None:
         raise SettingsError("split: tfrecord_dir is missing: the folder of the splits' folders")
     fractions = read_fractions(settings.split)
+    if settings.source and "test" in fractions:
+        raise SettingsError(
+            f"split: {settings.source} has a test part of its own: leave test out, and convert it "
+            "with --tfrecord_filename test"
+        )
     splitter = Splitter(fractions, settings.group_by, settings.random_seed)
     for split in fractions:
         folder = f"{settings.tfrecord_dir}/{split}"
-        convert_one(settings, split, folder, partial(splitter.puts, split))
+        convert_one(settings, split, folder, partial(splitter.divide, split=split))
+        for label, count in splitter.lacking(split).items():
+            print(f"{split} has none of the {count:,} images of {label!r}", file=sys.stderr)
 
 
-def convert_one(settings, name, folder, belongs=None):
-    """Convert one split to a folder or URL, and say what came of it."""
+def convert_one(settings, name, folder, divide=iter):
+    """Convert one split to a folder or URL, and say what came of it.
+
+    `divide` gives those of all files that belong to it.
+    """
     if "://" not in str(folder):
-        print(result(*convert_to_folder(settings, name, Path(folder), belongs)))
+        print(result(*convert_to_folder(settings, name, Path(folder), divide)))
         return
     import shutil
 
@@ -140,13 +151,13 @@ def convert_one(settings, name, folder, belongs=None):
         raise SettingsError(f"append: {folder} is remote; append to a local copy and upload that")
     local = local_folder(str(folder))
     fetch_training_manifest(str(folder), local)
-    manifest, _ = convert_to_folder(settings, name, local, belongs)
+    manifest, _ = convert_to_folder(settings, name, local, divide)
     upload(manifest, str(folder))
     print(result(manifest, at=folder))
     shutil.rmtree(local.parent)
 
 
-def convert_to_folder(settings, name, folder, belongs):
+def convert_to_folder(settings, name, folder, divide):
     """Convert one split; give its Manifest, and that of the split that it was appended to."""
     from library.dataset.classes import find_training_manifest, order_classes
     from library.dataset.conversion import convert
@@ -161,8 +172,8 @@ def convert_to_folder(settings, name, folder, belongs):
         names = converted_names(base)
 
     def find(with_content=False):
-        for file in find_source(settings, name, folder, with_content):
-            if (belongs is None or belongs(file)) and (names is None or file.name not in names):
+        for file in divide(find_source(settings, name, folder, with_content)):
+            if names is None or file.name not in names:
                 yield file
 
     manifest = convert(
@@ -190,6 +201,7 @@ def find_source(settings, name, folder, with_content=False):
             settings.csv_columns,
             with_content,
             settings.label_separator or "",
+            settings.follow_links,
         )
     from library.dataset.keras_datasets import find_in_keras
 
@@ -229,6 +241,11 @@ def split_name(settings):
     """Give the split's name: as said, or as the source's last word says."""
     from library.dataset.sources import SPLITS
 
+    if settings.source and settings.tfrecord_filename == "validation":
+        raise SettingsError(
+            f"source: {settings.source} has train and test only: divide train with "
+            "--split validation=0.1"
+        )
     if settings.tfrecord_filename is not None:
         if "/" in settings.tfrecord_filename or settings.tfrecord_filename.startswith("."):
             raise SettingsError(

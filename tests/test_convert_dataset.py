@@ -65,6 +65,16 @@ def test_one_folder_is_divided_and_adding_images_moves_none(data, tmp_path):
     assert all(before <= after for before, after in zip(*names, strict=True))
 
 
+def test_a_link_out_of_the_folder_is_left_out_by_name_or_followed(data, tmp_path):
+    (data / "train" / "red" / "far.png").symlink_to(data / "test" / "red" / "000.png")
+    arguments = ["--dataset_dir", data / "train", "--tfrecord_dir", tmp_path / "shards"]
+    main(*arguments, "--max_bad_fraction", 0.1)
+    rejected = (tmp_path / "shards" / "train.rejected.csv").read_text()
+    assert "red/far.png,red,can't be read: it is a link that leads out of the folder" in rejected
+    main(*arguments, "--follow_links")
+    assert read_manifest(tmp_path / "shards", "train").class_counts == (4, 4, 5)
+
+
 def test_new_images_are_added_and_old_ones_are_not_added_twice(data, capsys):
     main("--dataset_dir", data / "train")
     extra = data / "train" / "red" / "new.png"
@@ -96,6 +106,16 @@ def test_inspect_prints_and_writes_a_page(data, tmp_path, capsys):
         (["--tfrecord_filename", "../x"], SettingsError, "is no name for a file"),
         (["--split", "test=0.1"], SettingsError, "tfrecord_dir is missing"),
         (["--split", "test=0.1", "--append"], SettingsError, "leave out tfrecord_filename"),
+        (
+            ["--split", "test=0.1", "--source", "mnist", "--tfrecord_dir", "x"],
+            SettingsError,
+            "mnist has a test part of its own",
+        ),
+        (
+            ["--source", "mnist", "--tfrecord_filename", "validation", "--tfrecord_dir", "x"],
+            SettingsError,
+            "mnist has train and test only: divide train",
+        ),
         (["--dataset_dir", "x", "--max_edges", "3"], SettingsError, "did you mean '--max_edge'"),
         (["--dataset_dir", "train", "--background", "blu"], SettingsError, "'blu' is no colour"),
         (["--tfrecord_filename", "train", "--tfrecord_dir", "x"], SettingsError, "dataset_dir is"),

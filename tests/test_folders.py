@@ -46,6 +46,30 @@ def test_links_that_lead_back_end(tmp_path):
     assert files["cat/gone"].place == ("none", "No such file or directory")
 
 
+def test_links_lead_nowhere_outside_unless_they_are_to_be_followed(tmp_path):
+    write(tmp_path, "in/cat/1.jpg", "in/cat/a/2.jpg", "outside/3.jpg", "in-too/4.jpg")
+    root = tmp_path / "in"
+    (root / "cat" / "near.jpg").symlink_to("a/2.jpg")
+    (root / "cat" / "far.jpg").symlink_to(tmp_path / "outside" / "3.jpg")
+    (root / "cat" / "beside.jpg").symlink_to("../../in-too/4.jpg")
+    # The folder itself may be a link, and be reached through others.
+    (tmp_path / "link").symlink_to("in")
+    reason = "it is a link that leads out of the folder: convert with --follow_links"
+    for place in (root, tmp_path / "link", tmp_path / "outside" / ".." / "link"):
+        files = {file.name: file.place for file in find_in_folder(place)}
+        assert files.pop("cat/far.jpg") == files.pop("cat/beside.jpg") == ("none", reason)
+        assert {kind for kind, _ in files.values()} == {"file"}
+        assert sorted(files) == ["cat/1.jpg", "cat/a/2.jpg", "cat/near.jpg"]
+    (root / "dog").symlink_to("../outside")
+    with pytest.raises(DataError, match=r"link .*in/dog leads out of .*in, to .*/outside: copy"):
+        found(root)
+    followed = {file.name: file.place[0] for file in find_in_folder(root, follow_links=True)}
+    assert followed["dog/3.jpg"] == followed["cat/far.jpg"] == "file"
+    (root / ".hidden").symlink_to("../outside")
+    (root / "dog").unlink()
+    assert len(found(root)) == 5
+
+
 def test_a_pipe_is_never_read(tmp_path):
     write(tmp_path, "cat/1.jpg")
     os.mkfifo(tmp_path / "cat" / "pipe")

@@ -27,8 +27,9 @@ def test_the_order_does_not_depend_on_how_files_were_found():
 def test_a_seed_gives_another_order_and_a_change_another_fingerprint():
     assert names(Listing(FILES)) != names(Listing(FILES, 1))
     changed = [LabelledFile("c0/0", "c0", 0, 99, ("file", "x")), *FILES[1:]]
-    listings = [Listing(FILES), Listing(changed), Listing(FILES[1:])]
-    assert len({each.fingerprint for each in listings}) == 3
+    unread = [LabelledFile("c0/0", "c0", 0, 0, ("none", "it is a link")), *FILES[1:]]
+    listings = [Listing(FILES), Listing(changed), Listing(unread), Listing(FILES[1:])]
+    assert len({each.fingerprint for each in listings}) == 4
     for each in listings:
         each.close()
 

@@ -1,9 +1,11 @@
 from collections import Counter
+from itertools import chain
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from library.dataset.sources import LabelledFile
 from library.dataset.splitting import Splitter, read_fractions
 from library.errors import DataError, SettingsError
 
@@ -49,6 +51,36 @@ def test_every_class_is_divided_in_the_same_proportions():
         counts = Counter(splitter.split_of(f"{label}/{number:05d}.jpg") for number in range(4000))
         for split, fraction in FRACTIONS.items():
             assert counts[split] / 4000 == pytest.approx(fraction, abs=0.03)
+
+
+def files(**counts):
+    for label, count in counts.items():
+        for number in range(count):
+            yield LabelledFile(f"{label}/{number}", label, 1, 1, ())
+
+
+def test_files_are_divided_and_it_is_told_which_classes_a_split_lacks():
+    divided = {
+        split: [each.name for each in Splitter(FRACTIONS).divide(files(cat=90, dog=2), split)]
+        for split in FRACTIONS
+    }
+    assert sorted(chain(*divided.values())) == sorted(f.name for f in files(cat=90, dog=2))
+    splitter = Splitter(FRACTIONS)
+    list(splitter.divide(files(cat=90, dog=2), "test"))
+    assert splitter.lacking("train") == {}
+    assert splitter.lacking("test") == {"dog": 2}
+
+
+def test_a_split_without_images_and_a_class_without_any_to_train_on_are_refused():
+    with pytest.raises(DataError, match="no image falls to validation: add images, or draw anew"):
+        list(Splitter(FRACTIONS).divide(files(cat=1), "train"))
+    for seed in range(20):
+        splitter = Splitter(FRACTIONS, seed=seed)
+        if splitter.split_of("dog/0") != "train":
+            break
+    with pytest.raises(DataError, match="'dog' has 1 images, none in train: add images, or draw"):
+        list(splitter.divide(files(cat=90, dog=1), "train"))
+    assert list(splitter.divide([], "train")) == []
 
 
 def test_a_group_stays_together_across_classes():

@@ -7,8 +7,14 @@ from library.dataset.sources import check_classes, is_ignored, label_of, labelle
 from library.errors import DataError
 
 
-def find_in_folder(root, without=None):
-    """Yield the LabelledFiles under `root`. Raises DataError for a class folder without any."""
+def find_in_folder(root, without=None, follow_links=False):
+    """Yield the LabelledFiles under `root`, which may itself be a link.
+
+    What a link inside it leads to must lie inside too, unless `follow_links`: an image that does
+    not is never read. Raises DataError for such a link to a folder, of which nobody knows how much
+    it holds, and for a class folder without any images.
+    """
+    inside = None if follow_links else os.path.join(os.path.realpath(root), "")  # noqa: PTH118
     without = Path(without).resolve() if without and Path(without) != root else None
     found, filled = set(), set()
     # Each folder is visited once, whatever links lead back to it.
@@ -25,12 +31,18 @@ def find_in_folder(root, without=None):
             name = prefix + entry.name
             if _is_folder(entry):
                 if not is_ignored(entry.name):
+                    if _leads_out(entry, inside):
+                        raise DataError(
+                            f"the link {entry.path} leads out of {root}, to "
+                            f"{os.path.realpath(entry.path)}: copy that folder, or convert "
+                            "with --follow_links"
+                        )
                     folders.append((entry.is_symlink(), entry.path, f"{name}/"))
                 continue
             label = label_of(name)
             if label is not None:
                 filled.add(label)
-                yield _labelled_entry(entry, name, label)
+                yield _labelled_entry(entry, name, label, inside)
         # Last in, first out; a folder itself before the links to it.
         waiting += [each[1:] for each in sorted(folders, reverse=True)]
     check_classes(found, filled, root)
@@ -51,6 +63,14 @@ def _is_folder(entry):
         return False
 
 
+def _leads_out(entry, inside):
+    return (
+        inside is not None
+        and entry.is_symlink()
+        and not os.path.join(os.path.realpath(entry.path), "").startswith(inside)  # noqa: PTH118
+    )
+
+
 def _is_new(path, seen):
     status = Path(path).stat()
     identity = (status.st_dev, status.st_ino)
@@ -60,11 +80,16 @@ def _is_new(path, seen):
     return True
 
 
-def _labelled_entry(entry, name, label):
+def _labelled_entry(entry, name, label, inside):
     try:
         status = entry.stat()
     except OSError as error:  # a link to nothing, or to itself
         return labelled(name, label, 0, 0, ("none", error.strerror))
-    # Reading from a pipe or a device could wait forever.
-    place = ("file", entry.path) if entry.is_file() else ("none", "it is no regular file")
+    if not entry.is_file():
+        # Reading from a pipe or a device could wait forever.
+        place = ("none", "it is no regular file")
+    elif _leads_out(entry, inside):
+        place = ("none", "it is a link that leads out of the folder: convert with --follow_links")
+    else:
+        place = ("file", entry.path)
     return labelled(name, label, status.st_size, status.st_mtime_ns, place)

@@ -53,6 +53,8 @@ class Listing:
             keys.append(int.from_bytes(name_hash(file.name, _DIGEST_BYTES, salt), "big"))
             # A sum: the same files found in another order are the same listing.
             facts = f"{file.size} {file.stamp} {file.label}/{file.name}"
+            if file.place[0] == "none":
+                facts += f" {file.place[1]}"  # It may be readable next time.
             self.fingerprint += int.from_bytes(name_hash(facts, _FINGERPRINT_BYTES), "big")
         self.file.flush()
         return keys

@@ -40,12 +40,15 @@ class LabelledFile(NamedTuple):
         return labels_of(self.label)
 
 
-def find_files(source, without=None, columns=(), with_content=False, label_separator=""):
+def find_files(
+    source, without=None, columns=(), with_content=False, label_separator="", follow_links=False
+):
     """Yield the LabelledFiles of a source, in no certain order.
 
     `source` is a folder, a folder inside a zip or tar, a CSV file (or one of its sets:
     `images.csv/train`), a manifest, or TFRecord files (a file or a pattern). In a folder the first
-    folder is the class: `cat/7.jpg`, `cat/indoors/8.jpg`; the folder `without` is not looked into.
+    folder is the class: `cat/7.jpg`, `cat/indoors/8.jpg`; the folder `without` is not looked into,
+    and links out of the source are followed only with `follow_links`.
     `columns` names a CSV file's columns; `label_separator` divides its labels, where images have
     several. What can only be read from front to back (a compressed
     tar) has its bytes in its place if they are wanted `with_content`, and can't be read otherwise.
@@ -60,7 +63,7 @@ def find_files(source, without=None, columns=(), with_content=False, label_separ
     if source.is_dir():
         from library.dataset.folders import find_in_folder
 
-        return find_in_folder(source, without)
+        return find_in_folder(source, without, follow_links)
     if source.name.endswith((".tfrecord", ".manifest.json")) or "*" in source.name:
         from library.dataset.other_shards import find_in_shards
 

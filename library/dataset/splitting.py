@@ -1,12 +1,19 @@
-"""Which split an image belongs to: a function of its name alone, so that adding some moves none."""
+"""Which split an image belongs to: a function of its name alone, so that adding some moves none.
+
+Of n images of a class a split with the fraction f has about n·f, within some sqrt(n·f·(1-f)). To be
+exact, or to promise at least one, it would have to move an image when others come or go. So it is
+told instead where a class has none, and refused where nothing could be learnt of it.
+"""
 
 import re
+from collections import Counter
 
 from library.dataset.listing import name_hash
-from library.dataset.sources import SPLITS
+from library.dataset.sources import NO_CLASS, SPLITS
 from library.errors import DataError, SettingsError
 
 TRAINING = SPLITS[0]
+_REMEDY = "add images, or draw anew with another --random_seed"
 
 
 def read_fractions(words):
@@ -40,6 +47,8 @@ class Splitter:
     def __init__(self, fractions, group_by="", seed=0):
         self.fractions = fractions
         self.salt = f"split {seed}".encode()
+        # {class: {split: images}}, once all files were divided.
+        self.counts = {}
         try:
             self.pattern = re.compile(group_by) if group_by else None
         except re.error as error:
@@ -50,8 +59,8 @@ class Splitter:
     def split_of(self, name):
         """Give the split of the image `name`. Raises DataError if it is of no group.
 
-        Every class is divided in the same proportions, each image (or group) by chance of its own:
-        drawn from its name, so that neither other images nor their order matter.
+        Each image (or group) has a chance of its own, drawn from its name: neither other images nor
+        their order matter.
         """
         share = int.from_bytes(name_hash(self._group(name), 8, self.salt), "big") / 2**64
         # From the last split down, so that train, the first, takes what rounding leaves.
@@ -61,9 +70,34 @@ class Splitter:
             share -= fraction
         return TRAINING
 
-    def puts(self, split, file):
-        """Tell whether a LabelledFile belongs to `split`."""
-        return self.split_of(file.name) == split
+    def divide(self, files, split):
+        """Yield those of all LabelledFiles that belong to `split`.
+
+        Raises DataError, after the last, if a split has no images, or a class none in train.
+        """
+        self.counts = {}
+        for file in files:
+            belongs_to = self.split_of(file.name)
+            for label in file.labels:
+                self.counts.setdefault(label, Counter())[belongs_to] += 1
+            if belongs_to == split:
+                yield file
+        self._check()
+
+    def lacking(self, split):
+        """Give {class: images in all splits} of the classes without an image in `split`."""
+        return {
+            label: counts.total()
+            for label, counts in sorted(self.counts.items())
+            if not counts[split] and label != NO_CLASS
+        }
+
+    def _check(self):
+        for split in self.fractions:
+            if self.counts and not any(counts[split] for counts in self.counts.values()):
+                raise DataError(f"split: no image falls to {split}: {_REMEDY}")
+        for label, count in self.lacking(TRAINING).items():
+            raise DataError(f"split: {label!r} has {count} images, none in {TRAINING}: {_REMEDY}")
 
     def _group(self, name):
         if self.pattern is None:
