@@ -22,6 +22,7 @@ from library.training.checkpoints import check_classes, check_kind
 from library.training.history import report
 from library.training.monitoring import Goal
 from library.training.plan import Keeping, Plan
+from library.training.profiling import read_profile_steps
 from library.training.snapshots import DATA, data_text
 from library.transfer.features import (
     FrozenBase,
@@ -285,8 +286,9 @@ def make_plan(settings):
     if goal.metric not in MultiLabelObjective.names:
         raise ChoiceError(unknown("best_metric", goal.metric, MultiLabelObjective.names))
     # The rest of a plan has the names of its settings.
-    names = [each.name for each in fields(Plan) if each.name != "goal"]
-    return Plan(**{name: getattr(project, name) for name in names}, goal=goal)
+    values = {each.name: getattr(project, each.name, None) for each in fields(Plan)}
+    profile_steps = read_profile_steps(project.profile_steps)
+    return Plan(**{**values, "profile_steps": profile_steps, "goal": goal})
 
 
 def make_keeping(settings, training_split):

@@ -115,6 +115,8 @@ class Saving(Keys):
     keep_checkpoint_max: Count = key(3, "checkpoints to keep, the newest ones", "kcm")
     save_checkpoints_secs: Positive = key(600.0, "seconds between two checkpoints", "scs")
     save_summary_steps: Count = key(100, "steps between two TensorBoard scalars", "sss")
+    weight_histograms: bool = key(False, "show all weights' distributions at each evaluation")
+    profile_steps: Words = key((), "first,last: record what these steps do, for TensorBoard")
 
 
 class Pipeline(Keys):

@@ -77,6 +77,9 @@ def test_the_plan_has_the_names_of_the_settings(make):
     plan = assembly.make_plan(settings)
     assert plan.total_steps(batches_per_epoch=100) == 5
     assert (plan.goal.metric, plan.goal.mode) == ("accuracy", "max")
+    settings, _, _ = make("--weight_histograms", "--profile_steps", "10,20")
+    plan = assembly.make_plan(settings)
+    assert (plan.weight_histograms, plan.profile_steps) == (True, (10, 20))
     settings, _, _ = make("--best_metric", "acuracy")
     with pytest.raises(ChoiceError, match="unknown best_metric 'acuracy'; did you mean 'accuracy'"):
         assembly.make_plan(settings)

@@ -43,3 +43,9 @@ def test_an_unknown_engine_is_told_with_the_known_ones(tmp_path):
 def test_a_plateau_needs_a_schedule(tmp_path):
     with pytest.raises(SettingsError, match="plateau_patience needs a learning_rate"):
         train(tmp_path, goal=Goal(plateau_patience=1))
+
+
+def test_curves_that_cant_be_written_are_a_warning(tmp_path, capsys):
+    (tmp_path / "curves.svg").mkdir()
+    assert train(tmp_path, train_epochs=1)["epoch"] == 1
+    assert "warning: no curves.svg (Is a directory); all else is kept" in capsys.readouterr().err

@@ -1,7 +1,6 @@
 """The loop against an oracle: stopped anywhere and gone on with, it is the uninterrupted run."""
 
 import dataclasses
-import math
 import os
 import signal
 import time
@@ -11,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.errors import CheckpointError, DataError, DivergedError, StoppedError
+from library.errors import DataError, DivergedError, StoppedError
 from library.training.averages import Averages
-from library.training.checkpoints import check_classes
+from library.training.best import Best
 from library.training.loop import Training
 from library.training.monitoring import Goal
 from library.training.plan import Keeping, Plan
@@ -106,7 +105,7 @@ def everything(run):
     """All that must be equal: variables, position, best, history (but for the clock's column)."""
     rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in run.rows]
     return (
-        run.devices.read(run._variables()),
+        run.devices.read(run.variables()),
         (run.step, run.epoch, run.batch),
         run.best,
         rows,
@@ -116,7 +115,7 @@ def everything(run):
 def assert_same(run, other):
     (variables, *rest), (other_variables, *other_rest) = everything(run), everything(other)
     assert rest == other_rest
-    for variable, mine, theirs in zip(run._variables(), variables, other_variables, strict=True):
+    for variable, mine, theirs in zip(run.variables(), variables, other_variables, strict=True):
         assert np.array_equal(mine, theirs), variable.name
 
 
@@ -291,13 +290,6 @@ def test_a_finished_run_started_again_does_nothing(tmp_path, capsys):
     assert "finished already, after 9 steps" in capsys.readouterr().err
 
 
-def test_more_epochs_go_on(tmp_path):
-    make_run(tmp_path, train_epochs=1).run()
-    run = make_run(tmp_path, train_epochs=2)
-    run.run()
-    assert [row["step"] for row in run.rows] == [3, 6]
-
-
 def test_a_worse_epoch_after_a_restart_never_replaces_the_best(tmp_path, capsys):
     good = make_run(tmp_path, train_epochs=2)
     good.run()
@@ -314,7 +306,8 @@ def test_the_stored_best_is_evaluated_again_even_without_checkpoints(tmp_path):
     make_run(tmp_path, train_epochs=2).run()
     best = read_snapshot(tmp_path / "best").metrics["value"]
     run = make_run(tmp_path / "elsewhere", train_epochs=1, hyperparameters={"learning_rate": 1e-9})
-    run.keeping = dataclasses.replace(run.keeping, best=tmp_path / "best")
+    keeping = dataclasses.replace(run.keeping, best=tmp_path / "best")
+    run.keeper = Best(keeping, run.plan.goal, run.devices)
     run.run()
     assert run.best["value"] == pytest.approx(best)
     assert read_snapshot(tmp_path / "best").metrics["value"] == best
@@ -329,13 +322,6 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_best(tmp_path):
         make_run(tmp_path, train_epochs=3, hyperparameters={"learning_rate": 1e38}).run()
     assert caught.value.exit_code == 5
     assert read_snapshot(tmp_path / "best").metrics == best
-
-
-def test_nan_is_never_the_best(tmp_path):
-    run = make_run(tmp_path)
-    assert not run._keep_best(1, {"loss": math.nan, "accuracy": 1.0})
-    assert run.best is None
-    assert not (tmp_path / "best").exists()
 
 
 def test_evaluations_rarer_than_the_training_is_long_still_make_one(tmp_path):
@@ -363,29 +349,6 @@ def test_checkpoints_by_time(tmp_path):
     run.checkpoints.save = lambda step, *_: steps.append(step)
     run.run()
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8, 9]
-
-
-def test_other_classes_are_refused_naming_them(tmp_path):
-    make_run(tmp_path, train_epochs=1).run()
-    with pytest.raises(CheckpointError, match=r"only there: 'b'; only in the data: 'c'"):
-        make_run(tmp_path, classes=("a", "c")).run()
-    with pytest.raises(CheckpointError, match="in another order"):
-        check_classes("x", ("a", "b"), ("b", "a"))
-
-
-def test_another_image_size_is_refused(tmp_path):
-    make_run(tmp_path, train_epochs=1).run()
-    run = make_run(tmp_path / "elsewhere")
-    pixels = keras.Input((5, 5, 1))
-    run.network = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.Flatten()(pixels)))
-    run.keeping = dataclasses.replace(run.keeping, best=tmp_path / "best")
-    with pytest.raises(CheckpointError, match=r"shape \(4, 4, 1\), this run \(5, 5, 1\)"):
-        run._check_stored_best()
-
-
-def test_resume_must_wants_a_checkpoint(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint in"):
-        make_run(tmp_path, resume="must").run()
 
 
 def test_fewer_examples_than_the_manifest_says_is_an_error(tmp_path):

@@ -11,9 +11,9 @@ from library.training.snapshots import has_snapshot, read_snapshot, write_snapsh
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 1)).astype(np.float32)
 
 
-def make_network(seed=0):
+def make_network(seed=0, edge=4):
     keras.utils.set_random_seed(seed)
-    pixels = keras.Input((4, 4, 1))
+    pixels = keras.Input((edge, edge, 1))
     return keras.Model(pixels, keras.layers.Dense(2)(keras.layers.Flatten()(pixels)))
 
 

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.training.steps import Totals, make_evaluation_step, make_train_steps
+from library.errors import DivergedError
+from library.training.steps import Totals, check_finite, make_evaluation_step, make_train_steps
 from project.objective import Objective
 
 
@@ -74,3 +75,10 @@ def test_an_evaluation_step_changes_nothing():
     assert np.allclose(scores, network(IMAGES.astype(np.float32)), atol=1e-6)
     assert all(np.array_equal(a, b) for a, b in zip(before, network.variables, strict=True))
     assert totals.examples == 6
+
+
+def test_the_first_loss_that_is_no_number_is_named():
+    check_finite(np.ones(3, np.float32), 7, 0.1)
+    words = r"the loss is inf at step 6, learning rate 0.1: try a smaller --learning_rate"
+    with pytest.raises(DivergedError, match=words):
+        check_finite(np.array([1, np.inf, np.nan], np.float32), 7, 0.1)

@@ -59,7 +59,10 @@ def train_and_evaluate(
         finally:
             if devices.is_chief:
                 best_epoch = run.best and run.best["epoch"]
-                write_curves(keeping.run_dir / "curves.svg", run.rows, best_epoch)
+                try:
+                    write_curves(keeping.run_dir / "curves.svg", run.rows, best_epoch)
+                except OSError as error:
+                    report(f"warning: no curves.svg ({error.strerror}); all else is kept")
 
 
 class OwnCourse:

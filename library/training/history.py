@@ -31,9 +31,9 @@ class Progress:
             dynamic_ncols=True,
             smoothing=0.05,
         )
-        self._images = 0
-        self._seconds = self._all_seconds = self._waited = 0.0
+        self._images, self._seconds, self._waited = 0, 0.0, 0.0
         self._since = time.perf_counter()
+        self._marks = {}
 
     def add(self, images, waited=0.0):
         """Count images that were trained on, and the seconds waited for them (maybe a tensor)."""
@@ -41,30 +41,40 @@ class Progress:
         self._waited += waited
         self._bar.update(images)
 
-    def describe(self, text):
-        """Show a few words before the bar."""
-        self._bar.set_description(text)
+    def describe(self, before, after=None):
+        """Show a few words before the bar, and after it."""
+        self._bar.set_description(before)
+        if after:
+            self._bar.set_postfix_str(after)
+
+    def expect(self, total_images):
+        """Let the end be elsewhere: the time left is told up to there."""
+        self._bar.total = total_images
 
     def pause(self):
         """Do not count the time from here on (an evaluation, a save) as training."""
-        seconds = time.perf_counter() - self._since
-        self._seconds += seconds
-        self._all_seconds += seconds
+        self._seconds, self._since = self._trained(), None
 
     def go_on(self):
         """Count time again."""
         self._since = time.perf_counter()
 
-    def take_images_per_second(self):
-        """Give the mean since the last call."""
-        rate = self._images / max(self._seconds, 1e-9)
-        self._images, self._seconds = 0, 0.0
-        return rate
+    def take_images_per_second(self, between=None):
+        """Give the mean since the last call that named the same: two evaluations, say."""
+        now = self._images, self._trained()
+        images, seconds = self._marks.get(between, (0, 0.0))
+        self._marks[between] = now
+        return (now[0] - images) / max(now[1] - seconds, 1e-9)
 
     @property
     def waiting(self):
-        """The share of the time spent in training, up to the last pause, that went on waiting."""
-        return float(self._waited) / max(self._all_seconds, 1e-9)
+        """The share of the time spent in training that went on waiting."""
+        return float(self._waited) / max(self._trained(), 1e-9)
+
+    def _trained(self):
+        """Give the seconds spent in training, without pauses."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return self._seconds + running
 
     def close(self):
         """Leave the bar as it is."""
@@ -93,9 +103,10 @@ class History:
         self.rows.append({**row, **training, **measured})
         if self._writes:
             self._write_rows()
-        step, speed = row["step"], {k: v for k, v in row.items() if k == "images_per_second"}
-        epoch = {f"epoch_{name}": value for name, value in training.items()}
-        self.summaries.add_scalars("train", step, {**epoch, **speed})
+        step, shown = row["step"], ("learning_rate", "images_per_second")
+        of_row = {name: row[name] for name in shown if name in row}
+        epoch = {f"epoch_{name}": value for name, value in {**training, **of_row}.items()}
+        self.summaries.add_scalars("train", step, epoch)
         epoch = {f"epoch_{name}": value for name, value in validation.items()}
         self.summaries.add_scalars("validation", step, epoch)
         self.summaries.flush()

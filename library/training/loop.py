@@ -3,25 +3,21 @@
 import contextlib
 import math
 
-import numpy as np
 import tensorflow as tf
 
-from library.errors import CheckpointError, DataError, DivergedError
+from library.errors import DataError
 from library.evaluation.measuring import Evaluator
-from library.evaluation.probabilities import is_multi_label
-from library.training import snapshots
-from library.training.checkpoints import (
-    Checkpoints,
-    check_classes,
-    check_kind,
-    read_state,
-    read_variables,
-)
+from library.training.best import Best
+from library.training.checkpoints import Checkpoints
+from library.training.chronicle import Chronicle
+from library.training.clock import Clock
 from library.training.distribution import Devices, naming_lost
-from library.training.history import History, Progress, report
-from library.training.monitoring import Goal, Patience
+from library.training.history import report
+from library.training.monitoring import Patience
+from library.training.profiling import Profile
+from library.training.resuming import resume, save
 from library.training.run_folder import check_space
-from library.training.steps import Totals, make_train_steps
+from library.training.steps import Totals, check_finite, make_train_steps
 from library.training.stopping import StopSignals
 
 
@@ -82,10 +78,15 @@ class Training:
         self.stopping = None
         # Where the run is: the epoch and the batch within it that come next.
         self.step = self.epoch = self.batch = 0
-        self.best = None  # the metrics.json of the best snapshot
+        self.keeper = Best(keeping, plan.goal, self.devices)
         self.patience = Patience(plan.goal)
+        self.clock = Clock(self.devices)
         self.rows = []
-        self.seconds = 0.0  # spent in earlier processes
+
+    @property
+    def best(self):
+        """What the metrics.json of the best snapshot says, or None."""
+        return self.keeper.metrics
 
     def _compile(self):
         """Give the steps, for what is trained now."""
@@ -104,30 +105,41 @@ class Training:
             return self._run()
 
     def _run(self):
-        # `now` is the chief's clock, as of the last time that all workers agreed on it.
-        _, self.now = self.devices.agree(None)
-        self.started_at = self.saved_at = self.evaluated_at = self.now
+        self.clock.start()
         check_space(
             self.keeping.checkpoints,
-            _bytes_of(self._variables()),
+            _bytes_of(self.variables()),
             _bytes_of(self.network.variables),
             self.plan.keep_checkpoint_max,
         )
-        self._resume()
+        resume(self)
         self.devices.check_same(
             self.step,
             "{worker} goes on from another step than the chief: --model_dir must be a folder that "
             "all workers share",
         )
-        self._check_stored_best()
+        stored = self.keeper.check_stored(self.network, self._measure_other)
+        if stored:
+            self.report(stored)
         if self.step:
             self._fit_to_time()
         if self._is_over() and not self._evaluation_is_due():
             why = self.patience.stopped or "more train_epochs would go on"
             self.report(f"finished already, after {self.step} steps: {why}")
             return self.best
-        self.history = History(self.keeping.run_dir, self.rows, writes=self.devices.is_chief)
-        self.progress = Progress(*self._images(), is_shown=self.devices.is_chief)
+        self.chronicle = Chronicle(
+            self.keeping,
+            self.plan,
+            self.rows,
+            self._images(),
+            lambda: self.training.batches(self.epoch, self.batch),
+            self.report,
+            is_told=self.devices.is_chief,
+        )
+        logs = self.keeping.run_dir / "logs" / "train"
+        steps = self.plan.profile_steps if self.devices.is_chief else None
+        self.profile = Profile(steps, logs, self.report)
+        self.profile.after(self.step)
         try:
             with StopSignals() as stop:
                 while True:
@@ -138,73 +150,24 @@ class Training:
                         break
                     self._train_epoch(stop)
         finally:
-            self.progress.close()
-            self.history.close()
+            self.profile.close(self.step)
+            self.chronicle.close()
         if self.patience.stopped:
             self.report(f"stopped early: {self.patience.stopped}")
-        self.report(f"waited for input {self.progress.waiting:.1%} of the training time")
+        self.chronicle.tell_waiting()
         return self.best
-
-    def _resume(self):
-        path = self.devices.chief_first(lambda: self.checkpoints.find_latest(self.report))
-        if path is None:
-            if self.plan.resume == "must":
-                raise CheckpointError(
-                    f"no checkpoint in {self.checkpoints.folder}, and --resume must wants one"
-                )
-            return
-        state = read_state(path)
-        check_classes(path, state["classes"], self.keeping.classes)
-        check_kind(path, state.get("several", False), is_multi_label(self.network))
-        total_steps = self.learning_rate.total_steps.numpy()
-        read_variables(path, self._variables())
-        self.devices.spread_seeds(self.network)
-        if self.plan.max_minutes is None:
-            # As planned now: more epochs, say. With a time to fit, as it had become.
-            self.learning_rate.total_steps.assign(total_steps)
-        self.step, self.epoch, self.batch = state["step"], state["epoch"], state["batch"]
-        self.best, self.rows = state["best"], state["rows"]
-        self.seconds = state["seconds"]
-        self.patience.state.update(state["patience"])
-        if self.step < self.total_steps and self.plan.goal != Goal(**state["goal"]):
-            # Judged by another goal, it may go on.
-            self.patience.state["stopped"] = None
-        self.report(f"going on from {path}: epoch {self.epoch + 1}, step {self.step}")
-        for key, value in self.keeping.settings.items():
-            before = state["settings"].get(key)
-            if before != value:
-                self.report(f"changed since: {key} was {before}, is {value}")
-
-    def _check_stored_best(self):
-        """Evaluate the stored best again: a restart must not lose it to something worse."""
-        folder, metric = self.keeping.best, self.plan.goal.metric
-        if not self.devices.chief_first(lambda: snapshots.has_snapshot(folder)):
-            return
-        with self.devices.strategy.scope():
-            stored = snapshots.read_snapshot(folder)
-        check_classes(folder, stored.classes, self.keeping.classes)
-        check_kind(folder, is_multi_label(stored.network), is_multi_label(self.network))
-        if stored.network.input_shape != self.network.input_shape:
-            raise CheckpointError(
-                f"the snapshot in {folder} takes images of shape {stored.network.input_shape[1:]}, "
-                f"this run {self.network.input_shape[1:]}: choose another --run_dir"
-            )
-        evaluator = Evaluator(stored.network, self.objective, self.devices)
-        validation, _ = self._measure(evaluator, self.validation)
-        monitored = {"monitored": f"validation {metric}", "value": validation[metric]}
-        self.best = {**stored.metrics, **monitored, "validation": validation}
-        self.report(
-            f"best so far, in {folder}: validation {metric} {validation[metric]:.4f} "
-            f"(epoch {stored.metrics['epoch']})"
-        )
 
     def _measure(self, evaluator, inputs):
         batches = self.devices.divide(inputs.batches(), inputs.batch_size)
         return evaluator.measure(batches, self.plan.max_eval_steps)
 
+    def _measure_other(self, network):
+        evaluator = Evaluator(network, self.objective, self.devices)
+        return self._measure(evaluator, self.validation)[0]
+
     def _train_epoch(self, stop):
         """Train until the epoch, the plan or the time is over, or an evaluation is due."""
-        self.progress.describe(f"epoch {self.epoch + 1}/{self.plan.train_epochs}")
+        self.chronicle.start_epoch(self.epoch, self.best)
         change = self.unfreezing.apply(self.epoch) if self.unfreezing else None
         if change:
             self.report(change)
@@ -217,7 +180,7 @@ class Training:
         if self.batch == self.training.batches_per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
         if self.stopping:
-            self._save()
+            save(self)
             raise stop.error(f"in epoch {self.epoch + 1}, after step {self.step}")
 
     def _train_batches(self, batches, stop):
@@ -239,19 +202,17 @@ class Training:
         self._check_finite(self.losses, self.step - count)
         self.losses = losses
         self._agree(stop)
-        every = self.plan.save_summary_steps
-        if self.step // every > (self.step - count) // every:
-            self._summarize(losses)
+        self.profile.after(self.step)
+        self.chronicle.add_steps(self.step, count, losses, self.optimizer.learning_rate)
         self._fit_to_time()
-        if self.now - self.saved_at > self.plan.save_checkpoints_secs and (
-            not self._evaluation_is_due()
-        ):
+        is_old = self.clock.now - self.clock.saved_at > self.plan.save_checkpoints_secs
+        if is_old and not self._evaluation_is_due():
             self._check_finite(losses, self.step)
-            self._save()
+            save(self)
 
     def _agree(self, stop):
         """Hear whether any worker was told to stop: all stop after the same step."""
-        self.stopping, self.now = self.devices.agree(stop.received)
+        self.stopping = self.clock.agree(stop.received)
         stop.received = stop.received or self.stopping
 
     def _steps_at_once(self):
@@ -260,6 +221,7 @@ class Training:
             self.plan.steps_per_execution,
             self.training.batches_per_epoch - self.batch,
             self.total_steps - self.step,
+            self.profile.steps_to_edge(self.step) or self.plan.steps_per_execution,
         ]
         if self.plan.steps_between_evals:
             limits.append(-self.step % self.plan.steps_between_evals or limits[0])
@@ -267,7 +229,8 @@ class Training:
 
     def _make_steps(self, iterator, count):
         try:
-            losses, waited = self.train_steps(iterator, tf.constant(count))
+            with tf.profiler.experimental.Trace("train", step_num=self.step, _r=1):
+                losses, waited = self.train_steps(iterator, tf.constant(count))
         except (tf.errors.OutOfRangeError, StopIteration):
             raise self._too_few(self.batch + count) from None
         self._count(count, waited)
@@ -281,10 +244,11 @@ class Training:
         )
 
     def _count(self, count, waited=0.0):
-        before = self._images()[1]
+        _, before = self._images()
         self.step += count
         self.batch += count
-        self.progress.add(self._images()[1] - before, waited)
+        total, images = self._images()
+        self.chronicle.add_images(images - before, waited, total)
 
     def _images(self):
         """Give (images in the whole training, images done)."""
@@ -293,35 +257,16 @@ class Training:
         return total, self.epoch * examples + min(self.batch * self.training.batch_size, examples)
 
     def _check_finite(self, losses, last_step):
-        if losses is None or np.isfinite(losses).all():
-            return
-        losses = np.asarray(losses)
-        at = int(np.argmin(np.isfinite(losses)))
-        step = last_step - len(losses) + at + 1
-        rate = float(self.optimizer.learning_rate)
-        raise DivergedError(
-            f"the loss is {losses[at]} at step {step}, learning rate {rate:g}: try a smaller "
-            "--learning_rate; the best and the last checkpoint are kept"
-        )
-
-    def _summarize(self, losses):
-        rate = float(self.optimizer.learning_rate)
-        scalars = {"loss": float(losses[-1]), "learning_rate": rate}
-        self.history.add_training_step(self.step, scalars)
-
-    def _elapsed(self):
-        """Give the seconds spent so far, in earlier processes too."""
-        return self.seconds + self.now - self.started_at
+        if losses is not None:
+            check_finite(losses, last_step, self.optimizer.learning_rate)
 
     def _fit_to_time(self):
         """Make the schedule end when the time will, from the speed so far."""
         if self.plan.max_minutes is None:
             return
-        left = self.plan.max_minutes * 60 - self._elapsed()
-        fitting = self.step * (1 + left / max(self._elapsed(), 1e-9))
         planned = self.plan.total_steps(self.training.batches_per_epoch)
-        possible = max(min(planned, round(fitting)), self.step + 1)
-        self.total_steps = possible if left > 0 else self.step
+        seconds = self.plan.max_minutes * 60
+        self.total_steps = self.clock.fit_steps(self.step, planned, seconds)
         self.learning_rate.total_steps.assign(float(self.total_steps))
 
     def _is_over(self):
@@ -334,69 +279,37 @@ class Training:
         if self.step >= self.total_steps:
             return True
         if plan.eval_throttle_secs is not None:
-            return self.now - self.evaluated_at >= plan.eval_throttle_secs
+            return self.clock.now - self.clock.evaluated_at >= plan.eval_throttle_secs
         if plan.steps_between_evals is not None:
             return self.step % plan.steps_between_evals == 0
         return self.batch == 0 and self.epoch % plan.epochs_between_evals == 0
 
     def _evaluate(self):
         """Measure on validation, keep the best, save the latest, and say so."""
-        self.progress.pause()
+        self.chronicle.pause()
         self.average_statistics()
         training = self.totals.means()
         self.totals.reset()
+        epoch = self.epoch + (self.batch > 0)
         with self.averages.in_place() if self.averages else contextlib.nullcontext():
             validation, examples = self._measure(self.evaluator, self.seen.validation)
             if not examples:
                 raise DataError("the validation split is empty: the best model cannot be told")
-            epoch = self.epoch + (self.batch > 0)
-            is_best = self._keep_best(epoch, validation)
+            is_best = self.keeper.keep(self.network, epoch, self.step, validation)
         if self.patience.judge(validation):
-            self.learning_rate.factor.assign(
-                self.learning_rate.factor * self.plan.goal.plateau_factor
-            )
+            factor = self.learning_rate.factor
+            factor.assign(factor * self.plan.goal.plateau_factor)
             self.report("on a plateau: the learning rate falls")
-        row = {
-            "epoch": epoch,
-            "step": self.step,
-            "learning_rate": float(self.optimizer.learning_rate),
-            "images_per_second": round(self.progress.take_images_per_second(), 1),
-        }
-        self.history.add_evaluation(row, training, validation)
-        self.rows = self.history.rows
-        self._save()
-        self.report(
-            f"epoch {epoch}/{self.plan.train_epochs}  loss {training['loss']:.4f}  "
-            f"accuracy {training['accuracy']:.4f}  validation loss {validation['loss']:.4f}  "
-            f"accuracy {validation['accuracy']:.4f}  {row['images_per_second']:,.0f} images/s"
-            f"{'  best' if is_best else ''}"
-        )
-        _, self.now = self.devices.agree(None)
-        self.evaluated_at = self.now
-        self.progress.go_on()
+        rate = self.optimizer.learning_rate
+        self.rows = self.chronicle.add_evaluation(epoch, self.step, rate, training, validation)
+        self.chronicle.show_network(self.step, self.network)
+        save(self)
+        self.chronicle.tell_evaluation(self.rows[-1], is_best)
+        self.clock.agree()
+        self.clock.evaluated_at = self.clock.now
+        self.chronicle.go_on()
 
-    def _keep_best(self, epoch, validation):
-        """Save a snapshot if it is the best so far by the goal. Say whether it is."""
-        goal, keeping = self.plan.goal, self.keeping
-        value = validation[goal.metric]
-        if not goal.is_better(value, self.best["value"] if self.best else None):
-            return False
-        metrics = {
-            "epoch": epoch,
-            "step": self.step,
-            "monitored": f"validation {goal.metric}",
-            "value": value,
-            "validation": validation,
-        }
-        if self.devices.is_chief:
-            snapshots.write_snapshot(
-                keeping.best, self.network, keeping.classes, metrics, keeping.texts
-            )
-        # Last: a crash while saving keeps the old best.
-        self.best = metrics
-        return True
-
-    def _variables(self):
+    def variables(self):
         """Give all that a step changes, in a stable order."""
         return [
             *self.network.variables,
@@ -405,33 +318,6 @@ class Training:
             *(self.averages.variables if self.averages else ()),
             *self.totals.variables,
         ]
-
-    def _averages_at(self):
-        """Give where among a checkpoint's variables the averages begin, or None without any."""
-        before = (self.network.variables, self.optimizer.variables, self.learning_rate.variables)
-        return sum(map(len, before)) if self.averages else None
-
-    def _save(self):
-        state = {
-            "step": self.step,
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "best": self.best,
-            "patience": self.patience.state,
-            "goal": vars(self.plan.goal),
-            "seconds": self._elapsed(),
-            "rows": self.rows,
-            "classes": list(self.keeping.classes),
-            "several": is_multi_label(self.network),
-            "settings": self.keeping.settings,
-            "averages_at": self._averages_at(),
-        }
-        self.average_statistics()
-        # Reading them may take all workers.
-        variables = self.devices.read(self._variables())
-        if self.devices.is_chief:
-            self.checkpoints.save(self.step, variables, state)
-        self.saved_at = self.now
 
 
 def _bytes_of(variables):

@@ -20,6 +20,8 @@ class Plan:
     eval_throttle_secs: float | None = None
     max_eval_steps: int | None = None
     save_summary_steps: int = 100
+    weight_histograms: bool = False
+    profile_steps: tuple | None = None  # the first and the last
     save_checkpoints_secs: float = 600
     keep_checkpoint_max: int = 3
     resume: str = "auto"  # auto, must

@@ -1,6 +1,9 @@
 """Optimisation steps and evaluation steps, compiled, and the sums that they add to."""
 
+import numpy as np
 import tensorflow as tf
+
+from library.errors import DivergedError
 
 
 class Totals:
@@ -166,3 +169,16 @@ def make_evaluation_step(network, objective, totals, *, strategy=None, xla=False
         return strategy.run(replica_step, [images, labels])
 
     return evaluation_step
+
+
+def check_finite(losses, last_step, learning_rate):
+    """Raise DivergedError if one of these losses, of the steps up to `last_step`, is no number."""
+    losses = np.asarray(losses)
+    wrong = np.flatnonzero(~np.isfinite(losses))
+    if wrong.size:
+        step = last_step - len(losses) + wrong[0] + 1
+        raise DivergedError(
+            f"the loss is {losses[wrong[0]]} at step {step}, learning rate "
+            f"{float(learning_rate):g}: try a smaller --learning_rate; the best and the last "
+            "checkpoint are kept"
+        )

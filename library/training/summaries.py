@@ -81,6 +81,7 @@ class Summaries:
     def _hyperparameters(self, values):
         from tensorboard.plugins.hparams import api
 
+        words = {k: ", ".join(v) for k, v in values.items() if isinstance(v, (list, tuple)) and v}
         simple = {k: v for k, v in values.items() if isinstance(v, (bool, int, float, str))}
         with self._writers["train"].as_default(0):
-            api.hparams(simple)
+            api.hparams({**simple, **words})

@@ -1,0 +1,58 @@
+"""The best so far by the goal: asked first, saved next, remembered last; kept across restarts."""
+
+from library.errors import CheckpointError
+from library.evaluation.probabilities import is_multi_label
+from library.training import snapshots
+from library.training.checkpoints import check_classes, check_kind
+
+
+class Best:
+    """The best snapshot of a run. `metrics` is what its metrics.json says, or None."""
+
+    def __init__(self, keeping, goal, devices):
+        self._keeping = keeping
+        self._goal = goal
+        self._devices = devices
+        self.metrics = None
+
+    def check_stored(self, network, measure):
+        """Evaluate the stored one again: a restart must not lose it to something worse.
+
+        `measure` gives the validation metrics of the network it is called with. Gives one line to
+        tell, or None where nothing is stored. Raises CheckpointError for another run's.
+        """
+        folder, metric = self._keeping.best, self._goal.metric
+        if not self._devices.chief_first(lambda: snapshots.has_snapshot(folder)):
+            return None
+        with self._devices.strategy.scope():
+            stored = snapshots.read_snapshot(folder)
+        check_classes(folder, stored.classes, self._keeping.classes)
+        check_kind(folder, is_multi_label(stored.network), is_multi_label(network))
+        if stored.network.input_shape != network.input_shape:
+            raise CheckpointError(
+                f"the snapshot in {folder} takes images of shape {stored.network.input_shape[1:]}, "
+                f"this run {network.input_shape[1:]}: choose another --run_dir"
+            )
+        validation = measure(stored.network)
+        self.metrics = {**stored.metrics, **self._monitored(validation)}
+        epoch = stored.metrics["epoch"]
+        value = validation[metric]
+        return f"best so far, in {folder}: validation {metric} {value:.4f} (epoch {epoch})"
+
+    def keep(self, network, epoch, step, validation):
+        """Save a snapshot if it is the best so far. Say whether it is."""
+        goal, keeping = self._goal, self._keeping
+        best = self.metrics["value"] if self.metrics else None
+        if not goal.is_better(validation[goal.metric], best):
+            return False
+        metrics = {"epoch": epoch, "step": step, **self._monitored(validation)}
+        if self._devices.is_chief:
+            snapshots.write_snapshot(keeping.best, network, keeping.classes, metrics, keeping.texts)
+        # Last: a crash while saving keeps the old best.
+        self.metrics = metrics
+        return True
+
+    def _monitored(self, validation):
+        metric = self._goal.metric
+        monitored = {"monitored": f"validation {metric}", "value": validation[metric]}
+        return {**monitored, "validation": validation}

@@ -1,0 +1,71 @@
+"""The state of a run, as a checkpoint keeps it: read back at the start, saved on the way."""
+
+from library.errors import CheckpointError
+from library.evaluation.probabilities import is_multi_label
+from library.training.checkpoints import check_classes, check_kind, read_state, read_variables
+from library.training.monitoring import Goal
+
+
+def resume(run):
+    """Put a new Training where its latest checkpoint is, if there is one, and say so.
+
+    Raises CheckpointError where none fits, or none is there and the plan wants one.
+    """
+    path = run.devices.chief_first(lambda: run.checkpoints.find_latest(run.report))
+    if path is None:
+        if run.plan.resume == "must":
+            raise CheckpointError(
+                f"no checkpoint in {run.checkpoints.folder}, and --resume must wants one"
+            )
+        return
+    state = read_state(path)
+    check_classes(path, state["classes"], run.keeping.classes)
+    check_kind(path, state.get("several", False), is_multi_label(run.network))
+    total_steps = run.learning_rate.total_steps.numpy()
+    read_variables(path, run.variables())
+    run.devices.spread_seeds(run.network)
+    if run.plan.max_minutes is None:
+        # As planned now: more epochs, say. With a time to fit, as it had become.
+        run.learning_rate.total_steps.assign(total_steps)
+    run.step, run.epoch, run.batch = state["step"], state["epoch"], state["batch"]
+    run.keeper.metrics, run.rows = state["best"], state["rows"]
+    run.clock.earlier = state["seconds"]
+    run.patience.state.update(state["patience"])
+    if run.step < run.total_steps and run.plan.goal != Goal(**state["goal"]):
+        # Judged by another goal, it may go on.
+        run.patience.state["stopped"] = None
+    run.report(f"going on from {path}: epoch {run.epoch + 1}, step {run.step}")
+    for key, value in run.keeping.settings.items():
+        before = state["settings"].get(key)
+        if before != value:
+            run.report(f"changed since: {key} was {before}, is {value}")
+
+
+def save(run):
+    """Write a checkpoint of all that a Training needs to go on exactly here."""
+    state = {
+        "step": run.step,
+        "epoch": run.epoch,
+        "batch": run.batch,
+        "best": run.best,
+        "patience": run.patience.state,
+        "goal": vars(run.plan.goal),
+        "seconds": run.clock.elapsed,
+        "rows": run.rows,
+        "classes": list(run.keeping.classes),
+        "several": is_multi_label(run.network),
+        "settings": run.keeping.settings,
+        "averages_at": _averages_at(run),
+    }
+    run.average_statistics()
+    # Reading them may take all workers.
+    variables = run.devices.read(run.variables())
+    if run.devices.is_chief:
+        run.checkpoints.save(run.step, variables, state)
+    run.clock.saved_at = run.clock.now
+
+
+def _averages_at(run):
+    """Give where among a checkpoint's variables the averages begin, or None without any."""
+    before = (run.network.variables, run.optimizer.variables, run.learning_rate.variables)
+    return sum(map(len, before)) if run.averages else None

@@ -1,0 +1,67 @@
+import dataclasses
+import math
+
+import pytest
+
+from library.errors import CheckpointError
+from library.training.best import Best
+from library.training.distribution import Devices
+from library.training.monitoring import Goal
+from library.training.plan import Keeping
+from library.training.snapshots import read_snapshot
+from tests.test_snapshots import make_network
+
+NETWORK = make_network()
+
+
+@pytest.fixture
+def best(tmp_path):
+    return Best(Keeping.below(tmp_path, ("a", "b")), Goal(), Devices())
+
+
+def again(best, **keeping):
+    """The best of a later run in the same folder."""
+    return Best(dataclasses.replace(best._keeping, **keeping), Goal(), Devices())
+
+
+def test_only_what_is_better_is_kept(best, tmp_path):
+    assert best.keep(NETWORK, 1, 10, {"loss": 0.5})
+    assert not best.keep(NETWORK, 2, 20, {"loss": 0.5})
+    assert best.keep(NETWORK, 3, 30, {"loss": 0.25})
+    assert read_snapshot(tmp_path / "best").metrics == best.metrics
+    assert (best.metrics["epoch"], best.metrics["step"], best.metrics["value"]) == (3, 30, 0.25)
+
+
+def test_nan_is_never_the_best(best, tmp_path):
+    assert not best.keep(NETWORK, 1, 10, {"loss": math.nan, "accuracy": 1.0})
+    assert best.metrics is None
+    assert not (tmp_path / "best").exists()
+
+
+def test_a_failed_save_is_not_remembered(best, monkeypatch):
+    best.keep(NETWORK, 1, 10, {"loss": 0.5})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("library.training.best.snapshots.write_snapshot", full)
+    with pytest.raises(OSError, match="No space left"):
+        best.keep(NETWORK, 2, 20, {"loss": 0.25})
+    assert best.metrics["value"] == 0.5
+
+
+def test_the_stored_one_counts_as_it_is_measured_now(best):
+    assert best.check_stored(NETWORK, None) is None
+    best.keep(NETWORK, 3, 30, {"loss": 0.5})
+    later = again(best)
+    line = later.check_stored(NETWORK, lambda network: {"loss": 0.75})
+    assert line.endswith("best: validation loss 0.7500 (epoch 3)")
+    assert later.metrics == {**best.metrics, "value": 0.75, "validation": {"loss": 0.75}}
+
+
+def test_another_runs_is_refused(best):
+    best.keep(NETWORK, 3, 30, {"loss": 0.5})
+    with pytest.raises(CheckpointError, match="only there: 'b'; only in the data: 'c'"):
+        again(best, classes=("a", "c")).check_stored(NETWORK, None)
+    with pytest.raises(CheckpointError, match=r"shape \(4, 4, 1\), this run \(5, 5, 1\)"):
+        again(best).check_stored(make_network(edge=5), None)

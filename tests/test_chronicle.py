@@ -1,0 +1,95 @@
+"""What a run shows, as it arrives in the files that TensorBoard reads."""
+
+import resource
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.training.chronicle import Chronicle
+from library.training.plan import Keeping, Plan
+from tests.test_loop import make_run
+from tests.test_summaries import events
+
+METRICS = {"loss": 0.5, "accuracy": 0.75}
+
+
+@pytest.fixture
+def lines():
+    return []
+
+
+@pytest.fixture
+def chronicle(tmp_path, lines):
+    keeping, plan = Keeping.below(tmp_path, ("a", "b")), Plan(3, save_summary_steps=10)
+    batch = np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int64)
+    chronicle = Chronicle(keeping, plan, [], (300, 0), lambda: [batch], lines.append)
+    yield chronicle
+    chronicle.close()
+
+
+def test_an_evaluation_becomes_a_row_and_a_line(chronicle, lines, tmp_path):
+    rows = chronicle.add_evaluation(2, 20, 0.1, METRICS, {"loss": 0.25, "accuracy": 1.0})
+    chronicle.tell_evaluation(rows[-1], is_best=True)
+    (line,) = lines
+    assert line.startswith(
+        "epoch 2/3  loss 0.5000  accuracy 0.7500  validation loss 0.2500  accuracy 1.0000  "
+    )
+    assert line.endswith(" images/s  best")
+    assert (tmp_path / "history.csv").read_text().startswith("epoch,step,learning_rate,")
+
+
+def test_steps_are_summed_up_now_and_then(chronicle, tmp_path):
+    for step in range(4, 25, 4):
+        chronicle.add_steps(step, 4, np.array([1.0, step]), 0.1)
+    chronicle.close()
+    shown = events(tmp_path / "logs/train")
+    for tag in ("loss", "learning_rate", "images_per_second"):
+        assert [step for step, _ in shown[tag]] == [12, 20], tag
+    # The inputs stay as they are: once is enough.
+    assert [step for step, _ in shown["input images"]] == [12]
+
+
+def test_the_bar_shows_the_best_and_when_the_training_will_end(monkeypatch, chronicle):
+    bar = chronicle._progress._bar
+    shown = []
+    monkeypatch.setattr(bar, "set_postfix_str", shown.append)
+    chronicle.start_epoch(1, None)
+    chronicle.start_epoch(2, {"value": 0.25, "epoch": 2})
+    chronicle.add_images(10, 0.0, 250)
+    assert shown == ["best 0.2500 (epoch 2)"]
+    assert bar.total == 250
+
+
+def test_a_run_shows_its_inputs_kernels_weights_and_settings(tmp_path):
+    run = make_run(tmp_path, weight_histograms=True, save_summary_steps=2)
+    run.run()
+    shown = events(tmp_path / "logs/train")
+    ((step, images),) = shown["input images"]
+    assert step == 2
+    width, height, *pngs = tf.make_ndarray(images.tensor)
+    assert (width, height) == (b"4", b"4")
+    # What comes next in its order: the third batch of the first epoch.
+    *_, (expected, _) = run.training.batches(0, 2)
+    assert np.array_equal([tf.io.decode_png(each) for each in pngs], expected[:9])
+    assert [step for step, _ in shown["learning_rate"]] == [2, 4, 6, 8]
+    assert [step for step, _ in shown["epoch_images_per_second"]] == [3, 6, 9]
+    for weights in run.network.trainable_variables:
+        assert [step for step, _ in shown[weights.path]] == [3, 6, 9]
+    assert len(shown["_hparams_/session_start_info"]) == 1
+
+
+def test_a_log_folder_that_fills_up_is_one_warning(tmp_path, capfd):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    run = make_run(tmp_path, train_epochs=2, weight_histograms=True, save_summary_steps=1)
+    # Only the logs are to meet the full disk.
+    run.checkpoints.save = lambda *_: None
+    run.keeper.keep = lambda *_: False
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        run.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [row["step"] for row in run.rows] == [3, 6]
+    said = capfd.readouterr().err
+    assert said.count("warning: no more TensorBoard summaries") == 1
