@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from library.dataset.splits import read_splits
-from library.errors import DataError, answer
+from library.errors import DataError, SettingsError, answer, printable
 from library.quiet_start import import_tensorflow
 from library.training.cluster import read_cluster
 from project.settings import read_settings
@@ -85,13 +85,12 @@ def evaluate(settings):
     validation_split = split if project.split == "validation" else find_validation(project)
     start_tensorflow(project)
     from library.evaluation.judging import judge
-    from library.evaluation.stored import read_stored
     from library.evaluation.telling import tell_measures
     from library.inputs.damage import naming_damage
     from library.training.history import report
     from project import assembly
 
-    stored = read_stored(project.checkpoint, project.best_model_dir)
+    stored = assembly.read_network(settings)
     inputs = assembly.make_inputs_for(stored, settings, split)
     validation = inputs
     if validation_split is not split:
@@ -121,6 +120,45 @@ def evaluate(settings):
     about = {"split": project.split, "images": images}
     where = {"snapshot": str(stored.folder), "epoch": epoch}
     print(json.dumps({**about, **judgement.measures, **where}, allow_nan=False))
+
+
+def predict(settings):
+    """Say what images show; tell which of them can't be read, and go on."""
+    project = settings.project
+    if not settings.paths:
+        raise SettingsError("predict lacks its paths: python run.py predict IMAGE-OR-FOLDER…")
+    if None not in (project.threshold, project.threshold_precision):
+        raise SettingsError("threshold and threshold_precision exclude each other")
+    from library.prediction.finding import find_images
+
+    files = find_images(settings.paths)
+    validation_split = None
+    if project.threshold_precision is not None:
+        (validation_split,) = read_data(project, "validation")
+    start_tensorflow(project)
+    from library.prediction.answers import Answers
+    from library.prediction.pictures import Pictures
+    from library.prediction.predictor import Predictor
+    from library.prediction.stream import predict_files
+    from library.training.history import report
+    from project import assembly
+
+    snapshot = assembly.read_network(settings)
+    threshold = assembly.make_threshold(settings, snapshot, validation_split)
+    predictor = Predictor([snapshot], xla=project.xla)
+    answers = Answers(
+        snapshot.classes, project.predict_format, project.top_k, threshold, predictor.several
+    )
+    for line in answers.header():
+        print(line)
+    counts = {"predicted": 0, "unreadable": 0}
+    pictures = Pictures.of(snapshot)
+    for prediction in predict_files(files, pictures, predictor, project.eval_batch_size):
+        print(answers.line(prediction))
+        counts["unreadable" if prediction.reason else "predicted"] += 1
+        if prediction.reason:
+            report(f"{printable(prediction.name)} {prediction.reason}")
+    report(f"{counts['predicted']:,} images predicted, {counts['unreadable']:,} unreadable")
 
 
 def preview(settings):
@@ -187,6 +225,7 @@ def describe(settings):
 COMMANDS = {
     "train": train,
     "evaluate": evaluate,
+    "predict": predict,
     "describe": describe,
     "preview": preview,
     "benchmark_inputs": benchmark_inputs,

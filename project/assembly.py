@@ -10,12 +10,17 @@ import tensorflow as tf
 from library.choices import ChoiceError, unknown
 from library.errors import SettingsError
 from library.evaluation.measures import Asked
+from library.evaluation.predictions import predict_batches
 from library.evaluation.probabilities import is_multi_label
+from library.evaluation.stored import read_stored
 from library.inputs.balance import class_weights
 from library.inputs.caching import cache_examples
+from library.inputs.damage import naming_damage
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import Reading, make_examples
 from library.inputs.parts import WHOLE
+from library.prediction.combining import combine
+from library.prediction.threshold import fit_threshold
 from library.training import distribution
 from library.training.averages import Averages
 from library.training.checkpoints import check_classes, check_kind
@@ -102,10 +107,40 @@ def _cached(settings, source, split, image_format, crops):
 def make_inputs_for(snapshot, settings, manifest):
     """Give a split as the snapshot's network wants it. Raises CheckpointError if classes differ."""
     check_classes(snapshot.folder, snapshot.classes, manifest.classes)
-    several = is_multi_label(snapshot.network), manifest.has_several
-    check_kind(snapshot.folder, *several)
+    check_kind(snapshot.folder, is_multi_label(snapshot.network), manifest.has_several)
     _, height, _, channels = snapshot.network.input_shape
     return make_evaluation_inputs(settings, manifest, ImageFormat(height, channels))
+
+
+def read_network(settings):
+    """Give the Snapshot to use: the best, another, or several as one; several views on request.
+
+    Raises CheckpointError, SettingsError.
+    """
+    project = settings.project
+    if project.ensemble and project.checkpoint:
+        raise SettingsError("checkpoint and ensemble exclude each other")
+    folders = project.ensemble or (project.checkpoint,)
+    snapshots = [read_stored(each, project.best_model_dir) for each in folders]
+    return combine(snapshots, views=project.tta)
+
+
+def make_threshold(settings, snapshot, validation_split):
+    """Give the probability below which an answer is unknown, or None. Raises UserError.
+
+    `validation_split` is what it is fitted on, or None.
+    """
+    if validation_split is None:
+        return settings.project.threshold
+    inputs = make_inputs_for(snapshot, settings, validation_split)
+    with naming_damage(inputs):
+        found = predict_batches(snapshot.network, inputs.named_batches(), xla=settings.project.xla)
+    if found.several:
+        raise SettingsError("threshold_precision is for one class an image; use --threshold")
+    precision = settings.project.threshold_precision
+    threshold = fit_threshold(found.probabilities, found.labels, precision)
+    report(threshold.describe())
+    return threshold.probability
 
 
 def start_devices(settings, cluster=None):

@@ -7,7 +7,7 @@ and in docs/settings.md (`python -m project.settings > docs/settings.md` writes 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from library.configuration.command_line import Command
 from library.configuration.keys import (
@@ -33,6 +33,7 @@ HERE = Path(__file__).resolve().parents[1]
 COMMANDS = (
     Command("train", "train and keep the best snapshot; go on where an earlier run stopped"),
     Command("evaluate", "measure the best snapshot on a split, and report what it gets wrong"),
+    Command("predict", "say what images show, as CSV or JSON lines", "PATH..."),
     Command("describe", "show the network: layers, parameters, multiply-adds, memory, time here"),
     Command("preview", "draw a batch of training images as the network sees them"),
     Command("benchmark_inputs", "measure the input pipeline, stage by stage"),
@@ -119,6 +120,21 @@ class Saving(Keys):
     profile_steps: Words = key((), "first,last: record what these steps do, for TensorBoard")
 
 
+class Prediction(Keys):
+    """Prediction and export"""
+
+    ensemble: Words = key((), "snapshots or runs whose probabilities are averaged; none: the best")
+    tta: Annotated[int, Field(ge=1, le=12)] = key(
+        1, "views of an image to average: it, its mirror image, then crops"
+    )
+    top_k: Count = key(5, "classes that predict tells of an image, likeliest first")
+    predict_format: Literal["csv", "jsonl"] = key("csv", "what predict prints: a table, or JSON")
+    threshold: Fraction | None = key(None, "probability below which predict answers: unknown")
+    threshold_precision: Fraction | None = key(
+        None, "fit the threshold on validation, so that this share of answers is right"
+    )
+
+
 class Pipeline(Keys):
     """Input pipeline"""
 
@@ -165,7 +181,7 @@ class Runtime(Keys):
     verbose: bool = key(False, "log more, and show the traceback of an error")
 
 
-class Project(Recipe, Folders, Schedule, Evaluation, Saving, Pipeline, Runtime):
+class Project(Recipe, Folders, Schedule, Evaluation, Saving, Prediction, Pipeline, Runtime):
     """How to run: folders, batch sizes, epochs, machines (project.yaml)."""
 
 

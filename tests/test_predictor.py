@@ -2,9 +2,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import pytest
 
-from library.errors import CheckpointError
 from library.evaluation.probabilities import MULTI_LABEL
 from library.prediction.predictor import Predictor
 from library.training.snapshots import Snapshot
@@ -56,14 +54,3 @@ def test_several_views_and_networks_are_averaged():
     mirrored = PIXELS[:, :, ::-1]
     parts = [scores_of(each, pixels) for each in (first, second) for pixels in (PIXELS, mirrored)]
     assert np.allclose(found, np.mean([softmax(each) for each in parts], axis=0), atol=1e-6)
-
-
-def test_an_ensembles_classes_and_images_must_agree():
-    with pytest.raises(CheckpointError, match="must have the same classes; they differ in 'dog'"):
-        Predictor([make(), make(classes=("cat", "eel", "fox"))])
-    with pytest.raises(CheckpointError, match="same classes; they differ in 'their order'"):
-        Predictor([make(), make(classes=("dog", "cat", "eel"))])
-    with pytest.raises(CheckpointError, match=r"\(8, 8, 3\) is not \(9, 9, 3\)"):
-        Predictor([make(), make(size=9)])
-    with pytest.raises(CheckpointError, match="must all give several classes an image, or all one"):
-        Predictor([make(), make(head=MULTI_LABEL)])

@@ -10,7 +10,7 @@ import pytest
 
 import run
 from library.errors import answer
-from tests.conftest import ROOT
+from tests.conftest import ROOT, convert, write_colours
 
 
 def call(capsys, *arguments):
@@ -158,3 +158,86 @@ def test_help_and_errors_answer_without_tensorflow():
         )
         done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True)
         assert done.returncode == code, done.stderr
+
+
+def test_predict_tells_the_class_of_each_image_and_what_can_not_be_read(
+    capsys, snapshot_run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    images = tmp_path / "images"
+    write_colours(images, 2, seed=9)
+    (images / "red" / "notes.txt").write_text("no image")
+    options = [*snapshot_run.options, "--top_k", "2"]
+    code, out, err = call(capsys, "predict", str(images), *options, "--threshold_precision=0.9")
+    assert code == 0, err
+    assert "threshold 0." in err
+    assert "6 images predicted, 1 unreadable" in err
+    assert f"{images}/red/notes.txt is no JPEG" in err
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [row["class"] for row in rows] == ["blue", "blue", "green", "green", "red", "red", ""]
+
+    more = ["--tta=3", "--threshold=1", "--predict_format=jsonl"]
+    more += ["--ensemble", f"{snapshot_run.folder},{snapshot_run.folder}/best"]
+    code, out, err = call(capsys, "predict", f"{images}/blue/000.png", *options, *more)
+    assert code == 0, err
+    told = json.loads(out)
+    assert (told["class"], told["top"][0]["class"]) == ("unknown", "blue")
+
+
+def test_predict_is_evaluates_network_on_the_files_themselves(
+    capsys, colours, snapshot_run, monkeypatch
+):
+    from library.dataset.splits import read_splits
+    from library.evaluation.predictions import predict_batches
+    from library.training.snapshots import read_snapshot
+    from project import assembly
+    from project.settings import read_settings
+
+    monkeypatch.chdir(ROOT)
+    snapshot = read_snapshot(snapshot_run.folder / "best")
+    (split,) = read_splits(colours, "test")
+    inputs = assembly.make_inputs_for(snapshot, read_settings(snapshot_run.options), split)
+    expected = predict_batches(snapshot.network, inputs.named_batches())
+    arguments = [*snapshot_run.options, "--top_k=3", "--predict_format=jsonl"]
+    code, out, err = call(capsys, "predict", str(colours / "test"), *arguments)
+    assert code == 0, err
+    told = {each["file"]: each["top"] for each in map(json.loads, out.splitlines())}
+    assert len(told) == len(expected) == 18
+    for name, probabilities in zip(expected.names, expected.probabilities, strict=True):
+        found = {each["class"]: each["probability"] for each in told[f"{colours}/test/{name}"]}
+        wanted = dict(zip(snapshot.classes, probabilities, strict=True))
+        assert found == pytest.approx(wanted, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        ([], 2, "predict lacks its paths"),
+        (["README.md", "--threshold=0.5", "--threshold_precision=0.9"], 2, "exclude each other"),
+        (["no_such_place"], 3, "there is no file or folder no_such_place"),
+        (["README.md", "--ensemble=docs"], 4, "docs is no snapshot of this project"),
+    ],
+)
+def test_predict_says_what_is_wrong_in_one_line(
+    capsys, snapshot_run, monkeypatch, arguments, code, text
+):
+    monkeypatch.chdir(ROOT)
+    found, out, err = call(capsys, "predict", *arguments, *snapshot_run.options)
+    assert (found, out) == (code, "")
+    assert text in err
+    assert err.count("\n") == 1
+
+
+def test_predicting_with_a_threshold_wants_the_snapshots_own_classes(
+    capsys, snapshot_run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    for split in ("train", "validation"):
+        write_colours(tmp_path / split, 1)
+        (tmp_path / split / "red").rename(tmp_path / split / "rose")
+        convert(tmp_path / split, tmp_path, split)
+    options = [*snapshot_run.options, "--threshold_precision=0.5"]
+    options[options.index("--data_dir") + 1] = str(tmp_path)
+    code, _, err = call(capsys, "predict", "README.md", *options)
+    assert code == 4
+    assert "'red'" in err

@@ -15,7 +15,7 @@ def find_in_archive(path, inside, with_content=False):
     prefix = f"{inside}/" if inside else ""
     found, filled = set(), set()
     is_there = False
-    for name, is_folder, size, stamp, place in _members(path, with_content):
+    for name, is_folder, size, stamp, place in find_members(path, with_content):
         name = name.removeprefix("./").replace("\\", "/")
         if not name.startswith(prefix):
             continue
@@ -37,7 +37,7 @@ def find_in_archive(path, inside, with_content=False):
     check_classes(found, filled, f"{path}/{inside}" if inside else path)
 
 
-def _members(path, with_content):
+def find_members(path, with_content=False):
     """Yield (name, is a folder, size, stamp, place) of each member."""
     try:
         if zipfile.is_zipfile(path):

@@ -90,11 +90,21 @@ def _find_inside(path, inside, columns, with_content, label_separator):
         from library.dataset.tables import find_in_table
 
         return find_in_table(path, inside, columns, label_separator)
-    if path.name.lower().endswith(_ARCHIVE_SUFFIXES):
+    if is_archive(path):
         from library.dataset.archives import find_in_archive
 
         return find_in_archive(path, inside, with_content)
     raise DataError(f"{path} is a file, but no {', '.join(_ARCHIVE_SUFFIXES)} or .csv")
+
+
+def is_archive(path):
+    """Tell whether a file's name is that of an archive."""
+    return path.name.lower().endswith(_ARCHIVE_SUFFIXES)
+
+
+def is_ours(name):
+    """Tell whether a file has a name that a conversion, or a system, gives to its own files."""
+    return name.endswith(_OURS) or name in _SYSTEM_FILES
 
 
 def label_of(name):

@@ -1,11 +1,12 @@
 """Test-time augmentation: other views of the same images, over which probabilities are averaged.
 
-Each is a function of float32 pixels (batch, height, width, channels) that gives as many of them.
+Each is a function of float32 pixels (batch, height, width, channels) that gives as many of them;
+of a Keras symbol, too, so that a network can be made of them.
 """
 
 from functools import partial
 
-import tensorflow as tf
+import keras
 
 # How much of an edge a crop keeps: 7/8, as 224 of 256 pixels.
 _KEPT = 0.875
@@ -27,7 +28,7 @@ def cropped(images, top, left):
     rows, columns = max(1, round(_KEPT * height)), max(1, round(_KEPT * width))
     y, x = round(top * (height - rows)), round(left * (width - columns))
     window = images[:, y : y + rows, x : x + columns]
-    return tf.raw_ops.ResizeBilinear(images=window, size=[height, width], half_pixel_centers=True)
+    return keras.ops.image.resize(window, (height, width), data_format="channels_last")
 
 
 def _flipped_crop(images, top, left):

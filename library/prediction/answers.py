@@ -1,0 +1,71 @@
+"""Predictions as lines of text: CSV, or a JSON object a line."""
+
+import csv
+import io
+import json
+
+from library.errors import printable
+from library.prediction.threshold import UNKNOWN
+
+FORMATS = ("csv", "jsonl")
+
+
+class Answers:
+    """Turns Predictions into lines.
+
+    `top_k` classes are told of each image, likeliest first. Below `threshold` the class is
+    UNKNOWN. Where `several` classes may be right at once, the answer is all of those from the
+    threshold on, 0.5 unless given, joined by "|".
+    """
+
+    def __init__(self, classes, kind="csv", top_k=5, threshold=None, several=False):
+        self.classes = classes
+        self._top_k = min(top_k, len(classes))
+        self._is_csv = kind == "csv"
+        self._several = several
+        self._threshold = 0.5 if several and threshold is None else threshold
+
+    def header(self):
+        """Give the lines before the first image: that of a CSV, which names its columns."""
+        if not self._is_csv:
+            return []
+        ranks = range(1, self._top_k + 1)
+        top = [f"{word}_{rank}" for rank in ranks for word in ("class", "probability")]
+        return [_csv_line(["file", "class", "probability", *top, "error"])]
+
+    def line(self, prediction):
+        """Give the line for a Prediction."""
+        # A name may hold anything, bytes that are no UTF-8 too.
+        name = printable(prediction.name)
+        if prediction.probabilities is None:
+            if not self._is_csv:
+                return _json_line({"file": name, "error": prediction.reason})
+            return _csv_line([name, *[""] * (2 + 2 * self._top_k), prediction.reason])
+        top = [
+            (self.classes[each], round(float(prediction.probabilities[each]), 6))
+            for each in (-prediction.probabilities).argsort(kind="stable")[: self._top_k]
+        ]
+        answer, probability = self._answer(prediction.probabilities), top[0][1]
+        if self._is_csv:
+            answer = "|".join(answer) if self._several else answer
+            return _csv_line([name, answer, probability, *(x for pair in top for x in pair), ""])
+        ranked = [{"class": text, "probability": value} for text, value in top]
+        word = "classes" if self._several else "class"
+        return _json_line({"file": name, word: answer, "probability": probability, "top": ranked})
+
+    def _answer(self, probabilities):
+        if self._several:
+            return [self.classes[each] for each in (probabilities >= self._threshold).nonzero()[0]]
+        if self._threshold is not None and probabilities.max() < self._threshold:
+            return UNKNOWN
+        return self.classes[probabilities.argmax()]
+
+
+def _csv_line(cells):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def _json_line(content):
+    return json.dumps(content, ensure_ascii=False)

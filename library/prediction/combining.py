@@ -1,0 +1,88 @@
+"""Several networks, several views and a temperature become one network that gives scores."""
+
+from dataclasses import replace
+
+import keras
+
+from library.errors import CheckpointError
+from library.evaluation.probabilities import MULTI_LABEL, is_multi_label, to_probabilities
+from library.prediction.views import find_views
+
+# Below it, float32 would have no logarithm to tell.
+_LEAST = 1e-30
+# Where one float32 is next to another just below 1.
+_NEAR_ONE = 1e-7
+
+
+def combine(snapshots, temperatures=None, views=1):
+    """Give one Snapshot, the first one's but for its network: the mean of all their probabilities.
+
+    Each network's scores are divided by its temperature (None: all 1), for each of the first
+    `views` views (see views.py). The network gives scores like any other: those whose probabilities
+    are the mean. One network, one view and no temperature stay what they are. Raises
+    CheckpointError if the snapshots' classes or images differ.
+    """
+    first = snapshots[0]
+    for each in snapshots[1:]:
+        _check_likeness(first, each)
+    temperatures = temperatures or [1.0] * len(snapshots)
+    if len(snapshots) == views == 1 and temperatures == [1.0]:
+        return first
+    several = is_multi_label(first.network)
+    pixels = keras.Input(first.network.input_shape[1:])
+    shown = [view(pixels) for view in find_views(views)]
+    members = [
+        _Member(each.network, temperature, name=f"member_{number}", dtype="float32")
+        for number, (each, temperature) in enumerate(zip(snapshots, temperatures, strict=True), 1)
+    ]
+    scores = [member(images) for member in members for images in shown]
+    combined = scores[0] if len(scores) == 1 else _mean(scores, several)
+    name = MULTI_LABEL if several else "scores"
+    output = keras.layers.Activation("linear", name=name, dtype="float32")(combined)
+    return replace(first, network=keras.Model(pixels, output, name="combined"))
+
+
+def _mean(scores, several):
+    """Give the scores whose probabilities are the mean of those of several scores."""
+    parts = [to_probabilities(each, several=several) for each in scores]
+    mean = sum(parts[1:], parts[0]) / len(parts)
+    if not several:
+        return keras.ops.log(keras.ops.maximum(mean, _LEAST))
+    mean = keras.ops.clip(mean, _LEAST, 1 - _NEAR_ONE)
+    return keras.ops.log(mean) - keras.ops.log1p(-mean)
+
+
+@keras.saving.register_keras_serializable("library")
+class _Member(keras.layers.Layer):
+    """One of the networks: in a layer, because two of them may have the same name."""
+
+    def __init__(self, network, temperature, **options):
+        super().__init__(**options)
+        self.network = network
+        self.temperature = temperature
+        self.built = True
+
+    def call(self, images):
+        return self.network(images, training=False) / self.temperature
+
+    def compute_output_spec(self, images):
+        return keras.KerasTensor((images.shape[0], self.network.output_shape[-1]), "float32")
+
+
+def _check_likeness(first, other):
+    if first.classes != other.classes:
+        ours, theirs = set(first.classes), set(other.classes)
+        different = sorted(ours ^ theirs) or ["their order"]
+        raise CheckpointError(
+            f"an ensemble's snapshots must have the same classes; {other.folder} differs from "
+            f"{first.folder} in {different[0]!r}"
+        )
+    if first.network.input_shape != other.network.input_shape:
+        raise CheckpointError(
+            "an ensemble's networks must take the same images: "
+            f"{first.network.input_shape[1:]} is not {other.network.input_shape[1:]}"
+        )
+    if is_multi_label(first.network) != is_multi_label(other.network):
+        raise CheckpointError(
+            "an ensemble's networks must all give several classes an image, or all one"
+        )

@@ -1,0 +1,68 @@
+"""Files → predictions, in order: decoded by threads while the network looks at those before."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from library.dataset.conversion import available_cores
+from library.dataset.images import UnusableImageError
+from library.dataset.reading import read_content
+
+# Batches whose images are prepared, or being prepared, ahead of the network.
+_BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is said of one file: float32 probabilities (classes,), or the reason why none are."""
+
+    name: str
+    probabilities: np.ndarray | None
+    reason: str | None = None
+
+
+def predict_files(files, pictures, predictor, batch_size, threads=None):
+    """Yield a Prediction for each of the LabelledFiles, in their order.
+
+    Memory holds a few batches of pixels, however many files there are.
+    """
+    files = iter(files)
+    with ThreadPoolExecutor(threads or available_cores()) as pool:
+
+        def start(count):
+            return [
+                (each.name, pool.submit(_prepare, pictures, each)) for each in islice(files, count)
+            ]
+
+        waiting = deque(start(_BATCHES_AHEAD * batch_size))
+        try:
+            while batch := [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]:
+                prepared = [(name, *future.result()) for name, future in batch]
+                # While the network is busy, the threads have the batch after the next one to do.
+                waiting += start(batch_size)
+                yield from _predict(prepared, predictor)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _predict(prepared, predictor):
+    images = [pixels for _, pixels, _ in prepared if pixels is not None]
+    rows = iter(predictor.probabilities(np.stack(images)) if images else ())
+    for name, pixels, reason in prepared:
+        yield Prediction(name, None if pixels is None else next(rows), reason)
+
+
+def _prepare(pictures, file):
+    """Give (pixels, None) or (None, the reason why not) for a LabelledFile."""
+    try:
+        return pictures.pixels(read_content(file.place)), None
+    except UnusableImageError as error:
+        return None, str(error)
+    except MemoryError:
+        return None, "needs too much memory to decode"
+    except (OSError, ValueError) as error:
+        return None, f"can't be read: {getattr(error, 'strerror', None) or error}"

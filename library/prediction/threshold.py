@@ -1,0 +1,48 @@
+"""From which probability on an answer is to be trusted: fitted to a precision on a split."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from library.errors import UserError
+
+UNKNOWN = "unknown"
+
+
+class Threshold(NamedTuple):
+    """A probability below which the answer is UNKNOWN, and what it gave where it was fitted."""
+
+    probability: float
+    answered: float
+    precision: float
+
+    def describe(self):
+        """Give one line."""
+        return (
+            f"threshold {self.probability:.4f}: on validation, {self.answered:.1%} of the images "
+            f"are answered, {self.precision:.1%} of these rightly"
+        )
+
+
+def fit_threshold(probabilities, labels, precision):
+    """Give the lowest Threshold whose answers are right at least so often.
+
+    Takes float (n, classes), int (n,) and a share above 0. Raises UserError if none reaches it.
+    """
+    certainty = probabilities.max(1)
+    order = np.argsort(-certainty, kind="stable")
+    certainty, right = certainty[order], (probabilities.argmax(1) == labels)[order]
+    reached = np.cumsum(right) / np.arange(1, len(right) + 1)
+    # Equal probabilities are answered together, or not at all.
+    is_last = np.append(certainty[1:] < certainty[:-1], True)
+    good = np.flatnonzero(is_last & (reached >= precision))
+    if not len(good):
+        best = reached[is_last].max()
+        raise UserError(
+            f"no threshold reaches a precision of {precision:g} on the {len(right):,} validation "
+            f"images: {best:.4f} is the best; lower --threshold_precision, or train further"
+        )
+    at = good[-1]
+    # Where all are answered there is nothing to tell apart: new images may be less certain still.
+    lowest = float(certainty[at]) if at + 1 < len(right) else 0.0
+    return Threshold(lowest, float((at + 1) / len(right)), float(reached[at]))

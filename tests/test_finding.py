@@ -1,0 +1,92 @@
+import os
+import tarfile
+import zipfile
+
+import pytest
+
+from library.dataset.reading import read_content
+from library.errors import DataError
+from library.prediction.finding import find_images
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/b.jpg", "in/a", "in/deep/er/c.png", "in/.hidden", "in/Thumbs.db", "in/.d/e"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def found(*paths):
+    return {each.name: read_content(each.place).decode() for each in find_images(paths)}
+
+
+def test_files_and_folders_in_the_order_given(tree):
+    assert list(found("in/deep/er/c.png", "in")) == ["in/deep/er/c.png", "in/a", "in/b.jpg"]
+    assert [each.name for each in find_images(["in", "in/b.jpg"])][-2:] == [
+        *["in/deep/er/c.png", "in/b.jpg"]
+    ]
+    assert found("in")["in/b.jpg"] == "in/b.jpg"
+
+
+@pytest.mark.parametrize("name", ["in.zip", "in.tar", "in.tar.gz"])
+def test_archives_and_folders_in_them(tree, name):
+    if name == "in.zip":
+        with zipfile.ZipFile(name, "w") as archive:
+            for each in ("a.png", "deep/c.png", ".hidden", "__MACOSX/a.png"):
+                archive.writestr(each, each)
+    else:
+        with tarfile.open(name, "w:gz" if name.endswith("gz") else "w") as archive:
+            for each in ("in/a", "in/deep/er/c.png"):
+                archive.add(each, each.replace("in/a", "a.png").replace("in/deep/er", "deep"))
+    names = [each.name for each in find_images([name])]
+    assert names == [f"{name}/a.png", f"{name}/deep/c.png"]
+    assert list(found(f"{name}/deep")) == [f"{name}/deep/c.png"]
+    assert list(found(f"{name}/deep/c.png")) == [f"{name}/deep/c.png"]
+    with pytest.raises(DataError, match=r"in.*/dep holds no files"):
+        find_images([f"{name}/dep"])
+
+
+def test_a_table_names_files_beside_itself_labelled_or_not(tree):
+    (tree / "list.csv").write_text("label,File\ncat,in/a\n\n,in/none.png\n")
+    files = list(find_images(["list.csv"]))
+    assert [each.name for each in files] == ["in/a", "in/none.png"]
+    assert read_content(files[0].place) == b"in/a"
+    with pytest.raises(ValueError, match="No such file"):
+        read_content(files[1].place)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("name,label\na,b\n", r"list.csv has no column FILE \(its first line: NAME,LABEL\)"),
+        ("FILE,LABEL\n,cat\n", "list.csv, line 2: a file is missing"),
+        ("FILE\n", "list.csv holds no files"),
+    ],
+)
+def test_a_wrong_table_is_one_clear_word(tree, content, text):
+    (tree / "list.csv").write_text(content)
+    with pytest.raises(DataError, match=text):
+        list(find_images(["list.csv"]))
+
+
+def test_what_is_missing_or_empty_is_said_before_anything_is_read(tree):
+    with pytest.raises(DataError, match="there is no file or folder in/nothing"):
+        find_images(["in", "in/nothing"])
+    with pytest.raises(DataError, match="there is no file or folder in/a/b"):
+        find_images(["in/a/b"])
+    with pytest.raises(DataError, match="empty holds no files"):
+        find_images(["in", "empty"])
+
+
+def test_what_is_no_regular_file_is_named_and_never_opened(tree):
+    os.mkfifo(tree / "in" / "pipe")
+    (tree / "in" / "loop").symlink_to("loop")
+    (tree / "in" / "up").symlink_to("..")
+    files = {each.name: each.place for each in find_images(["in"])}
+    assert files["in/pipe"] == ("none", "is no regular file")
+    assert files["in/loop"][0] == "none"
+    assert not any("up" in name for name in files)
