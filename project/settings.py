@@ -100,7 +100,7 @@ class Evaluation(Keys):
         also=["validation_checkpoint"],
     )
     split: Literal["train", "validation", "test"] = key("test", "split to evaluate on")
-    top_k: Count = key(5, "a guess is in the top k if its class is among so many likeliest")
+    top_k: Count = key(5, "likeliest classes: top-k accuracy counts, and predict tells, so many")
     bootstrap_samples: CountOrZero = key(1000, "resamples for an interval of each measure; 0: none")
     report: bool = key(True, "write report.html when training is done")
     best_metric: Text = key("loss", "validation metric that tells which snapshot is best")
@@ -127,7 +127,6 @@ class Prediction(Keys):
     tta: Annotated[int, Field(ge=1, le=12)] = key(
         1, "views of an image to average: it, its mirror image, then crops"
     )
-    top_k: Count = key(5, "classes that predict tells of an image, likeliest first")
     predict_format: Literal["csv", "jsonl"] = key("csv", "what predict prints: a table, or JSON")
     threshold: Fraction | None = key(None, "probability below which predict answers: unknown")
     threshold_precision: Fraction | None = key(
