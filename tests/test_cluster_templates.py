@@ -4,15 +4,30 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 
 import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.workers import finish, free_ports, start
+from tests.workers import Worker, free_ports
 
 PAGE = (ROOT / "docs" / "cluster.md").read_text()
+
+# In the place of Python: writes down what it was started with.
+PYTHON = """#!{python} -IS
+import json, os, sys
+with open(f"{folder}/{{os.getpid()}}.json", "w") as file:
+    json.dump([sys.argv[1:], dict(os.environ)], file)
+"""
+
+# Two tasks on one node, as Slurm would start them.
+SRUN = """#!/bin/sh
+export SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=localhost SLURM_STEP_TASKS_PER_NODE=2
+for SLURM_PROCID in 0 1; do export SLURM_PROCID; "$@" & done
+wait
+"""
 
 
 def template(title):
@@ -29,30 +44,59 @@ def tiny(colours, tmp_path):
             text = text.replace(f"{folder}/dataset", str(colours))
             text = text.replace(f"{folder}/out", str(tmp_path / "out"))
         text = text.replace("=dataset", f"={colours}").replace("=out/cluster", f"={tmp_path}/out")
-        more = "--image_size=8 --batch_size=16 --train_epochs=1"
+        more = "--image_size=4 --batch_size=16 --train_epochs=1"
         assert "--train_epochs=90" in text
-        return text.replace("python run.py", f"{sys.executable} run.py").replace(
-            "--train_epochs=90", more
-        )
+        return text.replace("--train_epochs=90", more)
 
     return replaced
 
 
-def check(processes, run_dir, workers=2):
+@pytest.fixture
+def programs(tmp_path):
+    """A folder of programs that stand for the platform's, `python` and `srun`."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    texts = {"python": PYTHON.format(python=sys.executable, folder=folder), "srun": SRUN}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def run_script(script, programs, **environ):
+    """Run a script of /bin/sh, and the Python programs that it starts as workers."""
+    environ = {**environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    subprocess.run(["/bin/sh", "-c", script], env=environ, check=True, timeout=60)
+
+
+def recorded(programs):
+    """The workers that scripts have started: with their arguments, in their environment."""
+    workers = []
+    for path in sorted(programs.glob("*.json")):
+        (program, *arguments), environ = json.loads(path.read_text())
+        assert program == "run.py"
+        workers.append(Worker(arguments, environ))
+    return workers
+
+
+def check(results, run_dir):
     """All ended well, and the chief said what they were."""
-    results = [finish(each) for each in processes]
     assert [code for code, _ in results] == [0] * len(results), results
-    errors = "".join(text for _, text in results)
-    assert f"{workers} CPUs of {workers} workers, 8 images a step on each" in errors
+    said = "".join(text for _, text in results)
+    assert "2 CPUs of 2 workers, 8 images a step on each" in said
     assert (run_dir / "best" / "model.keras").exists()
 
 
 @pytest.mark.slow
 def test_tf_config_by_hand(tiny, tmp_path):
-    text = tiny(template("TF_CONFIG"))
+    """The one that is run whole, Python and all."""
+    text = tiny(template("TF_CONFIG")).replace("python run.py", f"{sys.executable} run.py")
     for old, port in zip(("12345", "12346"), free_ports(2), strict=True):
         text = text.replace(old, str(port))
-    check([start(["-c", text], program=(), executable="/bin/sh")], tmp_path / "out")
+    done = subprocess.run(
+        ["/bin/sh", "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    check([(done.returncode, done.stderr)], tmp_path / "out")
 
 
 @pytest.mark.slow
@@ -60,7 +104,7 @@ def test_vertex_ai(tiny, tmp_path):
     pools = yaml.safe_load(tiny(template("Vertex AI")))
     ports = free_ports(2)
     cluster = {"chief": [f"127.0.0.1:{ports[0]}"], "worker": [f"127.0.0.1:{ports[1]}"]}
-    processes = []
+    workers = []
     for kind, pool in zip(("chief", "worker"), pools["workerPoolSpecs"], strict=True):
         assert pool["replicaCount"] == 1
         package = pool["pythonPackageSpec"]
@@ -68,17 +112,18 @@ def test_vertex_ai(tiny, tmp_path):
         config = {"cluster": cluster, "environment": "cloud", "task": task}
         words = [word for each in package["args"] for word in shlex.split(each)]
         environ = {"TF_CONFIG": json.dumps(config)}
-        processes.append(start(words, environ, program=("-m", package["pythonModule"])))
-    check(processes, tmp_path / "out")
+        workers.append(Worker(words, environ, module=package["pythonModule"]))
+    check([each.finish() for each in workers], tmp_path / "out")
 
 
 @pytest.mark.slow
-def test_kubernetes(tiny, tmp_path):
+def test_kubernetes(tiny, programs, tmp_path):
     service, job = yaml.safe_load_all(tiny(template("Kubernetes")))
     pod = job["spec"]["template"]["spec"]
     assert service["metadata"]["name"] == pod["subdomain"]
     (container,) = pod["containers"]
     shell, option, script = container["command"]
+    assert (shell, option) == ("sh", "-c")
     ports = free_ports(2)
     # The names that the service would give, and one port for each: all are on this machine.
     script = script.replace("training-%s.training:2222", "127.0.0.1:%s").replace(
@@ -86,31 +131,12 @@ def test_kubernetes(tiny, tmp_path):
     )
     environ = {each["name"]: each["value"] for each in container["env"]}
     assert int(environ["WORKERS"]) == job["spec"]["completions"] == job["spec"]["parallelism"]
-    processes = [
-        start(
-            [option, script],
-            {**environ, "JOB_COMPLETION_INDEX": str(index)},
-            (),
-            executable=f"/bin/{shell}",
-        )
-        for index in range(2)
-    ]
-    check(processes, tmp_path / "out")
-
-
-SRUN = """#!/bin/sh
-# Two tasks on one node, as srun would start them.
-export SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=localhost SLURM_STEP_TASKS_PER_NODE=2
-for SLURM_PROCID in 0 1; do export SLURM_PROCID; "$@" & done
-wait
-"""
+    for index in range(2):
+        run_script(script, programs, JOB_COMPLETION_INDEX=str(index), **environ)
+    check([each.finish() for each in recorded(programs)], tmp_path / "out")
 
 
 @pytest.mark.slow
-def test_slurm(tiny, tmp_path):
-    (tmp_path / "srun").write_text(SRUN)
-    (tmp_path / "srun").chmod(0o755)
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    environ = {"PATH": path, "SLURM_JOB_ID": str(free_ports(1)[0])}
-    text = tiny(template("Slurm"))
-    check([start(["-c", text], environ, (), executable="/bin/sh")], tmp_path / "out")
+def test_slurm(tiny, programs, tmp_path):
+    run_script(tiny(template("Slurm")), programs, SLURM_JOB_ID=str(free_ports(1)[0]))
+    check([each.finish() for each in recorded(programs)], tmp_path / "out")

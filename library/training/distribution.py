@@ -191,7 +191,14 @@ class Devices:
 
     def read(self, variables):
         """Give the values of Keras or TensorFlow variables, as arrays. Takes all workers."""
-        return [tf.convert_to_tensor(each).numpy() for each in variables]
+
+        def values():
+            return [tf.convert_to_tensor(each) for each in variables]
+
+        # Compiled, as all that takes several workers: where one of them is lost meanwhile, an eager
+        # reduction leaves a pool of threads behind, which fails when the interpreter ends.
+        tensors = tf.function(values)() if self.workers > 1 else values()
+        return [each.numpy() for each in tensors]
 
     def spread_seeds(self, network):
         """Let each replica drop out features of its own: its seeds differ by its number.

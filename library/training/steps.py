@@ -27,6 +27,8 @@ class Totals:
             )
             for name in (*self.names, "examples")
         ]
+        # Compiled, as Devices.read in library/training/distribution.py is.
+        self._sums = tf.function(lambda: [each.read_value() for each in self.variables])
 
     def add(self, measures):
         """Add measures: name → float32 (batch,)."""
@@ -42,14 +44,14 @@ class Totals:
     @property
     def examples(self):
         """How many examples were added."""
-        return round(float(self.variables[-1].read_value()))
+        return round(float(self._sums()[-1]))
 
     def means(self):
         """Give name → mean over the examples added; NaN where there were none."""
-        examples = self.examples
+        *sums, examples = map(float, self._sums())
         return {
-            name: float(variable.read_value()) / examples if examples else float("nan")
-            for name, variable in zip(self.names, self.variables, strict=False)
+            name: each / examples if examples else float("nan")
+            for name, each in zip(self.names, sums, strict=True)
         }
 
 
