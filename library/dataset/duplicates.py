@@ -13,6 +13,7 @@ _BANDS = 8
 # Two shoes have the same edges, but not the same shades: of 256 levels, over 8 by 8 spots.
 _MEAN_LEVELS = 2.5
 _MOST_LEVELS = 16
+SIGNATURE_BYTES = 64
 # Blank images agree in every band with all others of their kind. Looking so far is enough, for
 # neighbours of neighbours end up in the same group.
 _FARTHEST = 64

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from tqdm import tqdm
 
-from library.dataset.duplicates import exact_hash, find_groups, perceptual_hash, signature
+from library.dataset.duplicates import (
+    SIGNATURE_BYTES,
+    exact_hash,
+    find_groups,
+    perceptual_hash,
+    signature,
+)
 from library.dataset.images import UnusableImageError, decode_image
 from library.dataset.listing import Listing
 from library.dataset.pixels import to_gray
@@ -108,7 +114,12 @@ def _measured(splits, workers):
     inspection.classes = tuple(labels)
     # Combinations of classes are numbered as they are found.
     numbers = {}
-    facts, positions, hashes = [], [], ([], [], [])
+    # All that is kept of an image: 112 bytes.
+    total = sum(map(len, splits.values()))
+    facts, positions = np.zeros((total, 4), np.int32), np.zeros(total, np.int64)
+    exact, perceptual = np.zeros(total, np.uint64), np.zeros((total, 2), np.uint64)
+    signatures = np.zeros((total, SIGNATURE_BYTES), np.int8)
+    usable = 0
     for split_number, (split, listing) in enumerate(splits.items()):
         counts = inspection.counts[split] = Counter(dict.fromkeys(labels, 0))
         bar = tqdm(total=len(listing), unit=" images", desc=split)
@@ -121,19 +132,16 @@ def _measured(splits, workers):
                 continue
             counts.update(file.labels)
             label = numbers.setdefault(file.label, len(numbers))
-            facts.append((split_number, label, *result[3]))
-            positions.append(position)
-            for kept, each in zip(hashes, result[:3], strict=True):
-                kept.append(each)
+            exact[usable], perceptual[usable], shades, size = result
+            signatures[usable] = np.frombuffer(shades, np.int8)
+            facts[usable] = (split_number, label, *size)
+            positions[usable] = position
+            usable += 1
         bar.close()
     inspection.labels = tuple(numbers)
-    inspection.facts = np.array(facts, np.int32).reshape(-1, 4)
-    inspection.positions = np.array(positions, np.int64)
-    exact, perceptual, signatures = hashes
+    inspection.facts, inspection.positions = facts[:usable], positions[:usable]
     inspection.equal, inspection.alike = find_groups(
-        np.array(exact, np.uint64),
-        np.array(perceptual, np.uint64).reshape(-1, 2),
-        np.frombuffer(b"".join(signatures), np.int8).reshape(-1, 64),
+        exact[:usable], perceptual[:usable], signatures[:usable]
     )
     return inspection
 
