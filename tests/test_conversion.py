@@ -1,10 +1,10 @@
 import csv
 import errno
 import io
+import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -247,44 +247,92 @@ def test_as_many_cores_as_the_process_may_use():
     assert 1 <= available_cores() <= os.cpu_count()
 
 
-COMMAND = [sys.executable, str(ROOT / "convert_dataset.py"), "--tfrecord_filename", "train"]
+@pytest.fixture(scope="module")
+def mortal():
+    """A function that converts in a child, which may be killed: see mortal.py."""
+    command = [sys.executable, "-m", "tests.mortal"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, cwd=ROOT, **pipes) as process:
+
+        def run(**arguments):
+            print(json.dumps(arguments, default=str), file=process.stdin, flush=True)
+            return json.loads(process.stdout.readline())
+
+        yield run
+        process.stdin.close()
 
 
-def start(source, folder, **environment):
-    arguments = ["--dataset_dir", str(source), "--tfrecord_dir", str(folder), "--num_shards", "12"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([*COMMAND, *arguments], env=os.environ | environment, **quiet)
+def pack(tmp_path, kind):
+    """Give a source of that kind, and the files that a whole conversion makes of it."""
+    write_colours(tmp_path / "images", 8)
+    source = tmp_path / "images"
+    if kind != "folder":
+        source = Path(shutil.make_archive(str(tmp_path / "archive"), kind, source))
+    return source
+
+
+def is_whole_or_absent(folder):
+    if (folder / "train.manifest.json").exists():
+        check_hashes(read_manifest(folder, "train"))
+    else:
+        assert not list(folder.glob("[!.]*.json"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "gztar"])
-def test_killed_at_random_it_goes_on_and_ends_in_the_same_bytes(tmp_path, kind):
-    write_colours(tmp_path / "images", 150, size=64)
-    source = tmp_path / "images"
-    if kind != "folder":
-        source = Path(shutil.make_archive(str(tmp_path / "archive"), kind, source))
-    begun = time.monotonic()
-    assert start(source, tmp_path / "clean").wait() == 0
-    whole = time.monotonic() - begun
+def test_killed_before_any_change_of_the_disk_it_goes_on_to_the_same_bytes(tmp_path, mortal, kind):
+    source, folder = pack(tmp_path, kind), tmp_path / "killed"
+    assert mortal(source=source, folder=tmp_path / "clean")[0] == 0
+    expected = contents(tmp_path / "clean")
+    change, ended = 0, "killed"
+    while ended == "killed":
+        change += 1
+        shutil.rmtree(folder, ignore_errors=True)
+        ended, _ = mortal(source=source, folder=folder, change=change)
+        is_whole_or_absent(folder)
+        assert mortal(source=source, folder=folder)[0] == 0
+        assert contents(folder) == expected
+    assert ended == 0
+    # Each of three shards alone: begun, finished, noted, named.
+    assert change > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "gztar"])
+def test_killed_at_random_moments_it_ends_in_the_same_bytes(tmp_path, mortal, kind):
+    source = pack(tmp_path, kind)
+    ended, whole = mortal(source=source, folder=tmp_path / "clean")
+    assert ended == 0
     expected = contents(tmp_path / "clean")
     generator = random.Random(kind)
     kills = finished = 0
     while kills < 25:
         folder = tmp_path / f"killed-{finished}"
-        process = start(source, folder)
-        time.sleep(generator.uniform(0.1, 0.9 * whole))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-            process.wait()
-            if (folder / "train.manifest.json").exists():
-                check_hashes(read_manifest(folder, "train"))
-            continue
-        assert process.returncode == 0
-        assert contents(folder) == expected
-        finished += 1
-    assert start(source, folder).wait() == 0
+        seconds = generator.uniform(0, 0.8 * whole)
+        ended, _ = mortal(source=source, folder=folder, seconds=seconds)
+        is_whole_or_absent(folder)
+        kills += ended == "killed"
+        if ended == 0:
+            assert contents(folder) == expected
+            finished += 1
+    assert mortal(source=source, folder=folder)[0] == 0
     assert contents(folder) == expected
+
+
+@pytest.mark.slow
+def test_killed_with_its_workers_it_goes_on(tmp_path):
+    source = pack(tmp_path, "folder")
+    command = [sys.executable, str(ROOT / "convert_dataset.py"), "--tfrecord_filename", "train"]
+    command += ["--dataset_dir", source, "--num_shards", "3", "--tfrecord_dir"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    for folder in ("clean", *["killed"] * 3):
+        with subprocess.Popen([*command, tmp_path / folder], **quiet) as process:
+            if folder == "killed":
+                while not (tmp_path / folder / ".train.lock").exists():
+                    time.sleep(0.001)
+                process.kill()
+    assert subprocess.run([*command, tmp_path / "killed"], **quiet).returncode == 0
+    assert contents(tmp_path / "killed") == contents(tmp_path / "clean")
 
 
 @pytest.mark.parametrize(

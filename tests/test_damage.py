@@ -29,7 +29,6 @@ def read(inputs, batches):
         return [labels.numpy().tolist() for _, labels in batches]
 
 
-@pytest.mark.slow
 def test_a_flip_of_any_byte_names_shard_and_record_and_drops_nothing(tmp_path):
     path = tmp_path / "shard.tfrecord"
     inputs = write_shard(path)
@@ -38,19 +37,19 @@ def test_a_flip_of_any_byte_names_shard_and_record_and_drops_nothing(tmp_path):
     whole = path.read_bytes()
     with path.open("rb") as file:
         second = [offset for offset, _ in read_frames(file, path)][1]
-    keys = inputs.source.keys()
     named = 0
     for position in range(len(whole)):
         damaged = bytearray(whole)
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
-        # All that is decoded is read first; a few times, the whole way is gone.
-        with pytest.raises(DataError) as caught, naming_damage(inputs):
-            list(batches if position % 100 == 0 else keys)
-        text = str(caught.value)
+        text = find_damaged_record(inputs.source.paths)
         assert text.startswith(f"{path}: record {int(position >= second)} (at byte "), position
         assert "is damaged" in text or "is cut short" in text
         named += "it was made from ab/" in text
+        # TensorFlow notices as well: tried with the framing of a record, and here and there in it.
+        if second <= position < second + 13 or position % 200 == 0:
+            with pytest.raises(DataError, match=re.escape(text)), naming_damage(inputs):
+                list(batches)
     # All but the framing and the few bytes that hold the record together.
     assert named > 0.8 * len(whole)
 
