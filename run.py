@@ -76,6 +76,8 @@ def train(settings):
         f"{best['value']:.4f}, accuracy {best['validation']['accuracy']:.4f}"
     )
     print(json.dumps({"snapshot": project.best_model_dir, **best}))
+    if project.report:
+        report_training(settings, (validation_split, train_split), validation)
 
 
 def evaluate(settings):
@@ -87,6 +89,7 @@ def evaluate(settings):
     from library.evaluation.judging import judge
     from library.evaluation.telling import tell_measures
     from library.inputs.damage import naming_damage
+    from library.reporting.writing import EVALUATION, failing_softly, results_of, write_evaluation
     from library.training.history import report
     from project import assembly
 
@@ -110,16 +113,58 @@ def evaluate(settings):
         )
     for line in tell_measures(judgement.measures):
         report(line)
-    images, epoch = len(judgement.predictions), stored.metrics.get("epoch")
+    results = results_of(stored, judgement, project.split)
     report(
-        f"{project.split} accuracy {judgement.measures['accuracy']:.4f}, loss "
-        f"{judgement.measures['loss']:.4f}, {images:,} images; "
-        f"{'snapshot' if project.checkpoint else 'best snapshot'}: {stored.folder}, "
-        f"epoch {epoch}"
+        f"{project.split} accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, "
+        f"{results['images']:,} images; {'snapshot' if project.checkpoint else 'best snapshot'}: "
+        f"{stored.folder}, epoch {results['epoch']}"
     )
-    about = {"split": project.split, "images": images}
-    where = {"snapshot": str(stored.folder), "epoch": epoch}
-    print(json.dumps({**about, **judgement.measures, **where}, allow_nan=False))
+    print(json.dumps(results, allow_nan=False))
+    stem = f"{project.split}-{stored.folder.name}" if project.checkpoint else project.split
+    known = {each.name: each for each in (split, validation_split) if each}
+    run_dir = None if project.checkpoint else project.run_dir
+    with failing_softly("the report"):
+        write_evaluation(
+            Path(project.run_dir, EVALUATION, stem),
+            stored,
+            inputs,
+            judgement,
+            tuple(known.values()),
+            run_dir=run_dir,
+        )
+
+
+def report_training(settings, splits, validation):
+    """Write report.html about the best snapshot on the validation split, unless it is there."""
+    from library.evaluation.judging import judge
+    from library.reporting.writing import (
+        EVALUATION,
+        REPORT,
+        failing_softly,
+        is_current,
+        write_evaluation,
+    )
+    from library.training.snapshots import read_snapshot
+    from project import assembly
+
+    project = settings.project
+    folder, best = Path(project.run_dir), Path(project.best_model_dir)
+    with failing_softly(folder / REPORT):
+        if is_current(folder / REPORT, best / "metrics.json", folder / "history.csv"):
+            return
+        stored = read_snapshot(best)
+        inputs = assembly.make_whole(validation)
+        judgement = judge(
+            stored.network,
+            stored.classes,
+            inputs,
+            assembly.make_objective(settings, has_several=splits[0].has_several),
+            validation=inputs,
+            asked=assembly.make_asked(settings),
+            max_steps=project.max_eval_steps,
+        )
+        stem, page = folder / EVALUATION / "validation", folder / REPORT
+        write_evaluation(stem, stored, inputs, judgement, splits, page=page, run_dir=folder)
 
 
 def predict(settings):

@@ -300,6 +300,11 @@ def make_objective(settings, training_split=None, *, has_several=False):
     return kind(learn.xentropy_label_smoothing, learn.l2_regularization, weights)
 
 
+def make_whole(inputs):
+    """Give all of the inputs of which a worker has a part."""
+    return replace(inputs, part=WHOLE)
+
+
 def make_asked(settings):
     """Give what evaluation works out."""
     project = settings.project

@@ -92,7 +92,9 @@ def options(colours, tmp_path, monkeypatch):
         "learning_rate": 0.01,
         "dropout_rate": 0.1,
     }
-    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    # The report takes as long as such a training: tests/test_writing.py has it written.
+    return [*words, "--no-report"]
 
 
 class SnapshotRun(NamedTuple):

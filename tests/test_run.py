@@ -65,7 +65,7 @@ def best_line(out):
 
 @pytest.mark.slow
 def test_evaluating_another_split_and_an_earlier_checkpoint(capsys, options, tmp_path):
-    assert call(capsys, *options, "--no-report")[0] == 0
+    assert call(capsys, *options)[0] == 0
     checkpoint = str(tmp_path / "run" / "checkpoints" / "step_0000000008")
     more = ("--split", "validation", "--checkpoint", checkpoint, "--bootstrap_samples", "0")
     code, out, err = call(capsys, "evaluate", *options, *more)

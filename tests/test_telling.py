@@ -17,16 +17,18 @@ RESULT = {
 
 def test_a_table_of_measures_and_one_of_classes():
     lines = [*tell_measures(RESULT)]
-    assert lines[0] == "measure                        value      95% interval"
-    assert "loss                          0.2500  0.2000 to 0.3000" in lines
-    assert "top-5 accuracy                1.0000" in lines
-    assert "macro ROC AUC                      -" in lines
-    assert "temperature                   1.5000" in lines
+    assert lines[0] == "measure                              value      95% interval"
+    assert "loss                                0.2500  0.2000 to 0.3000" in lines
+    assert "top-5 accuracy                      1.0000" in lines
+    assert "macro ROC AUC                            -" in lines
+    assert "temperature                         1.5000" in lines
     assert lines[-2:] == [
         "class  images  precision  recall      F1  ROC AUC  PR AUC",
         "cat     1,200     0.5000  1.0000  0.6667   0.9000       -",
     ]
-    assert [words for words, _, _ in overall_rows(RESULT)][-1] == "calibrated calibration error"
+    assert [words for words, _, _ in overall_rows(RESULT)][
+        -1
+    ] == "calibration error with temperature"
 
 
 def test_what_is_absent_is_said_and_odd_names_stay_on_their_line():

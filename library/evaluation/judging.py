@@ -21,9 +21,10 @@ class Judgement:
     def worst_mistakes(self, most):
         """Give the rows of the wrong guesses with the highest losses, worst first: int64."""
         found = self.predictions
-        wrong = found.classes != found.labels
         if found.several:
             wrong = ((found.scores > 0) != (found.labels > 0.5)).any(1)
+        else:
+            wrong = found.classes != found.labels
         rows = np.flatnonzero(wrong)
         return rows[np.argsort(-self.losses[rows], kind="stable")][:most]
 

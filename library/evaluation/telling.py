@@ -35,7 +35,9 @@ def words_of(name, top_k=None):
     """Give a measure's name as words."""
     if name == "top_k_accuracy":
         return f"top-{top_k} accuracy"
-    for prefix in ("macro", "weighted", "calibrated"):
+    if name.startswith("calibrated_"):
+        return f"{words_of(name.removeprefix('calibrated_'))} with temperature"
+    for prefix in ("macro", "weighted"):
         if name.startswith(f"{prefix}_"):
             return f"{prefix} {words_of(name.removeprefix(f'{prefix}_'))}"
     return _WORDS.get(name, name.replace("_", " "))

@@ -17,18 +17,23 @@ def write_curves(path, rows, best_epoch=None):
     """
     if not rows:
         return
+    write_file(Path(path), draw_curves(rows, best_epoch))
+
+
+def draw_curves(rows, best_epoch=None, names=("loss", "accuracy"), size=(9, 3.4)):
+    """Give an SVG, as bytes, with a diagram beside another for each name; `size` in inches."""
     # Late and without pyplot: it takes a while to import, and wants no screen this way.
     import matplotlib
     from matplotlib.figure import Figure
 
     # Text stays text; and the same rows always give the same bytes.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "curves"}):
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
-        for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": names[0]}):
+        figure = Figure(figsize=size, layout="constrained")
+        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
             _draw(axes, rows, name, best_epoch)
         content = io.BytesIO()
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
-    write_file(Path(path), content.getvalue())
+    return content.getvalue()
 
 
 def _draw(axes, rows, name, best_epoch):

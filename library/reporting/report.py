@@ -1,0 +1,229 @@
+"""report.html: what one network does with one split, as a page that needs no other file."""
+
+import re
+from dataclasses import dataclass
+
+from library.evaluation.judging import Judgement
+from library.evaluation.telling import number, overall_rows, words_of
+from library.files import write_file
+from library.reporting.confusion import confusion_section
+from library.reporting.markup import folded, meter, page, table, text, tile
+from library.reporting.reliability import reliability_diagram
+from library.reporting.surroundings import describe_surroundings
+from library.reporting.thumbnails import thumbnail
+from library.training.curves import draw_curves
+
+# So many mistakes are shown, so large a page is never.
+MISTAKES = 48
+_COLUMNS = ("f1", "precision", "recall", "roc_auc", "pr_auc")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a report is about.
+
+    `folder` is the network's, `name` the split's. `rows` are the history's, dicts as in
+    history.csv; `texts` the settings' files by name; `splits` have a name, examples, class_counts.
+    """
+
+    folder: str
+    name: str
+    classes: tuple
+    metrics: dict
+    network: str
+    texts: dict
+    splits: tuple
+    rows: list
+
+
+def write_report(path, subject, judgement, images):
+    """Write the page. `images` are the pixels of judgement.worst_mistakes(MISTAKES)."""
+    write_file(path, make_report(subject, judgement, images))
+
+
+def make_report(subject: Subject, judgement: Judgement, images):
+    """Give the page as a str."""
+    measures = judgement.measures
+    epoch = subject.metrics.get("epoch")
+    parts = [
+        f"<h1>{measures['accuracy']:.1%} right on {text(subject.name)}</h1>",
+        f'<p class="soft">{text(subject.folder)}, epoch {epoch} · {text(subject.network)}</p>',
+        _tiles(subject, judgement),
+    ]
+    sections = (
+        ("How training went", _curves(subject)),
+        ("All measures", _overall(measures)),
+        ("Classes", _classes(subject, measures)),
+        ("Confusion matrix", _confusion(subject, measures)),
+        ("Worst mistakes", _mistakes(subject, judgement, images)),
+        ("Calibration", _calibration(measures)),
+        ("Data", _data(subject)),
+        ("Settings", _settings(subject)),
+        ("Environment", [table(("", ""), [*map(_escaped, describe_surroundings())], "words")]),
+    )
+    for heading, section in sections:
+        content = "\n".join(section)
+        if content:
+            parts.append(f"<section><h2>{heading}</h2>{content}</section>")
+    return page(f"{subject.name} · {subject.folder}", *parts)
+
+
+def _tiles(subject, judgement):
+    measures = judgement.measures
+    wanted = ("accuracy", "exact_match", "macro_f1", "macro_roc_auc", "loss", "ece")
+    tiles = [tile("images", f"{len(judgement.predictions):,}", f"{len(subject.classes):,} classes")]
+    for name in wanted:
+        if name in measures:
+            between = measures["intervals"].get(name)
+            tiles.append(tile(words_of(name), number(measures[name]), _between(between)))
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _curves(subject):
+    if subject.rows:
+        yield '<div class="pair">'
+        for name in ("loss", "accuracy"):
+            best = subject.metrics.get("epoch")
+            svg = draw_curves(subject.rows, best, (name,), (4.6, 3.3)).decode()
+            # What comes before the drawing itself is for files.
+            yield f"<figure>{svg[svg.index('<svg') :]}</figure>"
+        yield "</div>"
+
+
+def _overall(measures):
+    intervals = f"{measures['confidence']:.0%} interval"
+    rows = [
+        (text(words), number(value), f'<span class="between">{_between(between)}</span>')
+        for words, value, between in overall_rows(measures)
+    ]
+    yield table(("measure", "value", intervals), rows)
+    if measures["bootstrap_samples"]:
+        yield (
+            f'<p class="soft">Intervals: percentiles of {measures["bootstrap_samples"]:,} '
+            "bootstrap resamples of the images. Macro: each class counts the same; weighted: as "
+            "many times as it has images.</p>"
+        )
+
+
+def _classes(subject, measures):
+    if measures["absent"]:
+        shown = ", ".join(measures["absent"][:20])
+        more = f" and {len(measures['absent']) - 20:,} more" if measures["absent"][20:] else ""
+        yield f"<p>Not in this split, so not measured: {text(shown)}{more}.</p>"
+    others = [each for each in subject.splits if each.name != subject.name]
+    head = ["class", "images", "", *map(words_of, _COLUMNS), "F1 interval"]
+    head += [f"in {each.name}" for each in others]
+    rows = []
+    for label, (name, row) in enumerate(measures["classes"].items()):
+        between = row.get("intervals", {}).get("f1")
+        rows.append(
+            (
+                text(name),
+                f"{row['images']:,}",
+                meter(row["f1"]),
+                *(number(row[each]) for each in _COLUMNS),
+                f'<span class="between">{_between(between)}</span>',
+                *(f"{each.class_counts[label]:,}" for each in others),
+            )
+        )
+    yield table(head, rows, "classes")
+
+
+def _confusion(subject, measures):
+    if "confusion_matrix" in measures:
+        yield from confusion_section(measures["confusion_matrix"], subject.classes)
+
+
+def _mistakes(subject, judgement, images):
+    rows = judgement.worst_mistakes(MISTAKES)
+    if not len(rows):
+        yield "<p>None: every guess is right.</p>"
+        return
+    yield (
+        '<p class="soft">The wrong guesses with the highest loss, as the network saw them: '
+        '<span class="wrong">what it took them for</span>, '
+        '<span class="right">what they are</span>, and how likely it held each.</p>'
+    )
+    yield '<div class="cards">'
+    for row, image in zip(rows, images, strict=True):
+        wrong, right = _answers(subject.classes, judgement.predictions, row)
+        yield (
+            f'<figure>{thumbnail(image)}<span class="wrong">{wrong}</span><br>'
+            f'<span class="right">{right}</span>'
+            f"<figcaption>{text(judgement.predictions.names[row])}</figcaption></figure>"
+        )
+    yield "</div>"
+
+
+def _answers(classes, found, row):
+    """Give (what it was taken for, what it is) as HTML, each class with its probability."""
+    if found.several:
+        guessed, true = found.scores[row] > 0, found.labels[row] > 0.5
+    else:
+        guessed = range(len(classes)) == found.classes[row]
+        true = range(len(classes)) == found.labels[row]
+    return tuple(
+        ", ".join(
+            f"{text(classes[n])} {found.probabilities[row, n]:.1%}"
+            for n in range(len(classes))
+            if each[n]
+        )
+        or "none"
+        for each in (guessed, true)
+    )
+
+
+def _calibration(measures):
+    if not measures["reliability"]:
+        return
+    yield '<div class="pair"><figure>'
+    yield reliability_diagram(measures["reliability"])
+    yield "</figure><div>"
+    yield (
+        "<p>Where probabilities mean what they say, the blue bars reach the red marks: of guesses "
+        "that are 80 % sure, 80 % are right. Bars below their marks are too sure.</p>"
+    )
+    yield f"<p>Expected calibration error: <b>{number(measures['ece'])}</b>.</p>"
+    if measures.get("temperature") is not None:
+        yield (
+            f"<p>With the temperature <b>{measures['temperature']:.3f}</b>, fitted on validation "
+            f"and dividing the scores, it becomes {number(measures['calibrated_ece'])}, and the "
+            f"loss {number(measures['calibrated_loss'])}.</p>"
+        )
+    yield "</div></div>"
+
+
+def _data(subject):
+    rows = [
+        (
+            text(each.name),
+            f"{each.examples:,}",
+            f"{min(each.class_counts):,} to {max(each.class_counts):,}",
+            f"{each.left_out_count:,}",
+        )
+        for each in subject.splits
+    ]
+    yield table(("split", "images", "in a class", "left out by conversion"), rows)
+
+
+# A line of the settings' files: `  key: value   # where it comes from`.
+_SETTING = re.compile(r"  (\w+): (.*?)\s+# (.+)")
+
+
+def _settings(subject):
+    """Yield what was chosen, and folded away what was left at its default."""
+    for name, content in subject.texts.items():
+        rows = [match.groups() for match in map(_SETTING.fullmatch, content.splitlines()) if match]
+        chosen = [row for row in rows if not row[2].startswith("default")]
+        head = (name, "value", "from")
+        yield table(head, [*map(_escaped, chosen)], "words")
+        rest = [_escaped(row) for row in rows if row not in chosen]
+        yield folded(f"{len(rest)} more, at their defaults", table(head, rest, "words"))
+
+
+def _escaped(cells):
+    return tuple(map(text, cells))
+
+
+def _between(interval):
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"

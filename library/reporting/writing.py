@@ -1,0 +1,99 @@
+"""What evaluation leaves behind: a page for people, and the measures as JSON beside it."""
+
+import contextlib
+import csv
+import json
+from pathlib import Path
+
+from library.evaluation.judging import read_images
+from library.files import write_file
+from library.reporting.report import MISTAKES, Subject, make_report
+from library.training.history import report
+
+REPORT = "report.html"
+EVALUATION = "evaluation"
+
+
+def results_of(stored, judgement, name):
+    """Give all that is known about a Snapshot on the split `name`, as a dict for JSON."""
+    about = {"split": name, "images": len(judgement.predictions)}
+    where = {"snapshot": str(stored.folder), "epoch": stored.metrics.get("epoch")}
+    return {**about, **judgement.measures, **where}
+
+
+def write_evaluation(stem, stored, inputs, judgement, splits, *, page=None, run_dir=None):
+    """Write `<stem>.json` and the page, `<stem>.html` unless `page` names another.
+
+    `splits` are Manifests or the like, the judged one first. `run_dir` is where the run left its
+    history and settings, if not around the snapshot.
+    """
+    stem, split = Path(stem), splits[0]
+    results = results_of(stored, judgement, split.name)
+    write_file(stem.with_name(f"{stem.name}.json"), json.dumps(results, indent=1) + "\n")
+    page = Path(page or stem.with_name(f"{stem.name}.html"))
+    images = read_images(inputs, judgement.worst_mistakes(MISTAKES))
+    subject = _subject(stored, split, splits, run_dir)
+    write_file(page, make_report(subject, judgement, images))
+    report(f"report: {page}")
+
+
+@contextlib.contextmanager
+def failing_softly(what):
+    """Turn any error in the block into a warning: nothing trained or measured is lost."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        report(f"warning: {what} could not be written ({reason})")
+
+
+def is_current(page, *sources):
+    """Say whether a page was written after all that it is made of."""
+    page, sources = Path(page), [each for each in map(Path, sources) if each.exists()]
+    newest = max((each.stat().st_mtime for each in sources), default=0.0)
+    return page.exists() and page.stat().st_mtime >= newest
+
+
+def _subject(stored, split, splits, run_dir):
+    folder = stored.folder
+    # A snapshot lies in its run's folder, a checkpoint one further below; or both lie elsewhere.
+    around = [folder, folder.parent, folder.parent.parent, *([Path(run_dir)] if run_dir else [])]
+    _, *shape = stored.network.input_shape
+    return Subject(
+        folder=str(folder),
+        name=split.name,
+        classes=stored.classes,
+        metrics=stored.metrics,
+        network=f"{stored.network.name}: {stored.network.count_params():,} parameters, images of "
+        f"{' by '.join(map(str, shape))}",
+        texts={
+            name: found.read_text()
+            for name in ("project.yaml", "hyperparameters.yaml")
+            if (found := _first(around, name))
+        },
+        splits=splits,
+        rows=read_history(_first(around, "history.csv")),
+    )
+
+
+def read_history(path):
+    """Give the rows of a history.csv, their numbers as floats; none where there is no such file."""
+    if path is None or not Path(path).is_file():
+        return []
+    with Path(path).open(newline="") as file:
+        return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def _number(words):
+    try:
+        return float(words)
+    except (TypeError, ValueError):
+        return float("nan")  # Not measured then.
+
+
+def _first(folders, name):
+    """Give the first such file; never one above the project, where it would be somebody else's."""
+    found = [each / name for each in folders if (each / name).is_file()]
+    return found[0] if found else None
