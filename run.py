@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from library.dataset.splits import read_splits
-from library.errors import DataError, SettingsError, answer, printable
+from library.errors import CheckpointError, DataError, SettingsError, answer, printable
 from library.quiet_start import import_tensorflow
 from library.training.cluster import read_cluster
 from project.settings import read_settings
@@ -206,6 +206,79 @@ def predict(settings):
     report(f"{counts['predicted']:,} images predicted, {counts['unreadable']:,} unreadable")
 
 
+def explain(settings):
+    """Draw why a network answers as it does, about given images or some of a split's."""
+    project = settings.project
+    from library.prediction.finding import find_images
+
+    files = find_images(settings.paths) if settings.paths else None
+    start_tensorflow(project)
+    from library.explaining.explanation import choose_pictures, explain_pictures
+    from library.explaining.explanation_files import summarize, write_explanation
+    from library.explaining.given_pictures import read_pictures
+    from library.prediction.pictures import Pictures
+    from library.training.history import report
+    from project import assembly
+
+    snapshot = assembly.read_network(settings)
+
+    def inputs_of(name):
+        return assembly.make_inputs_for(snapshot, settings, *read_data(project, name))
+
+    count, training = project.explain_images, None
+    if files:
+        pictures = read_pictures(files, Pictures.of(snapshot).pixels, count, report)
+    else:
+        pictures = choose_pictures(inputs_of(project.split), snapshot.classes, count)
+    if project.explain_neighbours:
+        try:
+            training = inputs_of("train")
+        except (DataError, CheckpointError) as error:
+            report(f"without the nearest training images: {error}")
+    explanation = explain_pictures(
+        snapshot.network,
+        snapshot.classes,
+        pictures,
+        training,
+        nearest=project.explain_neighbours,
+        layer=project.explain_layer,
+    )
+    subject = f"{snapshot.network.name} in {snapshot.folder}"
+    page = write_explanation(explanation, Path(project.run_dir) / "explain", subject)
+    report(f"heat by {explanation.method}; open {page} in a browser")
+    print(json.dumps({"page": str(page), **summarize(explanation)}))
+
+
+def serve(settings):
+    """Answer on a local page, and in JSON, what a network sees in an image."""
+    project = settings.project
+    from library.serving import server
+
+    server.check_packages()
+    with server.open_socket(project.host, project.port) as listening:
+        start_tensorflow(project)
+        from library.serving.application import make_application
+        from library.serving.served_model import ServedModel
+        from library.serving.turns import Turns
+        from library.serving.uploads import Limits
+        from library.training.history import report
+        from project import assembly
+
+        model = ServedModel(assembly.read_network(settings), project.max_megapixels)
+        application = make_application(
+            model,
+            Limits(project.max_upload_megabytes, project.max_upload_secs),
+            Turns(project.max_waiting),
+            report,
+            server.hosts_of(project.host),
+        )
+        if not server.is_loopback(project.host):
+            report(f"warning: whoever reaches {project.host} may use it; it asks no password")
+        report(f"serving {model.subject}; Ctrl-C ends it")
+        print(server.url_of(listening), flush=True)
+        server.serve_forever(application, listening)
+
+
 def preview(settings):
     """Draw a batch of training images as the network sees them, as PNG and in TensorBoard."""
     project = settings.project
@@ -272,7 +345,9 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "describe": describe,
+    "explain": explain,
     "preview": preview,
+    "serve": serve,
     "benchmark_inputs": benchmark_inputs,
 }
 

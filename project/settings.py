@@ -35,6 +35,12 @@ COMMANDS = (
     Command("evaluate", "measure the best snapshot on a split, and report what it gets wrong"),
     Command("predict", "say what images show, as CSV or JSON lines", "PATH..."),
     Command("describe", "show the network: layers, parameters, multiply-adds, memory, time here"),
+    Command(
+        "explain",
+        "draw why the best snapshot answers so: heat, feature maps, kernels, nearest images",
+        "[PATH ...]",
+    ),
+    Command("serve", "answer about images on a page of this machine, and in JSON"),
     Command("preview", "draw a batch of training images as the network sees them"),
     Command("benchmark_inputs", "measure the input pipeline, stage by stage"),
 )
@@ -47,6 +53,7 @@ def _as_words(value):
     return () if value in ("none", None) else (value,) if isinstance(value, str) else value
 
 
+Port = Annotated[int, Field(ge=0, le=65535)]
 ClassWeights = Annotated[Words, BeforeValidator(_as_words)]
 HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4"
 
@@ -180,7 +187,25 @@ class Runtime(Keys):
     verbose: bool = key(False, "log more, and show the traceback of an error")
 
 
-class Project(Recipe, Folders, Schedule, Evaluation, Saving, Prediction, Pipeline, Runtime):
+class Looking(Keys):
+    """Explaining and serving"""
+
+    explain_images: Count = key(8, "images to explain, of those named or of the split")
+    explain_neighbours: CountOrZero = key(6, "nearest training images of each; 0: seek none")
+    explain_layer: Text | None = key(
+        None, "layer whose maps Grad-CAM weighs; none: the last one that has any"
+    )
+    host: Text = key("127.0.0.1", "address to serve on; 0.0.0.0: for other machines too")
+    port: Port = key(8000, "port to serve on; 0: a free one")
+    max_upload_megabytes: Positive = key(20.0, "largest upload that is read")
+    max_upload_secs: Positive = key(30.0, "time that an upload may take")
+    max_megapixels: Positive = key(50.0, "largest image that is decoded while serving")
+    max_waiting: CountOrZero = key(16, "pictures that may wait for the network; more are refused")
+
+
+class Project(
+    Recipe, Folders, Schedule, Evaluation, Saving, Prediction, Pipeline, Looking, Runtime
+):
     """How to run: folders, batch sizes, epochs, machines (project.yaml)."""
 
 

@@ -69,3 +69,12 @@ def test_maps_that_nothing_learnt_took_part_in_do_not_count():
     pixels = keras.Input((4, 4, 1))
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
     assert lay_open(keras.Model(pixels, keras.layers.Dense(2)(x))).last_places() is None
+
+
+def test_what_runs_later_but_beside_learnt_layers_does_not_count_either():
+    pixels = keras.Input((4, 4, 1))
+    first = keras.layers.Dense(2)(keras.layers.Flatten()(pixels))
+    flipped = keras.ops.flip(pixels, 2)
+    second = keras.layers.Dense(2)(keras.layers.Flatten()(flipped))
+    network = keras.Model(pixels, keras.layers.Add()([first, second]))
+    assert lay_open(network).last_places() is None

@@ -13,7 +13,7 @@ CORNER[0, 0] = 1
 def test_heat_is_opaque_where_it_is_and_clear_where_it_is_not():
     painted = paint_heat(CORNER, (64, 32))
     assert painted.shape == (32, 64, 4)
-    assert painted[0, 0].tolist() == [252, 253, 191, 191]
+    assert painted[0, 0].tolist() == [252, 253, 191, 153]
     assert (painted[16:, 32:, 3] == 0).all()
     assert (paint_heat(np.zeros((3, 3)), (9, 9))[..., 3] == 0).all()
 

@@ -7,11 +7,15 @@ import keras
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as it runs: its name (`base/out_relu`), the layer, and its symbolic output."""
+    """One layer as it runs: its name (`base/out_relu`), the layer, and its symbolic output.
+
+    `is_learnt`: whether it has weights, or takes what comes of a layer that has.
+    """
 
     name: str
     layer: object
     output: keras.KerasTensor
+    is_learnt: bool
 
     @property
     def has_places(self):
@@ -34,17 +38,15 @@ class OpenNetwork:
 
     def last_places(self):
         """Give the last Layer with maps that learnt layers took part in, or None."""
-        found, is_learnt = None, False
-        for each in self.layers:
-            is_learnt = is_learnt or bool(getattr(each.layer, "weights", ()))
-            if is_learnt and each.has_places:
-                found = each
-        return found
+        found = [each for each in self.layers if each.is_learnt and each.has_places]
+        return found[-1] if found else None
 
 
 def lay_open(network):
     """Give the OpenNetwork of a functional network."""
     found = []
+    # The identities of the tensors that learnt layers took part in; `found` keeps them alive.
+    learnt = set()
 
     def call_within(prefix):
         def call(layer, *given, **options):
@@ -59,7 +61,12 @@ def lay_open(network):
                 last = next(each for each in layer.operations if each.output is layer.output)
                 return next(each.output for each in reversed(found) if each.layer is last)
             output = layer(*given, **options)
-            found.append(Layer(name, layer, output))
+            is_learnt = bool(getattr(layer, "weights", ())) or any(
+                id(each) in learnt for each in keras.tree.flatten((given, options))
+            )
+            if is_learnt:
+                learnt.update(map(id, keras.tree.flatten(output)))
+            found.append(Layer(name, layer, output, is_learnt))
             return output
 
         return call

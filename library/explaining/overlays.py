@@ -9,7 +9,7 @@ from PIL import Image
 # From little heat to much: dark violet, red, yellow, white. Told apart in grey, too.
 _COLOURS = np.array([(59, 15, 112), (183, 55, 121), (252, 137, 97), (252, 253, 191)], np.float32)
 # How much of the picture the hottest place still lets through.
-_THICKEST = 0.75
+_THICKEST = 0.6
 # Below this heat the picture stays as it is.
 _FAINT = 0.05
 

@@ -1,0 +1,116 @@
+import base64
+import contextlib
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from library.explaining.grad_cam import HIRES_CAM
+from library.serving.refusals import RefusedError
+from library.serving.served_model import ServedModel
+from library.training.snapshots import read_snapshot
+from tests.conftest import COLOURS
+
+
+@pytest.fixture(scope="session")
+def model(snapshot_run):
+    return ServedModel(read_snapshot(snapshot_run.folder / "best"), max_megapixels=1)
+
+
+def encoded(image, kind="PNG", **options):
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def opened(url):
+    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
+def test_any_kind_of_image_gets_the_class_it_shows(model, kind):
+    for name, colour in COLOURS.items():
+        answer = model.answer(encoded(Image.new("RGB", (40, 20), colour), kind))
+        assert answer["class"] == answer["classes"][0]["class"] == name
+        assert answer["probability"] == answer["classes"][0]["probability"] > 0.5
+        assert {each["class"] for each in answer["classes"]} == set(COLOURS)
+        assert sum(each["probability"] for each in answer["classes"]) == pytest.approx(1)
+
+
+def test_it_explains_the_likeliest_class_or_another(model):
+    content = encoded(Image.new("RGB", (1000, 500), COLOURS["red"]))
+    answer = model.explain(content)
+    assert answer["heat"]["class"] == answer["class"] == "red"
+    assert answer["heat"]["method"] == HIRES_CAM
+    assert answer["classes"] == model.answer(content)["classes"]
+    with opened(answer["picture"]) as picture, opened(answer["heat"]["image"]) as heat:
+        assert picture.size == heat.size == (640, 320)
+        assert np.abs(np.asarray(picture)[0, 0] - np.array(COLOURS["red"])).max() < 12
+        assert heat.mode == "RGBA"
+    assert model.explain(content, "blue")["heat"]["class"] == "blue"
+    with pytest.raises(RefusedError, match="there is no class 'bleu'"):
+        model.explain(content, "bleu")
+
+
+def test_a_picture_is_turned_as_its_exif_says(model):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(Image.new("RGB", (100, 50), COLOURS["red"]), "JPEG", exif=exif)
+    with opened(model.explain(content)["picture"]) as picture:
+        assert picture.size == (50, 100)
+
+
+def test_one_pixel_is_an_image(model):
+    content = encoded(Image.new("RGB", (1, 1), COLOURS["green"]))
+    assert model.explain(content)["class"] == "green"
+
+
+@pytest.mark.parametrize(
+    ("content", "word", "text"),
+    [
+        (b"hello", "no_image_format", "is no JPEG, PNG, GIF, BMP, TIFF or WebP image"),
+        (b"<svg></svg>", "no_image_format", "is no JPEG"),
+        (encoded(Image.new("RGB", (99, 99)))[:60], "damaged_image", "the image can't be decoded"),
+        (
+            encoded(Image.effect_noise((200, 200), 99), "JPEG")[:3000],
+            "damaged_image",
+            "the image is a damaged JPEG",
+        ),
+        (
+            encoded(Image.new("1", (1001, 1000))),
+            "too_many_pixels",
+            "the image has 1001 x 1000 pixels, more than 1 million",
+        ),
+        (b"\xff\xd8\xff", "no_image_format", "is no JPEG"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(model, content, word, text):
+    with pytest.raises(RefusedError, match=text) as caught:
+        model.answer(content)
+    assert caught.value.word == word
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(model):
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+    with pytest.raises(RefusedError, match="has 20000 x 20000 pixels, more than 1 million"):
+        model.answer(content)
+
+
+def test_any_bytes_are_answered_or_refused(model):
+    whole = encoded(Image.effect_noise((40, 40), 99).convert("RGB"), "JPEG")
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        content = bytearray(whole)
+        for at in random.integers(0, len(whole), 3):
+            content[at] = random.integers(256)
+        # Anything but a refusal would fail the test.
+        with contextlib.suppress(RefusedError):
+            assert len(model.answer(bytes(content))["classes"]) == 3
