@@ -39,8 +39,7 @@ def said():
 @pytest.fixture
 def client(said):
     limits, turns = Limits(megabytes=0.001, seconds=5), Turns(4)
-    page = make_page("simple <of> 2 classes", limits.bytes)
-    application = make_application(Model(), page, limits, turns, said.append, hosts_of("127.0.0.1"))
+    application = make_application(Model(), limits, turns, said.append, hosts_of("127.0.0.1"))
     with TestClient(application, "http://127.0.0.1:8000", raise_server_exceptions=False) as client:
         yield client
 

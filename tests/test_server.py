@@ -122,7 +122,7 @@ def test_a_missing_package_is_one_line_and_2(monkeypatch, capsys, snapshot_run):
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["--port", "65536"], 2, "port .*must be a whole number from 0 to 65535, not 65536"),
+        (["--port", "65536"], 2, "--port must be .* at most 65535, not 65536"),
         (["--host", "no such host"], 2, "host 'no such host' is no name"),
         (["--port", "0", "--best_model_dir", "nowhere"], 4, "no snapshot in nowhere"),
     ],

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import ipaddress
+import os
 import signal
 import socket
 
@@ -32,8 +33,9 @@ def open_socket(host, port):
     try:
         return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
     except OSError as error:
+        reason = os.strerror(error.errno)
         raise UserError(
-            f"can't listen on port {port} of {host}: {error.strerror}; choose another --port"
+            f"can't listen on port {port} of {host}: {reason}; choose another --port"
         ) from None
 
 
