@@ -30,6 +30,7 @@ def train(settings):
     train_split, validation_split = read_data(project, "train", "validation")
     start_tensorflow(project, cluster)
     from library.inputs.damage import naming_damage
+    from library.training.debugging import OneBatch, check_learnt, checking_numbers
     from library.training.engines import train_and_evaluate
     from library.training.history import report
     from project import assembly
@@ -39,6 +40,8 @@ def train(settings):
     devices = assembly.start_devices(settings, cluster)
     training = assembly.make_training_inputs(settings, train_split, devices.part)
     validation = assembly.make_evaluation_inputs(settings, validation_split, part=devices.part)
+    if project.debug:
+        training = validation = OneBatch(training)
     assembly.seed_everything(settings)
     with devices.strategy.scope():
         parts = assembly.make_parts(settings, train_split, training.batches_per_epoch)
@@ -50,10 +53,12 @@ def train(settings):
         return
     plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, train_split)
     kept = None
-    if devices.replicas == 1:  # Features are kept, and read, by one device alone.
+    if (
+        devices.replicas == 1 and not project.debug
+    ):  # Features are kept, and read, by one device alone.
         splits = (train_split, validation_split)
         kept = assembly.make_kept(settings, parts.network, training, validation, splits)
-    with naming_damage(training, validation):
+    with naming_damage(training, validation), checking_numbers(project.debug):
         best = train_and_evaluate(
             parts.network,
             (training, validation),
@@ -76,7 +81,9 @@ def train(settings):
         f"{best['value']:.4f}, accuracy {best['validation']['accuracy']:.4f}"
     )
     print(json.dumps({"snapshot": project.best_model_dir, **best}))
-    if project.report:
+    if project.debug:
+        report(check_learnt(best["validation"], training.examples))
+    elif project.report:
         report_training(settings, (validation_split, train_split), validation)
 
 

@@ -177,6 +177,7 @@ class Runtime(Keys):
     )
     loss_scale: Positive | None = key(None, "fixed loss scale for float16; none: found by itself")
     deterministic_ops: bool = key(False, "only operations that repeat to the bit; slower on GPUs")
+    debug: bool = key(False, "learn one batch by heart, each number checked; fails if it can't")
     engine: Literal["loop", "fit"] = key("loop", "what trains: the project's loop or Keras's fit")
     num_gpus: CountOrZero | None = key(None, "GPUs to use on each machine; none: all; 0: the CPU")
     gpu_growth: bool = key(False, "take a GPU's memory as needed, not all of it at the start")

@@ -219,6 +219,13 @@ def test_evaluation_by_steps(tmp_path):
     assert [row["step"] for row in run.rows] == [4, 8, 9]
 
 
+def test_a_summary_at_the_very_end_of_an_epoch(tmp_path):
+    # Shows the images that come next, which are another epoch's.
+    run = make_run(tmp_path, save_summary_steps=3, epochs_between_evals=2, train_epochs=2)
+    run.run()
+    assert run.step == 6
+
+
 @pytest.mark.slow
 def test_evaluation_by_seconds(tmp_path):
     run = make_run(tmp_path, eval_throttle_secs=0.0)

@@ -132,7 +132,7 @@ class Training:
             self.plan,
             self.rows,
             self._images(),
-            lambda: self.training.batches(self.epoch, self.batch),
+            self._coming_batches,
             self.report,
             is_told=self.devices.is_chief,
         )
@@ -189,6 +189,11 @@ class Training:
         while self._goes_on():
             count = self._steps_at_once()
             self._take_in(self._make_steps(iterator, count), count, stop)
+
+    def _coming_batches(self):
+        """Give the batches that come next: at an epoch's end, those of the one after it."""
+        epochs, batch = divmod(self.batch, self.training.batches_per_epoch)
+        return self.training.batches(self.epoch + epochs, batch)
 
     def _goes_on(self):
         is_within_epoch = self.batch < self.training.batches_per_epoch
