@@ -25,15 +25,17 @@ _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
        color: #222; background: #fff }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
-table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: right }
+table { border-collapse: collapse; width: 100%; max-width: 42rem }
+td, th { padding: .2rem .8rem .2rem 0; text-align: right }
 td:first-child, th:first-child { text-align: left }
 tr + tr td { border-top: 1px solid #8883 }
 .bar { display: inline-block; height: .8em; background: #4878b0; vertical-align: middle }
-td.bars { text-align: left; min-width: 20rem }
+td.bars { text-align: left; width: 55%; padding-right: 0 }
 .group { display: flex; flex-wrap: wrap; gap: .8rem; padding: .6rem 0; border-top: 1px solid #8883 }
 figure { margin: 0; width: 8.5rem } figcaption { font-size: .75rem; overflow-wrap: anywhere }
 img { display: block; max-width: 96px; max-height: 96px; background: #8882; margin-bottom: .2rem }
 img.small { width: auto; height: 96px; image-rendering: pixelated }
+td.why { text-align: left } td { overflow-wrap: anywhere }
 .none { color: #777 }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } }
 """
@@ -80,8 +82,8 @@ def _histogram(heading, rows):
 
 
 def _bar(count, most):
-    width = 20 * count / max(most, 1)
-    return f'<td class=bars><span class=bar style="width: {width:.2f}rem"></span></td>'
+    width = 100 * count / max(most, 1)
+    return f'<td class=bars><span class=bar style="width: {width:.2f}%"></span></td>'
 
 
 def _samples(inspection, options):
@@ -112,7 +114,7 @@ def _duplicates(inspection, options):
 def _unusable(inspection):
     yield f"<h2>Files that can't be used: {len(inspection.unusable):,}</h2><table>"
     for split, name, reason in inspection.unusable[:1000]:
-        yield f"<tr><td>{_text(f'{split}/{name}')}</td><td>{_text(reason)}</td></tr>"
+        yield f"<tr><td>{_text(f'{split}/{name}')}</td><td class=why>{_text(reason)}</td></tr>"
     yield "</table>"
 
 
