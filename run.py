@@ -127,7 +127,7 @@ def evaluate(settings):
         f"{stored.folder}, epoch {results['epoch']}"
     )
     print(json.dumps(results, allow_nan=False))
-    stem = f"{project.split}-{stored.folder.name}" if project.checkpoint else project.split
+    stem = "-".join((project.split, *assembly.words_of_network(settings)))
     known = {each.name: each for each in (split, validation_split) if each}
     run_dir = None if project.checkpoint else project.run_dir
     with failing_softly("the report"):
@@ -139,6 +139,19 @@ def evaluate(settings):
             tuple(known.values()),
             run_dir=run_dir,
         )
+
+
+def compare(settings):
+    """Show runs side by side, and what differs in their settings: a table, a page, a summary."""
+    from library.reporting.comparison import find_runs, tell_comparison, write_comparison
+
+    runs, skipped, folder = find_runs(settings.paths, Path(settings.project.run_dir).parent)
+    for line in skipped:
+        print(line, file=sys.stderr)
+    for line in tell_comparison(runs):
+        print(line)
+    page, summary = write_comparison(folder, runs, skipped)
+    print(f"written: {page} and {summary}", file=sys.stderr)
 
 
 def report_training(settings, splits, validation):
@@ -350,6 +363,7 @@ def describe(settings):
 COMMANDS = {
     "train": train,
     "evaluate": evaluate,
+    "compare": compare,
     "predict": predict,
     "describe": describe,
     "explain": explain,

@@ -125,6 +125,14 @@ def read_network(settings):
     return combine(snapshots, views=project.tta)
 
 
+def words_of_network(settings):
+    """Give words that tell what read_network gives from the best snapshot: for a file's name."""
+    project = settings.project
+    words = [Path(project.checkpoint).name] if project.checkpoint else []
+    words += ["ensemble"] if project.ensemble else []
+    return [*words, f"tta{project.tta}"] if project.tta > 1 else words
+
+
 def make_threshold(settings, snapshot, validation_split):
     """Give the probability below which an answer is unknown, or None. Raises UserError.
 

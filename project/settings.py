@@ -33,6 +33,7 @@ HERE = Path(__file__).resolve().parents[1]
 COMMANDS = (
     Command("train", "train and keep the best snapshot; go on where an earlier run stopped"),
     Command("evaluate", "measure the best snapshot on a split, and report what it gets wrong"),
+    Command("compare", "show runs side by side, and what differs in their settings", "RUN..."),
     Command("predict", "say what images show, as CSV or JSON lines", "PATH..."),
     Command("describe", "show the network: layers, parameters, multiply-adds, memory, time here"),
     Command(

@@ -22,12 +22,11 @@ ROW = {
     "validation_loss": 0.8,
     "validation_accuracy": 0.6,
 }
-YAML = """default:
-  # Schedule
-  train_epochs: 3         # command line
-  batch_size: 64          # project.yaml:24 (set sample)
-  random_seed: 0          # default
-"""
+SETTINGS = [
+    ("train_epochs", "3", "command line"),
+    ("batch_size", "64", "project.yaml:24 (set sample)"),
+    ("random_seed", "0", "default"),
+]
 # Shows a page on a narrow screen, and tells its width and how much it asked for from outside.
 PROBE = """<iframe width=390 height=800 style="border:0"></iframe><script>
 const frame = document.querySelector("iframe");
@@ -71,7 +70,7 @@ def make(images=60, classes=3, *, several=False, right=False, edge=8, **changes)
         "classes": names,
         "metrics": {"epoch": 2},
         "network": "simple: 100 parameters",
-        "texts": {"project.yaml": YAML},
+        "settings": {"project.yaml": SETTINGS},
         "splits": (split, SimpleNamespace(**{**vars(split), "name": "train"})),
         "rows": [ROW, {**ROW, "epoch": 2.0}],
     }
@@ -134,7 +133,7 @@ def test_everything_is_on_the_page_and_every_name_is_escaped():
 
 
 def test_without_history_and_mistakes_the_rest_is_there():
-    page = make(images=2, classes=2, rows=[], texts={}, right=True)
+    page = make(images=2, classes=2, rows=[], settings={}, right=True)
     assert "How training went" not in page
     assert "None: every guess is right." in page
 

@@ -5,7 +5,7 @@ import pytest
 
 import run
 from library.errors import answer
-from library.reporting.writing import failing_softly, is_current, read_history
+from library.reporting.writing import failing_softly, is_current
 
 
 def test_a_failure_is_a_warning(capsys, tmp_path):
@@ -31,15 +31,6 @@ def test_a_page_is_current_while_nothing_it_tells_of_is_newer(tmp_path):
     assert is_current(page, source, tmp_path / "none")
     os.utime(page, (0, 0))
     assert not is_current(page, source)
-
-
-def test_a_history_of_any_shape_is_read(tmp_path):
-    path = tmp_path / "history.csv"
-    path.write_text("epoch,loss\n1,0.5\n2,\n")
-    first, second = read_history(path)
-    assert first == {"epoch": 1, "loss": 0.5}
-    assert second["loss"] != second["loss"]
-    assert read_history(None) == read_history(tmp_path / "none") == []
 
 
 @pytest.mark.slow

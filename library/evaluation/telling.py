@@ -53,7 +53,7 @@ def _overall(result):
     rows = [(words, number(value), _between(each)) for words, value, each in overall_rows(result)]
     if result.get("temperature") is not None:
         rows.append(("temperature", number(result["temperature"]), ""))
-    yield from _aligned([("measure", "value", percent), *rows], left=(0,))
+    yield from aligned([("measure", "value", percent), *rows], left=(0,))
 
 
 def _classes(result):
@@ -68,7 +68,7 @@ def _classes(result):
         for name, row in shown
     ]
     head = ("class", "images", *(words_of(each) for each in _COLUMNS))
-    yield from _aligned([head, *lines], left=(0,))
+    yield from aligned([head, *lines], left=(0,))
     if result["absent"]:
         absent = ", ".join(map(printable, result["absent"][:10]))
         more = f" and {len(result['absent']) - 10:,} more" if result["absent"][10:] else ""
@@ -79,7 +79,8 @@ def _between(interval):
     return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
-def _aligned(rows, left):
+def aligned(rows, left):
+    """Yield the lines of a table; the columns `left` (numbers) are words, the others figures."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = zip(row, widths, strict=True)

@@ -1,6 +1,5 @@
 """report.html: what one network does with one split, as a page that needs no other file."""
 
-import re
 from dataclasses import dataclass
 
 from library.evaluation.judging import Judgement
@@ -23,7 +22,7 @@ class Subject:
     """What a report is about.
 
     `folder` is the network's, `name` the split's. `rows` are the history's, dicts as in
-    history.csv; `texts` the settings' files by name; `splits` have a name, examples, class_counts.
+    history.csv; `settings` (key, value, where from) by file; `splits` Manifests or the like.
     """
 
     folder: str
@@ -31,7 +30,7 @@ class Subject:
     classes: tuple
     metrics: dict
     network: str
-    texts: dict
+    settings: dict
     splits: tuple
     rows: list
 
@@ -206,14 +205,9 @@ def _data(subject):
     yield table(("split", "images", "in a class", "left out by conversion"), rows)
 
 
-# A line of the settings' files: `  key: value   # where it comes from`.
-_SETTING = re.compile(r"  (\w+): (.*?)\s+# (.+)")
-
-
 def _settings(subject):
     """Yield what was chosen, and folded away what was left at its default."""
-    for name, content in subject.texts.items():
-        rows = [match.groups() for match in map(_SETTING.fullmatch, content.splitlines()) if match]
+    for name, rows in subject.settings.items():
         chosen = [row for row in rows if not row[2].startswith("default")]
         head = (name, "value", "from")
         yield table(head, [*map(_escaped, chosen)], "words")

@@ -1,13 +1,13 @@
 """What evaluation leaves behind: a page for people, and the measures as JSON beside it."""
 
 import contextlib
-import csv
 import json
 from pathlib import Path
 
 from library.evaluation.judging import read_images
 from library.files import write_file
 from library.reporting.report import MISTAKES, Subject, make_report
+from library.reporting.runs import SETTINGS_FILES, read_history, read_settings_file
 from library.training.history import report
 
 REPORT = "report.html"
@@ -18,7 +18,8 @@ def results_of(stored, judgement, name):
     """Give all that is known about a Snapshot on the split `name`, as a dict for JSON."""
     about = {"split": name, "images": len(judgement.predictions)}
     where = {"snapshot": str(stored.folder), "epoch": stored.metrics.get("epoch")}
-    return {**about, **judgement.measures, **where}
+    parameters = stored.network.count_params()
+    return {**about, **judgement.measures, **where, "parameters": parameters}
 
 
 def write_evaluation(stem, stored, inputs, judgement, splits, *, page=None, run_dir=None):
@@ -68,29 +69,14 @@ def _subject(stored, split, splits, run_dir):
         metrics=stored.metrics,
         network=f"{stored.network.name}: {stored.network.count_params():,} parameters, images of "
         f"{' by '.join(map(str, shape))}",
-        texts={
-            name: found.read_text()
-            for name in ("project.yaml", "hyperparameters.yaml")
+        settings={
+            name: read_settings_file(found)
+            for name in SETTINGS_FILES
             if (found := _first(around, name))
         },
         splits=splits,
         rows=read_history(_first(around, "history.csv")),
     )
-
-
-def read_history(path):
-    """Give the rows of a history.csv, their numbers as floats; none where there is no such file."""
-    if path is None or not Path(path).is_file():
-        return []
-    with Path(path).open(newline="") as file:
-        return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
-
-
-def _number(words):
-    try:
-        return float(words)
-    except (TypeError, ValueError):
-        return float("nan")  # Not measured then.
 
 
 def _first(folders, name):
