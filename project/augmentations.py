@@ -124,10 +124,8 @@ NO_AUGMENTATIONS = choose_augmentations(())
 
 
 def _reverse(image, axis, happens):
-    # One operation, where tf.cond would be a dozen.
-    return tf.raw_ops.Reverse(
-        tensor=image, dims=[axis == 0 and happens, axis == 1 and happens, False]
-    )
+    # Not Reverse with what happens as its `dims`: to reverse nothing is its slowest way.
+    return tf.cond(happens, lambda: tf.reverse(image, [axis]), lambda: image)
 
 
 def _window(size, share, place):

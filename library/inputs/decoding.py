@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from library.inputs.colours import to_uint8
+
 # libjpeg decodes at 1/2, 1/4 and 1/8 for a fraction of the work: it leaves out frequencies, which
 # is also a better low-pass filter than what comes after it.
 REDUCTIONS = (1, 2, 4, 8)
@@ -33,23 +35,22 @@ def decode(encoded, shape, image_format, crop=None):
     size, channels = image_format.image_size, image_format.channels
     wanted = shape[:2] if window is None else window[2:]
 
-    def resized(reduction):
-        return resize(_decode_reduced(encoded, window, channels, reduction), size)
-
-    def reduced():
-        # As small as libjpeg can make it without falling below what the network wants.
-        reducible = tf.cast(tf.reduce_min(wanted // size) >= REDUCTIONS[1:], tf.int32)
-        # `each` is bound now: a lambda looks names up when it runs.
-        branches = [lambda each=each: resized(each) for each in REDUCTIONS]
-        return tf.switch_case(tf.reduce_sum(reducible), branches)
-
-    def exact():
-        return _decode_reduced(encoded, window, channels, is_exact=True)
-
-    # Asked first, because small images can't spare the time for more questions.
-    fits = tf.reduce_all(tf.equal(wanted, size))
-    image = tf.cond(fits, exact, reduced)
-    return tf.ensure_shape(image, image_format.shape)
+    # As small as libjpeg can make it without falling below what the network wants.
+    reducible = tf.cast(tf.reduce_min(wanted // size) >= REDUCTIONS[1:], tf.int32)
+    is_exact = tf.reduce_all(tf.equal(wanted, size))
+    # Only decoding is chosen: what a branch holds is walked through even where it is not taken.
+    image = tf.switch_case(
+        tf.where(is_exact, 0, 1 + tf.reduce_sum(reducible)),
+        [
+            lambda: _decode_reduced(encoded, window, channels, is_exact=True),
+            # `each` is bound now: a lambda looks names up when it runs.
+            *(
+                lambda each=each: _decode_reduced(encoded, window, channels, each)
+                for each in REDUCTIONS
+            ),
+        ],
+    )
+    return tf.ensure_shape(resize(image, size), image_format.shape)
 
 
 def resize(image, size):
@@ -61,8 +62,7 @@ def resize(image, size):
     pixels = tf.raw_ops.ResizeBilinear(
         images=image[tf.newaxis], size=[size, size], half_pixel_centers=True
     )[0]
-    # Between neighbours, so never below 0 or above 255; casting cuts, so half is added to round.
-    return tf.cast(pixels + 0.5, tf.uint8)
+    return to_uint8(pixels)
 
 
 def _decode_reduced(encoded, window, channels, reduction=1, is_exact=False):
