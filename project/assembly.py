@@ -57,7 +57,7 @@ def make_training_inputs(settings, split, part=WHOLE):
         raise SettingsError(
             "balance oversample needs images of one class each, these have several: class_weight"
         )
-    if is_oversampled and part.by_file and part.count > 1:
+    if is_oversampled and part.has_own_shards:
         raise SettingsError("balance oversample counts over all shards: leave out shard_by_file")
     if not project.deterministic:
         report("deterministic false: no epoch can be repeated, so going on in mid-epoch is inexact")
@@ -83,11 +83,13 @@ def make_evaluation_inputs(settings, split, image_format=None, part=WHOLE):
     project = settings.project
     image_format = image_format or _image_format(project)
     source = make_examples(split, project.parallel_interleave_sources)
+    shards = len(getattr(split, "shards", ()))
     return EvaluationInputs(
         source=_cached(settings, source, split, image_format, crops=False),
         image_format=image_format,
         batch_size=project.eval_batch_size,
-        part=replace(part, by_file=project.shard_by_file),
+        # A split in fewer shards than there are workers is read whole by each: it is small.
+        part=replace(part, by_file=project.shard_by_file and shards >= part.count),
         reading=_reading(project),
     )
 

@@ -130,7 +130,9 @@ class TrainingInputs:
 
     def _ordered(self, epoch):
         """Give the keys in the epoch's order, and the seed of its examples."""
-        source, random = self._source, np.random.default_rng([self.seed, epoch])
+        # Who reads only some shards counts only their examples: their seeds must be others.
+        own = [self.part.index] if self.part.has_own_shards else []
+        source, random = self._source, np.random.default_rng([self.seed, epoch, *own])
         keys = source.keys(random, self.reading)
         shuffle_seed, example_seed = map(int, random.integers(2**31, size=2))
         if self.is_oversampled:

@@ -12,6 +12,7 @@ from library.choices import ChoiceError
 from library.dataset.splits import read_splits
 from library.errors import CheckpointError, SettingsError
 from library.evaluation.probabilities import is_multi_label
+from library.inputs.parts import Part
 from library.training.snapshots import read_snapshot
 from project import assembly
 from project.settings import read_settings
@@ -37,6 +38,37 @@ def test_inputs_have_the_sizes_of_the_settings(make):
     assert labels.shape == (10,)
     evaluation = assembly.make_evaluation_inputs(settings, validation)
     assert [len(labels) for _, labels in evaluation.batches()] == [7, 7, 4]
+
+
+def test_what_the_order_trades_for_speed_is_said_and_done(make, capsys):
+    settings, train, _ = make()
+    assert assembly.make_training_inputs(settings, train).reading.deterministic
+    assert "deterministic" not in capsys.readouterr().err
+    settings, train, _ = make("--deterministic=false")
+    assert not assembly.make_training_inputs(settings, train).reading.deterministic
+    assert "deterministic false: no epoch can be repeated, so going" in capsys.readouterr().err
+
+
+def test_by_file_each_of_several_workers_has_its_own_shards(make):
+    settings, train, validation = make("--shard_by_file", "--balance", "oversample")
+    text = "balance oversample counts over all shards: leave out shard_by_file"
+    with pytest.raises(SettingsError, match=text):
+        assembly.make_training_inputs(settings, train, Part(0, 2))
+    assert assembly.make_training_inputs(settings, train).examples == 60
+    settings, train, validation = make("--shard_by_file")
+    assert (len(train.shards), len(validation.shards)) == (2, 1)
+    training = [assembly.make_training_inputs(settings, train, Part(each, 2)) for each in range(2)]
+    counts = [sum(len(labels) for _, labels in each.batches(0)) for each in training]
+    assert counts == [each.examples for each in train.shards]
+    # One shard can't be divided: each worker reads it, and takes its half of each batch.
+    evaluation = [
+        assembly.make_evaluation_inputs(settings, validation, part=Part(each, 2))
+        for each in range(2)
+    ]
+    assert [[len(labels) for _, labels in each.batches()] for each in evaluation] == [
+        [8, 2],
+        [8, 0],
+    ]
 
 
 def test_the_learning_rate_is_scaled_by_the_batch_on_request(make):

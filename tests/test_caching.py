@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from library.inputs.caching import cache_examples
 from library.inputs.damage import naming_damage
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
+from library.inputs.parts import Part
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs
 from tests.conftest import ROOT, convert, write_colours
@@ -103,6 +105,18 @@ def test_files_can_be_cached_and_generators_in_memory_only(folder, tmp_path):
     assert epochs(cached(generated, "memory", tmp_path)) == epochs(make_examples(generated))
     with pytest.raises(SettingsError, match="cache disk wants data that can be told apart"):
         cached(generated, "disk", tmp_path)
+
+
+def test_a_worker_finds_those_of_its_own_shards_in_a_cache_of_all(manifest, tmp_path):
+    source = make_examples(manifest)
+    for part in Part(0, 2, by_file=True).siblings():
+        inputs = TrainingInputs(source, FORMAT, 6, shuffle_examples=9, seed=0, part=part)
+        kept = replace(inputs, source=cached(manifest, "disk", tmp_path))
+        plain, again = ([*each.batches(1)] for each in (inputs, kept))
+        assert sum(len(labels) for _, labels in plain) == source.only(part).count > 0
+        for (images, labels), (same_images, same_labels) in zip(plain, again, strict=True):
+            assert np.array_equal(images, same_images)
+            assert np.array_equal(labels, same_labels)
 
 
 def test_every_damaged_byte_of_the_cache_is_noticed(manifest, tmp_path):

@@ -1,5 +1,8 @@
+import gc
 import io
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,8 +10,9 @@ import tensorflow as tf
 from PIL import Image
 
 from library.dataset.manifest import read_manifest
+from library.dataset.records import Record, frame
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import Reading, make_examples
+from library.inputs.examples import Reading, Shards, make_examples
 from library.inputs.parts import Part
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs, generate_images
@@ -68,9 +72,14 @@ def test_the_order_is_a_function_of_seed_and_epoch(numbered):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_size", [pytest.param(8, marks=pytest.mark.slow), 25])
-def test_any_batch_can_be_started_at_exactly(numbered, batch_size):
-    words = ["distorted_crop", "flip", "brightness", "pad_and_crop=2", "rand_augment", "mixup"]
+@pytest.mark.parametrize(
+    ("batch_size", "words"),
+    [
+        (8, ["distorted_crop", "flip", "mixup"]),
+        (25, ["distorted_crop", "flip", "brightness", "pad_and_crop=2", "aug_mix", "cutmix"]),
+    ],
+)
+def test_any_batch_can_be_started_at_exactly(numbered, batch_size, words):
     training = make_training(
         numbered, batch_size=batch_size, augmentations=choose_augmentations(words)
     )
@@ -84,6 +93,21 @@ def test_any_batch_can_be_started_at_exactly(numbered, batch_size):
             assert np.array_equal(labels, same_labels)
 
 
+def test_an_example_is_changed_alike_in_batches_of_any_size_on_any_threads(numbered):
+    """What changes it is made of seed, epoch and example, so that it can be made again."""
+    chosen = choose_augmentations(["distorted_crop", "brightness=0.5"])
+
+    def epoch(number, **changes):
+        inputs = make_training(numbered, augmentations=chosen, **changes)
+        return np.concatenate([images for images, _ in arrays(inputs.batches(number))])
+
+    usual = epoch(1)
+    slow = Reading(1, 1, prefetch_examples=3, prefetch_batches=0)
+    assert np.array_equal(usual, epoch(1, batch_size=25, reading=slow))
+    assert not np.array_equal(usual, epoch(2))
+    assert not np.array_equal(usual, epoch(1, seed=1))
+
+
 def test_evaluation_is_in_order_and_whole(numbered):
     inputs = EvaluationInputs(make_examples(numbered), ImageFormat(8, 1), 16)
     first, second = numbers(arrays(inputs.batches())), numbers(arrays(inputs.batches()))
@@ -92,6 +116,44 @@ def test_evaluation_is_in_order_and_whole(numbered):
     slow = replace(inputs, reading=Reading(1, 1, prefetch_batches=0))
     assert [len(labels) for _, labels in inputs.batches()] == [16, 16, 16, 2]
     assert numbers(arrays(slow.batches())) == first
+
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def growth(inputs, epochs):
+    """How much more memory is resident, at most, in each of some epochs than before them."""
+    gc.collect()
+    before = resident_bytes()
+    most = [
+        max(resident_bytes() for _ in inputs.batches(epoch)) - before for epoch in range(epochs)
+    ]
+    return np.array(most)
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_more_data_than_it_may_hold(tmp_path):
+    """Tiny images in large files: what is read weighs, not what it takes to decode it."""
+    start, rest = encode(Image.new("RGB", (8, 8))).partition(b"\xff\xe0")[::2]
+    # Comments, each as long as a JPEG's can be.
+    padding = (b"\xff\xfe\xff\xff" + bytes(65_533)) * 8
+    encoded = start + padding + b"\xff\xe0" + rest
+    path = tmp_path / "shard"
+    with path.open("wb") as file:
+        for number in range(64):
+            file.write(frame(Record(encoded, 8, 8, number % 2, "ab"[number % 2], str(number))))
+    times = 12
+    data = times * path.stat().st_size
+    assert data > 400e6
+    source = Shards((str(path),) * times, (64,) * times, (32 * times,) * 2, len(encoded))
+    inputs = TrainingInputs(source, ImageFormat(8, 3), 32, shuffle_examples=32, seed=0)
+    grown = growth(inputs, 4) / data
+    assert grown.max() < 0.5
+    # Buffers fill and memory pools grow in the first epochs.
+    assert grown[2:].max() - grown[:2].max() < 0.1
+    # And where all are kept, to draw from, it is seen.
+    assert growth(replace(inputs, shuffle_examples=64 * times), 1) / data > grown.max() + 0.3
 
 
 def encode(image):
@@ -148,6 +210,22 @@ def test_by_file_each_worker_reads_its_own_shards(numbered):
     assert numbers(arrays(own[0].batches(0))) == numbers(seen[0])
     # The first worker has three of the five shards, the second one no batch left at the end.
     assert numbers(seen[0][2:]) == numbers(arrays(own[0].batches(0, 2)))
+
+
+def test_by_file_workers_change_their_examples_differently(numbered):
+    """Each counts its own examples from 0: the seeds of two workers must differ all the same."""
+    shards = make_examples(numbered)
+    twice = Shards(shards.paths[:1] * 2, shards.counts[:1] * 2, (10, 10))
+    chosen = choose_augmentations(["random_erasing=1"])
+    whole = make_training(numbered, source=twice, augmentations=chosen)
+    first, second = (
+        arrays(replace(whole, part=part).batches(0)) for part in Part(0, 2, by_file=True).siblings()
+    )
+    pixels = [
+        {image.tobytes() for images, _ in each for image in images} for each in (first, second)
+    ]
+    assert len(pixels[0]) == len(pixels[1]) == 10
+    assert not pixels[0] & pixels[1]
 
 
 def test_without_determinism_an_epoch_still_holds_each_example_once(numbered):

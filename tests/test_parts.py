@@ -27,6 +27,12 @@ def test_a_part_that_ran_out_is_filled_with_empty_batches():
     assert len(list(WHOLE.fill(batches, 4))) == 2
 
 
+def test_one_worker_alone_has_all_shards():
+    assert Part(0, 2, by_file=True).has_own_shards
+    assert not Part(0, 1, by_file=True).has_own_shards
+    assert not Part(0, 2).has_own_shards
+
+
 def test_a_batch_that_cannot_be_divided_is_refused():
     with pytest.raises(SettingsError, match="batch_size 10 can't be divided among 4 workers: 8"):
         Part(0, 4).size(10)

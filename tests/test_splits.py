@@ -27,6 +27,11 @@ def test_one_class_an_image_here_and_several_there_is_refused(colours, patches, 
         read_splits(tmp_path, "train", "test")
 
 
+def test_shards_at_a_url_are_refused_with_the_ways_there_are():
+    with pytest.raises(DataError, match=r"gs://bucket/data: converted shards are read from a loc"):
+        read_splits("gs://bucket/data", "train")
+
+
 def test_other_classes_in_another_split_are_named(colours, tmp_path):
     shutil.copytree(colours / "train", tmp_path / "train")
     write_colours(tmp_path / "images", 2)

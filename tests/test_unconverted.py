@@ -8,6 +8,9 @@ from PIL import Image
 import run
 from library.dataset.unconverted import GeneratedSplit, read_generated, read_unconverted
 from library.errors import DataError, answer
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import make_examples
+from project.inputs import TrainingInputs
 from tests.conftest import ROOT, write_colours
 
 
@@ -62,6 +65,29 @@ def test_a_class_that_training_lacks_is_refused(folder):
 def test_csv_wants_a_csv_file(folder):
     with pytest.raises(DataError, match="data_format csv wants data_dir to be a CSV file, not"):
         read_unconverted(folder, ["train"], "csv")
+    with pytest.raises(
+        DataError, match=r"gs://b/a.csv: a CSV file is read from local disk; a fold"
+    ):
+        read_unconverted("gs://b/a.csv", ["train"], "csv")
+
+
+def test_a_folder_in_a_bucket_gives_the_very_batches_of_a_local_one(folder):
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    for path in folder.glob("*/*/*"):
+        memory.pipe_file(f"/bucket/images/{path.relative_to(folder)}", path.read_bytes())
+    splits = [
+        *read_unconverted(folder, ["train"], "folder"),
+        *read_unconverted("memory://bucket/images", ["train"], "folder"),
+    ]
+    assert "memory://bucket/images/train is not converted" in splits[1].describe()
+    batches = [
+        list(TrainingInputs(make_examples(each), ImageFormat(8, 3), 5, 9, seed=0).batches(2, 1))
+        for each in splits
+    ]
+    assert len(batches[0]) == 4
+    for (images, labels), (same_images, same_labels) in zip(*batches, strict=True):
+        assert np.array_equal(images, same_images)
+        assert np.array_equal(labels, same_labels)
 
 
 def test_generated_pixels_and_bytes_become_records(tmp_path):

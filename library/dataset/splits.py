@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from library.dataset.manifest import read_manifest
+from library.dataset.remote import is_remote
 from library.errors import DataError
 
 
@@ -11,8 +12,13 @@ def read_splits(data_dir, *names):
 
     Raises DataError: with the command that converts a split, if one is missing; naming the
     classes, if two splits differ in them; if only one has several classes for each image; naming
-    the split, if one is empty.
+    the split, if one is empty; for a URL.
     """
+    if is_remote(data_dir):
+        raise DataError(
+            f"{data_dir}: converted shards are read from a local or mounted folder: copy them, or "
+            "mount the bucket; or read the images themselves there, with data_format folder"
+        )
     manifests = [read_manifest(Path(data_dir) / name, name) for name in names]
     first = manifests[0]
     for name, manifest in zip(names, manifests, strict=True):

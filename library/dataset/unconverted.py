@@ -144,6 +144,8 @@ def read_unconverted(data_dir, names, data_format):
     data_dir = str(data_dir).rstrip("/")
     if data_format == "csv" and not data_dir.lower().endswith(".csv"):
         raise DataError(f"data_format csv wants data_dir to be a CSV file, not {data_dir}")
+    if data_format == "csv" and "://" in data_dir:
+        raise DataError(f"{data_dir}: a CSV file is read from local disk; a folder can be at a URL")
     listings = {
         name: _list_files(f"{data_dir}/{name}") for name in dict.fromkeys((TRAINING, *names))
     }

@@ -5,12 +5,12 @@ import tensorflow as tf
 
 def own_examples(examples, part):
     """Give the examples that a worker reads: all, or those of its own shards."""
-    return examples.only(part) if part.by_file and part.count > 1 else examples
+    return examples.only(part) if part.has_own_shards else examples
 
 
 def count_batches(examples, example_count, batch_size, part):
     """Give the number of batches of an epoch, the same for every worker."""
-    if part.by_file and part.count > 1:
+    if part.has_own_shards:
         # The worker with the most examples; the others get empty batches at the end.
         each = [examples.only(other).count for other in part.siblings()]
         return -(-max(each) // part.size(batch_size))

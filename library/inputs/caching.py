@@ -28,7 +28,9 @@ _ROW = [("offset", "<i8"), ("size", "<i8"), ("crc", "<u4")]
 class Cached(Encoded):
     """Other examples, each read (and, where nothing crops, decoded) once."""
 
-    def __init__(self, examples, image_format, store):
+    def __init__(self, examples, image_format, store, whole=None):
+        # Numbers are those of all examples, also where these are some of them only.
+        self._whole = whole or self
         self._examples = examples
         self._format = image_format
         self._store = store
@@ -48,7 +50,7 @@ class Cached(Encoded):
 
     def name(self, key):
         """Give the file name of an example: these are not cached, but read on the first demand."""
-        return tf.gather(self._names, key)
+        return tf.gather(self._whole._names, key)
 
     @cached_property
     def _names(self):
@@ -67,6 +69,10 @@ class Cached(Encoded):
         if content.dtype == tf.uint8:
             return tf.reshape(content, image_format.shape), label
         return decode(content, tf.io.extract_jpeg_shape(content), image_format, crop), label
+
+    def only(self, part):
+        """Give those of a worker's own shards; kept are all, found by the same numbers."""
+        return Cached(self._examples.only(part), self._format, self._store, self._whole)
 
     def find_damage(self):
         """Give a line about what could not be read, None if all could."""

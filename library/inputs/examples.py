@@ -105,6 +105,8 @@ class Shards(Encoded):
     mean_bytes: int = 100_000
     interleaved: int = 16
     has_several: bool = False
+    # The number of each shard's first example, where these are not all shards.
+    firsts: tuple | None = None
 
     @property
     def count(self):
@@ -117,8 +119,8 @@ class Shards(Encoded):
 
     def numbers(self, random=None, reading=USUAL):
         """Give each example's number, counted shard by shard, in the order of `keys`."""
-        ends = np.cumsum(self.counts)
-        columns = (ends - self.counts, ends)
+        begins = self._begins()
+        columns = (begins, begins + self.counts)
         return self.in_turns(random, reading, columns, tf.data.Dataset.range)
 
     def in_turns(self, random, reading, columns, open_shard):
@@ -141,7 +143,13 @@ class Shards(Encoded):
                 f"there are {len(self.paths)}; convert with a larger --num_shards"
             )
         mine = slice(part.index, None, part.count)
-        return replace(self, paths=self.paths[mine], counts=self.counts[mine])
+        firsts = tuple(self._begins()[mine].tolist())
+        return replace(self, paths=self.paths[mine], counts=self.counts[mine], firsts=firsts)
+
+    def _begins(self):
+        if self.firsts is None:
+            return np.cumsum(self.counts) - self.counts
+        return np.array(self.firsts)
 
     def find_damage(self):
         """Give a line that names the first damaged record, None if all are whole."""

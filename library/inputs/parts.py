@@ -18,6 +18,11 @@ class Part:
     count: int = 1
     by_file: bool = False
 
+    @property
+    def has_own_shards(self):
+        """Whether it reads only some of the shards."""
+        return self.by_file and self.count > 1
+
     def size(self, batch_size):
         """Give how many examples of a whole batch are in this part. Raises SettingsError."""
         if batch_size % self.count:
