@@ -1,14 +1,20 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from library.explaining.explanation import Answer, Explanation, Picture
+import run
+from library.errors import answer
+from library.explaining.explanation import Answer, Explanation, Picture, explain_pictures
 from library.explaining.explanation_files import draw_kernels, summarize, write_explanation
 from library.explaining.feature_maps import LayerMaps
-from library.explaining.grad_cam import OCCLUSION
+from library.explaining.grad_cam import HIRES_CAM, OCCLUSION
 from library.explaining.neighbours import Neighbour
+from project.networks import NETWORKS
+from tests.conftest import COLOURS, ROOT
+from tests.test_modules import save_module
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 8, 1), dtype=np.uint8)
 HEAT = np.array([[0.0, 1.0]], np.float32)
@@ -71,3 +77,78 @@ def test_the_summary_is_json():
 
 def test_each_number_of_a_kernel_can_be_seen():
     assert draw_kernels(np.ones((3, 3, 3, 4), np.float32)).size == (224, 224)
+
+
+def call(capsys, *arguments):
+    code = answer(run.main, ["explain", *arguments], "run.py")
+    return code, *capsys.readouterr()
+
+
+def test_the_command_explains_images_of_the_test_split(capsys, monkeypatch, snapshot_run, tmp_path):
+    monkeypatch.chdir(ROOT)
+    options = [*snapshot_run.options, "--best_model_dir", str(snapshot_run.folder / "best")]
+    options[options.index("--run_dir") + 1] = str(tmp_path / "run")
+    code, out, err = call(capsys, *options, "--explain_images", "3", "--explain_neighbours", "2")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["page"] == str(tmp_path / "run" / "explain" / "explain.html")
+    assert {each["truth"][0] for each in told["images"]} == {"blue", "green", "red"}
+    for each in told["images"]:
+        assert each["class"] == each["truth"][0]
+        # Noise of one colour is most like noise of the same.
+        assert [near["classes"] for near in each["nearest"]] == [each["truth"]] * 2
+    assert Path(told["page"]).stat().st_size < 200_000
+    assert f"heat by {HIRES_CAM}; open {told['page']} in a browser" in err
+
+
+def test_the_command_explains_given_images_without_any_data(
+    capsys, monkeypatch, snapshot_run, tmp_path
+):
+    monkeypatch.chdir(ROOT)
+    Image.new("RGB", (30, 20), COLOURS["red"]).save(tmp_path / "red.png")
+    (tmp_path / "words.png").write_text("no image")
+    options = ["--run_dir", str(tmp_path), "--data_dir", str(tmp_path / "none")]
+    options += ["--best_model_dir", str(snapshot_run.folder / "best")]
+    files = [str(tmp_path / "red.png"), str(tmp_path / "words.png")]
+    code, out, err = call(capsys, *files, *options)
+    assert code == 0, err
+    (told,) = json.loads(out)["images"]
+    assert (told["class"], told["truth"], told["nearest"]) == ("red", None, [])
+    assert "words.png is no JPEG, PNG, GIF, BMP, TIFF or WebP image: left out" in err
+    assert "without the nearest training images: " in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["nowhere.png"], 3, "there is no file or folder nowhere.png"),
+        (["--best_model_dir", "nowhere"], 4, "no snapshot in nowhere"),
+        (["--explain_layer", "scores"], 2, "unknown layer with maps 'scores'"),
+        (["--data_dir", "nowhere"], 3, "nowhere"),
+        ([str(ROOT / "LICENSE")], 3, "none of the files is an image that can be used"),
+    ],
+)
+def test_what_cannot_be_explained_is_one_line(
+    capsys, monkeypatch, snapshot_run, arguments, code, text
+):
+    monkeypatch.chdir(ROOT)
+    options = [*snapshot_run.options]
+    if "--data_dir" in arguments:
+        del options[options.index("--data_dir") : options.index("--data_dir") + 2]
+    found, out, err = call(capsys, *arguments, *options)
+    assert (found, out) == (code, "")
+    assert text in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_a_module_of_tf_hub_has_no_layers_to_reach(tmp_path):
+    save_module(tmp_path / "module")
+    options = {"hub_handle": tmp_path / "module", "dropout_rate": 0.0}
+    network = NETWORKS["hub"]((6, 6, 3), 3, **options)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    explanation = explain_pictures(network, ("a", "b", "c"), [Picture("x", pixels)])
+    assert (explanation.method, explanation.layer) == (OCCLUSION, None)
+    assert [each.name for each in explanation.layers][-3:] == ["activation", "embedding", "scores"]
+    write_explanation(explanation, tmp_path / "explain", "hub")
+    text = (tmp_path / "explain" / "explain.html").read_text()
+    assert "this is not Grad-CAM but occlusion" in text

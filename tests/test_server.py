@@ -1,15 +1,15 @@
 import http.client
+import io
 import json
 import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
+from PIL import Image
 
 import run
 from library.errors import SettingsError, UserError, answer
@@ -138,27 +138,45 @@ def test_what_stands_in_the_way_is_one_line(
     assert "Traceback" not in error
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_command_serves_until_a_signal_comes(snapshot_run, tmp_path, number, code):
-    from PIL import Image
+def wait_then(port, function, *arguments):
+    """Call the function as soon as the port listens."""
+    for _ in range(600):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+        else:
+            return function(port, *arguments)
+    raise TimeoutError
 
-    Image.new("RGB", (30, 30), COLOURS["red"]).save(tmp_path / "red.png")
-    command = [sys.executable, "run.py", "serve", *snapshot_run.options, "--port", "0"]
-    command += ["--host", "0.0.0.0"] if code == 143 else []
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-    ) as process:
-        url = process.stdout.readline()
-        port = int(url.rstrip("/\n").rpartition(":")[2])
-        status, body = ask(port, (tmp_path / "red.png").read_bytes())
-        assert (status, body["class"]) == (200, "red")
-        start = time.monotonic()
-        process.send_signal(number)
-        _, error = process.communicate(timeout=60)
-        assert time.monotonic() - start < 15
-    assert process.returncode == code
-    lines = error.splitlines()
-    assert lines[-1] == "run.py: error: the server was stopped"
-    assert ("warning: whoever reaches 0.0.0.0 may use it" in error) == (code == 143)
-    assert "Traceback" not in error
+
+def ask_then_stop(port, number, found):
+    """Ask the server as soon as it is there, then send this process a signal."""
+    content = io.BytesIO()
+    Image.new("RGB", (30, 30), COLOURS["red"]).save(content, "PNG")
+    try:
+        # The port listens from the start; the answer comes when the network is there.
+        found.append(ask(port, content.getvalue()))
+    finally:
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_serves_until_a_signal_comes(capsys, monkeypatch, snapshot_run, number, code):
+    monkeypatch.chdir(ROOT)
+    host = "0.0.0.0" if code == 143 else "127.0.0.1"
+    with server.open_socket(host, 0) as free:
+        port = free.getsockname()[1]
+    found = []
+    asking = threading.Thread(target=wait_then, args=(port, ask_then_stop, number, found))
+    asking.start()
+    given = ["serve", *snapshot_run.options, "--host", host, "--port", str(port)]
+    assert answer(run.main, given, "run.py") == code
+    asking.join()
+    ((status, body),) = found
+    assert (status, body["class"]) == (200, "red")
+    out, err = capsys.readouterr()
+    assert out == f"http://{host}:{port}/\n"
+    assert err.splitlines()[-1] == "run.py: error: the server was stopped"
+    assert ("warning: whoever reaches 0.0.0.0 may use it" in err) == (code == 143)
+    assert "Traceback" not in err
