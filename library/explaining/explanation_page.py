@@ -36,7 +36,8 @@ p { margin: .5rem 0; max-width: 46rem } .soft, figcaption { color: var(--soft) }
 figure { margin: 0 } figcaption { font-size: .8rem; overflow-wrap: anywhere }
 .large { width: 10rem } .large img { width: 10rem; height: 10rem }
 .small { width: 7rem } .small img { width: 7rem; height: 7rem }
-img { display: block; border-radius: 6px; max-width: 100%; background: var(--line) }
+img { display: block; height: auto; border-radius: 6px; max-width: 100%;
+      background: var(--line) }
 .pixels { image-rendering: pixelated }
 table { border-collapse: collapse; flex: 1 1 15rem; align-self: start; max-width: 30rem }
 td { padding: .15rem 0 } td + td { text-align: right; padding-left: .75rem;
@@ -101,7 +102,7 @@ def _kernels(kernels, draw_kernels):
         return
     height, width, inputs, outputs = kernels.shape
     yield "<h2>The first layer's kernels</h2>"
-    yield f"<p class=soft>{outputs} kernels of {height} x {width} over {inputs} channels, each "
+    yield f"<p class=soft>{outputs} kernels of {height} x {width} x {inputs}, each "
     yield "scaled to its own range.</p>"
     yield f"<div class=card>{_image(draw_kernels(kernels), 'kernels of the first layer', True)}"
     yield "</div>"

@@ -31,7 +31,8 @@ class LayerMaps:
             return f"{' x '.join(map(str, self.shape))} values, {self.zeros:.0%} of them 0"
         height, width, count = self.shape
         drawn = f", the first {MOST_MAPS} drawn" if count > MOST_MAPS else ""
-        return f"{count} maps of {height} x {width}{drawn}, {self.zeros:.0%} of the values 0"
+        maps = "map" if count == 1 else "maps"
+        return f"{count} {maps} of {height} x {width}{drawn}, {self.zeros:.0%} of the values 0"
 
 
 def draw_layers(opened, picture):
