@@ -1,20 +1,22 @@
 """A network as an SVG: one box for each block, from the pixels to the scores."""
 
 from html import escape
+from math import log10
 
 _WIDTH, _HEIGHT, _GAP = 360, 34, 14
+_LEAST = 40
 _TRAINED, _FROZEN = "#2a9d8f", "#8d99ae"
 
 
 def draw_network(description, title):
     """Give the SVG text of a Description (library/describing.py).
 
-    A box is as wide as its block has parameters, on a logarithmic scale; grey ones are frozen.
+    A box is as wide as its block has parameters, on a logarithmic scale.
     """
     blocks = {}
     for row in description.rows:
         blocks.setdefault(row.block, []).append(row)
-    largest = max(_digits(sum(row.parameters for row in rows)) for rows in blocks.values())
+    largest = max(sum(row.parameters for row in rows) for rows in blocks.values())
     boxes = [_box(n, rows, largest) for n, rows in enumerate(blocks.values())]
     height = 48 + len(boxes) * (_HEIGHT + _GAP)
     return "\n".join(
@@ -23,6 +25,7 @@ def draw_network(description, title):
             'font-family="sans-serif" font-size="12">',
             '<rect width="100%" height="100%" fill="white"/>',
             f'<text x="16" y="26" font-size="15">{escape(title)}</text>',
+            *_legend(),
             *boxes,
             "</svg>\n",
         ]
@@ -31,7 +34,7 @@ def draw_network(description, title):
 
 def _box(number, rows, largest):
     parameters = sum(row.parameters for row in rows)
-    width = round(40 + (_WIDTH - 40) * _digits(parameters) / largest)
+    width = round(_LEAST + (_WIDTH - _LEAST) * log10(parameters + 1) / log10(largest + 1))
     top = 44 + number * (_HEIGHT + _GAP)
     colour = _TRAINED if any(row.is_trained for row in rows) else _FROZEN
     first, last = rows[0].name, rows[-1].name
@@ -46,5 +49,8 @@ def _box(number, rows, largest):
     )
 
 
-def _digits(count):
-    return len(str(count))
+def _legend():
+    for right, colour, word in ((180, _TRAINED, "trained"), (90, _FROZEN, "frozen")):
+        left = 2 * _WIDTH - right
+        yield f'<rect x="{left}" y="16" width="12" height="12" rx="3" fill="{colour}"/>'
+        yield f'<text x="{left + 18}" y="26">{word}</text>'

@@ -16,11 +16,13 @@ def test_each_block_is_a_box_named_and_coloured():
     texts = [each.text for each in root.iter() if each.tag.endswith("text")]
     assert texts == [
         "hub & more",
+        "trained",
+        "frozen",
         "base/<odd> … other",
         "1,024 parameters → 4 x 4 x 4",
         "scores",
         "10 parameters → 2",
     ]
-    boxes = [each.attrib for each in root.iter() if each.tag.endswith("rect")][1:]
+    boxes = [each.attrib for each in root.iter() if each.tag.endswith("rect")][3:]
     assert [each["fill"] for each in boxes] == ["#8d99ae", "#2a9d8f"]
     assert int(boxes[0]["width"]) > int(boxes[1]["width"])

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from library.choices import ChoiceError
 from library.errors import SettingsError, UserError
+from library.evaluation.probabilities import is_multi_label
 from project.networks import NETWORKS, make_network
 from project.networks.applications import APPLICATIONS, application
 from project.networks.residual import residual
@@ -96,6 +97,13 @@ def test_each_network_has_an_embedding(name, head, hyperparameters):
 def test_a_sigmoid_for_three_classes_is_refused():
     with pytest.raises(SettingsError, match="head sigmoid is for 2 classes, there are 3"):
         make_network("simple", (8, 8, 3), 3, {**DEFAULTS, "head": "sigmoid"})
+
+
+def test_scores_of_several_classes_say_so_by_their_layers_name():
+    network = make_network("simple", (8, 8, 3), 3, {**DEFAULTS, "head": "multi_label"})
+    assert is_multi_label(network)
+    assert network.get_layer("label_scores").output.shape == (None, 3)
+    assert not is_multi_label(make_network("simple", (8, 8, 3), 3, DEFAULTS))
 
 
 def test_latest_is_the_last_one(hyperparameters):

@@ -167,7 +167,9 @@ def test_features_are_kept_for_later_runs_on_the_same_base_and_data(
 def test_with_augmentation_or_a_trained_base_nothing_is_kept(capsys, train, module, tmp_path):
     given = {"model": "hub", "hub_handle": module, "image_size": 6, "train_epochs": 1}
     train(**given, augmentations="flip")
-    train(**given, augmentations="", fine_tuning="true", run_dir=tmp_path / "tuned")
+    # The set of the same name fine-tunes whatever module it is given.
+    given |= {"hyperparameter_set": "mobilenet", "augmentations": "", "run_dir": tmp_path / "tuned"}
+    train(**given)
     assert "keeping the base's features" not in capsys.readouterr().err
 
 

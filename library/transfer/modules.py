@@ -13,8 +13,15 @@ from library.transfer.module_files import GRAPH
 TF1_MARK = "tfhub_module.pb"
 # Signatures of such modules that give features, the first one that there is.
 TF1_SIGNATURES = ("image_feature_vector", "default", "serving_default")
-# Steps of a graph that reach outside it: into Python, or into files.
-OUTSIDE = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles"}
+# Steps of a graph that reach outside it: into Python, into files, to other machines. (Those that
+# save and restore its own weights are in every SavedModel.)
+OUTSIDE = {
+    *("PyFunc", "PyFuncStateless", "EagerPyFunc", "DebugIdentity", "DebugIdentityV2"),
+    *("ReadFile", "WriteFile", "MatchingFiles", "ImmutableConst", "WholeFileReaderV2"),
+    *("TextLineDataset", "TFRecordDataset", "FixedLengthRecordDatasetV2", "CacheDatasetV2"),
+    *("SaveDatasetV2", "LoadDataset", "DatasetToTFRecord", "CreateSummaryFileWriter"),
+    *("RegisterDatasetV2", "DataServiceDatasetV4", "RpcClient", "RpcServer"),
+}
 
 
 @dataclass(frozen=True)
@@ -144,8 +151,14 @@ def _check_graph(content, folder):
     found = set()
     for graph in graphs:
         for nodes in (graph.node, *(each.node_def for each in graph.library.function)):
-            found |= {each.op for each in nodes} & OUTSIDE
+            found |= {each.op for each in nodes if _reaches_outside(each)}
     if found:
         raise UserError(
             f"{folder} is refused: its graph reaches outside itself ({', '.join(sorted(found))})"
         )
+
+
+def _reaches_outside(node):
+    # Printing to a file appends to it.
+    stream = node.attr["output_stream"].s if node.op == "PrintV2" else b""
+    return node.op in OUTSIDE or stream.startswith(b"file:")

@@ -60,7 +60,8 @@ def _make_base(function, weights, image_shape):
             f"application_weights must be imagenet, none or a file: there is no {weights}"
         )
     try:
-        with _timeout():
+        # Keras tells of a download on stdout, which is for results.
+        with _timeout(), contextlib.redirect_stdout(sys.stderr):
             return function(
                 include_top=False,
                 weights=None if weights is None else str(weights),
