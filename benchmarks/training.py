@@ -65,15 +65,17 @@ class Ours:
         optimizer.build(self.network.trainable_variables)
         self.steps_per_execution = steps_per_execution
         totals = Totals(Objective.names)
-        self.train_steps = make_train_steps(self.network, Objective(), optimizer, totals)
+        self.train_steps = make_train_steps(
+            self.network, Objective(), optimizer, totals, steps_per_execution=steps_per_execution
+        )
         batches = tf.data.Dataset.from_tensor_slices(data).batch(batch_size, drop_remainder=True)
         self.data = batches.repeat().prefetch(4)
 
     def run(self, steps):
         """Make so many steps, as the loop does."""
         iterator = iter(self.data)
-        count = tf.constant(min(self.steps_per_execution, steps))
-        for _ in range(0, steps, int(count)):
+        count = min(self.steps_per_execution, steps)
+        for _ in range(0, steps, count):
             losses, _ = self.train_steps(iterator, count)
         float(losses[-1])
 

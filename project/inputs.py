@@ -105,7 +105,7 @@ class TrainingInputs:
         source, choice = self._source, self.augmentations
 
         # Traced once, not anew in each epoch: some augmentations are large graphs.
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def prepare(example_seed, position, key):
             seeds = choice.seeds(tf.stack([example_seed, position]))
             image, label = source.image(key, self.image_format, choice.crop(seeds))

@@ -34,9 +34,8 @@ def make(network, name="adam", rate=0.1, loss_scale=None, **changes):
 def train(network, optimizer, steps):
     totals = Totals(Objective.names)
     batches = tf.data.Dataset.from_tensors((IMAGES, LABELS)).repeat()
-    losses, _ = make_train_steps(network, Objective(), optimizer, totals)(
-        iter(batches), tf.constant(steps)
-    )
+    train_steps = make_train_steps(network, Objective(), optimizer, totals)
+    losses, _ = train_steps(iter(batches), steps)
     return losses.numpy()
 
 
@@ -82,7 +81,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch():
     optimizer = make(small, "sgd", weight_decay=0.0, gradient_accumulation_steps=2)
     batches = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(4)
     steps = make_train_steps(small, Objective(), optimizer, Totals(Objective.names))
-    steps(iter(batches), tf.constant(2))
+    steps(iter(batches), 2)
     for mine, theirs in zip(small.variables, large.variables, strict=True):
         assert np.allclose(mine, theirs, atol=1e-6)
     assert int(optimizer.iterations) == 1

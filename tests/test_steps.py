@@ -19,7 +19,7 @@ def test_totals_are_means_over_examples_not_batches():
     assert np.isnan(totals.means()["loss"])
 
 
-def make(xla):
+def make(xla, **options):
     keras.utils.set_random_seed(0)
     pixels = keras.Input((4, 4, 1))
     x = keras.layers.Rescaling(1 / 255)(pixels)
@@ -27,7 +27,11 @@ def make(xla):
     optimizer = keras.optimizers.SGD(0.5)
     optimizer.build(network.trainable_variables)
     totals = Totals(Objective.names)
-    return network, totals, make_train_steps(network, Objective(), optimizer, totals, xla=xla)
+    return (
+        network,
+        totals,
+        make_train_steps(network, Objective(), optimizer, totals, xla=xla, **options),
+    )
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), np.uint8)
@@ -42,7 +46,7 @@ def batches(size):
 def test_a_step_is_gradient_descent_by_hand(xla):
     network, totals, train_steps = make(xla)
     kernel, bias = (each.numpy() for each in network.trainable_variables)
-    (loss,), waited = train_steps(batches(6), tf.constant(1))
+    (loss,), waited = train_steps(batches(6), 1)
     flat = IMAGES.reshape(6, 16) / 255
     scores = flat @ kernel + bias
     probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
@@ -58,9 +62,9 @@ def test_a_step_is_gradient_descent_by_hand(xla):
 def test_several_steps_in_one_call_are_the_steps_one_by_one():
     one, one_totals, one_step = make(xla=False)
     iterator = batches(2)
-    single = [float(one_step(iterator, tf.constant(1))[0][0]) for _ in range(3)]
-    many, many_totals, many_steps = make(xla=False)
-    losses, _ = many_steps(batches(2), tf.constant(3))
+    single = [float(one_step(iterator, 1)[0][0]) for _ in range(3)]
+    many, many_totals, many_steps = make(xla=False, steps_per_execution=3)
+    losses, _ = many_steps(batches(2), 3)
     assert losses.numpy().tolist() == single
     assert all(np.array_equal(a, b) for a, b in zip(one.variables, many.variables, strict=True))
     assert one_totals.means() == many_totals.means()

@@ -28,6 +28,7 @@ def make_batches(keys, prepare, batch_size, start, number, part, reading):
     if reading.prefetch_examples:
         positioned = positioned.prefetch(reading.prefetch_examples)
     calls = reading.num_parallel_calls or tf.data.AUTOTUNE
+    prepare = tf.autograph.experimental.do_not_convert(prepare)
     prepared = positioned.map(prepare, calls, deterministic=reading.deterministic)
     return part.fill(prepared.batch(size), number - start)
 
@@ -36,6 +37,8 @@ def keep_ready(batches, reading):
     """Give the batches, some of them prepared ahead, and some already on the device."""
     options = tf.data.Options()
     options.deterministic = reading.deterministic
+    # Begin when an iterator is made, not when it is first asked: the step is traced meanwhile.
+    options.experimental_warm_start = True
     batches = batches.with_options(options).prefetch(reading.prefetch_batches)
     if reading.device and reading.prefetch_to_device:
         to_device = tf.data.experimental.prefetch_to_device

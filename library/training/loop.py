@@ -90,9 +90,16 @@ class Training:
 
     def _compile(self):
         """Give the steps, for what is trained now."""
-        parts = (self.head, self.objective, self.optimizer, self.totals)
-        strategy = self.devices.strategy
-        return make_train_steps(*parts, averages=self.averages, strategy=strategy, xla=self.xla)
+        return make_train_steps(
+            self.head,
+            self.objective,
+            self.optimizer,
+            self.totals,
+            averages=self.averages,
+            strategy=self.devices.strategy,
+            xla=self.xla,
+            steps_per_execution=self.plan.steps_per_execution,
+        )
 
     def run(self):
         """Train to the end. Give the best snapshot's metrics, as in its metrics.json.
@@ -235,7 +242,7 @@ class Training:
     def _make_steps(self, iterator, count):
         try:
             with tf.profiler.experimental.Trace("train", step_num=self.step, _r=1):
-                losses, waited = self.train_steps(iterator, tf.constant(count))
+                losses, waited = self.train_steps(iterator, count)
         except (tf.errors.OutOfRangeError, StopIteration):
             raise self._too_few(self.batch + count) from None
         self._count(count, waited)

@@ -62,6 +62,8 @@ def make_replica_step(network, objective, optimizer, totals, replicas, *, averag
     counts the examples of all shares. Gives this share's part of the loss, float32.
     """
 
+    # As in Keras's fit: what is traced is plain TensorFlow, and the first step comes sooner.
+    @tf.autograph.experimental.do_not_convert
     def replica_step(images, labels, batch_size):
         statistics = _statistics(network) if replicas > 1 else ()
         with tf.GradientTape() as tape:
@@ -86,15 +88,23 @@ def make_replica_step(network, objective, optimizer, totals, replicas, *, averag
 
 
 def make_train_steps(
-    network, objective, optimizer, totals, *, averages=None, strategy=None, xla=False
+    network,
+    objective,
+    optimizer,
+    totals,
+    *,
+    averages=None,
+    strategy=None,
+    xla=False,
+    steps_per_execution=1,
 ):
     """Give a function of (iterator, count) that makes `count` optimisation steps.
 
     The iterator gives (images, labels): uint8 (batch, height, width, channels), and int64 (batch,)
-    or, where labels are mixed, float32 (batch, classes). `count` is an int32 scalar tensor. Gives
-    the losses that were minimised, float32 (count,), penalties included, and the seconds waited for
-    the iterator, float64; adds to `totals`. `averages` (or None) follow the weights. `xla` compiles
-    the whole step.
+    or, where labels are mixed, float32 (batch, classes). `count` is usually `steps_per_execution`.
+    Gives the losses that were minimised, float32 (count,), penalties included, and the seconds
+    waited for the iterator, float64; adds to `totals`. `averages` (or None) follow the weights.
+    `xla` compiles the whole step.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
@@ -103,21 +113,38 @@ def make_train_steps(
         network, objective, optimizer, totals, replicas, averages=averages, xla=xla
     )
 
+    @tf.autograph.experimental.do_not_convert
+    def step(iterator):
+        before = tf.timestamp()
+        with tf.control_dependencies([before]):
+            images, labels = next(iterator)
+        with tf.control_dependencies(strategy.experimental_local_results(labels)):
+            waited = tf.timestamp() - before
+        sizes = strategy.run(lambda each: tf.cast(tf.shape(each)[0], tf.float32), [labels])
+        batch_size = strategy.reduce("SUM", sizes, axis=None)
+        replica_losses = strategy.run(replica_step, [images, labels, batch_size])
+        return strategy.reduce("SUM", replica_losses, axis=None), waited
+
+    # Traced without a loop around it, the first step comes sooner.
+    @tf.function(reduce_retracing=True, autograph=False)
+    def one_step(iterator):
+        loss, waited = step(iterator)
+        return tf.reshape(loss, [1]), waited
+
     @tf.function(reduce_retracing=True)
-    def train_steps(iterator, count):
+    def several_steps(iterator, count):
         losses = tf.TensorArray(tf.float32, size=count, element_shape=[])
         waited = tf.constant(0.0, tf.float64)
         for number in tf.range(count):
-            before = tf.timestamp()
-            with tf.control_dependencies([before]):
-                images, labels = next(iterator)
-            with tf.control_dependencies(strategy.experimental_local_results(labels)):
-                waited += tf.timestamp() - before
-            sizes = strategy.run(lambda each: tf.cast(tf.shape(each)[0], tf.float32), [labels])
-            batch_size = strategy.reduce("SUM", sizes, axis=None)
-            replica_losses = strategy.run(replica_step, [images, labels, batch_size])
-            losses = losses.write(number, strategy.reduce("SUM", replica_losses, axis=None))
+            loss, seconds = step(iterator)
+            losses = losses.write(number, loss)
+            waited += seconds
         return losses.stack(), waited
+
+    def train_steps(iterator, count):
+        if count == steps_per_execution == 1:
+            return one_step(iterator)
+        return several_steps(iterator, tf.constant(count))
 
     return train_steps
 
