@@ -1,5 +1,11 @@
-import pytest
+import tarfile
+import zipfile
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from library.dataset.reading import read_content
 from library.dataset.sources import NO_CLASS, find_files, is_there, label_of
 from library.errors import DataError
 
@@ -40,3 +46,49 @@ def test_a_source_that_is_not_there_or_of_no_kind_is_one_line(tmp_path):
         found(tmp_path / "a.docx")
     assert not is_there(tmp_path / "nowhere")
     assert is_there(tmp_path)
+
+
+names = some.text(
+    some.characters(exclude_characters="/\\\0", exclude_categories=["Cs"]), min_size=1, max_size=8
+).filter(lambda name: name not in (".", ".."))
+trees = some.dictionaries(
+    some.lists(names, min_size=1, max_size=4).map("/".join), some.binary(max_size=9), max_size=8
+)
+
+
+@given(trees)
+def test_any_tree_is_the_same_in_a_folder_and_in_archives(tmp_path_factory, tree):
+    root = tmp_path_factory.mktemp("trees")
+    # A path can't be a file and a folder at once.
+    paths = [path for path in tree if not any(other.startswith(f"{path}/") for other in tree)]
+    with (
+        zipfile.ZipFile(root / "a.zip", "w") as zipped,
+        tarfile.open(root / "a.tar", "w") as tar,
+        tarfile.open(root / "b.tar.gz", "w:gz", compresslevel=1) as compressed,
+    ):
+        for path in paths:
+            file = root / "folder" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(tree[path])
+            zipped.write(file, f"in/{path}")
+            tar.add(file, f"in/{path}")
+            compressed.add(file, f"in/{path}")
+    expected = {
+        path: (path.split("/")[0] if "/" in path else NO_CLASS, tree[path])
+        for path in paths
+        if label_of(path) is not None
+    }
+    sources = [root / each / "in" for each in ("a.zip", "a.tar", "b.tar.gz")]
+    # A folder whose only files are the system's is no class anywhere but on disk.
+    ours = {path.split("/")[0] for path in paths if "/" in path}
+    if paths and all(any(path.startswith(f"{each}/") for path in expected) for each in ours):
+        sources.append(root / "folder")
+    for source in sources if paths else []:
+        found = find_files(source, with_content=True)
+        assert {
+            file.name: (file.label, b"" if file.label == NO_CLASS else read_content(file.place))
+            for file in found
+        } == {
+            name: (label, b"" if label == NO_CLASS else content)
+            for name, (label, content) in expected.items()
+        }

@@ -17,7 +17,7 @@ from library.dataset.listing import Listing
 from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.publishing import publish
 from library.dataset.recording import MakeRecord, Task
-from library.dataset.shards import ShardWriter, WorkFolder, drop_work
+from library.dataset.shards import ShardWriter, WorkFolder, drop_work, work_folder
 from library.dataset.sources import NO_CLASS, SPLITS, labels_of
 from library.dataset.staging import Stage
 from library.dataset.workers import Workers
@@ -78,6 +78,12 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
         _check_labels(listing, source, base)
         classes = tuple(find_classes(set(listing.counts) - {NO_CLASS}))
         plan = _plan(listing, classes, options, base)
+        # With nothing to tidy up no lock is needed: a finished split may be on a read-only disk.
+        leftovers = (_lock_path(folder, name), work_folder(folder, name))
+        if not base and not any(each.exists() for each in leftovers):
+            done = _already_done(folder, name, plan)
+            if done:
+                return done
         with _locked(folder, name, base):
             done = None if base else _already_done(folder, name, plan)
             if done:
@@ -97,7 +103,7 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
 @contextmanager
 def _locked(folder, name, base):
     """Let nobody else convert the split within the block; errors in it tell that it can go on."""
-    lock = Path(folder) / f".{name}.lock"
+    lock = _lock_path(folder, name)
     try:
         with locked(lock, f"the split {name} in {folder}", "wait for it, or end it"):
             if base and read_manifest(folder, name) != base:
@@ -108,6 +114,10 @@ def _locked(folder, name, base):
         raise UserError(f"{folder} can't be written: {reason}; {_GOES_ON}") from error
     except KeyboardInterrupt:
         raise StoppedError(f"interrupted; {_GOES_ON}", 130) from None
+
+
+def _lock_path(folder, name):
+    return Path(folder) / f".{name}.lock"
 
 
 def _kind(listing):
