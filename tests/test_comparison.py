@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,7 @@ from library.reporting.comparison import (
     write_comparison,
 )
 from library.reporting.runs import read_run
+from tests.conftest import ROOT
 from tests.test_runs import write_run
 
 
@@ -75,3 +78,13 @@ def test_the_command_compares_names_what_it_skips_and_says_where(runs, capsys, t
         run.main(["compare", "out/half"])
     with pytest.raises(DataError, match="no run to compare: in nowhere"):
         run.main(["compare", "--run_dir", "nowhere/current"])
+
+
+def test_comparing_needs_no_tensorflow(runs, tmp_path):
+    check = (
+        "import sys, run\n"
+        f"run.main(['compare', {str(tmp_path / 'out' / 'c')!r}])\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stderr

@@ -104,7 +104,8 @@ def test_two_workers_make_the_steps_of_one(colours, two_workers, tmp_path):
     assert one[50] < one[1] / 10
     rows = rows_of(tmp_path / "one")
     assert rows[0] == pytest.approx(rows_of(two_workers)[0], abs=1e-5)
-    # Only the chief wrote.
+    # Only the chief wrote, the report too.
+    assert "right on validation" in (two_workers / "report.html").read_text()
     for split in ("train", "validation"):
         assert len(list((two_workers / "logs" / split).iterdir())) == 1
 

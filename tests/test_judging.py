@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from library.dataset.splits import read_splits
-from library.errors import DataError
+from library.errors import DataError, DivergedError
 from library.evaluation.judging import judge, read_images
 from library.evaluation.measuring import Evaluator
 from library.inputs.decoding import ImageFormat
@@ -64,3 +64,11 @@ def test_an_empty_split_is_an_error(splits, network):
     empty = inputs(splits[1])
     with pytest.raises(DataError, match="the split to evaluate on is empty"):
         judge(network, splits[1].classes, empty, Objective(), max_steps=0)
+
+
+def test_a_network_that_had_diverged_is_told(splits):
+    pixels = keras.Input(FORMAT.shape)
+    scores = keras.layers.Dense(3, bias_initializer=keras.initializers.Constant(np.nan))
+    network = keras.Model(pixels, scores(keras.layers.Flatten()(pixels)))
+    with pytest.raises(DivergedError, match="scores of 18 of 18 images are no numbers"):
+        judge(network, splits[1].classes, inputs(splits[1]), Objective())

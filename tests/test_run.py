@@ -20,7 +20,7 @@ def call(capsys, *arguments):
     return code, captured.out, captured.err
 
 
-def test_train_then_evaluate_then_train_again(capsys, options, tmp_path):
+def test_train_then_evaluate_then_train_again(capsys, options, colours, tmp_path):
     code, out, err = call(capsys, *options)
     assert code == 0, err
     assert "simple: " in err
@@ -45,6 +45,16 @@ def test_train_then_evaluate_then_train_again(capsys, options, tmp_path):
     assert result["epoch"] == best["epoch"]
     assert "test accuracy 1.0000" in err
     assert str(tmp_path / "run" / "best") in err
+
+    # With no other split than the one asked for, only the temperature is missing.
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "test").symlink_to(colours / "test")
+    elsewhere = [str(tmp_path / "only") if each == str(colours) else each for each in options]
+    code, out, err = call(capsys, "evaluate", *elsewhere)
+    assert code == 0, err
+    assert json.loads(out)["accuracy"] == 1.0
+    assert "temperature" not in json.loads(out)
+    assert "no temperature without a validation split" in err
 
     code, out, err = call(capsys, *options)
     assert code == 0

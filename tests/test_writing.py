@@ -59,7 +59,10 @@ def test_training_and_evaluating_leave_pages_and_measures(options, tmp_path, cap
     assert answer(run.main, ["evaluate", *options], "run.py") == 0
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert json.loads((folder / "evaluation" / "test.json").read_text()) == printed
-    assert "right on test" in (folder / "evaluation" / "test.html").read_text()
+    page = (folder / "evaluation" / "test.html").read_text()
+    assert "right on test" in page
+    assert "<th>in train</th>" in page
+    assert '<th scope="row">train</th><td>60</td><td>20 to 20</td><td>-</td>' in page
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from library.errors import DataError
+from library.errors import DataError, DivergedError
 from library.evaluation.measures import Asked, calibrate, measure
 from library.evaluation.predictions import Predictions, predict_batches
 
@@ -34,11 +34,13 @@ def judge(network, classes, inputs, objective, *, validation=None, asked=None, *
 
     `objective` gives the measures of each image, as Objective in project/objective.py; `asked` is
     Asked. The temperature is fitted on `validation`, other such inputs, or the same; without any
-    there is none. `how` is for predict_batches. Raises DataError where there are no images.
+    there is none. `how` is for predict_batches. Raises DataError where there are no images,
+    DivergedError where the scores are no numbers.
     """
     found = predict_batches(network, inputs.named_batches(), **how)
     if not len(found):
         raise DataError("the split to evaluate on is empty: convert some images")
+    _check_finite(found.scores)
     values = _values(objective, found.labels, found.scores)
     measures = measure(found, classes, values, asked or Asked())
     if validation is not None:
@@ -63,6 +65,15 @@ def read_images(inputs, rows):
     images = chosen.map(lambda row, key: (row, source.image(key, inputs.image_format)[0]))
     found = {int(row): image for row, image in images.as_numpy_iterator()}
     return [found[int(row)] for row in rows]
+
+
+def _check_finite(scores):
+    bad = np.count_nonzero(~np.isfinite(scores).all(1))
+    if bad:
+        raise DivergedError(
+            f"the network's scores of {bad:,} of {len(scores):,} images are no numbers: it had "
+            "diverged; evaluate an earlier --checkpoint"
+        )
 
 
 def _values(objective, labels, scores):

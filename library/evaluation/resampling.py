@@ -9,7 +9,7 @@ import numpy as np
 
 CONFIDENCE = 0.95
 # Weights of so many images and resamples at once: small enough to stay in the processor's cache.
-_AT_ONCE = 2_000_000
+_AT_ONCE = 500_000
 
 
 def once(images):

@@ -1,6 +1,6 @@
 """The reliability diagram: how often guesses are right, against how sure they were."""
 
-_SIZE, _LEFT, _TOP, _FOOT = 300, 44, 10, 92
+_SIZE, _LEFT, _TOP, _FOOT = 300, 44, 10, 98
 _COUNTS = 44  # the height of the bars below, which tell how many guesses there are
 
 
@@ -15,7 +15,7 @@ def reliability_diagram(rows):
             *(_bar(row, most) for row in rows),
             f'<path d="M{_x(0)} {_y(0)} L{_x(1)} {_y(1)}" stroke="currentColor" '
             'stroke-dasharray="4 4" opacity=".6"/>',
-            f'<text x="{_x(0.5)}" y="{height - 2}" text-anchor="middle">confidence '
+            f'<text x="{_x(0.5)}" y="{height - 8}" text-anchor="middle">confidence '
             "(below: how many guesses)</text>",
             f'<text transform="translate(11 {_y(0.5)}) rotate(-90)" text-anchor="middle">'
             "share that is right</text>",

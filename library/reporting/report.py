@@ -198,7 +198,7 @@ def _data(subject):
             text(each.name),
             f"{each.examples:,}",
             f"{min(each.class_counts):,} to {max(each.class_counts):,}",
-            f"{each.left_out_count:,}",
+            "-" if each.left_out_count is None else f"{each.left_out_count:,}",
         )
         for each in subject.splits
     ]

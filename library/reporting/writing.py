@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
+from library.dataset.classes import TRAINING
 from library.evaluation.judging import read_images
 from library.files import write_file
 from library.reporting.report import MISTAKES, Subject, make_report
@@ -57,6 +59,25 @@ def is_current(page, *sources):
     return page.exists() and page.stat().st_mtime >= newest
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """The training split, as a snapshot remembers it."""
+
+    examples: int
+    class_counts: tuple
+    name: str = TRAINING
+    left_out_count: int | None = None
+
+
+def _with_training(splits, stored):
+    """Give the splits, and the training split too, if the snapshot knows it."""
+    counts = stored.data.get("class_counts", {})
+    if TRAINING in [each.name for each in splits] or set(counts) != set(stored.classes):
+        return splits
+    ordered = tuple(counts[each] for each in stored.classes)
+    return (*splits, Learnt(stored.data["examples"], ordered))
+
+
 def _subject(stored, split, splits, run_dir):
     folder = stored.folder
     # A snapshot lies in its run's folder, a checkpoint one further below; or both lie elsewhere.
@@ -74,7 +95,7 @@ def _subject(stored, split, splits, run_dir):
             for name in SETTINGS_FILES
             if (found := _first(around, name))
         },
-        splits=splits,
+        splits=_with_training(splits, stored),
         rows=read_history(_first(around, "history.csv")),
     )
 
