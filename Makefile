@@ -10,12 +10,16 @@ train: .venv/ready dataset/sample/test/test.manifest.json
 	$(RUN) run.py --config_set sample
 	$(RUN) run.py evaluate --config_set sample
 
+# Tests run in two processes, each of which takes from the other's when it has done its own; plain
+# `pytest` runs them in one.
+TWO := -n 2 --dist worksteal
+
 test: .venv/ready
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(TWO)
 
 # Linters and the fast tests: under a minute, before each commit.
 check: .venv/ready lint
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest $(TWO) -m "not slow"
 
 lint: .venv/ready
 	$(RUN) -m ruff check .

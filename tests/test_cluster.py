@@ -1,10 +1,12 @@
 import json
+import re
 import socket
 import threading
 
 import pytest
 
-from library.errors import SettingsError, UserError
+import run
+from library.errors import SettingsError, UserError, answer
 from library.training.cluster import Cluster, find_lost, read_cluster, wait_for_workers
 from tests.workers import free_ports
 
@@ -126,3 +128,21 @@ def test_the_silent_and_the_dead_are_lost_and_the_answering_is_not():
         server.start()
         assert find_lost(Cluster(addresses, 0), seconds=0.5) == [1, 2]
         server.join()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "words"),
+    [
+        ("text", 2, "TF_CONFIG can't be read"),
+        ("missing", 1, r"no sign of worker 1 \(127\.0\.0\.1:1\) after 0\.1 s"),
+        ("taken", 1, "this worker's port .* can't be used: Address already in use"),
+    ],
+)
+def test_a_person_gets_one_line(options, monkeypatch, capsys, wrong, code, words):
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1] if wrong == "taken" else free_ports(1)[0]
+        config = tf_config({"worker": [f"127.0.0.1:{port}", "127.0.0.1:1"]})["TF_CONFIG"]
+        monkeypatch.setenv("TF_CONFIG", "{" if wrong == "text" else config)
+        assert answer(run.main, [*options, "--worker_wait_secs=0.1"], "run.py") == code
+    said = capsys.readouterr().err
+    assert re.fullmatch(rf"run\.py: error: .*{words}.*\n", said), said
