@@ -1,6 +1,6 @@
 """How fast training images arrive, against decoding alone and against Keras; how flat its memory.
 
-    python -m benchmarks.inputs [--photographs FOLDER] [--images 400] [--rounds 5]
+    python -m benchmarks.inputs [--photographs FOLDER] [--images 400] [--rounds 3]
 
 Makes 500 x 375 JPEGs of about 100 kB each, the size of ImageNet's, unless a folder of class folders
 is given. All rates are of one process, in turns, and their medians. `cpu` ratios compare the
@@ -36,7 +36,7 @@ CROP_AND_FLIP = ("distorted_crop", "flip")
 COLOUR = (*CROP_AND_FLIP, "brightness", "contrast", "saturation", "hue")
 EPOCHS = 10
 # How often the images are gone through in an epoch, so that its start weighs as little as usual.
-TIMES = 5
+TIMES = 10
 
 
 def make_photographs(folder, count):
@@ -162,7 +162,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", type=Path, help="folder of class folders of JPEGs")
     parser.add_argument("--images", type=int, default=400, help="how many to make")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.photographs or Path(temporary) / "photographs"

@@ -1,17 +1,16 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from library.choices import ChoiceError
 from library.errors import SettingsError
 from library.inputs.augmenting import BATCH, WINDOW
-from library.inputs.gallery import gallery_text
+from library.inputs.gallery import gallery_text, write_gallery
 from project.augmentations import AUGMENTATIONS, INTRODUCTION, choose_augmentations
 from tests.conftest import ROOT
 
+PICTURE = ROOT / "docs" / "augmentations.webp"
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
 SEEDS = [tf.constant([7, number], tf.int64) for number in range(40)]
 OF_IMAGES = [name for name, each in AUGMENTATIONS.items() if each.acts_on not in (WINDOW, BATCH)]
@@ -27,7 +26,7 @@ def augment(image, chosen, seed):
 def test_eagerly_and_inside_a_pipeline_the_same(name, channels):
     chosen = choose_augmentations([name])
     image = tf.constant(IMAGE[..., :channels])
-    seeds = SEEDS[:12]
+    seeds = SEEDS[:8]
     eager = [augment(image, chosen, seed).numpy() for seed in seeds]
     data = tf.data.Dataset.from_tensor_slices(tf.stack(seeds))
     inside = list(data.map(lambda seed: augment(image, chosen, seed)).as_numpy_iterator())
@@ -44,7 +43,7 @@ def test_eagerly_and_inside_a_pipeline_the_same(name, channels):
 def test_strength_0_is_the_identity(name, channels):
     chosen = choose_augmentations([f"{name}=0"])
     image = IMAGE[..., :channels]
-    for seed in SEEDS[:10]:
+    for seed in SEEDS[:4]:
         assert np.array_equal(augment(tf.constant(image), chosen, seed), image)
 
 
@@ -170,12 +169,11 @@ def test_the_pages_table_is_that_of_the_registry():
     assert all(f"| `{name}` |" in page for name in AUGMENTATIONS)
 
 
-@pytest.mark.slow
 def test_the_page_and_its_picture_are_written_by_the_project(tmp_path):
-    (tmp_path / "docs").mkdir()
-    environment = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "project.augmentations"]
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    assert (tmp_path / "docs" / "augmentations.webp").stat().st_size > 10_000
-    written = (tmp_path / "docs" / "augmentations.md").read_text()
-    assert written == (ROOT / "docs" / "augmentations.md").read_text()
+    few = {name: AUGMENTATIONS[name] for name in ("distorted_crop", "flip")}
+    write_gallery(few, INTRODUCTION, tmp_path)
+    assert (tmp_path / "augmentations.md").read_text() == gallery_text(few, INTRODUCTION)
+    with Image.open(tmp_path / "augmentations.webp") as two, Image.open(PICTURE) as all_:
+        # The one that is kept has a row for each augmentation.
+        assert two.width == all_.width
+        assert (all_.height - 4) * len(few) == (two.height - 4) * len(AUGMENTATIONS)

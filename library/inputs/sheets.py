@@ -20,8 +20,9 @@ def draw_sheet(images, captions, columns=8, least_edge=_LEAST_EDGE):
     """
     height, width = images[0].shape[:2]
     times = max(1, -(-least_edge // min(height, width)))
-    font = ImageFont.load_default(11)
-    line = 14
+    # To be read on a sheet shown at half its size, too.
+    letters = max(11, width * times // 14)
+    font, line = ImageFont.load_default(letters), letters + 3
     cell = (width * times + _MARGIN, height * times + line + _MARGIN)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
