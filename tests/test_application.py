@@ -31,6 +31,13 @@ class Model:
         return {"explained": name, **self.answer(content)}
 
 
+class Full(Turns):
+    """Turns of which none is free."""
+
+    async def take(self, function, *arguments):
+        raise RefusedError("busy", "too many pictures wait already")
+
+
 @pytest.fixture
 def said():
     return []
@@ -122,6 +129,15 @@ def test_what_fails_is_told_in_the_log_and_the_server_goes_on(client, said):
     assert (answer.status_code, answer.json()["error"]) == (500, "failed")
     assert said == ["POST /predict failed: ValueError: of all things"]
     assert client.post("/predict", content=b"abc", headers=RAW).status_code == 200
+
+
+def test_where_too_many_wait_it_says_when_to_come_again():
+    application = make_application(Model(), Limits(), Full(1), print)
+    with TestClient(application) as client:
+        answer = client.post("/predict", content=b"abc", headers=RAW)
+        assert (answer.status_code, answer.json()["error"]) == (503, "busy")
+        assert answer.headers["retry-after"] == "1"
+        assert client.get("/health").status_code == 200
 
 
 def test_other_paths_methods_and_hosts_are_refused(client):

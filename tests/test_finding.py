@@ -80,6 +80,8 @@ def test_what_is_missing_or_empty_is_said_before_anything_is_read(tree):
         find_images(["in/a/b"])
     with pytest.raises(DataError, match="empty holds no files"):
         find_images(["in", "empty"])
+    with pytest.raises(DataError, match="a path is empty: name a file or a folder"):
+        find_images(["in", ""])
 
 
 def test_what_is_no_regular_file_is_named_and_never_opened(tree):

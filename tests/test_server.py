@@ -79,7 +79,7 @@ def test_over_a_real_socket_it_answers_whatever_comes():
 def test_a_port_in_use_is_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        text = rf"can't listen on port {port} of 127\.0\.0\.1: Address already in use; choose "
+        text = rf"can't listen on port {port} of 127\.0\.0\.1: Address already in use; choose an"
         with pytest.raises(UserError, match=text):
             server.open_socket("127.0.0.1", port)
 

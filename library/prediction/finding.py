@@ -35,6 +35,9 @@ def _chained(first, found):
 
 
 def _find(text):
+    if not text:
+        # The current folder would be taken: a variable that is empty is no wish.
+        raise DataError("a path is empty: name a file or a folder")
     path = Path(text)
     if "://" in text or path.name.endswith((".manifest.json", ".tfrecord")) or "*" in path.name:
         return iter(find_files(text))

@@ -35,7 +35,7 @@ def open_socket(host, port):
     except OSError as error:
         reason = os.strerror(error.errno)
         raise UserError(
-            f"can't listen on port {port} of {host}: {reason}; choose another --port"
+            f"can't listen on port {port} of {host}: {reason}; choose another --port or --host"
         ) from None
 
 
