@@ -135,6 +135,7 @@ def test_the_same_seed_makes_the_same_weights(make):
     assert np.array_equal(*kernels)
 
 
+@pytest.mark.slow
 def test_images_of_several_classes_train_a_head_for_them_and_are_evaluated(
     options, colours, patches, capsys, tmp_path
 ):
