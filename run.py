@@ -20,7 +20,8 @@ def main(arguments):
     if settings.answer:  # --help, --print_config, --list_sets
         print(settings.answer)
     else:
-        COMMANDS[settings.command](settings)
+        is_validation = settings.command == "train" and settings.project.validate_only
+        COMMANDS["evaluate" if is_validation else settings.command](settings)
 
 
 def train(settings):
@@ -90,8 +91,9 @@ def train(settings):
 def evaluate(settings):
     """Measure a stored network on a split: JSON for machines, a table and a page for people."""
     project = settings.project
-    (split,) = read_data(project, project.split)
-    validation_split = split if project.split == "validation" else find_validation(project)
+    split_name = "validation" if project.validate_only else project.split
+    (split,) = read_data(project, split_name)
+    validation_split = split if split_name == "validation" else find_validation(project)
     start_tensorflow(project)
     from library.evaluation.judging import judge
     from library.evaluation.telling import tell_measures
@@ -120,14 +122,15 @@ def evaluate(settings):
         )
     for line in tell_measures(judgement.measures):
         report(line)
-    results = results_of(stored, judgement, project.split)
+    results = results_of(stored, judgement, split_name)
     report(
-        f"{project.split} accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, "
+        f"{split_name} accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, "
         f"{results['images']:,} images; {'snapshot' if project.checkpoint else 'best snapshot'}: "
         f"{stored.folder}, epoch {results['epoch']}"
     )
     print(json.dumps(results, allow_nan=False))
-    stem = "-".join((project.split, *assembly.words_of_network(settings)))
+    words = (split_name, *assembly.words_of_network(settings))
+    stem = project.validation_name or "-".join(words)
     known = {each.name: each for each in (split, validation_split) if each}
     run_dir = None if project.checkpoint else project.run_dir
     with failing_softly("the report"):

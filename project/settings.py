@@ -108,6 +108,10 @@ class Evaluation(Keys):
         also=["validation_checkpoint"],
     )
     split: Literal["train", "validation", "test"] = key("test", "split to evaluate on")
+    validate_only: bool = key(
+        False, "do not train: evaluate on the validation split", also=["validate"]
+    )
+    validation_name: Text | None = key(None, "name of the files that evaluate writes", "vn")
     top_k: Count = key(5, "likeliest classes: top-k accuracy counts, and predict tells, so many")
     bootstrap_samples: CountOrZero = key(1000, "resamples for an interval of each measure; 0: none")
     report: bool = key(True, "write report.html when training is done")

@@ -91,6 +91,18 @@ def test_evaluating_another_split_and_an_earlier_checkpoint(capsys, options, tmp
     assert err.splitlines()[-1].startswith(f"run.py: error: {tmp_path} is no snapshot of this")
 
 
+def test_validation_alone_as_the_forerunner_had_it(capsys, snapshot_run, tmp_path):
+    best, run_dir = str(snapshot_run.folder / "best"), str(tmp_path / "run")
+    more = ["--run_dir", run_dir, "--bootstrap_samples", "0", "--validate", "-vc", best]
+    code, out, err = call(capsys, *snapshot_run.options[:2], *more, "-vn", "mine")
+    assert code == 0, err
+    result = json.loads(out)
+    assert (result["split"], result["images"], result["snapshot"]) == ("validation", 18, best)
+    written = {each.name for each in (tmp_path / "run" / "evaluation").iterdir()}
+    assert written >= {"mine.json", "mine.html"}
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 @pytest.mark.slow
 def test_xla_and_the_sets_of_the_example_work_as_written(capsys, options):
     code, out, err = call(capsys, "--config_set", "gtx1080ti", "--xla", *options)
