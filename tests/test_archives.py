@@ -59,6 +59,13 @@ def test_members_outside_the_folder_are_never_images(tmp_path):
         assert contents(path) == EXPECTED
 
 
+def test_a_tar_that_holds_a_zip_is_a_tar(tmp_path):
+    inner = write_zip(tmp_path / "a.zip").read_bytes()
+    assert contents(write_tar(tmp_path / "a.tar", {"train/cat/a": inner})) == {"cat/a": inner}
+    (tmp_path / "b.zip").write_bytes(b"#!/bin/unpack\n" + inner)
+    assert contents(tmp_path / "b.zip") == EXPECTED
+
+
 def test_links_in_a_tar_are_not_followed(tmp_path):
     path = write_tar(tmp_path / "a.tar")
     with tarfile.open(path, "a") as archive:

@@ -4,6 +4,7 @@ import tarfile
 import zipfile
 
 from library.dataset.sources import check_classes, label_of, labelled
+from library.dataset.zip_directory import read_zip_directory
 from library.errors import DataError
 
 
@@ -40,23 +41,28 @@ def find_in_archive(path, inside, with_content=False):
 def find_members(path, with_content=False):
     """Yield (name, is a folder, size, stamp, place) of each member."""
     try:
-        if zipfile.is_zipfile(path):
+        if _is_zip(path):
             yield from _zip_members(path)
         else:
             yield from _tar_members(path, with_content)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{path} is no archive that can be read: {error}") from None
 
 
+def _is_zip(path):
+    with path.open("rb") as file:
+        begins_as_zip = file.read(4) in (b"PK\3\4", b"PK\5\6")
+    # A tar may hold whatever a zip ends in; before a zip there may be a program.
+    return begins_as_zip or (not tarfile.is_tarfile(path) and zipfile.is_zipfile(path))
+
+
 def _zip_members(path):
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    for each in members:
+    for each in read_zip_directory(path):
         place = (
-            *("zipped", str(path), each.header_offset, each.compress_size),
-            *(each.file_size, each.compress_type, each.flag_bits),
+            *("zipped", str(path), each.offset, each.stored),
+            *(each.size, each.method, each.flags),
         )
-        yield each.filename, each.is_dir(), each.file_size, each.CRC, place
+        yield each.name, each.name.endswith("/"), each.size, each.crc, place
 
 
 def _tar_members(path, with_content):
