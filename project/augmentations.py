@@ -7,7 +7,8 @@ is a pure function of its seed, so an epoch can be repeated, and resumed in the 
 To add one, write a function of (image, strength, seed) that gives an image, both uint8 pixels in
 [0, 255] of shape (height, width, channels), and name it in AUGMENTATIONS. Strength 0 should leave
 the image as it is. Those that act on colours, on places, on the window to decode or on a whole
-batch take something else: see Augmentation.
+batch take something else: see Augmentation. These functions become a graph as they are: choose by a
+tensor with tf.where or tf.cond, or decorate with tf.function what has a Python `if` on one.
 """
 
 import math
