@@ -21,6 +21,7 @@ def augment(image, chosen, seed):
     return chosen.change(image, chosen.seeds(seed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_IMAGES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_eagerly_and_inside_a_pipeline_the_same(name, channels):

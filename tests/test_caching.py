@@ -95,6 +95,7 @@ def test_other_data_and_other_formats_get_their_own_cache(manifest, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_files_can_be_cached_and_generators_in_memory_only(folder, tmp_path):
     (files,) = read_unconverted(folder / "images", ["train"], "folder")
     plain = epochs(make_examples(files))
@@ -119,6 +120,7 @@ def test_a_worker_finds_those_of_its_own_shards_in_a_cache_of_all(manifest, tmp_
             assert np.array_equal(labels, same_labels)
 
 
+@pytest.mark.slow
 def test_every_damaged_byte_of_the_cache_is_noticed(manifest, tmp_path):
     cached(manifest, "disk", tmp_path)
     (folder,) = tmp_path.iterdir()
@@ -188,6 +190,7 @@ def test_a_cache_killed_while_filling_is_cleaned_and_filled_anew(manifest, tmp_p
     assert left.name.startswith(manifest.fingerprint[:32])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memory", "disk"])
 @pytest.mark.parametrize("crops", [True, False])
 def test_labels_of_several_classes_are_cached_and_mixed(patches, tmp_path, kind, crops):

@@ -61,6 +61,7 @@ def test_the_bar_shows_the_best_and_when_the_training_will_end(monkeypatch, chro
     assert bar.total == 250
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_inputs_kernels_weights_and_settings(tmp_path):
     run = make_run(tmp_path, weight_histograms=True, save_summary_steps=2)
     run.run()

@@ -29,6 +29,7 @@ def read(inputs, batches):
         return [labels.numpy().tolist() for _, labels in batches]
 
 
+@pytest.mark.slow
 def test_a_flip_of_any_byte_names_shard_and_record_and_drops_nothing(tmp_path):
     path = tmp_path / "shard.tfrecord"
     inputs = write_shard(path)

@@ -15,6 +15,7 @@ def described():
     return network, describe_network(network, batch_sizes=(1, 4))
 
 
+@pytest.mark.slow
 def test_the_multiply_adds_are_those_of_the_paper(described):
     # 41 million for ResNet-20 on CIFAR-10, counted by hand from the shapes.
     by_hand = 32 * 32 * 9 * 3 * 16 + 64 * 10
@@ -55,6 +56,7 @@ def test_a_module_is_counted_whole(tmp_path):
     assert [row.is_trained for row in description.rows] == [False, True, True]
 
 
+@pytest.mark.slow
 def test_a_depthwise_convolution_counts_each_channel_once():
     network = application((32, 32, 3), 2, application="MobileNet", application_weights=None)
     # Howard et al. 2017, table 4: 569 million with a top at 224 pixels, 49 times the area.

@@ -29,6 +29,7 @@ def test_it_needs_neither_yaml_nor_a_command_line(tmp_path, engine):
     assert (tmp_path / engine / "history.csv").read_text().count("\n") == 3
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_stopped(tmp_path, capsys):
     train(tmp_path, train_epochs=1)
     train(tmp_path, keras.optimizers.Adam())

@@ -88,6 +88,7 @@ def test_each_image_gets_its_own_features(network, tmp_path, memory, monkeypatch
     assert kept.find_damage() is None
 
 
+@pytest.mark.slow
 def test_they_are_made_once_for_each_base_and_key(network, tmp_path):
     base, _ = split_at_base(network)
     folder = tmp_path / "cache"

@@ -24,7 +24,8 @@ def test_help_shows_every_key_and_fits(monkeypatch, columns):
     assert max(map(len, text.splitlines())) <= min(max(columns, 80), 100)
 
 
-def test_help_shows_what_holds_with_the_chosen_set(tmp_path):
+def test_help_shows_what_holds_with_the_chosen_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     sets = "default: {data_dir: there}\nlarge: {batch_size: 77, xla: true}\n"
     text = read_settings([*files(tmp_path, sets), "-cs", "large", "-lr", "0.25", "-h"]).answer
     assert re.search(r"--batch_size, -bs N .*\[77\]", text)

@@ -300,6 +300,7 @@ def test_images_of_several_classes_have_a_one_for_each(patches):
     assert np.array_equal(labels, np.stack([blue, red], 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["mixup=1", "cutmix=1"])
 def test_labels_of_several_classes_mix_as_their_images_do(patches, word):
     manifest = read_manifest(patches / "train", "train")

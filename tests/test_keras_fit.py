@@ -32,6 +32,7 @@ RECIPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_both_engines_give_the_same_bits(tmp_path, fit, recipe):
     options = RECIPES[recipe]
@@ -73,6 +74,7 @@ def test_a_loss_that_is_no_number_stops_it(tmp_path, fit):
         fit(tmp_path, hyperparameters={"learning_rate": 1e38}).run()
 
 
+@pytest.mark.slow
 def test_fewer_examples_than_the_manifest_says_is_an_error(tmp_path, fit):
     inputs = Inputs(examples=30, batches_per_epoch=4)
     with pytest.raises(DataError, match="epoch 1 ended before batch 4 of 4"):

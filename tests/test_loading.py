@@ -78,6 +78,7 @@ def test_the_table_says_what_was_left_out_and_why(tmp_path):
     assert np.array_equal(before, network.get_layer("block1_convolution").kernel)
 
 
+@pytest.mark.slow
 def test_a_base_alone_fits_into_the_whole_network(tmp_path):
     options = {"application": "MobileNetV3Small", "application_weights": None}
     source = application((32, 32, 3), 2, **options)

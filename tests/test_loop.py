@@ -254,6 +254,7 @@ def test_the_best_is_that_of_the_goal(tmp_path):
     assert best["value"] == max(row["validation_accuracy"] for row in run.rows)
 
 
+@pytest.mark.slow
 def test_the_snapshot_has_the_averaged_weights(tmp_path):
     run = make_run(tmp_path, train_epochs=1, average_decay=0.9)
     run.run()
@@ -297,6 +298,7 @@ def test_a_finished_run_started_again_does_nothing(tmp_path, capsys):
     assert "finished already, after 9 steps" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_worse_epoch_after_a_restart_never_replaces_the_best(tmp_path, capsys):
     good = make_run(tmp_path, train_epochs=2)
     good.run()
@@ -309,6 +311,7 @@ def test_a_worse_epoch_after_a_restart_never_replaces_the_best(tmp_path, capsys)
     assert "changed since: lr was 0.05, is 10.0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_stored_best_is_evaluated_again_even_without_checkpoints(tmp_path):
     make_run(tmp_path, train_epochs=2).run()
     best = read_snapshot(tmp_path / "best").metrics["value"]
@@ -320,6 +323,7 @@ def test_the_stored_best_is_evaluated_again_even_without_checkpoints(tmp_path):
     assert read_snapshot(tmp_path / "best").metrics["value"] == best
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_and_keeps_the_best(tmp_path):
     make_run(tmp_path, train_epochs=1).run()
     best = read_snapshot(tmp_path / "best").metrics
@@ -338,6 +342,7 @@ def test_evaluations_rarer_than_the_training_is_long_still_make_one(tmp_path):
     assert read_snapshot(tmp_path / "best").metrics["epoch"] == EPOCHS
 
 
+@pytest.mark.slow
 def test_every_second_epoch_is_evaluated_and_the_last(tmp_path):
     run = make_run(tmp_path, epochs_between_evals=2)
     run.run()

@@ -74,6 +74,7 @@ def test_each_network_under_mixed_precision(name, policy, hyperparameters):
     assert all(each.dtype == tf.float32 for each in gradients_of(network, pixels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_score_for_two_classes_is_a_sigmoid(name, hyperparameters, tmp_path):
     network = make_network(name, (32, 32, 3), 2, {**hyperparameters, "head": "sigmoid"})

@@ -170,6 +170,7 @@ LINES = (
 )
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from(LINES.split("|")) | st.text(max_size=6), max_size=10).map("\n".join),
     st.lists(st.sampled_from(["--help", "--list_sets", "-bs", "0", "3", "-cs", "a"]), max_size=3),

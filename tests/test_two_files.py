@@ -66,8 +66,11 @@ def test_what_is_refused_says_where_and_why(tmp_path, monkeypatch, texts):
 
 def test_missing_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SettingsError, match=r"^there is no file project.yaml \(config_file, d"):
-        read_settings([])
+    # Neither here nor, as in the project's folder, beside run.py.
+    with monkeypatch.context() as patch:
+        patch.setattr("project.settings.HERE", tmp_path)
+        with pytest.raises(SettingsError, match=r"^there is no file project.yaml \(config_file, d"):
+            read_settings([])
     with pytest.raises(SettingsError, match=r"^there is no file x \(config_file, command line\)$"):
         read_settings(["-cf", "x"])
     (tmp_path / "project.yaml").write_text("default:\n  hyperparameter_file: y\n")

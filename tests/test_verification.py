@@ -53,6 +53,7 @@ def test_a_wrong_record_fails_the_split(tmp_path):
         verify(manifest, 1)
 
 
+@pytest.mark.slow
 def test_every_kind_of_flipped_byte_is_found(tmp_path):
     manifest = split(tmp_path, GOOD, GOOD)
     path = manifest.paths[0]
