@@ -200,9 +200,7 @@ def predict(settings):
     from library.prediction.finding import find_images
 
     files = find_images(settings.paths)
-    validation_split = None
-    if project.threshold_precision is not None:
-        (validation_split,) = read_data(project, "validation")
+    validation_split = read_validation(project)
     start_tensorflow(project)
     from library.prediction.answers import Answers
     from library.prediction.pictures import Pictures
@@ -212,7 +210,7 @@ def predict(settings):
     from project import assembly
 
     snapshot = assembly.read_network(settings)
-    threshold = assembly.make_threshold(settings, snapshot, validation_split)
+    snapshot, _, threshold = assembly.fit_to_validation(settings, snapshot, validation_split)
     predictor = Predictor([snapshot], xla=project.xla)
     answers = Answers(
         snapshot.classes, project.predict_format, project.top_k, threshold, predictor.several
@@ -302,6 +300,33 @@ def serve(settings):
         server.serve_forever(application, listening)
 
 
+def export(settings):
+    """Make of the snapshot what runs elsewhere, and compare each with it before it is there."""
+    project = settings.project
+    if Path(project.export_name).name != project.export_name:
+        raise SettingsError(f"export_name {project.export_name!r} is no name for a folder")
+    compared, train_split = read_data(project, "validation", "train")
+    validation_split = read_validation(project)
+    start_tensorflow(project)
+    from library.shipping.exporting import check_formats
+    from library.shipping.exporting import export as export_all
+    from library.training.history import report
+    from project import assembly
+
+    check_formats(project.export_formats)
+    snapshot = assembly.read_network(settings)
+    samples = assembly.make_samples(settings, snapshot, compared, train_split)
+    fitted, temperature, _ = assembly.fit_to_validation(settings, snapshot, validation_split)
+    folder = Path(project.export_dir) / project.export_name
+    path, figures = export_all(fitted, folder, project.export_formats, samples, temperature)
+    for name, each in figures.items():
+        report(
+            f"{name}: probabilities within {each['difference']:.1e} of the snapshot's, the same "
+            f"class for {each['agreement']:.1%} of {len(samples.pixels)} {samples.split} images"
+        )
+    print(json.dumps({"export": str(path), "formats": figures}))
+
+
 def preview(settings):
     """Draw a batch of training images as the network sees them, as PNG and in TensorBoard."""
     project = settings.project
@@ -368,6 +393,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "compare": compare,
     "predict": predict,
+    "export": export,
     "describe": describe,
     "explain": explain,
     "preview": preview,
@@ -394,6 +420,13 @@ def start_tensorflow(project, cluster=None):
         return cluster is None
 
     import_tensorflow(project.verbose, choose)
+
+
+def read_validation(project):
+    """Give the validation split if a threshold or a temperature is to be fitted on it, or None."""
+    if project.calibrate or project.threshold_precision is not None:
+        return read_data(project, "validation")[0]
+    return None
 
 
 def find_validation(project):

@@ -20,7 +20,7 @@ def import_tensorflow(verbose=False, choose_devices=None):
     """
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with contextlib.nullcontext() if verbose else _stderr_aside():
+    with contextlib.nullcontext() if verbose else stderr_aside():
         import keras  # noqa: F401
         import tensorflow as tf
 
@@ -29,7 +29,8 @@ def import_tensorflow(verbose=False, choose_devices=None):
 
 
 @contextlib.contextmanager
-def _stderr_aside():
+def stderr_aside():
+    """Keep what anyone writes to stderr within the block to ourselves, unless the block fails."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as aside:

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from library.choices import ChoiceError, unknown
 from library.errors import SettingsError
+from library.evaluation.calibration import fit_temperature
 from library.evaluation.measures import Asked
 from library.evaluation.predictions import predict_batches
-from library.evaluation.probabilities import is_multi_label
+from library.evaluation.probabilities import is_multi_label, to_probabilities
 from library.evaluation.stored import read_stored
 from library.inputs.balance import class_weights
 from library.inputs.caching import cache_examples
@@ -21,6 +23,7 @@ from library.inputs.examples import Reading, make_examples
 from library.inputs.parts import WHOLE
 from library.prediction.combining import combine
 from library.prediction.threshold import fit_threshold
+from library.shipping.samples import read_samples
 from library.training import distribution
 from library.training.averages import Averages
 from library.training.checkpoints import check_classes, check_kind
@@ -135,22 +138,38 @@ def words_of_network(settings):
     return [*words, f"tta{project.tta}"] if project.tta > 1 else words
 
 
-def make_threshold(settings, snapshot, validation_split):
-    """Give the probability below which an answer is unknown, or None. Raises UserError.
+def fit_to_validation(settings, snapshot, split):
+    """Give (Snapshot, temperature, threshold), as asked for, fitted on the validation split.
 
-    `validation_split` is what it is fitted on, or None.
+    The snapshot's scores are divided by the temperature, None where none was asked for or fits; the
+    threshold is a probability, or None. Raises UserError.
     """
-    if validation_split is None:
-        return settings.project.threshold
-    inputs = make_inputs_for(snapshot, settings, validation_split)
+    project = settings.project
+    temperature, threshold = None, project.threshold
+    if split is None:
+        return snapshot, temperature, threshold
+    inputs = make_inputs_for(snapshot, settings, split)
     with naming_damage(inputs):
-        found = predict_batches(snapshot.network, inputs.named_batches(), xla=settings.project.xla)
-    if found.several:
-        raise SettingsError("threshold_precision is for one class an image; use --threshold")
-    precision = settings.project.threshold_precision
-    threshold = fit_threshold(found.probabilities, found.labels, precision)
-    report(threshold.describe())
-    return threshold.probability
+        found = predict_batches(snapshot.network, inputs.named_batches(), xla=project.xla)
+    if project.calibrate:
+        temperature = fit_temperature(found.scores, found.labels)
+        report(f"temperature {temperature:.4f}" if temperature else "no temperature fits")
+    if project.threshold_precision is not None:
+        if found.several:
+            raise SettingsError("threshold_precision is for one class an image: use threshold")
+        probabilities = np.asarray(to_probabilities(found.scores, temperature or 1.0))
+        fitted = fit_threshold(probabilities, found.labels, project.threshold_precision)
+        report(fitted.describe())
+        threshold = fitted.probability
+    return combine([snapshot], [temperature or 1.0]), temperature, threshold
+
+
+def make_samples(settings, snapshot, split, training_split):
+    """Give the Samples to compare exports with, and to calibrate them with."""
+    inputs = make_inputs_for(snapshot, settings, split)
+    training = make_inputs_for(snapshot, settings, training_split)
+    with naming_damage(inputs, training):
+        return read_samples(split.name, make_examples(split), inputs, training)
 
 
 def start_devices(settings, cluster=None):

@@ -35,6 +35,7 @@ COMMANDS = (
     Command("evaluate", "measure the best snapshot on a split, and report what it gets wrong"),
     Command("compare", "show runs side by side, and what differs in their settings", "RUN..."),
     Command("predict", "say what images show, as CSV or JSON lines", "PATH..."),
+    Command("export", "make of the best snapshot what runs elsewhere: SavedModel, LiteRT, ONNX"),
     Command("describe", "show the network: layers, parameters, multiply-adds, memory, time here"),
     Command(
         "explain",
@@ -143,6 +144,12 @@ class Prediction(Keys):
     threshold: Fraction | None = key(None, "probability below which predict answers: unknown")
     threshold_precision: Fraction | None = key(
         None, "fit the threshold on validation, so that this share of answers is right"
+    )
+    calibrate: bool = key(False, "predict, export: with a temperature fitted on validation")
+    export_dir: Text | None = key(None, "folder of exports", "ed", "{run_dir}/export")
+    export_name: Text = key("model", "what the exported model is called: a folder in export_dir")
+    export_formats: Words = key(
+        ("saved_model",), "of saved_model, litert, litert_float16, litert_int8, onnx"
     )
 
 

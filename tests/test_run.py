@@ -263,3 +263,37 @@ def test_predicting_with_a_threshold_wants_the_snapshots_own_classes(
     code, _, err = call(capsys, "predict", "README.md", *options)
     assert code == 4
     assert "'red'" in err
+
+
+def test_export_gives_a_numbered_folder_that_answers_as_predict_does(
+    capsys, snapshot_run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    where = ["--export_dir", str(tmp_path), "--export_name", "colours", "--calibrate"]
+    code, out, err = call(capsys, "export", *snapshot_run.options, *where)
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["export"] == str(tmp_path / "colours" / "1")
+    assert told["formats"]["saved_model"]["difference"] <= 1e-5
+    assert "100.0% of 18 validation images" in err
+    assert (tmp_path / "colours" / "1" / "saved_model.pb").exists()
+    assert "# colours, version 1" in (tmp_path / "colours" / "1" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--export_formats=saved_model,coreml"], 2, "unknown export format 'coreml'"),
+        (["--export_name=../x"], 2, "export_name '../x' is no name for a folder"),
+        (["--checkpoint=no_such"], 4, "there is no no_such"),
+        (["--checkpoint=x", "--ensemble=y"], 2, "checkpoint and ensemble exclude each other"),
+    ],
+)
+def test_export_says_what_is_wrong_in_one_line(
+    capsys, snapshot_run, monkeypatch, arguments, code, text
+):
+    monkeypatch.chdir(ROOT)
+    found, out, err = call(capsys, "export", *arguments, *snapshot_run.options)
+    assert (found, out) == (code, "")
+    assert text in err
+    assert err.count("\n") == 1

@@ -1,0 +1,1 @@
+"""A snapshot → what runs elsewhere: SavedModel, LiteRT, ONNX; each compared before it is given."""

@@ -1,0 +1,159 @@
+"""The model card that travels with an export: what it is, how good, and how to call it."""
+
+from library.errors import printable
+from library.shipping.from_bytes import LIMITS
+
+_CLASSES_SHOWN = 20
+_FILES = {
+    "saved_model": (
+        "saved_model.pb",
+        "SavedModel. Signature `serving_default`: `image_bytes` (strings: whole JPEG or PNG files) "
+        "→ `classes` and `probabilities`, likeliest first. Signature `pixels`: `pixels` (uint8, "
+        "{shape}) → the same.",
+    ),
+    "litert": ("model.tflite", "LiteRT, float32: {pixels}"),
+    "litert_float16": ("model_float16.tflite", "LiteRT, float16 weights: {pixels}"),
+    "litert_int8": (
+        "model_int8.tflite",
+        "LiteRT, 8-bit integers, calibrated on training images: pixels (uint8, {shape}) → "
+        "probabilities (float32, in the order of `classes.txt`).",
+    ),
+    "onnx": ("model.onnx", "ONNX: {pixels}"),
+}
+_PIXELS = "pixels in 0 to 255 (float32, {shape}) → probabilities (in the order of `classes.txt`)."
+
+
+def write_card(snapshot, path, compared, samples, temperature=None):
+    """Give the text of README.md, Markdown.
+
+    `path` is the numbered folder that it will lie in; `compared` says of each format how far it is
+    from the snapshot on the images `samples`.
+    """
+    name, version = path.parent.name, path.name
+    parts = [
+        f"# {name}, version {version}",
+        f"Tells which of {len(snapshot.classes)} classes an image shows: {_classes(snapshot)}.",
+        f"Made from the snapshot of epoch {snapshot.metrics.get('epoch', '?')}"
+        f" (step {snapshot.metrics.get('step', '?')}) of the network `{snapshot.network.name}`, "
+        f"{snapshot.network.count_params():,} parameters.",
+        "Licence: not stated. Say here who may use this network, and for what; its data and the "
+        "weights that it began with may have terms of their own.",
+        "## Files",
+        _files(snapshot, compared),
+        "`classes.txt` and `classes.json`: the class names in label order. `hashes.json`: the "
+        "SHA-256 of each file.",
+        f"Each was loaded again and compared with the snapshot on {len(samples.pixels)} images of "
+        f"the {samples.split} split:",
+        _comparison(compared),
+        "## How good",
+        _metrics(snapshot),
+        "## Data",
+        _data(snapshot),
+        "## Preparation",
+        _preparation(snapshot, temperature),
+        "## Calling it",
+        _calls(name, version, compared),
+    ]
+    return "\n\n".join(each for each in parts if each) + "\n"
+
+
+def _classes(snapshot):
+    shown = ", ".join(printable(each) for each in snapshot.classes[:_CLASSES_SHOWN])
+    return shown + (", …" if len(snapshot.classes) > _CLASSES_SHOWN else "")
+
+
+def _files(snapshot, compared):
+    shape = f"(n, {', '.join(map(str, snapshot.network.input_shape[1:]))})"
+    pixels = _PIXELS.format(shape=shape)
+    rows = [
+        f"- `{file}`: {text.format(shape=shape, pixels=pixels)}"
+        for file, text in (_FILES[name] for name in compared)
+    ]
+    return "\n".join(rows)
+
+
+def _comparison(compared):
+    rows = [
+        f"| {name} | {each['difference']:.1e} | {each['agreement']:.1%} |"
+        for name, each in compared.items()
+    ]
+    head = "| format | largest difference of a probability | same class |\n| --- | --- | --- |\n"
+    return head + "\n".join(rows)
+
+
+def _metrics(snapshot):
+    measures = snapshot.metrics.get("validation", {})
+    if not measures:
+        return "Not measured."
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in measures.items())
+    return (
+        f"On the validation split, by which the snapshot was chosen: {shown}. The test split says "
+        "how good it is on images that chose nothing: `python run.py evaluate`."
+    )
+
+
+def _data(snapshot):
+    counts = snapshot.data.get("class_counts", {})
+    if not counts:
+        return "The snapshot does not tell what it learnt from."
+    names = list(counts)[:_CLASSES_SHOWN]
+    rows = [
+        f"| {printable(name).replace('|', chr(92) + '|')} | {counts[name]:,} |" for name in names
+    ]
+    more = f"\n\n… and {len(counts) - len(names):,} more." if len(counts) > len(names) else ""
+    return (
+        f"{snapshot.data['examples']:,} training images (fingerprint "
+        f"`{str(snapshot.data['fingerprint'])[:16]}`).\n\n"
+        "| class | training images |\n| --- | --- |\n" + "\n".join(rows) + more
+    )
+
+
+def _cell(name):
+    return printable(name).replace("|", r"\|")
+
+
+def _preparation(snapshot, temperature):
+    _, height, width, channels = snapshot.network.input_shape
+    options = snapshot.image_options
+    longest = f"shrunk to {options.max_edge} pixels an edge, " if options.max_edge else ""
+    lines = [
+        f"An image is turned as its Exif says, laid on the background {options.background}, "
+        f"{longest}and squeezed to {width} x {height} pixels, {channels} "
+        f"channel{'s' if channels > 1 else ''}. Scaling of the values is part of the network."
+    ]
+    if temperature is not None:
+        lines.append(
+            f"Scores are divided by the temperature {temperature:.4f}, fitted on the validation "
+            "split, so that probabilities say how often they are right."
+        )
+    return "\n".join([*lines, "", *(f"- {each}" for each in LIMITS)])
+
+
+def _calls(name, version, compared):
+    texts = []
+    if "saved_model" in compared:
+        texts.append(
+            "TensorFlow Serving, from the folder above this one:\n\n"
+            "```sh\n"
+            f'docker run -p 8501:8501 -v "$PWD:/models/{name}" -e MODEL_NAME={name} '
+            "tensorflow/serving\n"
+            f'curl -d "{{\\"instances\\": [{{\\"b64\\": \\"$(base64 -w0 image.jpg)\\"}}]}}" '
+            f"localhost:8501/v1/models/{name}:predict\n"
+            "```\n\n"
+            "Python:\n\n"
+            "```python\n"
+            "import tensorflow as tf\n"
+            f'serve = tf.saved_model.load("{version}").signatures["serving_default"]\n'
+            'answer = serve(image_bytes=tf.constant([open("image.jpg", "rb").read()]))\n'
+            'print(answer["classes"][0, 0].numpy(), answer["probabilities"][0, 0].numpy())\n'
+            "```"
+        )
+    for each in compared:
+        if each.startswith("litert"):
+            texts.append(
+                f"LiteRT ({each}): `ai_edge_litert.interpreter.Interpreter"
+                f'(model_path="{_FILES[each][0]}")`.'
+            )
+        if each == "onnx":
+            texts.append('ONNX: `onnxruntime.InferenceSession("model.onnx")`.')
+    return "\n\n".join(texts)

@@ -1,0 +1,64 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from library.shipping.card import write_card
+from library.shipping.exporting import FORMATS
+from library.shipping.samples import Samples
+from tests.test_predictor import PIXELS, make
+
+SAMPLES = Samples("validation", [], PIXELS, PIXELS)
+FIGURES = {"difference": 2.5e-7, "agreement": 0.9995}
+
+
+def test_it_says_what_how_good_how_prepared_and_how_to_call_it():
+    snapshot = replace(
+        make(),
+        metrics={"epoch": 7, "step": 70, "validation": {"loss": 0.25, "accuracy": 0.9375}},
+        data={
+            "examples": 1200,
+            "class_counts": {"cat": 1000, "do|g": 150, "eel": 50},
+            "fingerprint": "0123456789abcdef0123",
+            "images": {"max_edge": 96},
+        },
+    )
+    path = Path("out/export/pets/3")
+    card = write_card(snapshot, path, dict.fromkeys(FORMATS, FIGURES), SAMPLES, 1.25)
+    assert card.startswith("# pets, version 3\n")
+    for words in (
+        "which of 3 classes an image shows: cat, dog, eel.",
+        "epoch 7 (step 70)",
+        "Licence: not stated",
+        "| saved_model | 2.5e-07 | 100.0% |",
+        "on 5 images of the validation split",
+        "On the validation split, by which the snapshot was chosen: loss 0.2500, accuracy 0.9375.",
+        "1,200 training images (fingerprint `0123456789abcdef`)",
+        r"| do\|g | 150 |",
+        "shrunk to 96 pixels an edge, and squeezed to 8 x 8 pixels, 3 channels",
+        "temperature 1.2500, fitted on the validation split",
+        "localhost:8501/v1/models/pets:predict",
+        "`model_int8.tflite`",
+        "`model.onnx`",
+    ):
+        assert words in card, words
+
+
+def test_an_older_snapshot_has_a_card_too():
+    card = write_card(make(), Path("export/1"), {"onnx": FIGURES}, SAMPLES)
+    assert "does not tell what it learnt from" in card
+    assert "Not measured." in card
+    assert "tensorflow/serving" not in card
+    assert "temperature" not in card
+
+
+def test_a_thousand_classes_are_not_all_listed():
+    names = tuple(f"class {number}" for number in range(1000))
+    snapshot = replace(
+        make(),
+        classes=names,
+        data={"examples": 1000, "class_counts": dict.fromkeys(names, 1), "fingerprint": None},
+    )
+    card = write_card(snapshot, Path("e/1"), {}, SAMPLES)
+    assert "… and 980 more." in card
+    assert np.char.count(card, "class 500") == 0

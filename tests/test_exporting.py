@@ -1,0 +1,140 @@
+"""What is exported answers as the snapshot does, or is not there."""
+
+import importlib.util
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from library.errors import SettingsError, UserError
+from library.files import find_damage
+from library.prediction.pictures import Pictures
+from library.prediction.predictor import Predictor
+from library.shipping import exporting
+from library.shipping.exporting import check_formats, compare, export
+from library.shipping.samples import Samples
+from library.shipping.saved_model import ServedModel, write_saved_model
+from tests.test_from_bytes import encode, smooth
+from tests.test_predictor import make
+
+
+@pytest.fixture(scope="module")
+def snapshot():
+    return make()
+
+
+@pytest.fixture(scope="module")
+def samples(snapshot):
+    encoded = [encode(smooth(20, 30, seed=number), "JPEG") for number in range(40)]
+    pixels = np.stack([Pictures.of(snapshot).pixels(each) for each in encoded])
+    return Samples("validation", encoded, pixels, pixels[:10])
+
+
+def test_every_export_has_a_number_of_its_own_and_all_that_it_needs(snapshot, samples, tmp_path):
+    for number in ("1", "2"):
+        path, compared = export(snapshot, tmp_path / "cats", ["saved_model"], samples, 1.5)
+        assert path == tmp_path / "cats" / number
+        assert compared["saved_model"]["difference"] <= 1e-5
+        assert compared["saved_model"]["agreement"] == 1
+    assert find_damage(path) is None
+    assert json.loads((path / "classes.json").read_text()) == ["cat", "dog", "eel"]
+    assert (path / "classes.txt").read_text() == "cat\ndog\neel\n"
+    served = ServedModel(path, snapshot.classes)
+    answer = served._signatures["serving_default"](image_bytes=samples.encoded[:2])
+    assert (np.diff(answer["probabilities"].numpy()) <= 0).all()
+    reference = Predictor([snapshot]).probabilities(samples.pixels[:2])
+    assert answer["classes"][0, 0].numpy().decode() == snapshot.classes[reference[0].argmax()]
+    assert np.allclose(served.from_bytes(samples.encoded[:2]), reference, atol=1e-6)
+    assert np.allclose(served.from_pixels(samples.pixels[:2]), reference, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("litert", "model.tflite"),
+        ("litert_float16", "model_float16.tflite"),
+        ("litert_int8", "model_int8.tflite"),
+        ("onnx", "model.onnx"),
+    ],
+)
+def test_the_other_formats_answer_alike(snapshot, samples, tmp_path, capfd, name, file):
+    path, compared = export(snapshot, tmp_path, [name], samples)
+    assert {each.name for each in path.iterdir()} == {
+        *(file, "README.md", "classes.txt", "classes.json", "hashes.json")
+    }
+    assert compared[name]["agreement"] >= 0.98
+    assert compared[name]["difference"] <= {"litert": 1e-4, "onnx": 1e-4}.get(name, 0.05)
+    assert f"`{file}`" in (path / "README.md").read_text()
+    # The converters' pages of log are kept from both.
+    assert capfd.readouterr() == ("", "")
+
+
+def test_other_probabilities_are_refused_with_the_figure_and_leave_nothing(
+    snapshot, samples, tmp_path, monkeypatch
+):
+    other = make(seed=5)
+    monkeypatch.setattr(
+        exporting, "write_saved_model", lambda folder, _: write_saved_model(folder, other)
+    )
+    with pytest.raises(UserError, match=r"saved_model gives other .* by up to 0\.\d+ where 1e-05"):
+        export(snapshot, tmp_path / "out", ["saved_model"], samples)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_a_converter_finds_wrong_is_one_line(snapshot, samples, tmp_path, monkeypatch):
+    def fail(*_):
+        print("pages of log")
+        raise ValueError("\n op Foo is unknown\n at …")
+
+    monkeypatch.setattr(exporting, "write_onnx", fail)
+    with pytest.raises(UserError, match=r"onnx can't hold the network \w+: op Foo is unknown$"):
+        export(snapshot, tmp_path / "out", ["onnx"], samples)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_coarse_numbers_must_agree_on_the_class():
+    reference = np.eye(3, dtype=np.float32)[np.arange(100) % 3]
+    assert compare("litert_int8", reference * 0.7, reference)["agreement"] == 1
+    with pytest.raises(UserError, match=r"for 97.0% of 100 images, where 98% are wanted"):
+        compare("litert_int8", _wrong(reference, 3), reference)
+    assert compare("litert_int8", _wrong(reference, 2), reference)["agreement"] == 0.98
+    with pytest.raises(UserError, match=r"where 0\.0001 is allowed"):
+        compare("onnx", reference * np.nan, reference)
+
+
+def _wrong(reference, count):
+    found = reference.copy()
+    found[:count] = np.roll(found[:count], 1, axis=1)
+    return found
+
+
+def test_unknown_formats_and_missing_packages_are_one_line_each(monkeypatch):
+    check_formats(exporting.FORMATS)
+    with pytest.raises(SettingsError, match=r"unknown export format 'onx' \(known: saved_model, "):
+        check_formats(["onx"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_formats(["saved_model"])
+    with pytest.raises(SettingsError, match=r"ai_edge_litert: pip install '\.\[litert\]'"):
+        check_formats(["litert_int8"])
+
+
+@pytest.mark.slow
+def test_a_hub_network_is_exported_too(tmp_path):
+    from library.hub_layer import HubLayer
+    from library.training.snapshots import Snapshot
+    from tests.test_hub_layer import save_module
+
+    save_module(tmp_path / "module")
+    pixels = keras.Input((8, 8, 3))
+    features = HubLayer(tmp_path / "module")(keras.layers.Rescaling(1 / 255)(pixels))
+    network = keras.Model(pixels, keras.layers.Dense(2, name="scores")(features))
+    snapshot = Snapshot(network, ("a", "b"), {}, tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    encoded = [encode(each, "JPEG") for each in images]
+    stacked = np.stack([Pictures.of(snapshot).pixels(each) for each in encoded])
+    _, compared = export(
+        snapshot, tmp_path / "out", ["saved_model"], Samples("test", encoded, stacked, stacked)
+    )
+    assert compared["saved_model"]["difference"] <= 1e-5

@@ -1,0 +1,110 @@
+"""The graph's preparation against the converter's and evaluation's."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from library.dataset.images import ImageOptions
+from library.inputs.decoding import ImageFormat
+from library.prediction.pictures import Pictures
+from library.shipping.from_bytes import prepare_bytes
+
+FORMAT = ImageFormat(16, 3)
+OPTIONS = ImageOptions(max_edge=160, background=(10, 200, 60), max_pixels=1_000_000)
+
+
+def smooth(height, width, channels=3, seed=0):
+    """Give a random image with the smoothness of photographs."""
+    random = np.random.default_rng(seed)
+    small = random.integers(0, 256, (6, 8, channels), np.uint8)
+    planes = [Image.fromarray(small[..., each]) for each in range(channels)]
+    return np.dstack([np.asarray(each.resize((width, height), 3)) for each in planes])
+
+
+def encode(pixels, kind, **options):
+    file = io.BytesIO()
+    Image.fromarray(np.squeeze(pixels)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def graph(image_format, options):
+    return tf.function(
+        lambda encoded: prepare_bytes(encoded, image_format, options),
+        input_signature=[tf.TensorSpec([], tf.string)],
+        autograph=False,
+    )
+
+
+AS_STORED = {
+    "jpeg": encode(smooth(40, 60), "JPEG"),
+    "network's size": encode(smooth(16, 16), "JPEG"),
+    "gray jpeg": encode(smooth(40, 60, 1), "JPEG"),
+    "largest": encode(smooth(120, 160), "JPEG"),
+    **{f"turned {each}": encode(smooth(40, 60), "JPEG", exif=turned(each)) for each in (3, 6)},
+    "png": encode(smooth(50, 40), "PNG"),
+    "large png": encode(smooth(150, 140), "PNG"),
+    "gray png": encode(smooth(50, 40, 1), "PNG"),
+    "alpha": encode(smooth(50, 40, 4), "PNG"),
+    "16 bits": encode(smooth(50, 40, 1).astype(np.uint16) * 201, "PNG"),
+    "palette": encode(np.asarray(smooth(50, 40, 1)), "GIF"),
+    "bmp": encode(smooth(50, 40), "BMP"),
+    "one pixel": encode(smooth(1, 1), "PNG"),
+}
+
+# Those that conversion stores as they are, for networks of 3 channels and of 1.
+IDENTICAL = {3: ("jpeg", "network's size", "largest", "one pixel"), 1: ("gray jpeg", "one pixel")}
+
+
+@pytest.fixture(scope="module", params=["rgb", "gray"])
+def both(request):
+    """The graph and the converter, for colour and for grey networks."""
+    options = ImageOptions(160, 95, request.param, (10, 200, 60), 1_000_000)
+    image_format = ImageFormat(16, 3 if request.param == "rgb" else 1)
+    return graph(image_format, options), Pictures(image_format, options)
+
+
+@pytest.mark.parametrize("name", AS_STORED)
+def test_what_is_stored_as_it_is_has_evaluations_very_pixels_and_the_rest_comes_near(both, name):
+    found, expected = both[0](AS_STORED[name]).numpy(), both[1].pixels(AS_STORED[name])
+    difference = np.abs(found.astype(int) - expected)
+    if name in IDENTICAL[found.shape[-1]]:
+        assert difference.max() == 0
+    # Encoded anew by another encoder, whose cosine transform rounds otherwise.
+    assert difference.max() <= 8
+    assert difference.mean() <= 1.3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encode(smooth(500, 375), "JPEG"),
+        encode(smooth(375, 500), "JPEG", exif=turned(8)),
+        encode(smooth(900, 700), "JPEG"),
+        encode(smooth(170, 165), "PNG"),
+        encode(smooth(30, 640, 4), "PNG"),
+    ],
+)
+def test_what_is_shrunk_comes_near(both, content):
+    found, expected = both[0](content).numpy(), both[1].pixels(content)
+    difference = np.abs(found.astype(int) - expected)
+    assert difference.mean() < 2.5
+    assert difference.max() < 16
+
+
+def test_no_image_and_too_large_a_one_are_errors():
+    prepare = graph(FORMAT, OPTIONS)
+    for content in (b"", b"hello", AS_STORED["jpeg"][:200], AS_STORED["png"][:60]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            prepare(content)
+    for kind in ("PNG", "JPEG"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="has too many pixels"):
+            prepare(encode(np.zeros((1001, 1000), np.uint8), kind))

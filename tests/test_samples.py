@@ -1,0 +1,21 @@
+import numpy as np
+
+from library.dataset.splits import read_splits
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import make_examples
+from library.prediction.pictures import Pictures
+from library.shipping.samples import read_samples
+from project.inputs import EvaluationInputs
+
+
+def test_bytes_and_pixels_are_of_the_same_images(colours):
+    image_format = ImageFormat(8, 3)
+    test, train = (
+        EvaluationInputs(make_examples(each), image_format, batch_size=16)
+        for each in read_splits(colours, "test", "train")
+    )
+    samples = read_samples("test", test.source, test, train)
+    assert (len(samples.encoded), len(samples.pixels), len(samples.calibration)) == (18, 18, 60)
+    pictures = Pictures(image_format)
+    for encoded, pixels in zip(samples.encoded, samples.pixels, strict=True):
+        assert np.array_equal(pictures.pixels(encoded), pixels)
