@@ -1,12 +1,17 @@
 """ONNX: pixels in 0 to 255, float32 (n, height, width, channels), in; probabilities out."""
 
+import warnings
+
 import tensorflow as tf
 
 
 def write_onnx(network, path):
     """Write the ONNX model of a network that gives probabilities."""
     signature = tf.TensorSpec(network.input_shape, tf.float32, name="pixels")
-    network.export(str(path), format="onnx", verbose=False, input_signature=[signature])
+    with warnings.catch_warnings():
+        # tf2onnx 1.17 looks for names that NumPy 2 took away; Keras works around it.
+        warnings.simplefilter("ignore")
+        network.export(str(path), format="onnx", verbose=False, input_signature=[signature])
 
 
 class OnnxModel:
