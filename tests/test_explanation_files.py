@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -143,6 +144,7 @@ def test_what_cannot_be_explained_is_one_line(
 
 def test_a_module_of_tf_hub_has_no_layers_to_reach(tmp_path):
     save_module(tmp_path / "module")
+    keras.utils.clear_session()  # Else the layers' numbers count those of other tests too.
     options = {"hub_handle": tmp_path / "module", "dropout_rate": 0.0}
     network = NETWORKS["hub"]((6, 6, 3), 3, **options)
     pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
