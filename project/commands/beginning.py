@@ -1,0 +1,62 @@
+"""What most commands begin with: TensorFlow, started late and quietly, and the splits."""
+
+import sys
+
+from library.dataset.splits import read_splits
+from library.errors import DataError
+from library.quiet_start import import_tensorflow
+
+
+def start_tensorflow(project, cluster=None):
+    """Import TensorFlow and start the devices that the settings choose.
+
+    Where several workers train together, they are started together, later.
+    """
+
+    def choose():
+        from library.training.distribution import choose_devices
+
+        choose_devices(
+            project.num_gpus,
+            gpu_growth=project.gpu_growth,
+            intra_op_threads=project.intra_op_threads,
+            inter_op_threads=project.inter_op_threads,
+        )
+        return cluster is None
+
+    import_tensorflow(project.verbose, choose)
+
+
+def read_data(project, *names):
+    """Give the splits, converted or not, in order. Raises DataError."""
+    if project.data_format == "tfrecord":
+        return read_splits(project.data_dir, *names)
+    from library.dataset.unconverted import read_generated, read_unconverted
+    from library.training.history import report
+
+    if project.data_format == "generator":
+        import_tensorflow(project.verbose, lambda: False)
+        from project.inputs import generate_images
+
+        splits = read_generated(generate_images, names)
+    else:
+        splits = read_unconverted(project.data_dir, names, project.data_format)
+    report(splits[0].describe())
+    return splits
+
+
+def read_validation(project):
+    """Give the validation split if a threshold or a temperature is to be fitted on it, or None."""
+    if project.calibrate or project.threshold_precision is not None:
+        return read_data(project, "validation")[0]
+    return None
+
+
+def find_validation(project):
+    """Give the validation split, or None where there is none: only the temperature needs it."""
+    try:
+        (split,) = read_data(project, "validation")
+    except DataError as error:
+        print(f"no temperature without a validation split: {error}", file=sys.stderr)
+        return None
+    return split

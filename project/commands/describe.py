@@ -1,0 +1,30 @@
+"""The command describe."""
+
+from pathlib import Path
+
+from project.commands.beginning import read_data, start_tensorflow
+
+
+def describe(settings):
+    """Show the network as a table and a picture, and what it costs for an image here."""
+    project, learn = settings.project, settings.hyperparameters
+    (train_split,) = read_data(project, "train")
+    start_tensorflow(project)
+    from library.describing import describe_network
+    from library.files import write_file
+    from library.network_picture import draw_network
+    from library.training.history import report
+    from library.transfer.module_files import find_module, hash_module
+    from project import assembly
+
+    network = assembly.make_parts(settings, train_split, batches_per_epoch=1).network
+    description = describe_network(network, (1, min(32, project.eval_batch_size)))
+    for line in description.lines():
+        print(line)
+    if learn.model == "hub":
+        print(f"hub_sha256: {hash_module(find_module(learn.hub_handle))}")
+    picture = Path(project.run_dir) / "network.svg"
+    write_file(
+        picture, draw_network(description, f"{network.name}, {len(train_split.classes)} classes")
+    )
+    report(f"picture: {picture}")

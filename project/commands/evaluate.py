@@ -1,0 +1,62 @@
+"""The command evaluate."""
+
+import json
+from pathlib import Path
+
+from project.commands.beginning import find_validation, read_data, start_tensorflow
+
+
+def evaluate(settings):
+    """Measure a stored network on a split: JSON for machines, a table and a page for people."""
+    project = settings.project
+    split_name = "validation" if project.validate_only else project.split
+    (split,) = read_data(project, split_name)
+    validation_split = split if split_name == "validation" else find_validation(project)
+    start_tensorflow(project)
+    from library.evaluation.judging import judge
+    from library.evaluation.telling import tell_measures
+    from library.inputs.damage import naming_damage
+    from library.reporting.writing import EVALUATION, failing_softly, results_of, write_evaluation
+    from library.training.history import report
+    from project import assembly
+
+    stored = assembly.read_network(settings)
+    inputs = assembly.make_inputs_for(stored, settings, split)
+    validation = inputs
+    if validation_split is not split:
+        validation = validation_split and assembly.make_inputs_for(
+            stored, settings, validation_split
+        )
+    with naming_damage(*filter(None, (inputs, validation))):
+        judgement = judge(
+            stored.network,
+            stored.classes,
+            inputs,
+            assembly.make_objective(settings, has_several=split.has_several),
+            validation=validation,
+            asked=assembly.make_asked(settings),
+            max_steps=project.max_eval_steps,
+            xla=project.xla,
+        )
+    for line in tell_measures(judgement.measures):
+        report(line)
+    results = results_of(stored, judgement, split_name)
+    report(
+        f"{split_name} accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, "
+        f"{results['images']:,} images; {'snapshot' if project.checkpoint else 'best snapshot'}: "
+        f"{stored.folder}, epoch {results['epoch']}"
+    )
+    print(json.dumps(results, allow_nan=False))
+    words = (split_name, *assembly.words_of_network(settings))
+    stem = project.validation_name or "-".join(words)
+    known = {each.name: each for each in (split, validation_split) if each}
+    run_dir = None if project.checkpoint else project.run_dir
+    with failing_softly("the report"):
+        write_evaluation(
+            Path(project.run_dir, EVALUATION, stem),
+            stored,
+            inputs,
+            judgement,
+            tuple(known.values()),
+            run_dir=run_dir,
+        )

@@ -1,0 +1,50 @@
+"""The command explain."""
+
+import json
+from pathlib import Path
+
+from library.errors import CheckpointError, DataError
+from project.commands.beginning import read_data, start_tensorflow
+
+
+def explain(settings):
+    """Draw why a network answers as it does, about given images or some of a split's."""
+    project = settings.project
+    from library.prediction.finding import find_images
+
+    files = find_images(settings.paths) if settings.paths else None
+    start_tensorflow(project)
+    from library.explaining.explanation import choose_pictures, explain_pictures
+    from library.explaining.explanation_files import summarize, write_explanation
+    from library.explaining.given_pictures import read_pictures
+    from library.prediction.pictures import Pictures
+    from library.training.history import report
+    from project import assembly
+
+    snapshot = assembly.read_network(settings)
+
+    def inputs_of(name):
+        return assembly.make_inputs_for(snapshot, settings, *read_data(project, name))
+
+    count, training = project.explain_images, None
+    if files:
+        pictures = read_pictures(files, Pictures.of(snapshot).pixels, count, report)
+    else:
+        pictures = choose_pictures(inputs_of(project.split), snapshot.classes, count)
+    if project.explain_neighbours:
+        try:
+            training = inputs_of("train")
+        except (DataError, CheckpointError) as error:
+            report(f"without the nearest training images: {error}")
+    explanation = explain_pictures(
+        snapshot.network,
+        snapshot.classes,
+        pictures,
+        training,
+        nearest=project.explain_neighbours,
+        layer=project.explain_layer,
+    )
+    subject = f"{snapshot.network.name} in {snapshot.folder}"
+    page = write_explanation(explanation, Path(project.run_dir) / "explain", subject)
+    report(f"heat by {explanation.method}; open {page} in a browser")
+    print(json.dumps({"page": str(page), **summarize(explanation)}))

@@ -1,0 +1,41 @@
+"""The command predict."""
+
+from library.errors import SettingsError, printable
+from project.commands.beginning import read_validation, start_tensorflow
+
+
+def predict(settings):
+    """Say what images show; tell which of them can't be read, and go on."""
+    project = settings.project
+    if not settings.paths:
+        raise SettingsError("predict lacks its paths: python run.py predict IMAGE-OR-FOLDER…")
+    if None not in (project.threshold, project.threshold_precision):
+        raise SettingsError("threshold and threshold_precision exclude each other")
+    from library.prediction.finding import find_images
+
+    files = find_images(settings.paths)
+    validation_split = read_validation(project)
+    start_tensorflow(project)
+    from library.prediction.answers import Answers
+    from library.prediction.pictures import Pictures
+    from library.prediction.predictor import Predictor
+    from library.prediction.stream import predict_files
+    from library.training.history import report
+    from project import assembly
+
+    snapshot = assembly.read_network(settings)
+    snapshot, _, threshold = assembly.fit_to_validation(settings, snapshot, validation_split)
+    predictor = Predictor([snapshot], xla=project.xla)
+    answers = Answers(
+        snapshot.classes, project.predict_format, project.top_k, threshold, predictor.several
+    )
+    for line in answers.header():
+        print(line)
+    counts = {"predicted": 0, "unreadable": 0}
+    pictures = Pictures.of(snapshot)
+    for prediction in predict_files(files, pictures, predictor, project.eval_batch_size):
+        print(answers.line(prediction))
+        counts["unreadable" if prediction.reason else "predicted"] += 1
+        if prediction.reason:
+            report(f"{printable(prediction.name)} {prediction.reason}")
+    report(f"{counts['predicted']:,} images predicted, {counts['unreadable']:,} unreadable")

@@ -1,0 +1,33 @@
+"""The command serve."""
+
+from project.commands.beginning import start_tensorflow
+
+
+def serve(settings):
+    """Answer on a local page, and in JSON, what a network sees in an image."""
+    project = settings.project
+    from library.serving import server
+
+    server.check_packages()
+    with server.open_socket(project.host, project.port) as listening:
+        start_tensorflow(project)
+        from library.serving.application import make_application
+        from library.serving.served_model import ServedModel
+        from library.serving.turns import Turns
+        from library.serving.uploads import Limits
+        from library.training.history import report
+        from project import assembly
+
+        model = ServedModel(assembly.read_network(settings), project.max_megapixels)
+        application = make_application(
+            model,
+            Limits(project.max_upload_megabytes, project.max_upload_secs),
+            Turns(project.max_waiting),
+            report,
+            server.hosts_of(project.host),
+        )
+        if not server.is_loopback(project.host):
+            report(f"warning: whoever reaches {project.host} may use it; it asks no password")
+        report(f"serving {model.subject}; Ctrl-C ends it")
+        print(server.url_of(listening), flush=True)
+        server.serve_forever(application, listening)

@@ -1,0 +1,104 @@
+"""The command train."""
+
+import json
+from pathlib import Path
+
+from library.training.cluster import read_cluster
+from project.commands.beginning import read_data, start_tensorflow
+
+
+def train(settings):
+    """Train and keep the best snapshot; go on where an earlier run stopped."""
+    project = settings.project
+    cluster = read_cluster()
+    train_split, validation_split = read_data(project, "train", "validation")
+    start_tensorflow(project, cluster)
+    from library.inputs.damage import naming_damage
+    from library.training.debugging import OneBatch, check_learnt, checking_numbers
+    from library.training.engines import train_and_evaluate
+    from library.training.history import report
+    from project import assembly
+    from project.schedules import sketch
+
+    classes = train_split.classes
+    devices = assembly.start_devices(settings, cluster)
+    training = assembly.make_training_inputs(settings, train_split, devices.part)
+    validation = assembly.make_evaluation_inputs(settings, validation_split, part=devices.part)
+    if project.debug:
+        training = validation = OneBatch(training)
+    assembly.seed_everything(settings)
+    with devices.strategy.scope():
+        parts = assembly.make_parts(settings, train_split, training.batches_per_epoch)
+    if devices.is_chief:
+        report(assembly.describe(parts, training, validation, classes, devices))
+    if settings.dry_run:
+        report(f"learning rate: {sketch(parts.learning_rate, parts.learning_rate.updates)}")
+        report(assembly.check_one_batch(parts, training, validation))
+        return
+    plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, train_split)
+    kept = None
+    if (
+        devices.replicas == 1 and not project.debug
+    ):  # Features are kept, and read, by one device alone.
+        splits = (train_split, validation_split)
+        kept = assembly.make_kept(settings, parts.network, training, validation, splits)
+    with naming_damage(training, validation), checking_numbers(project.debug):
+        best = train_and_evaluate(
+            parts.network,
+            (training, validation),
+            parts.objective,
+            parts.optimizer,
+            plan,
+            keeping,
+            engine=project.engine,
+            learning_rate=parts.learning_rate,
+            averages=parts.averages,
+            unfreezing=assembly.make_unfreezing(settings, parts.network),
+            kept=kept,
+            devices=devices,
+            xla=project.xla,
+        )
+    if not devices.is_chief:
+        return
+    report(
+        f"best snapshot: {project.best_model_dir}, epoch {best['epoch']}, validation loss "
+        f"{best['value']:.4f}, accuracy {best['validation']['accuracy']:.4f}"
+    )
+    print(json.dumps({"snapshot": project.best_model_dir, **best}))
+    if project.debug:
+        report(check_learnt(best["validation"], training.examples))
+    elif project.report:
+        report_training(settings, (validation_split, train_split), validation)
+
+
+def report_training(settings, splits, validation):
+    """Write report.html about the best snapshot on the validation split, unless it is there."""
+    from library.evaluation.judging import judge
+    from library.reporting.writing import (
+        EVALUATION,
+        REPORT,
+        failing_softly,
+        is_current,
+        write_evaluation,
+    )
+    from library.training.snapshots import read_snapshot
+    from project import assembly
+
+    project = settings.project
+    folder, best = Path(project.run_dir), Path(project.best_model_dir)
+    with failing_softly(folder / REPORT):
+        if is_current(folder / REPORT, best / "metrics.json", folder / "history.csv"):
+            return
+        stored = read_snapshot(best)
+        inputs = assembly.make_whole(validation)
+        judgement = judge(
+            stored.network,
+            stored.classes,
+            inputs,
+            assembly.make_objective(settings, has_several=splits[0].has_several),
+            validation=inputs,
+            asked=assembly.make_asked(settings),
+            max_steps=project.max_eval_steps,
+        )
+        stem, page = folder / EVALUATION / "validation", folder / REPORT
+        write_evaluation(stem, stored, inputs, judgement, splits, page=page, run_dir=folder)
