@@ -8,6 +8,7 @@ import pytest
 
 from library.errors import DataError, DivergedError, SettingsError, StoppedError
 from library.training.keras_fit import FitTraining
+from project.optimizers import OPTIMIZERS
 from tests import test_loop
 from tests.test_loop import Inputs, assert_same, make_run
 
@@ -67,6 +68,19 @@ def test_stopped_and_gone_on_with_by_either_it_is_the_uninterrupted_run(tmp_path
         run = go_on(tmp_path / name)
         run.run()
         assert_same(run, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_so_it_is_with_every_optimizer(tmp_path, fit, name):
+    options = {"hyperparameters": {"optimizer": name, "learning_rate": 0.01}}
+    whole = fit(tmp_path / "whole", **options)
+    whole.run()
+    with pytest.raises(StoppedError, match="after step 3;"):
+        stop_at(fit(tmp_path / "run", **options), 3).run()
+    run = fit(tmp_path / "run", **options)
+    run.run()
+    assert_same(run, whole)
 
 
 def test_a_loss_that_is_no_number_stops_it(tmp_path, fit):
