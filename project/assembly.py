@@ -35,8 +35,9 @@ from library.training.snapshots import DATA, data_text
 from library.transfer.features import (
     FrozenBase,
     Kept,
+    KeptTraining,
+    KeptValidation,
     Numbers,
-    Views,
     keep_features,
     split_at_base,
 )
@@ -294,16 +295,18 @@ def make_kept(settings, network, training, validation, splits):
         return replace(inputs, source=source)
 
     plain = replace(training, augmentations=NO_AUGMENTATIONS)
-    numbered = replace(training, source=Numbers(training.source))
+    # Each image once: those of smaller classes are repeated when training.
+    once = replace(training, is_oversampled=False)
+    numbered = replace(once, source=Numbers(training.source))
     kept = []
     for view in range(views):
         words = (learn.augmentations, project.random_seed, view) if learn.augmentations else ()
         # The view that this epoch would see.
-        batches, numbers = training.batches(view), numbered.keys(view)
+        batches, numbers = once.batches(view), numbered.keys(view)
         kept.append(keep(plain, splits[0], batches, numbers, words))
     numbers = Numbers(validation.source).keys()
     in_order = keep(validation, splits[1], validation.batches(), numbers)
-    return Kept(head, Views(tuple(kept)), in_order)
+    return Kept(head, KeptTraining(tuple(kept)), KeptValidation(in_order))
 
 
 def _transfer(network, learn):

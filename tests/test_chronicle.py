@@ -41,7 +41,7 @@ def test_an_evaluation_becomes_a_row_and_a_line(chronicle, lines, tmp_path):
 
 def test_steps_are_summed_up_now_and_then(chronicle, tmp_path):
     for step in range(4, 25, 4):
-        chronicle.add_steps(step, 4, np.array([1.0, step]), 0.1)
+        chronicle.add_steps(step, 4, np.array([1.0, step]), lambda: 0.1)
     chronicle.close()
     shown = events(tmp_path / "logs/train")
     for tag in ("loss", "learning_rate", "images_per_second"):

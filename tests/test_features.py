@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import USUAL
 from library.transfer import features as room
 from library.transfer.features import FrozenBase, keep_features, split_at_base
+from project.inputs import EvaluationInputs, TrainingInputs
 from project.networks.applications import application
 from project.networks.hub import hub
 from project.networks.simple import simple
@@ -79,13 +82,11 @@ def test_each_image_gets_its_own_features(network, tmp_path, memory, monkeypatch
     monkeypatch.setattr(room, "_MEMORY_BYTES", memory)
     base, _ = split_at_base(network)
     kept, _ = keep(base, tmp_path / "cache")
-    for number in range(10):
-        features, label = kept.image(number)
-        assert np.allclose(features, base(PIXELS[number : number + 1])[0], atol=1e-5)
-        assert label == LABELS[number]
+    features, labels = next(iter(tf.data.Dataset.range(10).batch(10).map(kept.batch)))
+    assert np.allclose(features, base(PIXELS), atol=1e-5)
+    assert np.array_equal(labels, LABELS)
     assert list(kept.keys().as_numpy_iterator()) == list(ORDER)
     assert np.array_equal(kept.labels([3, 4]), [1, 0])
-    assert kept.find_damage() is None
 
 
 @pytest.mark.slow
@@ -117,7 +118,7 @@ def test_damaged_features_are_made_again(network, tmp_path):
     (folder / "features.npy").write_bytes(content)
     kept, told = keep(base, tmp_path / "cache")
     assert "are damaged (features.npy is not what was written): making them again" in told[0]
-    assert np.allclose(kept.image(0)[0], base(PIXELS[:1])[0], atol=1e-5)
+    assert np.allclose(kept.batch([0])[0], base(PIXELS[:1]), atol=1e-5)
 
 
 def test_a_run_that_is_killed_while_keeping_leaves_nothing(network, tmp_path):
@@ -135,16 +136,70 @@ def test_a_run_that_is_killed_while_keeping_leaves_nothing(network, tmp_path):
     assert not list(tmp_path.glob("*features*"))
 
 
+class Pictures(Examples):
+    """The same ten as inputs see them, one class twice as large as the other."""
+
+    labels_of_all = np.arange(10) % 3 // 2
+    class_counts = (7, 3)
+
+    def keys(self, random=None, reading=None):
+        return tf.data.Dataset.from_tensor_slices(random.permutation(10) if random else ORDER)
+
+    numbers = keys
+
+    def labels(self, keys):
+        return tf.gather(tf.constant(self.labels_of_all), keys)
+
+    def image(self, key, image_format, crop=None):
+        return tf.gather(tf.constant(PIXELS), key), self.labels(key)
+
+
+@pytest.mark.parametrize("is_oversampled", [False, True])
+def test_batches_are_those_of_the_images(network, tmp_path, is_oversampled):
+    base, _ = split_at_base(network)
+    frozen, pictures, shape = FrozenBase(base), Pictures(), ImageFormat(6, 3)
+    validation = EvaluationInputs(pictures, shape, 4)
+    numbers = pictures.keys()
+    kept = keep_features(frozen, validation.batches(), numbers, pictures, tmp_path, "", print)
+    training = TrainingInputs(pictures, shape, 4, 5, seed=0, is_oversampled=is_oversampled)
+    both = room.KeptTraining((dataclasses.replace(training, source=kept),))
+    for epoch, start in ((0, 0), (1, 0), (1, 1)):
+        check_same(base, both.batches(epoch, start), training.batches(epoch, start))
+    in_order = room.KeptValidation(dataclasses.replace(validation, source=kept))
+    assert in_order.batch_size == 4
+    for _ in range(2):  # Every evaluation gives all of them.
+        check_same(base, in_order.batches(), validation.batches())
+
+
+def check_same(base, kept, wanted):
+    kept, wanted = list(kept), list(wanted)
+    assert len(kept) == len(wanted) > 1
+    for (features, labels), (images, other_labels) in zip(kept, wanted, strict=True):
+        assert np.allclose(features, base(images), atol=1e-5)
+        assert np.array_equal(labels, other_labels)
+
+
 def test_views_take_turns():
-    @dataclasses.dataclass
+    class Features:
+        def __init__(self, view):
+            self.batch = lambda keys: (keys, tf.fill(tf.shape(keys), view))
+
     class Inputs:
-        view: int
+        batch_size, reading = 2, USUAL
 
-        def batches(self, epoch, start_batch=0):
-            return (self.view, epoch, start_batch)
+        def __init__(self, view):
+            self.source = Features(view)
 
-    views = room.Views((Inputs(0), Inputs(1)))
-    assert [views.batches(epoch, 3) for epoch in range(3)] == [(0, 0, 3), (1, 1, 3), (0, 2, 3)]
+        def keys(self, epoch):
+            return tf.data.Dataset.range(10 * epoch, 10 * epoch + 6)
+
+    views = room.KeptTraining((Inputs(0), Inputs(1)))
+    seen = [next(views.batches(epoch, 1).as_numpy_iterator()) for epoch in range(3)]
+    assert [(list(keys), list(view)) for keys, view in seen] == [
+        ([2, 3], [0, 0]),
+        ([12, 13], [1, 1]),
+        ([22, 23], [0, 0]),
+    ]
 
 
 def test_labels_of_several_classes_are_kept_too(network, tmp_path):
@@ -154,4 +209,4 @@ def test_labels_of_several_classes_are_kept_too(network, tmp_path):
     given = tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], several[ORDER])).batch(4)
     base, numbers = FrozenBase(split_at_base(network)[0]), examples.numbers()
     kept = keep_features(base, given, numbers, examples, tmp_path / "kept", "", print)
-    assert np.array_equal([kept.image(number)[1] for number in range(10)], several)
+    assert np.array_equal(kept.batch(np.arange(10))[1], several)

@@ -32,6 +32,20 @@ def test_what_is_read_is_what_was_written(best):
     assert json.loads((best / "classes.json").read_text()) == ["cat", "日本"]
 
 
+def test_saving_and_loading_make_no_layers_but_those_of_the_network(best, monkeypatch):
+    network, made, make = make_network(), [], keras.layers.Layer.__init__
+
+    def noted(layer, *arguments, **options):
+        made.append(type(layer).__name__)
+        make(layer, *arguments, **options)
+
+    monkeypatch.setattr(keras.layers.Layer, "__init__", noted)
+    write_snapshot(best, network, ("cat", "日本"), {"value": 0.5}, {})
+    assert not made
+    read_snapshot(best)
+    assert sorted(set(made)) == ["Dense", "Flatten", "Functional", "InputLayer"]
+
+
 def test_none_is_an_error_that_says_how_to_get_one(tmp_path):
     assert not has_snapshot(tmp_path / "best")
     with pytest.raises(CheckpointError, match=r"no snapshot in .*: python run.py trains"):

@@ -82,7 +82,7 @@ def test_an_evaluation_step_changes_nothing():
 
 
 def test_the_first_loss_that_is_no_number_is_named():
-    check_finite(np.ones(3, np.float32), 7, 0.1)
+    check_finite(np.ones(3, np.float32), 7, lambda: 0.1)
     words = r"the loss is inf at step 6, learning rate 0.1: try a smaller --learning_rate"
     with pytest.raises(DivergedError, match=words):
-        check_finite(np.array([1, np.inf, np.nan], np.float32), 7, 0.1)
+        check_finite(np.array([1, np.inf, np.nan], np.float32), 7, lambda: 0.1)

@@ -32,13 +32,13 @@ class Chronicle:
         self._progress.add(images, waited)
 
     def add_steps(self, step, count, losses, rate):
-        """Hear of the last `count` steps, the last of which is `step`."""
+        """Hear of the last `count` steps, the last of which is `step`; `rate` gives their rate."""
         every = self._plan.save_summary_steps
         if step // every == (step - count) // every:
             return
         scalars = {
             "loss": float(losses[-1]),
-            "learning_rate": float(rate),
+            "learning_rate": rate(),
             "images_per_second": self._progress.take_images_per_second("summaries"),
         }
         self._history.add_training_step(step, scalars)
@@ -75,7 +75,7 @@ class Chronicle:
         row = {
             "epoch": epoch,
             "step": step,
-            "learning_rate": float(rate),
+            "learning_rate": rate,
             "images_per_second": round(self._progress.take_images_per_second("evaluations"), 1),
         }
         self._history.add_evaluation(row, training, validation)

@@ -215,7 +215,7 @@ class Training:
         self.losses = losses
         self._agree(stop)
         self.profile.after(self.step)
-        self.chronicle.add_steps(self.step, count, losses, self.optimizer.learning_rate)
+        self.chronicle.add_steps(self.step, count, losses, self._rate)
         self._fit_to_time()
         is_old = self.clock.now - self.clock.saved_at > self.plan.save_checkpoints_secs
         if is_old and not self._evaluation_is_due():
@@ -270,7 +270,11 @@ class Training:
 
     def _check_finite(self, losses, last_step):
         if losses is not None:
-            check_finite(losses, last_step, self.optimizer.learning_rate)
+            check_finite(losses, last_step, self._rate)
+
+    def _rate(self):
+        """Give the learning rate. Asked for rarely: to work it out may take as long as a step."""
+        return float(self.optimizer.learning_rate)
 
     def _fit_to_time(self):
         """Make the schedule end when the time will, from the speed so far."""
@@ -312,8 +316,9 @@ class Training:
             factor = self.learning_rate.factor
             factor.assign(factor * self.plan.goal.plateau_factor)
             self.report("on a plateau: the learning rate falls")
-        rate = self.optimizer.learning_rate
-        self.rows = self.chronicle.add_evaluation(epoch, self.step, rate, training, validation)
+        self.rows = self.chronicle.add_evaluation(
+            epoch, self.step, self._rate(), training, validation
+        )
         self.chronicle.show_network(self.step, self.network)
         save(self)
         self.chronicle.tell_evaluation(self.rows[-1], is_best)

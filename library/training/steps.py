@@ -185,6 +185,7 @@ def make_evaluation_step(network, objective, totals, *, strategy=None, xla=False
     """
     strategy = strategy or tf.distribute.get_strategy()
 
+    @tf.autograph.experimental.do_not_convert
     def replica_step(images, labels):
         scores = _scores(network, images, strategy.num_replicas_in_sync, training=False)
         totals.add(objective.measures(labels, scores))
@@ -193,7 +194,7 @@ def make_evaluation_step(network, objective, totals, *, strategy=None, xla=False
     if xla:
         replica_step = tf.function(replica_step, jit_compile=True, reduce_retracing=True)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def evaluation_step(images, labels):
         return strategy.run(replica_step, [images, labels])
 
@@ -201,13 +202,16 @@ def make_evaluation_step(network, objective, totals, *, strategy=None, xla=False
 
 
 def check_finite(losses, last_step, learning_rate):
-    """Raise DivergedError if one of these losses, of the steps up to `last_step`, is no number."""
+    """Raise DivergedError if one of these losses, of the steps up to `last_step`, is no number.
+
+    `learning_rate` is a function that gives it.
+    """
     losses = np.asarray(losses)
     wrong = np.flatnonzero(~np.isfinite(losses))
     if wrong.size:
         step = last_step - len(losses) + wrong[0] + 1
         raise DivergedError(
             f"the loss is {losses[wrong[0]]} at step {step}, learning rate "
-            f"{float(learning_rate):g}: try a smaller --learning_rate; the best and the last "
+            f"{learning_rate():g}: try a smaller --learning_rate; the best and the last "
             "checkpoint are kept"
         )

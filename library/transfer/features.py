@@ -7,6 +7,7 @@ place of the images in the same inputs, in the same order.
 import hashlib
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -15,6 +16,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from library.files import find_damage, new_folder, seal_folder
+from library.inputs.batching import keep_ready
 from library.transfer.blocks import BASE
 
 _FEATURES, _LABELS = "features.npy", "labels.npy"
@@ -32,15 +34,39 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Views:
-    """Training inputs that give kept features: of the views of the images, another each epoch."""
+class KeptTraining:
+    """Training inputs that give kept features: of the views of the images, another each epoch.
 
-    # Training inputs, one for each view.
-    inputs: tuple
+    `views` are training inputs whose source is Features, one for each view.
+    """
+
+    views: tuple
 
     def batches(self, epoch, start_batch=0):
         """Give (features, labels) batches, as the training inputs give images."""
-        return self.inputs[epoch % len(self.inputs)].batches(epoch, start_batch)
+        inputs = self.views[epoch % len(self.views)]
+        return _gather(inputs, inputs.keys(epoch), start_batch)
+
+
+@dataclass(frozen=True)
+class KeptValidation:
+    """Evaluation inputs whose source is Features, to give these."""
+
+    inputs: object
+
+    @property
+    def batch_size(self):
+        """How many images a batch stands for."""
+        return self.inputs.batch_size
+
+    def batches(self):
+        """Give (features, labels) batches, as the evaluation inputs give images."""
+        return self._batches
+
+    @cached_property
+    def _batches(self):
+        # Once: to make a data set takes longer than to go through one of features.
+        return _gather(self.inputs, self.inputs.source.keys(None, self.inputs.reading))
 
 
 def split_at_base(network):
@@ -76,16 +102,13 @@ class Features:
         """Give int64 (n,) for a batch of keys."""
         return tf.gather(self._labels, keys)
 
-    def image(self, key, image_format=None, crop=None):
-        """Give (the features of an image, its label)."""
-        label = tf.gather(self._labels, key)
+    def batch(self, keys):
+        """Give (features, labels) for a batch of keys."""
+        labels = self.labels(keys)
         if tf.is_tensor(self._features):
-            return tf.gather(self._features, key), label
-        features = tf.numpy_function(lambda at: self._features[at], [key], tf.float32)
-        return tf.ensure_shape(features, self._features.shape[1:]), label
-
-    def find_damage(self):
-        """Give None: damage was looked for before."""
+            return tf.gather(self._features, keys), labels
+        features = tf.numpy_function(lambda at: self._features[at], [keys], tf.float32)
+        return tf.ensure_shape(features, [None, *self._features.shape[1:]]), labels
 
 
 class Numbers:
@@ -107,7 +130,9 @@ class FrozenBase:
 
     def __init__(self, base):
         spec = tf.TensorSpec([None, *base.input_shape[1:]], tf.float32)
-        graph = tf.function(lambda pixels: base(pixels, training=False), input_signature=[spec])
+        graph = tf.function(
+            lambda pixels: base(pixels, training=False), input_signature=[spec], autograph=False
+        )
         # With its weights as constants, TensorFlow folds the normalisations into the convolutions:
         # MobileNetV2 runs 1.4 times as fast.
         self._run = convert_variables_to_constants_v2(graph.get_concrete_function())
@@ -118,6 +143,7 @@ class FrozenBase:
         """Give float32 features of a batch of pixels."""
         return tf.cast(self._run(tf.cast(images, tf.float32))[0], tf.float32)
 
+    @cached_property
     def fingerprint(self):
         """Give bytes that tell this base from others: its weights, what it makes of one picture.
 
@@ -134,7 +160,7 @@ def keep_features(base, batches, numbers, examples, folder, key, report):
     `base` is a FrozenBase, `batches` are (images, labels), `numbers` the examples' numbers in the
     order of these batches. `key` says all that makes features differ but the base.
     """
-    name = hashlib.sha256(repr(key).encode() + base.fingerprint()).hexdigest()[:32]
+    name = hashlib.sha256(repr(key).encode() + base.fingerprint).hexdigest()[:32]
     folder = Path(folder) / f"features-{name}"
     if folder.exists():
         damage = find_damage(folder)
@@ -161,6 +187,13 @@ def _fill(base, batches, numbers, features, labels):
     for images, batch_labels in batches:
         at = [next(numbers) for _ in range(len(batch_labels))]
         features[at], labels[at] = base.features(images), batch_labels
+
+
+def _gather(inputs, keys, start_batch=0):
+    """Give batches of what is kept for these keys: gathered whole, not image by image."""
+    keys = keys.skip(start_batch * inputs.batch_size).batch(inputs.batch_size)
+    gather = tf.autograph.experimental.do_not_convert(inputs.source.batch)
+    return keep_ready(keys.map(gather), inputs.reading)
 
 
 def _numbers(examples, *how):
