@@ -59,6 +59,17 @@ def test_a_jpeg_cut_anywhere_is_never_whole():
         assert header is None or not is_whole(content[:length], header), length
 
 
+def test_whatever_a_header_says_is_read_or_refused():
+    content = bytearray(jpeg())
+    for at in range(2, read_jpeg_header(content).scan):
+        for value in (0, 1, 0x7F, 0xD9, 0xFF):
+            before, content[at] = content[at], value
+            # A segment may say that it goes on beyond the end of the file.
+            header = read_jpeg_header(bytes(content))
+            assert header is None or is_whole(bytes(content), header) in (True, False)
+            content[at] = before
+
+
 def test_bytes_after_the_end_are_noticed():
     content = jpeg() + b"\0"
     assert not is_whole(content, read_jpeg_header(content))

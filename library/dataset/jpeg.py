@@ -57,7 +57,8 @@ def read_jpeg_header(content):
     except (IndexError, struct.error):
         return None
     header.icc_profile = b"".join(profile[each] for each in sorted(profile))
-    return header if header.scan and header.width and header.height else None
+    has_scan = 0 < header.scan <= len(content)
+    return header if has_scan and header.width and header.height else None
 
 
 def is_whole(content, header):
