@@ -21,6 +21,8 @@ from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs
 from tests.conftest import ROOT, convert, write_colours
 
+pytestmark = pytest.mark.slow
+
 FORMAT = ImageFormat(8, 3)
 
 

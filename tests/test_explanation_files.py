@@ -17,6 +17,8 @@ from project.networks import NETWORKS
 from tests.conftest import COLOURS, ROOT
 from tests.test_modules import save_module
 
+pytestmark = pytest.mark.slow
+
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 8, 1), dtype=np.uint8)
 HEAT = np.array([[0.0, 1.0]], np.float32)
 

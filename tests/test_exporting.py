@@ -18,6 +18,8 @@ from library.shipping.saved_model import ServedModel, write_saved_model
 from tests.test_from_bytes import encode, smooth
 from tests.test_predictor import make
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def snapshot():

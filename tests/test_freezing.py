@@ -7,6 +7,8 @@ from library.errors import SettingsError
 from library.transfer.blocks import blocks_of
 from library.transfer.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
 
+pytestmark = pytest.mark.slow
+
 
 def make_network():
     """Three blocks and a head."""

@@ -12,6 +12,8 @@ from library.inputs.decoding import ImageFormat
 from library.prediction.pictures import Pictures
 from library.shipping.from_bytes import prepare_bytes
 
+pytestmark = pytest.mark.slow
+
 FORMAT = ImageFormat(16, 3)
 OPTIONS = ImageOptions(max_edge=160, background=(10, 200, 60), max_pixels=1_000_000)
 

@@ -8,6 +8,8 @@ from library.choices import ChoiceError
 from library.explaining.grad_cam import GRAD_CAM, HIRES_CAM, OCCLUSION, HeatMaps, evidence
 from project.networks import NETWORKS
 
+pytestmark = pytest.mark.slow
+
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.uniform(0, 255, (3, 8, 8, 3)).astype(np.float32)
 # Where a patch may lie: (row, column) of its corner.

@@ -18,6 +18,8 @@ from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs, generate_images
 from tests.conftest import convert
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory):

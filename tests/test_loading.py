@@ -11,6 +11,8 @@ from project.networks.applications import application
 from project.networks.hub import hub
 from tests.test_modules import save_module
 
+pytestmark = pytest.mark.slow
+
 
 def make_network(class_count=3, seed=0):
     pixels = x = keras.Input((8, 8, 3))

@@ -14,6 +14,8 @@ from project.networks.residual import residual
 from project.settings import Hyperparameters
 from tests.test_modules import save_module, save_tf1_module
 
+pytestmark = pytest.mark.slow
+
 DEFAULTS = {
     **Hyperparameters().model_dump(),
     "residual_layers": 20,

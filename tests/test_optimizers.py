@@ -10,6 +10,8 @@ from project.objective import Objective
 from project.optimizers import OPTIMIZERS, make_optimizer
 from project.settings import Hyperparameters
 
+pytestmark = pytest.mark.slow
+
 random = np.random.default_rng(0)
 IMAGES = random.integers(0, 256, (8, 4, 4, 1), np.uint8)
 LABELS = (IMAGES.mean((1, 2, 3)) > 127).astype(np.int64)

@@ -16,6 +16,8 @@ from library.training.snapshots import read_snapshot
 from project.inputs import EvaluationInputs
 from tests.conftest import convert
 
+pytestmark = pytest.mark.slow
+
 
 def encode(pixels, kind, **options):
     file = io.BytesIO()

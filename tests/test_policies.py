@@ -4,6 +4,8 @@ import tensorflow as tf
 
 from library.inputs import policies
 
+pytestmark = pytest.mark.slow
+
 IMAGE = tf.constant(np.random.default_rng(0).integers(0, 256, (16, 14, 3), np.uint8))
 SEEDS = [tf.constant([5, each], tf.int64) for each in range(30)]
 ALL = policies.SIGNED | policies.UNSIGNED

@@ -6,6 +6,8 @@ from library.prediction.predictor import Predictor
 from library.shipping.saved_model import ServedModel, write_saved_model
 from tests.test_predictor import PIXELS, make
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_ensemble_of_views_with_a_temperature_is_one_saved_model(tmp_path):
     snapshot = combine([make(0, head=MULTI_LABEL), make(1, head=MULTI_LABEL)], [2.0, 0.5], views=3)

@@ -13,6 +13,8 @@ from library.inputs.examples import make_examples
 from project.inputs import TrainingInputs
 from tests.conftest import ROOT, write_colours
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path):
