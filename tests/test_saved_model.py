@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from library.evaluation.probabilities import MULTI_LABEL
 from library.prediction.combining import combine
