@@ -81,18 +81,20 @@ def test_slurm(monkeypatch):
 def test_each_waits_until_it_has_seen_the_other():
     ports = free_ports(2)
     addresses = tuple(f"127.0.0.1:{port}" for port in ports)
-    both_are_through = threading.Barrier(2, timeout=30)
+    both_are_through, through = threading.Barrier(2, timeout=30), []
 
     def work(index):
         wait_for_workers(Cluster(addresses, index), 20)
         # Whoever leaves first has TensorFlow's server at its port; here, a plain one.
         with socket.create_server(("", ports[index])):
             both_are_through.wait()
+            through.append(index)
 
     other = threading.Thread(target=work, args=(1,))
     other.start()
     work(0)
     other.join()
+    assert sorted(through) == [0, 1]
 
 
 def test_a_worker_that_does_not_come_is_named():

@@ -67,5 +67,7 @@ def test_a_file_system_without_locks_does_not_stop_anybody(tmp_path, monkeypatch
         raise OSError("no locks available")
 
     monkeypatch.setattr("library.locks.fcntl.flock", unsupported)
+    inside = []
     with locked(tmp_path / "lock", "", ""), locked(tmp_path / "lock", "", ""):
-        pass
+        inside.append("both")
+    assert inside == ["both"]

@@ -234,17 +234,21 @@ def test_predict_is_evaluates_network_on_the_files_themselves(
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        ([], 2, "predict lacks its paths"),
-        (["README.md", "--threshold=0.5", "--threshold_precision=0.9"], 2, "exclude each other"),
-        (["no_such_place"], 3, "there is no file or folder no_such_place"),
-        (["README.md", "--ensemble=docs"], 4, "docs is no snapshot of this project"),
+        ("predict", 2, "predict lacks its paths"),
+        ("predict README.md --threshold=0.5 --threshold_precision=0.9", 2, "exclude each other"),
+        ("predict no_such_place", 3, "there is no file or folder no_such_place"),
+        ("predict README.md --ensemble=docs", 4, "docs is no snapshot of this project"),
+        ("export --export_formats=saved_model,coreml", 2, "unknown export format 'coreml'"),
+        ("export --export_name=../x", 2, "export_name '../x' is no name for a folder"),
+        ("export --checkpoint=no_such", 4, "there is no no_such"),
+        ("export --checkpoint=x --ensemble=y", 2, "checkpoint and ensemble exclude each other"),
     ],
 )
-def test_predict_says_what_is_wrong_in_one_line(
+def test_what_is_wrong_is_said_in_one_line(
     capsys, snapshot_run, monkeypatch, arguments, code, text
 ):
     monkeypatch.chdir(ROOT)
-    found, out, err = call(capsys, "predict", *arguments, *snapshot_run.options)
+    found, out, err = call(capsys, *arguments.split(), *snapshot_run.options)
     assert (found, out) == (code, "")
     assert text in err
     assert err.count("\n") == 1
@@ -278,22 +282,3 @@ def test_export_gives_a_numbered_folder_that_answers_as_predict_does(
     assert "100.0% of 18 validation images" in err
     assert (tmp_path / "colours" / "1" / "saved_model.pb").exists()
     assert "# colours, version 1" in (tmp_path / "colours" / "1" / "README.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "text"),
-    [
-        (["--export_formats=saved_model,coreml"], 2, "unknown export format 'coreml'"),
-        (["--export_name=../x"], 2, "export_name '../x' is no name for a folder"),
-        (["--checkpoint=no_such"], 4, "there is no no_such"),
-        (["--checkpoint=x", "--ensemble=y"], 2, "checkpoint and ensemble exclude each other"),
-    ],
-)
-def test_export_says_what_is_wrong_in_one_line(
-    capsys, snapshot_run, monkeypatch, arguments, code, text
-):
-    monkeypatch.chdir(ROOT)
-    found, out, err = call(capsys, "export", *arguments, *snapshot_run.options)
-    assert (found, out) == (code, "")
-    assert text in err
-    assert err.count("\n") == 1

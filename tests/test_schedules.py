@@ -95,3 +95,8 @@ def test_a_sketch_shows_the_course():
     line = sketch(make("cosine", warmup_epochs=1), 100, columns=8)
     assert line == "0 ▁█▇▆▄▃▁▁ 0, at most 0.099"
     assert sketch(make("fixed"), 100, columns=4) == "0.1 ████ 0.1, at most 0.1"
+
+
+def test_a_schedule_is_never_read_from_a_file():
+    with pytest.raises(NotImplementedError, match="made from the settings"):
+        make("fixed").get_config()

@@ -19,8 +19,15 @@ def test_each_pixel_of_a_small_image_can_be_seen(channels):
 
 
 def test_a_caption_too_long_for_its_image_is_cut():
-    image = np.zeros((20, 20, 3), np.uint8)
-    draw_sheet([image], ["a name far too long for so small an image"], least_edge=20)
+    images, long = (
+        [np.zeros((20, 20, 3), np.uint8)] * 2,
+        "a name far too long for so small an image",
+    )
+    sheet = np.asarray(draw_sheet(images, [long, ""], least_edge=20))
+    caption_rows = sheet[4 : 4 + 14]
+    assert (caption_rows[:, 4:24] < 255).any()
+    # What is beside its image belongs to the next one.
+    assert (caption_rows[:, 24:] == 255).all()
 
 
 def test_captions_name_the_class_or_the_largest_shares():
