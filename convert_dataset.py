@@ -18,6 +18,7 @@ from library.configuration.keys import (
     Words,
     key,
 )
+from library.counted import counted, counted_classes
 from library.errors import DataError, SettingsError, answer
 
 PROGRAM = "convert_dataset.py"
@@ -132,7 +133,8 @@ def convert_splits(settings):
         folder = f"{settings.tfrecord_dir}/{split}"
         convert_one(settings, split, folder, partial(splitter.divide, split=split))
         for label, count in splitter.lacking(split).items():
-            print(f"{split} has none of the {count:,} images of {label!r}", file=sys.stderr)
+            words = f"{split} has no image of {label!r} ({counted(count, 'image')} in all)"
+            print(words, file=sys.stderr)
 
 
 def convert_one(settings, name, folder, divide=iter):
@@ -278,9 +280,10 @@ def result(manifest, base=None, at=None):
     examples = manifest.examples - (base.examples if base else 0)
     left_out = manifest.left_out_count - (base.left_out_count if base else 0)
     size = sum(shard.bytes for shard in manifest.shards)
-    words = f"{examples:,} images" + (f" added, {manifest.examples:,} in all" if base else "")
-    words += f" of {len(manifest.classes):,} classes in {len(manifest.shards):,} shards"
-    words += f" ({size / 1e6:,.1f} MB)"
+    words = counted(examples, "image")
+    words += f" added, {manifest.examples:,} in all" if base else ""
+    words += f" of {counted_classes(len(manifest.classes))} in "
+    words += f"{counted(len(manifest.shards), 'shard')} ({size / 1e6:,.1f} MB)"
     if left_out:
         words += f"; {left_out:,} left out, see {manifest.name}.rejected.csv"
     return f"{at or manifest.folder}: {manifest.name} holds {words}"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from library.counted import counted
 from library.errors import DataError, answer
 from library.files import new_file
 
@@ -87,7 +88,9 @@ def write_images(archive, split, images, labels, skip, count):
     for label, name in enumerate(CLASSES):
         chosen = images[labels == label][skip : skip + count]
         if len(chosen) < count:
-            raise DataError(f"only {len(chosen)} images of {name} for {split}, {count} were wanted")
+            raise DataError(
+                f"only {counted(len(chosen), 'image')} of {name} for {split}, {count} were wanted"
+            )
         for number, image in enumerate(chosen, start=1):
             png = io.BytesIO()
             Image.fromarray(image).save(png, "PNG", compress_level=9)

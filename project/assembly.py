@@ -5,45 +5,27 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from library.choices import ChoiceError, unknown
 from library.errors import SettingsError
-from library.evaluation.calibration import fit_temperature
-from library.evaluation.measures import Asked
-from library.evaluation.predictions import predict_batches
-from library.evaluation.probabilities import is_multi_label, to_probabilities
-from library.evaluation.stored import read_stored
 from library.inputs.balance import class_weights
 from library.inputs.caching import cache_examples
-from library.inputs.damage import naming_damage
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import Reading, make_examples
 from library.inputs.parts import WHOLE
-from library.prediction.combining import combine
-from library.prediction.threshold import fit_threshold
-from library.shipping.samples import read_samples
 from library.training import distribution
 from library.training.averages import Averages
-from library.training.checkpoints import check_classes, check_kind
 from library.training.history import report
 from library.training.monitoring import Goal
 from library.training.plan import Keeping, Plan
 from library.training.profiling import read_profile_steps
 from library.training.snapshots import DATA, data_text
-from library.transfer.features import (
-    FrozenBase,
-    Kept,
-    KeptTraining,
-    KeptValidation,
-    Numbers,
-    keep_features,
-    split_at_base,
-)
+from library.transfer.features import split_at_base
 from library.transfer.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
+from library.transfer.kept_splits import keep_splits
 from library.transfer.loading import load_weights
-from project.augmentations import NO_AUGMENTATIONS, choose_augmentations
+from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs
 from project.networks import make_network
 from project.networks.heads import choose_head
@@ -108,108 +90,6 @@ def _cached(settings, source, split, image_format, crops):
         cache_dir=project.cache_dir,
         fingerprint=split.fingerprint,
     )
-
-
-def make_inputs_for(snapshot, settings, manifest):
-    """Give a split as the snapshot's network wants it. Raises CheckpointError if classes differ."""
-    check_classes(snapshot.folder, snapshot.classes, manifest.classes)
-    check_kind(snapshot.folder, is_multi_label(snapshot.network), manifest.has_several)
-    _, height, _, channels = snapshot.network.input_shape
-    return make_evaluation_inputs(settings, manifest, ImageFormat(height, channels))
-
-
-def read_network(settings):
-    """Give the Snapshot to use: the best, another, or several as one; several views on request.
-
-    Raises CheckpointError, SettingsError.
-    """
-    project = settings.project
-    if project.ensemble and project.checkpoint:
-        raise SettingsError("checkpoint and ensemble exclude each other")
-    folders = project.ensemble or (project.checkpoint,)
-    snapshots = [read_stored(each, project.best_model_dir) for each in folders]
-    return combine(snapshots, views=project.tta)
-
-
-def words_of_network(settings):
-    """Give words that tell what read_network gives from the best snapshot: for a file's name."""
-    project = settings.project
-    words = [Path(project.checkpoint).name] if project.checkpoint else []
-    words += ["ensemble"] if project.ensemble else []
-    return [*words, f"tta{project.tta}"] if project.tta > 1 else words
-
-
-def fit_to_validation(settings, snapshot, split):
-    """Give (Snapshot, temperature, threshold), as asked for, fitted on the validation split.
-
-    The snapshot's scores are divided by the temperature, None where none was asked for or fits; the
-    threshold is a probability, or None. Raises UserError.
-    """
-    project = settings.project
-    temperature, threshold = None, project.threshold
-    if split is None:
-        return snapshot, temperature, threshold
-    inputs = make_inputs_for(snapshot, settings, split)
-    with naming_damage(inputs):
-        found = predict_batches(snapshot.network, inputs.named_batches(), xla=project.xla)
-    if project.calibrate:
-        temperature = fit_temperature(found.scores, found.labels)
-        report(f"temperature {temperature:.4f}" if temperature else "no temperature fits")
-    if project.threshold_precision is not None:
-        if found.several:
-            raise SettingsError("threshold_precision is for one class an image: use threshold")
-        probabilities = np.asarray(to_probabilities(found.scores, temperature or 1.0))
-        fitted = fit_threshold(probabilities, found.labels, project.threshold_precision)
-        report(fitted.describe())
-        threshold = fitted.probability
-    return combine([snapshot], [temperature or 1.0]), temperature, threshold
-
-
-def make_samples(settings, snapshot, split, training_split):
-    """Give the Samples to compare exports with, and to calibrate them with."""
-    inputs = make_inputs_for(snapshot, settings, split)
-    training = make_inputs_for(snapshot, settings, training_split)
-    with naming_damage(inputs, training):
-        return read_samples(split.name, make_examples(split), inputs, training)
-
-
-def start_devices(settings, cluster=None):
-    """Give the Devices to train on. Raises SettingsError for what several of them can't do."""
-    project, learn = settings.project, settings.hyperparameters
-    devices = distribution.start_devices(cluster, project.worker_wait_secs)
-    devices.check_batch_size("train_batch_size", project.train_batch_size)
-    devices.check_batch_size("eval_batch_size", project.eval_batch_size)
-    if devices.replicas > 1 and not tf.config.list_logical_devices("GPU"):
-        # TensorFlow's exchange between CPUs can be neither compiled nor made conditional.
-        if project.xla:
-            raise SettingsError("xla needs GPUs where several devices train together")
-        if learn.gradient_accumulation_steps > 1:
-            raise SettingsError(
-                "gradient_accumulation_steps needs GPUs where several devices train together"
-            )
-    return devices
-
-
-def describe(parts, training, validation, classes, devices):
-    """Give one line for the start: the network, the data and the devices."""
-    network = parts.network
-    return (
-        f"{network.name}: {network.count_params():,} parameters; {len(classes)} classes, "
-        f"{training.examples:,} training and {validation.examples:,} validation images, "
-        f"{training.batches_per_epoch:,} steps of {training.batch_size} an epoch, "
-        f"on {devices.describe(training.batch_size)}"
-    )
-
-
-def check_one_batch(parts, training, validation):
-    """Run one batch of each split through the network. Give one line with the shapes."""
-    words = []
-    for name, batches in (("training", training.batches(0)), ("validation", validation.batches())):
-        images, labels = next(iter(batches))
-        scores = parts.network(tf.cast(images, tf.float32), training=False)
-        parts.objective.measures(labels, scores)
-        words.append(f"{name} images {tuple(images.shape)} → scores {tuple(scores.shape)}")
-    return "dry run, nothing written: " + ", ".join(words)
 
 
 def seed_everything(settings):
@@ -280,33 +160,15 @@ def make_kept(settings, network, training, validation, splits):
     run kept what it gave.
     """
     project, learn = settings.project, settings.hyperparameters
-    views = (learn.feature_views or 0) if learn.augmentations else 1
-    is_off = project.keep_features == "never" or not views or training.augmentations.mixes
+    count = (learn.feature_views or 0) if learn.augmentations else 1
+    is_off = project.keep_features == "never" or not count or training.augmentations.mixes
     both = None if is_off else split_at_base(network)
-    if not both or not all(each.fingerprint for each in splits):
+    fingerprints = [each.fingerprint for each in splits]
+    if not both or not all(fingerprints):
         return None
-    base, head = FrozenBase(both[0]), both[1]
-
-    def keep(inputs, split, batches, numbers, view=()):
-        key = (split.fingerprint, inputs.image_format, view)
-        source = keep_features(
-            base, batches, numbers, inputs.source, project.cache_dir, key, report
-        )
-        return replace(inputs, source=source)
-
-    plain = replace(training, augmentations=NO_AUGMENTATIONS)
-    # Each image once: those of smaller classes are repeated when training.
-    once = replace(training, is_oversampled=False)
-    numbered = replace(once, source=Numbers(training.source))
-    kept = []
-    for view in range(views):
-        words = (learn.augmentations, project.random_seed, view) if learn.augmentations else ()
-        # The view that this epoch would see.
-        batches, numbers = once.batches(view), numbered.keys(view)
-        kept.append(keep(plain, splits[0], batches, numbers, words))
-    numbers = Numbers(validation.source).keys()
-    in_order = keep(validation, splits[1], validation.batches(), numbers)
-    return Kept(head, KeptTraining(tuple(kept)), KeptValidation(in_order))
+    words = (learn.augmentations, project.random_seed)
+    views = [(*words, view) for view in range(count)] if learn.augmentations else [()]
+    return keep_splits(*both, training, validation, fingerprints, views, project.cache_dir, report)
 
 
 def _transfer(network, learn):
@@ -330,17 +192,6 @@ def make_objective(settings, training_split=None, *, has_several=False):
         weights = class_weights(learn.class_weight, classes, counts)
     kind = MultiLabelObjective if has_several else Objective
     return kind(learn.xentropy_label_smoothing, learn.l2_regularization, weights)
-
-
-def make_whole(inputs):
-    """Give all of the inputs of which a worker has a part."""
-    return replace(inputs, part=WHOLE)
-
-
-def make_asked(settings):
-    """Give what evaluation works out."""
-    project = settings.project
-    return Asked(project.top_k, project.bootstrap_samples, project.random_seed)
 
 
 def make_plan(settings):

@@ -51,7 +51,7 @@ def serve():
 def main():
     """Serve; or, in a fork, do as run.py does."""
     import_tensorflow(choose_devices=lambda: False)
-    import project.assembly  # noqa: F401
+    import project.stored_network  # noqa: F401
     import run  # noqa: F401
 
     job = serve()

@@ -1,8 +1,8 @@
 """A program that converts in children which are killed: at a change of the disk, or any time.
 
-Started once by test_conversion.py, for importing takes longer than converting. Each line of its
-input is JSON: the arguments of `convert` below. It answers with what became of the child: its exit
-code, or "killed".
+Started once by test_conversion_stopped.py, for importing takes longer than converting. Each line of
+its input is JSON: the arguments of `convert` below. It answers with what became of the child: its
+exit code, or "killed".
 """
 
 import json

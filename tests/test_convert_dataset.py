@@ -25,7 +25,7 @@ def data(tmp_path):
 def test_a_splits_folder_says_name_and_place(data, capsys):
     main("--dataset_dir", data / "train")
     assert capsys.readouterr().out == (
-        f"{data}/train: train holds 12 images of 3 classes in 1 shards (0.0 MB)\n"
+        f"{data}/train: train holds 12 images of 3 classes in 1 shard (0.0 MB)\n"
     ).replace("0.0 MB", f"{read_manifest(data / 'train', 'train').shards[0].bytes / 1e6:.1f} MB")
 
 
@@ -80,7 +80,7 @@ def test_new_images_are_added_and_old_ones_are_not_added_twice(data, capsys):
     extra = data / "train" / "red" / "new.png"
     shutil.copy(data / "test" / "red" / "000.png", extra)
     main("--dataset_dir", data / "train", "--append")
-    assert "1 images added, 13 in all" in capsys.readouterr().out
+    assert "1 image added, 13 in all" in capsys.readouterr().out
     main("--dataset_dir", data / "train", "--append")
     assert "0 images added, 13 in all" in capsys.readouterr().out
     (data / "train" / "new class").mkdir()

@@ -47,7 +47,7 @@ def test_stages_unfreeze_from_the_top():
     network = make_network()
     stages = Unfreezing(network, ["4=all", "2=1"])
     heads = [stages.apply(epoch) for epoch in range(6)]
-    assert heads[0] == "epoch 1: training the head alone, 1 layers"
+    assert heads[0] == "epoch 1: training the head alone, 1 layer"
     assert heads[1] is None
     assert heads[2] == "epoch 3: training the head and the top 1 of 3 blocks, 3 layers"
     assert heads[4] == "epoch 5: training the head and the top 3 of 3 blocks, 7 layers"

@@ -37,7 +37,7 @@ def test_what_is_no_image_is_told_of_and_the_rest_goes_on():
 def test_more_than_asked_for_is_said():
     said = []
     assert len(read_pictures(files(*[b"good"] * 3), prepare, 2, said.append)) == 2
-    assert said == ["the first 2 images; --explain_images takes more"]
+    assert said == ["stopping after 2 images; --explain_images takes more"]
 
 
 def test_none_usable_is_an_error():

@@ -78,7 +78,7 @@ def test_a_split_without_images_and_a_class_without_any_to_train_on_are_refused(
         splitter = Splitter(FRACTIONS, seed=seed)
         if splitter.split_of("dog/0") != "train":
             break
-    with pytest.raises(DataError, match="'dog' has 1 images, none in train: add images, or draw"):
+    with pytest.raises(DataError, match="'dog' has 1 image, none in train: add images, or draw"):
         list(splitter.divide(files(cat=90, dog=1), "train"))
     assert list(splitter.divide([], "train")) == []
 

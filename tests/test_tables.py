@@ -56,7 +56,7 @@ def test_a_file_that_is_not_there_is_left_out_with_the_reason(table):
         (ROWS, ("validation",), "holds no rows of the set 'validation'"),
         ("FILE,LABEL\na/1.jpg\n", (), "line 2: has too few columns"),
         ("FILE,LABEL\na/1.jpg,\n", (), "line 2: a file or a label is missing"),
-        (ROWS, ("", ("one",)), "names 1 columns"),
+        (ROWS, ("", ("one",)), "names 1 column,"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_line(table, text, arguments, reason):

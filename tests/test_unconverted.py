@@ -53,7 +53,7 @@ def test_what_has_no_class_is_left_out_and_said(folder):
     (train,) = read_unconverted(folder, ["train"], "folder")
     assert train.examples == 24
     assert train.left_out_count == 1
-    assert "1 files without a class are left out" in train.describe()
+    assert "left out: 1 file without a class" in train.describe()
     assert "is not converted: finding, reading and checking an image takes" in train.describe()
     assert all(train.read(number).text != "" for number in range(24))
 

@@ -68,7 +68,7 @@ def test_every_kind_of_flipped_byte_is_found(tmp_path):
 
 def test_missing_records_other_counts_and_other_bytes_are_found(tmp_path):
     manifest = split(tmp_path, GOOD)
-    with pytest.raises(DataError, match="holds 1 records, not 2"):
+    with pytest.raises(DataError, match="holds 1 record, not 2"):
         verify(manifest, 1)
     with pytest.raises(DataError, match=r"hold \(0, 2\) images of each class, not those listed"):
         verify(split(tmp_path, GOOD, GOOD, counts=(1, 1)), 1)

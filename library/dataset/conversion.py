@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from library.counted import counted
 from library.dataset.images import ImageOptions
 from library.dataset.listing import Listing
 from library.dataset.manifest import check_hashes, read_manifest
@@ -250,8 +251,8 @@ def _too_many(left_out, total, fraction):
     examples = "; ".join(f"{each['file']} {each['reason']}" for each in left_out[:3])
     more = "; …" if len(left_out) > 3 else ""
     return (
-        f"at least {len(left_out)} of {total:,} files can't be used, more than max_bad_fraction "
-        f"({fraction:g}) allows: {examples}{more}"
+        f"at least {len(left_out)} of {counted(total, 'file')} can't be used, more than "
+        f"max_bad_fraction ({fraction:g}) allows: {examples}{more}"
     )
 
 

@@ -4,6 +4,7 @@ import base64
 import html
 from dataclasses import replace
 
+from library.counted import counted, counted_classes
 from library.dataset.images import UnusableImageError, convert_image
 from library.dataset.inspection_text import (
     aspect_histogram,
@@ -95,7 +96,7 @@ def _samples(inspection, options):
         yield from (_figure(inspection, each, options) for each in some)
         yield "</div>"
     if len(inspection.classes) > _CLASSES:
-        yield f"<p class=none>… and {len(inspection.classes) - _CLASSES:,} classes more</p>"
+        yield f"<p class=none>… and {counted_classes(len(inspection.classes) - _CLASSES)} more</p>"
 
 
 def _duplicates(inspection, options):
@@ -108,7 +109,7 @@ def _duplicates(inspection, options):
                 yield f"<p class=none>… and {len(group) - _IN_A_GROUP:,} more</p>"
             yield "</div>"
         if len(groups) > _GROUPS:
-            yield f"<p class=none>… and {len(groups) - _GROUPS:,} groups more</p>"
+            yield f"<p class=none>… and {counted(len(groups) - _GROUPS, 'group')} more</p>"
 
 
 def _unusable(inspection):

@@ -8,6 +8,7 @@ told instead where a class has none, and refused where nothing could be learnt o
 import re
 from collections import Counter
 
+from library.counted import counted
 from library.dataset.listing import name_hash
 from library.dataset.sources import NO_CLASS, SPLITS
 from library.errors import DataError, SettingsError
@@ -97,7 +98,8 @@ class Splitter:
             if self.counts and not any(counts[split] for counts in self.counts.values()):
                 raise DataError(f"split: no image falls to {split}: {_REMEDY}")
         for label, count in self.lacking(TRAINING).items():
-            raise DataError(f"split: {label!r} has {count} images, none in {TRAINING}: {_REMEDY}")
+            images = counted(count, "image")
+            raise DataError(f"split: {label!r} has {images}, none in {TRAINING}: {_REMEDY}")
 
     def _group(self, name):
         if self.pattern is None:

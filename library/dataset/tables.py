@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+from library.counted import counted
 from library.dataset.sources import SPLITS, LabelledFile
 from library.errors import DataError
 
@@ -18,7 +19,9 @@ def find_in_table(path, wanted_set="", columns=(), label_separator=""):
     """
     columns = columns or _COLUMNS
     if len(columns) != len(_COLUMNS):
-        raise DataError(f"csv_columns names {len(columns)} columns, not those of set, file, label")
+        raise DataError(
+            f"csv_columns names {counted(len(columns), 'column')}, not those of set, file, label"
+        )
     found = False
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:

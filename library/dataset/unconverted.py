@@ -13,6 +13,7 @@ from collections import Counter
 import numpy as np
 import simplejpeg
 
+from library.counted import counted
 from library.dataset.classes import TRAINING
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image
 from library.dataset.listing import Listing
@@ -87,7 +88,7 @@ class UnconvertedSplit:
         for number in range(timed):
             self.read(number)
         seconds = (time.perf_counter() - start) / timed
-        left_out = f"; {self.left_out_count:,} files without a class are left out"
+        left_out = f"; left out: {counted(self.left_out_count, 'file')} without a class"
         return (
             f"{self.source} is not converted: finding, reading and checking an image takes "
             f"{1000 * seconds:.2g} ms, {seconds * self.examples:,.1f} s an epoch, which shards "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import simplejpeg
 from tqdm import tqdm
 
+from library.counted import counted
 from library.dataset.jpeg import read_jpeg_header
 from library.dataset.manifest import check_hashes
 from library.dataset.records import FILENAME, bytes_field, read_frames, read_record
@@ -82,7 +83,8 @@ def _batches(manifest):
                     yield batch
                     batch = []
         if number + 1 != shard.examples:
-            raise DataError(f"{path} holds {number + 1} records, not {shard.examples}")
+            records = counted(number + 1, "record")
+            raise DataError(f"{path} holds {records}, not {shard.examples:,}")
     if batch:
         yield batch
 

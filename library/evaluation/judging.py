@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
+from library.counted import counted
 from library.errors import DataError, DivergedError
 from library.evaluation.measures import Asked, calibrate, measure
 from library.evaluation.predictions import Predictions, predict_batches
@@ -71,8 +72,8 @@ def _check_finite(scores):
     bad = np.count_nonzero(~np.isfinite(scores).all(1))
     if bad:
         raise DivergedError(
-            f"the network's scores of {bad:,} of {len(scores):,} images are no numbers: it had "
-            "diverged; evaluate an earlier --checkpoint"
+            f"the network's scores of {bad:,} of {counted(len(scores), 'image')} are no numbers: "
+            "it had diverged; evaluate an earlier --checkpoint"
         )
 
 

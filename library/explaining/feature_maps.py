@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from library.counted import counted
 from library.explaining.kernels import kernel_grid
 
 # So many maps of a layer are drawn, and each of them so large at least, or at most.
@@ -31,8 +32,8 @@ class LayerMaps:
             return f"{' x '.join(map(str, self.shape))} values, {self.zeros:.0%} of them 0"
         height, width, count = self.shape
         drawn = f", the first {MOST_MAPS} drawn" if count > MOST_MAPS else ""
-        maps = "map" if count == 1 else "maps"
-        return f"{count} {maps} of {height} x {width}{drawn}, {self.zeros:.0%} of the values 0"
+        maps = f"{counted(count, 'map')} of {height} x {width}"
+        return f"{maps}{drawn}, {self.zeros:.0%} of the values 0"
 
 
 def draw_layers(opened, picture):

@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+from library.counted import counted
 from library.dataset.images import UnusableImageError
 from library.dataset.reading import read_content
 from library.errors import DataError, printable
@@ -16,7 +17,7 @@ def read_pictures(files, prepare, count, report):
     files = iter(files)
     if pictures := list(islice(_usable(files, prepare, report), count)):
         if next(files, None) is not None:
-            report(f"the first {count} images; --explain_images takes more")
+            report(f"stopping after {counted(count, 'image')}; --explain_images takes more")
         return pictures
     raise DataError("none of the files is an image that can be used")
 

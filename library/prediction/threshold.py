@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from library.counted import counted
 from library.errors import UserError
 
 UNKNOWN = "unknown"
@@ -39,8 +40,9 @@ def fit_threshold(probabilities, labels, precision):
     if not len(good):
         best = reached[is_last].max()
         raise UserError(
-            f"no threshold reaches a precision of {precision:g} on the {len(right):,} validation "
-            f"images: {best:.4f} is the best; lower --threshold_precision, or train further"
+            f"no threshold reaches a precision of {precision:g} on "
+            f"{counted(len(right), 'validation image')}: {best:.4f} is the best; lower "
+            "--threshold_precision, or train further"
         )
     at = good[-1]
     # Where all are answered there is nothing to tell apart: new images may be less certain still.

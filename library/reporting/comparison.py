@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from library.counted import counted
 from library.errors import DataError, printable
 from library.evaluation.telling import aligned
 from library.files import write_file
@@ -79,7 +80,7 @@ def make_page(runs, skipped):
     rows = [tuple(map(text, row)) for row in result_rows(runs)]
     settings = [tuple(map(text, row)) for row in setting_rows(runs)]
     parts = [
-        f"<h1>{len(runs):,} runs</h1>",
+        f"<h1>{counted(len(runs), 'run')}</h1>",
         '<p class="soft">Best and accuracy are on validation, the highest accuracy first.</p>',
         table(HEAD, rows, "classes"),
         "<h2>What differs in their settings</h2>",
@@ -91,7 +92,7 @@ def make_page(runs, skipped):
 
 def make_summary(runs, skipped):
     """Give the same as Markdown."""
-    lines = [f"# {len(runs):,} runs", "", *_markdown([HEAD, *result_rows(runs)]), ""]
+    lines = [f"# {counted(len(runs), 'run')}", "", *_markdown([HEAD, *result_rows(runs)]), ""]
     settings = setting_rows(runs)
     if settings:
         lines += ["## What differs in their settings", ""]

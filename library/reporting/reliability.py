@@ -1,5 +1,7 @@
 """The reliability diagram: how often guesses are right, against how sure they were."""
 
+from library.counted import counted
+
 _SIZE, _LEFT, _TOP, _FOOT = 300, 44, 10, 98
 _COUNTS = 44  # the height of the bars below, which tell how many guesses there are
 
@@ -39,7 +41,7 @@ def _bar(row, most):
     left, width = _x(row["from"]) + 1, _SIZE * (row["to"] - row["from"]) - 2
     share = max(1.0, _COUNTS * row["guesses"] / most)
     words = (
-        f"{row['guesses']:,} guesses from {row['from']:.0%} to {row['to']:.0%}: "
+        f"{counted(row['guesses'], 'guess', 'guesses')} from {row['from']:.0%} to {row['to']:.0%}: "
         f"{row['accuracy']:.1%} right, {row['confidence']:.1%} sure"
     )
     return (

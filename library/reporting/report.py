@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from library.counted import counted_classes
 from library.evaluation.judging import Judgement
 from library.evaluation.telling import number, overall_rows, words_of
 from library.files import write_file
@@ -70,7 +71,9 @@ def make_report(subject: Subject, judgement: Judgement, images):
 def _tiles(subject, judgement):
     measures = judgement.measures
     wanted = ("accuracy", "exact_match", "macro_f1", "macro_roc_auc", "loss", "ece")
-    tiles = [tile("images", f"{len(judgement.predictions):,}", f"{len(subject.classes):,} classes")]
+    tiles = [
+        tile("images", f"{len(judgement.predictions):,}", counted_classes(len(subject.classes)))
+    ]
     for name in wanted:
         if name in measures:
             between = measures["intervals"].get(name)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from library.counted import counted_classes
 from library.dataset.images import KINDS, ImageOptions, UnusableImageError, decode_image
 from library.explaining.grad_cam import HeatMaps
 from library.explaining.overlays import as_colour, encode_image, paint_heat
@@ -26,7 +27,8 @@ class ServedModel:
     def __init__(self, snapshot, max_megapixels=50.0):
         self.classes = snapshot.classes
         self.name = snapshot.network.name
-        self.subject = f"{self.name}, {len(self.classes)} classes, {snapshot.folder}"
+        classes = counted_classes(len(self.classes))
+        self.subject = f"{self.name}, {classes}, {snapshot.folder}"
         self._max_pixels = int(max_megapixels * 1e6)
         _, height, _, channels = snapshot.network.input_shape
         options = replace(snapshot.image_options, max_pixels=self._max_pixels)

@@ -102,7 +102,7 @@ function show(said) {
     : `What speaks for ${said.heat.class}, by ${said.heat.method}.`;
   at("classes").replaceChildren(...said.classes.slice(0, 10).map(each => line(each, said.heat)));
   const more = said.classes.length - 10;
-  at("more").textContent = more > 0 ? `\\u2026 and ${more} classes more` : "";
+  at("more").textContent = more > 0 ? `\\u2026 and ${more} more` : "";
   at("result").hidden = false;
 }
 

@@ -1,5 +1,6 @@
 """The model card that travels with an export: what it is, how good, and how to call it."""
 
+from library.counted import counted, counted_classes
 from library.errors import printable
 from library.shipping.from_bytes import LIMITS
 
@@ -32,7 +33,8 @@ def write_card(snapshot, path, compared, samples, temperature=None):
     name, version = path.parent.name, path.name
     parts = [
         f"# {name}, version {version}",
-        f"Tells which of {len(snapshot.classes)} classes an image shows: {_classes(snapshot)}.",
+        f"Tells which of {counted_classes(len(snapshot.classes))} an image shows: "
+        f"{_classes(snapshot)}.",
         f"Made from the snapshot of epoch {snapshot.metrics.get('epoch', '?')}"
         f" (step {snapshot.metrics.get('step', '?')}) of the network `{snapshot.network.name}`, "
         f"{snapshot.network.count_params():,} parameters.",
@@ -42,8 +44,8 @@ def write_card(snapshot, path, compared, samples, temperature=None):
         _files(snapshot, compared),
         "`classes.txt` and `classes.json`: the class names in label order. `hashes.json`: the "
         "SHA-256 of each file.",
-        f"Each was loaded again and compared with the snapshot on {len(samples.pixels)} images of "
-        f"the {samples.split} split:",
+        "Each was loaded again and compared with the snapshot on "
+        f"{counted(len(samples.pixels), 'image')} of the {samples.split} split:",
         _comparison(compared),
         "## How good",
         _metrics(snapshot),
@@ -102,7 +104,7 @@ def _data(snapshot):
     ]
     more = f"\n\n… and {len(counts) - len(names):,} more." if len(counts) > len(names) else ""
     return (
-        f"{snapshot.data['examples']:,} training images (fingerprint "
+        f"{counted(snapshot.data['examples'], 'training image')} (fingerprint "
         f"`{str(snapshot.data['fingerprint'])[:16]}`).\n\n"
         "| class | training images |\n| --- | --- |\n" + "\n".join(rows) + more
     )
@@ -118,8 +120,8 @@ def _preparation(snapshot, temperature):
     longest = f"shrunk to {options.max_edge} pixels an edge, " if options.max_edge else ""
     lines = [
         f"An image is turned as its Exif says, laid on the background {options.background}, "
-        f"{longest}and squeezed to {width} x {height} pixels, {channels} "
-        f"channel{'s' if channels > 1 else ''}. Scaling of the values is part of the network."
+        f"{longest}and squeezed to {width} x {height} pixels, {counted(channels, 'channel')}. "
+        "Scaling of the values is part of the network."
     ]
     if temperature is not None:
         lines.append(

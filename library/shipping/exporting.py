@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from library.counted import counted
 from library.errors import SettingsError, UserError, printable
 from library.evaluation.probabilities import is_multi_label
 from library.files import new_folder, seal_folder
@@ -100,8 +101,9 @@ def compare(name, found, reference):
         )
     if not agreement >= _AGREEMENT or np.isnan(difference):
         raise UserError(
-            f"{name} gives the snapshot's class for {agreement:.1%} of {len(found)} images, where "
-            f"{_AGREEMENT:.0%} are wanted: nothing was exported"
+            f"{name} gives the snapshot's class for {agreement:.1%} of "
+            f"{counted(len(found), 'image')}, where {_AGREEMENT:.0%} are wanted: nothing was "
+            "exported"
         )
     return {"difference": difference, "agreement": agreement}
 

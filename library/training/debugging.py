@@ -9,6 +9,7 @@ import re
 
 import tensorflow as tf
 
+from library.counted import counted
 from library.errors import DivergedError, UserError
 
 
@@ -58,10 +59,11 @@ def check_learnt(validation, images):
 
     `validation` are the measures of the best snapshot, `images` says how many the batch had.
     """
+    batch = f"one batch of {counted(images, 'image')}"
     measured = f"accuracy {validation['accuracy']:.4f}, loss {validation['loss']:.4f}"
     if validation["accuracy"] < 1:
         raise UserError(
-            f"debug: one batch of {images} images was not learnt ({measured}): look at a batch "
+            f"debug: {batch} was not learnt ({measured}): look at a batch "
             "(preview), at the labels, the learning rate and the network"
         )
-    return f"debug: one batch of {images} images was learnt: {measured}"
+    return f"debug: {batch} was learnt: {measured}"

@@ -15,6 +15,7 @@ import time
 import keras
 import tensorflow as tf
 
+from library.counted import counted
 from library.errors import SettingsError, UserError
 from library.inputs.parts import Part
 from library.training.cluster import find_lost, wait_for_workers
@@ -114,8 +115,8 @@ class Devices:
         if self.replicas == 1:
             return device.name
         workers = f" of {self.workers} workers" if self.workers > 1 else ""
-        each = batch_size // self.replicas
-        return f"{self.replicas} {device.device_type}s{workers}, {each} images a step on each"
+        each = counted(batch_size // self.replicas, "image")
+        return f"{self.replicas} {device.device_type}s{workers}, {each} a step on each"
 
     def check_batch_size(self, name, size):
         """Raise SettingsError if a batch can't be divided among the replicas."""

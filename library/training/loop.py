@@ -5,6 +5,7 @@ import math
 
 import tensorflow as tf
 
+from library.counted import counted
 from library.errors import DataError
 from library.evaluation.measuring import Evaluator
 from library.training.best import Best
@@ -132,7 +133,7 @@ class Training:
             self._fit_to_time()
         if self._is_over() and not self._evaluation_is_due():
             why = self.patience.stopped or "more train_epochs would go on"
-            self.report(f"finished already, after {self.step} steps: {why}")
+            self.report(f"finished already, after {counted(self.step, 'step')}: {why}")
             return self.best
         self.chronicle = Chronicle(
             self.keeping,

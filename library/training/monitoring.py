@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from library.counted import counted
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -51,8 +53,8 @@ class Patience:
             state["without_improvement"] += 1
             state["on_plateau"] += 1
         if goal.patience is not None and state["without_improvement"] >= goal.patience:
-            count = state["without_improvement"]
-            state["stopped"] = f"no better validation {goal.metric} in {count} evaluations"
+            evaluations = counted(state["without_improvement"], "evaluation")
+            state["stopped"] = f"no better validation {goal.metric} in {evaluations}"
         accuracy = validation.get("accuracy", math.nan)
         if goal.stop_threshold is not None and accuracy >= goal.stop_threshold:
             state["stopped"] = f"validation accuracy {accuracy:.4f} reached {goal.stop_threshold}"

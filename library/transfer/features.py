@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from library.counted import counted
 from library.files import find_damage, new_folder, seal_folder
 from library.inputs.batching import keep_ready
 from library.transfer.blocks import BASE
@@ -168,7 +169,7 @@ def keep_features(base, batches, numbers, examples, folder, key, report):
             return Features(examples, folder)
         report(f"the kept features in {folder} are damaged ({damage}): making them again")
         shutil.rmtree(folder)
-    report(f"keeping the base's features of {examples.count:,} images in {folder}")
+    report(f"keeping the base's features of {counted(examples.count, 'image')} in {folder}")
     with new_folder(folder) as partial:
         shape = (examples.count, *base.feature_shape)
         # float32 holds whatever a base computes in. Mapped: it may be more than the memory.

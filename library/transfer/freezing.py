@@ -1,5 +1,6 @@
 """What training changes: by scope, in stages over the epochs, and how fast each block."""
 
+from library.counted import counted
 from library.errors import SettingsError
 from library.transfer.blocks import blocks_of, find_parts, parts_of, train_only
 
@@ -56,7 +57,8 @@ class Unfreezing:
         trained = [each for block in self.blocks[-1 - count :] for each in block]
         train_only(self.network, trained)
         what = f" and the top {count} of {len(self.blocks) - 1} blocks" if count else " alone"
-        return f"epoch {epoch + 1}: training the head{what}, {len(trained)} layers"
+        layers = counted(len(trained), "layer")
+        return f"epoch {epoch + 1}: training the head{what}, {layers}"
 
 
 def layer_rates(network, decay):

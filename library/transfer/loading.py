@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from library.counted import counted
 from library.errors import CheckpointError
 from library.transfer.blocks import find_parts, parts_of
 from library.transfer.weight_files import read_weights
@@ -34,7 +35,7 @@ class Loading:
         yield f"loaded {loaded} of {len(self.rows)} variables from {self.path}"
         outermost = Counter(each.part.split("/")[0] for each in self.rows if not each.why_not)
         for name, count in outermost.items():
-            yield f"  loaded    {name}: {count} variables"
+            yield f"  loaded    {name}: {counted(count, 'variable')}"
         left_out = dict.fromkeys((each.part, each.why_not) for each in self.rows if each.why_not)
         for part, why_not in left_out:
             yield f"  left out  {part}: {why_not}"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from library.counted import counted_classes
 from project.commands.beginning import read_data, start_tensorflow
 
 
@@ -24,7 +25,6 @@ def describe(settings):
     if learn.model == "hub":
         print(f"hub_sha256: {hash_module(find_module(learn.hub_handle))}")
     picture = Path(project.run_dir) / "network.svg"
-    write_file(
-        picture, draw_network(description, f"{network.name}, {len(train_split.classes)} classes")
-    )
+    title = f"{network.name}, {counted_classes(len(train_split.classes))}"
+    write_file(picture, draw_network(description, title))
     report(f"picture: {picture}")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from library.counted import counted
 from project.commands.beginning import find_validation, read_data, start_tensorflow
 
 
@@ -13,41 +14,30 @@ def evaluate(settings):
     (split,) = read_data(project, split_name)
     validation_split = split if split_name == "validation" else find_validation(project)
     start_tensorflow(project)
-    from library.evaluation.judging import judge
     from library.evaluation.telling import tell_measures
-    from library.inputs.damage import naming_damage
     from library.reporting.writing import EVALUATION, failing_softly, results_of, write_evaluation
     from library.training.history import report
-    from project import assembly
+    from project import stored_network
 
-    stored = assembly.read_network(settings)
-    inputs = assembly.make_inputs_for(stored, settings, split)
+    stored = stored_network.read_network(settings)
+    inputs = stored_network.make_inputs_for(stored, settings, split)
     validation = inputs
     if validation_split is not split:
-        validation = validation_split and assembly.make_inputs_for(
+        validation = validation_split and stored_network.make_inputs_for(
             stored, settings, validation_split
         )
-    with naming_damage(*filter(None, (inputs, validation))):
-        judgement = judge(
-            stored.network,
-            stored.classes,
-            inputs,
-            assembly.make_objective(settings, has_several=split.has_several),
-            validation=validation,
-            asked=assembly.make_asked(settings),
-            max_steps=project.max_eval_steps,
-            xla=project.xla,
-        )
+    judgement = stored_network.judge_network(settings, stored, inputs, validation)
     for line in tell_measures(judgement.measures):
         report(line)
     results = results_of(stored, judgement, split_name)
     report(
         f"{split_name} accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, "
-        f"{results['images']:,} images; {'snapshot' if project.checkpoint else 'best snapshot'}: "
+        f"{counted(results['images'], 'image')}; "
+        f"{'snapshot' if project.checkpoint else 'best snapshot'}: "
         f"{stored.folder}, epoch {results['epoch']}"
     )
     print(json.dumps(results, allow_nan=False))
-    words = (split_name, *assembly.words_of_network(settings))
+    words = (split_name, *stored_network.words_of_network(settings))
     stem = project.validation_name or "-".join(words)
     known = {each.name: each for each in (split, validation_split) if each}
     run_dir = None if project.checkpoint else project.run_dir

@@ -19,12 +19,12 @@ def explain(settings):
     from library.explaining.given_pictures import read_pictures
     from library.prediction.pictures import Pictures
     from library.training.history import report
-    from project import assembly
+    from project import stored_network
 
-    snapshot = assembly.read_network(settings)
+    snapshot = stored_network.read_network(settings)
 
     def inputs_of(name):
-        return assembly.make_inputs_for(snapshot, settings, *read_data(project, name))
+        return stored_network.make_inputs_for(snapshot, settings, *read_data(project, name))
 
     count, training = project.explain_images, None
     if files:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from library.counted import counted
 from library.errors import SettingsError
 from project.commands.beginning import read_data, read_validation, start_tensorflow
 
@@ -18,17 +19,20 @@ def export(settings):
     from library.shipping.exporting import check_formats
     from library.shipping.exporting import export as export_all
     from library.training.history import report
-    from project import assembly
+    from project import stored_network
 
     check_formats(project.export_formats)
-    snapshot = assembly.read_network(settings)
-    samples = assembly.make_samples(settings, snapshot, compared, train_split)
-    fitted, temperature, _ = assembly.fit_to_validation(settings, snapshot, validation_split)
+    snapshot = stored_network.read_network(settings)
+    samples = stored_network.make_samples(settings, snapshot, compared, train_split)
+    fitted = stored_network.fit_to_validation(settings, snapshot, validation_split)
     folder = Path(project.export_dir) / project.export_name
-    path, figures = export_all(fitted, folder, project.export_formats, samples, temperature)
+    path, figures = export_all(
+        fitted.snapshot, folder, project.export_formats, samples, fitted.temperature
+    )
     for name, each in figures.items():
         report(
             f"{name}: probabilities within {each['difference']:.1e} of the snapshot's, the same "
-            f"class for {each['agreement']:.1%} of {len(samples.pixels)} {samples.split} images"
+            f"class for {each['agreement']:.1%} of "
+            f"{counted(len(samples.pixels), f'{samples.split} image')}"
         )
     print(json.dumps({"export": str(path), "formats": figures}))

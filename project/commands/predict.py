@@ -1,5 +1,6 @@
 """The command predict."""
 
+from library.counted import counted
 from library.errors import SettingsError, printable
 from project.commands.beginning import read_validation, start_tensorflow
 
@@ -21,10 +22,10 @@ def predict(settings):
     from library.prediction.predictor import Predictor
     from library.prediction.stream import predict_files
     from library.training.history import report
-    from project import assembly
+    from project import stored_network
 
-    snapshot = assembly.read_network(settings)
-    snapshot, _, threshold = assembly.fit_to_validation(settings, snapshot, validation_split)
+    snapshot = stored_network.read_network(settings)
+    snapshot, _, threshold = stored_network.fit_to_validation(settings, snapshot, validation_split)
     predictor = Predictor([snapshot], xla=project.xla)
     answers = Answers(
         snapshot.classes, project.predict_format, project.top_k, threshold, predictor.several
@@ -38,4 +39,5 @@ def predict(settings):
         counts["unreadable" if prediction.reason else "predicted"] += 1
         if prediction.reason:
             report(f"{printable(prediction.name)} {prediction.reason}")
-    report(f"{counts['predicted']:,} images predicted, {counts['unreadable']:,} unreadable")
+    predicted = counted(counts["predicted"], "image")
+    report(f"{predicted} predicted, {counts['unreadable']:,} unreadable")

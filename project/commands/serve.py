@@ -16,9 +16,9 @@ def serve(settings):
         from library.serving.turns import Turns
         from library.serving.uploads import Limits
         from library.training.history import report
-        from project import assembly
+        from project import stored_network
 
-        model = ServedModel(assembly.read_network(settings), project.max_megapixels)
+        model = ServedModel(stored_network.read_network(settings), project.max_megapixels)
         application = make_application(
             model,
             Limits(project.max_upload_megabytes, project.max_upload_secs),

@@ -1,8 +1,10 @@
 """The command train."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+from library.errors import SettingsError
 from library.training.cluster import read_cluster
 from project.commands.beginning import read_data, start_tensorflow
 
@@ -17,11 +19,12 @@ def train(settings):
     from library.training.debugging import OneBatch, check_learnt, checking_numbers
     from library.training.engines import train_and_evaluate
     from library.training.history import report
+    from library.training.introduction import check_one_batch, introduce
     from project import assembly
     from project.schedules import sketch
 
     classes = train_split.classes
-    devices = assembly.start_devices(settings, cluster)
+    devices = _start_devices(settings, cluster)
     training = assembly.make_training_inputs(settings, train_split, devices.part)
     validation = assembly.make_evaluation_inputs(settings, validation_split, part=devices.part)
     if project.debug:
@@ -30,16 +33,15 @@ def train(settings):
     with devices.strategy.scope():
         parts = assembly.make_parts(settings, train_split, training.batches_per_epoch)
     if devices.is_chief:
-        report(assembly.describe(parts, training, validation, classes, devices))
+        report(introduce(parts.network, classes, training, validation, devices))
     if settings.dry_run:
         report(f"learning rate: {sketch(parts.learning_rate, parts.learning_rate.updates)}")
-        report(assembly.check_one_batch(parts, training, validation))
+        report(check_one_batch(parts.network, parts.objective, training, validation))
         return
     plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, train_split)
     kept = None
-    if (
-        devices.replicas == 1 and not project.debug
-    ):  # Features are kept, and read, by one device alone.
+    # Features are kept, and read, by one device alone.
+    if devices.replicas == 1 and not project.debug:
         splits = (train_split, validation_split)
         kept = assembly.make_kept(settings, parts.network, training, validation, splits)
     with naming_damage(training, validation), checking_numbers(project.debug):
@@ -62,7 +64,7 @@ def train(settings):
         return
     report(
         f"best snapshot: {project.best_model_dir}, epoch {best['epoch']}, validation loss "
-        f"{best['value']:.4f}, accuracy {best['validation']['accuracy']:.4f}"
+        f"{best['validation']['loss']:.4f}, accuracy {best['validation']['accuracy']:.4f}"
     )
     print(json.dumps({"snapshot": project.best_model_dir, **best}))
     if project.debug:
@@ -73,7 +75,7 @@ def train(settings):
 
 def report_training(settings, splits, validation):
     """Write report.html about the best snapshot on the validation split, unless it is there."""
-    from library.evaluation.judging import judge
+    from library.inputs.parts import WHOLE
     from library.reporting.writing import (
         EVALUATION,
         REPORT,
@@ -82,7 +84,7 @@ def report_training(settings, splits, validation):
         write_evaluation,
     )
     from library.training.snapshots import read_snapshot
-    from project import assembly
+    from project.stored_network import judge_network
 
     project = settings.project
     folder, best = Path(project.run_dir), Path(project.best_model_dir)
@@ -90,15 +92,29 @@ def report_training(settings, splits, validation):
         if is_current(folder / REPORT, best / "metrics.json", folder / "history.csv"):
             return
         stored = read_snapshot(best)
-        inputs = assembly.make_whole(validation)
-        judgement = judge(
-            stored.network,
-            stored.classes,
-            inputs,
-            assembly.make_objective(settings, has_several=splits[0].has_several),
-            validation=inputs,
-            asked=assembly.make_asked(settings),
-            max_steps=project.max_eval_steps,
-        )
+        # Of which this worker had a part.
+        inputs = replace(validation, part=WHOLE)
+        judgement = judge_network(settings, stored, inputs, inputs)
         stem, page = folder / EVALUATION / "validation", folder / REPORT
         write_evaluation(stem, stored, inputs, judgement, splits, page=page, run_dir=folder)
+
+
+def _start_devices(settings, cluster):
+    """Give the Devices to train on. Raises SettingsError for what several of them can't do."""
+    from tensorflow import config
+
+    from library.training.distribution import start_devices
+
+    project, learn = settings.project, settings.hyperparameters
+    devices = start_devices(cluster, project.worker_wait_secs)
+    devices.check_batch_size("train_batch_size", project.train_batch_size)
+    devices.check_batch_size("eval_batch_size", project.eval_batch_size)
+    if devices.replicas > 1 and not config.list_logical_devices("GPU"):
+        # TensorFlow's exchange between CPUs can be neither compiled nor made conditional.
+        if project.xla:
+            raise SettingsError("xla needs GPUs where several devices train together")
+        if learn.gradient_accumulation_steps > 1:
+            raise SettingsError(
+                "gradient_accumulation_steps needs GPUs where several devices train together"
+            )
+    return devices

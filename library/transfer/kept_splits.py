@@ -1,0 +1,41 @@
+"""Both splits of a training become kept features: each view of its images, and validation."""
+
+from dataclasses import replace
+
+from library.transfer.features import (
+    FrozenBase,
+    Kept,
+    KeptTraining,
+    KeptValidation,
+    Numbers,
+    keep_features,
+)
+
+
+def keep_splits(base, head, training, validation, fingerprints, views, folder, report):
+    """Give the Kept of a network that split_at_base divided into `base` and `head`.
+
+    `training` and `validation` are as TrainingInputs and EvaluationInputs in project/inputs.py,
+    `fingerprints` those of their splits. `views` says of each view of the training images what
+    makes it another one: the first is what epoch 0 would see, and so on. Runs the base over all of
+    these, unless an earlier run kept what it gave in `folder`.
+    """
+    base = FrozenBase(base)
+
+    def keep(inputs, batches, numbers, fingerprint, view=()):
+        key = (fingerprint, inputs.image_format, view)
+        return replace(
+            inputs,
+            source=keep_features(base, batches, numbers, inputs.source, folder, key, report),
+        )
+
+    # Each image once: those of smaller classes are repeated when training.
+    once = replace(training, is_oversampled=False)
+    numbered = replace(once, source=Numbers(training.source))
+    kept = [
+        keep(training, once.batches(epoch), numbered.keys(epoch), fingerprints[0], view)
+        for epoch, view in enumerate(views)
+    ]
+    numbers = Numbers(validation.source).keys()
+    in_order = keep(validation, validation.batches(), numbers, fingerprints[1])
+    return Kept(head, KeptTraining(tuple(kept)), KeptValidation(in_order))

@@ -1,0 +1,93 @@
+"""Settings become a stored network, as it is to be used, and what it is to be measured on."""
+
+from pathlib import Path
+
+from library.errors import SettingsError
+from library.evaluation.judging import judge
+from library.evaluation.measures import Asked
+from library.evaluation.probabilities import is_multi_label
+from library.evaluation.stored import read_stored
+from library.inputs.damage import naming_damage
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import make_examples
+from library.prediction.combining import combine
+from library.prediction.fitting import Fitted, fit
+from library.shipping.samples import read_samples
+from library.training.checkpoints import check_classes, check_kind
+from library.training.history import report
+from project.assembly import make_evaluation_inputs, make_objective
+
+
+def read_network(settings):
+    """Give the Snapshot to use: the best, another, or several as one; several views on request.
+
+    Raises CheckpointError, SettingsError.
+    """
+    project = settings.project
+    if project.ensemble and project.checkpoint:
+        raise SettingsError("checkpoint and ensemble exclude each other")
+    folders = project.ensemble or (project.checkpoint,)
+    snapshots = [read_stored(each, project.best_model_dir) for each in folders]
+    return combine(snapshots, views=project.tta)
+
+
+def words_of_network(settings):
+    """Give words that tell what read_network gives from the best snapshot: for a file's name."""
+    project = settings.project
+    words = [Path(project.checkpoint).name] if project.checkpoint else []
+    words += ["ensemble"] if project.ensemble else []
+    return [*words, f"tta{project.tta}"] if project.tta > 1 else words
+
+
+def make_inputs_for(snapshot, settings, split):
+    """Give a split as the snapshot's network wants it. Raises CheckpointError if classes differ."""
+    check_classes(snapshot.folder, snapshot.classes, split.classes)
+    check_kind(snapshot.folder, is_multi_label(snapshot.network), split.has_several)
+    _, height, _, channels = snapshot.network.input_shape
+    return make_evaluation_inputs(settings, split, ImageFormat(height, channels))
+
+
+def judge_network(settings, snapshot, inputs, validation):
+    """Give the Judgement of a snapshot on `inputs`; `validation` is for the temperature, or None.
+
+    They may be the same. Raises DataError, DivergedError.
+    """
+    project = settings.project
+    with naming_damage(*filter(None, (inputs, validation))):
+        return judge(
+            snapshot.network,
+            snapshot.classes,
+            inputs,
+            make_objective(settings, has_several=is_multi_label(snapshot.network)),
+            validation=validation,
+            asked=Asked(project.top_k, project.bootstrap_samples, project.random_seed),
+            max_steps=project.max_eval_steps,
+            xla=project.xla,
+        )
+
+
+def fit_to_validation(settings, snapshot, split):
+    """Give the Fitted: what the settings ask to fit on the validation split, which may be None.
+
+    Its threshold is the settings' own where none is fitted. Raises UserError.
+    """
+    project = settings.project
+    if split is None:
+        return Fitted(snapshot, None, project.threshold)
+    fitted = fit(
+        snapshot,
+        make_inputs_for(snapshot, settings, split),
+        report,
+        calibrate=project.calibrate,
+        precision=project.threshold_precision,
+        xla=project.xla,
+    )
+    return fitted if fitted.threshold is not None else fitted._replace(threshold=project.threshold)
+
+
+def make_samples(settings, snapshot, split, training_split):
+    """Give the Samples to compare exports with, and to calibrate them with."""
+    inputs = make_inputs_for(snapshot, settings, split)
+    training = make_inputs_for(snapshot, settings, training_split)
+    with naming_damage(inputs, training):
+        return read_samples(split.name, make_examples(split), inputs, training)
