@@ -144,8 +144,9 @@ def test_other_paths_methods_and_hosts_are_refused(client):
     assert client.get("/../../etc/passwd").json()["error"] == "not_found"
     assert client.get("/predict").json()["error"] == "wrong_method"
     assert client.get("/predict").status_code == 405
-    for host, status in (("evil.example", 400), ("localhost:8000", 200), ("[::1]:8000", 200)):
-        assert client.get("/health", headers={"Host": host}).status_code == status
+    assert client.get("/health", headers={"Host": "localhost:8000"}).status_code == 200
+    answer = client.get("/health", headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.json()["error"]) == (400, "wrong_host")
 
 
 def test_health_tells_what_is_served(client):

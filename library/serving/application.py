@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from library.serving.hosts import OnlyHosts
 from library.serving.refusals import RefusedError
 from library.serving.serving_page import make_page, policy_of
 from library.serving.uploads import read_upload
@@ -28,7 +28,7 @@ def make_application(model, limits, turns, report, hosts=("*",), page=None):
     """Give the ASGI application around a ServedModel.
 
     `limits` are Limits of an upload, `turns` are Turns at the network. `hosts` are the names that
-    the server answers to: others would be pages of strangers, whose names were made to point here.
+    the server answers to.
     `page` is an HTML text to show instead of the usual one.
     """
     page = page or make_page(model.subject, limits.bytes)
@@ -79,7 +79,7 @@ def make_application(model, limits, turns, report, hosts=("*",), page=None):
             Route("/health", tell_health),
             Route("/predict", predict, methods=["POST"]),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+        middleware=[Middleware(OnlyHosts, hosts=hosts)],
         exception_handlers={
             RefusedError: refuse,
             HTTPException: refuse_http,

@@ -3,6 +3,7 @@
 # Word → status. The words are part of what the endpoint promises.
 STATUSES = {
     "bad_form": 400,
+    "wrong_host": 400,
     "other_origin": 403,
     "not_found": 404,
     "wrong_method": 405,
