@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from benchmarks.inputs import make_photographs
+from library.dataset.converters import Converters
 from library.dataset.images import ImageOptions
 from library.inputs.decoding import ImageFormat
 from library.prediction.finding import find_images
@@ -46,11 +47,11 @@ def seconds(work):
     return time.perf_counter() - start
 
 
-def compare(network, folder, count, rounds):
+def compare(network, folder, count, rounds, convert):
     """Give the rate from files over that on ready batches; print both."""
     classes = tuple(map(str, range(CLASSES)))
     predictor = Predictor([Snapshot(network, classes, {}, folder)])
-    pictures = Pictures(ImageFormat(SIZE, 3), ImageOptions(max_edge=0))
+    pictures = Pictures(ImageFormat(SIZE, 3), ImageOptions(max_edge=0), convert)
     batch = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
 
     def ready():
@@ -74,10 +75,13 @@ def main():
     parser.add_argument("--images", type=int, default=256, help="how many; a multiple of 32")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
+    # As predict has them, which starts the first process while TensorFlow is imported.
+    with tempfile.TemporaryDirectory() as temporary, Converters() as converters:
         make_photographs(Path(temporary), options.images)
         ratios = {
-            name: compare(network, Path(temporary), options.images, options.rounds)
+            name: compare(
+                network, Path(temporary), options.images, options.rounds, converters.convert
+            )
             for name, network in networks().items()
         }
     print(json.dumps({"from_files_over_ready": ratios}))

@@ -141,11 +141,11 @@ class Prediction(Keys):
         1, "views of an image to average: it, its mirror image, then crops"
     )
     predict_format: Literal["csv", "jsonl"] = key("csv", "what predict prints: a table, or JSON")
-    threshold: Fraction | None = key(None, "probability below which predict answers: unknown")
+    threshold: Fraction | None = key(None, "probability below which the answer is: unknown")
     threshold_precision: Fraction | None = key(
         None, "fit the threshold on validation, so that this share of answers is right"
     )
-    calibrate: bool = key(False, "predict, export: with a temperature fitted on validation")
+    calibrate: bool = key(False, "predict, serve, export: with a temperature fitted on validation")
     export_dir: Text | None = key(None, "folder of exports", "ed", "{run_dir}/export")
     export_name: Text = key("model", "what the exported model is called: a folder in export_dir")
     export_formats: Words = key(

@@ -12,6 +12,7 @@ from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
 from library.prediction.combining import combine
 from library.prediction.fitting import Fitted, fit
+from library.prediction.threshold import check_names
 from library.shipping.samples import read_samples
 from library.training.checkpoints import check_classes, check_kind
 from library.training.history import report
@@ -72,6 +73,9 @@ def fit_to_validation(settings, snapshot, split):
     Its threshold is the settings' own where none is fitted. Raises UserError.
     """
     project = settings.project
+    has_threshold = project.threshold is not None or project.threshold_precision is not None
+    if has_threshold and not is_multi_label(snapshot.network):
+        check_names(snapshot.classes)
     if split is None:
         return Fitted(snapshot, None, project.threshold)
     fitted = fit(

@@ -205,6 +205,29 @@ def test_predict_tells_the_class_of_each_image_and_what_can_not_be_read(
     told = json.loads(out)
     assert (told["class"], told["top"][0]["class"]) == ("unknown", "blue")
 
+    (tmp_path / "empty.png").touch()
+    nothing = (str(images / "red" / "notes.txt"), str(tmp_path / "empty.png"))
+    code, out, err = call(capsys, "predict", *nothing, *options)
+    assert code == 3
+    reasons = [row["error"] for row in csv.DictReader(out.splitlines())]
+    assert reasons == ["is no JPEG, PNG, GIF, BMP, TIFF or WebP image", "is empty"]
+    assert err.splitlines()[-2:] == [
+        "0 images predicted, 2 unreadable",
+        "run.py: error: none of the files is an image that can be used",
+    ]
+
+
+@pytest.mark.parametrize("command", ["predict README.md", "export", "serve --port=0"])
+def test_a_class_called_as_the_answer_below_a_threshold_is_refused(
+    capsys, monkeypatch, snapshot_run, command
+):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("library.prediction.threshold.UNKNOWN", "red")
+    for threshold in ("--threshold=0.5", "--threshold_precision=0.5"):
+        code, out, err = call(capsys, *command.split(), *snapshot_run.options, threshold)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "the class 'red' could not be told from the answer below a threshold" in err
+
 
 def test_predict_is_evaluates_network_on_the_files_themselves(
     capsys, colours, snapshot_run, monkeypatch

@@ -4,20 +4,23 @@ import io
 import struct
 import zlib
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from library.evaluation.probabilities import MULTI_LABEL
 from library.explaining.grad_cam import HIRES_CAM
 from library.serving.refusals import RefusedError
 from library.serving.served_model import ServedModel
-from library.training.snapshots import read_snapshot
+from library.training.snapshots import Snapshot, read_snapshot
 from tests.conftest import COLOURS
 
 
 @pytest.fixture(scope="session")
 def model(snapshot_run):
-    return ServedModel(read_snapshot(snapshot_run.folder / "best"), max_megapixels=1)
+    with ServedModel(read_snapshot(snapshot_run.folder / "best"), max_megapixels=1) as served:
+        yield served
 
 
 def encoded(image, kind="PNG", **options):
@@ -38,6 +41,32 @@ def test_any_kind_of_image_gets_the_class_it_shows(model, kind):
         assert answer["probability"] == answer["classes"][0]["probability"] > 0.5
         assert {each["class"] for each in answer["classes"]} == set(COLOURS)
         assert sum(each["probability"] for each in answer["classes"]) == pytest.approx(1)
+
+
+def test_below_the_threshold_the_class_is_unknown_and_the_likeliest_is_told(snapshot_run):
+    snapshot = read_snapshot(snapshot_run.folder / "best")
+    content = encoded(Image.new("RGB", (9, 9), COLOURS["red"]))
+    with ServedModel(snapshot, threshold=1.0) as served:
+        assert "from a probability of 1 on" in served.subject
+        sure = served.explain(content)
+    with ServedModel(snapshot, threshold=1.0, temperature=2.0) as served:
+        answer = served.explain(content)
+    assert (answer["class"], answer["classes"][0]["class"]) == ("unknown", "red")
+    assert answer["probability"] == answer["classes"][0]["probability"] < sure["probability"] < 1
+    assert answer["heat"] == sure["heat"]
+    assert answer["heat"]["class"] == "red"
+
+
+def test_where_several_may_be_right_all_that_are_found_are_told(tmp_path):
+    pixels = keras.Input((4, 4, 3))
+    scores = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 20, -5)(pixels))
+    named = keras.layers.Activation("linear", name=MULTI_LABEL)(scores)
+    snapshot = Snapshot(keras.Model(pixels, named), ("red", "green", "blue"), {}, tmp_path)
+    content = encoded(Image.new("RGB", (4, 4), (250, 0, 160)))
+    for threshold, found in ((None, ["red", "blue"]), (0.97, ["red"]), (1.0, [])):
+        with ServedModel(snapshot, threshold=threshold) as served:
+            answer = served.answer(content)
+        assert (answer["class"], answer["found"]) == ("red", found)
 
 
 def test_it_explains_the_likeliest_class_or_another(model):

@@ -171,12 +171,16 @@ def test_the_command_serves_until_a_signal_comes(capsys, monkeypatch, snapshot_r
     asking = threading.Thread(target=wait_then, args=(port, ask_then_stop, number, found))
     asking.start()
     given = ["serve", *snapshot_run.options, "--host", host, "--port", str(port)]
+    # What predict takes, serve takes too.
+    given += ["--threshold=1", "--calibrate", "--tta=2"] if code == 143 else []
     assert answer(run.main, given, "run.py") == code
     asking.join()
     ((status, body),) = found
-    assert (status, body["class"]) == (200, "red")
+    assert (status, body["classes"][0]["class"]) == (200, "red")
+    assert body["class"] == ("unknown" if code == 143 else "red")
     out, err = capsys.readouterr()
     assert out == f"http://{host}:{port}/\n"
     assert err.splitlines()[-1] == "run.py: error: the server was stopped"
     assert ("warning: whoever reaches 0.0.0.0 may use it" in err) == (code == 143)
+    assert bool(re.search("temperature [0-9.]+|no temperature fits", err)) == (code == 143)
     assert "Traceback" not in err

@@ -86,6 +86,32 @@ def test_a_browser_shows_classes_and_heat_for_a_picture(tmp_path, model):  # noq
     assert "min(100%, 56rem)" in shown
 
 
+class Doubtful:
+    """Answers as a model does, but for the class."""
+
+    name = subject = "simple"
+
+    def __init__(self, served, own):
+        self.classes = served.classes
+        self._served, self._own = served, own
+
+    def explain(self, content, name):
+        return {**self._served.explain(content, name), **self._own}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
+@pytest.mark.parametrize(
+    ("own", "verdict"),
+    [({"class": "unknown"}, "unknown"), ({"found": ["blue", "green"]}, "blue, green")],
+)
+def test_a_browser_shows_another_answer_than_the_likeliest_class(tmp_path, model, own, verdict):  # noqa: F811
+    content = io.BytesIO()
+    Image.new("RGB", (60, 30), COLOURS["red"]).save(content, "PNG")
+    shown = in_browser(tmp_path, Doubtful(model, own), content.getvalue())
+    assert re.search(rf'<h2 id="verdict">{verdict} \(likeliest: red, \d+\.\d&nbsp;%\)</h2>', shown)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
 def test_a_browser_says_what_is_wrong_with_an_upload(tmp_path, model):  # noqa: F811

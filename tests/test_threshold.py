@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from library.errors import UserError
-from library.prediction.threshold import fit_threshold
+from library.errors import SettingsError, UserError
+from library.prediction.threshold import check_names, fit_threshold
 
 
 def brute_force(probabilities, labels, precision):
@@ -37,3 +37,9 @@ def test_a_precision_out_of_reach_is_said_with_the_best_there_is():
 def test_where_all_may_be_answered_the_threshold_is_none():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2]])
     assert fit_threshold(probabilities, np.array([0, 0]), 0.9) == (0.0, 1.0, 1.0)
+
+
+def test_a_class_called_unknown_could_not_be_told_from_the_answer():
+    check_names(("Unknown", "cat"))
+    with pytest.raises(SettingsError, match=r"the class 'unknown' .* or rename the class"):
+        check_names(("cat", "unknown"))

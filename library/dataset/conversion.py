@@ -42,9 +42,6 @@ _BYTES_PER_WORKER = 8 << 20
 
 _GOES_ON = "finished shards are kept, and the same command goes on from there"
 
-# What is held of an image while it is decoded, at most: 16 bytes for each of its pixels.
-_LEAST_WORKER_MEMORY = 2 << 30
-
 
 @dataclass(frozen=True)
 class ConversionOptions:
@@ -66,11 +63,10 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
     Manifest of the same split as it is, if the files are to be added to it. Raises DataError, and
     leaves whatever was there before as it was, where too many files are unusable.
     """
-    memory_bytes = max(_LEAST_WORKER_MEMORY, 16 * options.images.max_pixels)
     most = options.num_workers or available_cores()
     function = MakeRecord(options.images)
     with (
-        Workers(function, most, memory_bytes, options.seconds_per_image) as workers,
+        Workers(function, most, options.images.memory_bytes, options.seconds_per_image) as workers,
         closing(Listing(find(), options.random_seed)) as listing,
     ):
         if base and not len(listing):

@@ -33,6 +33,8 @@ Image.MAX_IMAGE_PIXELS = None
 _ORIENTATION = 0x0112
 # On so small an image, colour at half the resolution would show.
 _SMALL_EDGE = 128
+# What is held of an image while it is decoded, at most, and what a process takes by itself.
+_BYTES_PER_PIXEL, _LEAST_MEMORY = 16, 2 << 30
 _TRANSPARENT = {"RGBA", "LA", "PA", "La", "RGBa"}
 
 
@@ -53,15 +55,31 @@ class ImageOptions:
     background: tuple[int, int, int] = (255, 255, 255)
     max_pixels: int = 128_000_000
 
+    @property
+    def memory_bytes(self):
+        """What a process that decodes may need at most."""
+        return max(_LEAST_MEMORY, _BYTES_PER_PIXEL * self.max_pixels)
+
 
 def convert_image(content, options):
     """Give (JPEG bytes, height, width). Raises UnusableImageError, MemoryError."""
+    kept = keep_image(content, options)
+    if kept:
+        return kept
+    pixels, _ = decode_image(content, options)
+    return _encoded(pixels, options)
+
+
+def keep_image(content, options):
+    """Give (bytes, height, width) of a JPEG that needs no conversion, None for all else.
+
+    Reads markers only: no decoder runs. Raises UnusableImageError.
+    """
     header = _jpeg_header(content)
     if header and _is_conformant(header, options) and is_whole(content, header):
         _check_pixels(header.width, header.height, options)
         return content, header.height, header.width
-    pixels, _ = decode_image(content, options)
-    return _encoded(pixels, options)
+    return None
 
 
 def decode_image(content, options):

@@ -18,7 +18,7 @@ def main():
     # Ctrl-C reaches the whole group; the parent decides when a worker ends, by closing its stdin.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     function, memory_bytes, seconds = pickle.load(requests)
-    _limit_memory(memory_bytes)
+    limit_memory(memory_bytes)
     _send(answers, "ready")
     while True:
         try:
@@ -68,7 +68,8 @@ def _send(file, content):
     file.flush()
 
 
-def _limit_memory(size):
+def limit_memory(size):
+    """Have the system refuse this process more than so many bytes; it may have less already."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # only on Unix
 

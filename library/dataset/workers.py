@@ -74,6 +74,11 @@ class Workers:
             done, future = waiting.popleft()
             yield done, future.result()
 
+    def apply(self, item):
+        """Give the result of one item, when a process is free. For several threads at once."""
+        results = self._apply([item])
+        return results[0] if results else (False, "was left out: its process was ended")
+
     def _apply(self, batch):
         process = self.idle.get()
         try:

@@ -5,7 +5,7 @@ import io
 import json
 
 from library.errors import printable
-from library.prediction.threshold import UNKNOWN
+from library.prediction.threshold import choose_answer
 
 FORMATS = ("csv", "jsonl")
 
@@ -13,9 +13,8 @@ FORMATS = ("csv", "jsonl")
 class Answers:
     """Turns Predictions into lines.
 
-    `top_k` classes are told of each image, likeliest first. Below `threshold` the class is
-    UNKNOWN. Where `several` classes may be right at once, the answer is all of those from the
-    threshold on, 0.5 unless given, joined by "|".
+    `top_k` classes are told of each image, likeliest first. `threshold` and `several` are those of
+    choose_answer; in a CSV several classes are joined by "|".
     """
 
     def __init__(self, classes, kind="csv", top_k=5, threshold=None, several=False):
@@ -23,7 +22,7 @@ class Answers:
         self._top_k = min(top_k, len(classes))
         self._is_csv = kind == "csv"
         self._several = several
-        self._threshold = 0.5 if several and threshold is None else threshold
+        self._threshold = threshold
 
     def header(self):
         """Give the lines before the first image: that of a CSV, which names its columns."""
@@ -45,20 +44,14 @@ class Answers:
             (self.classes[each], round(float(prediction.probabilities[each]), 6))
             for each in (-prediction.probabilities).argsort(kind="stable")[: self._top_k]
         ]
-        answer, probability = self._answer(prediction.probabilities), top[0][1]
+        probabilities, probability = prediction.probabilities, top[0][1]
+        answer = choose_answer(probabilities, self.classes, self._threshold, self._several)
         if self._is_csv:
             answer = "|".join(answer) if self._several else answer
             return _csv_line([name, answer, probability, *(x for pair in top for x in pair), ""])
         ranked = [{"class": text, "probability": value} for text, value in top]
         word = "classes" if self._several else "class"
         return _json_line({"file": name, word: answer, "probability": probability, "top": ranked})
-
-    def _answer(self, probabilities):
-        if self._several:
-            return [self.classes[each] for each in (probabilities >= self._threshold).nonzero()[0]]
-        if self._threshold is not None and probabilities.max() < self._threshold:
-            return UNKNOWN
-        return self.classes[probabilities.argmax()]
 
 
 def _csv_line(cells):

@@ -14,25 +14,32 @@ from library.inputs.decoding import ImageFormat, decode
 
 
 class Pictures:
-    """Prepares images for one network. May be used by several threads at once."""
+    """Prepares images for one network. May be used by several threads at once.
 
-    def __init__(self, image_format, options=None):
+    `convert` may be that of Converters, in the place of convert_image.
+    """
+
+    def __init__(self, image_format, options=None, convert=convert_image):
         self.image_format = image_format
         self._options = options or ImageOptions()
+        self._convert = convert
         self._decode = self._traced()
 
     @classmethod
-    def of(cls, snapshot):
+    def of(cls, snapshot, convert=convert_image):
         """Give what prepares images as the Snapshot's network learnt them."""
         _, height, _, channels = snapshot.network.input_shape
-        return cls(ImageFormat(height, channels), snapshot.image_options)
+        return cls(ImageFormat(height, channels), snapshot.image_options, convert)
 
     def pixels(self, content):
         """Give uint8 pixels (height, width, channels) from a file's bytes.
 
         Raises UnusableImageError, whose text says why after the file's name; MemoryError.
         """
-        encoded, height, width = convert_image(content, self._options)
+        return self.decode(*self._convert(content, self._options))
+
+    def decode(self, encoded, height, width):
+        """Give `pixels` of what convert_image gave. Raises UnusableImageError."""
         try:
             return self._decode(tf.constant(encoded), tf.constant([height, width, 3])).numpy()
         except tf.errors.InvalidArgumentError:

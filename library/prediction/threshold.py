@@ -1,13 +1,35 @@
-"""From which probability on an answer is to be trusted: fitted to a precision on a split."""
+"""From which probability on an answer is given: told, or fitted to a precision on a split."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from library.counted import counted
-from library.errors import UserError
+from library.errors import SettingsError, UserError
 
 UNKNOWN = "unknown"
+
+
+def check_names(classes):
+    """Raise SettingsError where a class has the very name of the answer below a threshold."""
+    if UNKNOWN in classes:
+        raise SettingsError(
+            f"the class {UNKNOWN!r} could not be told from the answer below a threshold: leave out "
+            "threshold and threshold_precision, or rename the class"
+        )
+
+
+def choose_answer(probabilities, classes, threshold=None, several=False):
+    """Give the answer to the probabilities (classes,) of one image: a class, or UNKNOWN below.
+
+    Where `several` classes may be right at once: a list of all from the threshold on, 0.5 if None.
+    """
+    if several:
+        least = 0.5 if threshold is None else threshold
+        return [classes[each] for each in (probabilities >= least).nonzero()[0]]
+    if threshold is not None and probabilities.max() < threshold:
+        return UNKNOWN
+    return classes[probabilities.argmax()]
 
 
 class Threshold(NamedTuple):

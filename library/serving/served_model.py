@@ -1,48 +1,60 @@
 """An image's bytes → what the network says of it, and why, as JSON has it."""
 
 import base64
-import io
-import warnings
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image
 
 from library.counted import counted_classes
-from library.dataset.images import KINDS, ImageOptions, UnusableImageError, decode_image
+from library.dataset.images import UnusableImageError
 from library.explaining.grad_cam import HeatMaps
 from library.explaining.overlays import as_colour, encode_image, paint_heat
-from library.inputs.decoding import ImageFormat
 from library.prediction.pictures import Pictures
 from library.prediction.predictor import Predictor
+from library.prediction.threshold import choose_answer
+from library.serving.decoder import UploadDecoder
 from library.serving.refusals import RefusedError
-
-# The picture that is sent back under its heat is no longer than this.
-_SHOWN_EDGE = 640
 
 
 class ServedModel:
-    """A snapshot that answers about one image at a time. Not for several threads at once."""
+    """A snapshot that answers about one image at a time. Not for several threads at once.
 
-    def __init__(self, snapshot, max_megapixels=50.0):
+    A context manager: it ends the process that decodes. Below `threshold` the answer is unknown;
+    scores are divided by `temperature`.
+    """
+
+    def __init__(self, snapshot, max_megapixels=50.0, threshold=None, temperature=None):
         self.classes = snapshot.classes
         self.name = snapshot.network.name
         classes = counted_classes(len(self.classes))
         self.subject = f"{self.name}, {classes}, {snapshot.folder}"
-        self._max_pixels = int(max_megapixels * 1e6)
-        _, height, _, channels = snapshot.network.input_shape
-        options = replace(snapshot.image_options, max_pixels=self._max_pixels)
-        self._pictures = Pictures(ImageFormat(height, channels), options)
-        self._predictor = Predictor([snapshot])
+        if threshold is not None:
+            self.subject += f", from a probability of {threshold:.4g} on"
+        self._threshold = threshold
+        options = replace(snapshot.image_options, max_pixels=int(max_megapixels * 1e6))
+        self._decoder = UploadDecoder(options)
+        self._pictures = Pictures.of(snapshot)
+        self._predictor = Predictor([snapshot], [temperature or 1.0])
         self._maps = HeatMaps(snapshot.network)
         # Compiled now, so that the first picture waits no longer than others.
-        empty = np.zeros((1, height, height, channels), np.uint8)
+        empty = np.zeros((1, *self._pictures.image_format.shape), np.uint8)
         self._predictor.probabilities(empty)
         self._maps.heat(empty, [0])
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._decoder.__exit__(*error)
+
     def answer(self, content):
-        """Give the classes of an image with their probabilities. Raises RefusedError."""
-        return self._answer(self._pixels(content))
+        """Give the classes of an image with their probabilities, likeliest first.
+
+        `class` and `probability` are the likeliest one's, but `class` is unknown below the
+        threshold; where several may be right, `found` is all of those. Raises RefusedError.
+        """
+        converted, _ = self._decoder.decode(content)
+        return self._answer(self._pixels(converted))
 
     def explain(self, content, name=""):
         """Give `answer`, the picture, and heat for the class `name` (the likeliest one if empty).
@@ -52,13 +64,11 @@ class ServedModel:
         """
         if name and name not in self.classes:
             raise RefusedError("unknown_class", f"there is no class {name!r}")
-        pixels = self._pixels(content)
+        converted, shown = self._decoder.decode(content, is_shown=True)
+        pixels = self._pixels(converted)
         answer = self._answer(pixels)
-        name = name or answer["class"]
+        name = name or answer["classes"][0]["class"]
         heat, _ = self._maps.heat(pixels[np.newaxis], [self.classes.index(name)])
-        shown, _ = decode_image(
-            content, ImageOptions(max_edge=_SHOWN_EDGE, max_pixels=self._max_pixels)
-        )
         picture = as_colour(shown)
         painted = encode_image(paint_heat(heat[0], picture.size))
         return {
@@ -73,35 +83,11 @@ class ServedModel:
             },
         }
 
-    def _pixels(self, content):
-        self._check_header(content)
+    def _pixels(self, converted):
         try:
-            return self._pictures.pixels(content)
+            return self._pictures.decode(*converted)
         except UnusableImageError as error:
             raise RefusedError("damaged_image", f"the image {error}") from None
-        except MemoryError:
-            raise RefusedError("too_many_pixels", "the image needs too much memory") from None
-
-    def _check_header(self, content):
-        """Refuse what is no image, or too large a one, before a pixel is decoded."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                with Image.open(io.BytesIO(content), formats=KINDS) as image:
-                    width, height = image.size
-        except Image.UnidentifiedImageError:
-            raise RefusedError(
-                "no_image_format", "the upload is no JPEG, PNG, GIF, BMP, TIFF or WebP image"
-            ) from None
-        except Exception:
-            # Hostile bytes may raise anything here; decoding them will say what is wrong.
-            return
-        if width * height > self._max_pixels:
-            raise RefusedError(
-                "too_many_pixels",
-                f"the image has {width} x {height} pixels, more than "
-                f"{self._max_pixels / 1e6:g} million",
-            )
 
     def _answer(self, pixels):
         (probabilities,) = self._predictor.probabilities(pixels[np.newaxis])
@@ -110,7 +96,10 @@ class ServedModel:
             {"class": self.classes[each], "probability": float(probabilities[each])}
             for each in order
         ]
-        return {**ranking[0], "classes": ranking}
+        several = self._predictor.several
+        chosen = choose_answer(probabilities, self.classes, self._threshold, several)
+        own = {"found": chosen} if several else {"class": chosen}
+        return {**ranking[0], **own, "classes": ranking}
 
 
 def _url(kind, content):

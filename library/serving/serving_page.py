@@ -89,14 +89,16 @@ function percent(share) { return (100 * share).toFixed(1) + "\\u00a0%"; }
 
 function show(said) {
   const best = said.classes[0];
-  at("verdict").textContent = `${best.class}, ${percent(best.probability)}`;
+  const verdict = said.found ? said.found.join(", ") || "none of the classes" : said.class;
+  at("verdict").textContent = verdict === best.class ? `${verdict}, ${percent(best.probability)}`
+    : `${verdict} (likeliest: ${best.class}, ${percent(best.probability)})`;
   at("picture").onload = () => {
     const {naturalWidth: width, naturalHeight: height} = at("picture");
     at("stage").classList.toggle("small", width < 160);
     at("stage").style.width = `min(100%, ${28 * width / height}rem)`;
   };
   at("picture").src = said.picture;
-  at("picture").alt = `the picture, ${said.classes[0].class} by the network's judgement`;
+  at("picture").alt = `the picture, ${verdict} by the network's judgement`;
   at("heat").src = said.heat.image;
   at("method").textContent = said.heat.is_empty ? `Nothing speaks for ${said.heat.class}.`
     : `What speaks for ${said.heat.class}, by ${said.heat.method}.`;

@@ -3,7 +3,7 @@
 import sys
 
 from library.dataset.splits import read_splits
-from library.errors import DataError
+from library.errors import DataError, SettingsError
 from library.quiet_start import import_tensorflow
 
 
@@ -46,7 +46,12 @@ def read_data(project, *names):
 
 
 def read_validation(project):
-    """Give the validation split if a threshold or a temperature is to be fitted on it, or None."""
+    """Give the validation split if a threshold or a temperature is to be fitted on it, or None.
+
+    Raises DataError, SettingsError.
+    """
+    if None not in (project.threshold, project.threshold_precision):
+        raise SettingsError("threshold and threshold_precision exclude each other")
     if project.calibrate or project.threshold_precision is not None:
         return read_data(project, "validation")[0]
     return None

@@ -14,6 +14,7 @@ def explain(settings):
 
     files = find_images(settings.paths) if settings.paths else None
     start_tensorflow(project)
+    from library.dataset.converters import Converters
     from library.explaining.explanation import choose_pictures, explain_pictures
     from library.explaining.explanation_files import summarize, write_explanation
     from library.explaining.given_pictures import read_pictures
@@ -28,7 +29,9 @@ def explain(settings):
 
     count, training = project.explain_images, None
     if files:
-        pictures = read_pictures(files, Pictures.of(snapshot).pixels, count, report)
+        with Converters(1) as converters:
+            prepare = Pictures.of(snapshot, converters.convert).pixels
+            pictures = read_pictures(files, prepare, count, report)
     else:
         pictures = choose_pictures(inputs_of(project.split), snapshot.classes, count)
     if project.explain_neighbours:

@@ -23,8 +23,8 @@ def export(settings):
 
     check_formats(project.export_formats)
     snapshot = stored_network.read_network(settings)
-    samples = stored_network.make_samples(settings, snapshot, compared, train_split)
     fitted = stored_network.fit_to_validation(settings, snapshot, validation_split)
+    samples = stored_network.make_samples(settings, snapshot, compared, train_split)
     folder = Path(project.export_dir) / project.export_name
     path, figures = export_all(
         fitted.snapshot, folder, project.export_formats, samples, fitted.temperature

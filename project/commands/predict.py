@@ -1,7 +1,9 @@
 """The command predict."""
 
+from contextlib import closing
+
 from library.counted import counted
-from library.errors import SettingsError, printable
+from library.errors import DataError, SettingsError, printable
 from project.commands.beginning import read_validation, start_tensorflow
 
 
@@ -10,13 +12,23 @@ def predict(settings):
     project = settings.project
     if not settings.paths:
         raise SettingsError("predict lacks its paths: python run.py predict IMAGE-OR-FOLDER…")
-    if None not in (project.threshold, project.threshold_precision):
-        raise SettingsError("threshold and threshold_precision exclude each other")
     from library.prediction.finding import find_images
 
     files = find_images(settings.paths)
     validation_split = read_validation(project)
-    start_tensorflow(project)
+    from library.dataset.converters import Converters
+
+    # First of all: while TensorFlow is imported, a process for decoders gets ready, too.
+    with Converters() as converters:
+        start_tensorflow(project)
+        counts = _predict(settings, files, validation_split, converters.convert)
+    if not counts["predicted"]:
+        raise DataError("none of the files is an image that can be used")
+
+
+def _predict(settings, files, validation_split, convert):
+    """Print the answers, and report what can't be read. Give how many there are of both."""
+    project = settings.project
     from library.prediction.answers import Answers
     from library.prediction.pictures import Pictures
     from library.prediction.predictor import Predictor
@@ -33,11 +45,15 @@ def predict(settings):
     for line in answers.header():
         print(line)
     counts = {"predicted": 0, "unreadable": 0}
-    pictures = Pictures.of(snapshot)
-    for prediction in predict_files(files, pictures, predictor, project.eval_batch_size):
-        print(answers.line(prediction))
-        counts["unreadable" if prediction.reason else "predicted"] += 1
-        if prediction.reason:
-            report(f"{printable(prediction.name)} {prediction.reason}")
+    pictures = Pictures.of(snapshot, convert)
+    predictions = predict_files(files, pictures, predictor, project.eval_batch_size)
+    # Whatever ends this, the threads end with it.
+    with closing(predictions):
+        for prediction in predictions:
+            print(answers.line(prediction))
+            counts["unreadable" if prediction.reason else "predicted"] += 1
+            if prediction.reason:
+                report(f"{printable(prediction.name)} {prediction.reason}")
     predicted = counted(counts["predicted"], "image")
     report(f"{predicted} predicted, {counts['unreadable']:,} unreadable")
+    return counts

@@ -1,6 +1,6 @@
 """The command serve."""
 
-from project.commands.beginning import start_tensorflow
+from project.commands.beginning import read_validation, start_tensorflow
 
 
 def serve(settings):
@@ -10,6 +10,7 @@ def serve(settings):
 
     server.check_packages()
     with server.open_socket(project.host, project.port) as listening:
+        validation_split = read_validation(project)
         start_tensorflow(project)
         from library.serving.application import make_application
         from library.serving.served_model import ServedModel
@@ -18,16 +19,20 @@ def serve(settings):
         from library.training.history import report
         from project import stored_network
 
-        model = ServedModel(stored_network.read_network(settings), project.max_megapixels)
-        application = make_application(
-            model,
-            Limits(project.max_upload_megabytes, project.max_upload_secs),
-            Turns(project.max_waiting),
-            report,
-            server.hosts_of(project.host),
-        )
-        if not server.is_loopback(project.host):
-            report(f"warning: whoever reaches {project.host} may use it; it asks no password")
-        report(f"serving {model.subject}; Ctrl-C ends it")
-        print(server.url_of(listening), flush=True)
-        server.serve_forever(application, listening)
+        snapshot = stored_network.read_network(settings)
+        # Heat is the network's own: a temperature changes none of it.
+        fitted = stored_network.fit_to_validation(settings, snapshot, validation_split)
+        own = (fitted.threshold, fitted.temperature)
+        with ServedModel(snapshot, project.max_megapixels, *own) as model:
+            application = make_application(
+                model,
+                Limits(project.max_upload_megabytes, project.max_upload_secs),
+                Turns(project.max_waiting),
+                report,
+                server.hosts_of(project.host),
+            )
+            if not server.is_loopback(project.host):
+                report(f"warning: whoever reaches {project.host} may use it; it asks no password")
+            report(f"serving {model.subject}; Ctrl-C ends it")
+            print(server.url_of(listening), flush=True)
+            server.serve_forever(application, listening)
