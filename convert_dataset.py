@@ -39,7 +39,8 @@ class Source(Keys):
     dataset_dir: Text | None = key(
         None,
         "folder of class folders, the same in a zip or tar (images.zip/train), a CSV file (or one "
-        "of its sets: images.csv/train), a manifest, or *.tfrecord",
+        "of its sets: images.csv/train), a manifest, or *.tfrecord; at a URL (gs://…, s3://…): a "
+        "folder, a CSV file, a manifest",
     )
     source: Literal["fashion_mnist", "cifar10", "cifar100", "mnist"] | None = key(
         None, "one of Keras's datasets in the place of dataset_dir; downloaded"
@@ -147,7 +148,8 @@ def convert_one(settings, name, folder, divide=iter):
         return
     import shutil
 
-    from library.dataset.remote import fetch_training_manifest, local_folder, upload
+    from library.dataset.remote import fetch_training_manifest, upload
+    from library.dataset.stores import local_folder
 
     if settings.append:
         raise SettingsError(f"append: {folder} is remote; append to a local copy and upload that")
@@ -267,9 +269,13 @@ def shard_folder(settings):
         return settings.tfrecord_dir
     if settings.dataset_dir is not None and Path(settings.dataset_dir).is_dir():
         return Path(settings.dataset_dir)
-    if settings.dataset_dir is not None and not any(
-        each.exists()
-        for each in (Path(settings.dataset_dir), *Path(settings.dataset_dir).parents[:-1])
+    if (
+        settings.dataset_dir
+        and "://" not in settings.dataset_dir
+        and not any(
+            each.exists()
+            for each in (Path(settings.dataset_dir), *Path(settings.dataset_dir).parents[:-1])
+        )
     ):
         raise DataError(f"there is no folder {settings.dataset_dir}")
     raise SettingsError("tfrecord_dir is missing: the folder that the shards go to")
@@ -292,12 +298,13 @@ def result(manifest, base=None, at=None):
 def verify(settings):
     """Check a converted split, and say that nothing is wrong with it."""
     from library.dataset.conversion import available_cores
-    from library.dataset.manifest import read_manifest
+    from library.dataset.splits import read_split
     from library.dataset.verification import verify as verify_split
 
-    manifest = read_manifest(shard_folder(settings), split_name(settings))
+    manifest = read_split(shard_folder(settings), split_name(settings))
     verify_split(manifest, settings.num_workers or available_cores())
-    print(f"{result(manifest)}: every hash, record and image is as it should be")
+    copied = f"{manifest.origin}, as fetched to {manifest.folder}" if manifest.origin else None
+    print(f"{result(manifest, at=copied)}: every hash, record and image is as it should be")
 
 
 def inspect(settings):
@@ -326,8 +333,8 @@ def splits_of(settings):
 
     if settings.source or not settings.dataset_dir:
         return {settings.tfrecord_filename or "train": settings}
-    inside = {split: Path(settings.dataset_dir) / split for split in SPLITS}
-    there = {split: str(path) for split, path in inside.items() if is_there(path)}
+    inside = {split: f"{settings.dataset_dir.rstrip('/')}/{split}" for split in SPLITS}
+    there = {split: path for split, path in inside.items() if is_there(path)}
     if not there:
         there = {Path(settings.dataset_dir).name: settings.dataset_dir}
     return {split: settings.model_copy(update={"dataset_dir": at}) for split, at in there.items()}

@@ -26,6 +26,10 @@ class DataError(UserError):
     exit_code = 3
 
 
+class UnreachableError(UserError):
+    """A store of data does not answer; nothing is known to be wrong with what is in it."""
+
+
 class CheckpointError(UserError):
     """A checkpoint or snapshot is missing, damaged, or belongs to something else."""
 

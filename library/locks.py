@@ -1,8 +1,10 @@
 """One process at a time: a lock on a file, which ends with its process, however that ends."""
 
 import contextlib
+import functools
 import os
 import socket
+import time
 from pathlib import Path
 
 from library.errors import UserError
@@ -12,6 +14,8 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+_PAUSE_SECONDS = 0.2
+
 
 @contextlib.contextmanager
 def locked(path, what, advice):
@@ -19,9 +23,26 @@ def locked(path, what, advice):
 
     Raises UserError if another process holds it: `what` is in use by that, and the advice.
     """
+
+    def refuse(holder):
+        raise UserError(f"{what} is in use by {holder}: {advice}")
+
+    with _held(path, refuse):
+        yield
+
+
+@contextlib.contextmanager
+def locked_in_turn(path, tell):
+    """Hold the lock like `locked`, but wait while others hold it: `tell(holder)` once for each."""
+    with _held(path, functools.cache(tell)):
+        yield
+
+
+@contextlib.contextmanager
+def _held(path, meet):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = _acquire(path, what, advice)
+    file = _acquire(path, meet)
     with file:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -34,8 +55,8 @@ def locked(path, what, advice):
                 path.unlink()
 
 
-def _acquire(path, what, advice):
-    """Give the open file, locked."""
+def _acquire(path, meet):
+    """Give the open file, locked. While another holds the lock, `meet(holder)` again and again."""
     while True:
         file = path.open("a+")
         try:
@@ -45,7 +66,9 @@ def _acquire(path, what, advice):
             with file:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
-            raise UserError(f"{what} is in use by {holder}: {advice}") from None
+            meet(holder)
+            time.sleep(_PAUSE_SECONDS)
+            continue
         except OSError:
             return file  # a file system that has no locks
         if _is_at(file, path):

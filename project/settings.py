@@ -71,7 +71,7 @@ def read_settings(arguments):
 class Folders(Keys):
     """Folders"""
 
-    data_dir: Text = key("dataset", "folder of the converted splits: train, validation, test", "dd")
+    data_dir: Text = key("dataset", "folder or URL of the splits train, validation, test", "dd")
     run_dir: Text = key("out/current", "folder that a run writes everything into")
     model_dir: Text | None = key(None, "folder of checkpoints", "md", "{run_dir}/checkpoints")
     best_model_dir: Text | None = key(None, "folder of the best snapshot", "bmd", "{run_dir}/best")

@@ -2,15 +2,17 @@ import csv
 import io
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from library.dataset.conversion import ConversionOptions, available_cores
+from library.dataset.conversion import ConversionOptions, available_cores, convert
 from library.dataset.manifest import check_hashes, read_manifest
-from library.errors import DataError, UserError
+from library.dataset.sources import find_files
+from library.errors import DataError, UnreachableError, UserError
 from library.locks import locked
 from tests.conftest import write_colours
 from tests.converting import OPTIONS, contents, records, run
@@ -122,6 +124,27 @@ def test_bad_images_are_left_out_by_name_and_reason(images, tmp_path):
         (images / name).unlink()
     run(images, tmp_path / "shards", options)
     assert not (tmp_path / "shards" / "train.rejected.csv").exists()
+
+
+def test_a_network_that_fails_leaves_nothing_out_and_keeps_what_is_finished(images, tmp_path):
+    pytest.importorskip("fsspec")
+    wanted = run(images, tmp_path / "wanted", replace(OPTIONS, num_shards=3))
+
+    def find(with_content=False):
+        for file in find_files(images):
+            url = f"file://{file.place[1]}"
+            # The answer to a folder in the place of a file tells nothing about that.
+            is_down = network_is_down and file.name == "red/007.png"
+            yield file._replace(place=("remote", f"file://{images}" if is_down else url))
+
+    network_is_down, options = True, replace(OPTIONS, num_shards=3)
+    text = r"can't be read: .*; finished shards are kept, and the same command goes on from there"
+    with pytest.raises(UnreachableError, match=text):
+        convert(find, tmp_path / "shards", "train", options)
+    assert (tmp_path / "shards" / ".train.converting").is_dir()
+    network_is_down = False
+    done = convert(find, tmp_path / "shards", "train", options)
+    assert [shard.sha256 for shard in done.shards] == [shard.sha256 for shard in wanted.shards]
 
 
 def test_too_many_bad_images_leave_everything_as_it_was(images, tmp_path):

@@ -120,6 +120,7 @@ def test_inspect_prints_and_writes_a_page(data, tmp_path, capsys):
         (["--dataset_dir", "train", "--background", "blu"], SettingsError, "'blu' is no colour"),
         (["--tfrecord_filename", "train", "--tfrecord_dir", "x"], SettingsError, "dataset_dir is"),
         (["--dataset_dir", "a.zip/train", "--tfrecord_dir", "x"], DataError, "there is no folder"),
+        (["--dataset_dir", "gs://b/train"], SettingsError, "tfrecord_dir is missing"),
         (["--verify", "--dataset_dir", "train"], DataError, r"train.manifest.json is missing"),
         (["--append", "--dataset_dir", "train"], DataError, r"train.manifest.json is missing"),
     ],

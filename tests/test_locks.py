@@ -3,11 +3,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from library.errors import UserError
-from library.locks import locked
+from library.locks import locked, locked_in_turn
 from tests.conftest import ROOT
 
 HOLD = """
@@ -60,6 +61,27 @@ def test_of_many_who_want_it_never_two_have_it(tmp_path):
     for each in threads:
         each.join()
     assert max(most) == 1
+
+
+def test_in_turn_each_waits_for_those_before_and_says_so_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("library.locks._PAUSE_SECONDS", 0.01)
+    told, order = [], []
+
+    def wait():
+        with locked_in_turn(tmp_path / "lock", told.append):
+            order.append("second")
+
+    with locked(tmp_path / "lock", "", ""):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        while not told:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+    (holder,) = told
+    assert holder.startswith(f"process {os.getpid()} on ")
 
 
 def test_a_file_system_without_locks_does_not_stop_anybody(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@ import zipfile
 import pytest
 
 from library.dataset.reading import read_content
+from library.errors import UnreachableError
 
 
 def zipped(tmp_path, method=zipfile.ZIP_DEFLATED):
@@ -61,3 +62,15 @@ def test_other_places(tmp_path):
     assert read_content(("content", b"itself")) == b"itself"
     with pytest.raises(ValueError, match="the reason"):
         read_content(("none", "the reason"))
+
+
+def test_a_place_at_a_url(tmp_path):
+    pytest.importorskip("fsspec")
+    (tmp_path / "a").write_bytes(b"0123456789")
+    assert read_content(("remote", f"file://{tmp_path}/a")) == b"0123456789"
+    # As a local file that is gone, and so one that a conversion leaves out.
+    with pytest.raises(OSError, match=f"there is no file://{tmp_path}/b"):
+        read_content(("remote", f"file://{tmp_path}/b"))
+    # No answer of a store that says anything about a file.
+    with pytest.raises(UnreachableError, match=f"file://{tmp_path} can't be read: "):
+        read_content(("remote", f"file://{tmp_path}"))

@@ -1,11 +1,12 @@
 import pytest
 
 from library.dataset.manifest import read_manifest
-from library.dataset.remote import find_in_url, is_remote, local_folder, read_url
-from library.errors import DataError
+from library.dataset.remote import find_in_url
+from library.dataset.stores import read_url
+from library.errors import DataError, UserError
 from tests.conftest import write_colours
 
-pytest.importorskip("fsspec")
+fsspec = pytest.importorskip("fsspec")
 
 
 def main(*arguments):
@@ -38,15 +39,64 @@ def test_shards_go_to_a_url_and_classes_come_from_it(tmp_path, monkeypatch, caps
         main("--dataset_dir", source, "--tfrecord_dir", there)
 
 
-def test_an_unknown_store_and_an_empty_one_are_one_line(tmp_path):
-    with pytest.raises(DataError, match=r"nonsense://x: Protocol not known"):
-        list(find_in_url("nonsense://x"))
+def test_an_empty_store_is_one_line(tmp_path):
     with pytest.raises(DataError, match="there is nothing at"):
         list(find_in_url(f"file://{tmp_path}/nowhere"))
 
 
-def test_a_url_is_told_from_a_folder():
-    assert is_remote("gs://bucket/images")
-    assert not is_remote("dataset/train")
-    assert local_folder("gs://a/b/train").name == "train"
-    assert local_folder("gs://a/b/train") != local_folder("gs://c/b/train")
+def test_a_table_at_a_url_is_converted_as_a_local_one(tmp_path, capsys):
+    write_colours(tmp_path / "images", 4)
+    names = [path.relative_to(tmp_path) for path in sorted(tmp_path.glob("*/*/*"))]
+    rows = [f"train,{name},{name.parts[1]}\n" for name in names]
+    # One by its URL; and one that is not there.
+    rows[5] = f"train,file://{tmp_path}/{names[5]},green\n"
+    (tmp_path / "images.csv").write_text("".join([*rows, "train,images/red/9.png,red\n"]))
+    for folder, source in (("a", tmp_path), ("b", f"file://{tmp_path}")):
+        main(
+            "--dataset_dir", f"{source}/images.csv/train", "--tfrecord_dir", tmp_path / folder,
+            "--max_bad_fraction", 0.1,
+        )  # fmt: skip
+    local, remote = (read_manifest(tmp_path / each, "train") for each in ("a", "b"))
+    assert [each.sha256 for each in remote.shards] == [each.sha256 for each in local.shards]
+    assert local.examples == 12
+    left_out = [(each["file"], each["reason"]) for each in remote.left_out]
+    assert left_out == [("images/red/9.png", "can't be read: there is no such file")]
+    page = tmp_path / "page.html"
+    main("inspect", "--dataset_dir", f"file://{tmp_path}/images.csv", "--report", page)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["images", "12"] in lines
+
+
+def test_a_split_at_a_url_is_verified(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_colours(tmp_path / "train", 3)
+    url = f"file://{tmp_path}/out/train"
+    main("--dataset_dir", tmp_path / "train", "--tfrecord_dir", url)
+    main("--verify", "--dataset_dir", tmp_path / "train", "--tfrecord_dir", url)
+    said = capsys.readouterr().out
+    assert f"{url}, as fetched to {tmp_path}/cache/image-classification-fetched-" in said
+    assert "every hash, record and image is as it should be" in said
+
+
+def test_a_folder_that_must_not_be_listed_is_not_left_out_in_silence(tmp_path, monkeypatch):
+    write_colours(tmp_path / "images", 2)
+    store = fsspec.filesystem("file")
+    whole = store.ls
+
+    def refuse(path, **options):
+        if path.endswith("green"):
+            raise PermissionError("no")
+        return whole(path, **options)
+
+    monkeypatch.setattr(store, "ls", refuse)
+    with pytest.raises(DataError, match=r"images/green/ must not be read by you, or you are n"):
+        list(find_in_url(f"file://{tmp_path}/images"))
+
+
+def test_a_place_that_can_not_be_written_to_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_colours(tmp_path / "train", 3)
+    (tmp_path / "out").write_text("in the way")
+    url = f"file://{tmp_path}/out/train"
+    with pytest.raises(UserError, match=f"{url} can't be written: "):
+        main("--dataset_dir", tmp_path / "train", "--tfrecord_dir", url)

@@ -48,6 +48,14 @@ def test_a_source_that_is_not_there_or_of_no_kind_is_one_line(tmp_path):
     assert is_there(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a.zip/train", "a.tar.gz", "train*.tfrecord"])
+def test_archives_and_records_at_a_url_are_refused(name):
+    with pytest.raises(
+        DataError, match="can be folders, CSV files and manifests; copy this here f"
+    ):
+        find_files(f"gs://bucket/{name}")
+
+
 names = some.text(
     some.characters(exclude_characters="/\\\0", exclude_categories=["Cs"]), min_size=1, max_size=8
 ).filter(lambda name: name not in (".", ".."))

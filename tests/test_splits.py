@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from library.dataset.splits import read_splits
+from library.dataset.splits import read_split, read_splits
 from library.errors import DataError
 from tests.conftest import convert, write_colours
 
@@ -27,8 +27,21 @@ def test_one_class_an_image_here_and_several_there_is_refused(colours, patches, 
         read_splits(tmp_path, "train", "test")
 
 
-def test_shards_at_a_url_are_refused_with_the_ways_there_are():
-    with pytest.raises(DataError, match=r"gs://bucket/data: converted shards are read from a loc"):
+def test_one_split_alone_and_a_folder_with_a_slash_at_its_end(colours):
+    (train,) = read_splits(f"{colours}/", "train")
+    assert train == read_split(colours / "train", "train")
+    with pytest.raises(DataError, match=r"apart/train.manifest.json is missing"):
+        read_split("apart", "train")
+
+
+def test_a_url_is_read_through_its_store(monkeypatch):
+    def lack(protocol):
+        raise ImportError("Please install gcsfs")
+
+    monkeypatch.setattr("fsspec.filesystem", lack)
+    with pytest.raises(
+        DataError, match=r"gs://bucket/data/train/train.manifest.json needs what pi"
+    ):
         read_splits("gs://bucket/data", "train")
 
 

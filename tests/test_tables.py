@@ -1,5 +1,6 @@
 import pytest
 
+from library.dataset.reading import read_content
 from library.dataset.tables import find_in_table
 from library.errors import DataError
 
@@ -62,6 +63,49 @@ def test_a_file_that_is_not_there_is_left_out_with_the_reason(table):
 def test_what_is_wrong_is_said_with_the_line(table, text, arguments, reason):
     with pytest.raises(DataError, match=reason):
         found(table(text), *arguments)
+
+
+def test_rows_of_a_table_at_a_url_are_relative_to_it_or_urls(table, tmp_path):
+    pytest.importorskip("fsspec")
+    (tmp_path / "b.jpg").write_bytes(b"more bytes")
+    table(f"{ROWS}TRAIN,file://{tmp_path}/b.jpg,cat\nTRAIN,a/9.jpg,cat\nTRAIN,../../a/1.jpg,cat\n")
+    url = f"file://{tmp_path}/images.csv"
+    files = list(find_in_table(url, "train"))
+    assert [(each.name, each.size) for each in files[:3]] == [
+        ("a/1.jpg", 5),
+        ("a/3, x.jpg", 5),
+        (f"file://{tmp_path}/b.jpg", 10),
+    ]
+    assert read_content(files[1].place) == b"bytes"
+    assert read_content(files[2].place) == b"more bytes"
+    assert [each.place for each in files[3:]] == [("none", "there is no such file")] * 2
+    with pytest.raises(DataError, match=rf"{url} holds no rows of the set 'validation'"):
+        list(find_in_table(url, "validation"))
+    with pytest.raises(DataError, match=r"there is no file://.*/other.csv, or no bucket"):
+        list(find_in_table(f"file://{tmp_path}/other.csv"))
+
+
+def test_a_local_table_may_name_urls(table, tmp_path):
+    pytest.importorskip("fsspec")
+    path = table(f"TRAIN,a/1.jpg,cat\nTRAIN,file://{tmp_path}/a/2.jpg,dog\nTRAIN,a/3.jpg,dog\n")
+    assert sorted(found(path)) == [
+        ("a/1.jpg", "cat", "file"),
+        ("a/3.jpg", "dog", "none"),
+        (f"file://{tmp_path}/a/2.jpg", "dog", "remote"),
+    ]
+
+
+def test_many_remote_rows_are_asked_for_in_batches(table, tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    monkeypatch.setattr("library.dataset.tables._BATCH", 2)
+    table(ROWS)
+    names = [each[0] for each in found(f"file://{tmp_path}/images.csv")]
+    assert names == ["a/1.jpg", "a/2.jpg", "a/3, x.jpg"]
+
+
+def test_other_tools_call_the_training_set_training(table):
+    path = table("training,a/1.jpg,cat\nvalidation,a/2.jpg,dog\n")
+    assert found(path, "train") == [("a/1.jpg", "cat", "file")]
 
 
 def test_with_a_separator_a_cell_names_several_classes_or_none(table):

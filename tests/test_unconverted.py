@@ -67,10 +67,6 @@ def test_a_class_that_training_lacks_is_refused(folder):
 def test_csv_wants_a_csv_file(folder):
     with pytest.raises(DataError, match="data_format csv wants data_dir to be a CSV file, not"):
         read_unconverted(folder, ["train"], "csv")
-    with pytest.raises(
-        DataError, match=r"gs://b/a.csv: a CSV file is read from local disk; a fold"
-    ):
-        read_unconverted("gs://b/a.csv", ["train"], "csv")
 
 
 def test_a_folder_in_a_bucket_gives_the_very_batches_of_a_local_one(folder):
@@ -90,6 +86,25 @@ def test_a_folder_in_a_bucket_gives_the_very_batches_of_a_local_one(folder):
     for (images, labels), (same_images, same_labels) in zip(*batches, strict=True):
         assert np.array_equal(images, same_images)
         assert np.array_equal(labels, same_labels)
+
+
+def test_a_table_in_a_bucket_gives_the_very_images_of_a_local_one(folder):
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    rows = []
+    for path in sorted(folder.glob("*/*/*")):
+        name = path.relative_to(folder)
+        memory.pipe_file(f"/tables/{name}", path.read_bytes())
+        rows.append(f"{name.parts[0].upper()},{name},{name.parts[1]}\n")
+    (folder / "images.csv").write_text("".join(rows))
+    memory.pipe_file("/tables/images.csv", "".join(rows).encode())
+    (local,) = read_unconverted(folder / "images.csv", ["train"], "csv")
+    (remote,) = read_unconverted("memory://tables/images.csv", ["train"], "csv")
+    assert remote.examples == local.examples == 24
+    for number in range(24):
+        assert remote.read(number) == local.read(number)
+    memory.rm_file(f"/tables/{remote.filename(3).decode()}")
+    with pytest.raises(DataError, match=r"images.csv/train/\S+ there is no memory://tables/train/"):
+        remote.read(3)
 
 
 def test_generated_pixels_and_bytes_become_records(tmp_path):

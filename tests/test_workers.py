@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from library.dataset.workers import Workers
-from library.errors import UserError
+from library.errors import UnreachableError, UserError
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Act:
                 time.sleep(1)
         if item == "eat":
             return len(bytearray(3 << 30))
+        if item == "unplugged":
+            raise UnreachableError("gs://b/x can't be read: reset")
         if item == "raise":
             raise ValueError("two\nlines")
         return item * 2
@@ -57,6 +59,11 @@ def test_what_breaks_a_decoder_costs_that_item_alone(item, reason):
         (False, reason),
         (True, 12),
     ]
+
+
+def test_a_network_that_fails_ends_all_and_is_no_items_fault():
+    with pytest.raises(UnreachableError, match=r"gs://b/x can't be read: reset"):
+        results([1, 2, "unplugged", 4])
 
 
 def test_what_hangs_is_given_up():

@@ -22,7 +22,7 @@ from library.dataset.shards import ShardWriter, WorkFolder, drop_work, work_fold
 from library.dataset.sources import NO_CLASS, SPLITS, labels_of
 from library.dataset.staging import Stage
 from library.dataset.workers import Workers
-from library.errors import DataError, StoppedError, UserError
+from library.errors import DataError, StoppedError, UnreachableError, UserError
 from library.locks import locked
 
 # Without --num_shards: shards of this size, but at least so many where there are enough images,
@@ -109,6 +109,8 @@ def _locked(folder, name, base):
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"{folder} can't be written: {reason}; {_GOES_ON}") from error
+    except UnreachableError as error:
+        raise UnreachableError(f"{error}; {_GOES_ON}") from error
     except KeyboardInterrupt:
         raise StoppedError(f"interrupted; {_GOES_ON}", 130) from None
 

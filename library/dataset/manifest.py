@@ -46,6 +46,8 @@ class Manifest:
     left_out_count: int = 0
     # How many classes an image has: `one`, or `several` (or none).
     labels: str = "one"
+    # The URL from which it was fetched, none where it lies.
+    origin: str = field(default="", compare=False)
 
     @property
     def examples(self):
@@ -56,6 +58,13 @@ class Manifest:
     def has_several(self):
         """Whether images may have several classes, or none."""
         return self.labels == "several"
+
+    @property
+    def mending(self):
+        """What to do about a damaged shard."""
+        if self.origin:
+            return f"remove that file, and the next start fetches it again from {self.origin}"
+        return "convert again"
 
     @property
     def paths(self):
@@ -105,22 +114,31 @@ def read_manifest_file(path, name=None):
     path = Path(path)
     name = name or path.name.removesuffix(SUFFIX)
     try:
-        content = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         command = conversion_command(path.parent, name)
         raise DataError(f"{path} is missing; this makes it from your images: {command}") from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise DataError(_damaged(path, "it is not whole JSON")) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DataError(_damaged(path, f'its "format" is not {FORMAT!r}'))
+    return parse_manifest(content, path, path.parent, name)
+
+
+def parse_manifest(content, where, folder, name):
+    """Give the Manifest in a file's bytes, of shards in `folder`. Raises DataError, naming `where`.
+
+    Nothing is asked about the shards.
+    """
     try:
-        manifest = _from_json(content, path.parent, name)
+        content = json.loads(content)
+    except (ValueError, RecursionError):
+        raise DataError(_damaged(where, "it is not whole JSON")) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(_damaged(where, f'its "format" is not {FORMAT!r}'))
+    try:
+        return _from_json(content, folder, name)
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise DataError(_damaged(path, what)) from None
-    return manifest
+        raise DataError(_damaged(where, what)) from None
 
 
 def write_manifest(manifest):
@@ -135,8 +153,8 @@ def check_hashes(manifest):
             raise DataError(f"{path} is damaged: its SHA-256 is not that in the manifest")
 
 
-def _damaged(path, what):
-    return f"{path} is not a manifest of this project, or is damaged: {what}; convert again"
+def _damaged(where, what):
+    return f"{where} is not a manifest of this project, or is damaged: {what}; convert again"
 
 
 def _to_json(manifest):

@@ -6,6 +6,7 @@ from io import FileIO
 from pathlib import Path
 
 from library.dataset.records import ENCODED, bytes_field
+from library.errors import DataError
 
 _ZIP_HEADER = 30
 _STORED, _DEFLATED = 0, 8
@@ -15,6 +16,7 @@ _ENCRYPTED = 1
 def read_content(place):
     """Give the bytes of a LabelledFile from its `place`. Raises OSError or ValueError.
 
+    Raises UnreachableError where the network fails: nothing is known of the file then.
     A place is (kind, …): one of the functions below, and its arguments.
     """
     kind, *where = place
@@ -69,9 +71,13 @@ def _refuse(reason):
 
 
 def _read_remote(url):
-    from library.dataset.remote import read_url  # late: an extra that few install
+    from library.dataset.stores import read_url  # late: few need it
 
-    return read_url(url)
+    try:
+        return read_url(url)
+    except DataError as error:
+        # This file's own fault; where nothing can be reached, it is none's.
+        raise OSError(str(error)) from None
 
 
 _READERS = {

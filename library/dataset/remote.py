@@ -1,109 +1,85 @@
-"""Images and shards at gs://, s3:// and the like, through fsspec: an extra, `.[remote]`."""
-
-import hashlib
-import os
-from functools import lru_cache
-from pathlib import Path
+"""Images in folders at a URL, and shards that go there."""
 
 from library.dataset.classes import TRAINING
 from library.dataset.manifest import manifest_path
 from library.dataset.publishing import rejected_path
-from library.dataset.sources import check_classes, label_of, labelled
+from library.dataset.sources import check_classes, is_ignored, label_of, labelled
+from library.dataset.stores import NothingThereError, naming_failure, open_store, stamp_of
 from library.errors import DataError
-
-
-def is_remote(place):
-    """Tell whether a source or folder is a URL."""
-    return "://" in str(place)
 
 
 def find_in_url(url):
     """Yield the LabelledFiles of a remote folder tree."""
-    file_system, root = _open(url)
-    root = root.rstrip("/")
+    url = url.rstrip("/")
     found, filled = set(), set()
     try:
-        for folder, _, files in file_system.walk(root, detail=True):
-            prefix = f"{folder.rstrip('/')}/"[len(root) + 1 :]
-            if prefix.count("/") == 1 and label_of(f"{prefix}x") is not None:
-                found.add(prefix[:-1])
-            for name, facts in files.items():
-                label = label_of(prefix + name) if name else None
-                if label is not None:
-                    filled.add(label)
-                    place = ("remote", f"{url.rstrip('/')}/{prefix}{name}")
-                    yield labelled(prefix + name, label, facts["size"] or 0, _stamp(facts), place)
-    except OSError as error:
-        raise DataError(f"{url} can't be read: {error}") from None
+        for prefix, name, facts in _walk(url):
+            if facts["type"] == "directory":
+                if not prefix:
+                    found.add(name)
+                continue
+            label = label_of(prefix + name)
+            if label is not None:
+                filled.add(label)
+                place = ("remote", f"{url}/{prefix}{name}")
+                size, stamp = facts.get("size") or 0, stamp_of(facts)
+                yield labelled(prefix + name, label, size, stamp, place)
+    except NothingThereError:
+        if filled:
+            raise  # One of its folders vanished meanwhile.
     if not filled:
         raise DataError(f"there is nothing at {url}: put images at {url}/<class>/<image>")
     check_classes(found, filled, url)
 
 
-def read_url(url):
-    """Give the bytes at a URL. Raises OSError."""
-    file_system, path = _open(url)
-    return file_system.cat_file(path)
+def _walk(url):
+    """Yield (path to its folder, name, facts) of each file and folder below a URL.
 
-
-def local_folder(url):
-    """Give the local folder in which what goes to `url` is made first; always the same one."""
-    name = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / f"image-classification-{name}" / url.rstrip("/").rpartition("/")[2]
+    Stores have such a function too; it leaves out, without a word, what must not be listed.
+    """
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        store, folder = open_store(url + f"/{prefix}".rstrip("/"))
+        with naming_failure(f"{url}/{prefix}"):
+            entries = store.ls(folder, detail=True)
+            # Else it would remember all that it was told.
+            store.invalidate_cache(folder)
+        for facts in entries:
+            path = facts["name"].rstrip("/")
+            name = path.rpartition("/")[2]
+            if path == folder.rstrip("/"):
+                continue  # The folder itself, which some stores keep as a file without a name.
+            if facts["type"] == "directory":
+                if is_ignored(name):
+                    continue
+                waiting.append(f"{prefix}{name}/")
+            yield prefix, name, facts
 
 
 def fetch_training_manifest(url, folder):
     """Copy the training split's manifest beside the remote split to where `folder` expects it."""
-    file_system, path = _open(url)
+    store, path = open_store(url)
     for theirs, ours in (
         (path.rstrip("/"), folder),
         (f"{path.rstrip('/').rpartition('/')[0]}/{TRAINING}", folder.parent / TRAINING),
     ):
         remote = f"{theirs}/{manifest_path(folder, TRAINING).name}"
-        if file_system.exists(remote):
+        with naming_failure(url):
+            content = store.cat_file(remote) if store.exists(remote) else None
+        if content is not None:
             ours.mkdir(parents=True, exist_ok=True)
-            manifest_path(ours, TRAINING).write_bytes(file_system.cat_file(remote))
+            manifest_path(ours, TRAINING).write_bytes(content)
 
 
 def upload(manifest, url):
     """Copy a split to `url`: its shards first, and the manifest, which makes them count, last."""
-    file_system, path = _open(url)
+    store, path = open_store(url)
     rejected = rejected_path(manifest.folder, manifest.name)
     last = manifest_path(manifest.folder, manifest.name)
-    try:
-        file_system.makedirs(path, exist_ok=True)
-        if file_system.exists(f"{path}/{last.name}"):
-            file_system.rm_file(f"{path}/{last.name}")
+    with naming_failure(url, "written"):
+        store.makedirs(path, exist_ok=True)
+        if store.exists(f"{path}/{last.name}"):
+            store.rm_file(f"{path}/{last.name}")
         for file in (*manifest.paths, *([rejected] if rejected.exists() else []), last):
-            file_system.put_file(str(file), f"{path}/{file.name}")
-    except OSError as error:
-        raise DataError(f"{url} can't be written: {error}") from None
-
-
-def _stamp(facts):
-    # Each store has its own word for what changes with the content.
-    marks = (facts.get(each) for each in ("etag", "ETag", "md5Hash", "mtime", "LastModified"))
-    mark = next((each for each in marks if each is not None), "")
-    return int.from_bytes(hashlib.blake2b(str(mark).encode(), digest_size=8).digest(), "big")
-
-
-def _open(url):
-    try:
-        return _file_system(url.partition("://")[0], url)
-    except ImportError as error:
-        raise DataError(f"{url} needs what pip install '.[remote]' brings: {error}") from None
-    except ValueError as error:
-        raise DataError(f"{url}: {error}") from None
-
-
-def _file_system(protocol, url):
-    file_system = _of_protocol(protocol)
-    return file_system, file_system._strip_protocol(url)
-
-
-@lru_cache(maxsize=8)
-def _of_protocol(protocol):
-    import fsspec
-
-    return fsspec.filesystem(protocol)
+            store.put_file(str(file), f"{path}/{file.name}")

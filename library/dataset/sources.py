@@ -1,5 +1,6 @@
 """Where labelled files come from: a folder, an archive, a CSV file, or other shards."""
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,9 @@ _SYSTEM_FILES = {"Thumbs.db", "desktop.ini"}
 _SYSTEM_FOLDERS = {"__MACOSX"}
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+# Files at a URL, and what is named inside them: told by their names, without a look.
+_REMOTE_TABLE = re.compile(r"(.*?://.*?\.csv)(?:/(.*))?", re.IGNORECASE)
+_REMOTE_FILE = re.compile(r".*?://.*(\.zip|\.tar|\.tgz|\.tar\.\w+|\.tfrecord)(/.*)?", re.IGNORECASE)
 
 
 class LabelledFile(NamedTuple):
@@ -52,13 +56,12 @@ def find_files(
     `columns` names a CSV file's columns; `label_separator` divides its labels, where images have
     several. What can only be read from front to back (a compressed
     tar) has its bytes in its place if they are wanted `with_content`, and can't be read otherwise.
-    Raises DataError where there is no such source.
+    A folder, a CSV file or a manifest may be at a URL. Raises DataError where there is no such
+    source.
     """
     # Each kind of source is a file of its own, which imports what it needs.
     if "://" in str(source):
-        from library.dataset.remote import find_in_url
-
-        return find_in_url(str(source))
+        return _find_at_url(str(source).rstrip("/"), columns, label_separator)
     source = Path(source)
     if source.is_dir():
         from library.dataset.folders import find_in_folder
@@ -74,6 +77,25 @@ def find_files(
             inside = "" if inside == "." else inside
             return _find_inside(outer, inside, columns, with_content, label_separator)
     raise DataError(f"there is no folder {source}: put images at {source}/<class>/<image>")
+
+
+def _find_at_url(url, columns, label_separator):
+    if table := _REMOTE_TABLE.fullmatch(url):
+        from library.dataset.tables import find_in_table
+
+        return find_in_table(table[1], table[2] or "", columns, label_separator)
+    if url.endswith(".manifest.json"):
+        from library.dataset.fetching import fetch_manifest
+        from library.dataset.other_shards import find_in_shards
+
+        return find_in_shards(fetch_manifest(url))
+    if _REMOTE_FILE.fullmatch(url):
+        raise DataError(
+            f"{url}: at a URL can be folders, CSV files and manifests; copy this here first"
+        )
+    from library.dataset.remote import find_in_url
+
+    return find_in_url(url)
 
 
 def is_there(source):

@@ -1,25 +1,50 @@
 """The converted splits of one data folder, which must agree about the classes."""
 
-from pathlib import Path
-
 from library.dataset.manifest import read_manifest
-from library.dataset.remote import is_remote
+from library.dataset.stores import is_remote
 from library.errors import DataError
 
 
 def read_splits(data_dir, *names):
     """Give the manifests of `<data_dir>/<name>/<name>.manifest.json`, in order.
 
+    Shards at a URL are fetched first, once: the manifests are those of the local copies.
     Raises DataError: with the command that converts a split, if one is missing; naming the
     classes, if two splits differ in them; if only one has several classes for each image; naming
-    the split, if one is empty; for a URL.
+    the split, if one is empty. Raises UserError where shards can't be fetched.
     """
-    if is_remote(data_dir):
-        raise DataError(
-            f"{data_dir}: converted shards are read from a local or mounted folder: copy them, or "
-            "mount the bucket; or read the images themselves there, with data_format folder"
-        )
-    manifests = [read_manifest(Path(data_dir) / name, name) for name in names]
+    data_dir = str(data_dir).rstrip("/") or "/"
+    manifests = [_find_split(f"{data_dir}/{name}", name) for name in names]
+    # Before what may be many gigabytes are fetched.
+    _check_agreement(data_dir, names, manifests)
+    _bring(manifests)
+    return manifests
+
+
+def read_split(folder, name):
+    """Give the manifest of the split `name` in a folder or at a URL. Raises UserError."""
+    manifest = _find_split(folder, name)
+    _bring([manifest])
+    return manifest
+
+
+def _find_split(folder, name):
+    if not is_remote(folder):
+        return read_manifest(folder, name)
+    from library.dataset.fetching import find_split
+
+    return find_split(str(folder).rstrip("/"), name)
+
+
+def _bring(manifests):
+    """Fetch the shards of those that are at a URL."""
+    if remote := [each for each in manifests if each.origin]:
+        from library.dataset.fetching import fetch_shards
+
+        fetch_shards(remote)
+
+
+def _check_agreement(data_dir, names, manifests):
     first = manifests[0]
     for name, manifest in zip(names, manifests, strict=True):
         if not manifest.examples:
@@ -37,4 +62,3 @@ def read_splits(data_dir, *names):
                 f"the splits {names[0]} and {name} in {data_dir} have different classes ({words}): "
                 "convert both again"
             )
-    return manifests

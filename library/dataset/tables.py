@@ -1,45 +1,79 @@
 """Labelled files named in a CSV file: one row for each, with its file, its label, maybe its set."""
 
 import csv
+import io
+import posixpath
 from pathlib import Path
 
 from library.counted import counted
+from library.dataset.remote_sizes import RemoteSizes
 from library.dataset.sources import SPLITS, LabelledFile
+from library.dataset.stores import is_remote, read_url
 from library.errors import DataError
 
 _COLUMNS = ("SET", "FILE", "LABEL")
+# What other tools call a set.
+_SETS = {**{each: each for each in SPLITS}, "training": "train"}
+# Rows whose remote files are asked for together.
+_BATCH = 4096
 
 
-def find_in_table(path, wanted_set="", columns=(), label_separator=""):
+def find_in_table(table, wanted_set="", columns=(), label_separator=""):
     """Yield the LabelledFiles of a CSV file, or of one of its sets (train, validation, test).
 
-    `columns` names the columns of set, file and label, in that order. Files are relative to the
-    CSV file's folder. Without a header, the columns are SET, FILE and LABEL. With a
-    `label_separator`, a label is a tuple of classes: of `cat|dog` both, of an empty cell none.
+    `table` is a path or a URL. `columns` names the columns of set, file and label, in that order.
+    Files are relative to the CSV file's folder, or URLs. Without a header, the columns are SET,
+    FILE and LABEL. With a `label_separator`, a label is a tuple of classes: of `cat|dog` both, of
+    an empty cell none.
     """
     columns = columns or _COLUMNS
     if len(columns) != len(_COLUMNS):
         raise DataError(
             f"csv_columns names {counted(len(columns), 'column')}, not those of set, file, label"
         )
+    sizes, waiting = RemoteSizes(), []
+    for name, label in _wanted_rows(table, wanted_set, columns, label_separator):
+        if not is_remote(table) and not is_remote(name):
+            yield _local_file(table.parent, name, label)
+            continue
+        waiting.append((name, label))
+        if len(waiting) == _BATCH:
+            yield from _remote_files(table, waiting, sizes)
+            waiting = []
+    yield from _remote_files(table, waiting, sizes)
+
+
+def _wanted_rows(table, wanted_set, columns, label_separator):
+    """Yield (file, label) of the rows of a set, or of all."""
     found = False
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            for line, values in _rows(csv.reader(file), path, columns):
+        with _opened(table) as file:
+            for line, values in _rows(csv.reader(file), table, columns):
                 name_of_set, name, label = (each.strip() for each in values)
-                if wanted_set and name_of_set.lower() != wanted_set.lower():
+                if wanted_set and _set_of(name_of_set) != _set_of(wanted_set):
                     continue
                 if not name or not (label or label_separator):
-                    raise DataError(f"{path}, line {line}: a file or a label is missing")
+                    raise DataError(f"{table}, line {line}: a file or a label is missing")
                 if label_separator:
-                    label = _several(label, label_separator, f"{path}, line {line}")
+                    label = _several(label, label_separator, f"{table}, line {line}")
                 found = True
-                yield _labelled_row(path.parent, name, label)
+                yield name, label
     except (OSError, csv.Error) as error:
-        raise DataError(f"{path} can't be read: {error}") from None
+        raise DataError(f"{table} can't be read: {error}") from None
     if not found:
         which = f" of the set {wanted_set!r}" if wanted_set else ""
-        raise DataError(f"{path} holds no rows{which}")
+        raise DataError(f"{table} holds no rows{which}")
+
+
+def _opened(table):
+    text = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    if is_remote(table):
+        return io.TextIOWrapper(io.BytesIO(read_url(table)), **text)
+    return table.open(**text)
+
+
+def _set_of(cell):
+    return _SETS.get(cell.lower(), cell.lower())
 
 
 def _several(cell, separator, where):
@@ -54,7 +88,7 @@ def _rows(reader, path, columns):
     """Yield (line, (set, file, label)) of each row."""
     first = next(reader, [])
     # A header's first cell names a column, a row's a set.
-    if len(first) == len(_COLUMNS) and first[0].strip().lower() in SPLITS:
+    if len(first) == len(_COLUMNS) and first[0].strip().lower() in _SETS:
         positions = [0, 1, 2]
         yield reader.line_num, first
     else:
@@ -80,7 +114,7 @@ def _positions(header, path, columns):
     return positions
 
 
-def _labelled_row(folder, name, label):
+def _local_file(folder, name, label):
     path = folder / Path(name)
     try:
         status = path.stat()
@@ -88,3 +122,20 @@ def _labelled_row(folder, name, label):
         reason = getattr(error, "strerror", None) or str(error)
         return LabelledFile(name, label, 0, 0, ("none", reason))
     return LabelledFile(name, label, status.st_size, status.st_mtime_ns, ("file", str(path)))
+
+
+def _remote_files(table, rows, sizes):
+    """Yield the LabelledFiles of (file, label) rows whose files are at URLs."""
+    urls = [name if is_remote(name) else _beside(table, name) for name, _ in rows]
+    for (name, label), url, found in zip(rows, urls, sizes.find(urls), strict=True):
+        if isinstance(found, str):
+            yield LabelledFile(name, label, 0, 0, ("none", found))
+        else:
+            yield LabelledFile(name, label, *found, ("remote", url))
+
+
+def _beside(table, name):
+    """Give the URL of a file that a table at a URL names relative to itself."""
+    protocol, _, path = table.partition("://")
+    # One that begins with a slash too: there is no root that it could begin at.
+    return f"{protocol}://{posixpath.normpath(f'{posixpath.dirname(path)}/{name}')}"

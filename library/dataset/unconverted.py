@@ -139,14 +139,12 @@ class GeneratedSplit:
 def read_unconverted(data_dir, names, data_format):
     """Give the UnconvertedSplits `<data_dir>/<name>`, in order. Raises DataError.
 
-    `data_dir` is a folder or archive of class folders, local or a URL, or, for the format csv, a
-    CSV file with the columns SET, FILE and LABEL.
+    `data_dir` is a folder of class folders or, for the format csv, a CSV file with the columns SET,
+    FILE and LABEL, either of them local or a URL; or an archive.
     """
     data_dir = str(data_dir).rstrip("/")
     if data_format == "csv" and not data_dir.lower().endswith(".csv"):
         raise DataError(f"data_format csv wants data_dir to be a CSV file, not {data_dir}")
-    if data_format == "csv" and "://" in data_dir:
-        raise DataError(f"{data_dir}: a CSV file is read from local disk; a folder can be at a URL")
     listings = {
         name: _list_files(f"{data_dir}/{name}") for name in dict.fromkeys((TRAINING, *names))
     }

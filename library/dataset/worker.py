@@ -11,6 +11,8 @@ import pickle
 import signal
 import sys
 
+from library.errors import UnreachableError
+
 
 def main():
     """Read (function, bytes of memory, seconds) first, then one list of items after another."""
@@ -29,7 +31,7 @@ def main():
 
 
 def _results(function, items, seconds):
-    """Give (True, result) or (False, reason) for each item."""
+    """Give (True, result) or (False, reason) for each item; (None, reason) to give all up."""
     results = []
     for item in items:
         _limit_time(seconds)
@@ -37,6 +39,9 @@ def _results(function, items, seconds):
             results.append((True, function(item)))
         except MemoryError:
             results.append((False, "needs too much memory to decode"))
+        except UnreachableError as error:
+            # Not this item's fault, so it must not be left out for it.
+            results.append((None, str(error)))
         except Exception as error:
             results.append((False, " ".join(str(error).split()) or type(error).__name__))
     _limit_time(0)

@@ -12,7 +12,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from library.errors import UserError
+from library.errors import UnreachableError, UserError
 
 _ROOT = Path(__file__).resolve().parents[2]
 # How the worker's timer ends it: by a signal, or on Windows, which has none, by leaving with 1.
@@ -62,17 +62,18 @@ class Workers:
     def map(self, batches):
         """Yield (batch, results) in the order of batches, which are taken as they are needed.
 
-        Each result is (True, the function's) or (False, the reason why there is none).
+        Each result is (True, the function's) or (False, the reason why there is none). Raises
+        UnreachableError if the function did: that is the network's fault, and no item's.
         """
         waiting = deque()
         for batch in batches:
             waiting.append((batch, self.executor.submit(self._apply, batch)))
             if len(waiting) >= len(self.processes) * _AHEAD:
                 done, future = waiting.popleft()
-                yield done, future.result()
+                yield done, _checked(future.result())
         while waiting:
             done, future = waiting.popleft()
-            yield done, future.result()
+            yield done, _checked(future.result())
 
     def apply(self, item):
         """Give the result of one item, when a process is free. For several threads at once."""
@@ -96,6 +97,13 @@ class Workers:
             return process.ask([item])[0]
         except _DiedError as error:
             return False, error.reason(self.seconds)
+
+
+def _checked(results):
+    for is_answered, result in results:
+        if is_answered is None:
+            raise UnreachableError(result)
+    return results
 
 
 class _DiedError(Exception):

@@ -25,8 +25,11 @@ def naming_damage(*inputs):
         raise
 
 
-def find_damaged_record(paths):
-    """Give a line that names the first record that is damaged or does not decode, or None."""
+def find_damaged_record(paths, mending="convert again"):
+    """Give a line that names the first record that is damaged or does not decode, or None.
+
+    `mending` says what to do about it.
+    """
     try:
         for path in paths:
             with Path(path).open("rb") as file:
@@ -34,7 +37,7 @@ def find_damaged_record(paths):
                     where = f"{path}: the record at byte {offset}"
                     _check_decodes(read_record(content, where), where)
     except (OSError, DataError) as error:
-        return f"{error}; convert again" if isinstance(error, DataError) else str(error)
+        return f"{error}; {mending}" if isinstance(error, DataError) else str(error)
     return None
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from library.dataset.records import label_of_records, parse_record, serialize
 from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
-from library.errors import DataError, SettingsError
+from library.errors import DataError, SettingsError, UserError
 from library.inputs.damage import find_damaged_record
 from library.inputs.decoding import decode
 
@@ -107,6 +107,8 @@ class Shards(Encoded):
     has_several: bool = False
     # The number of each shard's first example, where these are not all shards.
     firsts: tuple | None = None
+    # What to do about a damaged one.
+    mending: str = "convert again"
 
     @property
     def count(self):
@@ -153,7 +155,7 @@ class Shards(Encoded):
 
     def find_damage(self):
         """Give a line that names the first damaged record, None if all are whole."""
-        return find_damaged_record(self.paths)
+        return find_damaged_record(self.paths, self.mending)
 
 
 class Files(Encoded):
@@ -195,7 +197,7 @@ class Files(Encoded):
     def _read(self, number):
         try:
             return serialize(self._split.read(number))
-        except DataError as error:
+        except UserError as error:
             # TensorFlow would wrap the text in pages of its own.
             self._failure = str(error)
             raise
@@ -248,4 +250,5 @@ def make_examples(split, interleaved=16):
         mean_bytes=max(1, sum(shard.bytes for shard in split.shards) // split.examples),
         interleaved=interleaved,
         has_several=split.has_several,
+        mending=split.mending,
     )

@@ -1,0 +1,345 @@
+import json
+import shutil
+import threading
+import time
+
+import pytest
+
+import run
+from library.dataset import fetching
+from library.dataset.fetching import fetch_shards, find_split
+from library.dataset.manifest import read_manifest
+from library.dataset.sources import find_files
+from library.dataset.splits import read_split, read_splits
+from library.errors import DataError, StoppedError, UnreachableError, UserError, answer
+from library.inputs.examples import make_examples
+from library.locks import locked
+from tests.conftest import ROOT, convert, write_colours
+
+fsspec = pytest.importorskip("fsspec")
+
+
+class Bucket:
+    """A store in memory, and what was fetched from it."""
+
+    url = "memory://fetching/data"
+
+    def __init__(self):
+        self.store = fsspec.filesystem("memory")
+        self.fetched = []
+
+    def put(self, folder):
+        """Copy a folder of splits, all of its files, into the bucket."""
+        for path in folder.glob("*/*.[tm]*"):
+            name = f"/fetching/data/{path.relative_to(folder)}"
+            self.store.pipe_file(name, path.read_bytes())
+
+    def change(self, name, content):
+        self.store.pipe_file(f"/fetching/data/{name}", content)
+
+    def remove(self, name):
+        self.store.rm_file(f"/fetching/data/{name}")
+
+    def get_file(self, remote, local, callback):
+        self.fetched.append(remote.rpartition("/")[2])
+        type(self.store).get_file(self.store, remote, local, callback=callback)
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    """A data folder with two converted splits, of five shards and of two."""
+    data_dir = tmp_path_factory.mktemp("sharded")
+    for seed, (split, count, shards) in enumerate((("train", 20, 5), ("test", 5, 2))):
+        write_colours(data_dir / split, count, seed=seed)
+        convert(data_dir / split, data_dir, split, "--num_shards", str(shards))
+    return data_dir
+
+
+@pytest.fixture
+def bucket(monkeypatch, tmp_path, sharded):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bucket = Bucket()
+    bucket.put(sharded)
+    monkeypatch.setattr(bucket.store, "get_file", bucket.get_file)
+    yield bucket
+    bucket.store.rm("/fetching", recursive=True)
+
+
+def shard_names(data_dir, split):
+    return sorted(path.name for path in (data_dir / split).glob("*.tfrecord"))
+
+
+def test_shards_are_fetched_once_and_are_those_of_the_url(bucket, sharded, capsys):
+    train, test = read_splits(f"{bucket.url}/", "train", "test")
+    assert train == read_manifest(train.folder, "train")
+    assert train.fingerprint == read_manifest(sharded / "train", "train").fingerprint
+    for mine, theirs in zip(train.paths, sorted((sharded / "train").glob("*.tfr*")), strict=True):
+        assert mine.read_bytes() == theirs.read_bytes()
+    wanted = shard_names(sharded, "train") + shard_names(sharded, "test")
+    assert sorted(bucket.fetched) == sorted(wanted)
+    said = capsys.readouterr().err
+    count = len(shard_names(sharded, "train"))
+    assert (
+        f"fetching {bucket.url}/train: {count} of {count} shards, 0.1 MB, to {train.folder}" in said
+    )
+    assert read_splits(bucket.url, "train", "test") == [train, test]
+    assert len(bucket.fetched) == len(wanted)
+    assert not capsys.readouterr().err
+    # No locks, nothing half.
+    assert not list(train.folder.parent.rglob(".*"))
+
+
+def test_a_fetch_that_was_stopped_goes_on_where_it_was(bucket, sharded, capsys):
+    names = shard_names(sharded, "train")
+    whole = (sharded / "train" / names[-1]).read_bytes()
+    bucket.change(f"train/{names[-1]}", whole[:-1])
+    with pytest.raises(
+        DataError, match=f"{names[-1]} is not the shard .* lists: it is shorter; if"
+    ):
+        read_split(f"{bucket.url}/train", "train")
+    folder = find_split(f"{bucket.url}/train", "train").folder
+    there = {path.name for path in folder.iterdir()}
+    # No manifest, and nothing half.
+    assert there < set(names)
+    bucket.change(f"train/{names[-1]}", whole)
+    bucket.fetched.clear()
+    # Left by a process that was killed; and one of those fetched is not what it was.
+    (folder / ".x.partial").write_bytes(b"half")
+    spoilt = (folder / min(there)).read_bytes()
+    (folder / min(there)).write_bytes(bytes(len(spoilt)))
+    manifest = read_split(f"{bucket.url}/train", "train")
+    assert set(bucket.fetched) == (set(names) - there) | {min(there)}
+    assert sorted(each.name for each in folder.iterdir()) == sorted([*names, "train.manifest.json"])
+    assert (folder / min(there)).read_bytes() == spoilt
+    assert manifest.examples == 60
+
+
+def test_a_shard_that_was_removed_here_is_fetched_again(bucket, sharded):
+    manifest = read_split(f"{bucket.url}/train", "train")
+    manifest.paths[1].unlink()
+    bucket.fetched.clear()
+    read_split(f"{bucket.url}/train", "train")
+    assert bucket.fetched == [manifest.paths[1].name]
+    assert manifest.mending == (
+        f"remove that file, and the next start fetches it again from {bucket.url}/train"
+    )
+    assert read_manifest(sharded / "train", "train").mending == "convert again"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda content: content + b"x", "it is longer"),
+        (lambda content: content[:9], "it is shorter"),
+        (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "its SHA-256 is another"),
+    ],
+)
+def test_a_shard_that_is_not_what_the_manifest_says_is_named(bucket, sharded, change, text):
+    name = shard_names(sharded, "train")[0]
+    bucket.change(f"train/{name}", change((sharded / "train" / name).read_bytes()))
+    with pytest.raises(DataError, match=f"{bucket.url}/train/{name} is not the shard .*: {text}"):
+        read_splits(bucket.url, "train")
+    assert not list(find_split(f"{bucket.url}/train", "train").folder.glob(f"*{name}*"))
+
+
+def test_a_missing_shard_split_or_manifest_is_one_line(bucket, sharded):
+    name = shard_names(sharded, "train")[0]
+    bucket.remove(f"train/{name}")
+    with pytest.raises(DataError, match=f"there is no {bucket.url}/train/{name}, or no bucket of"):
+        read_splits(bucket.url, "train")
+    text = (
+        r"no memory://nowhere/train/train.manifest.json, or .* --tfrecord_dir memory://nowhere/tr"
+    )
+    with pytest.raises(DataError, match=text):
+        read_splits("memory://nowhere", "train")
+    bucket.change("test/test.manifest.json", b"{")
+    text = f"{bucket.url}/test/test.manifest.json is not a manifest of this project, or is damaged"
+    with pytest.raises(DataError, match=text):
+        read_splits(bucket.url, "test")
+
+
+def test_splits_that_disagree_are_refused_before_anything_is_fetched(bucket, tmp_path):
+    write_colours(tmp_path / "images", 2)
+    (tmp_path / "images" / "red").rename(tmp_path / "images" / "rot")
+    convert(tmp_path / "images", tmp_path / "apart", "validation")
+    bucket.put(tmp_path / "apart")
+    with pytest.raises(DataError, match=r"different classes \('red', 'rot' in one only\)"):
+        read_splits(bucket.url, "train", "validation")
+    assert not bucket.fetched
+
+
+def test_a_network_that_fails_keeps_what_was_fetched(bucket, sharded, monkeypatch):
+    names = shard_names(sharded, "train")
+
+    def fail(remote, local, callback):
+        if remote.endswith(names[-1]):
+            # The others are done by then.
+            while len(bucket.fetched) < len(names) - 1:
+                time.sleep(0.001)
+            time.sleep(0.1)
+            raise ConnectionError("reset by peer")
+        bucket.get_file(remote, local, callback)
+
+    monkeypatch.setattr(bucket.store, "get_file", fail)
+    with pytest.raises(
+        UnreachableError, match=f"{names[-1]} can't be read: reset by peer; what wa"
+    ):
+        read_splits(bucket.url, "train")
+    monkeypatch.setattr(bucket.store, "get_file", bucket.get_file)
+    bucket.fetched.clear()
+    read_splits(bucket.url, "train")
+    assert bucket.fetched == [names[-1]]
+
+
+def test_an_interrupt_ends_those_under_way_soon(bucket, monkeypatch):
+    begun = threading.Event()
+
+    def endless(remote, local, callback):
+        for _ in range(10_000):
+            callback.absolute_update(1)
+            begun.set()
+            time.sleep(0.01)
+
+    def interrupt(futures):
+        begun.wait()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bucket.store, "get_file", endless)
+    monkeypatch.setattr(fetching, "as_completed", interrupt)
+    with pytest.raises(StoppedError, match=r"^interrupted; what was fetched is kept") as caught:
+        read_splits(bucket.url, "train")
+    assert caught.value.exit_code == 130
+    assert not list(find_split(f"{bucket.url}/train", "train").folder.glob("*"))
+
+
+def test_a_disk_that_is_too_small_or_not_writable_is_said_at_once(bucket, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(
+        UserError, match=r"has 0.0 MB free, and the shards to fetch take 0.\d MB: ma"
+    ):
+        read_splits(bucket.url, "train")
+    assert not bucket.fetched
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(
+        UserError, match=r"can't be written: Not a directory; what was fetched is k"
+    ):
+        read_splits(bucket.url, "train")
+
+
+def test_a_disk_that_fills_up_on_the_way_is_said(bucket, monkeypatch):
+    def fill(remote, local, callback):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bucket.store, "get_file", fill)
+    with pytest.raises(UserError, match=r"can't be written: No space left on device; what was fe"):
+        read_splits(bucket.url, "train")
+
+
+def test_other_data_at_the_url_are_fetched_beside_and_take_what_they_can(bucket, tmp_path, capsys):
+    write_colours(tmp_path / "more", 30, seed=9)
+    before = read_split(f"{bucket.url}/train", "train")
+    shutil.copytree(before.folder, tmp_path / "new" / "train")
+    convert(tmp_path / "more", tmp_path / "new", "train", "--append")
+    bucket.put(tmp_path / "new")
+    bucket.fetched.clear()
+    capsys.readouterr()
+    after = read_split(f"{bucket.url}/train", "train")
+    assert after.folder != before.folder
+    assert after.folder.parent == before.folder.parent
+    kept = {shard.sha256 for shard in before.shards}
+    assert sorted(bucket.fetched) == [s.file for s in after.shards if s.sha256 not in kept]
+    assert 0 < len(bucket.fetched) < len(after.shards)
+    said = capsys.readouterr().err
+    assert f"{bucket.url}/train has changed since it was last fetched; earlier copies stay" in said
+    # What an earlier run reads is as it was.
+    assert read_manifest(before.folder, "train") == before
+
+
+def test_without_hard_links_all_is_fetched(bucket, tmp_path, monkeypatch):
+    manifest = read_split(f"{bucket.url}/train", "train")
+    content = bucket.store.cat_file("/fetching/data/train/train.manifest.json")
+    bucket.change("train/train.manifest.json", content + b"\n")
+    bucket.fetched.clear()
+
+    def refuse(self, target):
+        raise OSError("not supported")
+
+    monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
+    after = read_split(f"{bucket.url}/train", "train")
+    assert after.folder != manifest.folder
+    assert len(bucket.fetched) == len(after.shards)
+
+
+def test_a_second_run_waits_and_then_fetches_nothing(bucket, capsys):
+    manifest = find_split(f"{bucket.url}/train", "train")
+    lock = manifest.folder.with_name(f".{manifest.folder.name}.lock")
+    done = threading.Event()
+
+    def wait():
+        fetch_shards([manifest])
+        done.set()
+
+    with locked(lock, "", ""):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        while "waiting for it" not in capsys.readouterr().err:
+            time.sleep(0.01)
+        assert not done.is_set()
+        fetching._fetch(manifest)
+        count = len(bucket.fetched)
+    thread.join(10)
+    assert done.is_set()
+    assert len(bucket.fetched) == count == len(manifest.shards)
+
+
+def test_several_shards_are_under_way_at_once(bucket, sharded, monkeypatch):
+    together = threading.Barrier(min(8, len(shard_names(sharded, "train"))), timeout=10)
+
+    def meet(remote, local, callback):
+        together.wait()
+        bucket.get_file(remote, local, callback)
+
+    monkeypatch.setattr(bucket.store, "get_file", meet)
+    read_splits(bucket.url, "train")
+
+
+def test_damage_to_a_fetched_shard_says_what_mends_it(bucket):
+    manifest = read_split(f"{bucket.url}/train", "train")
+    content = bytearray(manifest.paths[2].read_bytes())
+    content[99] ^= 1
+    manifest.paths[2].write_bytes(content)
+    manifest = read_split(f"{bucket.url}/train", "train")
+    text = make_examples(manifest).find_damage()
+    assert text.startswith(f"{manifest.paths[2]}: record 0 (at byte 0)")
+    assert text.endswith(
+        f"; remove that file, and the next start fetches it again from {bucket.url}/train"
+    )
+    manifest.paths[2].unlink()
+    assert make_examples(read_split(f"{bucket.url}/train", "train")).find_damage() is None
+
+
+def test_a_manifest_at_a_url_is_a_source(bucket, sharded):
+    theirs = find_files(f"{bucket.url}/test/test.manifest.json")
+    ours = find_files(sharded / "test" / "test.manifest.json")
+    assert [each[:4] for each in theirs] == [each[:4] for each in ours]
+
+
+@pytest.mark.slow
+def test_a_network_is_measured_on_fetched_shards_as_on_local_ones(
+    snapshot_run, colours, bucket, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    bucket.put(colours)
+    options = [f"--checkpoint={snapshot_run.folder}", f"--run_dir={tmp_path}", "--image_size=8"]
+    answers = []
+    for place in (colours, bucket.url):
+        assert answer(run.main, ["evaluate", *options, f"--data_dir={place}"], "run.py") == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1]
+    bucket.remove("test/test.manifest.json")
+    assert answer(run.main, ["evaluate", *options, f"--data_dir={bucket.url}"], "run.py") == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"run.py: error: there is no {bucket.url}/test/test.manifest.json, or ")

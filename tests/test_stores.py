@@ -1,0 +1,88 @@
+import errno
+from datetime import UTC, datetime
+
+import pytest
+
+from library.dataset.stores import (
+    NothingThereError,
+    is_remote,
+    local_folder,
+    naming_failure,
+    open_store,
+    read_url,
+    stamp_of,
+)
+from library.errors import DataError, UnreachableError, UserError
+
+pytest.importorskip("fsspec")
+
+
+def test_a_url_is_told_from_a_folder():
+    assert is_remote("gs://bucket/images")
+    assert not is_remote("dataset/train")
+
+
+def test_each_url_has_a_local_folder_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = local_folder("gs://a/b/train")
+    assert folder.name == "train"
+    assert tmp_path in folder.parents
+    assert folder == local_folder("gs://a/b/train/")
+    assert folder != local_folder("gs://c/b/train")
+    assert folder.parent != local_folder("gs://a/b/train", "fetched").parent
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (FileNotFoundError("b/x"), NothingThereError, "there is no gs://b/x, or no bucket of that"),
+        (PermissionError("b/x"), DataError, "gs://b/x must not be read by you, or you are not log"),
+        (OSError("Forbidden: b/x\nno access"), DataError, "not logged in: Forbidden: b/x no acces"),
+        (RuntimeError("Invalid Credentials, 401"), DataError, "must not be read by you"),
+        (ConnectionError("reset"), UnreachableError, "^gs://b/x can't be read: reset$"),
+        (TimeoutError(), UnreachableError, "gs://b/x can't be read: TimeoutError"),
+        (RuntimeError("code 503, 4030 bytes"), UnreachableError, "can't be read: code 503"),
+    ],
+)
+def test_what_a_store_raises_becomes_one_line(error, kind, text):
+    with pytest.raises(kind, match=text) as caught, naming_failure("gs://b/x"):
+        raise error
+    assert "\n" not in str(caught.value)
+    assert (caught.value.exit_code, kind.exit_code) == ((1, 1), (3, 3))[
+        kind is not UnreachableError
+    ]
+
+
+def test_errors_of_ones_own_and_of_the_disk_are_left_alone():
+    with pytest.raises(OSError, match="No space left") as caught, naming_failure("gs://b/x"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not isinstance(caught.value, UserError)
+    with pytest.raises(DataError, match=r"^mine$"), naming_failure("gs://b/x"):
+        raise DataError("mine")
+
+
+def test_unknown_stores_and_those_not_installed_are_one_line(monkeypatch):
+    with pytest.raises(DataError, match=r"nonsense://x: Protocol not known"):
+        open_store("nonsense://x")
+
+    def lack(protocol):
+        raise ImportError("Please install gcsfs")
+
+    monkeypatch.setattr("fsspec.filesystem", lack)
+    text = r"gs://b needs what pip install '.\[remote\]' brings: Please install gcsfs"
+    with pytest.raises(DataError, match=text):
+        open_store("gs://b")
+
+
+def test_bytes_are_read_or_it_is_said_that_there_are_none(tmp_path):
+    (tmp_path / "a").write_bytes(b"content")
+    assert read_url(f"file://{tmp_path}/a") == b"content"
+    with pytest.raises(NothingThereError, match=f"there is no file://{tmp_path}/b"):
+        read_url(f"file://{tmp_path}/b")
+
+
+def test_a_stamp_changes_with_what_a_store_tells():
+    assert stamp_of({"etag": "a"}) == stamp_of({"etag": "a", "mtime": 3}) != stamp_of({"etag": "b"})
+    moment = datetime(2024, 5, 1, tzinfo=UTC)
+    assert stamp_of({"created": moment}) == stamp_of({"created": moment.timestamp()})
+    assert stamp_of({}) == stamp_of({"mtime": None})
