@@ -297,7 +297,7 @@ def result(manifest, base=None, at=None):
 
 def verify(settings):
     """Check a converted split, and say that nothing is wrong with it."""
-    from library.dataset.conversion import available_cores
+    from library.cores import available_cores
     from library.dataset.splits import read_split
     from library.dataset.verification import verify as verify_split
 
@@ -309,7 +309,7 @@ def verify(settings):
 
 def inspect(settings):
     """Print what there is to know about the images, and write it with thumbnails as HTML."""
-    from library.dataset.conversion import available_cores
+    from library.cores import available_cores
     from library.dataset.inspection import inspect_splits
     from library.dataset.inspection_page import page
     from library.dataset.inspection_text import text

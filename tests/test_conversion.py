@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from library.dataset.conversion import ConversionOptions, available_cores, convert
+from library.dataset.conversion import ConversionOptions, convert
 from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.sources import find_files
 from library.errors import DataError, UnreachableError, UserError
@@ -238,7 +238,3 @@ def test_two_conversions_of_a_split_at_once_are_refused(images, tmp_path):
     run(tmp_path / "more", tmp_path / "shards", base=base)
     with pytest.raises(UserError, match=r"shards: train has just been changed"):
         run(tmp_path / "more", tmp_path / "shards", base=base)
-
-
-def test_as_many_cores_as_the_process_may_use():
-    assert 1 <= available_cores() <= os.cpu_count()

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from library.cores import available_cores
 from library.counted import counted
 from library.dataset.images import ImageOptions
 from library.dataset.listing import Listing
@@ -143,13 +143,6 @@ def _check_labels(listing, source, base):
             f"{source} holds splits, not classes ({', '.join(sorted(labels - {NO_CLASS}))}): "
             f"convert one at a time, such as {source}/{max(labels & set(SPLITS))}"
         )
-
-
-def available_cores():
-    """Give how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _choices(options):

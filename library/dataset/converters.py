@@ -5,7 +5,7 @@ For those who convert as they go, in threads: a conversion of a whole split asks
 
 from threading import Lock
 
-from library.dataset.conversion import available_cores
+from library.cores import available_cores
 from library.dataset.images import UnusableImageError, convert_image, keep_image
 from library.dataset.worker import limit_memory
 from library.dataset.workers import Workers

@@ -4,9 +4,9 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 
 from library.evaluation.probabilities import is_multi_label, to_probabilities
+from library.inference import Inference
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,11 @@ def predict_batches(network, batches, max_steps=None, *, temperature=1.0, xla=Fa
     Images are pixels in 0…255, (batch, height, width, channels); names a string tensor (batch,),
     as EvaluationInputs.named_batches in project/inputs.py gives them.
     """
-
-    @tf.function(reduce_retracing=True, jit_compile=xla or None)
-    def score(images):
-        return tf.cast(network(tf.cast(images, tf.float32), training=False), tf.float32)
-
+    score = Inference(network, xla=xla)
     several = is_multi_label(network)
     scores, labels, names = [], [], []
     for images, some_labels, some_names in itertools.islice(batches, max_steps):
-        scores.append(score(images).numpy())
+        scores.append(score(images))
         labels.append(np.asarray(some_labels))
         names += [each.decode("utf-8", "replace") for each in np.asarray(some_names).tolist()]
     if not scores:

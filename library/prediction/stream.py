@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from library.dataset.conversion import available_cores
+from library.cores import available_cores
 from library.dataset.images import UnusableImageError
 from library.dataset.reading import read_content
 
