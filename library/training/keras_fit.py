@@ -37,11 +37,15 @@ class FitTraining(Training):
                 auto_scale_loss=False,
             )
 
-    def _train_batches(self, batches, stop):
+    def _begin_epoch(self):
+        """Do nothing: `fit` makes iterators itself."""
+
+    def _train_batches(self, stop):
         end = min(self.training.batches_per_epoch, self.batch + self.total_steps - self.step)
         if self.plan.steps_between_evals:
             every = self.plan.steps_between_evals
             end = min(end, self.batch + every - self.step % every)
+        batches = self.seen.training.batches(self.epoch, self.batch)
         taken = batches.take(end - self.batch)
         callback = AfterSteps(self, stop, end)
         divided = self.devices.divide(taken, self.training.batch_size)

@@ -79,6 +79,8 @@ class Training:
         self.stopping = None
         # Where the run is: the epoch and the batch within it that come next.
         self.step = self.epoch = self.batch = 0
+        # An iterator of the batches that come next, and the epoch and batch that it stands at.
+        self.coming = self.coming_at = None
         self.keeper = Best(keeping, plan.goal, self.devices)
         self.patience = Patience(plan.goal)
         self.clock = Clock(self.devices)
@@ -183,20 +185,31 @@ class Training:
         self.losses = None
         self._agree(stop)
         if self._goes_on():
-            self._train_batches(self.seen.training.batches(self.epoch, self.batch), stop)
+            self._train_batches(stop)
         self._check_finite(self.losses, self.step)
         if self.batch == self.training.batches_per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
+            if not self.stopping and not self._is_over():
+                self._begin_epoch()
         if self.stopping:
             save(self)
             raise stop.error(f"in epoch {self.epoch + 1}, after step {self.step}")
 
-    def _train_batches(self, batches, stop):
+    def _train_batches(self, stop):
         """Make steps while nothing else is due. (Another engine makes them in another way.)"""
-        iterator = iter(self.devices.divide(batches, self.training.batch_size))
+        if self.coming_at != (self.epoch, self.batch):
+            self._begin_epoch()
         while self._goes_on():
             count = self._steps_at_once()
-            self._take_in(self._make_steps(iterator, count), count, stop)
+            self._take_in(self._make_steps(self.coming, count), count, stop)
+        # After an evaluation in mid-epoch it goes on with them.
+        self.coming_at = (self.epoch, self.batch)
+
+    def _begin_epoch(self):
+        """Let the batches that come next be made; a new epoch's, while the old is evaluated."""
+        batches = self.seen.training.batches(self.epoch, self.batch)
+        self.coming = iter(self.devices.divide(batches, self.training.batch_size))
+        self.coming_at = (self.epoch, self.batch)
 
     def _coming_batches(self):
         """Give the batches that come next: at an epoch's end, those of the one after it."""
