@@ -131,14 +131,15 @@ def make_train_steps(
         loss, waited = step(iterator)
         return tf.reshape(loss, [1]), waited
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def several_steps(iterator, count):
-        losses = tf.TensorArray(tf.float32, size=count, element_shape=[])
-        waited = tf.constant(0.0, tf.float64)
-        for number in tf.range(count):
+        def one_more(number, losses, waited):
             loss, seconds = step(iterator)
-            losses = losses.write(number, loss)
-            waited += seconds
+            return number + 1, losses.write(number, loss), waited + seconds
+
+        losses = tf.TensorArray(tf.float32, size=count, element_shape=[])
+        state = (tf.constant(0), losses, tf.constant(0.0, tf.float64))
+        _, losses, waited = tf.while_loop(lambda number, *_: number < count, one_more, state)
         return losses.stack(), waited
 
     def train_steps(iterator, count):
