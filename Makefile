@@ -32,7 +32,7 @@ dist: .venv/ready
 
 # TensorBoard over everything under out/.
 board: .venv/ready
-	$(RUN) -m tensorboard.main --logdir out
+	TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m tensorboard.main --logdir out
 
 # One manifest per split; the last one stands for all three.
 dataset/sample/test/test.manifest.json: .venv/ready dataset/sample.zip
@@ -50,5 +50,6 @@ lock:
 .venv/ready: requirements.lock
 	@PYTHON="$(PYTHON)" sh .ci/set_up_venv
 
+# All that can be made again. Runs stay: out/ holds what training took hours for.
 clean:
-	rm -rf .venv out .pytest_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

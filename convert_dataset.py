@@ -5,21 +5,25 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
-
-from library.configuration.command_line import Command, read_options
-from library.configuration.keys import (
-    Count,
-    CountOrZero,
-    FractionBelowOne,
-    Keys,
-    Positive,
-    Text,
-    Words,
-    key,
-)
 from library.counted import counted, counted_classes
-from library.errors import DataError, SettingsError, answer
+from library.errors import DataError, SettingsError, answer, missing_package
+
+try:
+    from pydantic import Field
+
+    from library.configuration.command_line import Command, read_options
+    from library.configuration.keys import (
+        Count,
+        CountOrZero,
+        FractionBelowOne,
+        Keys,
+        Positive,
+        Text,
+        Words,
+        key,
+    )
+except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is not active.
+    sys.exit(f"convert_dataset.py: error: {missing_package(error) or error}")
 
 PROGRAM = "convert_dataset.py"
 ABOUT = (

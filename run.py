@@ -6,18 +6,22 @@
 import sys
 from pathlib import Path
 
-from library.errors import answer
-from project.commands.benchmark_inputs import benchmark_inputs
-from project.commands.compare import compare
-from project.commands.describe import describe
-from project.commands.evaluate import evaluate
-from project.commands.explain import explain
-from project.commands.export import export
-from project.commands.predict import predict
-from project.commands.preview import preview
-from project.commands.serve import serve
-from project.commands.train import train
-from project.settings import read_settings
+from library.errors import answer, missing_package
+
+try:
+    from project.commands.benchmark_inputs import benchmark_inputs
+    from project.commands.compare import compare
+    from project.commands.describe import describe
+    from project.commands.evaluate import evaluate
+    from project.commands.explain import explain
+    from project.commands.export import export
+    from project.commands.predict import predict
+    from project.commands.preview import preview
+    from project.commands.serve import serve
+    from project.commands.train import train
+    from project.settings import read_settings
+except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is not active.
+    sys.exit(f"run.py: error: {missing_package(error) or error}")
 
 COMMANDS = {
     "train": train,

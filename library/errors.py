@@ -58,6 +58,20 @@ def printable(text):
     )
 
 
+def missing_package(error):
+    """Give the text for a package that is not there, most often because .venv is not active.
+
+    None for other errors: a module of the project itself, misspelt, is one.
+    """
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    if name is None or name.partition(".")[0] in ("library", "project"):
+        return None
+    return (
+        f"{sys.executable} lacks the package {name}: `. .venv/bin/activate` chooses the Python "
+        "that `make` has set up; pyproject.toml lists what another one needs"
+    )
+
+
 def answer(main, arguments, program):
     """Run main(arguments) and give the exit code: 0, or that of the error, shown as one line.
 
@@ -87,7 +101,7 @@ def answer(main, arguments, program):
         return _show(program, f"{error.strerror or error}{where}", 1, verbose)
     except Exception as error:
         text = f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
-        return _show(program, text, 1, verbose)
+        return _show(program, missing_package(error) or text, 1, verbose)
 
 
 def _show(program, text, exit_code, verbose):

@@ -6,6 +6,7 @@ import pytest
 
 from library import errors
 from library.errors import answer, printable
+from tests.conftest import ROOT
 
 
 def raises(error):
@@ -28,12 +29,33 @@ def raises(error):
         (MemoryError(), 1, "out of memory: a smaller batch_size or image_size needs less"),
         (OSError(28, "No space left on device", "a/b"), 1, "No space left on device: a/b"),
         (OSError("odd"), 1, "odd"),
+        (
+            ModuleNotFoundError("x", name="keras"),
+            1,
+            f"{sys.executable} lacks the package keras: `. .venv/bin/activate` chooses the Python "
+            "that `make` has set up; pyproject.toml lists what another one needs",
+        ),
+        (
+            ModuleNotFoundError("No module named 'project.x'", name="project.x"),
+            1,
+            "unexpected ModuleNotFoundError: No module named 'project.x' (--verbose shows where)",
+        ),
         (ValueError("x"), 1, "unexpected ValueError: x (--verbose shows where)"),
     ],
 )
 def test_each_error_is_one_line_and_an_exit_code(capsys, error, code, text):
     assert answer(raises(error), [], "run.py") == code
     assert capsys.readouterr().err == f"run.py: error: {text}\n"
+
+
+@pytest.mark.parametrize("program", ["run.py", "convert_dataset.py"])
+def test_a_python_without_the_packages_is_told_in_one_line(program):
+    command = [sys.executable, "-S", str(ROOT / program), "--help"]
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{program}: error: {sys.executable} lacks the package ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_verbose_shows_the_traceback(capsys):

@@ -35,6 +35,14 @@ def test_each_image_is_a_file_of_its_class(keras):
     assert [file.label for file in find_in_keras("cifar10", "test")] == ["automobile"] * 2
 
 
+def test_what_keras_says_of_its_download_is_no_result(keras, capsys, monkeypatch):
+    datasets = sys.modules["keras"].datasets
+    data = datasets.cifar10.load_data()
+    monkeypatch.setattr(datasets.cifar10, "load_data", lambda: print("Downloading") or data)
+    list(find_in_keras("cifar10", "train"))
+    assert capsys.readouterr() == ("", "Downloading\n")
+
+
 def test_a_failed_download_is_one_line(keras):
     with pytest.raises(DataError, match=r"keras.datasets.mnist can't be loaded: division by zero"):
         list(find_in_keras("mnist", "train"))

@@ -1,12 +1,15 @@
 """The small datasets that Keras downloads, as labelled files."""
 
+import contextlib
 import io
+import sys
 import zlib
 
 from PIL import Image
 
 from library.dataset.sources import LabelledFile
 from library.errors import DataError
+from library.quiet_start import stderr_aside
 
 _FASHION = "T-shirt_top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 _CIFAR10 = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
@@ -32,10 +35,13 @@ KERAS_DATASETS = {
 
 def find_in_keras(name, split):
     """Yield the LabelledFiles of a Keras dataset: its test part for `test`, else the other one."""
-    from keras import datasets  # late: seconds, and only for this
+    with stderr_aside():
+        from keras import datasets  # late: seconds, and only for this
 
     try:
-        parts = getattr(datasets, name).load_data()
+        # Keras tells of its download on stdout, where results belong.
+        with contextlib.redirect_stdout(sys.stderr):
+            parts = getattr(datasets, name).load_data()
     # Whatever the network or a damaged download makes it raise.
     except Exception as error:
         raise DataError(f"keras.datasets.{name} can't be loaded: {error}") from None
