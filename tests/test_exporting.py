@@ -48,6 +48,13 @@ def test_every_export_has_a_number_of_its_own_and_all_that_it_needs(snapshot, sa
     reference = Predictor([snapshot]).probabilities(samples.pixels[:2])
     assert answer["classes"][0, 0].numpy().decode() == snapshot.classes[reference[0].argmax()]
     assert np.allclose(served.from_bytes(samples.encoded[:2]), reference, atol=1e-6)
+    # What conversion would have to change gives the same probabilities, too.
+    kinds = ("PNG", "BMP", "GIF", "JPEG")
+    others = [encode(smooth(40, 50), kind, progressive=True) for kind in kinds]
+    others += [encode(smooth(200, 300), "PNG"), encode(smooth(20, 20, 4), "PNG")]
+    pixels = np.stack([Pictures.of(snapshot).pixels(each) for each in others])
+    expected = Predictor([snapshot]).probabilities(pixels)
+    assert np.allclose(served.from_bytes(others), expected, rtol=0, atol=1e-6)
     assert np.allclose(served.from_pixels(samples.pixels[:2]), reference, atol=1e-6)
 
 

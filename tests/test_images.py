@@ -196,6 +196,13 @@ def test_rubbish_is_refused_with_the_reason(content, reason):
         convert_image(content, OPTIONS)
 
 
+def test_an_edge_longer_than_a_jpeg_can_have_is_refused():
+    content = saved(Image.new("L", (65_501, 1)), "PNG")
+    assert convert_image(content, OPTIONS)[1:] == (1, 64)
+    with pytest.raises(UnusableImageError, match="has 65501x1 pixels: a JPEG holds 65,500 an edge"):
+        convert_image(content, ImageOptions(max_edge=0))
+
+
 def bomb(kind):
     """A small file that declares 30,000 by 30,000 pixels."""
     small = bytearray(saved(Image.new("L", (8, 8)), kind))

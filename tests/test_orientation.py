@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from library.dataset.jpeg import read_jpeg_header
-from library.shipping.orientation import read_orientation, turn
+from library.shipping.markers import read_markers
+from library.shipping.orientation import turn
 
 graph = tf.function(
-    read_orientation, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+    lambda encoded: read_markers(encoded).orientation,
+    input_signature=[tf.TensorSpec([], tf.string)],
+    autograph=False,
 )
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
@@ -5,6 +7,7 @@ from PIL import Image, ImageCms, ImageOps
 from library.dataset.pixels import (
     as_array,
     as_image,
+    encode_jpeg,
     fitted_size,
     is_srgb,
     lab_to_srgb,
@@ -69,6 +72,16 @@ def test_gray_is_pillows():
     pixels = picture(20, 10)
     expected = np.asarray(as_image(pixels).convert("L")).astype(int)
     assert abs(to_gray(pixels) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("has_full_colour", "subsampling"), [(True, 0), (False, 2)])
+@pytest.mark.parametrize("quality", [75, 95, 100])
+def test_what_is_encoded_has_the_pixels_of_pillows_encoder(quality, has_full_colour, subsampling):
+    for image in (as_image(picture(50, 41)), as_image(picture(50, 41)).convert("L")):
+        theirs = io.BytesIO()
+        image.save(theirs, "JPEG", quality=quality, subsampling=subsampling)
+        ours = io.BytesIO(encode_jpeg(as_array(image), quality, has_full_colour))
+        assert np.array_equal(*(np.asarray(Image.open(each)) for each in (ours, theirs)))
 
 
 def test_srgb_profiles_are_known_and_others_are_applied():

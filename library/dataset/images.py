@@ -16,6 +16,7 @@ from library.dataset.pixels import (
     LEAST_REDUCTION,
     as_array,
     as_image,
+    encode_jpeg,
     fitted_size,
     is_srgb,
     lab_to_srgb,
@@ -32,7 +33,9 @@ Image.MAX_IMAGE_PIXELS = None
 
 _ORIENTATION = 0x0112
 # On so small an image, colour at half the resolution would show.
-_SMALL_EDGE = 128
+SMALL_EDGE = 128
+# The longest edge that libjpeg takes.
+_MOST_EDGE = 65_500
 # What is held of an image while it is decoded, at most, and what a process takes by itself.
 _BYTES_PER_PIXEL, _LEAST_MEMORY = 16, 2 << 30
 _TRANSPARENT = {"RGBA", "LA", "PA", "La", "RGBa"}
@@ -225,16 +228,15 @@ def _encoded(pixels, options):
     """Give (JPEG bytes, height, width) of upright uint8 pixels."""
     height, width = pixels.shape[:2]
     if options.color_space == "gray":
-        pixels, color_space, sampling = to_gray(pixels)[..., None], "GRAY", "Gray"
-    else:
-        if pixels.ndim == 2:
-            pixels = np.repeat(pixels[..., None], 3, axis=2)
-        color_space = "RGB"
-        sampling = "444" if max(height, width) <= _SMALL_EDGE else "420"
-    jpeg = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(pixels), options.quality, color_space, sampling
-    )
-    return jpeg, height, width
+        pixels = to_gray(pixels)
+    elif pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    if max(height, width) > _MOST_EDGE:
+        raise UnusableImageError(
+            f"has {width}x{height} pixels: a JPEG holds {_MOST_EDGE:,} an edge (--max_edge)"
+        )
+    is_small = max(height, width) <= SMALL_EDGE
+    return encode_jpeg(pixels, options.quality, is_small), height, width
 
 
 def _one_line(error):

@@ -8,9 +8,9 @@ _CLASSES_SHOWN = 20
 _FILES = {
     "saved_model": (
         "saved_model.pb",
-        "SavedModel. Signature `serving_default`: `image_bytes` (strings: whole JPEG or PNG files) "
-        "→ `classes` and `probabilities`, likeliest first. Signature `pixels`: `pixels` (uint8, "
-        "{shape}) → the same.",
+        "SavedModel. Signature `serving_default`: `image_bytes` (strings: whole files, JPEG, PNG, "
+        "BMP or GIF) → `classes` and `probabilities`, likeliest first. Signature `pixels`: "
+        "`pixels` (uint8, {shape}) → the same.",
     ),
     "litert": ("model.tflite", "LiteRT, float32: {pixels}"),
     "litert_float16": ("model_float16.tflite", "LiteRT, float16 weights: {pixels}"),

@@ -1,25 +1,26 @@
 """Image bytes → the network's pixels by TensorFlow operations alone, for a graph that travels.
 
-The way of library/prediction/pictures.py: what conversion would store as it is, is decoded as
-evaluation does, to the bit. All else is made upright and opaque, shrunk, encoded as JPEG, and then
-decoded so. LIMITS tells what differs.
+The way of library/prediction/pictures.py, to the same pixels: what conversion would store as it
+is, is decoded as evaluation does. All else is made upright and opaque, shrunk, encoded as JPEG, and
+then decoded so. LIMITS tells what differs.
 """
 
 import tensorflow as tf
 
+from library.dataset.images import SMALL_EDGE
+from library.dataset.pixels import LEAST_REDUCTION
 from library.inputs.decoding import REDUCTIONS, decode
-from library.shipping.orientation import read_orientation, turn
+from library.shipping.kinds import check_pixels, decode_other
+from library.shipping.markers import read_markers
+from library.shipping.orientation import turn
+from library.shipping.shrinking import shrink
 
 LIMITS = (
-    "JPEGs that conversion would store as they are (baseline, upright, not too large) give the "
-    "very pixels of an evaluation. All others are encoded as JPEG once more, as conversion does, "
-    "by an encoder that rounds otherwise; and larger ones are shrunk with Lanczos in place of the "
-    "converter's filter: their pixels differ by about 1 of 255.",
+    "JPEG, PNG, BMP and the first picture of a GIF are understood, and give the very pixels of an "
+    "evaluation; where a large image is shrunk, a few of them differ by 1 of 255. TIFF and WebP "
+    "are refused, and so are compressed BMPs and, by a network of grey images, CMYK.",
     "Colour profiles (ICC), and the orientation that a PNG may carry, are left out of account.",
-    "JPEG, PNG, BMP and the first picture of a GIF are understood; TIFF and WebP are not.",
 )
-# As in library/dataset/images.py.
-_SMALL_EDGE = 128
 
 
 def prepare_bytes(encoded, image_format, options):
@@ -27,115 +28,82 @@ def prepare_bytes(encoded, image_format, options):
 
     `options` are the ImageOptions of the training images. Raises InvalidArgumentError in the graph.
     """
+    jpeg, shape = _convert(encoded, options)
+    return decode(jpeg, shape, image_format)
+
+
+def _convert(encoded, options):
+    """Give (a conformant JPEG, its shape), as convert_image does."""
+    channels = 1 if options.color_space == "gray" else 3
     is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
-    return tf.cond(
-        is_jpeg,
-        lambda: _prepare_jpeg(encoded, image_format, options),
-        lambda: _prepare_other(encoded, image_format, options),
+    shape = tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(encoded), lambda: tf.ones(3, "int32"))
+    with tf.control_dependencies([check_pixels(shape[0], shape[1], options.max_pixels)]):
+        markers = read_markers(encoded)
+    size = _fitted_size(shape[:2], options.max_edge)
+    is_kept = (
+        is_jpeg
+        & markers.is_baseline
+        & markers.is_ycc
+        & tf.equal(markers.orientation, 1)
+        & tf.equal(shape[2], channels)
+        & tf.reduce_all(tf.equal(shape[:2], size))
+        & tf.equal(tf.strings.substr(encoded, -2, 2), b"\xff\xd9")
     )
 
+    def other():
+        pixels = decode_other(encoded, options.background, options.max_pixels)
+        return pixels, _fitted_size(tf.shape(pixels)[:2], options.max_edge)
 
-def _prepare_jpeg(encoded, image_format, options):
-    shape = tf.io.extract_jpeg_shape(encoded)
-    with tf.control_dependencies([_check_pixels(shape[0], shape[1], options)]):
-        orientation = read_orientation(encoded)
-    longer = tf.reduce_max(shape[:2])
-    channels = 1 if options.color_space == "gray" else 3
-    is_kept = tf.equal(orientation, 1) & tf.equal(shape[2], channels)
-    if options.max_edge:
-        is_kept &= longer <= options.max_edge
+    def converted():
+        pixels, smaller = tf.cond(
+            is_jpeg, lambda: (_decode_reduced(encoded, channels, shape[:2], size), size), other
+        )
+        image = turn(shrink(pixels, smaller), markers.orientation)
+        return _encode(image, options), tf.shape(image)
 
-    def as_it_is():
-        return decode(encoded, shape, image_format)
-
-    def changed():
-        image = _decode_reduced(encoded, channels, longer, options.max_edge)
-        image = turn(_shrink(image, shape, options.max_edge), orientation)
-        return _stored(image, image_format, options)
-
-    return tf.cond(is_kept, as_it_is, changed)
+    return tf.cond(is_kept, lambda: (encoded, shape), converted)
 
 
-def _decode_reduced(encoded, channels, longer, max_edge):
+def _decode_reduced(encoded, channels, sides, size):
     """Decode at 1/2, 1/4 or 1/8 what is much larger than wanted, as the converter does."""
-    # 1.2, as LEAST_REDUCTION in library/dataset/pixels.py: what is left for the filter.
-    reduction = tf.cast(longer, tf.float32) / (max_edge * 1.2) if max_edge else tf.constant(1.0)
-    number = tf.reduce_sum(tf.cast(reduction >= tf.constant(REDUCTIONS[1:], tf.float32), tf.int32))
+    reduction = tf.reduce_min(sides / size) / LEAST_REDUCTION
+    number = tf.reduce_sum(tf.cast(reduction >= tf.constant(REDUCTIONS[1:], tf.float64), tf.int32))
     branches = [
-        lambda ratio=ratio: tf.io.decode_jpeg(encoded, channels=channels, ratio=ratio)
+        # `ratio` is bound now: a lambda looks names up when it runs.
+        lambda ratio=ratio: tf.io.decode_jpeg(
+            encoded, channels=channels, ratio=ratio, dct_method="INTEGER_ACCURATE"
+        )
         for ratio in REDUCTIONS
     ]
     return tf.switch_case(number, branches)
 
 
-def _prepare_other(encoded, image_format, options):
-    is_png = tf.equal(tf.strings.substr(encoded, 0, 4), b"\x89PNG")
-    pixels = tf.cond(
-        is_png,
-        lambda: _decode_png(encoded, options),
-        # Raises for what is no image at all.
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-    )
-    return _stored(_shrink(pixels, tf.shape(pixels), options.max_edge), image_format, options)
-
-
-def _decode_png(encoded, options):
-    """Give opaque RGB of a PNG: what is transparent shows the background."""
-    declared = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 16, 8), tf.uint8), tf.int32)
-    sides = tf.reduce_sum(tf.reshape(declared, [2, 4]) * [256**3, 256**2, 256, 1], 1)
-    with tf.control_dependencies([_check_pixels(sides[1], sides[0], options)]):
-        # 16 bits, because 8 bits of them would be cut off, not rounded.
-        wide = tf.cast(tf.io.decode_png(encoded, channels=4, dtype=tf.uint16), tf.int32)
-    pixels = (wide * 255 + 32767) // 65535
-    alpha, background = pixels[..., 3:], tf.constant(options.background)
-    # As Pillow composes: rounded division by 255.
-    blended = pixels[..., :3] * alpha + background * (255 - alpha) + 128
-    return tf.cast((blended + blended // 256) // 256, tf.uint8)
-
-
-def _check_pixels(height, width, options):
-    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
-    is_good = (pixels >= 1) & (pixels <= options.max_pixels)
-    return tf.debugging.Assert(is_good, ["the image has too many pixels:", width, height])
-
-
-def _shrink(image, shape, max_edge):
-    """Give the image with the longer edge of its full `shape` at most `max_edge` (0: any)."""
+def _fitted_size(sides, max_edge):
+    """Give (height, width) with the longer edge at most `max_edge` (0: any): see fitted_size."""
     if not max_edge:
-        return image
-    sides = tf.cast(shape[:2], tf.float64)
-    longer = tf.reduce_max(sides)
-    fitted = tf.maximum(1, tf.cast(tf.round(sides * max_edge / longer), tf.int32))
-
-    def shrunk():
-        smaller = tf.image.resize(image, fitted, "lanczos3", antialias=True)
-        return tf.cast(tf.clip_by_value(tf.round(smaller), 0, 255), tf.uint8)
-
-    return tf.cond(longer > max_edge, shrunk, lambda: image)
+        return sides
+    longer = tf.cast(tf.reduce_max(sides), tf.float64)
+    fitted = tf.cast(tf.round(tf.cast(sides * max_edge, tf.float64) / longer), tf.int32)
+    return tf.where(longer > max_edge, tf.maximum(1, fitted), sides)
 
 
-def _stored(image, image_format, options):
-    """Give the network's pixels of an image that conversion would encode anew."""
-    shape = tf.shape(image)
+def _encode(image, options):
+    """Give the JPEG that conversion would make of upright pixels."""
+    sides, channels = tf.shape(image)[:2], tf.shape(image)[2]
     if options.color_space == "gray":
-        if image.shape[-1] != 1:
-            image = tf.cond(tf.equal(shape[2], 1), lambda: image, lambda: _brightness(image))
-        encoded = tf.io.encode_jpeg(image, "grayscale", options.quality)
-    else:
-        small = tf.reduce_max(shape[:2]) <= _SMALL_EDGE
-        encoded = tf.cond(
-            small,
-            lambda: _encode(image, options.quality, chroma_downsampling=False),
-            lambda: _encode(image, options.quality, chroma_downsampling=True),
+        image = tf.cond(tf.equal(channels, 1), lambda: image, lambda: _brightness(image))
+        return tf.io.encode_jpeg(image, "grayscale", options.quality)
+
+    def encoded(chroma_downsampling):
+        return tf.io.encode_jpeg(
+            image, "rgb", options.quality, chroma_downsampling=chroma_downsampling
         )
-    return decode(encoded, shape, image_format)
+
+    is_small = tf.reduce_max(sides) <= SMALL_EDGE
+    return tf.cond(is_small, lambda: encoded(False), lambda: encoded(True))
 
 
 def _brightness(image):
-    weights = tf.constant([0.299, 0.587, 0.114])
-    gray = tf.reduce_sum(tf.cast(image, tf.float32) * weights, -1, keepdims=True)
-    return tf.cast(tf.round(gray), tf.uint8)
-
-
-def _encode(image, quality, chroma_downsampling):
-    return tf.io.encode_jpeg(image, "rgb", quality, chroma_downsampling=chroma_downsampling)
+    # OpenCV's weights, of which the sum is 2 ** 15.
+    weighed = tf.reduce_sum(tf.cast(image, tf.int32) * [9798, 19235, 3735], -1, keepdims=True)
+    return tf.cast((weighed + 2**14) // 2**15, tf.uint8)

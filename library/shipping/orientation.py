@@ -5,73 +5,12 @@ What library/dataset/jpeg.py does in Python, for a graph that travels without Py
 
 import tensorflow as tf
 
-_FILL, _SCAN, _END, _APP1 = 0xFF, 0xDA, 0xD9, 0xE1
-_EXIF = tuple(b"Exif\0\0")
 _TAG, _SHORT = 0x0112, 3
 # What an entry of a TIFF folder takes, and what of it has to be there.
 _ENTRY_BYTES, _NEEDED_BYTES = 12, 10
 
 
-def read_orientation(encoded):
-    """Give the orientation, an int32 scalar of 1 to 8, of an encoded image; 1 if it tells none.
-
-    Of a JPEG: walks its segments up to the first scan, and reads the last Exif among them.
-    """
-    content = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
-    size = tf.size(content)
-    # Reading past the end gives zeros, in the place of conditions at every step.
-    content = tf.pad(content, [[0, 16]])
-
-    def goes_on(position, orientation):
-        position = tf.minimum(position, size)
-        marker = content[position + 1]
-        is_segment = tf.equal(content[position], _FILL) & (marker != _SCAN) & (marker != _END)
-        return (position + 4 <= size) & is_segment
-
-    def step(position, orientation):
-        marker = content[position + 1]
-        length = content[position + 2] * 256 + content[position + 3]
-        is_exif = tf.equal(marker, _APP1) & tf.reduce_all(
-            tf.equal(content[position + 4 : position + 10], _EXIF)
-        )
-        orientation = tf.cond(
-            is_exif,
-            lambda: _orientation_of(
-                content[position + 10 : tf.minimum(position + 2 + length, size)]
-            ),
-            lambda: orientation,
-        )
-        is_fill = tf.equal(marker, _FILL)
-        return position + tf.where(is_fill, 1, 2 + length), orientation
-
-    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
-    start = tf.where(is_jpeg, 2, size)
-    return tf.while_loop(goes_on, step, [start, tf.constant(1)])[1]
-
-
-def turn(pixels, orientation):
-    """Give pixels (height, width, channels) as an orientation of 1 to 8 means them to be seen."""
-
-    def turned(number):
-        image = pixels
-        if number in (2, 3):
-            image = image[:, ::-1]
-        if number in (3, 4):
-            image = image[::-1]
-        if number >= 5:
-            image = tf.transpose(image, [1, 0, 2])
-        if number in (6, 7):
-            image = image[:, ::-1]
-        if number in (7, 8):
-            image = image[::-1]
-        return image
-
-    # `number` is bound now: a lambda looks names up when it runs.
-    branches = [lambda number=number: turned(number) for number in range(1, 9)]
-    return tf.switch_case(orientation - 1, branches)
-
-
-def _orientation_of(tiff):
+def read_orientation(tiff):
     """Give the orientation in Exif's bytes, int32 (n,), which are a small TIFF; 1 if none."""
     size = tf.cast(tf.size(tiff), tf.int64)
     tiff = tf.cast(tf.pad(tiff, [[0, 16]]), tf.int64)
@@ -99,3 +38,25 @@ def _orientation_of(tiff):
     value = tf.cast(tf.concat([values, [1]], 0)[0], tf.int32)
     is_known = (is_little | is_big) & (value >= 1) & (value <= 8)
     return tf.where(is_known, value, 1)
+
+
+def turn(pixels, orientation):
+    """Give pixels (height, width, channels) as an orientation of 1 to 8 means them to be seen."""
+
+    def turned(number):
+        image = pixels
+        if number in (2, 3):
+            image = image[:, ::-1]
+        if number in (3, 4):
+            image = image[::-1]
+        if number >= 5:
+            image = tf.transpose(image, [1, 0, 2])
+        if number in (6, 7):
+            image = image[:, ::-1]
+        if number in (7, 8):
+            image = image[::-1]
+        return image
+
+    # `number` is bound now: a lambda looks names up when it runs.
+    branches = [lambda number=number: turned(number) for number in range(1, 9)]
+    return tf.switch_case(orientation - 1, branches)
