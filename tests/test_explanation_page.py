@@ -43,7 +43,7 @@ def test_it_tells_truth_probabilities_and_neighbours():
     text = page(make_explanation(), "simple", draw_kernels)
     assert "✗ it is dog" in text
     assert re.search(r"<td>cat<td>75\.0 %", text)
-    assert "dog 0.875<br>dog/7.png" in text
+    assert "dog 0.875<br>dog/<wbr>7.png" in text
     assert "heat for dog" in text
     assert "2 maps of 4 x 4, 50% of the values 0" in text
 

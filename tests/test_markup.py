@@ -1,4 +1,4 @@
-from library.reporting.markup import folded, meter, page, table, text, tile
+from library.reporting.markup import file_name, folded, meter, page, table, text, tile
 
 
 def test_names_stay_text_whatever_is_in_them():
@@ -7,6 +7,10 @@ def test_names_stay_text_whatever_is_in_them():
     made = page(hostile, table((hostile,), [(text(hostile), "1")]), tile(hostile, hostile, hostile))
     assert hostile not in made + folded(hostile, "")
     assert made.count("&lt;script&gt;alert(1)") == 6
+
+
+def test_a_files_name_may_break_behind_its_folders():
+    assert file_name("a<b/c.png") == "a&lt;b/<wbr>c.png"
 
 
 def test_a_page_forbids_itself_everything_outside():

@@ -292,6 +292,20 @@ def test_predicting_with_a_threshold_wants_the_snapshots_own_classes(
     assert "'red'" in err
 
 
+def test_at_a_terminal_evaluate_leaves_the_long_line_to_its_file(
+    capsys, snapshot_run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    given = [*snapshot_run.options, "--bootstrap_samples=0", "--max_eval_steps=1"]
+    given[given.index("--run_dir") + 1] = str(tmp_path)
+    best = ["--best_model_dir", str(snapshot_run.folder / "best")]
+    code, out, err = call(capsys, "evaluate", *given, *best)
+    assert (code, out) == (0, ""), err
+    assert "test accuracy" in err
+    assert json.loads((tmp_path / "evaluation" / "test.json").read_text())["images"] == 16
+
+
 def test_export_gives_a_numbered_folder_that_answers_as_predict_does(
     capsys, snapshot_run, tmp_path, monkeypatch
 ):

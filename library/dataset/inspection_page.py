@@ -1,7 +1,6 @@
 """What an inspection found, as one HTML page that needs no other file: thumbnails are inside."""
 
 import base64
-import html
 from dataclasses import replace
 
 from library.counted import counted, counted_classes
@@ -13,7 +12,7 @@ from library.dataset.inspection_text import (
     size_histogram,
 )
 from library.dataset.reading import read_content
-from library.errors import printable
+from library.reporting.markup import file_name, text
 
 _EDGE = 96
 # So many are shown, or a page of many duplicates would be too large to open.
@@ -62,16 +61,16 @@ def page(inspection, options):
 def _counts(inspection):
     splits = list(inspection.counts)
     yield "<h2>Classes</h2><table><tr><th>class</th>"
-    yield "".join(f"<th>{_text(split)}</th>" for split in splits) + "<th></th></tr>"
+    yield "".join(f"<th>{text(split)}</th>" for split in splits) + "<th></th></tr>"
     most = max((max(each.values(), default=1) for each in inspection.counts.values()), default=1)
     for label in inspection.classes:
         numbers = [inspection.counts[split][label] for split in splits]
         cells = "".join(f"<td>{number:,}</td>" for number in numbers)
-        yield f"<tr><td>{_text(label)}</td>{cells}{_bar(numbers[0], most)}</tr>"
+        yield f"<tr><td>{text(label)}</td>{cells}{_bar(numbers[0], most)}</tr>"
     totals = "".join(f"<td>{inspection.images(each):,}</td>" for each in splits)
     yield f"<tr><td><b>images</b></td>{totals}<td></td></tr></table>"
     for split in splits:
-        yield f"<p>{_text(split)}: {_text(imbalance(inspection.counts[split]))}</p>"
+        yield f"<p>{text(split)}: {text(imbalance(inspection.counts[split]))}</p>"
 
 
 def _histogram(heading, rows):
@@ -92,7 +91,7 @@ def _samples(inspection, options):
     yield "<h2>Some of each class</h2>"
     for label in inspection.classes[:_CLASSES]:
         some = inspection.of_class(label)[:_OF_A_CLASS]
-        yield f"<p>{_text(label)}</p><div class=group>"
+        yield f"<p>{text(label)}</p><div class=group>"
         yield from (_figure(inspection, each, options) for each in some)
         yield "</div>"
     if len(inspection.classes) > _CLASSES:
@@ -101,7 +100,7 @@ def _samples(inspection, options):
 
 def _duplicates(inspection, options):
     for heading, groups in duplicate_lists(inspection):
-        yield f"<h2>{_text(heading[0].upper() + heading[1:])}: {len(groups):,}</h2>"
+        yield f"<h2>{text(heading[0].upper() + heading[1:])}: {len(groups):,}</h2>"
         for group in groups[:_GROUPS]:
             yield "<div class=group>"
             yield from (_figure(inspection, each, options) for each in group[:_IN_A_GROUP])
@@ -115,7 +114,7 @@ def _duplicates(inspection, options):
 def _unusable(inspection):
     yield f"<h2>Files that can't be used: {len(inspection.unusable):,}</h2><table>"
     for split, name, reason in inspection.unusable[:1000]:
-        yield f"<tr><td>{_text(f'{split}/{name}')}</td><td class=why>{_text(reason)}</td></tr>"
+        yield f"<tr><td>{text(f'{split}/{name}')}</td><td class=why>{text(reason)}</td></tr>"
     yield "</table>"
 
 
@@ -124,7 +123,7 @@ def _figure(inspection, number, options):
     width, height = inspection.facts[number, 2:4]
     caption = f"{inspection.split(number)}/{file.name}, {width} by {height}"
     picture = _thumbnail(file, options)
-    return f"<figure>{picture}<figcaption>{_text(caption)}</figcaption></figure>"
+    return f"<figure>{picture}<figcaption>{file_name(caption)}</figcaption></figure>"
 
 
 def _thumbnail(file, options):
@@ -138,7 +137,3 @@ def _thumbnail(file, options):
     small = " class=small" if max(width, height) < _EDGE / 2 else ""
     source = f"data:image/jpeg;base64,{content}"
     return f'<img{small} width={width} height={height} alt="" src="{source}">'
-
-
-def _text(words):
-    return html.escape(printable(words))

@@ -1,11 +1,10 @@
 """An explanation as one HTML page that needs no other file and no network."""
 
 import base64
-import html
 
-from library.errors import printable
 from library.explaining.grad_cam import GRAD_CAM, HIRES_CAM, OCCLUSION
 from library.explaining.overlays import as_colour, encode_image, enlarge, lay_over
+from library.reporting.markup import file_name, text
 
 _SHOWN_CLASSES = 5
 _LEAST_EDGE = 224
@@ -60,7 +59,7 @@ def page(explanation, subject, draw_kernels):
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; img-src data:; "
         "style-src 'unsafe-inline'\">",
         f"<title>Why it answers so</title><style>{_STYLE}</style>",
-        f"<h1>Why it answers so</h1><p class=soft>{_text(subject)}</p><p>{_text(method)}</p>",
+        f"<h1>Why it answers so</h1><p class=soft>{text(subject)}</p><p>{text(method)}</p>",
         *(part for answer in explanation.answers for part in _answer(answer)),
         *_kernels(explanation.kernels, draw_kernels),
         *_layers(explanation),
@@ -74,8 +73,8 @@ def _answer(answer):
     verdict = ""
     if picture.truths is not None:
         kind, mark = ("right", "✓") if answer.is_right else ("wrong", "✗")
-        verdict = f" <span class={kind}>{mark} it is {_text(_list(picture.truths))}</span>"
-    yield f"<section class=card><h3>{_text(picture.name)}{verdict}</h3><div class=answer>"
+        verdict = f" <span class={kind}>{mark} it is {text(_list(picture.truths))}</span>"
+    yield f"<section class=card><h3>{text(picture.name)}{verdict}</h3><div class=answer>"
     plain = enlarge(as_colour(picture.pixels), _LEAST_EDGE)
     yield "<div class=row>" + _figure("large", plain, "as the network sees it")
     for name, heat in answer.heats.items():
@@ -83,7 +82,7 @@ def _answer(answer):
         yield _figure("large", lay_over(plain, heat), words)
     yield "</div><table>"
     for name, probability in answer.ranking[:_SHOWN_CLASSES]:
-        yield f"<tr><td>{_text(name)}<td>{100 * probability:.1f} %"
+        yield f"<tr><td>{text(name)}<td>{100 * probability:.1f} %"
         yield f'<tr><td colspan=2><div class=track><div style="width: {100 * probability:.2f}%">'
         yield "</div></div>"
     yield "</table></div>"
@@ -110,20 +109,20 @@ def _kernels(kernels, draw_kernels):
 
 def _layers(explanation):
     name = explanation.answers[0].picture.name
-    yield f"<h2>Every layer, for {_text(name)}</h2>"
+    yield f"<h2>Every layer, for {text(name)}</h2>"
     yield "<p class=soft>In the order in which they run. Each map is scaled to its own range: dark "
     yield "is its lowest value, light its highest.</p><div class=maps>"
     for each in explanation.layers:
         drawing = each.drawing.copy()
         drawing.thumbnail((448, 448))
         yield f"<figure class=card>{_image(drawing, f'what {each.name} gives', True)}"
-        yield f"<figcaption><b>{_text(each.name)}</b> {_text(each.words)}</figcaption></figure>"
+        yield f"<figcaption><b>{text(each.name)}</b> {text(each.words)}</figcaption></figure>"
     yield "</div>"
 
 
 def _figure(kind, image, caption, name=""):
     drawn = _image(image, caption, kind == "small")
-    words = f"{_text(caption)}<br>{_text(name)}"
+    words = f"{text(caption)}<br>{file_name(name)}"
     return f"<figure class={kind}>{drawn}<figcaption>{words}</figcaption></figure>"
 
 
@@ -133,14 +132,10 @@ def _image(image, words, is_pixelated):
     content = base64.b64encode(encode_image(image, "WEBP", **options)).decode()
     kind = " class=pixels" if is_pixelated else ""
     return (
-        f'<img{kind} width={image.width} height={image.height} alt="{_text(words)}" '
+        f'<img{kind} width={image.width} height={image.height} alt="{text(words)}" '
         f'src="data:image/webp;base64,{content}">'
     )
 
 
 def _list(names):
     return ", ".join(names) or "none of the classes"
-
-
-def _text(words):
-    return html.escape(printable(words))

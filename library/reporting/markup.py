@@ -39,6 +39,7 @@ figure { margin: 0 }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .8rem }
 .cards figure { background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
   padding: .5rem; overflow-wrap: anywhere; font-size: .8rem; line-height: 1.35 }
+.cards figcaption { font-size: inherit }
 .cards img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain;
   border-radius: .3rem; margin-bottom: .35rem; background: rgb(128 128 128 / .12) }
 .pixelated { image-rendering: pixelated }
@@ -81,6 +82,11 @@ def page(title, *parts):
 def text(words):
     """Give any words as HTML: escaped, and what can't be printed as an escape sequence."""
     return html.escape(printable(words))
+
+
+def file_name(words):
+    """Give a file's name as HTML that breaks behind a slash rather than within a word."""
+    return text(words).replace("/", "/<wbr>")
 
 
 def table(head, rows, kind=""):

@@ -7,7 +7,7 @@ from library.evaluation.judging import Judgement
 from library.evaluation.telling import number, overall_rows, words_of
 from library.files import write_file
 from library.reporting.confusion import confusion_section
-from library.reporting.markup import folded, meter, page, table, text, tile
+from library.reporting.markup import file_name, folded, meter, page, table, text, tile
 from library.reporting.reliability import reliability_diagram
 from library.reporting.surroundings import describe_surroundings
 from library.reporting.thumbnails import thumbnail
@@ -152,7 +152,7 @@ def _mistakes(subject, judgement, images):
         yield (
             f'<figure>{thumbnail(image)}<span class="wrong">{wrong}</span><br>'
             f'<span class="right">{right}</span>'
-            f"<figcaption>{text(judgement.predictions.names[row])}</figcaption></figure>"
+            f"<figcaption>{file_name(judgement.predictions.names[row])}</figcaption></figure>"
         )
     yield "</div>"
 

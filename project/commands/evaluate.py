@@ -1,6 +1,7 @@
 """The command evaluate."""
 
 import json
+import sys
 from pathlib import Path
 
 from library.counted import counted
@@ -36,7 +37,8 @@ def evaluate(settings):
         f"{'snapshot' if project.checkpoint else 'best snapshot'}: "
         f"{stored.folder}, epoch {results['epoch']}"
     )
-    print(json.dumps(results, allow_nan=False))
+    if not sys.stdout.isatty():  # At a terminal, so long a line would bury the table.
+        print(json.dumps(results, allow_nan=False))
     words = (split_name, *stored_network.words_of_network(settings))
     stem = project.validation_name or "-".join(words)
     known = {each.name: each for each in (split, validation_split) if each}
