@@ -1,17 +1,25 @@
 """Several replicas against the oracle of one: the same data, the same losses, the same end."""
 
 import csv
+import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import run
+from library.dataset.splits import read_splits
 from library.errors import SettingsError, UserError
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import make_examples
+from library.inputs.parts import Part
 from library.training.cluster import Cluster
 from library.training.distribution import Devices, choose_devices, naming_lost
-from tests.workers import Worker, options, start_two, wait_for_rows
+from project.inputs import TrainingInputs
+from tests.conftest import COLOURS, convert, write_colours
+from tests.workers import OPTIONS, Worker, options, start_two, wait_for_rows
 
 
 def test_one_device_has_no_strategy_and_divides_nothing():
@@ -108,6 +116,42 @@ def test_two_workers_make_the_steps_of_one(colours, two_workers, tmp_path):
     assert "right on validation" in (two_workers / "report.html").read_text()
     for split in ("train", "validation"):
         assert len(list((two_workers / "logs" / split).iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_by_file_two_workers_read_their_own_shards_and_miss_no_image(tmp_path, colours):
+    """Repeatable, too: another process gives each one's order."""
+    write_colours(tmp_path / "images", 9)
+    convert(tmp_path / "images", tmp_path / "whole", "train", "--num_shards=5")
+    (manifest,) = read_splits(tmp_path / "whole", "train")
+    for index in range(2):
+        shutil.copytree(tmp_path / "whole", tmp_path / str(index))
+        shutil.copytree(colours / "validation", tmp_path / str(index) / "validation")
+        # Whoever reads another's shard finds that it is damaged.
+        for shard in manifest.shards[1 - index :: 2]:
+            (tmp_path / str(index) / "train" / shard.file).write_bytes(bytes(shard.bytes))
+    epochs = {"train_epochs": 2, "shard_by_file": True, "num_parallel_calls": 1, "report": False}
+    workers = start_two(tmp_path / "{worker}", tmp_path / "run", module="tests.by_file", **epochs)
+    for worker in workers:
+        code, said = worker.finish()
+        assert code == 0, said
+    whole = TrainingInputs(
+        make_examples(manifest), ImageFormat(4, 3), OPTIONS["batch_size"], 10_000, seed=0
+    )
+    # As a run does: the shuffle depends on it.
+    tf.random.set_seed(0)
+    by_epoch = [[], []]
+    for part in Part(count=2, by_file=True).siblings():
+        own = replace(whole, part=part)
+        expected = [[whole.source.name(key) for key in own.keys(epoch)] for epoch in range(2)]
+        expected = [[name.numpy().decode() for name in names] for names in expected]
+        seen = (tmp_path / str(part.index) / "seen.txt").read_text().split()
+        assert seen == expected[0] + expected[1]
+        assert expected[0] != expected[1]
+        for epoch in range(2):
+            by_epoch[epoch] += expected[epoch]
+    names = sorted(f"{colour}/{number:03d}.png" for colour in COLOURS for number in range(9))
+    assert [sorted(each) for each in by_epoch] == [names, names]
 
 
 @pytest.mark.slow

@@ -107,12 +107,13 @@ def _server():
     return Path(folder.name), server
 
 
-def start_two(data_dir, run_dir, **more):
+def start_two(data_dir, run_dir, module="run", **more):
     """Start two workers. Give them, the chief first."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
     tasks = ({"type": "worker", "index": index} for index in range(2))
     configs = (json.dumps({"cluster": cluster, "task": task}) for task in tasks)
-    return [Worker(options(data_dir, run_dir, **more), {"TF_CONFIG": each}) for each in configs]
+    arguments = options(data_dir, run_dir, **more)
+    return [Worker(arguments, {"TF_CONFIG": each}, module) for each in configs]
 
 
 def wait_for_rows(run_dir, count, workers, seconds=60):

@@ -1,0 +1,41 @@
+"""A worker as run.py would be, that notes which images it trains on: for test_distribution.py.
+
+`{worker}` in its arguments is its index. What it notes is in `seen.txt` in its data folder, a name
+a line, in order.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import tensorflow as tf
+
+import run
+from library.inputs.examples import Shards
+from library.training.chronicle import Chronicle
+from project.settings import read_settings
+
+
+def main(arguments):
+    """Run what the arguments say."""
+    index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+    arguments = [each.replace("{worker}", str(index)) for each in arguments]
+    seen = Path(read_settings(arguments).project.data_dir) / "seen.txt"
+    decode = Shards.image
+
+    def note(name):
+        with seen.open("ab") as file:
+            file.write(name + b"\n")
+        return True
+
+    def noting(self, key, image_format, *crop):
+        # Only training says how to crop, be it not at all.
+        if not crop:
+            return decode(self, key, image_format)
+        with tf.control_dependencies([tf.numpy_function(note, [self.name(key)], tf.bool)]):
+            return decode(self, tf.identity(key), image_format, *crop)
+
+    Shards.image = noting
+    # The chief decodes a batch more, for TensorBoard to show.
+    Chronicle._introduce = lambda self, step: None
+    run.main(arguments)
