@@ -39,9 +39,7 @@ def test_a_url_is_read_through_its_store(monkeypatch):
         raise ImportError("Please install gcsfs")
 
     monkeypatch.setattr("fsspec.filesystem", lack)
-    with pytest.raises(
-        DataError, match=r"gs://bucket/data/train/train.manifest.json needs what pi"
-    ):
+    with pytest.raises(DataError, match=r"gs://bucket/data/train/train.manifest.json lacks its pa"):
         read_splits("gs://bucket/data", "train")
 
 

@@ -69,7 +69,7 @@ def test_unknown_stores_and_those_not_installed_are_one_line(monkeypatch):
         raise ImportError("Please install gcsfs")
 
     monkeypatch.setattr("fsspec.filesystem", lack)
-    text = r"gs://b needs what pip install '.\[remote\]' brings: Please install gcsfs"
+    text = r"gs://b lacks its package: Please install gcsfs; pip install '.\[remote\]' brings thos"
     with pytest.raises(DataError, match=text):
         open_store("gs://b")
 

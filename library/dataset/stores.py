@@ -36,7 +36,10 @@ def open_store(url):
         try:
             store = _store_of(url.partition("://")[0])
         except ImportError as error:
-            raise DataError(f"{url} needs what pip install '.[remote]' brings: {error}") from None
+            raise DataError(
+                f"{url} lacks its package: {error}; pip install '.[remote]' brings those of "
+                "gs://, s3:// and https://"
+            ) from None
         except ValueError as error:
             raise DataError(f"{url}: {error}") from None
     return store, store._strip_protocol(url)
