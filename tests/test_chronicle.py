@@ -2,10 +2,12 @@
 
 import resource
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from library.inputs.sheets import draw_batch
 from library.training.chronicle import Chronicle
 from library.training.plan import Keeping, Plan
 from tests.test_loop import make_run
@@ -45,9 +47,21 @@ def test_steps_are_summed_up_now_and_then(chronicle, tmp_path):
     chronicle.close()
     shown = events(tmp_path / "logs/train")
     for tag in ("loss", "learning_rate", "images_per_second"):
-        assert [step for step, _ in shown[tag]] == [12, 20], tag
+        assert [step for step, _ in shown[f"step/{tag}"]] == [12, 20], tag
     # The inputs stay as they are: once is enough.
-    assert [step for step, _ in shown["input images"]] == [12]
+    assert [step for step, _ in shown["images/inputs"]] == [12]
+
+
+def test_kernels_are_shown_where_there_are_any(chronicle, tmp_path):
+    pixels = keras.Input((4, 4, 1))
+    for x in (pixels, keras.layers.Conv2D(5, 3)(pixels)):
+        scores = keras.layers.Dense(2)(keras.layers.Flatten()(x))
+        chronicle.show_network(7, keras.Model(pixels, scores))
+    chronicle.close()
+    ((step, grid),) = events(tmp_path / "logs/train")["images/kernels of the first layer"]
+    assert step == 7
+    # Three by two of them, each of three by three pixels of eight by eight, and lines between.
+    assert tf.make_ndarray(grid.tensor)[:2].tolist() == [b"74", b"49"]
 
 
 def test_the_bar_shows_the_best_and_when_the_training_will_end(monkeypatch, chronicle):
@@ -66,18 +80,18 @@ def test_a_run_shows_its_inputs_kernels_weights_and_settings(tmp_path):
     run = make_run(tmp_path, weight_histograms=True, save_summary_steps=2)
     run.run()
     shown = events(tmp_path / "logs/train")
-    ((step, images),) = shown["input images"]
+    ((step, sheet),) = shown["images/inputs"]
     assert step == 2
-    width, height, *pngs = tf.make_ndarray(images.tensor)
-    assert (width, height) == (b"4", b"4")
     # What comes next in its order: the third batch of the first epoch.
-    *_, (expected, _) = run.training.batches(0, 2)
-    assert np.array_equal([tf.io.decode_png(each) for each in pngs], expected[:9])
-    assert [step for step, _ in shown["learning_rate"]] == [2, 4, 6, 8]
-    assert [step for step, _ in shown["epoch_images_per_second"]] == [3, 6, 9]
+    *_, (images, labels) = run.training.batches(0, 2)
+    expected = draw_batch(images.numpy().astype(np.uint8), labels.numpy(), run.keeping.classes)
+    (content,) = tf.make_ndarray(sheet.tensor)[2:]
+    assert np.array_equal(tf.io.decode_png(content), np.asarray(expected))
+    assert [step for step, _ in shown["step/learning_rate"]] == [2, 4, 6, 8]
+    assert [step for step, _ in shown["epoch/images_per_second"]] == [3, 6, 9]
     for weights in run.network.trainable_variables:
-        assert [step for step, _ in shown[weights.path]] == [3, 6, 9]
-    assert len(shown["_hparams_/session_start_info"]) == 1
+        assert [step for step, _ in shown[f"weights/{weights.path}"]] == [3, 6, 9]
+    assert len(events(tmp_path / "logs")["_hparams_/session_start_info"]) == 1
 
 
 def test_a_log_folder_that_fills_up_is_one_warning(tmp_path, capfd):

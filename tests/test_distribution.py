@@ -71,7 +71,7 @@ def losses_by_step(run_dir):
         for record in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
             for value in event.summary.value:
-                if value.tag == "loss":
+                if value.tag == "step/loss":
                     losses[event.step] = float(tf.make_ndarray(value.tensor))
     return losses
 

@@ -31,10 +31,10 @@ def test_rows_become_csv_and_scalars(tmp_path):
         {"epoch": "2", "step": "20", "loss": "0.5", "validation_loss": "1.25"},
     ]
     training, validation = scalars(tmp_path / "logs/train"), scalars(tmp_path / "logs/validation")
-    assert training["loss"] == [(5, 2.0)]
-    assert training["learning_rate"] == [(5, 0.5)]
-    assert training["epoch_loss"] == [(10, 1.0), (20, 0.5)]
-    assert validation["epoch_loss"] == [(10, 1.5), (20, 1.25)]
+    assert training["step/loss"] == [(5, 2.0)]
+    assert training["step/learning_rate"] == [(5, 0.5)]
+    assert training["epoch/loss"] == [(10, 1.0), (20, 0.5)]
+    assert validation["epoch/loss"] == [(10, 1.5), (20, 1.25)]
 
 
 def test_a_history_that_cant_be_written_is_a_warning(tmp_path, capsys):

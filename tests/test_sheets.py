@@ -30,10 +30,21 @@ def test_a_caption_too_long_for_its_image_is_cut():
     assert (caption_rows[:, 24:] == 255).all()
 
 
+def test_a_caption_of_two_lines_pushes_all_images_down():
+    images = [np.full((20, 20, 3), 99, np.uint8)] * 2
+    sheet = np.asarray(draw_sheet(images, ["a\nb", "a"], least_edge=20))
+    assert sheet.shape == (4 + 2 * 14 + 20 + 4, 2 * 24 + 4, 3)
+    assert (sheet[4 + 2 * 14 :][:20, 4:24] == 99).all()
+    for left, lines in ((4, 2), (28, 1)):
+        rows = (sheet[4 : 4 + 28, left : left + 20] < 255).any((1, 2))
+        assert (rows[:14].any(), rows[14:].any()) == (lines == 2, True)
+
+
 def test_captions_name_the_class_or_the_largest_shares():
     classes = ("cat", "dog", "owl")
     assert caption(np.int64(1), classes) == "dog"
-    assert caption(np.array([0.3, 0.0, 0.7]), classes) == "owl 0.70 cat 0.30"
+    assert caption(np.array([0.3, 0.0, 0.7]), classes) == "70% owl\n30% cat"
+    assert caption(np.array([0.004, 0.996, 0.0]), classes) == "dog"
     assert caption(np.array([0.0, 1.0, 0.0]), classes) == "dog"
     assert caption(np.array([1, 0, 1]), classes) == "cat + owl"
     assert caption(np.array([0, 0, 0]), classes) == "none"

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from library.explaining.kernels import first_kernels
 from library.training.summaries import Summaries
 
 
@@ -36,7 +36,7 @@ def test_all_of_it_can_be_read_back(tmp_path, network):
     summaries.add_scalars("train", 3, {"loss": 1.5})
     summaries.add_scalars("validation", 3, {"loss": 2.5})
     images = np.arange(12 * 8 * 8 * 3, dtype=np.uint8).reshape(12, 8, 8, 3)
-    summaries.add_images(3, images, first_kernels(network))
+    summaries.add_image(3, "one", images[1])
     summaries.add_histograms(3, network.trainable_variables)
     summaries.flush()
     summaries.close()
@@ -44,12 +44,18 @@ def test_all_of_it_can_be_read_back(tmp_path, network):
     ((step, value),) = training["loss"]
     assert (step, float(tf.make_ndarray(value.tensor))) == (3, 1.5)
     assert float(tf.make_ndarray(validation["loss"][0][1].tensor)) == 2.5
-    shown = tf.make_ndarray(training["input images"][0][1].tensor)[2:]
-    assert len(shown) == 9
-    assert np.array_equal(tf.io.decode_png(shown[1]), images[1])
-    assert "kernels of the first layer" in training
-    assert "look/kernel" in training
-    assert "_hparams_/session_start_info" in training
+    (shown,) = tf.make_ndarray(training["images/one"][0][1].tensor)[2:]
+    assert np.array_equal(tf.io.decode_png(shown), images[1])
+    assert "weights/look/kernel" in training
+    settings = events(tmp_path)
+    assert "_hparams_/session_start_info" in settings
+    content = settings["_hparams_/experiment"][0][1].metadata.plugin_data.content
+    experiment = HParamsPluginData.FromString(content).experiment
+    assert [each.name for each in experiment.hparam_infos] == ["learning_rate", "model"]
+    found = {
+        (each.name.group, each.name.tag): each.display_name for each in experiment.metric_infos
+    }
+    assert found["validation", "epoch/accuracy"] == "validation accuracy"
 
 
 def test_a_folder_that_cant_be_written_to_is_one_warning(tmp_path, network):
@@ -57,7 +63,7 @@ def test_a_folder_that_cant_be_written_to_is_one_warning(tmp_path, network):
     said = []
     summaries = Summaries(tmp_path / "logs", said.append)
     summaries.add_scalars("train", 1, {"loss": 1.0})
-    summaries.add_images(1, None, first_kernels(network))
+    summaries.add_image(1, "one", np.zeros((2, 2, 1), np.uint8))
     summaries.flush()
     summaries.close()
     assert len(said) == 1

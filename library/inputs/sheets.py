@@ -16,14 +16,16 @@ _LEAST_EDGE = 96
 def draw_sheet(images, captions, columns=8, least_edge=_LEAST_EDGE):
     """Give a Pillow image: uint8 images (height, width, 1 or 3), all of one size, with captions.
 
-    Small images are enlarged by a whole number, so that each of their pixels can be seen.
+    A caption may have several lines. Small images are enlarged by a whole number, so that each of
+    their pixels can be seen.
     """
     height, width = images[0].shape[:2]
     times = max(1, -(-least_edge // min(height, width)))
     # To be read on a sheet shown at half its size, too.
     letters = max(11, width * times // 14)
     font, line = ImageFont.load_default(letters), letters + 3
-    cell = (width * times + _MARGIN, height * times + line + _MARGIN)
+    head = line * max(each.count("\n") + 1 for each in captions)
+    cell = (width * times + _MARGIN, height * times + head + _MARGIN)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * cell[0] + _MARGIN, rows * cell[1] + _MARGIN), "white")
@@ -31,31 +33,46 @@ def draw_sheet(images, captions, columns=8, least_edge=_LEAST_EDGE):
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         left = _MARGIN + number % columns * cell[0]
         top = _MARGIN + number // columns * cell[1]
-        sheet.paste(_enlarged(image, times), (left, top + line))
-        draw.text((left, top), _fitted(caption, width * times, font), "black", font)
+        sheet.paste(_enlarged(image, times), (left, top + head))
+        # The last line just above the image.
+        for row, words in enumerate(reversed(caption.split("\n")), start=1):
+            place = left, top + head - row * line
+            draw.text(place, _fitted(words, width * times, font), "black", font)
     return sheet
 
 
 def caption(label, classes):
-    """Give the words for a label: a class id, several classes, or shares (the largest two)."""
+    """Give the words for a label: a class id, several classes, or shares (the largest two).
+
+    Each share is a line; one below half a percent has none.
+    """
     if np.ndim(label) == 0:
         return classes[int(label)]
     if set(label) <= {0, 1}:
         return " + ".join(classes[each] for each in np.flatnonzero(label)) or "none"
     largest = np.argsort(-label, kind="stable")[:2]
-    return " ".join(f"{classes[each]} {label[each]:.2f}" for each in largest if label[each] > 0)
+    shares = [(classes[each], round(100 * label[each])) for each in largest]
+    shares = [(name, share) for name, share in shares if share]
+    if len(shares) == 1:
+        return shares[0][0]
+    return "\n".join(f"{share:.0f}% {name}" for name, share in shares)
+
+
+def draw_batch(images, labels, classes):
+    """Give the sheet of a batch: uint8 (batch, height, width, 1 or 3), and its labels."""
+    return draw_sheet(images, [caption(label, classes) for label in labels])
 
 
 def write_preview(training, classes, run_dir, largest=64):
     """Draw the first batch of TrainingInputs. Give the PNG's path; TensorBoard shows it as well."""
     images, labels = (each.numpy()[:largest] for each in next(iter(training.batches(0))))
-    sheet = draw_sheet(images, [caption(label, classes) for label in labels])
+    sheet = draw_batch(images, labels, classes)
     path = Path(run_dir) / "preview.png"
     content = io.BytesIO()
     sheet.save(content, "PNG")
     write_file(path, content.getvalue())
     with tf.summary.create_file_writer(str(path.parent / "logs" / "preview")).as_default():
-        tf.summary.image("preview", np.asarray(sheet)[np.newaxis], step=0)
+        tf.summary.image("images/preview", np.asarray(sheet)[np.newaxis], step=0)
     return path
 
 

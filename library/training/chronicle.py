@@ -1,7 +1,14 @@
 """What a run tells while it trains: lines and a bar on stderr, history.csv, TensorBoard."""
 
-from library.explaining.kernels import first_kernels
+import numpy as np
+
+from library.explaining.kernels import first_kernels, kernel_grid
+from library.inputs.sheets import draw_batch
 from library.training.history import History, Progress
+
+# Input images on TensorBoard's sheet.
+_SHOWN = 32
+_KERNEL_PIXELS = 24
 
 
 class Chronicle:
@@ -12,7 +19,7 @@ class Chronicle:
     """
 
     def __init__(self, keeping, plan, rows, images, next_batches, report, *, is_told=True):
-        self._settings = keeping.settings
+        self._settings, self._classes = keeping.settings, keeping.classes
         self._plan = plan
         self._next_batches = next_batches
         self._report = report
@@ -50,7 +57,12 @@ class Chronicle:
         """Show the first layer's kernels, and all weights where they are asked for."""
         if self._is_told:
             self._introduce(step)
-            self._history.summaries.add_images(step, None, first_kernels(network))
+            kernels = first_kernels(network)
+            if kernels is not None:
+                # So large that the lines between them are thin.
+                times = max(1, _KERNEL_PIXELS // kernels.shape[0])
+                grid = kernel_grid(kernels.repeat(times, 0).repeat(times, 1))
+                self._history.summaries.add_image(step, "kernels of the first layer", grid)
             if self._plan.weight_histograms:
                 self._history.summaries.add_histograms(step, network.trainable_variables)
 
@@ -59,8 +71,9 @@ class Chronicle:
         if self._is_told and not self._has_introduced:
             self._has_introduced = True
             self._history.summaries.add_hyperparameters(self._settings)
-            images, _ = next(iter(self._next_batches()))
-            self._history.summaries.add_images(step, images, None)
+            images, labels = (each[:_SHOWN] for each in next(iter(self._next_batches())))
+            sheet = draw_batch(np.asarray(images, np.uint8), np.asarray(labels), self._classes)
+            self._history.summaries.add_image(step, "inputs", np.asarray(sheet))
 
     def pause(self):
         """Do not count the time from here on (an evaluation, a save) as training."""

@@ -95,7 +95,8 @@ class History:
 
     def add_training_step(self, step, scalars):
         """Write scalars of the training split at one step, for TensorBoard only."""
-        self.summaries.add_scalars("train", step, scalars)
+        by_step = {f"step/{name}": value for name, value in scalars.items()}
+        self.summaries.add_scalars("train", step, by_step)
 
     def add_evaluation(self, row, training, validation):
         """Add a row: a dict with `step` and whatever else, beside two dicts of metrics."""
@@ -105,9 +106,9 @@ class History:
             self._write_rows()
         step, shown = row["step"], ("learning_rate", "images_per_second")
         of_row = {name: row[name] for name in shown if name in row}
-        epoch = {f"epoch_{name}": value for name, value in {**training, **of_row}.items()}
+        epoch = {f"epoch/{name}": value for name, value in {**training, **of_row}.items()}
         self.summaries.add_scalars("train", step, epoch)
-        epoch = {f"epoch_{name}": value for name, value in validation.items()}
+        epoch = {f"epoch/{name}": value for name, value in validation.items()}
         self.summaries.add_scalars("validation", step, epoch)
         self.summaries.flush()
 

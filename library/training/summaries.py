@@ -1,5 +1,6 @@
 """What TensorBoard shows of a run: scalars, input images, kernels, histograms, hyperparameters.
 
+It shows those together whose names begin alike: epoch/…, images/…, step/…, weights/….
 Looking on must not harm: where nothing can be written, one warning is given and training goes on.
 """
 
@@ -7,26 +8,47 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from library.explaining.kernels import kernel_grid
+# The settings in TensorBoard's table, which shows the first five by name unless asked for more;
+# `python run.py compare` shows all that differ.
+_COMPARED = (
+    "augmentations",
+    "dropout_rate",
+    "image_size",
+    "learning_rate",
+    "model",
+    "optimizer",
+    "train_batch_size",
+    "train_epochs",
+    "weight_decay",
+    "xentropy_label_smoothing",
+)
+# (name, split, name in the table)
+_MEASURES = (
+    ("epoch/accuracy", "validation", "validation accuracy"),
+    ("epoch/loss", "validation", "validation loss"),
+    ("epoch/accuracy", "train", "training accuracy"),
+    ("epoch/loss", "train", "training loss"),
+    ("epoch/images_per_second", "train", "images per second"),
+)
 
 
 class Summaries:
-    """Two event files in one folder, `train` and `validation`."""
+    """Event files in a folder, for the settings, and in two below it, `train` and `validation`."""
 
     def __init__(self, folder, report, *, writes=True):
-        self._report = report
+        self._folder, self._report = Path(folder), report
         self._is_off = not writes
         self._writers = {}
         for split in ("train", "validation"):
-            self._attempt(self._open, split, Path(folder) / split)
+            self._attempt(self._open, split, self._folder / split)
 
     def add_scalars(self, split, step, scalars):
         """Write name → number."""
         self._attempt(self._scalars, split, step, scalars)
 
-    def add_images(self, step, images, kernels):
-        """Write input images, uint8 (batch, height, width, channels), and a network's kernels."""
-        self._attempt(self._images, step, images, kernels)
+    def add_image(self, step, name, pixels):
+        """Write one picture (height, width, 1 or 3): uint8, or float32 in [0, 1]."""
+        self._attempt(self._image, step, name, pixels)
 
     def add_histograms(self, step, variables):
         """Write the distribution of each of the variables."""
@@ -66,22 +88,23 @@ class Summaries:
             for name, value in scalars.items():
                 tf.summary.scalar(name, value)
 
-    def _images(self, step, images, kernels):
+    def _image(self, step, name, pixels):
         with self._writers["train"].as_default(step):
-            if images is not None:
-                tf.summary.image("input images", images, max_outputs=9)
-            if kernels is not None:
-                tf.summary.image("kernels of the first layer", kernel_grid(kernels)[None])
+            tf.summary.image(f"images/{name}", pixels[None])
 
     def _histograms(self, step, variables):
         with self._writers["train"].as_default(step):
             for variable in variables:
-                tf.summary.histogram(variable.path, tf.convert_to_tensor(variable))
+                tf.summary.histogram(f"weights/{variable.path}", tf.convert_to_tensor(variable))
 
     def _hyperparameters(self, values):
         from tensorboard.plugins.hparams import api
 
         words = {k: ", ".join(v) for k, v in values.items() if isinstance(v, (list, tuple)) and v}
         simple = {k: v for k, v in values.items() if isinstance(v, (bool, int, float, str))}
-        with self._writers["train"].as_default(0):
-            api.hparams({**simple, **words})
+        hparams = [api.HParam(name) for name in _COMPARED if name in values]
+        metrics = [api.Metric(tag, split, display_name=name) for tag, split, name in _MEASURES]
+        # Above the splits' folders: the table finds their measures in them.
+        with tf.summary.create_file_writer(str(self._folder)).as_default(0):
+            api.hparams_config(hparams, metrics)
+            api.hparams({**simple, **words}, trial_id=str(self._folder.parent))
