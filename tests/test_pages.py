@@ -117,3 +117,11 @@ def test_every_make_target_it_shows_exists(page):
     targets = set(re.findall(r"^\s*make ([a-z]+)", shown, re.M))
     assert targets if page == ROOT / "README.md" else True
     assert [each for each in targets if not re.search(rf"^{each}:", makefile, re.M)] == []
+
+
+def test_make_help_knows_every_target_and_clean_leaves_runs_and_images():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.+)$", makefile, re.M)[1].split()
+    assert re.findall(r"^([a-z]+):[^#]*## \w", makefile, re.M) == targets
+    deleted = re.search(r"^clean:.*\n\t(.+)$", makefile, re.M)[1].split()
+    assert not {"out", "out/", "dataset", "."} & set(deleted)

@@ -299,11 +299,11 @@ def test_at_a_terminal_evaluate_leaves_the_long_line_to_its_file(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     given = [*snapshot_run.options, "--bootstrap_samples=0", "--max_eval_steps=1"]
     given[given.index("--run_dir") + 1] = str(tmp_path)
-    best = ["--best_model_dir", str(snapshot_run.folder / "best")]
-    code, out, err = call(capsys, "evaluate", *given, *best)
+    both = f"{snapshot_run.folder},{snapshot_run.folder}/best"
+    code, out, err = call(capsys, "evaluate", *given, "--ensemble", both)
     assert (code, out) == (0, ""), err
-    assert "test accuracy" in err
-    assert json.loads((tmp_path / "evaluation" / "test.json").read_text())["images"] == 16
+    assert f", 16 images; ensemble: {both.replace(',', ', ')}\n" in err
+    assert json.loads((tmp_path / "evaluation" / "test-ensemble.json").read_text())["images"] == 16
 
 
 def test_export_gives_a_numbered_folder_that_answers_as_predict_does(

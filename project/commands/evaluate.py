@@ -33,9 +33,7 @@ def evaluate(settings):
     results = results_of(stored, judgement, split_name)
     report(
         f"{split_name} accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, "
-        f"{counted(results['images'], 'image')}; "
-        f"{'snapshot' if project.checkpoint else 'best snapshot'}: "
-        f"{stored.folder}, epoch {results['epoch']}"
+        f"{counted(results['images'], 'image')}; {_of(project, results)}"
     )
     if not sys.stdout.isatty():  # At a terminal, so long a line would bury the table.
         print(json.dumps(results, allow_nan=False))
@@ -52,3 +50,11 @@ def evaluate(settings):
             tuple(known.values()),
             run_dir=run_dir,
         )
+
+
+def _of(project, results):
+    """Say which network was measured."""
+    if project.ensemble:
+        return f"ensemble: {', '.join(project.ensemble)}"
+    kind = "snapshot" if project.checkpoint else "best snapshot"
+    return f"{kind}: {results['snapshot']}, epoch {results['epoch']}"
