@@ -33,3 +33,10 @@ def test_a_class_that_training_lacks_is_refused_by_name(training):
         order_classes({"cat", "cow"}, training)
     with pytest.raises(DataError, match=r"the classes 'ant', 'cow' are not among"):
         order_classes({"cow", "ant"}, training)
+
+
+def test_the_training_split_may_be_at_a_url(training):
+    pytest.importorskip("fsspec")
+    assert order_classes({"dog"}, f"file://{training}") == ("cat", "dog")
+    with pytest.raises(DataError, match=r"there is no file://.*/test.manifest.json, or no bucket"):
+        order_classes({"dog"}, f"file://{training.parent}/test.manifest.json")

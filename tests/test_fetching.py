@@ -24,9 +24,19 @@ class Bucket:
 
     url = "memory://fetching/data"
 
-    def __init__(self):
+    def __init__(self, monkeypatch):
         self.store = fsspec.filesystem("memory")
+        self.whole, self.monkeypatch = type(self.store).get_file, monkeypatch
         self.fetched = []
+        self.fetch_by(self.get_file)
+
+    def fetch_by(self, get_file):
+        """Have the store of any thread fetch so."""
+
+        def fetch(self, remote, local, callback):
+            get_file(remote, local, callback)
+
+        self.monkeypatch.setattr(type(self.store), "get_file", fetch)
 
     def put(self, folder):
         """Copy a folder of splits, all of its files, into the bucket."""
@@ -42,7 +52,7 @@ class Bucket:
 
     def get_file(self, remote, local, callback):
         self.fetched.append(remote.rpartition("/")[2])
-        type(self.store).get_file(self.store, remote, local, callback=callback)
+        self.whole(self.store, remote, local, callback=callback)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +68,8 @@ def sharded(tmp_path_factory):
 @pytest.fixture
 def bucket(monkeypatch, tmp_path, sharded):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    bucket = Bucket()
+    bucket = Bucket(monkeypatch)
     bucket.put(sharded)
-    monkeypatch.setattr(bucket.store, "get_file", bucket.get_file)
     yield bucket
     bucket.store.rm("/fetching", recursive=True)
 
@@ -180,12 +189,12 @@ def test_a_network_that_fails_keeps_what_was_fetched(bucket, sharded, monkeypatc
             raise ConnectionError("reset by peer")
         bucket.get_file(remote, local, callback)
 
-    monkeypatch.setattr(bucket.store, "get_file", fail)
+    bucket.fetch_by(fail)
     with pytest.raises(
         UnreachableError, match=f"{names[-1]} can't be read: reset by peer; what wa"
     ):
         read_splits(bucket.url, "train")
-    monkeypatch.setattr(bucket.store, "get_file", bucket.get_file)
+    bucket.fetch_by(bucket.get_file)
     bucket.fetched.clear()
     read_splits(bucket.url, "train")
     assert bucket.fetched == [names[-1]]
@@ -204,7 +213,7 @@ def test_an_interrupt_ends_those_under_way_soon(bucket, monkeypatch):
         begun.wait()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bucket.store, "get_file", endless)
+    bucket.fetch_by(endless)
     monkeypatch.setattr(fetching, "as_completed", interrupt)
     with pytest.raises(StoppedError, match=r"^interrupted; what was fetched is kept") as caught:
         read_splits(bucket.url, "train")
@@ -233,7 +242,7 @@ def test_a_disk_that_fills_up_on_the_way_is_said(bucket, monkeypatch):
     def fill(remote, local, callback):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bucket.store, "get_file", fill)
+    bucket.fetch_by(fill)
     with pytest.raises(UserError, match=r"can't be written: No space left on device; what was fe"):
         read_splits(bucket.url, "train")
 
@@ -302,7 +311,7 @@ def test_several_shards_are_under_way_at_once(bucket, sharded, monkeypatch):
         together.wait()
         bucket.get_file(remote, local, callback)
 
-    monkeypatch.setattr(bucket.store, "get_file", meet)
+    bucket.fetch_by(meet)
     read_splits(bucket.url, "train")
 
 

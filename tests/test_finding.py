@@ -92,3 +92,21 @@ def test_what_is_no_regular_file_is_named_and_never_opened(tree):
     assert files["in/pipe"] == ("none", "is no regular file")
     assert files["in/loop"][0] == "none"
     assert not any("up" in name for name in files)
+
+
+def test_a_url_is_a_file_a_folder_or_a_table(tree):
+    pytest.importorskip("fsspec")
+    url = f"file://{tree}"
+    names = [f"{url}/in/{each}" for each in ("a", "b.jpg", "deep/er/c.png")]
+    assert list(found(f"{url}/in/")) == names
+    assert found(names[2]) == {names[2]: "in/deep/er/c.png"}
+    (tree / "t.csv").write_text(f"FILE,x\nin/a,1\n{names[1]},2\n")
+    for table in ("t.csv", f"{url}/t.csv"):
+        assert found(table) == {"in/a": "in/a", names[1]: "in/b.jpg"}
+    for each in ("nowhere", "nowhere.csv"):
+        with pytest.raises(DataError, match=f"there is no {url}/{each}"):
+            find_images([f"{url}/{each}"])
+    with pytest.raises(DataError, match="copy this here first"):
+        find_images([f"{url}/in.zip"])
+    with pytest.raises(DataError, match=f"{url}/empty holds no files"):
+        find_images([f"{url}/empty"])

@@ -5,6 +5,7 @@ from library.errors import UnreachableError
 from tests.conftest import write_colours
 
 fsspec = pytest.importorskip("fsspec")
+MEMORY = fsspec.get_filesystem_class("memory")
 
 
 @pytest.fixture
@@ -14,18 +15,19 @@ def bucket(monkeypatch):
     for folder in ("a", "b", "c"):
         for number in range(40):
             store.pipe_file(f"/sizes/{folder}/{number}", bytes(number))
-    info, ls = store.info, store.ls
+    info, ls = MEMORY.info, MEMORY.ls
 
-    def counting_info(path):
+    def counting_info(self, path):
         asked["info"].append(path)
-        return info(path)
+        return info(self, path)
 
-    def counting_ls(path, detail):
+    def counting_ls(self, path, detail):
         asked["ls"].append(path)
-        return ls(path, detail)
+        return ls(self, path, detail)
 
-    monkeypatch.setattr(store, "info", counting_info)
-    monkeypatch.setattr(store, "ls", counting_ls)
+    # Each thread has a store of its own.
+    monkeypatch.setattr(MEMORY, "info", counting_info)
+    monkeypatch.setattr(MEMORY, "ls", counting_ls)
     yield asked
     store.rm("/sizes", recursive=True)
 
@@ -71,29 +73,29 @@ def test_what_is_not_there_or_no_file_has_a_reason(bucket):
 
 
 def test_where_a_folder_must_not_be_listed_its_files_are_asked_for(bucket, monkeypatch):
-    def refuse(path, detail):
+    def refuse(self, path, detail):
         raise OSError("Forbidden: no listing here")
 
-    monkeypatch.setattr(fsspec.filesystem("memory"), "ls", refuse)
+    monkeypatch.setattr(MEMORY, "ls", refuse)
     assert [each[0] for each in RemoteSizes().find(urls("a", range(40)))] == list(range(40))
 
 
 def test_a_store_that_fails_is_no_reason_to_leave_files_out(bucket, monkeypatch):
-    def fail(path, detail=True):
+    def fail(self, path, detail=True):
         raise ConnectionError("reset by peer")
 
     for name, count in (("ls", 40), ("info", 1)):
-        monkeypatch.setattr(fsspec.filesystem("memory"), name, fail)
+        monkeypatch.setattr(MEMORY, name, fail)
         with pytest.raises(UnreachableError, match="can't be read: reset by peer"):
             RemoteSizes().find(urls("a", range(count)))
     monkeypatch.undo()
 
 
 def test_a_file_that_must_not_be_read_has_the_reason(bucket, monkeypatch):
-    def refuse(path):
+    def refuse(self, path):
         raise PermissionError("no")
 
-    monkeypatch.setattr(fsspec.filesystem("memory"), "info", refuse)
+    monkeypatch.setattr(MEMORY, "info", refuse)
     (reason,) = RemoteSizes().find(urls("a", [1]))
     monkeypatch.undo()
     assert "must not be read by you" in reason

@@ -38,7 +38,7 @@ def test_a_url_is_read_through_its_store(monkeypatch):
     def lack(protocol):
         raise ImportError("Please install gcsfs")
 
-    monkeypatch.setattr("fsspec.filesystem", lack)
+    monkeypatch.setattr("fsspec.get_filesystem_class", lack)
     with pytest.raises(DataError, match=r"gs://bucket/data/train/train.manifest.json lacks its pa"):
         read_splits("gs://bucket/data", "train")
 

@@ -1,4 +1,5 @@
 import errno
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -14,7 +15,7 @@ from library.dataset.stores import (
 )
 from library.errors import DataError, UnreachableError, UserError
 
-pytest.importorskip("fsspec")
+fsspec = pytest.importorskip("fsspec")
 
 
 def test_a_url_is_told_from_a_folder():
@@ -68,7 +69,7 @@ def test_unknown_stores_and_those_not_installed_are_one_line(monkeypatch):
     def lack(protocol):
         raise ImportError("Please install gcsfs")
 
-    monkeypatch.setattr("fsspec.filesystem", lack)
+    monkeypatch.setattr("fsspec.get_filesystem_class", lack)
     text = r"gs://b lacks its package: Please install gcsfs; pip install '.\[remote\]' brings thos"
     with pytest.raises(DataError, match=text):
         open_store("gs://b")
@@ -86,3 +87,15 @@ def test_a_stamp_changes_with_what_a_store_tells():
     moment = datetime(2024, 5, 1, tzinfo=UTC)
     assert stamp_of({"created": moment}) == stamp_of({"created": moment.timestamp()})
     assert stamp_of({}) == stamp_of({"mtime": None})
+
+
+def test_threads_share_a_store_only_if_that_is_made_for_it():
+    class Shared(fsspec.get_filesystem_class("memory")):
+        protocol = "shared"
+        async_impl = True
+
+    fsspec.register_implementation("shared", Shared, clobber=True)
+    for url, is_shared in (("shared://b", True), ("memory://b", False)):
+        with ThreadPoolExecutor(1) as executor:
+            theirs, _ = executor.submit(open_store, url).result()
+        assert (theirs is open_store(url)[0]) == is_shared

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from library.dataset.manifest import SUFFIX, manifest_path, read_manifest_file
 from library.dataset.sources import SPLITS
+from library.dataset.stores import is_remote
 from library.errors import DataError
 
 TRAINING = SPLITS[0]
@@ -31,10 +32,10 @@ def order_classes(labels, training_manifest=None):
     """
     if training_manifest is None:
         return tuple(sorted(labels))
-    path = Path(training_manifest)
-    if path.is_dir():
-        path = path / f"{TRAINING}{SUFFIX}"
-    classes = read_manifest_file(path).classes
+    path = training_manifest
+    if not is_remote(path) and Path(path).is_dir():
+        path = Path(path) / f"{TRAINING}{SUFFIX}"
+    classes = _read(path).classes
     unknown = sorted(set(labels) - set(classes))
     if unknown:
         raise DataError(
@@ -43,6 +44,15 @@ def order_classes(labels, training_manifest=None):
             "the training split again if its classes have changed"
         )
     return classes
+
+
+def _read(path):
+    if not is_remote(path):
+        return read_manifest_file(path)
+    from library.dataset.fetching import find_split
+
+    url, _, file = path.rpartition("/")
+    return find_split(url, file.removesuffix(SUFFIX))
 
 
 def _names(names):

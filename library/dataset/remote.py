@@ -3,7 +3,16 @@
 from library.dataset.classes import TRAINING
 from library.dataset.manifest import manifest_path
 from library.dataset.publishing import rejected_path
-from library.dataset.sources import check_classes, is_ignored, label_of, labelled
+from library.dataset.remote_sizes import RemoteSizes
+from library.dataset.sources import (
+    NO_CLASS,
+    LabelledFile,
+    check_classes,
+    is_ignored,
+    is_ours,
+    label_of,
+    labelled,
+)
 from library.dataset.stores import NothingThereError, naming_failure, open_store, stamp_of
 from library.errors import DataError
 
@@ -32,8 +41,25 @@ def find_in_url(url):
     check_classes(found, filled, url)
 
 
+def find_any_in_url(url):
+    """Yield a LabelledFile of each file below a URL, or of the one there, sorted; without labels.
+
+    Its name is its own URL.
+    """
+    url = url.rstrip("/")
+    (found,) = RemoteSizes().find([url])
+    if not isinstance(found, str):
+        yield LabelledFile(url, NO_CLASS, *found, ("remote", url))
+        return
+    for prefix, name, facts in _walk(url):
+        if facts["type"] != "directory" and not name.startswith(".") and not is_ours(name):
+            place = f"{url}/{prefix}{name}"
+            size, stamp = facts.get("size") or 0, stamp_of(facts)
+            yield LabelledFile(place, NO_CLASS, size, stamp, ("remote", place))
+
+
 def _walk(url):
-    """Yield (path to its folder, name, facts) of each file and folder below a URL.
+    """Yield (path to its folder, name, facts) of each file and folder below a URL, sorted.
 
     Stores have such a function too; it leaves out, without a word, what must not be listed.
     """
@@ -45,7 +71,8 @@ def _walk(url):
             entries = store.ls(folder, detail=True)
             # Else it would remember all that it was told.
             store.invalidate_cache(folder)
-        for facts in entries:
+        folders = []
+        for facts in sorted(entries, key=lambda each: each["name"]):
             path = facts["name"].rstrip("/")
             name = path.rpartition("/")[2]
             if path == folder.rstrip("/"):
@@ -53,8 +80,9 @@ def _walk(url):
             if facts["type"] == "directory":
                 if is_ignored(name):
                     continue
-                waiting.append(f"{prefix}{name}/")
+                folders.append(f"{prefix}{name}/")
             yield prefix, name, facts
+        waiting += reversed(folders)
 
 
 def fetch_training_manifest(url, folder):

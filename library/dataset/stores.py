@@ -97,8 +97,17 @@ def local_folder(url, purpose="written"):
     return cache / f"image-classification-{purpose}-{name}" / url.rpartition("/")[2]
 
 
-@lru_cache(maxsize=8)
 def _store_of(protocol):
+    import fsspec
+
+    if fsspec.get_filesystem_class(protocol).async_impl:
+        return _shared_store(protocol)
+    # One for each thread, which it remembers: not all can be used by several.
+    return fsspec.filesystem(protocol)
+
+
+@lru_cache(maxsize=8)
+def _shared_store(protocol):
     import fsspec
 
     return fsspec.filesystem(protocol)

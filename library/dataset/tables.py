@@ -47,7 +47,7 @@ def _wanted_rows(table, wanted_set, columns, label_separator):
     """Yield (file, label) of the rows of a set, or of all."""
     found = False
     try:
-        with _opened(table) as file:
+        with open_table(table) as file:
             for line, values in _rows(csv.reader(file), table, columns):
                 name_of_set, name, label = (each.strip() for each in values)
                 if wanted_set and _set_of(name_of_set) != _set_of(wanted_set):
@@ -65,7 +65,8 @@ def _wanted_rows(table, wanted_set, columns, label_separator):
         raise DataError(f"{table} holds no rows{which}")
 
 
-def _opened(table):
+def open_table(table):
+    """Give a CSV file, at a path or a URL, opened to be read. Raises OSError, UserError."""
     text = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
     if is_remote(table):
         return io.TextIOWrapper(io.BytesIO(read_url(table)), **text)
@@ -126,7 +127,7 @@ def _local_file(folder, name, label):
 
 def _remote_files(table, rows, sizes):
     """Yield the LabelledFiles of (file, label) rows whose files are at URLs."""
-    urls = [name if is_remote(name) else _beside(table, name) for name, _ in rows]
+    urls = [name if is_remote(name) else beside(table, name) for name, _ in rows]
     for (name, label), url, found in zip(rows, urls, sizes.find(urls), strict=True):
         if isinstance(found, str):
             yield LabelledFile(name, label, 0, 0, ("none", found))
@@ -134,7 +135,7 @@ def _remote_files(table, rows, sizes):
             yield LabelledFile(name, label, *found, ("remote", url))
 
 
-def _beside(table, name):
+def beside(table, name):
     """Give the URL of a file that a table at a URL names relative to itself."""
     protocol, _, path = table.partition("://")
     # One that begins with a slash too: there is no root that it could begin at.

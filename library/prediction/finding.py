@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 
 from library.dataset.sources import LabelledFile, find_files, is_archive, is_ignored, is_ours
+from library.dataset.stores import is_remote
+from library.dataset.tables import beside, open_table
 from library.errors import DataError
 
 _COLUMN = "FILE"
@@ -39,8 +41,10 @@ def _find(text):
         # The current folder would be taken: a variable that is empty is no wish.
         raise DataError("a path is empty: name a file or a folder")
     path = Path(text)
-    if "://" in text or path.name.endswith((".manifest.json", ".tfrecord")) or "*" in path.name:
+    if path.name.endswith((".manifest.json", ".tfrecord")) or "*" in path.name:
         return iter(find_files(text))
+    if is_remote(text):
+        return _at_url(text)
     if path.is_dir():
         return _in_folder(path)
     for outer in (path, *path.parents):
@@ -51,6 +55,16 @@ def _find(text):
                 break
             return _in_table(path) if path.suffix.lower() == ".csv" else iter([_file(path)])
     raise DataError(f"there is no file or folder {text}")
+
+
+def _at_url(url):
+    if url.lower().endswith(".csv"):
+        return _in_table(url)
+    if is_archive(Path(url)):
+        return iter(find_files(url))  # which refuses it
+    from library.dataset.remote import find_any_in_url
+
+    return find_any_in_url(url)
 
 
 def _file(path, name=None):
@@ -88,9 +102,12 @@ def _in_archive(path, inside):
 
 
 def _in_table(path):
-    """Yield the files in the column FILE of a CSV file; other columns are left alone."""
+    """Yield the files in the column FILE of a CSV file; other columns are left alone.
+
+    The CSV file is at a path or a URL, and so may be the files.
+    """
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with open_table(path) as file:
             rows = csv.reader(file)
             header = [each.strip().upper() for each in next(rows, [])]
             if _COLUMN not in header:
@@ -104,7 +121,12 @@ def _in_table(path):
                 if len(row) <= at or not row[at].strip():
                     raise DataError(f"{path}, line {rows.line_num}: a file is missing")
                 # Relative to the table, as in a conversion.
-                yield _file(path.parent / row[at].strip(), row[at].strip())
+                name = row[at].strip()
+                if is_remote(path) or is_remote(name):
+                    url = name if is_remote(name) else beside(path, name)
+                    yield LabelledFile(name, "", 0, 0, ("remote", url))
+                else:
+                    yield _file(path.parent / name, name)
     except (OSError, csv.Error) as error:
         raise DataError(f"{path} can't be read: {error}") from None
 
