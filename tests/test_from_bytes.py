@@ -53,6 +53,7 @@ AS_STORED = {
     "largest": encode(smooth(120, 160), "JPEG"),
     **{f"turned {each}": encode(smooth(40, 60), "JPEG", exif=turned(each)) for each in (3, 6)},
     "png": encode(smooth(50, 40), "PNG"),
+    **{f"png turned {each}": encode(smooth(40, 60), "PNG", exif=turned(each)) for each in (3, 8)},
     "large png": encode(smooth(150, 140), "PNG"),
     "gray png": encode(smooth(50, 40, 1), "PNG"),
     "alpha": encode(smooth(50, 40, 4), "PNG"),

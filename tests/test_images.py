@@ -84,6 +84,12 @@ def test_orientation_is_applied_once(kind, orientation):
     assert result.getexif().get(0x0112, 1) == 1
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_damaged_exif_turns_nothing_and_costs_no_image(kind):
+    whole = converted(saved(colourful(), kind, exif=b"Exif\0\0II*\0"))
+    assert whole.size == colourful().size
+
+
 def test_sixteen_bits_are_scaled_not_clipped():
     ramp = np.linspace(0, 65535, 64 * 8).reshape(8, 64).astype(np.uint16)
     for kind in ("PNG", "TIFF"):

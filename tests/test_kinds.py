@@ -78,7 +78,8 @@ BMP = save(COLOUR.convert("P"), "BMP")
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"", "pos 6 out of range"),
+        (b"", "Input is empty"),
+        (b"GIF", "pos 6 out of range"),
         (b"hello, this is no image", "Unknown image file format"),
         (save(COLOUR, "TIFF"), "Unknown image file format"),
         (png(8, 0, ROW)[:50], "Invalid PNG"),

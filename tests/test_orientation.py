@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from library.dataset.images import ImageOptions, decode_image
 from library.dataset.jpeg import read_jpeg_header
 from library.shipping.markers import read_markers
-from library.shipping.orientation import turn
+from library.shipping.orientation import read_png_orientation, turn
 
 graph = tf.function(
     lambda encoded: read_markers(encoded).orientation,
@@ -96,3 +98,44 @@ def test_it_is_found_wherever_the_converter_finds_it(content, orientation):
 def test_any_bytes_mean_what_they_mean_to_the_converter(body, head):
     content = jpeg((0xE1, b"Exif\0\0" + head + body))
     assert graph(content) == read_jpeg_header(content).orientation
+
+
+png_graph = tf.function(
+    read_png_orientation, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+)
+
+
+def png(*chunks):
+    """Give a PNG with chunks (name, body) before its end, behind all that it shows."""
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, "PNG")
+    more = b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
+    return file.getvalue()[:-12] + more + file.getvalue()[-12:]
+
+
+@pytest.mark.parametrize(
+    ("content", "orientation"),
+    [
+        (png(), 1),
+        (png((b"eXIf", tiff([(0x0112, 3, 6)]))), 6),
+        (png((b"eXIf", tiff([(0x010F, 2, 7), (0x0112, 3, 8)], ">"))), 8),
+        (png((b"tEXt", b"eXIf is meant\0" * 9), (b"eXIf", tiff([(0x0112, 3, 3)]))), 3),
+        (png((b"eXIf", b"")), 1),
+        (png((b"eXIf", b"II*\0")), 1),
+    ],
+)
+def test_a_pngs_orientation_is_the_converters(content, orientation):
+    assert png_graph(content) == orientation
+    _, size = decode_image(content, ImageOptions())
+    assert size == ((7, 5) if orientation < 5 else (5, 7))
+
+
+@pytest.mark.parametrize("length", [0x7FFFFFFF, 0x80000000, 0xFFFFFFF4])
+def test_a_length_that_can_not_be_ends_the_search(length):
+    content = bytearray(png((b"eXIf", tiff([(0x0112, 3, 6)]))))
+    content[33:37] = struct.pack(">I", length)
+    assert png_graph(bytes(content)) == 1
+    assert png_graph(jpeg(exif([(0x0112, 3, 6)]))) == 1

@@ -180,7 +180,7 @@ def _decode_other(content, options):
                 image.load()
                 pixels = as_array(_plain(image, options))
                 # After loading: Pillow itself turns a TIFF, and then forgets its orientation.
-                orientation = image.getexif().get(_ORIENTATION, 1)
+                orientation = _orientation_of(image)
     except Image.UnidentifiedImageError:
         raise UnusableImageError("is no JPEG, PNG, GIF, BMP, TIFF or WebP image") from None
     except MemoryError:
@@ -193,6 +193,14 @@ def _decode_other(content, options):
     height, width = pixels.shape[:2]
     pixels = turn(shrink(pixels, fitted_size(width, height, options.max_edge)), orientation)
     return pixels, _upright_size(width, height, orientation)
+
+
+def _orientation_of(image):
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    # Damaged Exif turns nothing, as in a JPEG; it may raise whatever parsing it comes upon.
+    except Exception:
+        return 1
 
 
 def _plain(image, options):

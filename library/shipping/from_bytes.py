@@ -12,14 +12,14 @@ from library.dataset.pixels import LEAST_REDUCTION
 from library.inputs.decoding import REDUCTIONS, decode
 from library.shipping.kinds import check_pixels, decode_other
 from library.shipping.markers import read_markers
-from library.shipping.orientation import turn
+from library.shipping.orientation import read_png_orientation, turn
 from library.shipping.shrinking import shrink
 
 LIMITS = (
     "JPEG, PNG, BMP and the first picture of a GIF are understood, and give the very pixels of an "
     "evaluation; where a large image is shrunk, a few of them differ by 1 of 255. TIFF and WebP "
     "are refused, and so are compressed BMPs and, by a network of grey images, CMYK.",
-    "Colour profiles (ICC), and the orientation that a PNG may carry, are left out of account.",
+    "Colour profiles (ICC) are left out of account.",
 )
 
 
@@ -52,13 +52,16 @@ def _convert(encoded, options):
 
     def other():
         pixels = decode_other(encoded, options.background, options.max_pixels)
-        return pixels, _fitted_size(tf.shape(pixels)[:2], options.max_edge)
+        smaller = _fitted_size(tf.shape(pixels)[:2], options.max_edge)
+        return pixels, smaller, read_png_orientation(encoded)
+
+    def reduced():
+        pixels = _decode_reduced(encoded, channels, shape[:2], size)
+        return pixels, size, markers.orientation
 
     def converted():
-        pixels, smaller = tf.cond(
-            is_jpeg, lambda: (_decode_reduced(encoded, channels, shape[:2], size), size), other
-        )
-        image = turn(shrink(pixels, smaller), markers.orientation)
+        pixels, smaller, orientation = tf.cond(is_jpeg, reduced, other)
+        image = turn(shrink(pixels, smaller), orientation)
         return _encode(image, options), tf.shape(image)
 
     return tf.cond(is_kept, lambda: (encoded, shape), converted)

@@ -78,11 +78,13 @@ def _decode_bmp(encoded, max_pixels):
 
 def _decode_gif(encoded, max_pixels):
     """Of the first picture; whatever is no GIF is left to TensorFlow to refuse."""
-    sides = _numbers(encoded, 6, 4)
     is_gif = tf.equal(tf.strings.substr(encoded, 0, 3), b"GIF")
-    height, width = tf.cond(
-        is_gif, lambda: (_little(sides[2:]), _little(sides[:2])), lambda: (1, 1)
-    )
+
+    def sides():
+        header = _numbers(encoded, 6, 4)
+        return _little(header[2:]), _little(header[:2])
+
+    height, width = tf.cond(is_gif, sides, lambda: (1, 1))
     with tf.control_dependencies([check_pixels(height, width, max_pixels)]):
         return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 

@@ -8,6 +8,34 @@ import tensorflow as tf
 _TAG, _SHORT = 0x0112, 3
 # What an entry of a TIFF folder takes, and what of it has to be there.
 _ENTRY_BYTES, _NEEDED_BYTES = 12, 10
+# A chunk of a PNG has its length, its name, and a checksum at its end.
+_CHUNK_BYTES, _EXIF = 12, tuple(b"eXIf")
+
+
+def read_png_orientation(encoded):
+    """Give the orientation, an int32 scalar of 1 to 8, of a PNG's Exif; 1 if there is none."""
+    content = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
+    size = tf.size(content)
+
+    def length_at(position):
+        bits = tf.bitwise.left_shift(content[position : position + 4], [24, 16, 8, 0])
+        # A negative length would lead backwards, for ever.
+        return tf.minimum(tf.bitwise.bitwise_and(tf.reduce_sum(bits), 0x7FFFFFFF), size)
+
+    def goes_on(position, orientation):
+        return position + _CHUNK_BYTES <= size
+
+    def step(position, orientation):
+        start, length = position + 8, length_at(position)
+        orientation = tf.cond(
+            tf.reduce_all(tf.equal(content[position + 4 : start], _EXIF)),
+            lambda: read_orientation(content[start : start + length]),
+            lambda: orientation,
+        )
+        return start + length + 4, orientation
+
+    is_png = tf.equal(tf.strings.substr(encoded, 0, 8), b"\x89PNG\r\n\x1a\n")
+    return tf.while_loop(goes_on, step, [tf.where(is_png, 8, size), tf.constant(1)])[1]
 
 
 def read_orientation(tiff):
