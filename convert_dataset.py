@@ -261,10 +261,21 @@ def split_name(settings):
                 "the folder goes into tfrecord_dir"
             )
         return settings.tfrecord_filename
-    last = Path(settings.dataset_dir or "").name
-    if last in SPLITS:
-        return last
-    raise SettingsError("tfrecord_filename is missing: the split's name, such as train")
+    if not (settings.dataset_dir or settings.source or settings.tfrecord_dir):
+        raise SettingsError("dataset_dir is missing: say which images, such as dataset/train")
+    images = Path(settings.dataset_dir or "")
+    if images.name in SPLITS:
+        return images.name
+    for split in SPLITS:
+        if settings.dataset_dir and (images / split).is_dir():
+            raise SettingsError(
+                f"dataset_dir: {images} holds splits; convert one at a time, such as "
+                f"{images / split}"
+            )
+    raise SettingsError(
+        "tfrecord_filename is missing: the split's name, such as train; or let --split "
+        "validation=0.1,test=0.1 divide the images"
+    )
 
 
 def shard_folder(settings):
@@ -273,15 +284,12 @@ def shard_folder(settings):
         return settings.tfrecord_dir
     if settings.dataset_dir is not None and Path(settings.dataset_dir).is_dir():
         return Path(settings.dataset_dir)
-    if (
-        settings.dataset_dir
-        and "://" not in settings.dataset_dir
-        and not any(
-            each.exists()
-            for each in (Path(settings.dataset_dir), *Path(settings.dataset_dir).parents[:-1])
-        )
-    ):
-        raise DataError(f"there is no folder {settings.dataset_dir}")
+    if settings.dataset_dir and "://" not in settings.dataset_dir:
+        images = Path(settings.dataset_dir)
+        there = next(each for each in (images, *images.absolute().parents) if each.exists())
+        # Else it is an archive or a table, or the images lie within one.
+        if there.is_dir() and "*" not in images.name:
+            raise DataError(f"there is no folder {images}: put images at {images}/<class>/<image>")
     raise SettingsError("tfrecord_dir is missing: the folder that the shards go to")
 
 

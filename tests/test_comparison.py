@@ -76,7 +76,7 @@ def test_the_command_compares_names_what_it_skips_and_says_where(runs, capsys, t
     assert "summary.md" not in err.split("written:")[0]
     with pytest.raises(DataError, match=r"no run to compare: out/half has no best snapshot"):
         run.main(["compare", "out/half"])
-    with pytest.raises(DataError, match="no run to compare: in nowhere"):
+    with pytest.raises(DataError, match="no run to compare: none in nowhere"):
         run.main(["compare", "--run_dir", "nowhere/current"])
 
 

@@ -100,7 +100,12 @@ def test_inspect_prints_and_writes_a_page(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "error", "reason"),
     [
-        ([], SettingsError, "tfrecord_filename is missing"),
+        ([], SettingsError, "dataset_dir is missing: say which images, such as dataset/train"),
+        (["--dataset_dir", "."], SettingsError, r"\. holds splits; convert one .*, such as train"),
+        (["--dataset_dir", "x"], SettingsError, "tfrecord_filename is missing.*or let --split"),
+        (["--dataset_dir", "train/train"], DataError, "no folder train/train: put images at"),
+        (["--dataset_dir", "a/*.tfrecord", "--tfrecord_filename=x"], SettingsError, "tfrecord_dir"),
+        (["--dataset_dir", "train.csv/train"], SettingsError, "tfrecord_dir is missing"),
         (["--tfrecord_filename", "train"], SettingsError, "tfrecord_dir is missing"),
         (["--dataset_dir", "nowhere/train"], DataError, "there is no folder nowhere/train"),
         (["--tfrecord_filename", "../x"], SettingsError, "is no name for a file"),
@@ -128,6 +133,7 @@ def test_inspect_prints_and_writes_a_page(data, tmp_path, capsys):
 def test_what_is_wrong_is_one_line(tmp_path, monkeypatch, arguments, error, reason):
     monkeypatch.chdir(tmp_path)
     write_colours(tmp_path / "train", 1)
+    (tmp_path / "train.csv").write_text("TRAIN,train/red/000.png,red\n")
     with pytest.raises(error, match=reason) as caught:
         main(*arguments)
     assert "\n" not in str(caught.value)

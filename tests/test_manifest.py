@@ -59,6 +59,12 @@ def test_a_missing_manifest_names_the_command_that_makes_it(tmp_path):
     assert str(caught.value).endswith(
         f"--dataset_dir '{folder}' --tfrecord_filename train --tfrecord_dir '{folder}'"
     )
+    # The images of the sample lie in an archive.
+    (tmp_path / "sample.zip").touch()
+    with pytest.raises(
+        DataError, match=r"sample.zip/test --tfrecord_filename test --tf\w+ .*/test$"
+    ):
+        read_manifest(tmp_path / "sample" / "test", "test")
 
 
 def test_a_manifest_cut_anywhere_is_one_line(manifest):

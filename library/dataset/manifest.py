@@ -90,10 +90,14 @@ def shard_name(name, number, count):
 
 def conversion_command(folder, name):
     """Give the command that makes the split `name` from the images in `folder`."""
-    where = shlex.quote(str(folder))
-    name = shlex.quote(name)
+    folder = Path(folder)
+    # Or in an archive beside it, as the sample's are.
+    archive = Path(f"{folder.parent}.zip")
+    is_packed = archive.is_file() and not folder.is_dir()
+    source = shlex.quote(str(archive / folder.name if is_packed else folder))
+    where, name = shlex.quote(str(folder)), shlex.quote(name)
     return (
-        f"python convert_dataset.py --dataset_dir {where} "
+        f"python convert_dataset.py --dataset_dir {source} "
         f"--tfrecord_filename {name} --tfrecord_dir {where}"
     )
 

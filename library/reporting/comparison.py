@@ -26,7 +26,7 @@ def find_runs(folders, beside):
     own = (PAGE, SUMMARY)
     runs, skipped = read_runs(each for each in folders if Path(each).name not in own)
     if not runs:
-        why = skipped[0].removeprefix("skipped: ") if skipped else f"in {folder}"
+        why = skipped[0].removeprefix("skipped: ") if skipped else f"none in {folder}"
         raise DataError(f"no run to compare: {why}")
     return best_first(runs), skipped, folder
 
