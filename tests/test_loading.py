@@ -70,7 +70,7 @@ def test_the_table_says_what_was_left_out_and_why(tmp_path):
     assert list(loading.lines()) == [
         f"loaded 9 of 12 variables from {path}",
         "  loaded    block1_normalisation: 4 variables",
-        "  loaded    block2_convolution: 1 variables",
+        "  loaded    block2_convolution: 1 variable",
         "  loaded    block2_normalisation: 4 variables",
         "  left out  block1_convolution: excluded by checkpoint_exclude_scopes",
         "  left out  scores: shape (4, 5) in the file, (4, 3) here",
