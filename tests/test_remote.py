@@ -3,7 +3,7 @@ import pytest
 from library.dataset.manifest import read_manifest
 from library.dataset.remote import find_in_url
 from library.dataset.stores import read_url
-from library.errors import DataError, UserError
+from library.errors import DataError, UnreachableError, UserError
 from tests.conftest import write_colours
 
 fsspec = pytest.importorskip("fsspec")
@@ -100,3 +100,18 @@ def test_a_place_that_can_not_be_written_to_is_one_line(tmp_path, monkeypatch):
     url = f"file://{tmp_path}/out/train"
     with pytest.raises(UserError, match=f"{url} can't be written: "):
         main("--dataset_dir", tmp_path / "train", "--tfrecord_dir", url)
+
+
+def test_a_training_split_that_can_not_be_asked_for_stops_the_conversion(tmp_path, monkeypatch):
+    """Else the other split's classes would be numbered by what is in it alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_colours(tmp_path / "test", 2)
+
+    def fail(self, path, **options):
+        raise ConnectionError("reset by peer")
+
+    kind = fsspec.get_filesystem_class("file")
+    for name in ("cat_file", "info"):
+        monkeypatch.setattr(kind, name, fail)
+    with pytest.raises(UnreachableError, match=r"train.manifest.json can't be read: reset by peer"):
+        main("--dataset_dir", tmp_path / "test", "--tfrecord_dir", f"file://{tmp_path}/out/test")

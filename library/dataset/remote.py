@@ -1,5 +1,7 @@
 """Images in folders at a URL, and shards that go there."""
 
+import contextlib
+
 from library.dataset.classes import TRAINING
 from library.dataset.manifest import manifest_path
 from library.dataset.publishing import rejected_path
@@ -13,7 +15,7 @@ from library.dataset.sources import (
     label_of,
     labelled,
 )
-from library.dataset.stores import NothingThereError, naming_failure, open_store, stamp_of
+from library.dataset.stores import NothingThereError, naming_failure, open_store, read_url, stamp_of
 from library.errors import DataError
 
 
@@ -87,17 +89,16 @@ def _walk(url):
 
 def fetch_training_manifest(url, folder):
     """Copy the training split's manifest beside the remote split to where `folder` expects it."""
-    store, path = open_store(url)
-    for theirs, ours in (
-        (path.rstrip("/"), folder),
-        (f"{path.rstrip('/').rpartition('/')[0]}/{TRAINING}", folder.parent / TRAINING),
-    ):
-        remote = f"{theirs}/{manifest_path(folder, TRAINING).name}"
-        with naming_failure(url):
-            content = store.cat_file(remote) if store.exists(remote) else None
-        if content is not None:
-            ours.mkdir(parents=True, exist_ok=True)
-            manifest_path(ours, TRAINING).write_bytes(content)
+    url = url.rstrip("/")
+    beside = url.rpartition("/")[0] + f"/{TRAINING}"
+    for theirs, ours in ((url, folder), (beside, folder.parent / TRAINING)):
+        path = manifest_path(ours, TRAINING)
+        # Not to be asked whether it is there: stores say no, too, if they can't be reached, and
+        # the classes would get other numbers.
+        with contextlib.suppress(NothingThereError):
+            content = read_url(f"{theirs}/{path.name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 def upload(manifest, url):
@@ -107,7 +108,7 @@ def upload(manifest, url):
     last = manifest_path(manifest.folder, manifest.name)
     with naming_failure(url, "written"):
         store.makedirs(path, exist_ok=True)
-        if store.exists(f"{path}/{last.name}"):
+        with contextlib.suppress(FileNotFoundError):
             store.rm_file(f"{path}/{last.name}")
         for file in (*manifest.paths, *([rejected] if rejected.exists() else []), last):
             store.put_file(str(file), f"{path}/{file.name}")

@@ -56,7 +56,7 @@ def naming_failure(url, done="read"):
         yield
     except UserError:
         raise
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NothingThereError(f"there is no {url}, or no bucket of that name") from error
     except Exception as error:
         if getattr(error, "errno", None) in _DISK:
