@@ -11,12 +11,12 @@ import weakref
 from collections import Counter
 
 import numpy as np
-import simplejpeg
 
 from library.counted import counted
 from library.dataset.classes import TRAINING
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image
 from library.dataset.listing import Listing
+from library.dataset.pixels import encode_jpeg
 from library.dataset.reading import read_content
 from library.dataset.records import Record
 from library.dataset.sources import NO_CLASS, find_files
@@ -190,7 +190,7 @@ def _encode_pixels(pixels):
         )
     colour = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
     # At full resolution of colour: what is generated is often small.
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(colour), 95, "RGB", "444")
+    return encode_jpeg(np.ascontiguousarray(colour), 95, has_full_colour=True)
 
 
 def _check_classes(labels, classes, where):
