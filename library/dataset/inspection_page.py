@@ -35,7 +35,8 @@ td.bars { text-align: left; width: 55%; padding-right: 0 }
 figure { margin: 0; width: 8.5rem } figcaption { font-size: .75rem; overflow-wrap: anywhere }
 img { display: block; max-width: 96px; max-height: 96px; background: #8882; margin-bottom: .2rem }
 img.small { width: auto; height: 96px; image-rendering: pixelated }
-td.why { text-align: left } td { overflow-wrap: anywhere }
+td.why { text-align: left } td:first-child, td.why { overflow-wrap: anywhere; min-width: 6rem }
+@media (max-width: 34rem) { td.bars { width: 20% } }
 .none { color: #777 }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } }
 """

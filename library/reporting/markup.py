@@ -23,9 +23,11 @@ th, td { padding: .28rem .9rem .28rem 0; text-align: right; vertical-align: base
 th { font-weight: 600; color: var(--soft) } thead th { white-space: nowrap }
 th:first-child, td:first-child, .words td, .words th { text-align: left }
 tbody th { font-weight: 400; color: var(--ink); overflow-wrap: anywhere; min-width: 6rem }
-.words td { overflow-wrap: anywhere }
+.words td { overflow-wrap: anywhere } .words tbody th { min-width: 11rem }
 .pairs td:nth-child(2), .pairs th:nth-child(2) { text-align: left }
-.classes tbody th { position: sticky; left: 0; background: var(--paper); max-width: 9rem }
+.classes td { white-space: nowrap }
+.classes tbody th { position: sticky; left: 0; background: var(--paper); min-width: 7.5rem;
+  max-width: 9rem }
 .between { color: var(--soft); white-space: nowrap }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem;
   margin: 1.25rem 0 }
