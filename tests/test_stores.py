@@ -54,6 +54,12 @@ def test_what_a_store_raises_becomes_one_line(error, kind, text):
     ]
 
 
+def test_below_a_file_there_is_nothing_and_nothing_can_be_written():
+    for done, kind in (("read", NothingThereError), ("written", UnreachableError)):
+        with pytest.raises(kind), naming_failure("file:///a/b", done):
+            raise NotADirectoryError("Not a directory")
+
+
 def test_errors_of_ones_own_and_of_the_disk_are_left_alone():
     with pytest.raises(OSError, match="No space left") as caught, naming_failure("gs://b/x"):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -19,6 +19,8 @@ _FORBIDDEN = re.compile(
 # Errors of this machine's disk, which are not the store's.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LONGEST_REASON = 200
+# What says that nothing is there; below a file there is nothing to be read.
+_MISSING = {"read": (FileNotFoundError, NotADirectoryError), "written": FileNotFoundError}
 
 
 class NothingThereError(DataError):
@@ -56,7 +58,7 @@ def naming_failure(url, done="read"):
         yield
     except UserError:
         raise
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except _MISSING[done] as error:
         raise NothingThereError(f"there is no {url}, or no bucket of that name") from error
     except Exception as error:
         if getattr(error, "errno", None) in _DISK:
