@@ -86,6 +86,7 @@ def test_what_is_unusable_or_makes_the_decoder_crash_has_its_reason(crashing):
         assert converters.convert(encode("red"), OPTIONS) == convert_image(encode("red"), OPTIONS)
 
 
+@pytest.mark.slow
 def test_predicting_goes_on_after_an_image_that_makes_the_decoder_crash(
     crashing, capsys, monkeypatch, snapshot_run, tmp_path
 ):

@@ -13,6 +13,8 @@ from library.dataset.images import ImageOptions, decode_image
 from library.shipping.kinds import check_pixels, decode_other
 from tests.test_from_bytes import smooth
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = ImageOptions(max_edge=0, background=(10, 200, 60), max_pixels=10_000)
 graph = tf.function(
     lambda encoded: decode_other(encoded, OPTIONS.background, OPTIONS.max_pixels),

@@ -12,6 +12,8 @@ from library.dataset.jpeg import read_jpeg_header
 from library.shipping.markers import read_markers
 from tests.test_from_bytes import encode, smooth, turned
 
+pytestmark = pytest.mark.slow
+
 graph = tf.function(read_markers, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 PLAIN = encode(smooth(9, 9), "JPEG")
 

@@ -8,6 +8,8 @@ from library.dataset.pixels import fitted_size, shrink
 from library.shipping import shrinking
 from tests.test_from_bytes import smooth
 
+pytestmark = pytest.mark.slow
+
 graph = tf.function(
     shrinking.shrink,
     input_signature=[tf.TensorSpec([None, None, None], tf.uint8), tf.TensorSpec([2], tf.int32)],
