@@ -200,6 +200,15 @@ def test_a_network_that_fails_keeps_what_was_fetched(bucket, sharded, monkeypatc
     assert bucket.fetched == [names[-1]]
 
 
+def test_a_store_that_tries_again_by_itself_may_count_twice(bucket, sharded):
+    def try_twice(remote, local, callback):
+        callback.relative_update(len(bucket.store.cat_file(remote)) - 1)
+        bucket.get_file(remote, local, callback)
+
+    bucket.fetch_by(try_twice)
+    assert read_split(f"{bucket.url}/train", "train").examples == 60
+
+
 def test_an_interrupt_ends_those_under_way_soon(bucket, monkeypatch):
     begun = threading.Event()
 

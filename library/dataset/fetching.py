@@ -193,15 +193,16 @@ def _fetch_shard(shard, manifest, earlier, progress):
             return
     store, remote = open_store(url)
     with new_file(path) as file:
-        callback = progress.callback(shard, _damaged(url, manifest, "it is longer"))
+        partial_path = Path(file.name)
+        too_long = _damaged(url, manifest, "it is longer")
+        callback = progress.callback(partial_path, shard.bytes, too_long)
         with naming_failure(url):
             # To a name and not into the open file, as some stores want it; it is the same file.
-            store.get_file(remote, file.name, callback=callback)
-        size = Path(file.name).stat().st_size
-        callback.absolute_update(size)  # of stores that tell nothing on the way
-        if size != shard.bytes:
+            store.get_file(remote, str(partial_path), callback=callback)
+        callback.absolute_update(shard.bytes)  # Some stores tell nothing on the way.
+        if partial_path.stat().st_size != shard.bytes:
             raise DataError(_damaged(url, manifest, "it is shorter"))
-        if sha256_of(file.name) != shard.sha256:
+        if sha256_of(partial_path) != shard.sha256:
             raise DataError(_damaged(url, manifest, "its SHA-256 is another"))
 
 
@@ -213,21 +214,23 @@ class _Progress:
         self._bar = bar
         self._lock = threading.Lock()
 
-    def callback(self, shard, too_long):
-        """Give what fsspec calls with each piece of a shard; raises `too_long` beyond its end."""
+    def callback(self, path, size, too_long):
+        """Give what fsspec calls with each piece of a shard; raises `too_long` beyond its size."""
         from fsspec.callbacks import Callback
 
         done = 0
 
-        def watch(_size, value):
+        def watch(_, count):
             nonlocal done
             if self.stopped.is_set():
                 raise InterruptedError("stopped")
-            if value > shard.bytes:
+            # A store that tried again has counted some bytes twice.
+            if path.stat().st_size > size:
                 raise DataError(too_long)
+            count = min(count, size)
             with self._lock:
-                self._bar.update(value - done)
-            done = value
+                self._bar.update(count - done)
+            done = count
 
         return Callback(hooks={"watch": watch})
 
