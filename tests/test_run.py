@@ -3,12 +3,14 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 import run
+from library.dataset.manifest import read_manifest
 from library.errors import answer
 from tests.conftest import ROOT, convert, write_colours
 
@@ -18,6 +20,15 @@ def call(capsys, *arguments):
     code = answer(run.main, list(arguments), "run.py")
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def damage_shard(data_dir):
+    """Flip a bit of the first image for training. Give the shard's path."""
+    shard = read_manifest(data_dir / "train", "train").paths[0]
+    content = bytearray(shard.read_bytes())
+    content[200] ^= 1
+    shard.write_bytes(content)
+    return shard
 
 
 def test_train_then_evaluate_then_train_again(capsys, options, colours, tmp_path):
@@ -290,6 +301,22 @@ def test_predicting_with_a_threshold_wants_the_snapshots_own_classes(
     code, _, err = call(capsys, "predict", "README.md", *options)
     assert code == 4
     assert "'red'" in err
+
+
+def test_damage_is_named_by_what_reads_images_beside_the_training_itself(
+    capsys, colours, snapshot_run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    shutil.copytree(colours, tmp_path / "data")
+    shard = damage_shard(tmp_path / "data")
+    given = list(snapshot_run.options)
+    given[given.index("--data_dir") + 1] = str(tmp_path / "data")
+    given[given.index("--run_dir") + 1] = str(tmp_path / "run")
+    best = ["--best_model_dir", str(snapshot_run.folder / "best")]
+    for arguments in (["--dry_run"], ["explain", "--explain_images=1", *best]):
+        code, out, err = call(capsys, *arguments, *given)
+        assert (code, out) == (3, "")
+        assert f"{shard}: record 0 (at byte 0) is damaged" in err.splitlines()[-1]
 
 
 def test_at_a_terminal_evaluate_leaves_the_long_line_to_its_file(

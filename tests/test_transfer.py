@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import run
-from library.errors import CheckpointError, SettingsError
+from library.errors import CheckpointError, DataError, SettingsError
 from library.training.checkpoints import Checkpoints
 from library.training.snapshots import read_snapshot
 from library.transfer.module_files import hash_module
 from tests.test_modules import save_module, save_tf1_module
+from tests.test_run import damage_shard
 
 
 @pytest.fixture
@@ -170,6 +171,15 @@ def test_with_augmentation_or_a_trained_base_nothing_is_kept(capsys, train, modu
     given |= {"hyperparameter_set": "mobilenet", "augmentations": "", "run_dir": tmp_path / "tuned"}
     train(**given)
     assert "keeping the base's features" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_damage_is_named_while_features_are_kept(train, module, colours, tmp_path):
+    shutil.copytree(colours, tmp_path / "data")
+    damage_shard(tmp_path / "data")
+    given = {"model": "hub", "hub_handle": module, "image_size": 6, "augmentations": ""}
+    with pytest.raises(DataError, match=r"record 0 \(at byte 0\) is damaged"):
+        train(**given, data_dir=tmp_path / "data")
 
 
 def test_describe_shows_the_network_and_its_module(capsys, train, module, tmp_path):

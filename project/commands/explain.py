@@ -18,6 +18,7 @@ def explain(settings):
     from library.explaining.explanation import choose_pictures, explain_pictures
     from library.explaining.explanation_files import summarize, write_explanation
     from library.explaining.given_pictures import read_pictures
+    from library.inputs.damage import naming_damage
     from library.prediction.pictures import Pictures
     from library.training.history import report
     from project import stored_network
@@ -33,20 +34,23 @@ def explain(settings):
             prepare = Pictures.of(snapshot, converters.convert).pixels
             pictures = read_pictures(files, prepare, count, report)
     else:
-        pictures = choose_pictures(inputs_of(project.split), snapshot.classes, count)
+        inputs = inputs_of(project.split)
+        with naming_damage(inputs):
+            pictures = choose_pictures(inputs, snapshot.classes, count)
     if project.explain_neighbours:
         try:
             training = inputs_of("train")
         except (DataError, CheckpointError) as error:
             report(f"without the nearest training images: {error}")
-    explanation = explain_pictures(
-        snapshot.network,
-        snapshot.classes,
-        pictures,
-        training,
-        nearest=project.explain_neighbours,
-        layer=project.explain_layer,
-    )
+    with naming_damage(*filter(None, [training])):
+        explanation = explain_pictures(
+            snapshot.network,
+            snapshot.classes,
+            pictures,
+            training,
+            nearest=project.explain_neighbours,
+            layer=project.explain_layer,
+        )
     subject = f"{snapshot.network.name} in {snapshot.folder}"
     page = write_explanation(explanation, Path(project.run_dir) / "explain", subject)
     report(f"heat by {explanation.method}; open {page} in a browser")

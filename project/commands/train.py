@@ -36,15 +36,16 @@ def train(settings):
         report(introduce(parts.network, classes, training, validation, devices))
     if settings.dry_run:
         report(f"learning rate: {sketch(parts.learning_rate, parts.learning_rate.updates)}")
-        report(check_one_batch(parts.network, parts.objective, training, validation))
+        with naming_damage(training, validation):
+            report(check_one_batch(parts.network, parts.objective, training, validation))
         return
     plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, train_split)
-    kept = None
-    # Features are kept, and read, by one device alone.
-    if devices.replicas == 1 and not project.debug:
-        splits = (train_split, validation_split)
-        kept = assembly.make_kept(settings, parts.network, training, validation, splits)
     with naming_damage(training, validation), checking_numbers(project.debug):
+        kept = None
+        # Features are kept, and read, by one device alone.
+        if devices.replicas == 1 and not project.debug:
+            splits = (train_split, validation_split)
+            kept = assembly.make_kept(settings, parts.network, training, validation, splits)
         best = train_and_evaluate(
             parts.network,
             (training, validation),
