@@ -52,6 +52,13 @@ def test_steps_are_summed_up_now_and_then(chronicle, tmp_path):
     assert [step for step, _ in shown["images/inputs"]] == [12]
 
 
+def test_an_empty_batch_is_not_shown(chronicle, tmp_path):
+    chronicle._next_batches = lambda: [(np.zeros((0, 4, 4, 1), np.uint8), np.zeros(0, np.int64))]
+    chronicle.add_steps(10, 1, np.array([1.0]), lambda: 0.1)
+    chronicle.close()
+    assert "images/inputs" not in events(tmp_path / "logs/train")
+
+
 def test_kernels_are_shown_where_there_are_any(chronicle, tmp_path):
     pixels = keras.Input((4, 4, 1))
     for x in (pixels, keras.layers.Conv2D(5, 3)(pixels)):

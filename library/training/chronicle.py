@@ -72,8 +72,10 @@ class Chronicle:
             self._has_introduced = True
             self._history.summaries.add_hyperparameters(self._settings)
             images, labels = (each[:_SHOWN] for each in next(iter(self._next_batches())))
-            sheet = draw_batch(np.asarray(images, np.uint8), np.asarray(labels), self._classes)
-            self._history.summaries.add_image(step, "inputs", np.asarray(sheet))
+            # Of several workers, one may have nothing of an epoch's last batch.
+            if len(images):
+                sheet = draw_batch(np.asarray(images, np.uint8), np.asarray(labels), self._classes)
+                self._history.summaries.add_image(step, "inputs", np.asarray(sheet))
 
     def pause(self):
         """Do not count the time from here on (an evaluation, a save) as training."""
