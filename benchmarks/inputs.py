@@ -72,7 +72,11 @@ def decoding(source):
         encoded = tf.io.parse_single_example(key, example)["image/encoded"]
         return tf.io.decode_jpeg(encoded, channels=3)
 
-    return lambda epoch: source.keys(None, USUAL).map(decode, tf.data.AUTOTUNE).prefetch(BATCH)
+    # As many at once as TensorFlow finds best.
+    tuned = tf.data.Options()
+    tuned.autotune.enabled = True
+    images = source.keys(None, USUAL).map(decode, tf.data.AUTOTUNE).prefetch(BATCH)
+    return lambda epoch: images.with_options(tuned)
 
 
 def training(source, words):

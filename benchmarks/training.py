@@ -27,6 +27,7 @@ import_tensorflow()
 import keras
 import tensorflow as tf
 
+from library.inputs.untuned import untuned
 from library.training.steps import Totals, make_train_steps
 from project.networks.simple import simple
 from project.objective import Objective
@@ -56,6 +57,12 @@ def make_data(shape, batch_size, batches):
     return images, random.integers(0, CLASSES, batch_size * batches)
 
 
+def repeated(data, batch_size):
+    """Give the batches again and again, not tuned: ending an iterator would take long by chance."""
+    batches = untuned(tf.data.Dataset.from_tensor_slices(data))
+    return batches.batch(batch_size, drop_remainder=True).repeat().prefetch(4)
+
+
 class Ours:
     """The project's compiled step, several of them in one call."""
 
@@ -68,8 +75,7 @@ class Ours:
         self.train_steps = make_train_steps(
             self.network, Objective(), optimizer, totals, steps_per_execution=steps_per_execution
         )
-        batches = tf.data.Dataset.from_tensor_slices(data).batch(batch_size, drop_remainder=True)
-        self.data = batches.repeat().prefetch(4)
+        self.data = repeated(data, batch_size)
 
     def run(self, steps):
         """Make so many steps, as the loop does."""
@@ -92,8 +98,7 @@ class Fit:
             jit_compile=False,
             steps_per_execution=steps_per_execution,
         )
-        batches = tf.data.Dataset.from_tensor_slices(data).batch(batch_size, drop_remainder=True)
-        self.data = batches.repeat().prefetch(4)
+        self.data = repeated(data, batch_size)
 
     def run(self, steps):
         """Make so many steps."""

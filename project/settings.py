@@ -174,9 +174,9 @@ class Pipeline(Keys):
     deterministic: bool = key(True, "same order each time; without, faster and not repeatable")
     shard_by_file: bool = key(False, "each worker reads its own shards only: less reading")
     num_parallel_reads: Count = key(4, "shards read at once", "npr")
-    num_parallel_calls: Count | None = key(None, "images decoded at once; none: tuned", "npc")
+    num_parallel_calls: Count | None = key(None, "images prepared at once; none: 4 a core", "npc")
     prefetch_examples: CountOrZero = key(0, "encoded examples read ahead of decoding", "pre")
-    prefetch_batches: CountOrZero = key(2, "batches prepared ahead of the device", "pb")
+    prefetch_batches: CountOrZero = key(4, "batches prepared ahead of the device", "pb")
     prefetch_to_device: CountOrZero = key(1, "batches copied ahead to the GPU", "ptd")
 
 

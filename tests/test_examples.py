@@ -70,6 +70,12 @@ def test_shards_files_and_generators_give_the_same_images(data):
         assert source.class_counts == converted.class_counts == (7, 7, 7)
 
 
+def test_nothing_is_tuned(data):
+    for source in sources(data):
+        for dataset in (source.keys(), source.numbers()):
+            assert dataset.options().autotune.enabled is False
+
+
 def test_keys_are_a_function_of_the_random_numbers(data):
     for source in sources(data)[:2]:
         first = images(source, np.random.default_rng(1))

@@ -15,6 +15,7 @@ import google_crc32c
 import numpy as np
 import tensorflow as tf
 
+from library.cores import available_cores
 from library.dataset.records import parse_record
 from library.errors import DataError, SettingsError
 from library.files import PARTIAL, new_folder
@@ -198,7 +199,7 @@ def _walk(examples, image_format, keeps_pixels):
         return number, fields["encoded"], examples.label(fields)
 
     numbered = tf.data.Dataset.zip(examples.numbers(), examples.keys())
-    yield from numbered.map(prepare, tf.data.AUTOTUNE).prefetch(64).as_numpy_iterator()
+    yield from numbered.map(prepare, available_cores()).prefetch(64).as_numpy_iterator()
 
 
 def _check_memory(needed):

@@ -15,6 +15,7 @@ from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
 from library.errors import DataError, SettingsError, UserError
 from library.inputs.damage import find_damaged_record
 from library.inputs.decoding import decode
+from library.inputs.untuned import untuned
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Reading:
     num_parallel_reads: int = 4
     num_parallel_calls: int | None = None
     prefetch_examples: int = 0
-    prefetch_batches: int = 2
+    prefetch_batches: int = 4
     # Batches kept ready on the device of this name: "/GPU:0".
     prefetch_to_device: int = 0
     device: str | None = None
@@ -129,7 +130,8 @@ class Shards(Encoded):
         """Interleave what `open_shard` gives for each row of `columns`, one row for each shard."""
         order = random.permutation(len(self.paths)) if random else np.arange(len(self.paths))
         picked = tf.nest.map_structure(lambda column: column[order], columns)
-        return tf.data.Dataset.from_tensor_slices(picked).interleave(
+        shards = untuned(tf.data.Dataset.from_tensor_slices(picked))
+        return shards.interleave(
             open_shard,
             cycle_length=self.interleaved,
             num_parallel_calls=min(reading.num_parallel_reads, self.interleaved),
@@ -174,7 +176,7 @@ class Files(Encoded):
     def keys(self, random=None, reading=USUAL):
         """Give the numbers of the files, permuted by `random`, or in order."""
         order = random.permutation(self.count) if random else np.arange(self.count)
-        return tf.data.Dataset.from_tensor_slices(order.astype(np.int64))
+        return untuned(tf.data.Dataset.from_tensor_slices(order.astype(np.int64)))
 
     numbers = keys
 
@@ -216,13 +218,12 @@ class Generated(Encoded):
 
     def keys(self, random=None, reading=USUAL):
         """Give the records in the generator's own order."""
-        return tf.data.Dataset.from_generator(
-            self._records, output_signature=tf.TensorSpec([], tf.string)
-        )
+        spec = tf.TensorSpec([], tf.string)
+        return untuned(tf.data.Dataset.from_generator(self._records, output_signature=spec))
 
     def numbers(self, random=None, reading=USUAL):
         """Give each example's number, in the order of `keys`."""
-        return tf.data.Dataset.range(self.count)
+        return untuned(tf.data.Dataset.range(self.count))
 
     def find_damage(self):
         """Give the line about the image that could not be used, None if all could."""
