@@ -74,6 +74,7 @@ def test_frozen_in_part_it_keeps_its_statistics_but_learns(tmp_path):
     assert not np.array_equal(network.non_trainable_variables[-1], mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainable", [False, True])
 def test_the_saved_network_holds_the_module_itself(handle, trainable, tmp_path, monkeypatch):
     network = make_network(handle, trainable)

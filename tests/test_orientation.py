@@ -94,6 +94,7 @@ def test_it_is_found_wherever_the_converter_finds_it(content, orientation):
     assert graph(content) == orientation == read_jpeg_header(content).orientation
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=60), st.sampled_from([b"II*\0", b"MM\0*"]))
 def test_any_bytes_mean_what_they_mean_to_the_converter(body, head):
     content = jpeg((0xE1, b"Exif\0\0" + head + body))

@@ -333,6 +333,7 @@ def test_at_a_terminal_evaluate_leaves_the_long_line_to_its_file(
     assert json.loads((tmp_path / "evaluation" / "test-ensemble.json").read_text())["images"] == 16
 
 
+@pytest.mark.slow
 def test_export_gives_a_numbered_folder_that_answers_as_predict_does(
     capsys, snapshot_run, tmp_path, monkeypatch
 ):
