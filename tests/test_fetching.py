@@ -314,14 +314,19 @@ def test_a_second_run_waits_and_then_fetches_nothing(bucket, capsys):
 
 
 def test_several_shards_are_under_way_at_once(bucket, sharded, monkeypatch):
-    together = threading.Barrier(min(8, len(shard_names(sharded, "train"))), timeout=10)
+    count = min(8, len(shard_names(sharded, "train")))
+    assert count > 1
+    # Broken, unless so many come to it before any of them goes on.
+    together = threading.Barrier(count, timeout=10)
 
     def meet(remote, local, callback):
         together.wait()
         bucket.get_file(remote, local, callback)
 
     bucket.fetch_by(meet)
-    read_splits(bucket.url, "train")
+    (manifest,) = read_splits(bucket.url, "train")
+    assert all(each.exists() for each in manifest.paths)
+    assert not together.broken
 
 
 def test_damage_to_a_fetched_shard_says_what_mends_it(bucket):

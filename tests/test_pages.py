@@ -104,6 +104,11 @@ def test_every_setting_it_shows_is_understood(page, tmp_path, monkeypatch):
         read_settings([f"--{kind}_file={tmp_path / 'sets.yaml'}", f"--{kind}_set={chosen}"])
 
 
+def test_settings_and_programs_are_found():
+    for kind in ("yaml", "python"):
+        assert any(list(blocks(page, kind)) for page in PAGES)
+
+
 @EACH_PAGE
 def test_every_program_in_it_compiles(page):
     for text in blocks(page, "python"):
