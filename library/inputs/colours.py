@@ -13,6 +13,8 @@ import tensorflow as tf
 
 # What each colour adds to perceived brightness (ITU-R BT.601), as JPEG has it.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+# How many pixels are multiplied at once, where their number is a multiple of that.
+_AT_ONCE = 4
 
 
 def _matrix(rgb=None, shift=0.0, one=0.0):
@@ -114,9 +116,15 @@ def paint(pixels, matrix):
     kernel, shift = matrix[:3, :3], matrix[3, 0]
     if pixels.shape[-1] == 1:
         # A grey pixel has three equal colours, and is as bright as the three together.
-        kernel = tf.reshape(tf.tensordot(tf.reduce_sum(kernel, 0), _LUMA, 1), [1, 1])
-    # A convolution of 1 x 1 is the fastest product of many small vectors with one matrix.
-    changed = tf.nn.conv2d(pixels[tf.newaxis], kernel[tf.newaxis, tf.newaxis], 1, "VALID")[0]
+        changed = pixels * tf.tensordot(tf.reduce_sum(kernel, 0), _LUMA, 1)
+    else:
+        # Several pixels at once: rows of 12 numbers, times a matrix with the kernel in each block
+        # of its diagonal, are faster than rows of 3, and than a convolution of 1 x 1.
+        height, width, _ = pixels.shape
+        count = math.gcd(height * width, _AT_ONCE)
+        blocks = np.kron(np.eye(count), np.ones((3, 3))).astype(np.float32)
+        rows = tf.reshape(pixels, [-1, 3 * count])
+        changed = tf.reshape(rows @ (tf.tile(kernel, [count, count]) * blocks), pixels.shape)
     return to_uint8(changed + shift)
 
 
