@@ -7,6 +7,7 @@ validation is far off until the training has nearly come to rest.)
 
 import contextlib
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -51,21 +52,33 @@ class Averages:
             share = tf.cast(1.0 - decay, average.dtype)
             average.assign(average + share * (value - average))
 
-    @contextlib.contextmanager
     def in_place(self):
         """Within the block the network has its averages; afterwards its own variables again."""
-        followed = self._followed()
-        own = [each.numpy() for each in followed]
-        try:
-            for variable, average in zip(followed, self._averages, strict=True):
-                variable.assign(average.numpy())
-            yield
-        finally:
-            for variable, value in zip(followed, own, strict=True):
-                variable.assign(value)
+        return holding(self._followed(), values_of(self._averages))
 
     def _followed(self):
         return averaged_variables(self._network)
+
+
+@contextlib.contextmanager
+def holding(variables, values):
+    """Within the block the variables hold other values; afterwards their own again."""
+    own = values_of(variables)
+    try:
+        _assign(variables, values)
+        yield
+    finally:
+        _assign(variables, own)
+
+
+def values_of(variables):
+    """Give the values of variables as NumPy arrays that stay as they are."""
+    return [np.array(each.numpy()) for each in variables]
+
+
+def _assign(variables, values):
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def averaged_variables(network):

@@ -3,6 +3,7 @@
 from library.errors import CheckpointError
 from library.evaluation.probabilities import is_multi_label
 from library.training import snapshots
+from library.training.averages import holding, values_of
 from library.training.checkpoints import check_classes, check_kind
 
 
@@ -14,6 +15,8 @@ class Best:
         self._goal = goal
         self._devices = devices
         self.metrics = None
+        # (metrics, variables, their values) of the best, where it is not on disk yet.
+        self._waiting = None
 
     def check_stored(self, network, measure):
         """Evaluate the stored one again: a restart must not lose it to something worse.
@@ -39,18 +42,37 @@ class Best:
         value = validation[metric]
         return f"best so far, in {folder}: validation {metric} {value:.4f} (epoch {epoch})"
 
-    def keep(self, network, epoch, step, validation):
-        """Save a snapshot if it is the best so far. Say whether it is."""
-        goal, keeping = self._goal, self._keeping
+    def keep(self, network, epoch, step, validation, variables=None):
+        """Save a snapshot if it is the best so far. Say whether it is.
+
+        With `variables`, those that training changes, their values are only remembered: what
+        `write` then saves. For where saving takes longer than training does.
+        """
+        goal = self._goal
         best = self.metrics["value"] if self.metrics else None
         if not goal.is_better(validation[goal.metric], best):
             return False
         metrics = {"epoch": epoch, "step": step, **self._monitored(validation)}
-        if self._devices.is_chief:
-            snapshots.write_snapshot(keeping.best, network, keeping.classes, metrics, keeping.texts)
+        if variables is None:
+            self._save(network, metrics)
+        else:
+            self._waiting = (metrics, variables, values_of(variables))
         # Last: a crash while saving keeps the old best.
         self.metrics = metrics
         return True
+
+    def write(self, network):
+        """Save the snapshot of what `keep` only remembered, if there is any."""
+        if self._waiting:
+            metrics, *remembered = self._waiting
+            with holding(*remembered):
+                self._save(network, metrics)
+            self._waiting = None
+
+    def _save(self, network, metrics):
+        keeping = self._keeping
+        if self._devices.is_chief:
+            snapshots.write_snapshot(keeping.best, network, keeping.classes, metrics, keeping.texts)
 
     def _monitored(self, validation):
         metric = self._goal.metric

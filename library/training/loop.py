@@ -21,6 +21,10 @@ from library.training.run_folder import check_space
 from library.training.steps import Totals, check_finite, make_train_steps
 from library.training.stopping import StopSignals
 
+# On kept features an epoch takes less time than saving does: this many seconds are then lost at
+# most, and made again, when the process is killed.
+_SECONDS_UNSAVED = 2
+
 
 class Training:
     """One run, from wherever it stopped to its end.
@@ -62,6 +66,8 @@ class Training:
         # What the steps see: images and the whole network, or features and its head.
         self.seen = kept or self
         self.head = kept.head if kept else network
+        # What tells one best network from another, where bests are remembered before they are kept.
+        self.changing = kept.head.variables if kept else None
         self.devices = devices or Devices()
         # Only the chief speaks and writes; all workers do the rest alike.
         self.report = report if self.devices.is_chief else lambda text: None
@@ -162,6 +168,7 @@ class Training:
         finally:
             self.profile.close(self.step)
             self.chronicle.close()
+            self.keeper.write(self.network)
         if self.patience.stopped:
             self.report(f"stopped early: {self.patience.stopped}")
         self.chronicle.tell_waiting()
@@ -192,7 +199,7 @@ class Training:
             if not self.stopping and not self._is_over():
                 self._begin_epoch()
         if self.stopping:
-            save(self)
+            self._save()
             raise stop.error(f"in epoch {self.epoch + 1}, after step {self.step}")
 
     def _train_batches(self, stop):
@@ -234,7 +241,7 @@ class Training:
         is_old = self.clock.now - self.clock.saved_at > self.plan.save_checkpoints_secs
         if is_old and not self._evaluation_is_due():
             self._check_finite(losses, self.step)
-            save(self)
+            self._save()
 
     def _agree(self, stop):
         """Hear whether any worker was told to stop: all stop after the same step."""
@@ -325,7 +332,9 @@ class Training:
             validation, examples = self._measure(self.evaluator, self.seen.validation)
             if not examples:
                 raise DataError("the validation split is empty: the best model cannot be told")
-            is_best = self.keeper.keep(self.network, epoch, self.step, validation)
+            is_best = self.keeper.keep(
+                self.network, epoch, self.step, validation, self.changing
+            )
         if self.patience.judge(validation):
             factor = self.learning_rate.factor
             factor.assign(factor * self.plan.goal.plateau_factor)
@@ -334,11 +343,18 @@ class Training:
             epoch, self.step, self._rate(), training, validation
         )
         self.chronicle.show_network(self.step, self.network)
-        save(self)
+        unsaved = self.clock.now - self.clock.saved_at
+        if self.changing is None or unsaved > _SECONDS_UNSAVED or self._is_over():
+            self._save()
         self.chronicle.tell_evaluation(self.rows[-1], is_best)
         self.clock.agree()
         self.clock.evaluated_at = self.clock.now
         self.chronicle.go_on()
+
+    def _save(self):
+        """Keep the best, if it is only remembered, and the latest: in this order."""
+        self.keeper.write(self.network)
+        save(self)
 
     def variables(self):
         """Give all that a step changes, in a stable order."""

@@ -103,8 +103,14 @@ class Features:
         """Give int64 (n,) for a batch of keys."""
         return tf.gather(self._labels, keys)
 
-    def batch(self, keys):
-        """Give (features, labels) for a batch of keys."""
+    @cached_property
+    def batch(self):
+        """A function that gives (features, labels) for a batch of keys."""
+        # Traced once, not anew in each epoch, which would take longer than the epoch.
+        keys = tf.TensorSpec([None], tf.int64)
+        return tf.function(self._batch, input_signature=[keys], autograph=False)
+
+    def _batch(self, keys):
         labels = self.labels(keys)
         if tf.is_tensor(self._features):
             return tf.gather(self._features, keys), labels
@@ -184,8 +190,7 @@ def _fill(base, batches, numbers, features, labels):
 def _gather(inputs, keys, start_batch=0):
     """Give batches of what is kept for these keys: gathered whole, not image by image."""
     keys = keys.skip(start_batch * inputs.batch_size).batch(inputs.batch_size)
-    gather = tf.autograph.experimental.do_not_convert(inputs.source.batch)
-    return keep_ready(keys.map(gather), inputs.reading)
+    return keep_ready(keys.map(inputs.source.batch), inputs.reading)
 
 
 def _numbers(examples, *how):
