@@ -16,14 +16,16 @@ The last line is one JSON object of ratios; more than 1 is in our favour.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from library.quiet_start import import_tensorflow
+
+import_tensorflow()
 
 import keras
 import numpy as np

@@ -1,6 +1,8 @@
 import dataclasses
 import math
+import shutil
 
+import numpy as np
 import pytest
 
 from library.errors import CheckpointError
@@ -30,6 +32,27 @@ def test_only_what_is_better_is_kept(best, tmp_path):
     assert best.keep(NETWORK, 3, 30, {"loss": 0.25})
     assert read_snapshot(tmp_path / "best").metrics == best.metrics
     assert (best.metrics["epoch"], best.metrics["step"], best.metrics["value"]) == (3, 30, 0.25)
+
+
+def test_what_is_only_remembered_is_saved_as_it_was(best, tmp_path):
+    network = make_network()
+    was = [each.numpy() for each in network.variables]
+    assert best.keep(network, 1, 10, {"loss": 0.5}, network.variables)
+    assert not (tmp_path / "best").exists()
+    for each in network.variables:
+        each.assign(each + 1)
+    now = [each.numpy() for each in network.variables]
+    assert not best.keep(network, 2, 20, {"loss": 0.5}, network.variables)
+    best.write(network)
+    snapshot = read_snapshot(tmp_path / "best")
+    assert snapshot.metrics == best.metrics
+    for expected, found in ((was, snapshot.network), (now, network)):
+        for value, variable in zip(expected, found.variables, strict=True):
+            assert np.array_equal(value, variable.numpy())
+    # Only once.
+    shutil.rmtree(tmp_path / "best")
+    best.write(network)
+    assert not (tmp_path / "best").exists()
 
 
 def test_nan_is_never_the_best(best, tmp_path):

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,14 +86,29 @@ def test_keys_are_a_function_of_the_random_numbers(data):
         assert sorted(first) == sorted(images(source))
 
 
-def test_numbers_are_in_the_order_of_keys(data):
-    converted = sources(data)[0]
-    in_order = Shards(converted.paths, converted.counts, (7, 7, 7), interleaved=1)
-    everything = images(in_order)
+@pytest.mark.parametrize("interleaved", [1, 2, 16])
+def test_numbers_are_in_the_order_of_keys(data, interleaved):
+    converted = replace(sources(data)[0], interleaved=interleaved)
+    # So that some shards end before others, and are opened after others have ended.
+    assert len(set(converted.counts)) > 1
+    everything = images(replace(converted, interleaved=1))
     for seed in range(3):
         keys = images(converted, np.random.default_rng(seed))
         numbers = converted.numbers(np.random.default_rng(seed)).as_numpy_iterator()
         assert keys == [everything[each] for each in numbers]
+
+
+@pytest.mark.parametrize("counts", [(3,), (1, 5, 2), (4, 4, 4, 1), (2, 9, 9, 1, 3)])
+def test_numbers_of_shards_of_any_size_are_interleaved_as_tensorflow_does_it(counts):
+    source = Shards(tuple("abcdefgh"[: len(counts)]), counts, (sum(counts),))
+    begins = np.cumsum(counts) - counts
+    for seed in range(5):
+        random = (np.random.default_rng(seed) for _ in range(2))
+        numbers = list(source.numbers(next(random)).as_numpy_iterator())
+        columns, open_shard = (begins, begins + counts), tf.data.Dataset.range
+        turns = source.in_turns(next(random), USUAL, columns, open_shard)
+        assert numbers == list(turns.as_numpy_iterator())
+        assert sorted(numbers) == list(range(sum(counts)))
 
 
 def test_labels_are_known_without_decoding(data):

@@ -11,12 +11,13 @@ import pytest
 import tensorflow as tf
 
 from library.errors import DataError, DivergedError, StoppedError
-from library.training.averages import Averages
+from library.training.averages import Averages, averaged_variables
 from library.training.best import Best
 from library.training.loop import Training
 from library.training.monitoring import Goal
 from library.training.plan import Keeping, Plan
 from library.training.snapshots import read_snapshot
+from library.transfer.features import Kept
 from project.objective import Objective
 from project.optimizers import OPTIMIZERS, make_optimizer
 from project.schedules import LearningRate
@@ -72,6 +73,7 @@ def make_run(
     hyperparameters=None,
     average_decay=None,
     devices=None,
+    is_kept=False,
     **plan,
 ):
     plan = Plan(**{"train_epochs": EPOCHS, "keep_checkpoint_max": 2, **plan})
@@ -87,6 +89,7 @@ def make_run(
     weights = network.trainable_variables
     replicas = devices.replicas if devices else 1
     texts, settings = {"project.yaml": "x"}, {"lr": values["learning_rate"]}
+    validation = validation or Validation()
     return Training(
         network,
         Objective(),
@@ -94,9 +97,11 @@ def make_run(
         learning_rate,
         Averages(network, average_decay) if average_decay else None,
         training,
-        validation or Validation(),
+        validation,
         plan,
         Keeping(folder, folder / "checkpoints", folder / "best", classes, texts, settings),
+        # As if the whole network were a head.
+        kept=Kept(network, training, validation) if is_kept else None,
         devices=devices,
     )
 
@@ -363,6 +368,68 @@ def test_checkpoints_by_time(tmp_path):
     run.checkpoints.save = lambda step, *_: steps.append(step)
     run.run()
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def saved_steps(run):
+    """The steps of the checkpoints of a run, as they come."""
+    steps, save = [], run.checkpoints.save
+    run.checkpoints.save = lambda step, *state: (steps.append(step), save(step, *state))
+    return steps
+
+
+def test_on_kept_features_the_best_and_the_latest_are_saved_at_the_end(tmp_path):
+    run = make_run(tmp_path, is_kept=True)
+    measured = iter((0.5, 0.25, 0.75))
+    seen = []
+
+    def measure(*_):
+        assert not (tmp_path / "best").exists()
+        seen.append([each.numpy() for each in averaged_variables(run.network)])
+        return {"loss": next(measured), "accuracy": 0.5}, 18
+
+    run._measure = measure
+    steps = saved_steps(run)
+    run.run()
+    assert steps == [9]
+    snapshot = read_snapshot(tmp_path / "best")
+    assert snapshot.metrics == run.best
+    assert (run.best["epoch"], run.best["value"]) == (2, 0.25)
+    # The best is that of the second epoch; what trains goes on as after the third.
+    for values, network in ((seen[1], snapshot.network), (seen[2], run.network)):
+        for value, variable in zip(values, averaged_variables(network), strict=True):
+            assert np.array_equal(value, variable.numpy())
+
+
+def test_on_kept_features_they_are_saved_after_some_seconds_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("library.training.loop._SECONDS_UNSAVED", 0)
+    run = make_run(tmp_path, is_kept=True)
+    steps = saved_steps(run)
+    run.run()
+    assert steps == [3, 6, 9]
+
+
+@pytest.mark.parametrize("step", [2, 3, 7])
+def test_on_kept_features_a_stopped_run_goes_on_as_uninterrupted(tmp_path, uninterrupted, step):
+    with pytest.raises(StoppedError):
+        stopping_run(tmp_path, step, is_kept=True).run()
+    run = make_run(tmp_path, is_kept=True)
+    run.run()
+    assert_same(run, uninterrupted)
+
+
+def test_on_kept_features_the_best_is_saved_when_training_fails(tmp_path):
+    run = make_run(tmp_path, is_kept=True)
+    train_steps = run.train_steps
+
+    def train_steps_and_fail(iterator, count):
+        losses, waited = train_steps(iterator, count)
+        return losses * (float("nan") if run.step >= 5 else 1.0), waited
+
+    run.train_steps = train_steps_and_fail
+    with pytest.raises(DivergedError):
+        run.run()
+    assert run.best["epoch"] == 1
+    assert read_snapshot(tmp_path / "best").metrics == run.best
 
 
 def test_fewer_examples_than_the_manifest_says_is_an_error(tmp_path):

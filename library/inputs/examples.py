@@ -123,12 +123,20 @@ class Shards(Encoded):
     def numbers(self, random=None, reading=USUAL):
         """Give each example's number, counted shard by shard, in the order of `keys`."""
         begins = self._begins()
-        columns = (begins, begins + self.counts)
-        return self.in_turns(random, reading, columns, tf.data.Dataset.range)
+        if len(self.paths) > self.interleaved:
+            columns = (begins, begins + self.counts)
+            return self.in_turns(random, reading, columns, tf.data.Dataset.range)
+        # All shards are open at once: first the first example of each, then the second, …
+        order = self._order(random)
+        counts = np.array(self.counts)[order]
+        turns = np.concatenate([np.arange(each) for each in counts])
+        numbers = np.repeat(begins[order], counts) + turns
+        in_turns = numbers[np.argsort(turns, kind="stable")].astype(np.int64)
+        return untuned(tf.data.Dataset.from_tensor_slices(in_turns))
 
     def in_turns(self, random, reading, columns, open_shard):
         """Interleave what `open_shard` gives for each row of `columns`, one row for each shard."""
-        order = random.permutation(len(self.paths)) if random else np.arange(len(self.paths))
+        order = self._order(random)
         picked = tf.nest.map_structure(lambda column: column[order], columns)
         shards = untuned(tf.data.Dataset.from_tensor_slices(picked))
         return shards.interleave(
@@ -138,6 +146,9 @@ class Shards(Encoded):
             # In a fixed order, whichever shard answers first.
             deterministic=reading.deterministic,
         )
+
+    def _order(self, random):
+        return random.permutation(len(self.paths)) if random else np.arange(len(self.paths))
 
     def only(self, part):
         """Give the shards that a worker reads who reads its own only."""

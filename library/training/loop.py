@@ -332,9 +332,7 @@ class Training:
             validation, examples = self._measure(self.evaluator, self.seen.validation)
             if not examples:
                 raise DataError("the validation split is empty: the best model cannot be told")
-            is_best = self.keeper.keep(
-                self.network, epoch, self.step, validation, self.changing
-            )
+            is_best = self.keeper.keep(self.network, epoch, self.step, validation, self.changing)
         if self.patience.judge(validation):
             factor = self.learning_rate.factor
             factor.assign(factor * self.plan.goal.plateau_factor)

@@ -23,6 +23,7 @@ from library.files import (
     restore_folder,
     seal_folder,
 )
+from library.keras_saving import remember_attributes
 
 DATA = "data.json"
 
@@ -55,7 +56,7 @@ def write_snapshot(folder, network, classes, metrics, texts):
     `texts` is a dict: more files to keep, by name.
     """
     with new_folder(folder) as partial:
-        _remember_attributes()
+        remember_attributes()
         network.save(partial / "model.keras")
         (partial / "classes.json").write_text(_json(list(classes)))
         (partial / "metrics.json").write_text(_json(metrics))
@@ -98,7 +99,7 @@ def read_snapshot(folder):
 
 
 def _load(path):
-    _remember_attributes()
+    remember_attributes()
     try:
         # compile=False: the training loop is ours.
         return keras.models.load_model(path, compile=False)
@@ -108,24 +109,6 @@ def _load(path):
         # Whatever Keras finds wrong; among it, code inside the file, which it refuses to run.
         reason = str(error).strip().split("\n")[0].split(". ")[0]
         raise CheckpointError(f"{path} cannot be loaded: {reason}") from error
-
-
-def _remember_attributes():
-    """Let Keras know of each kind of layer which attributes hold no weights.
-
-    Keras 3.15 keeps what it finds under one name and looks for it under another. So it makes a new
-    layer for each layer that it saves or loads, which is half the work of either. Where Keras has
-    no such names, it is left to itself.
-    """
-    try:
-        from keras.src.backend.common import global_state
-        from keras.src.saving.saving_lib import get_attr_skipset
-    except ImportError:
-        return
-    for kind in ("Layer", "Functional", "Sequential"):
-        name = f"saving_attr_skiplist_{kind}"
-        if global_state.get_global_attribute(name) is None:
-            global_state.set_global_attribute(name, get_attr_skipset(kind))
 
 
 def _json(value):
