@@ -1,18 +1,17 @@
 """How fast training images arrive, against decoding alone and against Keras; how flat its memory.
 
-    python -m benchmarks.inputs [--photographs FOLDER] [--images 400] [--rounds 3]
+    python -m benchmarks.inputs [--photographs FOLDER] [--images 400] [--rounds 5]
 
 Makes 500 x 375 JPEGs of about 100 kB each, the size of ImageNet's, unless a folder of class folders
-is given. All rates are of one process, in turns, and their medians. `cpu` ratios compare the
-processor time that an image takes, which other work on the machine disturbs less. The last line is
-one JSON object.
+is given. All run in one process, in turns; rates are medians, and ratios the medians of each
+round's: the machine's own moods cancel out. `cpu` ratios compare the processor time that an image
+takes, which other work on the machine disturbs less. The last line is one JSON object.
 """
 
 import argparse
 import gc
 import json
 import os
-import statistics
 import tempfile
 import time
 from dataclasses import replace
@@ -130,16 +129,13 @@ def measure(batches, count):
 
 
 def compare(contenders, count, rounds):
-    """Give {name: (median rate, median processor seconds)}; all take turns."""
+    """Give {name: array (rounds, 2) of rates and processor seconds}; all take turns."""
     measured = {name: [] for name in contenders}
     # Round 0 warms up.
     for each in range(rounds + 1):
         for name, batches in contenders.items():
             measured[name].append(measure(batches(each), count))
-    return {
-        name: tuple(map(statistics.median, zip(*values[1:], strict=True)))
-        for name, values in measured.items()
-    }
+    return {name: np.array(values[1:]) for name, values in measured.items()}
 
 
 def resident_megabytes():
@@ -166,7 +162,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", type=Path, help="folder of class folders of JPEGs")
     parser.add_argument("--images", type=int, default=400, help="how many to make")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.photographs or Path(temporary) / "photographs"
@@ -182,15 +178,17 @@ def main():
             **keras_peers(folder),
         }
         figures = compare(contenders, source.count, options.rounds)
-        for name, (rate, seconds) in figures.items():
+        for name, values in figures.items():
+            rate, seconds = np.median(values, axis=0)
             print(f"{name:16} {rate:8,.0f} images/s  {1e6 * seconds:8,.0f} us of processor time")
         memory = measure_memory(training(source, COLOUR))
         print(f"resident MB after each epoch: {memory}")
         print(f"{source.mean_bytes:,} bytes an image")
 
     def ratio(one, other):
-        rates, seconds = zip(figures[one], figures[other], strict=True)
-        return {"wall": round(rates[0] / rates[1], 3), "cpu": round(seconds[1] / seconds[0], 3)}
+        rates = figures[one][:, 0] / figures[other][:, 0]
+        seconds = figures[other][:, 1] / figures[one][:, 1]
+        return {"wall": round(np.median(rates), 3), "cpu": round(np.median(seconds), 3)}
 
     result = {
         "crop_flip_over_decode": ratio("crop_flip", "decode"),
