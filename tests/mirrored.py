@@ -11,7 +11,7 @@ import tensorflow as tf
 from library.errors import StoppedError
 from library.training.distribution import Devices, synchronize_batch_norm
 from library.training.keras_fit import FitTraining
-from tests import test_loop
+from tests import small_run
 
 # Momentum shows every factor in a gradient, Adam would divide it away; and so does clipping.
 RECIPE = {"optimizer": "momentum", "clip_norm": 0.1}
@@ -29,14 +29,14 @@ def make_network(synchronized):
 
 
 def make_run(devices, folder=None, *, synchronized=True, **options):
-    test_loop.make_network = lambda: make_network(synchronized)
+    small_run.make_network = lambda: make_network(synchronized)
     folder = folder or Path(tempfile.mkdtemp())
     with devices.strategy.scope():
-        return test_loop.make_run(folder, devices=devices, hyperparameters=RECIPE, **options)
+        return small_run.make_run(folder, devices=devices, hyperparameters=RECIPE, **options)
 
 
 def assert_same(run, other, tolerance):
-    mine, theirs = test_loop.everything(run), test_loop.everything(other)
+    mine, theirs = small_run.everything(run), small_run.everything(other)
     for row, wanted in zip(mine[3], theirs[3], strict=True):
         assert row == pytest.approx(wanted, abs=tolerance)
     for value, wanted in zip(mine[0], theirs[0], strict=True):
@@ -59,10 +59,10 @@ def main(_):
     assert_same(mirrored, whole, 1e-5)
 
     # Through fit.
-    make = test_loop.Training
-    test_loop.Training = FitTraining
+    make = small_run.Training
+    small_run.Training = FitTraining
     fit = make_run(two)
-    test_loop.Training = make
+    small_run.Training = make
     fit.run()
     assert_same(fit, mirrored, 0)
 
@@ -76,9 +76,9 @@ def main(_):
 
     # Stopped and gone on with.
     folder = Path(tempfile.mkdtemp())
-    test_loop.make_network = lambda: make_network(synchronized=True)
+    small_run.make_network = lambda: make_network(synchronized=True)
     with two.strategy.scope():
-        stopping = test_loop.stopping_run(folder, 5, devices=two, hyperparameters=RECIPE)
+        stopping = small_run.stopping_run(folder, 5, devices=two, hyperparameters=RECIPE)
     with pytest.raises(StoppedError, match="after step 5"):
         stopping.run()
     resumed = make_run(two, folder)

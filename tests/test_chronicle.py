@@ -10,7 +10,7 @@ import tensorflow as tf
 from library.inputs.sheets import draw_batch
 from library.training.chronicle import Chronicle
 from library.training.plan import Keeping, Plan
-from tests.test_loop import make_run
+from tests.small_run import make_run
 from tests.test_summaries import events
 
 METRICS = {"loss": 0.5, "accuracy": 0.75}

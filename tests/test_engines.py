@@ -8,7 +8,7 @@ from library.training.monitoring import Goal
 from library.training.plan import Keeping, Plan
 from library.training.snapshots import read_snapshot
 from project.objective import Objective
-from tests.test_loop import Inputs, Validation, make_network
+from tests.small_run import Inputs, Validation, make_network
 
 
 def train(folder, optimizer="adam", goal=None, **options):

@@ -9,8 +9,8 @@ import pytest
 from library.errors import DataError, DivergedError, SettingsError, StoppedError
 from library.training.keras_fit import FitTraining
 from project.optimizers import OPTIMIZERS
-from tests import test_loop
-from tests.test_loop import Inputs, assert_same, make_run
+from tests import small_run
+from tests.small_run import Inputs, assert_same, make_run
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def fit(monkeypatch):
 
     def make(*arguments, **options):
         with monkeypatch.context() as patch:
-            patch.setattr(test_loop, "Training", FitTraining)
+            patch.setattr(small_run, "Training", FitTraining)
             return make_run(*arguments, **options)
 
     return make

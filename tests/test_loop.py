@@ -1,147 +1,33 @@
 """The loop against an oracle: stopped anywhere and gone on with, it is the uninterrupted run."""
 
 import dataclasses
-import os
 import signal
 import time
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from library.errors import DataError, DivergedError, StoppedError
-from library.training.averages import Averages, averaged_variables
 from library.training.best import Best
-from library.training.loop import Training
 from library.training.monitoring import Goal
-from library.training.plan import Keeping, Plan
 from library.training.snapshots import read_snapshot
-from library.transfer.features import Kept
-from project.objective import Objective
-from project.optimizers import OPTIMIZERS, make_optimizer
-from project.schedules import LearningRate
-from project.settings import Hyperparameters
-
-EXAMPLES, BATCH, EPOCHS = 22, 8, 3
-random = np.random.default_rng(0)
-IMAGES = random.integers(0, 256, (EXAMPLES, 4, 4, 1), np.uint8)
-LABELS = (IMAGES.mean((1, 2, 3)) > 127).astype(np.int64)
-
-
-@dataclasses.dataclass
-class Inputs:
-    """Data in memory, in an order of (epoch) alone."""
-
-    examples: int = EXAMPLES
-    batch_size: int = BATCH
-    batches_per_epoch: int = -(-EXAMPLES // BATCH)
-
-    def batches(self, epoch, start_batch=0):
-        order = np.random.default_rng(epoch).permutation(EXAMPLES)
-        data = tf.data.Dataset.from_tensor_slices((IMAGES[order], LABELS[order]))
-        return data.batch(BATCH).skip(start_batch)
-
-
-class Validation:
-    """The same images, as they are."""
-
-    batch_size = 6
-
-    def __init__(self, images=IMAGES, labels=LABELS):
-        self.data = images, labels
-
-    def batches(self):
-        return tf.data.Dataset.from_tensor_slices(self.data).batch(self.batch_size)
-
-
-def make_network():
-    keras.utils.set_random_seed(0)
-    pixels = keras.Input((4, 4, 1))
-    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
-    x = keras.layers.BatchNormalization()(x)
-    x = keras.layers.Dropout(0.3)(x)
-    return keras.Model(pixels, keras.layers.Dense(2)(x))
-
-
-def make_run(
-    folder,
-    training=None,
-    validation=None,
-    *,
-    classes=("a", "b"),
-    hyperparameters=None,
-    average_decay=None,
-    devices=None,
-    is_kept=False,
-    **plan,
-):
-    plan = Plan(**{"train_epochs": EPOCHS, "keep_checkpoint_max": 2, **plan})
-    training = training or Inputs()
-    values = Hyperparameters(**{"learning_rate": 0.05, **(hyperparameters or {})}).model_dump()
-    learning_rate = LearningRate(
-        values["learning_rate_decay_type"],
-        values,
-        total_steps=plan.total_steps(training.batches_per_epoch),
-        steps_per_epoch=training.batches_per_epoch,
-    )
-    network = make_network()
-    weights = network.trainable_variables
-    replicas = devices.replicas if devices else 1
-    texts, settings = {"project.yaml": "x"}, {"lr": values["learning_rate"]}
-    validation = validation or Validation()
-    return Training(
-        network,
-        Objective(),
-        make_optimizer(values["optimizer"], learning_rate, values, weights, replicas=replicas),
-        learning_rate,
-        Averages(network, average_decay) if average_decay else None,
-        training,
-        validation,
-        plan,
-        Keeping(folder, folder / "checkpoints", folder / "best", classes, texts, settings),
-        # As if the whole network were a head.
-        kept=Kept(network, training, validation) if is_kept else None,
-        devices=devices,
-    )
-
-
-def everything(run):
-    """All that must be equal: variables, position, best, history (but for the clock's column)."""
-    rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in run.rows]
-    return (
-        run.devices.read(run.variables()),
-        (run.step, run.epoch, run.batch),
-        run.best,
-        rows,
-    )
-
-
-def assert_same(run, other):
-    (variables, *rest), (other_variables, *other_rest) = everything(run), everything(other)
-    assert rest == other_rest
-    for variable, mine, theirs in zip(run.variables(), variables, other_variables, strict=True):
-        assert np.array_equal(mine, theirs), variable.name
+from project.optimizers import OPTIMIZERS
+from tests.small_run import (
+    EPOCHS,
+    IMAGES,
+    LABELS,
+    Inputs,
+    Validation,
+    assert_same,
+    make_run,
+    stopping_run,
+)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     run = make_run(tmp_path_factory.mktemp("uninterrupted"))
     run.run()
-    return run
-
-
-def stopping_run(folder, step, number=signal.SIGTERM, **options):
-    """A run to which a signal comes while it makes `step`."""
-    run = make_run(folder, **options)
-    train_steps = run.train_steps
-
-    def train_steps_and_stop(iterator, count):
-        if run.step < step <= run.step + int(count):
-            os.kill(os.getpid(), number)
-        return train_steps(iterator, count)
-
-    run.train_steps = train_steps_and_stop
     return run
 
 
@@ -368,68 +254,6 @@ def test_checkpoints_by_time(tmp_path):
     run.checkpoints.save = lambda step, *_: steps.append(step)
     run.run()
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8, 9]
-
-
-def saved_steps(run):
-    """The steps of the checkpoints of a run, as they come."""
-    steps, save = [], run.checkpoints.save
-    run.checkpoints.save = lambda step, *state: (steps.append(step), save(step, *state))
-    return steps
-
-
-def test_on_kept_features_the_best_and_the_latest_are_saved_at_the_end(tmp_path):
-    run = make_run(tmp_path, is_kept=True)
-    measured = iter((0.5, 0.25, 0.75))
-    seen = []
-
-    def measure(*_):
-        assert not (tmp_path / "best").exists()
-        seen.append([each.numpy() for each in averaged_variables(run.network)])
-        return {"loss": next(measured), "accuracy": 0.5}, 18
-
-    run._measure = measure
-    steps = saved_steps(run)
-    run.run()
-    assert steps == [9]
-    snapshot = read_snapshot(tmp_path / "best")
-    assert snapshot.metrics == run.best
-    assert (run.best["epoch"], run.best["value"]) == (2, 0.25)
-    # The best is that of the second epoch; what trains goes on as after the third.
-    for values, network in ((seen[1], snapshot.network), (seen[2], run.network)):
-        for value, variable in zip(values, averaged_variables(network), strict=True):
-            assert np.array_equal(value, variable.numpy())
-
-
-def test_on_kept_features_they_are_saved_after_some_seconds_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("library.training.loop._SECONDS_UNSAVED", 0)
-    run = make_run(tmp_path, is_kept=True)
-    steps = saved_steps(run)
-    run.run()
-    assert steps == [3, 6, 9]
-
-
-@pytest.mark.parametrize("step", [2, 3, 7])
-def test_on_kept_features_a_stopped_run_goes_on_as_uninterrupted(tmp_path, uninterrupted, step):
-    with pytest.raises(StoppedError):
-        stopping_run(tmp_path, step, is_kept=True).run()
-    run = make_run(tmp_path, is_kept=True)
-    run.run()
-    assert_same(run, uninterrupted)
-
-
-def test_on_kept_features_the_best_is_saved_when_training_fails(tmp_path):
-    run = make_run(tmp_path, is_kept=True)
-    train_steps = run.train_steps
-
-    def train_steps_and_fail(iterator, count):
-        losses, waited = train_steps(iterator, count)
-        return losses * (float("nan") if run.step >= 5 else 1.0), waited
-
-    run.train_steps = train_steps_and_fail
-    with pytest.raises(DivergedError):
-        run.run()
-    assert run.best["epoch"] == 1
-    assert read_snapshot(tmp_path / "best").metrics == run.best
 
 
 def test_fewer_examples_than_the_manifest_says_is_an_error(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from library.errors import CheckpointError
 from library.training.checkpoints import check_classes
-from tests.test_loop import make_run
+from tests.small_run import make_run
 
 
 def test_more_epochs_go_on(tmp_path):
