@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from library.inputs.untuned import untuned
 from library.training.averages import Averages
 from library.training.loop import Training
 from library.training.plan import Keeping, Plan
@@ -33,7 +34,7 @@ class Inputs:
 
     def batches(self, epoch, start_batch=0):
         order = np.random.default_rng(epoch).permutation(EXAMPLES)
-        data = tf.data.Dataset.from_tensor_slices((IMAGES[order], LABELS[order]))
+        data = untuned(tf.data.Dataset.from_tensor_slices((IMAGES[order], LABELS[order])))
         return data.batch(BATCH).skip(start_batch)
 
 
@@ -46,7 +47,7 @@ class Validation:
         self.data = images, labels
 
     def batches(self):
-        return tf.data.Dataset.from_tensor_slices(self.data).batch(self.batch_size)
+        return untuned(tf.data.Dataset.from_tensor_slices(self.data)).batch(self.batch_size)
 
 
 def make_network():

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import USUAL
+from library.inputs.untuned import untuned
 from library.transfer import features as room
 from library.transfer.features import FrozenBase, keep_features, split_at_base
 from project.inputs import EvaluationInputs, TrainingInputs
@@ -32,11 +33,11 @@ class Examples:
         pytest.fail("these are images")
 
     def numbers(self, random=None, reading=None):
-        return tf.data.Dataset.from_tensor_slices(ORDER.astype(np.int64))
+        return untuned(tf.data.Dataset.from_tensor_slices(ORDER.astype(np.int64)))
 
 
 def batches():
-    shuffled = tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], LABELS[ORDER]))
+    shuffled = untuned(tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], LABELS[ORDER])))
     return shuffled.batch(4)
 
 
@@ -82,7 +83,7 @@ def test_each_image_gets_its_own_features(network, tmp_path, memory, monkeypatch
     monkeypatch.setattr(room, "_MEMORY_BYTES", memory)
     base, _ = split_at_base(network)
     kept, _ = keep(base, tmp_path / "cache")
-    features, labels = next(iter(tf.data.Dataset.range(10).batch(10).map(kept.batch)))
+    features, labels = next(iter(untuned(tf.data.Dataset.range(10)).batch(10).map(kept.batch)))
     assert np.allclose(features, base(PIXELS), atol=1e-5)
     assert np.array_equal(labels, LABELS)
     assert list(kept.keys().as_numpy_iterator()) == list(ORDER)
@@ -143,7 +144,9 @@ class Pictures(Examples):
     class_counts = (7, 3)
 
     def keys(self, random=None, reading=None):
-        return tf.data.Dataset.from_tensor_slices(random.permutation(10) if random else ORDER)
+        return untuned(
+            tf.data.Dataset.from_tensor_slices(random.permutation(10) if random else ORDER)
+        )
 
     numbers = keys
 
@@ -191,7 +194,7 @@ def test_views_take_turns():
             self.source = Features(view)
 
         def keys(self, epoch):
-            return tf.data.Dataset.range(10 * epoch, 10 * epoch + 6)
+            return untuned(tf.data.Dataset.range(10 * epoch, 10 * epoch + 6))
 
     views = room.KeptTraining((Inputs(0), Inputs(1)))
     seen = [next(views.batches(epoch, 1).as_numpy_iterator()) for epoch in range(3)]
@@ -206,7 +209,7 @@ def test_labels_of_several_classes_are_kept_too(network, tmp_path):
     examples = Examples()
     examples.label_spec = tf.TensorSpec([2], tf.float32)
     several = np.array([[1, 0], [1, 1]], np.float32)[LABELS]
-    given = tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], several[ORDER])).batch(4)
+    given = untuned(tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], several[ORDER]))).batch(4)
     base, numbers = FrozenBase(split_at_base(network)[0]), examples.numbers()
     kept = keep_features(base, given, numbers, examples, tmp_path / "kept", "", print)
     assert np.array_equal(kept.batch(np.arange(10))[1], several)

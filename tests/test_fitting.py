@@ -6,6 +6,7 @@ import tensorflow as tf
 from library.errors import SettingsError
 from library.evaluation.calibration import fit_temperature
 from library.evaluation.probabilities import MULTI_LABEL
+from library.inputs.untuned import untuned
 from library.prediction.fitting import fit
 from tests.test_predictor import make, scores_of
 
@@ -20,7 +21,7 @@ class Validation:
 
     def named_batches(self):
         names = [f"{number}.png" for number in range(len(PIXELS))]
-        return tf.data.Dataset.from_tensor_slices((PIXELS, self.labels, names)).batch(16)
+        return untuned(tf.data.Dataset.from_tensor_slices((PIXELS, self.labels, names))).batch(16)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from library.evaluation.measuring import Evaluator
+from library.inputs.untuned import untuned
 from project.objective import Objective
 
 
@@ -19,7 +20,7 @@ def test_each_example_counts_once_whatever_the_batches(network, batch_size):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (10, 4, 4, 1), np.uint8)
     labels = random.integers(0, 3, 10)
-    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
+    batches = untuned(tf.data.Dataset.from_tensor_slices((images, labels))).batch(batch_size)
     evaluator = Evaluator(network, Objective())
     means, examples = evaluator.measure(batches)
     right = network(images.astype(np.float32)).numpy().argmax(1) == labels

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from library.choices import ChoiceError
 from library.errors import SettingsError
+from library.inputs.untuned import untuned
 from library.training.steps import Totals, make_train_steps
 from project.objective import Objective
 from project.optimizers import OPTIMIZERS, make_optimizer
@@ -35,7 +36,7 @@ def make(network, name="adam", rate=0.1, loss_scale=None, **changes):
 
 def train(network, optimizer, steps):
     totals = Totals(Objective.names)
-    batches = tf.data.Dataset.from_tensors((IMAGES, LABELS)).repeat()
+    batches = untuned(tf.data.Dataset.from_tensors((IMAGES, LABELS))).repeat()
     train_steps = make_train_steps(network, Objective(), optimizer, totals)
     losses, _ = train_steps(iter(batches), steps)
     return losses.numpy()
@@ -81,7 +82,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch():
     train(large, make(large, "sgd", weight_decay=0.0), 1)
     small = make_network()
     optimizer = make(small, "sgd", weight_decay=0.0, gradient_accumulation_steps=2)
-    batches = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(4)
+    batches = untuned(tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))).batch(4)
     steps = make_train_steps(small, Objective(), optimizer, Totals(Objective.names))
     steps(iter(batches), 2)
     for mine, theirs in zip(small.variables, large.variables, strict=True):

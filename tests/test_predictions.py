@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from library.evaluation.predictions import predict_batches
 from library.evaluation.probabilities import MULTI_LABEL
+from library.inputs.untuned import untuned
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (10, 4, 4, 1), np.uint8)
@@ -20,7 +21,7 @@ def make_network(name="scores"):
 
 
 def batches(labels=LABELS, size=4):
-    return tf.data.Dataset.from_tensor_slices((IMAGES, labels, NAMES)).batch(size)
+    return untuned(tf.data.Dataset.from_tensor_slices((IMAGES, labels, NAMES))).batch(size)
 
 
 @pytest.mark.parametrize("size", [1, 4, 16])

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from library.errors import DivergedError
+from library.inputs.untuned import untuned
 from library.training.steps import Totals, check_finite, make_evaluation_step, make_train_steps
 from project.objective import Objective
 
@@ -39,7 +40,7 @@ LABELS = np.array([0, 1, 0, 1, 1, 0], np.int64)
 
 
 def batches(size):
-    return iter(tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(size))
+    return iter(untuned(tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))).batch(size))
 
 
 @pytest.mark.parametrize("xla", [False, True])
