@@ -9,6 +9,7 @@ import pytest
 
 import run
 from library.choices import ChoiceError
+from library.dataset.generated import read_generated
 from library.dataset.splits import read_splits
 from library.errors import CheckpointError, SettingsError
 from library.evaluation.probabilities import is_multi_label
@@ -38,6 +39,21 @@ def test_inputs_have_the_sizes_of_the_settings(make):
     assert labels.shape == (10,)
     evaluation = assembly.make_evaluation_inputs(settings, validation)
     assert [len(labels) for _, labels in evaluation.batches()] == [7, 7, 4]
+
+
+def test_the_shuffle_buffer_holds_no_more_examples_and_bytes_than_allowed(make):
+    settings, train, _ = make("--shuffle_examples", "40")
+    training = assembly.make_training_inputs(settings, train)
+    assert training.shuffle_examples == 40
+    size = training.source.mean_bytes
+    settings, train, _ = make("--shuffle_examples", "40", "--shuffle_bytes", str(7 * size))
+    assert assembly.make_training_inputs(settings, train).shuffle_examples == 7
+    large = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    (train,) = read_generated(lambda split: [(large, "a")] * 9, ["train"])
+    settings, _, _ = make("--shuffle_bytes", "400000")
+    training = assembly.make_training_inputs(settings, train)
+    sizes = [len(each) for each in training.source.keys().as_numpy_iterator()]
+    assert 3 <= training.shuffle_examples <= 400_000 // max(sizes)
 
 
 def test_what_the_order_trades_for_speed_is_said_and_done(make, capsys):

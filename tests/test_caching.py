@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from library.dataset.generated import read_generated
 from library.dataset.manifest import read_manifest
-from library.dataset.unconverted import read_generated, read_unconverted
+from library.dataset.unconverted import read_unconverted
 from library.errors import DataError, SettingsError
 from library.inputs import caching
 from library.inputs.caching import cache_examples

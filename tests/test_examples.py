@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from library.dataset.generated import read_generated
 from library.dataset.manifest import read_manifest
-from library.dataset.unconverted import UnconvertedSplit, read_generated, read_unconverted
+from library.dataset.unconverted import UnconvertedSplit, read_unconverted
 from library.errors import SettingsError
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import USUAL, Files, Generated, Reading, Shards, make_examples
@@ -143,3 +144,13 @@ def test_a_file_that_cannot_be_used_is_named(data, tmp_path):
     with pytest.raises(tf.errors.OpError):
         images(source)
     assert source.find_damage().startswith(f"{tmp_path}/train/red/broken.jpg is a JPEG cut short")
+
+
+def test_the_size_of_generated_records_is_measured_not_guessed():
+    random = np.random.default_rng(0)
+    large = random.integers(0, 256, (300, 300, 3), np.uint8)
+    for pixels in (large, large[:4, :4]):
+        (split,) = read_generated(lambda name, each=pixels: [(each, "a")] * 5, ["train"])
+        source = make_examples(split)
+        sizes = [len(each) for each in source.keys().as_numpy_iterator()]
+        assert source.mean_bytes == pytest.approx(np.mean(sizes), abs=300)

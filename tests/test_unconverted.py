@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import run
-from library.dataset.unconverted import GeneratedSplit, read_generated, read_unconverted
+from library.dataset.unconverted import read_unconverted
 from library.errors import DataError, answer
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
@@ -64,6 +64,22 @@ def test_a_class_that_training_lacks_is_refused(folder):
         read_unconverted(folder, ["train", "test"], "folder")
 
 
+def test_a_split_without_images_of_any_class_is_refused_before_training(folder):
+    for path in sorted((folder / "validation").glob("*/*")):
+        path.unlink()
+    for path in (folder / "validation").iterdir():
+        path.rmdir()
+    for _ in range(2):
+        with pytest.raises(DataError, match="images/validation holds no images of any class"):
+            read_unconverted(folder, ["train", "validation"], "folder")
+        Image.new("RGB", (5, 5)).save(folder / "validation" / "stray.png")
+    (folder / "validation").rename(folder / "train_")
+    (folder / "train").rename(folder / "validation")
+    (folder / "train_").rename(folder / "train")
+    with pytest.raises(DataError, match="images/train holds no images of any class"):
+        read_unconverted(folder, ["validation"], "folder")
+
+
 def test_csv_wants_a_csv_file(folder):
     with pytest.raises(DataError, match="data_format csv wants data_dir to be a CSV file, not"):
         read_unconverted(folder, ["train"], "csv")
@@ -105,37 +121,6 @@ def test_a_table_in_a_bucket_gives_the_very_images_of_a_local_one(folder):
     memory.rm_file(f"/tables/{remote.filename(3).decode()}")
     with pytest.raises(DataError, match=r"images.csv/train/\S+ there is no memory://tables/train/"):
         remote.read(3)
-
-
-def test_generated_pixels_and_bytes_become_records(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 1), np.uint8)
-    Image.new("RGB", (4, 3), (9, 8, 7)).save(tmp_path / "image.png")
-
-    def generate(split):
-        yield pixels, "b"
-        yield (tmp_path / "image.png").read_bytes(), "a"
-
-    (split,) = read_generated(generate, ["train"])
-    first, second = split.records()
-    assert (first.height, first.width, first.label, first.text) == (6, 5, 1, "b")
-    assert (second.height, second.width, second.label, second.text) == (3, 4, 0, "a")
-    assert split.class_counts == (1, 1)
-    assert "was run once to count its 2 images" in split.describe()
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        (np.zeros((3, 3), np.uint8), "image 0 of the generator's split train is uint8"),
-        (np.zeros((3, 3, 3)), "image 0 of the generator's split train is float64"),
-        (b"text", "image 0 of the generator's split train is no JPEG"),
-    ],
-)
-def test_what_a_generator_should_not_yield_is_named(content, text):
-    split = GeneratedSplit(lambda name: [(content, "a")], "train")
-    with pytest.raises(DataError) as caught:
-        list(split.records())
-    assert str(caught.value).startswith(text)
 
 
 def call(capsys, *arguments):

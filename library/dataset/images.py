@@ -35,7 +35,7 @@ _ORIENTATION = 0x0112
 # On so small an image, colour at half the resolution would show.
 SMALL_EDGE = 128
 # The longest edge that libjpeg takes.
-_MOST_EDGE = 65_500
+MOST_EDGE = 65_500
 # What is held of an image while it is decoded, at most, and what a process takes by itself.
 _BYTES_PER_PIXEL, _LEAST_MEMORY = 16, 2 << 30
 _TRANSPARENT = {"RGBA", "LA", "PA", "La", "RGBa"}
@@ -239,9 +239,9 @@ def _encoded(pixels, options):
         pixels = to_gray(pixels)
     elif pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    if max(height, width) > _MOST_EDGE:
+    if max(height, width) > MOST_EDGE:
         raise UnusableImageError(
-            f"has {width}x{height} pixels: a JPEG holds {_MOST_EDGE:,} an edge (--max_edge)"
+            f"has {width}x{height} pixels: a JPEG holds {MOST_EDGE:,} an edge (--max_edge)"
         )
     is_small = max(height, width) <= SMALL_EDGE
     return encode_jpeg(pixels, options.quality, is_small), height, width

@@ -1,4 +1,4 @@
-"""A split that was never converted: images in folders, in a CSV file, or from a generator.
+"""A split that was never converted: images in folders, or in a CSV file.
 
 For a first look, and for data that changes. Each image is made conformant as conversion would
 make it, so the network sees the very same pixels; but anew in each epoch.
@@ -8,13 +8,17 @@ import hashlib
 import threading
 import time
 import weakref
-from collections import Counter
 
 import numpy as np
 
 from library.counted import counted
 from library.dataset.classes import TRAINING
-from library.dataset.images import ImageOptions, UnusableImageError, convert_image
+from library.dataset.images import (
+    MOST_EDGE,
+    ImageOptions,
+    UnusableImageError,
+    convert_image,
+)
 from library.dataset.listing import Listing
 from library.dataset.pixels import encode_jpeg
 from library.dataset.reading import read_content
@@ -96,46 +100,6 @@ class UnconvertedSplit:
         )
 
 
-class GeneratedSplit:
-    """Images that a function of the user's yields, the same ones whenever it is called."""
-
-    has_several = False
-
-    def __init__(self, generate, name, classes=None):
-        self._generate = generate
-        self.name = name
-        self.left_out_count = 0
-        counts = Counter(label for _, label in generate(name))
-        self.classes = classes or tuple(sorted(counts))
-        _check_classes(counts, self.classes, f"the generator's split {name}")
-        self.class_counts = tuple(counts[each] for each in self.classes)
-        self.examples = sum(counts.values())
-
-    @property
-    def fingerprint(self):
-        """None: who can tell what a generator will yield?"""
-        return None
-
-    def records(self):
-        """Yield the Record of each image. Raises DataError."""
-        ids = {each: number for number, each in enumerate(self.classes)}
-        for number, (content, label) in enumerate(self._generate(self.name)):
-            try:
-                yield make_record(content, label, ids[label], f"image {number}")
-            except (ValueError, KeyError, UnusableImageError) as error:
-                raise DataError(
-                    f"image {number} of the generator's split {self.name} {error}"
-                ) from None
-
-    def describe(self):
-        """Give one line for the start: what converting would gain."""
-        return (
-            f"the split {self.name} comes from a generator: it was run once to count its "
-            f"{self.examples:,} images, and runs again in each epoch; written as files and "
-            "converted, they would be read faster, and a run could go on without generating again"
-        )
-
-
 def read_unconverted(data_dir, names, data_format):
     """Give the UnconvertedSplits `<data_dir>/<name>`, in order. Raises DataError.
 
@@ -150,22 +114,13 @@ def read_unconverted(data_dir, names, data_format):
     }
     # Fixed by the training split, whichever is read.
     classes = tuple(sorted(listings[TRAINING].counts.keys() - {NO_CLASS}))
-    for name in names:
-        _check_classes(listings[name].counts.keys() - {NO_CLASS}, classes, f"{data_dir}/{name}")
-        if listings[name].is_streamed:
+    for name, listing in listings.items():
+        check_labels(listing.counts.keys() - {NO_CLASS}, classes, f"{data_dir}/{name}")
+        if listing.is_streamed:
             raise DataError(
                 f"{data_dir} can only be read from front to back: unpack it, or convert it"
             )
     return [UnconvertedSplit(f"{data_dir}/{name}", name, classes, listings[name]) for name in names]
-
-
-def read_generated(generate, names):
-    """Give the GeneratedSplits of `generate(name)`, in order. Raises DataError."""
-    training = GeneratedSplit(generate, TRAINING)
-    rest = {
-        name: GeneratedSplit(generate, name, training.classes) for name in {*names} - {TRAINING}
-    }
-    return [training if name == TRAINING else rest[name] for name in names]
 
 
 def make_record(content, text, label, filename):
@@ -183,18 +138,27 @@ def _list_files(source):
     return listing
 
 
-def _encode_pixels(pixels):
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
+def check_pixels(pixels):
+    """Raise ValueError for an array that is no image. Its text goes on after the image's name."""
+    is_shape = pixels.ndim == 3 and pixels.shape[2] in (1, 3)
+    if pixels.dtype != np.uint8 or not is_shape:
         raise ValueError(
             f"is {pixels.dtype} {pixels.shape}; pixels are uint8 (height, width, 1 or 3)"
         )
+    if not 0 < min(pixels.shape[:2]) <= max(pixels.shape[:2]) <= MOST_EDGE:
+        raise ValueError(f"is {pixels.shape}; an edge has from 1 to {MOST_EDGE:,} pixels")
+
+
+def _encode_pixels(pixels):
+    check_pixels(pixels)
     colour = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
     # At full resolution of colour: what is generated is often small.
     return encode_jpeg(np.ascontiguousarray(colour), 95, has_full_colour=True)
 
 
-def _check_classes(labels, classes, where):
-    if not classes:
+def check_labels(labels, classes, where):
+    """Raise DataError unless the labels found are some of the classes, and there are any."""
+    if not labels:
         raise DataError(f"{where} holds no images of any class")
     if unknown := sorted(set(labels) - set(classes)):
         raise DataError(

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
+from library.dataset.generated import GeneratedSplit
 from library.dataset.records import label_of_records, parse_record, serialize
-from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
+from library.dataset.unconverted import UnconvertedSplit
 from library.errors import DataError, SettingsError, UserError
 from library.inputs.damage import find_damaged_record
 from library.inputs.decoding import decode
@@ -217,15 +218,14 @@ class Files(Encoded):
 
 
 class Generated(Encoded):
-    """Examples from a user's generator: a library.dataset.unconverted.GeneratedSplit."""
-
-    mean_bytes = 100_000
+    """Examples from a user's generator: a library.dataset.generated.GeneratedSplit."""
 
     def __init__(self, split):
         self._split = split
         self._failure = None
         self.class_counts = split.class_counts
         self.count = split.examples
+        self.mean_bytes = split.mean_bytes
 
     def keys(self, random=None, reading=USUAL):
         """Give the records in the generator's own order."""

@@ -31,15 +31,18 @@ def read_data(project, *names):
     """Give the splits, converted or not, in order. Raises DataError."""
     if project.data_format == "tfrecord":
         return read_splits(project.data_dir, *names)
-    from library.dataset.unconverted import read_generated, read_unconverted
     from library.training.history import report
 
     if project.data_format == "generator":
+        from library.dataset.generated import read_generated
+
         import_tensorflow(project.verbose, lambda: False)
         from project.inputs import generate_images
 
         splits = read_generated(generate_images, names)
     else:
+        from library.dataset.unconverted import read_unconverted
+
         splits = read_unconverted(project.data_dir, names, project.data_format)
     report(splits[0].describe())
     return splits
