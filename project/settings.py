@@ -161,6 +161,10 @@ class Pipeline(Keys):
     data_format: Literal["tfrecord", "folder", "csv", "generator"] = key(
         "tfrecord", "what is in data_dir; all but tfrecord are read as they are, slower"
     )
+    csv_columns: Words = key((), "a CSV file's columns of set, file and label, if not so called")
+    label_separator: Text | None = key(
+        None, "what divides a CSV cell of several classes, as | in cat|dog; empty cells: none"
+    )
     cache: Literal["none", "memory", "disk"] = key("none", "where to keep what was read or decoded")
     keep_features: Literal["auto", "never"] = key(
         "auto", "run a frozen base once only, and keep what it gives in cache_dir"

@@ -6,11 +6,12 @@ import pytest
 from PIL import Image
 
 import run
+from library.dataset.splits import read_splits
 from library.dataset.unconverted import read_unconverted
 from library.errors import DataError, answer
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
-from project.inputs import TrainingInputs
+from project.inputs import EvaluationInputs, TrainingInputs
 from tests.conftest import ROOT, write_colours
 
 pytestmark = pytest.mark.slow
@@ -48,12 +49,11 @@ def test_the_fingerprint_changes_with_the_data(folder):
     assert before.fingerprint != after.fingerprint
 
 
-def test_what_has_no_class_is_left_out_and_said(folder):
+def test_what_has_no_class_is_left_out(folder):
     Image.new("RGB", (5, 5)).save(folder / "train" / "stray.png")
     (train,) = read_unconverted(folder, ["train"], "folder")
     assert train.examples == 24
     assert train.left_out_count == 1
-    assert "left out: 1 file without a class" in train.describe()
     assert "is not converted: finding, reading and checking an image takes" in train.describe()
     assert all(train.read(number).text != "" for number in range(24))
 
@@ -78,6 +78,58 @@ def test_a_split_without_images_of_any_class_is_refused_before_training(folder):
     (folder / "train_").rename(folder / "train")
     with pytest.raises(DataError, match="images/train holds no images of any class"):
         read_unconverted(folder, ["validation"], "folder")
+
+
+def write_table(path, rows):
+    path.write_text("".join(f"{','.join(map(str, row))}\n" for row in rows))
+    return path
+
+
+def test_rows_whose_files_are_missing_are_refused_at_the_start(folder, tmp_path):
+    names = [path.relative_to(tmp_path) for path in sorted(folder.glob("train/*/*"))]
+    rows = [("TRAIN", name, name.parts[2]) for name in names]
+    table = write_table(tmp_path / "images.csv", [*rows, ("TRAIN", "gone.png", "red")])
+    with pytest.raises(DataError, match=r"images.csv/train/gone.png: No such file .*y; converting"):
+        read_unconverted(table, ["train"], "csv")
+    (folder / "train" / "red" / "000.png").unlink()
+    with pytest.raises(DataError, match=r": No such file or directory, and 1 more like it; conver"):
+        read_unconverted(table, ["train"], "csv")
+
+
+@pytest.fixture
+def several(patches):
+    """The splits of a CSV file of several classes an image, not converted."""
+    table = patches / "images" / "patches.csv"
+    return read_unconverted(table, ["train", "test"], "csv", label_separator="|")
+
+
+def test_images_of_several_classes_are_those_that_conversion_makes(patches, several):
+    for split, converted in zip(several, read_splits(patches, "train", "test"), strict=True):
+        assert split.has_several
+        assert split.classes == converted.classes == ("blue", "red")
+        assert split.class_counts == converted.class_counts
+        found = []
+        for each in (split, converted):
+            inputs = EvaluationInputs(make_examples(each), ImageFormat(8, 3), 64)
+            ((images, labels, names),) = inputs.named_batches()
+            rows = zip(names.numpy(), images.numpy(), labels.numpy(), strict=True)
+            found.append({name: (image.tolist(), label.tolist()) for name, image, label in rows})
+        assert found[0] == found[1]
+        assert sorted({tuple(label) for _, label in found[0].values()}) == [
+            (0, 0),
+            (0, 1),
+            (1, 0),
+            (1, 1),
+        ]
+
+
+def test_the_columns_of_a_csv_file_may_have_other_names(folder, tmp_path):
+    rows = [("where", "set", "what"), ("images/train/red/000.png", "train", "red")]
+    table = write_table(tmp_path / "images.csv", rows)
+    (split,) = read_unconverted(table, ["train"], "csv", columns=("set", "where", "what"))
+    assert split.read(0).text == "red"
+    with pytest.raises(DataError, match="has no column 'FILE'"):
+        read_unconverted(table, ["train"], "csv")
 
 
 def test_csv_wants_a_csv_file(folder):

@@ -11,7 +11,6 @@ import weakref
 
 import numpy as np
 
-from library.counted import counted
 from library.dataset.classes import TRAINING
 from library.dataset.images import (
     MOST_EDGE,
@@ -32,29 +31,39 @@ _OPTIONS = ImageOptions(max_edge=0)
 
 
 class UnconvertedSplit:
-    """Labelled files, any of which can be read at any time."""
-
-    has_several = False
+    """Labelled files, any of which can be read at any time. Raises DataError if one is missing."""
 
     def __init__(self, source, name, classes, listing):
         self.source = source
         self.name = name
         self.classes = classes
+        # Whether an image may have several classes, or none.
+        self.has_several = listing.has_several
         # A listing is one open file: two threads must not seek in it at once.
         self._lock = threading.Lock()
         self._listing = listing
-        ids = {each: number for number, each in enumerate(classes)}
-        labels = [ids.get(listing[number].label, -1) for number in range(len(listing))]
-        # Position in the listing and class id of each file that has a class.
-        self._numbers = np.flatnonzero(np.array(labels) >= 0)
-        self.labels = np.array(labels, np.int64)[self._numbers]
-        self.class_counts = tuple(np.bincount(self.labels, minlength=len(classes)).tolist())
-        self.left_out_count = len(labels) - len(self.labels)
+        self._ids = {each: number for number, each in enumerate(classes)}
+        numbers, labels, missing = [], [], []
+        for number in range(len(listing)):
+            file = listing[number]
+            if file.label == NO_CLASS:
+                continue
+            if file.place[0] == "none":
+                missing.append(file)
+            numbers.append(number)
+            labels.append(-1 if self.has_several else self._ids[file.label])
+        _check_found(missing, source)
+        # Position in the listing of each file that has a label.
+        self._numbers = np.array(numbers, np.int64)
+        # Class id of each, where images have one.
+        self.labels = None if self.has_several else np.array(labels, np.int64)
+        self.class_counts = tuple(listing.counts[each] for each in classes)
+        self.left_out_count = len(listing) - len(numbers)
 
     @property
     def examples(self):
         """How many images there are."""
-        return len(self.labels)
+        return len(self._numbers)
 
     @property
     def bytes(self):
@@ -78,12 +87,17 @@ class UnconvertedSplit:
             file = self._listing[int(self._numbers[number])]
         try:
             content = read_content(file.place)
-            return make_record(content, file.label, self.labels[number], file.name)
+            return make_record(content, file.label, self._label(file), file.name)
         except (OSError, ValueError, UnusableImageError) as error:
             raise DataError(
                 f"{self.source}/{printable(file.name)} {error}; converting would leave it out, "
                 "by name: convert_dataset.py"
             ) from None
+
+    def _label(self, file):
+        if self.has_several:
+            return tuple(self._ids[each] for each in file.label)
+        return self._ids[file.label]
 
     def describe(self):
         """Give one line for the start: what converting would gain."""
@@ -92,25 +106,25 @@ class UnconvertedSplit:
         for number in range(timed):
             self.read(number)
         seconds = (time.perf_counter() - start) / timed
-        left_out = f"; left out: {counted(self.left_out_count, 'file')} without a class"
         return (
             f"{self.source} is not converted: finding, reading and checking an image takes "
             f"{1000 * seconds:.2g} ms, {seconds * self.examples:,.1f} s an epoch, which shards "
-            f"would spare (convert_dataset.py){left_out if self.left_out_count else ''}"
+            "would spare (convert_dataset.py)"
         )
 
 
-def read_unconverted(data_dir, names, data_format):
+def read_unconverted(data_dir, names, data_format, columns=(), label_separator=""):
     """Give the UnconvertedSplits `<data_dir>/<name>`, in order. Raises DataError.
 
-    `data_dir` is a folder of class folders or, for the format csv, a CSV file with the columns SET,
-    FILE and LABEL, either of them local or a URL; or an archive.
+    `data_dir` is a folder of class folders or, for the format csv, a CSV file, either of them local
+    or a URL; or an archive. `columns` and `label_separator` are for CSV files: see `find_files`.
     """
     data_dir = str(data_dir).rstrip("/")
     if data_format == "csv" and not data_dir.lower().endswith(".csv"):
         raise DataError(f"data_format csv wants data_dir to be a CSV file, not {data_dir}")
+    given = {"columns": columns, "label_separator": label_separator}
     listings = {
-        name: _list_files(f"{data_dir}/{name}") for name in dict.fromkeys((TRAINING, *names))
+        name: _list_files(f"{data_dir}/{name}", given) for name in dict.fromkeys((TRAINING, *names))
     }
     # Fixed by the training split, whichever is read.
     classes = tuple(sorted(listings[TRAINING].counts.keys() - {NO_CLASS}))
@@ -128,14 +142,24 @@ def make_record(content, text, label, filename):
     if isinstance(content, np.ndarray):
         content = _encode_pixels(content)
     encoded, height, width = convert_image(content, _OPTIONS)
-    return Record(encoded, height, width, int(label), text, filename)
+    return Record(encoded, height, width, label, text, filename)
 
 
-def _list_files(source):
-    listing = Listing(find_files(source))
+def _list_files(source, given):
+    listing = Listing(find_files(source, **given))
     # Whoever reads from it decides how long it is needed.
     weakref.finalize(listing, listing.file.close)
     return listing
+
+
+def _check_found(missing, source):
+    if missing:
+        name, reason = missing[0].name, missing[0].place[1]
+        more = f", and {len(missing) - 1:,} more like it" if len(missing) > 1 else ""
+        raise DataError(
+            f"{source}/{printable(name)}: {reason}{more}; converting would leave out what can't be "
+            "read, by name: convert_dataset.py"
+        )
 
 
 def check_pixels(pixels):

@@ -179,8 +179,9 @@ class Files(Encoded):
 
     def __init__(self, split):
         self._split = split
-        self._labels = tf.constant(split.labels)
+        self._labels = None if split.has_several else tf.constant(split.labels)
         self._failure = None
+        self.has_several = split.has_several
         self.class_counts = split.class_counts
         self.count = split.examples
         self.mean_bytes = max(1, split.bytes // split.examples)
@@ -201,7 +202,7 @@ class Files(Encoded):
         return tf.ensure_shape(tf.numpy_function(self._split.filename, [key], tf.string), [])
 
     def labels(self, keys):
-        """Give int64 (n,) for a batch of keys."""
+        """Give int64 (n,) for a batch of keys, where images have one class each."""
         return tf.gather(self._labels, keys)
 
     def find_damage(self):

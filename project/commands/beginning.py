@@ -2,6 +2,7 @@
 
 import sys
 
+from library.counted import counted
 from library.dataset.splits import read_splits
 from library.errors import DataError, SettingsError
 from library.quiet_start import import_tensorflow
@@ -28,7 +29,12 @@ def start_tensorflow(project, cluster=None):
 
 
 def read_data(project, *names):
-    """Give the splits, converted or not, in order. Raises DataError."""
+    """Give the splits, converted or not, in order. Raises DataError, SettingsError."""
+    if project.data_format != "csv" and (project.csv_columns or project.label_separator):
+        raise SettingsError(
+            "csv_columns and label_separator are for data_format csv; when converting they are "
+            "options of convert_dataset.py"
+        )
     if project.data_format == "tfrecord":
         return read_splits(project.data_dir, *names)
     from library.training.history import report
@@ -43,8 +49,18 @@ def read_data(project, *names):
     else:
         from library.dataset.unconverted import read_unconverted
 
-        splits = read_unconverted(project.data_dir, names, project.data_format)
+        splits = read_unconverted(
+            project.data_dir,
+            names,
+            project.data_format,
+            project.csv_columns,
+            project.label_separator or "",
+        )
     report(splits[0].describe())
+    for split in splits:
+        if split.left_out_count:
+            count = counted(split.left_out_count, "file")
+            report(f"{split.source}: left out, because they have no class: {count}")
     return splits
 
 
