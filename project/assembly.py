@@ -1,6 +1,7 @@
 """Settings become inputs, a network and an objective: the one place where the parts meet."""
 
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +17,13 @@ from library.inputs.examples import Reading, make_examples
 from library.inputs.parts import WHOLE
 from library.training import distribution
 from library.training.averages import Averages
+from library.training.checkpoints import Checkpoints
 from library.training.history import report
 from library.training.monitoring import Goal
 from library.training.plan import Keeping, Plan
 from library.training.profiling import read_profile_steps
 from library.training.snapshots import DATA, data_text
-from library.transfer.features import split_at_base
+from library.transfer.features import Kept, split_at_base
 from library.transfer.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
 from library.transfer.kept_splits import keep_splits
 from library.transfer.loading import load_weights
@@ -127,7 +129,7 @@ def make_parts(settings, split, batches_per_epoch):
     network = make_network(learn.model, _image_format(project).shape, len(split.classes), values)
     if project.synchronized_batch_norm:
         distribution.synchronize_batch_norm(network)
-    _transfer(network, learn)
+    _transfer(network, project, learn)
     # Small float16 gradients vanish unless the loss is scaled up; bfloat16 has float32's range.
     scale = project.loss_scale or ("dynamic" if project.dtype == "float16" else None)
     weights = network.trainable_variables
@@ -156,8 +158,8 @@ def make_unfreezing(settings, network):
 def make_kept(settings, network, training, validation, splits):
     """Give what trains on kept features, or None where the base runs in every epoch.
 
-    `splits` are those of `training` and `validation`. Runs the base over both, unless an earlier
-    run kept what it gave.
+    `splits` are those of `training` and `validation`. The base will run over both, unless an
+    earlier run kept what it gave.
     """
     project, learn = settings.project, settings.hyperparameters
     count = (learn.feature_views or 0) if learn.augmentations else 1
@@ -168,12 +170,16 @@ def make_kept(settings, network, training, validation, splits):
         return None
     words = (learn.augmentations, project.random_seed)
     views = [(*words, view) for view in range(count)] if learn.augmentations else [()]
-    return keep_splits(*both, training, validation, fingerprints, views, project.cache_dir, report)
+    base, head = both
+    of = (base, training, validation, fingerprints, views, project.cache_dir, report)
+    return Kept(head, partial(keep_splits, *of))
 
 
-def _transfer(network, learn):
+def _transfer(network, project, learn):
     """Load the weights to begin with, and freeze what is not to be trained."""
-    if learn.checkpoint_path:
+    goes_on = project.resume != "never" and Checkpoints(project.model_dir).paths()
+    # The run's own checkpoint holds all weights.
+    if learn.checkpoint_path and not goes_on:
         loading = load_weights(network, learn.checkpoint_path, learn.checkpoint_exclude_scopes)
         for line in loading.lines():
             report(line)

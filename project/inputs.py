@@ -75,6 +75,13 @@ class TrainingInputs:
         """The last one may be smaller: each epoch holds every example exactly once."""
         return count_batches(self.source, self.examples, self.batch_size, self.part)
 
+    @property
+    def order(self):
+        """What the order of an epoch's images depends on, besides their names, as JSON holds it."""
+        own = self.part.count if self.part.has_own_shards else None
+        numbers = (self.seed, self.examples, self.batch_size, self.shuffle_examples)
+        return [*numbers, self.is_oversampled, self.source.interleaved, own]
+
     def keys(self, epoch):
         """Give the encoded examples of an epoch, or what stands for them, in its order."""
         return self._ordered(epoch)[0]

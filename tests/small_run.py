@@ -12,6 +12,7 @@ from library.inputs.untuned import untuned
 from library.training.averages import Averages
 from library.training.loop import Training
 from library.training.plan import Keeping, Plan
+from library.transfer.features import Inputs as Seen
 from library.transfer.features import Kept
 from project.objective import Objective
 from project.optimizers import make_optimizer
@@ -96,7 +97,7 @@ def make_run(
         plan,
         Keeping(folder, folder / "checkpoints", folder / "best", classes, texts, settings),
         # As if the whole network were a head.
-        kept=Kept(network, training, validation) if is_kept else None,
+        kept=Kept(network, lambda: Seen(training, validation)) if is_kept else None,
         devices=devices,
     )
 

@@ -87,6 +87,10 @@ def test_a_snapshot_is_begun_with(capsys, train, tmp_path):
     for name, is_same in (("block1_convolution", True), ("scores", False)):
         kernels = [each.get_layer(name).kernel for each in (first, second)]
         assert np.array_equal(*kernels) == is_same
+    # Begun once, a run goes on with its own weights.
+    shutil.rmtree(tmp_path / "run")
+    train(**begin, train_epochs=2, run_dir=tmp_path / "next")
+    assert f"from {best}" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -161,6 +165,22 @@ def test_features_are_kept_for_later_runs_on_the_same_base_and_data(
     save_module(tmp_path / "other", seed=1)
     train(**{**given, "hub_handle": tmp_path / "other"}, run_dir=tmp_path / "third")
     assert "keeping the base's features" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_features_are_kept_of_the_base_that_the_checkpoint_brings(capsys, train, module, tmp_path):
+    """Whatever base the settings name by then: the run goes on with its own."""
+    given = {"model": "hub", "hub_handle": module, "image_size": 6, "augmentations": ""}
+    train(**given, train_epochs=1)
+    save_module(tmp_path / "other", seed=1)
+    given |= {"hub_handle": tmp_path / "other", "train_epochs": 3, "cache_dir": tmp_path / "cache"}
+    capsys.readouterr()
+    train(**given)
+    best = json.loads(capsys.readouterr().out)
+    assert best["epoch"] > 1
+    train("evaluate", image_size=6, split="validation")
+    evaluated = json.loads(capsys.readouterr().out)
+    assert np.isclose(best["validation"]["loss"], evaluated["loss"], atol=1e-5)
 
 
 @pytest.mark.slow

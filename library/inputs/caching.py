@@ -36,6 +36,7 @@ class Cached(Encoded):
         self._format = image_format
         self._store = store
         self.is_shuffled = examples.is_shuffled
+        self.interleaved = examples.interleaved
         self.mean_bytes = examples.mean_bytes
         self.class_counts = examples.class_counts
         self.count = examples.count

@@ -43,6 +43,8 @@ USUAL = Reading()
 class Encoded:
     """What shards, files and generators share: an example is a serialised record."""
 
+    # How many shards are read in turns, where there are any.
+    interleaved = None
     # Whether `keys` are in perfectly random order already, so that no buffer need shuffle them.
     is_shuffled = False
     # Whether an image may have several classes, or none.

@@ -20,7 +20,7 @@ from library.files import find_damage, new_folder, remove_partials, seal_folder
 class Checkpoints:
     """The checkpoints in one folder: the last few, by step."""
 
-    def __init__(self, folder, keep):
+    def __init__(self, folder, keep=1):
         self.folder = Path(folder)
         self.keep = keep
 

@@ -20,6 +20,7 @@ from library.training.resuming import resume, save
 from library.training.run_folder import check_space
 from library.training.steps import Totals, check_finite, make_train_steps
 from library.training.stopping import StopSignals
+from library.transfer.features import Inputs
 
 # On kept features an epoch takes less time than saving does: this many seconds are then lost at
 # most, and made again, when the process is killed.
@@ -33,7 +34,7 @@ class Training:
     `learning_rate` is the schedule inside the optimizer, as LearningRate in project/schedules.py;
     `averages` is Averages, or None where the weights themselves are evaluated and kept.
     `unfreezing`, as in library/transfer/freezing.py, says what is trained from which epoch on;
-    `kept`, as in library/transfer/features.py, has inputs that spare running the frozen base.
+    `kept`, as in library/transfer/features.py, makes inputs that spare running the frozen base.
     """
 
     def __init__(
@@ -64,8 +65,9 @@ class Training:
         self.keeping = keeping
         self.unfreezing = unfreezing
         # What the steps see: images and the whole network, or features and its head.
-        self.seen = kept or self
+        self.seen = Inputs(training, validation)
         self.head = kept.head if kept else network
+        self.kept = kept
         # What tells one best network from another, where bests are remembered before they are kept.
         self.changing = kept.head.variables if kept else None
         self.devices = devices or Devices()
@@ -143,6 +145,9 @@ class Training:
             why = self.patience.stopped or "more train_epochs would go on"
             self.report(f"finished already, after {counted(self.step, 'step')}: {why}")
             return self.best
+        if self.kept:
+            # Not before: a checkpoint may have brought another base.
+            self.seen = self.kept.make()
         self.chronicle = Chronicle(
             self.keeping,
             self.plan,

@@ -1,5 +1,6 @@
 """The state of a run, as a checkpoint keeps it: read back at the start, saved on the way."""
 
+from library.counted import counted
 from library.errors import CheckpointError
 from library.evaluation.probabilities import is_multi_label
 from library.training.checkpoints import check_classes, check_kind, read_state, read_variables
@@ -21,6 +22,7 @@ def resume(run):
     state = read_state(path)
     check_classes(path, state["classes"], run.keeping.classes)
     check_kind(path, state.get("several", False), is_multi_label(run.network))
+    _check_steps(path, state.get("batches_per_epoch"), run.training.batches_per_epoch)
     total_steps = run.learning_rate.total_steps.numpy()
     read_variables(path, run.variables())
     run.devices.spread_seeds(run.network)
@@ -39,6 +41,11 @@ def resume(run):
         before = state["settings"].get(key)
         if before != value:
             run.report(f"changed since: {key} was {before}, is {value}")
+    if run.batch and state.get("order") != _order_of(run):
+        run.report(
+            f"changed since: the order of images, so in what is left of epoch {run.epoch + 1} "
+            "some may come a second time, and others not at all"
+        )
 
 
 def save(run):
@@ -47,6 +54,8 @@ def save(run):
         "step": run.step,
         "epoch": run.epoch,
         "batch": run.batch,
+        "batches_per_epoch": run.training.batches_per_epoch,
+        "order": _order_of(run),
         "best": run.best,
         "patience": run.patience.state,
         "goal": vars(run.plan.goal),
@@ -63,6 +72,24 @@ def save(run):
     if run.devices.is_chief:
         run.checkpoints.save(run.step, variables, state)
     run.clock.saved_at = run.clock.now
+
+
+def _check_steps(path, stored, wanted):
+    """Raise CheckpointError where an epoch has another number of steps than it had.
+
+    What is counted in steps, such as the course of the learning rate, would mean something else.
+    """
+    if stored not in (None, wanted):
+        raise CheckpointError(
+            f"checkpoint {path} was made with {counted(stored, 'step')} an epoch, now it is "
+            f"{wanted}: give the batch size and the images that it was made with, or begin anew "
+            "from its weights, with another --run_dir and --checkpoint_path"
+        )
+
+
+def _order_of(run):
+    """Give what the order within an epoch depends on, None where the inputs don't tell."""
+    return getattr(run.training, "order", None)
 
 
 def _averages_at(run):

@@ -6,9 +6,11 @@ place of the images in the same inputs, in the same order.
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -27,9 +29,18 @@ _MEMORY_BYTES = 2 * 2**30
 
 @dataclass(frozen=True)
 class Kept:
-    """What trains on kept features: the head of a network, and inputs that give features."""
+    """What trains on kept features: the head of a network, and a function that makes its Inputs.
+
+    It runs the base as it is when called, so call it when the base's weights are what they will be.
+    """
 
     head: keras.Model
+    make: Callable
+
+
+class Inputs(NamedTuple):
+    """What a training sees: images and labels, or features and labels."""
+
     training: object
     validation: object
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from library.transfer.features import (
     FrozenBase,
-    Kept,
+    Inputs,
     KeptTraining,
     KeptValidation,
     Numbers,
@@ -12,8 +12,8 @@ from library.transfer.features import (
 )
 
 
-def keep_splits(base, head, training, validation, fingerprints, views, folder, report):
-    """Give the Kept of a network that split_at_base divided into `base` and `head`.
+def keep_splits(base, training, validation, fingerprints, views, folder, report):
+    """Give the Inputs of features that `base` gives, the one of a network that split_at_base split.
 
     `training` and `validation` are as TrainingInputs and EvaluationInputs in project/inputs.py,
     `fingerprints` those of their splits. `views` says of each view of the training images what
@@ -38,4 +38,4 @@ def keep_splits(base, head, training, validation, fingerprints, views, folder, r
     ]
     numbers = Numbers(validation.source).keys()
     in_order = keep(validation, validation.batches(), numbers, fingerprints[1])
-    return Kept(head, KeptTraining(tuple(kept)), KeptValidation(in_order))
+    return Inputs(KeptTraining(tuple(kept)), KeptValidation(in_order))
