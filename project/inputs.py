@@ -176,21 +176,22 @@ class EvaluationInputs:
 
     def named_batches(self):
         """Give (images, labels, names) batches: with the images' file names, string (batch,)."""
-        # Always in the same order; and no GPU holds strings.
-        reading = replace(self.reading, deterministic=True, device=None)
-        return replace(self, reading=reading)._batches(
+        # No GPU holds strings.
+        return replace(self, reading=replace(self.reading, device=None))._batches(
             lambda source, key: (*source.image(key, self.image_format), source.name(key))
         )
 
     def _batches(self, prepare):
         source, number = own_examples(self.source, self.part), self.batches_per_epoch
+        # In order, also where training is not.
+        reading = replace(self.reading, deterministic=True)
         batches = make_batches(
-            source.keys(None, self.reading),
+            source.keys(None, reading),
             lambda position, key: prepare(source, key),
             self.batch_size,
             0,
             number,
             self.part,
-            self.reading,
+            reading,
         )
-        return keep_ready(batches, self.reading)
+        return keep_ready(batches, reading)

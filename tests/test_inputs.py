@@ -2,6 +2,7 @@ import ctypes
 import gc
 import io
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,6 +247,46 @@ def test_without_determinism_an_epoch_still_holds_each_example_once(numbered):
     assert sorted(numbers(arrays(training.batches(0)))) == list(range(50))
     assert not training.batches(0).options().deterministic
     assert make_training(numbered).batches(0).options().deterministic
+
+
+def test_without_determinism_several_workers_still_divide_the_examples(numbered):
+    """Each worker picks by position: in any other order than the others', it would miss some."""
+    shards = make_examples(numbered)
+    # Many, so that which shard answers first differs from worker to worker.
+    source = Shards(shards.paths * 8, shards.counts * 8, (200, 200))
+    unordered = make_training(numbered, source=source, reading=Reading(deterministic=False))
+    for _ in range(3):
+        parts = [replace(unordered, part=part) for part in Part(0, 2).siblings()]
+        seen = [number for part in parts for number in numbers(arrays(part.batches(0)))]
+        assert sorted(seen) == sorted(list(range(50)) * 8)
+
+
+class SlowAtZero(Shards):
+    """Shards whose image 0 takes long to decode."""
+
+    def image(self, *how):
+        image, label = super().image(*how)
+
+        def wait(pixels):
+            time.sleep(0 if pixels[0, 0, 0] else 0.3)
+            return pixels
+
+        return tf.ensure_shape(tf.numpy_function(wait, [image], tf.uint8), image.shape), label
+
+
+def test_without_determinism_what_is_ready_comes_first_in_training_only(numbered):
+    shards = make_examples(numbered)
+    source = SlowAtZero(shards.paths, shards.counts, shards.class_counts)
+    ordered, unordered = Reading(num_parallel_calls=4), Reading(4, 4, deterministic=False)
+    plain, hasty = (
+        numbers(arrays(make_training(numbered, source=source, reading=each).batches(0)))
+        for each in (ordered, unordered)
+    )
+    assert plain.index(0) < hasty.index(0)
+    assert sorted(hasty) == list(range(50))
+    evaluation = EvaluationInputs(source, ImageFormat(8, 1), 8, reading=unordered)
+    in_order = numbers(arrays(replace(evaluation, source=shards, reading=ordered).batches()))
+    assert numbers(arrays(evaluation.batches())) == in_order
 
 
 def test_batches_can_be_made_ready_on_a_device(numbered):

@@ -1,6 +1,10 @@
 import dataclasses
+import time
+
+import tensorflow as tf
 
 from library.inputs.decoding import ImageFormat
+from library.inputs.examples import Reading
 from library.transfer.features import split_at_base
 from library.transfer.kept_splits import keep_splits
 from project.augmentations import choose_augmentations
@@ -10,11 +14,24 @@ from tests.test_features import Pictures, check_same
 from tests.test_modules import save_module
 
 
+class SlowPictures(Pictures):
+    """Pictures of which one can take long to decode."""
+
+    slow = None
+
+    def image(self, key, image_format, crop=None):
+        def wait(number):
+            time.sleep(0.2 if number == self.slow else 0)
+            return number
+
+        return super().image(tf.ensure_shape(tf.numpy_function(wait, [key], tf.int64), []), crop)
+
+
 def test_each_epoch_gives_the_features_of_its_view_in_the_order_of_its_images(tmp_path):
     save_module(tmp_path / "module")
     network = hub((6, 6, 3), 2, hub_handle=str(tmp_path / "module"))
     base, _ = split_at_base(network)
-    pictures, shape, said = Pictures(), ImageFormat(6, 3), []
+    pictures, shape, said = SlowPictures(), ImageFormat(6, 3), []
     validation = EvaluationInputs(pictures, shape, 4)
     plain = TrainingInputs(pictures, shape, 4, 5, seed=0)
 
@@ -40,3 +57,9 @@ def test_each_epoch_gives_the_features_of_its_view_in_the_order_of_its_images(tm
     kept = keep(oversampled, [()])
     assert len(said) == 4
     check_same(base, kept.training.batches(0), oversampled.batches(0))
+
+    # What is ready first comes first in training; each image's features are its own all the same.
+    pictures.slow = 3
+    kept = keep(dataclasses.replace(plain, reading=Reading(deterministic=False)), ["unordered"])
+    assert len(said) == 5
+    check_same(base, kept.training.batches(0), plain.batches(0))

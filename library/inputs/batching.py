@@ -43,6 +43,8 @@ def keep_ready(batches, reading):
     """Give the batches, some of them prepared ahead, and some already on the device."""
     options = tf.data.Options()
     options.deterministic = reading.deterministic
+    # Fused with batching, images would be prepared in order all the same.
+    options.experimental_optimization.map_and_batch_fusion = reading.deterministic
     # Begin when an iterator is made, not when it is first asked: the step is traced meanwhile.
     options.experimental_warm_start = True
     batches = untuned(batches).with_options(options).prefetch(reading.prefetch_batches)

@@ -23,8 +23,8 @@ from library.inputs.untuned import untuned
 class Reading:
     """How much is read, decoded and kept ready at once. Changes speed; never what is read.
 
-    But for `deterministic`: without it, whatever is ready first comes first, and no epoch can be
-    repeated.
+    But for `deterministic`: without it, the image that is prepared first comes first in training,
+    and no epoch can be repeated.
     """
 
     num_parallel_reads: int = 4
@@ -146,8 +146,9 @@ class Shards(Encoded):
             open_shard,
             cycle_length=self.interleaved,
             num_parallel_calls=min(reading.num_parallel_reads, self.interleaved),
-            # In a fixed order, whichever shard answers first.
-            deterministic=reading.deterministic,
+            # In a fixed order, whichever shard answers first, and also where images come as they
+            # are ready: workers divide the examples by their position.
+            deterministic=True,
         )
 
     def _order(self, random):

@@ -29,8 +29,10 @@ def keep_splits(base, training, validation, fingerprints, views, folder, report)
             source=keep_features(base, batches, numbers, inputs.source, folder, key, report),
         )
 
-    # Each image once: those of smaller classes are repeated when training.
-    once = replace(training, is_oversampled=False)
+    # Each image once: those of smaller classes are repeated when training. And in order, which
+    # tells which features are whose.
+    reading = replace(training.reading, deterministic=True)
+    once = replace(training, is_oversampled=False, reading=reading)
     numbered = replace(once, source=Numbers(training.source))
     kept = [
         keep(training, once.batches(epoch), numbered.keys(epoch), fingerprints[0], view)
