@@ -2,17 +2,20 @@ import functools
 import hashlib
 import http.server
 import io
+import random
+import re
 import shutil
 import tarfile
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from library.errors import UserError
-from library.transfer.module_files import find_gap, find_module, hash_module
+from library.transfer.module_files import deletion_hint, find_gap, find_module, hash_module
 from tests.test_modules import IMAGES, save_module
 
 
@@ -167,6 +170,43 @@ def test_a_wrong_handle_is_one_line(tmp_path):
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("handle", "words"),
+    [
+        ("http://127.0.0.1:9/a b", "URL can't contain control characters"),
+        ("http://127.0.0.1:port/a", "nonnumeric port: 'port'"),
+        ("http://[127.0.0.1/a", "Invalid IPv6 URL"),
+        ("~nobody-of-that-name/a", "Could not determine home directory; --hub_handle takes"),
+    ],
+)
+def test_a_handle_that_nobody_can_read_is_one_line(handle, words):
+    with pytest.raises(UserError, match="cannot load the module") as caught:
+        find_module(handle)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"this is no HTTP\r\n\r\n",
+        # A chunk that ends before the length that it tells.
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n0123",
+    ],
+)
+def test_a_server_that_answers_nonsense_is_one_line(answer):
+    class Nonsense(http.server.BaseHTTPRequestHandler):
+        def handle(self):
+            self.rfile.readline()
+            self.wfile.write(answer)
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Nonsense) as opened:
+        thread = threading.Thread(target=opened.handle_request)
+        thread.start()
+        with pytest.raises(UserError, match=r"the server's answer is not whole \(.+\); --hub"):
+            find_module(f"http://127.0.0.1:{opened.server_port}/a")
+        thread.join()
+
+
 def test_a_file_that_is_no_archive(tmp_path):
     (tmp_path / "x").write_text("nothing")
     with pytest.raises(UserError, match="neither a folder nor a tar or zip archive"):
@@ -180,6 +220,48 @@ def test_a_cut_archive_is_one_line_and_leaves_nothing(module, tmp_path, cache, l
     with pytest.raises(UserError, match="cannot load the module"):
         find_module(archive)
     assert not cache.exists() or not list(cache.iterdir())
+
+
+@pytest.fixture(params=["gztar", "bztar", "xztar", "zip"])
+def small(request, tmp_path):
+    """An archive of few bytes, and what its graph's file holds."""
+    (tmp_path / "small").mkdir()
+    content = random.Random(0).randbytes(100)
+    (tmp_path / "small" / "saved_model.pb").write_bytes(content)
+    return shutil.make_archive(tmp_path / "archive", request.param, tmp_path / "small"), content
+
+
+def test_a_flipped_bit_is_one_line_or_changes_nothing(small, tmp_path, monkeypatch):
+    # Hundreds of folders need not lie safe on the disk.
+    monkeypatch.setattr("library.files._sync_tree", lambda folder: None)
+    monkeypatch.setattr("library.files.sync_folder", lambda folder: None)
+    archive, content = small
+    whole = Path(archive).read_bytes()
+    refused = 0
+    # Every few bytes, and all of the last ones: some kinds have their checksum there.
+    for at in {*range(0, len(whole), len(whole) // 100), *range(len(whole) - 12, len(whole))}:
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << at % 8
+        (tmp_path / "flipped").write_bytes(flipped)
+        try:
+            found = find_module(tmp_path / "flipped")
+        except UserError:
+            refused += 1
+        else:
+            assert (found / "saved_model.pb").read_bytes() == content, at
+    assert refused > 20
+
+
+def test_an_encrypted_zip_is_one_line(module, tmp_path):
+    path = Path(shutil.make_archive(tmp_path / "encrypted", "zip", module))
+    content = bytearray(path.read_bytes())
+    # The lowest bit of the flags, in the files' headers and in the directory, says so.
+    for mark, flags in ((rb"PK\x03\x04", 6), (rb"PK\x01\x02", 8)):
+        for header in re.finditer(mark, content):
+            content[header.start() + flags] |= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is encrypted, password required for extraction; --hub"):
+        find_module(path)
 
 
 @pytest.mark.parametrize(
@@ -253,3 +335,11 @@ def test_the_hash_pins_a_module_wherever_it_comes_from(module, tmp_path):
         UserError, match=r"is not the one expected: its hash is [0-9a-f]{64}, hub_s"
     ):
         find_module(module, pin)
+
+
+def test_what_was_fetched_can_be_deleted(module, tmp_path):
+    found = find_module(pack(module, tmp_path / "module.tar.gz"))
+    assert deletion_hint(found) == f"; delete {found}, and it is fetched again"
+    assert deletion_hint(module) == ""
+    with pytest.raises(UserError, match=rf"; delete {found}, and it is fetched again$"):
+        find_module(tmp_path / "module.tar.gz", "0" * 64)

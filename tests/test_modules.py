@@ -112,6 +112,18 @@ def test_damaged_weights_are_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.data-00000-of-00001"])
+def test_what_was_cut_in_the_cache_can_be_fetched_again(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
+    folder = tmp_path / "module"
+    save_module(folder)
+    (folder / name).write_bytes((folder / name).read_bytes()[:20])
+    with pytest.raises(
+        UserError, match=rf"is damaged.+; delete {folder}, and it is fetched again$"
+    ):
+        load_module(folder)
+
+
 @pytest.mark.parametrize(
     ("reach", "word"),
     [

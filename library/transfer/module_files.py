@@ -7,7 +7,9 @@ as TensorFlow Hub does for ten minutes, is never needed.
 
 import contextlib
 import hashlib
+import http.client
 import json
+import lzma
 import os
 import shutil
 import tarfile
@@ -16,6 +18,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from library.errors import UserError, printable
@@ -27,6 +30,10 @@ TIMEOUT_SECONDS = 20
 # Weights hardly compress: what grows a hundredfold is no module but an attack on the disk.
 MAX_EXPANSION = 100
 TAKES = "--hub_handle takes a URL, a folder, an archive or gs:// with a SavedModel"
+# What servers, damaged archives and paths make Python raise. An encrypted zip, one of an unknown
+# compression and the home of an unknown user are a RuntimeError.
+_DAMAGE = (zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, EOFError)
+_FAILURES = (*_DAMAGE, OSError, ValueError, RuntimeError, http.client.HTTPException)
 
 
 def find_module(handle, sha256=None):
@@ -35,18 +42,18 @@ def find_module(handle, sha256=None):
     `sha256` is what `hash_module` must give. Raises UserError, whose one line names the handle.
     """
     handle = str(handle)
-    scheme = urllib.parse.urlsplit(handle).scheme if "://" in handle else ""
     try:
+        scheme = urllib.parse.urlsplit(handle).scheme if "://" in handle else ""
         folder = _FINDERS.get(scheme, _find_locally)(handle)
         damage = find_gap(folder)
-    except (OSError, EOFError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except _FAILURES as error:
         damage = _reason(error)
     if damage:
         raise UserError(f"cannot load the module {handle}: {damage}; {TAKES}")
     if sha256 and hash_module(folder) != sha256.lower():
         raise UserError(
             f"the module {handle} is not the one expected: its hash is {hash_module(folder)}, "
-            f"hub_sha256 is {sha256}"
+            f"hub_sha256 is {sha256}{deletion_hint(folder)}"
         )
     return folder
 
@@ -75,6 +82,15 @@ def find_gap(folder):
     ):
         return f"{index.parent} is not complete"
     return None
+
+
+def deletion_hint(folder):
+    """Give what helps if the module in `folder` is wrong: `; delete …`, or "" if it is not ours.
+
+    Modules are whole when they are fetched; what a disk does to them later shows on loading.
+    """
+    ours = cache_folder() in Path(folder).parents
+    return f"; delete {folder}, and it is fetched again" if ours else ""
 
 
 def cache_folder():
@@ -197,6 +213,9 @@ def _unpack(archive, folder):
         for each in members:
             _check_member(each.name, each.isfile() or each.isdir())
         _check_size(sum(each.size for each in members), limit)
+        # A tar ends before the file does: only there gzip compares the checksum.
+        while opened.fileobj.read(1 << 20):
+            pass
         opened.extractall(folder, filter="data")
 
 
@@ -219,7 +238,12 @@ def _reason(error):
     if isinstance(error, urllib.error.URLError):
         return f"the server cannot be reached ({error.reason})"
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+    text = text.splitlines()[0].rstrip(".")
+    if isinstance(error, http.client.HTTPException) and not isinstance(
+        error, http.client.InvalidURL
+    ):
+        return f"the server's answer is not whole ({text})"
+    return f"the archive is damaged ({text})" if isinstance(error, _DAMAGE) else text
 
 
 _FINDERS = {"http": _find_on_the_web, "https": _find_on_the_web, "gs": _find_in_a_bucket}

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from library.errors import UserError
-from library.transfer.module_files import GRAPH
+from library.transfer.module_files import GRAPH, deletion_hint
 
 # TensorFlow Hub's mark on modules of its first format.
 TF1_MARK = "tfhub_module.pb"
@@ -63,7 +63,9 @@ def load_module(folder, *, restore=True):
     except Exception as error:
         # TensorFlow raises whatever it finds: OpError, ValueError, KeyError, ….
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{folder} is damaged or no SavedModel: {reason}") from error
+        raise UserError(
+            f"{folder} is damaged or no SavedModel: {reason}{deletion_hint(folder)}"
+        ) from error
     if callable(root) and hasattr(root, "trainable_variables"):
         return _from_tf2(root, files)
     if hasattr(root, "prune") and any(each in root.signatures for each in TF1_SIGNATURES):
@@ -147,7 +149,9 @@ def _check_graph(content, folder):
             each.graph_def for each in saved_model_pb2.SavedModel.FromString(content).meta_graphs
         ]
     except Exception as error:
-        raise UserError(f"{folder} is damaged: {GRAPH} cannot be parsed") from error
+        raise UserError(
+            f"{folder} is damaged: {GRAPH} cannot be parsed{deletion_hint(folder)}"
+        ) from error
     found = set()
     for graph in graphs:
         for nodes in (graph.node, *(each.node_def for each in graph.library.function)):
