@@ -1,10 +1,19 @@
 import dataclasses
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from library.errors import UserError
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import USUAL
 from library.inputs.untuned import untuned
@@ -47,12 +56,13 @@ def network(tmp_path):
     return hub((6, 6, 3), 2, hub_handle=str(tmp_path / "module"))
 
 
-def keep(base, folder, key="", told=None):
-    told = [] if told is None else told
-    kept = keep_features(
-        FrozenBase(base), batches(), Examples().numbers(), Examples(), folder, key, told.append
-    )
-    return kept, told
+def keep(base, folder, key="", tell=None, given=None):
+    """Give the Features, and what was told meanwhile."""
+    told, examples = [], Examples()
+    given = batches() if given is None else given
+    tell = tell or told.append
+    base = FrozenBase(base)
+    return keep_features(base, given, examples.numbers(), examples, folder, key, tell), told
 
 
 def test_a_network_is_split_at_its_base(network):
@@ -122,19 +132,85 @@ def test_damaged_features_are_made_again(network, tmp_path):
     assert np.allclose(kept.batch([0])[0], base(PIXELS[:1]), atol=1e-5)
 
 
-def test_a_run_that_is_killed_while_keeping_leaves_nothing(network, tmp_path):
+def test_a_run_that_is_interrupted_while_keeping_leaves_nothing(network, tmp_path):
     base, _ = split_at_base(network)
-    with pytest.raises(StopIteration):
-        keep_features(
-            FrozenBase(base),
-            batches(),
-            Examples().numbers().take(5),
-            Examples(),
-            tmp_path,
-            "",
-            print,
-        )
-    assert not list(tmp_path.glob("*features*"))
+
+    def given():
+        yield from batches().take(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        keep(base, tmp_path, given=given())
+    assert list(tmp_path.iterdir()) == [tmp_path / "module"]
+
+
+def test_what_a_killed_run_left_is_removed(network, tmp_path):
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    (tmp_path / f".features-1.{dead.pid}.0.partial").mkdir()
+    living = tmp_path / f".features-2.{os.getpid()}.0.partial"
+    living.mkdir()
+    keep(split_at_base(network)[0], tmp_path)
+    assert list(tmp_path.glob(".*")) == [living]
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_written(
+    network, tmp_path, monkeypatch
+):
+    usage = shutil.disk_usage(tmp_path)._replace(free=150)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: usage)
+    text = (
+        r"features can't be kept in .*/features-\w+: they take 0.0 MB, and 0.0 MB are free: make "
+        "room, choose another --cache_dir, or --keep_features never$"
+    )
+    with pytest.raises(UserError, match=text):
+        keep(split_at_base(network)[0], tmp_path, given=iter(()))
+    assert list(tmp_path.iterdir()) == [tmp_path / "module"]
+
+
+def test_a_disk_that_is_full_on_the_way_is_an_error_and_no_signal(network, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
+    try:
+        with pytest.raises(UserError, match=r"features can't be kept in .*: File too large: make"):
+            keep(split_at_base(network)[0], tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == [tmp_path / "module"]
+
+
+def test_of_two_runs_that_want_the_same_features_one_makes_them(network, tmp_path):
+    base, _ = split_at_base(network)
+    told, waits = [], threading.Event()
+
+    def tell(text):
+        told.append(text)
+        waits.set()
+
+    def slowly():
+        for each in batches():
+            assert waits.wait(30)
+            yield each
+
+    with ThreadPoolExecutor(2) as runs:
+        making = runs.submit(keep, base, tmp_path, given=slowly())
+        while not list(tmp_path.glob(".*.partial")):
+            time.sleep(0.01)
+        waiting = runs.submit(keep, base, tmp_path, tell=tell, given=iter(()))
+        (first, _), (second, _) = making.result(), waiting.result()
+    (said,) = told
+    assert f"are being made by process {os.getpid()} on " in said
+    assert np.array_equal(first.batch(range(10))[0], second.batch(range(10))[0])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_bar_tells_how_far_it_is(network, tmp_path, capsys, monkeypatch):
+    base, _ = split_at_base(network)
+    keep(base, tmp_path)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    keep(base, tmp_path, key="other data")
+    assert "features: 100%" in capsys.readouterr().err
 
 
 class Pictures(Examples):
