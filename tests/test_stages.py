@@ -1,10 +1,23 @@
 import json
+import time
 
+import numpy as np
 import pytest
 
 import run
+from library.dataset.generated import read_generated
+from library.dataset.records import parse_record
+from library.dataset.splits import read_splits
+from library.dataset.unconverted import read_unconverted
 from library.errors import answer
 from library.inputs import stages
+from library.inputs.caching import Cached, cache_examples
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import Reading, make_examples
+from project.augmentations import choose_augmentations
+from project.inputs import TrainingInputs
+
+FORMAT = ImageFormat(8, 3)
 
 
 def test_the_share_of_a_stage_is_what_it_adds():
@@ -14,12 +27,77 @@ def test_the_share_of_a_stage_is_what_it_adds():
     assert odd["augment"] == 0
 
 
-def test_the_slowest_stage_is_named_with_what_would_help():
-    *table, last = stages.tell_stages({"read": 1000, "decode": 200, "augment": 190})
+def test_the_slowest_stage_is_named_with_what_would_help(train):
+    source = make_examples(train)
+    *table, last = stages.tell_stages({"read": 1000, "decode": 200, "augment": 190}, source)
     assert len(table) == 3
     assert table[1].startswith("decode")
     assert "200 images/s" in table[1]
-    assert last.startswith("decode holds the rest back: a smaller --max_edge")
+    assert last.startswith("decode holds the rest back; what would help: a smaller --max_edge")
+    *_, last = stages.tell_stages({"read": 1000, "decode": 900, "augment": 190}, source)
+    assert last.startswith("augment holds the rest back; what would help: fewer or cheaper")
+
+
+@pytest.fixture
+def train(colours):
+    (split,) = read_splits(colours, "train")
+    return split
+
+
+def all_kinds(colours, converted):
+    """Yield each kind of source, and what would help where reading is slow."""
+    yield make_examples(converted), "more num_parallel_reads"
+    files = make_examples(*read_unconverted(colours, ["train"], "folder"))
+    yield files, "converting"
+    pixels = np.zeros((400, 400, 3), np.uint8)
+    generated = read_generated(lambda split: [(pixels, "a"), (pixels, "b")] * 20, ["train"])
+    yield make_examples(*generated), "to write the images as files"
+    yield cache_examples(files, FORMAT, "memory"), "cache memory where it is disk"
+
+
+def test_to_read_is_to_get_what_is_stored_whatever_the_source(colours, train):
+    for source, advice in all_kinds(colours, train):
+        key = next(iter(source.keys()))
+        stored = source.read(key)
+        if isinstance(source, Cached):
+            assert stored.shape == FORMAT.shape
+        else:
+            assert parse_record(stored, ("height",))["height"] > 0
+        training = TrainingInputs(source, FORMAT, 16, shuffle_examples=10, seed=0)
+        rates = stages.measure_stages(training, 0.1)
+        assert min(rates.values()) > 0
+        *_, last = stages.tell_stages({"read": 100, "decode": 90}, source)
+        assert f"read holds the rest back; what would help: {advice}" in last
+
+
+def test_reading_a_file_is_measured_and_not_its_number_alone(colours, monkeypatch):
+    (split,) = read_unconverted(colours, ["train"], "folder")
+    read, pause = split.read, 0.02
+    monkeypatch.setattr(split, "read", lambda number: time.sleep(pause) or read(number))
+    one_at_once = Reading(num_parallel_calls=1)
+    source = make_examples(split)
+    training = TrainingInputs(source, FORMAT, 16, shuffle_examples=9, seed=0, reading=one_at_once)
+    rates = stages.measure_stages(training, 0.3)
+    assert rates["read"] < 1.2 / pause
+    assert stages.shares_of_time(rates)["read"] > 0.6
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], ["read", "decode"]),
+        (["distorted_crop"], ["read", "decode"]),
+        (["distorted_crop", "flip"], ["read", "decode", "augment"]),
+        (["mixup"], ["read", "decode", "augment"]),
+    ],
+)
+def test_augmenting_is_a_stage_where_more_is_done_than_to_choose_what_to_decode(
+    train, words, expected
+):
+    chosen = choose_augmentations(words)
+    source = make_examples(train)
+    training = TrainingInputs(source, FORMAT, 16, shuffle_examples=9, seed=0, augmentations=chosen)
+    assert list(stages.measure_stages(training, 0.01)) == expected
 
 
 def test_the_command_measures_each_stage(capsys, options, monkeypatch):

@@ -65,6 +65,11 @@ class Augmentations:
         return bool(self._windows)
 
     @property
+    def has_more_than_crops(self):
+        """Whether images are changed, or mixed, once they are decoded."""
+        return len(self._steps) > len(self._windows)
+
+    @property
     def mixes(self):
         """Whether images of a batch are mixed, so that labels are shares of classes."""
         return bool(self._batch)

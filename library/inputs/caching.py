@@ -72,6 +72,10 @@ class Cached(Encoded):
             return tf.reshape(content, image_format.shape), label
         return decode(content, tf.io.extract_jpeg_shape(content), image_format, crop), label
 
+    def read(self, key):
+        """Give what is kept of an example."""
+        return self._store.content(key)
+
     def only(self, part):
         """Give those of a worker's own shards; kept are all, found by the same numbers."""
         return Cached(self._examples.only(part), self._format, self._store, self._whole)

@@ -80,6 +80,10 @@ class Encoded:
         """Give the serialised record for a key."""
         return key
 
+    def read(self, key):
+        """Give what is stored of an example, from which `image` makes pixels."""
+        return self.record(key)
+
     def name(self, key):
         """Give the file name of an example as it was converted, a scalar string."""
         return parse_record(self.record(key), ("filename",))["filename"]

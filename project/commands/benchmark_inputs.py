@@ -18,6 +18,6 @@ def benchmark_inputs(settings):
     training = assembly.make_training_inputs(settings, train_split)
     with naming_damage(training):
         rates = measure_stages(training)
-    for line in tell_stages(rates):
+    for line in tell_stages(rates, training.source):
         report(line)
     print(json.dumps({"images_per_second": {name: round(rate) for name, rate in rates.items()}}))
