@@ -50,6 +50,9 @@ def make_training_inputs(settings, split, part=WHOLE):
     if not project.deterministic:
         report("deterministic false: no epoch can be repeated, so going on in mid-epoch is inexact")
     augmentations = choose_augmentations(learn.augmentations)
+    if words := augmentations.without_effect(project.channels):
+        text = "change colours alone: nothing with channels 1"
+        report(f"augmentations: {', '.join(words)} {text}")
     source = make_examples(split, project.parallel_interleave_sources)
     return TrainingInputs(
         source=_cached(settings, source, split, _image_format(project), augmentations.crops),

@@ -20,29 +20,36 @@ from library.inputs.augmenting import BATCH, COLOURS, PLACES, WINDOW, Augmentati
 
 
 def distorted_crop(shape, strength, seed):
-    """Choose a window of 1 - strength/2 to 1 of the area and of aspect ratio 0.5 to 1.5.
+    """Choose a window: at strength 1, of 0.5 to 1 of the area and an aspect ratio of 0.5 to 1.5.
 
     Takes the image's shape, int32 (height, width, channels). Gives the window, int32
-    (y, x, height, width), which alone is then decoded. Strength 1 is the widest range.
+    (y, x, height, width), which alone is then decoded. A lower strength leads only so far from the
+    whole image, on a scale of factors: an area of 0.5 ** strength to 1, and an aspect ratio (width
+    to height) that much nearer to the image's own. Images wider than 3:1 or narrower than 1:4 stay
+    whole at any strength: no window of these aspect ratios has half of their area, and a smaller
+    one would show too little of them.
     """
+    drawn = shape if strength == 1 else _towards_square(shape, strength)
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        shape,
+        drawn,
         tf.zeros([0, 0, 4], tf.float32),
         seed,
         min_object_covered=0.0,
-        aspect_ratio_range=(1 - 0.5 * strength, 1 + 0.5 * strength),
-        area_range=(1 - 0.5 * strength, 1.0),
+        aspect_ratio_range=(0.5**strength, 1.5**strength),
+        area_range=(0.5**strength, 1.0),
         use_image_if_no_bounding_boxes=True,
     )
-    return tf.stack([begin[0], begin[1], size[0], size[1]])
+    window = tf.stack([begin[0], begin[1], size[0], size[1]])
+    return window if strength == 1 else _scaled(window, drawn, shape)
 
 
 def pad_and_crop(image, strength, seed):
     """Shift by up to `strength` whole pixels each way, over a mirrored border.
 
-    The mirror, unlike zeros, makes no edge that a network could learn to look for.
+    The mirror, unlike zeros, makes no edge that a network could learn to look for. It is as large
+    as the image, which therefore shifts by its own size at most.
     """
-    pixels = int(strength)
+    pixels = min(int(strength), *image.shape[:2])
     padded = tf.pad(image, [[pixels, pixels], [pixels, pixels], [0, 0]], "SYMMETRIC")
     y, x = tf.unstack(tf.random.stateless_uniform([2], seed, 0, 2 * pixels + 1, tf.int32))
     return tf.slice(padded, [y, x, 0], image.shape)
@@ -93,7 +100,7 @@ def random_erasing(image, strength, seed):
 
 AUGMENTATIONS = {
     "distorted_crop": Augmentation(distorted_crop, 1.0, 1.0, WINDOW),
-    "pad_and_crop": Augmentation(pad_and_crop, 4, 64),
+    "pad_and_crop": Augmentation(pad_and_crop, 4, 64, is_whole=True),
     "flip": Augmentation(flip, 1.0, 1.0),
     "vertical_flip": Augmentation(vertical_flip, 1.0, 1.0),
     "rotation": Augmentation(geometry.rotation, 15, 180, PLACES),
@@ -102,9 +109,9 @@ AUGMENTATIONS = {
     "translation": Augmentation(geometry.translation, 0.1, 1.0, PLACES),
     "brightness": Augmentation(colours.brightness, 0.125, 1.0, COLOURS),
     "contrast": Augmentation(colours.contrast, 0.5, 1.0, COLOURS),
-    "saturation": Augmentation(colours.saturation, 0.5, 1.0, COLOURS),
-    "hue": Augmentation(colours.hue, 0.2, 0.5, COLOURS),
-    "grayscale": Augmentation(colours.grayscale, 0.2, 1.0, COLOURS),
+    "saturation": Augmentation(colours.saturation, 0.5, 1.0, COLOURS, needs_colour=True),
+    "hue": Augmentation(colours.hue, 0.2, 0.5, COLOURS, needs_colour=True),
+    "grayscale": Augmentation(colours.grayscale, 0.2, 1.0, COLOURS, needs_colour=True),
     "gaussian_blur": Augmentation(gaussian_blur, 1.5, 10),
     "random_erasing": Augmentation(random_erasing, 0.25, 1.0),
     "rand_augment": Augmentation(policies.rand_augment, 9, 30),
@@ -122,6 +129,21 @@ def choose_augmentations(words):
 
 
 NO_AUGMENTATIONS = choose_augmentations(())
+
+
+def _towards_square(shape, power):
+    """Give the shape stretched, to that power of its aspect ratio, as int64: products fit in it."""
+    size = tf.cast(shape[:2], tf.float32)
+    aspect = size[1] / size[0]
+    stretch = tf.maximum(tf.pow(aspect, [1 - power, power - 1]), 1.0)
+    return tf.concat([tf.cast(tf.round(size * stretch), tf.int64), [3]], 0)
+
+
+def _scaled(window, shape, new_shape):
+    """Give a window of an image where it lies once the image has another shape."""
+    old, new = (tf.tile(tf.cast(each[:2], tf.int64), [2]) for each in (shape, new_shape))
+    # Whole numbers, divided last: the whole image stays whole. No window is without pixels.
+    return tf.cast(tf.maximum(window * new // old, [0, 0, 1, 1]), tf.int32)
 
 
 def _reverse(image, axis, happens):
@@ -151,6 +173,13 @@ in the order in which they are written, but a window is always chosen first, bef
 batches are mixed last. Neighbours that change colours, or places, are done in one go: together they
 cost about as much as one. Each is a pure function of an example's seed, which is made of
 `random_seed`, the epoch and the example's position, so a run that goes on repeats them exactly.
+
+`distorted_crop` at strength 1 keeps half of an image or more; the window's aspect ratio (width to
+height) is 0.5 to 1.5, whatever the image's own. A lower strength keeps `0.5 ** strength` or more,
+and the aspect ratio lies that much nearer to the image's own: where that is 16:9, between 0.94 and
+1.63 at strength 0.5. Images wider than 3:1 or narrower than 1:4 stay whole at any strength, because
+no such window has half of their area. `saturation`, `hue` and `grayscale` do nothing to images of
+one channel; training says so.
 
 `python run.py preview` draws a batch of your own images. The sets `imagenet`, `cifar` and `none` of
 `hyperparameters.yaml` are the usual recipes. `mixup` and `cutmix` mix labels too. To standardise

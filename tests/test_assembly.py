@@ -65,6 +65,17 @@ def test_what_the_order_trades_for_speed_is_said_and_done(make, capsys):
     assert "deterministic false: no epoch can be repeated, so going" in capsys.readouterr().err
 
 
+def test_augmentations_that_do_nothing_to_grey_images_are_said(make, capsys):
+    augmentations = ["--augmentations", "flip,hue,brightness,saturation=0.3"]
+    settings, train, _ = make(*augmentations)
+    assembly.make_training_inputs(settings, train)
+    assert "augmentations" not in capsys.readouterr().err
+    settings, train, _ = make(*augmentations, "--channels=1")
+    assembly.make_training_inputs(settings, train)
+    text = "augmentations: hue, saturation=0.3 change colours alone: nothing with channels 1\n"
+    assert capsys.readouterr().err == text
+
+
 def test_by_file_each_of_several_workers_has_its_own_shards(make):
     settings, train, validation = make("--shard_by_file", "--balance", "oversample")
     text = "balance oversample counts over all shards: leave out shard_by_file"

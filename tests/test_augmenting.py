@@ -76,3 +76,18 @@ def test_only_one_window():
 def test_a_strength_out_of_range_is_refused():
     with pytest.raises(SettingsError, match="augmentations: 'add=10' wants a strength from 0 to 9"):
         Augmentations(["add=10"], KNOWN)
+
+
+@pytest.mark.parametrize("word", ["pixels=2.5", "pixels=5", "pixels=nan", "pixels=inf"])
+def test_a_strength_that_counts_has_no_fractions(word):
+    known = {"pixels": Augmentation(add, 3, 4, is_whole=True)}
+    with pytest.raises(SettingsError, match=f"'{word}' wants a whole strength from 0 to 4"):
+        Augmentations([word], known)
+    assert Augmentations(["pixels", "pixels=2.0"], known)
+
+
+def test_what_needs_colour_has_no_effect_on_grey_images():
+    known = {**KNOWN, "colour": Augmentation(add, 3, 9, needs_colour=True)}
+    chosen = Augmentations(["add", "colour=2", "double", "colour"], known)
+    assert chosen.without_effect(channels=1) == ["colour=2", "colour"]
+    assert chosen.without_effect(channels=3) == []

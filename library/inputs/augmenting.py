@@ -28,12 +28,16 @@ class Augmentation(NamedTuple):
     PLACES   see geometry.py
     WINDOW   (int32 (height, width, channels), strength, seed) → int32 (y, x, height, width)
     BATCH    see mixing.py
+
+    Where `is_whole`, its strength has no fractions; where `needs_colour`, grey stays as it is.
     """
 
     function: object
     strength: float
     largest: float
     acts_on: str = IMAGE
+    is_whole: bool = False
+    needs_colour: bool = False
 
 
 class _Step(NamedTuple):
@@ -41,6 +45,7 @@ class _Step(NamedTuple):
     function: object
     strength: float
     acts_on: str
+    needs_colour: bool
 
 
 class Augmentations:
@@ -73,6 +78,11 @@ class Augmentations:
     def mixes(self):
         """Whether images of a batch are mixed, so that labels are shares of classes."""
         return bool(self._batch)
+
+    def without_effect(self, channels):
+        """Give the words of those that leave all images of so many channels as they are."""
+        idle = [each for each in self._steps if each.needs_colour and channels == 1]
+        return [self._words[each.position] for each in idle]
 
     def crop_only(self):
         """Give the window alone, without what changes the images."""
@@ -119,11 +129,11 @@ def _step(position, word, known):
     name, _, text = word.partition("=")
     chosen = choose("augmentation", name.strip(), known)
     strength = chosen.strength if not text else _number(text)
-    if not 0 <= strength <= chosen.largest:
-        raise SettingsError(
-            f"augmentations: {word!r} wants a strength from 0 to {chosen.largest:g}"
-        )
-    return _Step(position, chosen.function, strength, chosen.acts_on)
+    is_fraction = chosen.is_whole and strength % 1
+    if is_fraction or not 0 <= strength <= chosen.largest:
+        kind = "whole strength" if chosen.is_whole else "strength"
+        raise SettingsError(f"augmentations: {word!r} wants a {kind} from 0 to {chosen.largest:g}")
+    return _Step(position, chosen.function, strength, chosen.acts_on, chosen.needs_colour)
 
 
 def _number(text):
