@@ -48,16 +48,26 @@ def test_a_reduced_window_shows_what_the_whole_one_does(size):
     assert np.abs(grey - expected @ np.array([0.299, 0.587, 0.114])).mean() < 5
 
 
-def test_only_the_window_is_decoded_at_the_reduction_that_is_left():
+def test_a_window_is_decoded_at_the_reduction_that_is_left():
     pixels = gradient(400, 400)
-    format_ = ImageFormat(50, 3)
-
-    def once(window):
-        return decode(encoded(pixels), tf.constant(pixels.shape), format_, lambda shape: window)
-
     # 200 wanted at 50 is an exact quarter: libjpeg's own, unchanged.
     quarter = tf.io.decode_jpeg(encoded(pixels), ratio=4)[25:75, 10:60]
-    assert np.abs(once(tf.constant([100, 40, 200, 200])).numpy().astype(int) - quarter).max() <= 1
+    assert np.abs(decoded(pixels, 50, [100, 40, 200, 200]) - quarter).max() <= 1
+
+
+@pytest.mark.parametrize("size", [8, 30, 60])
+def test_nothing_below_the_window_is_decoded(size):
+    whole = encoded(gradient(400, 400)).numpy()
+    cut = whole[: len(whole) // 2]
+
+    def once(content, window):
+        shape = tf.constant([400, 400, 3])
+        return decode(content, shape, ImageFormat(size, 3), lambda shape: tf.constant(window))
+
+    upper, all_ = [20, 40, 60, 60], [0, 0, 400, 400]
+    assert np.array_equal(once(cut, upper), once(whole, upper))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        once(cut, all_)
 
 
 def test_resizing_rounds_to_the_nearest():
