@@ -8,20 +8,12 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from library.errors import UserError
 from library.transfer.module_files import GRAPH, deletion_hint
+from library.transfer.outside import steps_outside
 
 # TensorFlow Hub's mark on modules of its first format.
 TF1_MARK = "tfhub_module.pb"
 # Signatures of such modules that give features, the first one that there is.
 TF1_SIGNATURES = ("image_feature_vector", "default", "serving_default")
-# Steps of a graph that reach outside it: into Python, into files, to other machines. (Those that
-# save and restore its own weights are in every SavedModel.)
-OUTSIDE = {
-    *("PyFunc", "PyFuncStateless", "EagerPyFunc", "DebugIdentity", "DebugIdentityV2"),
-    *("ReadFile", "WriteFile", "MatchingFiles", "ImmutableConst", "WholeFileReaderV2"),
-    *("TextLineDataset", "TFRecordDataset", "FixedLengthRecordDatasetV2", "CacheDatasetV2"),
-    *("SaveDatasetV2", "LoadDataset", "DatasetToTFRecord", "CreateSummaryFileWriter"),
-    *("RegisterDatasetV2", "DataServiceDatasetV4", "RpcClient", "RpcServer"),
-}
 
 
 @dataclass(frozen=True)
@@ -145,24 +137,13 @@ def _image_size(signatures):
 def _check_graph(content, folder):
     """Raise UserError if the graph would run Python or read or write files by itself."""
     try:
-        graphs = [
-            each.graph_def for each in saved_model_pb2.SavedModel.FromString(content).meta_graphs
-        ]
+        graphs = saved_model_pb2.SavedModel.FromString(content).meta_graphs
     except Exception as error:
         raise UserError(
             f"{folder} is damaged: {GRAPH} cannot be parsed{deletion_hint(folder)}"
         ) from error
-    found = set()
-    for graph in graphs:
-        for nodes in (graph.node, *(each.node_def for each in graph.library.function)):
-            found |= {each.op for each in nodes if _reaches_outside(each)}
+    found = sorted({step for graph in graphs for step in steps_outside(graph)})
     if found:
         raise UserError(
-            f"{folder} is refused: its graph reaches outside itself ({', '.join(sorted(found))})"
+            f"{folder} is refused: its graph reaches outside itself ({', '.join(found)})"
         )
-
-
-def _reaches_outside(node):
-    # Printing to a file appends to it.
-    stream = node.attr["output_stream"].s if node.op == "PrintV2" else b""
-    return node.op in OUTSIDE or stream.startswith(b"file:")
