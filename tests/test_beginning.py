@@ -23,6 +23,16 @@ def test_what_is_left_out_is_said_of_every_split(tmp_path, capsys):
     assert line.endswith("validation: left out, because they have no class: 1 file")
 
 
+def test_a_class_that_looks_like_several_is_said(patches, capsys, tmp_path):
+    image = patches / "images" / "TRAIN-3.png"
+    rows = [f"TRAIN,{image},{each}\n" for each in ("red", "blue", "red|blue")]
+    (tmp_path / "table.csv").write_text("".join(rows))
+    read_data(project("--data_dir", tmp_path / "table.csv", "--data_format", "csv"), "train")
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "the class 'red|blue' looks like several; in a CSV file --label_separator '|' divides it"
+    )
+
+
 def test_several_classes_are_read_from_a_csv_file_as_the_settings_say(patches, tmp_path):
     image = patches / "images" / "TRAIN-3.png"
     (tmp_path / "table.csv").write_text(f"part,picture,shows\ntrain,{image},red;blue\n")

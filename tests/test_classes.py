@@ -1,6 +1,6 @@
 import pytest
 
-from library.dataset.classes import find_training_manifest, order_classes
+from library.dataset.classes import find_joined, find_training_manifest, order_classes
 from library.dataset.manifest import Manifest, Shard, manifest_path, write_manifest
 from library.errors import DataError
 
@@ -40,3 +40,9 @@ def test_the_training_split_may_be_at_a_url(training):
     assert order_classes({"dog"}, f"file://{training}") == ("cat", "dog")
     with pytest.raises(DataError, match=r"there is no file://.*/test.manifest.json, or no bucket"):
         order_classes({"dog"}, f"file://{training.parent}/test.manifest.json")
+
+
+def test_a_class_made_of_others_is_found():
+    assert find_joined(("cat", "cat|dog", "dog")) == ("cat|dog", "|")
+    assert find_joined(("a", "b", "b, a")) == ("b, a", ",")
+    assert find_joined(("cat", "cat|cow", "dog", "hot dog", "|")) is None

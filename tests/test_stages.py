@@ -55,6 +55,7 @@ def all_kinds(colours, converted):
     yield cache_examples(files, FORMAT, "memory"), "cache memory where it is disk"
 
 
+@pytest.mark.slow
 def test_to_read_is_to_get_what_is_stored_whatever_the_source(colours, train):
     for source, advice in all_kinds(colours, train):
         key = next(iter(source.keys()))

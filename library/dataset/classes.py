@@ -9,6 +9,9 @@ from library.errors import DataError
 
 TRAINING = SPLITS[0]
 
+# What is written between several classes of an image.
+_SEPARATORS = "|;,+&/"
+
 
 def find_training_manifest(folder, name):
     """Give the path of the training split's manifest beside the split `name`, or None.
@@ -44,6 +47,17 @@ def order_classes(labels, training_manifest=None):
             "the training split again if its classes have changed"
         )
     return classes
+
+
+def find_joined(classes):
+    """Give (class, separator) of one whose name is made of others', as cat|dog is, or None."""
+    known = set(classes)
+    for name in classes:
+        for separator in _SEPARATORS:
+            parts = name.split(separator)
+            if len(parts) > 1 and known.issuperset(each.strip() for each in parts):
+                return name, separator
+    return None
 
 
 def _read(path):

@@ -3,6 +3,7 @@
 import sys
 
 from library.counted import counted
+from library.dataset.classes import find_joined
 from library.dataset.splits import read_splits
 from library.errors import DataError, SettingsError
 from library.quiet_start import import_tensorflow
@@ -56,12 +57,23 @@ def read_data(project, *names):
             project.csv_columns,
             project.label_separator or "",
         )
+    _tell(splits, report)
+    return splits
+
+
+def _tell(splits, report):
+    """Say what is to be known of splits that were not converted."""
     report(splits[0].describe())
+    if joined := not splits[0].has_several and find_joined(splits[0].classes):
+        name, separator = joined
+        report(
+            f"the class {name!r} looks like several; in a CSV file --label_separator "
+            f"{separator!r} divides it"
+        )
     for split in splits:
         if split.left_out_count:
             count = counted(split.left_out_count, "file")
             report(f"{split.source}: left out, because they have no class: {count}")
-    return splits
 
 
 def read_validation(project):
