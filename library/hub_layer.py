@@ -12,6 +12,7 @@ import tensorflow as tf
 from library.errors import UserError
 from library.transfer.module_files import find_module
 from library.transfer.modules import load_module
+from library.transfer.names import distinct
 
 
 @keras.saving.register_keras_serializable("library")
@@ -52,8 +53,12 @@ class HubLayer(keras.layers.Layer):
 
     @property
     def named_variables(self):
-        """The module's variables as {name in the module: Keras variable}, in the module's order."""
-        names = [each.name.split(":")[0] for each in self._module.variables]
+        """The module's variables as {name in the module: Keras variable}, in the module's order.
+
+        Of equal names later ones get a number: a module made of a Keras 3 network holds each
+        variable twice, and lists those first that it uses.
+        """
+        names = distinct(each.name.split(":")[0] for each in self._module.variables)
         return dict(zip(names, self._module_variables, strict=True))
 
     def _adopt(self, module):

@@ -1,11 +1,62 @@
+import keras
 import pytest
+import tensorflow as tf
 
+from library.describing import describe_network
 from library.errors import SettingsError
 from library.transfer.blocks import _Blocks, blocks_of, find_parts, parts_of, train_only
 from project.networks.applications import application
 from project.networks.hub import hub
 from project.networks.residual import residual
 from tests.test_modules import save_module
+
+
+def save_keras_module(folder):
+    """Save a Keras 3 network as a module: its file holds each variable twice, one of them dead."""
+    pixels = x = keras.Input((6, 6, 3))
+    for name in ("block1_conv", "block2_conv"):
+        x = keras.layers.Conv2D(2, 3, use_bias=False, name=name)(x)
+    x = keras.layers.BatchNormalization(name="block2_bn")(x)
+    network = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(x))
+    module = tf.train.Checkpoint(network=network)
+    module.__call__ = tf.function(
+        lambda images, training=False: network(images, training=training),
+        input_signature=[tf.TensorSpec([None, 6, 6, 3])],
+    )
+    module.variables = [each.value for each in network.variables]
+    module.trainable_variables = [each.value for each in network.trainable_variables]
+    tf.saved_model.save(module, str(folder))
+
+
+def save_nameless_module(folder):
+    module = tf.train.Checkpoint(a=tf.Variable(tf.ones((3, 4))), b=tf.Variable(tf.ones((4, 5))))
+    module.__call__ = tf.function(
+        lambda images: tf.reduce_mean(images, [1, 2]) @ module.a @ module.b,
+        input_signature=[tf.TensorSpec([None, None, None, 3])],
+    )
+    module.variables = module.trainable_variables = [module.a, module.b]
+    tf.saved_model.save(module, str(folder))
+
+
+class Twins(keras.layers.Layer):
+    """A layer that calls two weights by one name."""
+
+    def build(self, shape):
+        self.first = self.add_weight(name="w", shape=(shape[-1],))
+        self.second = self.add_weight(name="w", shape=(shape[-1],))
+
+    def call(self, x):
+        return x * self.first + self.second
+
+
+def make_attentive():
+    """Give a network of layers within which weights have equal names."""
+    pixels = keras.Input((4, 4, 3))
+    x = keras.layers.Reshape((16, 3))(pixels)
+    x = keras.layers.MultiHeadAttention(2, 2, name="block1_attention")(x, x)
+    # Named, or a second network in one process would have other names.
+    x = keras.layers.Bidirectional(keras.layers.GRU(2, name="gru"), name="block2_recurrent")(x)
+    return keras.Model(pixels, keras.layers.Dense(2, name="scores")(Twins(name="twins")(x)))
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +104,41 @@ def test_a_module_has_parts_by_scope(tmp_path):
         ["base/block_1"],
         ["embedding", "scores"],
     ]
+
+
+@pytest.mark.parametrize("save", [save_keras_module, save_nameless_module])
+def test_each_variable_of_a_module_belongs_to_a_part(save, tmp_path):
+    save(tmp_path)
+    network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
+    in_parts = [id(each) for part in parts_of(network) for each in part.variables.values()]
+    assert sorted(in_parts) == sorted(map(id, network.weights))
+    numbered = [each for part in parts_of(network) for each in part.numbered]
+    assert len(set(numbered)) == len(numbered) == len(network.weights)
+
+
+def test_the_variables_that_a_module_uses_are_frozen_by_name(tmp_path):
+    save_keras_module(tmp_path)
+    network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
+    blocks = blocks_of(network)
+    assert [any(p.is_trained for p in block) for block in blocks] == [True] * 3
+    parts = [p for p in parts_of(network) if p.name != "base/block1_conv"]
+    train_only(network, parts)
+    trained = [each.path.split("/")[-1] for each in network.trainable_variables]
+    assert trained[:3] == ["block2_conv_kernel", "block2_bn_gamma", "block2_bn_beta"]
+    assert not parts_of(network)[0].is_trained
+
+
+def test_weights_of_equal_names_within_a_layer_are_told_apart():
+    network = make_attentive()
+    attention, recurrent, twins, _ = parts_of(network)
+    assert list(attention.variables)[:3] == ["query/kernel", "query/bias", "key/kernel"]
+    assert attention.numbered[1] == ("block1_attention", "query/1")
+    assert len(recurrent.variables) == 6
+    assert list(twins.variables) == ["w", "w_1"]
+    in_parts = [id(each) for part in parts_of(network) for each in part.variables.values()]
+    assert sorted(in_parts) == sorted(map(id, network.weights))
+    description = describe_network(network, batch_sizes=())
+    assert sum(row.parameters for row in description.rows) == description.parameters
 
 
 @pytest.mark.parametrize(

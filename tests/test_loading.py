@@ -9,6 +9,7 @@ from library.transfer.blocks import parts_of
 from library.transfer.loading import load_weights
 from project.networks.applications import application
 from project.networks.hub import hub
+from tests.test_blocks import Twins, make_attentive, save_keras_module, save_nameless_module
 from tests.test_modules import save_module
 
 pytestmark = pytest.mark.slow
@@ -60,6 +61,45 @@ def test_every_kind_is_loaded_exactly(kind, tmp_path):
     for mine, theirs in zip(network.weights, source.weights, strict=True):
         assert np.array_equal(mine, theirs)
     assert next(loading.lines()).startswith("loaded 12 of 12 variables from ")
+
+
+@pytest.mark.parametrize("kind", ["keras", "h5", "checkpoint", "TF1 checkpoint"])
+def test_weights_of_equal_names_within_a_layer_are_loaded_each(kind, tmp_path):
+    source, network = make_attentive(), make_attentive()
+    for number, variable in enumerate(source.weights):
+        variable.assign(np.full(variable.shape, number))
+    with keras.saving.custom_object_scope({"Twins": Twins}):
+        loading = load_weights(network, SAVERS[kind](source, tmp_path))
+    assert not any(row.why_not for row in loading.rows)
+    assert len(loading.rows) == len(network.weights)
+    for mine, theirs in zip(network.weights, source.weights, strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+def test_layers_within_layers_are_found_where_the_base_has_another_name(tmp_path):
+    source, inner = make_attentive(), make_attentive()
+    for number, variable in enumerate(source.weights):
+        variable.assign(np.full(variable.shape, number))
+    inner.name = "base"
+    pixels = keras.Input((4, 4, 3))
+    network = keras.Model(pixels, keras.layers.Dense(3, name="other")(inner(pixels)))
+    loading = load_weights(network, SAVERS["h5"](source, tmp_path))
+    assert {row.part for row in loading.rows if row.why_not} == {"other"}
+    for mine, theirs in zip(inner.weights, source.weights, strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("save", [save_keras_module, save_nameless_module])
+@pytest.mark.parametrize("kind", ["h5", "keras"])
+def test_all_variables_of_a_module_are_loaded(kind, save, tmp_path):
+    save(tmp_path / "module")
+    source, network = (hub((6, 6, 3), 2, hub_handle=str(tmp_path / "module")) for _ in range(2))
+    for number, variable in enumerate(source.weights):
+        variable.assign(np.full(variable.shape, number))
+    loading = load_weights(network, SAVERS[kind](source, tmp_path))
+    assert not any(row.why_not for row in loading.rows)
+    for mine, theirs in zip(network.weights, source.weights, strict=True):
+        assert np.array_equal(mine, theirs)
 
 
 def test_the_table_says_what_was_left_out_and_why(tmp_path):

@@ -12,6 +12,7 @@ import keras
 from library.choices import nearest
 from library.errors import SettingsError
 from library.hub_layer import HubLayer
+from library.transfer.names import distinct
 
 # The name of the pretrained part of a network: a nested model, or a HubLayer.
 BASE = "base"
@@ -28,7 +29,7 @@ class Part:
     layer: keras.layers.Layer
     # {name within the part: Keras variable}
     variables: dict
-    # Their names in files that number the variables of a layer.
+    # Their names in files that number the variables of a layer: (layer, name within it).
     numbered: tuple
     # The same for all parts of a block.
     block: str
@@ -109,16 +110,31 @@ def _parts(model, prefix):
         elif isinstance(layer, HubLayer):
             yield from _module_parts(layer, name)
         elif layer.weights:
-            variables = {each.name: each for each in layer.weights}
-            numbered = tuple(f"{name}/{number}" for number in range(len(variables)))
+            # Each once, as layers may share some.
+            found = {id(each[-1]): each for each in _weights(layer)}.values()
+            names, numbers, variables = zip(*found, strict=True)
+            variables = dict(zip(distinct(names), variables, strict=True))
+            numbered = tuple((name, number) for number in numbers)
             yield Part(name, layer, variables, numbered, naming.of(layer.name))
+
+
+def _weights(layer, prefix=""):
+    """Yield (name, numbered name, variable) of a layer's own weights and of the layers inside it.
+
+    Both names are those within the layer: of attention `query/kernel` and `query/0`.
+    """
+    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    for number, each in enumerate(own):
+        yield f"{prefix}{each.name}", f"{prefix}{number}", each
+    for inside in layer._layers:
+        yield from _weights(inside, f"{prefix}{inside.name}/")
 
 
 def _module_parts(layer, name):
     naming, scopes = _Blocks(f"{name}/"), {}
     for number, (path, variable) in enumerate(layer.named_variables.items()):
         scope, _, short = path.rpartition("/")
-        scopes.setdefault(scope, {})[short] = (f"{name}/{number}", variable)
+        scopes.setdefault(scope, {})[short] = ((name, str(number)), variable)
     for scope, found in scopes.items():
         variables = {short: variable for short, (_, variable) in found.items()}
         numbered = tuple(numbered for numbered, _ in found.values())

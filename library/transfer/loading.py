@@ -60,7 +60,7 @@ def load_weights(network, path, exclude_scopes=()):
             if part.name in excluded:
                 why_not = "excluded by checkpoint_exclude_scopes"
             else:
-                found = names.find(f"{part.name}/{name}", numbered)
+                found = names.find((part.name, name), numbered)
                 why_not = _assign(variable, weights.get(found))
                 used.add(found)
             rows.append(Row(part.name, name, why_not))
@@ -80,21 +80,22 @@ class _Names:
         self.whole = set(names)
         self.by_end = {}
         for name in names:
-            self.by_end.setdefault(_end(name), []).append(name)
+            words = name.split("/")
+            for start in range(len(words) - 1):
+                self.by_end.setdefault("/".join(words[start:]), []).append(name)
 
     def find(self, *names):
-        """Give the first of the names that is in the file, also where the base has another name."""
-        for name in names:
-            if name in self.whole:
-                return name
-            candidates = self.by_end.get(_end(name), ())
+        """Give the first of the names that is in the file, also where the base has another name.
+
+        Names are (layer, name within it): of the layer's name at least the last word must fit.
+        """
+        for layer, name in names:
+            if f"{layer}/{name}" in self.whole:
+                return f"{layer}/{name}"
+            candidates = self.by_end.get(f"{layer.rpartition('/')[2]}/{name}", ())
             if len(candidates) == 1:
                 return candidates[0]
         return None
-
-
-def _end(name):
-    return "/".join(name.split("/")[-2:])
 
 
 def _assign(variable, value):

@@ -11,6 +11,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 from library.errors import CheckpointError
 from library.training.snapshots import read_snapshot
 from library.transfer.blocks import parts_of
+from library.transfer.names import distinct
 
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # What optimizers and savers keep beside the weights.
@@ -82,8 +83,9 @@ def _from_checkpoint(reader):
         graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
             reader.get_tensor(_OBJECT_GRAPH)
         )
-        attributes = [each for node in graph.nodes for each in node.attributes]
-        keys = {each.checkpoint_key: each.full_name for each in attributes if each.full_name}
+        attributes = [each for node in graph.nodes for each in node.attributes if each.full_name]
+        names = distinct(each.full_name for each in attributes)
+        keys = dict(zip((each.checkpoint_key for each in attributes), names, strict=True))
     return {
         name: reader.get_tensor(key)
         for key, name in keys.items()
