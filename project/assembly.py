@@ -171,8 +171,8 @@ def make_kept(settings, network, training, validation, splits):
     fingerprints = [each.fingerprint for each in splits]
     if not both or not all(fingerprints):
         return None
-    words = (learn.augmentations, project.random_seed)
-    views = [(*words, view) for view in range(count)] if learn.augmentations else [()]
+    changes = (training.augmentations.fingerprint, project.random_seed)
+    views = [(*changes, view) for view in range(count)] if learn.augmentations else [()]
     base, head = both
     of = (base, training, validation, fingerprints, views, project.cache_dir, report)
     return Kept(head, partial(keep_splits, *of))

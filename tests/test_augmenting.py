@@ -1,3 +1,5 @@
+import importlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,6 +43,27 @@ def test_words_are_applied_in_their_order():
     assert np.array_equal(changed("light", "light=2", "double"), (IMAGE.numpy() + 7) * 2)
     assert np.array_equal(changed("right", "right")[:, 2:], IMAGE.numpy()[:, :2])
     assert np.array_equal(changed(), IMAGE)
+
+
+def test_the_fingerprint_tells_words_strengths_and_code_apart(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    code, seen = tmp_path / "edited_augmentation.py", []
+    code.write_text("def change(image, strength, seed):\n    return image\n")
+    change = importlib.import_module("edited_augmentation").change
+
+    def look(word="change", strength=1, function=change):
+        known = {word: Augmentation(function, strength, 9)}
+        seen.append(Augmentations([word], known).fingerprint)
+
+    look()
+    look()
+    assert seen[0] == seen.pop()
+    look("word")
+    look(strength=2)  # What the bare word means.
+    look(function=tf.function(add))
+    code.write_text(code.read_text() + "\n")
+    look()
+    assert len(set(seen)) == 5
 
 
 def test_windows_and_batches_are_apart():

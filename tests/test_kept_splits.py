@@ -52,14 +52,24 @@ def test_each_epoch_gives_the_features_of_its_view_in_the_order_of_its_images(tm
     for epoch in (0, 1):
         check_same(base, kept.training.batches(epoch), training.batches(epoch))
 
+    # Another order makes other views of the images.
+    other_order = dataclasses.replace(training, shuffle_examples=2)
+    for _ in range(2):
+        kept = keep(other_order, ["first"])
+        assert len(said) == 5
+    check_same(base, kept.training.batches(0), other_order.batches(0))
+    # But not of the images as they are.
+    keep(dataclasses.replace(plain, shuffle_examples=2), [()])
+    assert len(said) == 5
+
     # Each image is kept once, however often smaller classes are repeated.
     oversampled = dataclasses.replace(plain, is_oversampled=True)
     kept = keep(oversampled, [()])
-    assert len(said) == 4
+    assert len(said) == 5
     check_same(base, kept.training.batches(0), oversampled.batches(0))
 
     # What is ready first comes first in training; each image's features are its own all the same.
     pictures.slow = 3
     kept = keep(dataclasses.replace(plain, reading=Reading(deterministic=False)), ["unordered"])
-    assert len(said) == 5
+    assert len(said) == 6
     check_same(base, kept.training.batches(0), plain.batches(0))

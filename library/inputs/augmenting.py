@@ -5,6 +5,7 @@ in the order in which they are written, then on the batch. Neighbours that chang
 places, are done in one go.
 """
 
+import sys
 from itertools import groupby
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from library.choices import choose
 from library.errors import SettingsError
+from library.files import sha256_of
 from library.inputs.colours import change_colours
 from library.inputs.geometry import move
 
@@ -88,6 +90,13 @@ class Augmentations:
         """Give the window alone, without what changes the images."""
         words = [self._words[each.position] for each in self._windows]
         return Augmentations(words, self._known)
+
+    @property
+    def fingerprint(self):
+        """Give what is another for others, for other strengths, and when their code was edited."""
+        functions = [each.function for each in self._steps]
+        code = [sha256_of(sys.modules[each.__module__].__file__) for each in functions]
+        return self._words, tuple(each.strength for each in self._steps), tuple(code)
 
     def seeds(self, seed):
         """Give one seed for each augmentation, int64 (n, 2), from an example's, int64 (2,)."""
