@@ -248,7 +248,7 @@ def settings_files(settings):
 
 
 def _image_format(project):
-    return ImageFormat(project.image_size, project.channels)
+    return ImageFormat(project.image_size, project.channels, project.image_width)
 
 
 def _reading(project):

@@ -156,7 +156,10 @@ class Prediction(Keys):
 class Pipeline(Keys):
     """Input pipeline"""
 
-    image_size: Count = key(224, "edge of the square images that the network sees, in pixels")
+    image_size: Count = key(224, "height of the images that the network sees, in pixels")
+    image_width: Count | None = key(
+        None, "their width in pixels; images are squeezed into it", follows="{image_size}"
+    )
     channels: Literal[1, 3] = key(3, "1 for grey, 3 for colour")
     data_format: Literal["tfrecord", "folder", "csv", "generator"] = key(
         "tfrecord", "what is in data_dir; all but tfrecord are read as they are, slower"

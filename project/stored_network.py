@@ -44,8 +44,7 @@ def make_inputs_for(snapshot, settings, split):
     """Give a split as the snapshot's network wants it. Raises CheckpointError if classes differ."""
     check_classes(snapshot.folder, snapshot.classes, split.classes)
     check_kind(snapshot.folder, is_multi_label(snapshot.network), split.has_several)
-    _, height, _, channels = snapshot.network.input_shape
-    return make_evaluation_inputs(settings, split, ImageFormat(height, channels))
+    return make_evaluation_inputs(settings, split, ImageFormat.of(snapshot.network))
 
 
 def judge_network(settings, snapshot, inputs, validation):

@@ -48,6 +48,18 @@ def test_a_reduced_window_shows_what_the_whole_one_does(size):
     assert np.abs(grey - expected @ np.array([0.299, 0.587, 0.114])).mean() < 5
 
 
+@pytest.mark.parametrize(("height", "width"), [(24, 40), (40, 24), (100, 30), (7, 300)])
+def test_images_need_not_be_square(height, width):
+    pixels, form = gradient(256, 160), ImageFormat(height, 3, width)
+    assert form.shape == (height, width, 3)
+    image = decode(encoded(pixels), tf.constant(pixels.shape), form).numpy().astype(int)
+    difference = np.abs(image - gradient(height, width).astype(int))[2:-2, 2:-2]
+    assert difference.max() <= 20 + 255 / min(height, width)
+    # What fits is not touched.
+    exact = decode(encoded(pixels), tf.constant(pixels.shape), ImageFormat(256, 3, 160))
+    assert np.array_equal(exact, tf.io.decode_jpeg(encoded(pixels)))
+
+
 def test_a_window_is_decoded_at_the_reduction_that_is_left():
     pixels = gradient(400, 400)
     # 200 wanted at 50 is an exact quarter: libjpeg's own, unchanged.
@@ -72,6 +84,6 @@ def test_nothing_below_the_window_is_decoded(size):
 
 def test_resizing_rounds_to_the_nearest():
     image = tf.constant([[[0], [1]], [[1], [1]]], tf.uint8)
-    assert resize(image, 1).numpy().item() == 1
+    assert resize(image, (1, 1)).numpy().item() == 1
     flat = tf.fill([9, 5, 3], tf.constant(200, tf.uint8))
-    assert np.array_equal(resize(flat, 4), np.full((4, 4, 3), 200))
+    assert np.array_equal(resize(flat, (4, 4)), np.full((4, 4, 3), 200))

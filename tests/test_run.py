@@ -347,3 +347,21 @@ def test_export_gives_a_numbered_folder_that_answers_as_predict_does(
     assert "100.0% of 18 validation images" in err
     assert (tmp_path / "colours" / "1" / "saved_model.pb").exists()
     assert "# colours, version 1" in (tmp_path / "colours" / "1" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_images_need_not_be_square_from_training_to_export(capsys, options, tmp_path):
+    from library.training.snapshots import read_snapshot
+
+    options = [*options, "--image_width=12"]
+    code, out, err = call(capsys, *options, "--augmentations=distorted_crop,flip,rotation")
+    assert code == 0, err
+    stored = read_snapshot(tmp_path / "run" / "best")
+    assert stored.network.input_shape == (None, 8, 12, 3)
+    accuracy = json.loads(out)["validation"]["accuracy"]
+    code, out, err = call(capsys, "evaluate", "--split=validation", *options)
+    assert (code, json.loads(out)["accuracy"]) == (0, accuracy), err
+    # What is exported is compared with evaluation's images.
+    code, out, err = call(capsys, "export", *options)
+    assert code == 0, err
+    assert json.loads(out)["formats"]["saved_model"]["difference"] <= 1e-5

@@ -33,8 +33,8 @@ p { margin: .5rem 0; max-width: 46rem } .soft, figcaption { color: var(--soft) }
 .answer { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem }
 .row { display: flex; flex-wrap: wrap; gap: .75rem }
 figure { margin: 0 } figcaption { font-size: .8rem; overflow-wrap: anywhere }
-.large { width: 10rem } .large img { width: 10rem; height: 10rem }
-.small { width: 7rem } .small img { width: 7rem; height: 7rem }
+.large { width: 10rem } .large img { width: 10rem; height: 10rem; object-fit: contain }
+.small { width: 7rem } .small img { width: 7rem; height: 7rem; object-fit: contain }
 img { display: block; height: auto; border-radius: 6px; max-width: 100%;
       background: var(--line) }
 .pixels { image-rendering: pixelated }

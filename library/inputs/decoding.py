@@ -13,15 +13,22 @@ REDUCTIONS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What the network takes: squares of image_size pixels and 1 or 3 channels."""
+    """What the network takes: squares of image_size pixels, or another width, 1 or 3 channels."""
 
     image_size: int
     channels: int
+    image_width: int | None = None
+
+    @classmethod
+    def of(cls, network):
+        """Give the format of a Keras network's images."""
+        _, height, width, channels = network.input_shape
+        return cls(height, channels, width)
 
     @property
     def shape(self):
         """(height, width, channels)."""
-        return (self.image_size, self.image_size, self.channels)
+        return (self.image_size, self.image_width or self.image_size, self.channels)
 
 
 def decode(encoded, shape, image_format, crop=None):
@@ -32,7 +39,7 @@ def decode(encoded, shape, image_format, crop=None):
     its very pixels; all else is squeezed into it.
     """
     window = crop(shape) if crop else None
-    size, channels = image_format.image_size, image_format.channels
+    *size, channels = image_format.shape
     wanted = shape[:2] if window is None else window[2:]
 
     # As small as libjpeg can make it without falling below what the network wants.
@@ -54,13 +61,13 @@ def decode(encoded, shape, image_format, crop=None):
 
 
 def resize(image, size):
-    """Give a uint8 image squeezed to size x size pixels.
+    """Give a uint8 image squeezed to a size of (height, width).
 
     Bilinear: `decode` leaves less than a halving to do, where more taps would cost more than the
     decoding did and change little.
     """
     pixels = tf.raw_ops.ResizeBilinear(
-        images=image[tf.newaxis], size=[size, size], half_pixel_centers=True
+        images=image[tf.newaxis], size=size, half_pixel_centers=True
     )[0]
     return to_uint8(pixels)
 

@@ -77,7 +77,7 @@ def _changed(chosen, seeds):
 
 def resize_scene(scene):
     """Give a scene at the size in which it is shown."""
-    return resize(tf.constant(scene), _EDGE).numpy()
+    return resize(tf.constant(scene), (_EDGE, _EDGE)).numpy()
 
 
 def draw_scene(is_night=False):

@@ -28,8 +28,7 @@ class Pictures:
     @classmethod
     def of(cls, snapshot, convert=convert_image):
         """Give what prepares images as the Snapshot's network learnt them."""
-        _, height, _, channels = snapshot.network.input_shape
-        return cls(ImageFormat(height, channels), snapshot.image_options, convert)
+        return cls(ImageFormat.of(snapshot.network), snapshot.image_options, convert)
 
     def pixels(self, content):
         """Give uint8 pixels (height, width, channels) from a file's bytes.

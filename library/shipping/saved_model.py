@@ -22,8 +22,7 @@ class _Served(tf.Module):
         self._several = is_multi_label(snapshot.network)
         self._names = tf.constant(snapshot.classes)
         self._options = snapshot.image_options
-        _, height, _, channels = snapshot.network.input_shape
-        self._format = ImageFormat(height, channels)
+        self._format = ImageFormat.of(snapshot.network)
         shape = [None, *self._format.shape]
         self.from_pixels = tf.function(
             self._from_pixels, input_signature=[tf.TensorSpec(shape, tf.uint8, "pixels")]

@@ -29,7 +29,7 @@ def hub(
         height, width = module.image_size
         raise SettingsError(
             f"the module {hub_handle} takes images of {height} x {width} pixels, "
-            f"not {image_shape[0]} x {image_shape[1]}: --image_size {height}"
+            f"not {image_shape[0]} x {image_shape[1]}: --image_size {height} --image_width {width}"
         )
     pixels = keras.Input(image_shape)
     # TF-Hub's image modules take colours in [0, 1].
