@@ -90,12 +90,44 @@ class HubLayer(keras.layers.Layer):
         learnt = zip(self._module_variables, self._module.are_trainable, strict=True)
         return self.trainable and all(each.trainable for each, is_learnt in learnt if is_learnt)
 
+    def check_images(self, image_shape):
+        """Raise UserError unless the module gives one vector of features for each such image.
+
+        For who makes a network: what is raised while Keras lays it out is no clear line any more.
+        """
+        wanted = tf.TensorSpec((None, *image_shape), tf.float32)
+        takes = self._module.takes
+        if takes and not any(each.is_compatible_with(wanted) for each in takes):
+            raise UserError(
+                f"the module {self.handle} takes {' or '.join(map(_in_words, takes))}, "
+                f"not images: {_in_words(wanted)}"
+            )
+        try:
+            given = self._trace(wanted)
+        except UserError:
+            raise
+        except Exception as error:
+            # TensorFlow and what the module's authors wrote raise whatever they like.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"the module {self.handle} does not take {_in_words(wanted)}: {reason}"
+            ) from error
+        is_vector = given.shape.rank == 2 and given.shape[0] is None and given.shape[1]
+        if not (is_vector and given.dtype.is_floating):
+            raise UserError(
+                f"the module {self.handle} gives {_in_words(given)} for {_in_words(wanted)}, "
+                "not one vector of features for each image"
+            )
+
+    def _trace(self, images):
+        # Without AutoGraph, whose errors are of many lines.
+        traced = tf.function(lambda x: self._module.call(x, training=False), autograph=False)
+        return traced.get_concrete_function(images).structured_outputs
+
     def compute_output_spec(self, images, training=False):
         """Give the symbolic output: the module's own, for the images' shape."""
         if self._module is not None:
-            signature = tf.TensorSpec(images.shape, tf.float32)
-            traced = tf.function(lambda x: self._module.call(x, training=False))
-            given = traced.get_concrete_function(signature).structured_outputs
+            given = self._trace(tf.TensorSpec(images.shape, tf.float32))
             self.outputs = (tuple(given.shape), given.dtype.name)
         shape, dtype = self.outputs
         return keras.KerasTensor(tuple(shape), dtype=dtype)
@@ -142,3 +174,7 @@ class HubLayer(keras.layers.Layer):
             )
         for variable, value in zip(self._module_variables, values, strict=True):
             variable.assign(value)
+
+
+def _in_words(tensor):
+    return f"{tensor.dtype.name} of shape {tensor.shape}"

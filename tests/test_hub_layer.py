@@ -158,3 +158,99 @@ def test_values_of_another_module_are_refused(handle):
     layer = HubLayer(handle)
     with pytest.raises(ValueError, match="1 values for the 2 variables of a module"):
         layer.load_own_variables({"0": np.zeros((3, 5))})
+
+
+def save_call(folder, call, *shape, dtype=tf.float32):
+    """Save a module without variables."""
+    module = tf.train.Checkpoint()
+    module.__call__ = tf.function(call, input_signature=[tf.TensorSpec(shape, dtype)])
+    module.trainable_variables = []
+    tf.saved_model.save(module, str(folder))
+
+
+def mean(images):
+    return tf.reduce_mean(tf.cast(images, tf.float32), [1, 2])
+
+
+IMAGE = r"float32 of shape \(None, 6, 6, 3\)"
+
+
+@pytest.mark.parametrize(
+    ("call", "shape", "dtype", "words"),
+    [
+        (
+            lambda text: tf.strings.to_number(text)[:, None],
+            [None],
+            tf.string,
+            rf"takes string of shape \(None,\), not images: {IMAGE}",
+        ),
+        (
+            mean,
+            [None, 6, 6, 3],
+            tf.uint8,
+            rf"takes uint8 of shape \(None, 6, 6, 3\), not .+{IMAGE}",
+        ),
+        (
+            mean,
+            [None, 6, 6, 1],
+            tf.float32,
+            r"takes float32 of shape \(None, 6, 6, 1\), not images",
+        ),
+        (mean, [1, 6, 6, 3], tf.float32, r"gives float32 of shape \(1, 3\) for .+, not one vector"),
+        (
+            lambda images: images,
+            [None, None, None, 3],
+            tf.float32,
+            rf"gives {IMAGE} for {IMAGE}, not one vector of features for each image",
+        ),
+        (
+            lambda images: tf.reshape(images, [tf.shape(images)[0], -1]),
+            [None, None, None, 3],
+            tf.float32,
+            r"gives float32 of shape \(None, None\)",
+        ),
+        (
+            lambda images: tf.cast(mean(images), tf.int32),
+            [None, 6, 6, 3],
+            tf.float32,
+            r"gives int32 of shape \(None, 3\)",
+        ),
+        (
+            lambda images: {"boxes": images, "scores": mean(images)},
+            [None, 6, 6, 3],
+            tf.float32,
+            r"gives several things \(boxes, scores\), none called default",
+        ),
+    ],
+)
+def test_a_module_of_another_kind_is_one_line(tmp_path, call, shape, dtype, words):
+    save_call(tmp_path, call, *shape, dtype=dtype)
+    with pytest.raises(UserError, match=words) as caught:
+        HubLayer(tmp_path).check_images((6, 6, 3))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_module_that_cannot_take_the_images_is_one_line(tmp_path):
+    module = tf.train.Checkpoint()
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, None, 3]), tf.TensorSpec([], tf.float32)]
+    )
+    def call(images, scale):
+        return mean(images) * scale
+
+    module.__call__ = call
+    module.trainable_variables = []
+    tf.saved_model.save(module, str(tmp_path))
+    with pytest.raises(UserError, match=rf"does not take {IMAGE}: ") as caught:
+        HubLayer(tmp_path).check_images((6, 6, 3))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["default", "features"])
+def test_features_by_name_are_taken(tmp_path, name):
+    both = {"default": {"aside": IMAGES[:1]}, "features": {}}[name]
+    save_call(tmp_path, lambda images: {name: mean(images), **both}, None, 6, 6, 3)
+    layer = HubLayer(tmp_path)
+    layer.check_images((6, 6, 3))
+    assert np.allclose(layer(IMAGES), IMAGES.mean((1, 2)), atol=1e-6)

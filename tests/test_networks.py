@@ -12,6 +12,7 @@ from project.networks import NETWORKS, make_network
 from project.networks.applications import APPLICATIONS, application
 from project.networks.residual import residual
 from project.settings import Hyperparameters
+from tests.test_hub_layer import save_call
 from tests.test_modules import save_module, save_tf1_module
 
 pytestmark = pytest.mark.slow
@@ -226,3 +227,10 @@ def test_the_hub_network_wants_the_size_of_its_module(tmp_path):
     assert make_network("hub", (6, 6, 3), 2, settings).output_shape == (None, 2)
     with pytest.raises(SettingsError, match="takes images of 6 x 6 pixels, not 8 x 8: --image_si"):
         make_network("hub", (8, 8, 3), 2, settings)
+
+
+def test_the_hub_network_wants_a_module_that_makes_features(tmp_path):
+    save_call(tmp_path, tf.identity, None, None, None, 3)
+    settings = {**DEFAULTS, "hub_handle": str(tmp_path), "fine_tuning": False}
+    with pytest.raises(UserError, match="not one vector of features for each image"):
+        make_network("hub", (6, 6, 1), 2, settings)

@@ -27,6 +27,8 @@ class Module:
     are_trainable: tuple
     # Functions without arguments, each a scalar to add to the loss while training.
     penalties: tuple
+    # What it takes as images, each a TensorSpec.
+    takes: tuple
     # (height, width), or None where the module takes any.
     image_size: tuple | None
     can_be_trained: bool
@@ -78,7 +80,7 @@ def _from_tf2(root, files):
     variables = tuple({id(each): each for each in found if isinstance(each, tf.Variable)}.values())
     variables = tuple(each for each in variables if each is not counter)
     learnt = {id(each) for each in root.trainable_variables}
-    specs = [each.structured_input_signature for each in function.concrete_functions]
+    takes = _images_in([each.structured_input_signature for each in function.concrete_functions])
 
     def call(images, training):
         return _features(root(images, training=training) if has_training else root(images))
@@ -88,7 +90,8 @@ def _from_tf2(root, files):
         variables=variables,
         are_trainable=tuple(id(each) in learnt for each in variables),
         penalties=tuple(getattr(root, "regularization_losses", ())),
-        image_size=_image_size(specs),
+        takes=takes,
+        image_size=_image_size(takes),
         can_be_trained=bool(learnt),
         files=files,
         root=root,
@@ -100,6 +103,7 @@ def _from_tf1(root, files):
     function = root.signatures[name]
     _, inputs = function.structured_input_signature
     (images_name,) = inputs if len(inputs) == 1 else ("images",)
+    takes = tuple(spec for name, spec in inputs.items() if name == images_name)
 
     def call(images, training):
         # The first format has another graph for training, which TensorFlow 2 cannot run.
@@ -110,7 +114,8 @@ def _from_tf1(root, files):
         variables=tuple(root.variables),
         are_trainable=(False,) * len(root.variables),
         penalties=(),
-        image_size=_image_size([function.structured_input_signature]),
+        takes=takes,
+        image_size=_image_size(takes),
         can_be_trained=False,
         files=files,
         root=root,
@@ -119,18 +124,29 @@ def _from_tf1(root, files):
 
 def _features(outputs):
     if isinstance(outputs, dict):
-        outputs = outputs.get("default", next(iter(outputs.values())))
+        if "default" not in outputs and len(outputs) > 1:
+            names = ", ".join(sorted(map(str, outputs)))
+            raise UserError(f"the module gives several things ({names}), none called default")
+        outputs = outputs.get("default", next(iter(outputs.values()), None))
     if not tf.is_tensor(outputs):
         raise UserError(f"the module gives {type(outputs).__name__}, not one tensor of features")
     return outputs
 
 
-def _image_size(signatures):
+def _images_in(signatures):
+    """Give the first TensorSpec of each signature, each once."""
+    found = {}
     for signature in signatures:
-        for each in tf.nest.flatten(signature):
-            if isinstance(each, tf.TensorSpec) and each.shape.rank == 4:
-                height, width = each.shape[1:3]
-                return (height, width) if height and width else None
+        specs = [each for each in tf.nest.flatten(signature) if isinstance(each, tf.TensorSpec)]
+        found.update({(str(each.shape), each.dtype): each for each in specs[:1]})
+    return tuple(found.values())
+
+
+def _image_size(takes):
+    for each in takes:
+        if each.shape.rank == 4:
+            height, width = each.shape[1:3]
+            return (height, width) if height and width else None
     return None
 
 

@@ -22,7 +22,7 @@ def hub(
 
     Takes float32 pixels in [0, 255], shape (batch, height, width, channels).
     Gives logits, float32, shape (batch, class_count). Raises SettingsError if the module wants
-    images of another size.
+    images of another size, UserError if it is none that makes features of images.
     """
     module = HubLayer(hub_handle, trainable=fine_tuning, sha256=hub_sha256, name="base")
     if module.image_size not in (None, image_shape[:2]):
@@ -31,6 +31,7 @@ def hub(
             f"the module {hub_handle} takes images of {height} x {width} pixels, "
             f"not {image_shape[0]} x {image_shape[1]}: --image_size {height} --image_width {width}"
         )
+    module.check_images((*image_shape[:2], 3))
     pixels = keras.Input(image_shape)
     # TF-Hub's image modules take colours in [0, 1].
     x = layers.Rescaling(1 / 255)(pixels)
