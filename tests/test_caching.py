@@ -1,8 +1,10 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -13,11 +15,12 @@ from library.dataset.manifest import read_manifest
 from library.dataset.unconverted import read_unconverted
 from library.errors import DataError, SettingsError
 from library.inputs import caching
-from library.inputs.caching import cache_examples
+from library.inputs.caching import DiskStore, cache_examples
 from library.inputs.damage import naming_damage
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
 from library.inputs.parts import Part
+from library.locks import locked
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs
 from tests.conftest import ROOT, convert, write_colours
@@ -138,9 +141,75 @@ def test_every_damaged_byte_of_the_cache_is_noticed(manifest, tmp_path):
         text = f"the cache {folder} is damaged: delete it"
         with pytest.raises(DataError, match=text), naming_damage(inputs):
             list(inputs.batches(0))
-    blobs.write_bytes(whole[:-1])
+    for remaining in (whole[:-1], b""):
+        blobs.write_bytes(remaining)
+        with pytest.raises(DataError, match="is damaged: delete it"):
+            cached(manifest, "disk", tmp_path)
+    blobs.unlink()
     with pytest.raises(DataError, match="is damaged: delete it"):
         cached(manifest, "disk", tmp_path)
+
+
+def test_every_damaged_byte_of_the_caches_index_is_noticed(tmp_path):
+    """It holds the labels: one that changed would be learnt."""
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    (two,) = read_generated(lambda split: [(pixels, "a"), (pixels, "b")], ["train"])
+    cached(two, "disk", tmp_path, fingerprint="f" * 64)
+    (folder,) = tmp_path.iterdir()
+    index = folder / "index"
+    whole = index.read_bytes()
+    DiskStore(folder, keeps_pixels=True)
+    for position in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << position % 8
+        for damaged in (flipped, whole[:position]):
+            index.write_bytes(damaged)
+            with pytest.raises(DataError, match=f"the cache {folder} is damaged: delete it"):
+                DiskStore(folder, keeps_pixels=True)
+    index.unlink()
+    with pytest.raises(DataError, match="is damaged: delete it"):
+        DiskStore(folder, keeps_pixels=True)
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_what_is_damaged_is_named_while_a_cache_is_filled(folder, manifest, tmp_path, kind):
+    shard = tmp_path / "train" / manifest.shards[0].file
+    shutil.copytree(folder / "train", tmp_path / "train")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=f"{shard}: record .* it was made from .*png"):
+        cached(read_manifest(tmp_path / "train", "train"), kind, tmp_path / "cache")
+
+    write_colours(tmp_path / "images" / "train", 2)
+    broken = tmp_path / "images" / "train" / "red" / "000.png"
+    broken.write_bytes(broken.read_bytes()[:99])
+    (files,) = read_unconverted(tmp_path / "images", ["train"], "folder")
+    with pytest.raises(DataError, match=r"red/000.png") as caught:
+        cached(files, kind, tmp_path / "cache")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_same_bytes_with_other_labels_are_other_data(manifest, tmp_path):
+    several = replace(manifest, labels="several")
+    for data, shape in ((manifest, []), (several, [3])):
+        _, label = cached(data, "disk", tmp_path).image(0, FORMAT)
+        assert label.shape == shape
+
+
+def test_who_finds_a_cache_being_filled_waits_for_it(manifest, tmp_path, monkeypatch, capsys):
+    cached(manifest, "disk", tmp_path / "before")
+    monkeypatch.setattr(caching, "_write_store", lambda *arguments: pytest.fail("it is there"))
+    (tmp_path / "now").mkdir()
+    (folder,) = (tmp_path / "before").iterdir()
+    with ThreadPoolExecutor() as pool:
+        with locked(tmp_path / "now" / "images.lock", "", ""):
+            waiting = pool.submit(cached, manifest, "disk", tmp_path / "now")
+            while "waiting" not in (told := capsys.readouterr().err):
+                time.sleep(0.01)
+            folder.rename(tmp_path / "now" / folder.name)
+        assert waiting.result(60).count == 27
+    assert f"the cache is being filled by process {os.getpid()} on " in told
 
 
 def test_what_does_not_fit_is_refused_before_it_is_read(manifest, tmp_path, monkeypatch):
@@ -180,17 +249,13 @@ def test_a_cache_killed_while_filling_is_cleaned_and_filled_anew(manifest, tmp_p
     pipe = subprocess.PIPE
     with subprocess.Popen(arguments, cwd=ROOT, stdin=pipe, stdout=pipe) as process:
         assert process.stdout.readline() == b"filling\n"
-        (partial,) = tmp_path.iterdir()
-        # Another run that starts meanwhile leaves alone what a live one writes.
-        caching.remove_dead_partials(tmp_path)
-        assert partial.exists()
+        assert len(list(tmp_path.glob(".images-*.partial"))) == 1
         process.send_signal(signal.SIGKILL)
-    assert partial.name.endswith(".partial")
     start = time.monotonic()
     assert epochs(cached(manifest, "disk", tmp_path)) == epochs(make_examples(manifest))
     assert time.monotonic() - start < 60
     (left,) = tmp_path.iterdir()
-    assert left.name.startswith(manifest.fingerprint[:32])
+    assert left.name.startswith(f"images-{manifest.fingerprint[:32]}")
 
 
 @pytest.mark.slow

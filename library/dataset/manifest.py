@@ -74,8 +74,11 @@ class Manifest:
     @property
     def fingerprint(self):
         """A hash that changes whenever an image, a label, the classes or the order changes."""
-        content = json.dumps([self.classes, [shard.sha256 for shard in self.shards]])
-        return hashlib.sha256(content.encode()).hexdigest()
+        content = [self.classes, [shard.sha256 for shard in self.shards]]
+        if self.has_several:
+            # Even of the same bytes, other labels are read.
+            content.append(self.labels)
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def manifest_path(folder, name):

@@ -5,8 +5,11 @@ size; where a crop chooses what to decode, it is the encoded image, which spares
 order of an epoch is the same with and without a cache.
 """
 
+import hashlib
+import io
 import os
 import shutil
+import sys
 import weakref
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +21,13 @@ import tensorflow as tf
 from library.cores import available_cores
 from library.dataset.records import parse_record
 from library.errors import DataError, SettingsError
-from library.files import PARTIAL, new_folder
+from library.files import PARTIAL, new_folder, write_file
+from library.inputs.damage import naming_damage_in
 from library.inputs.decoding import decode
 from library.inputs.examples import USUAL, Encoded
+from library.locks import locked_in_turn
 
-_BLOBS, _INDEX = "blobs", "index.npy"
+_BLOBS, _INDEX = "blobs", "index"
 _ROW = [("offset", "<i8"), ("size", "<i8"), ("crc", "<u4")]
 
 
@@ -101,8 +106,10 @@ class MemoryStore:
         labels = np.empty((examples.count, *spec.shape), spec.dtype.as_numpy_dtype)
         for number, content, label in _walk(examples, image_format, keeps_pixels):
             contents[number], labels[number] = content, label
-        self._contents = tf.convert_to_tensor(contents)
-        self.labels = tf.constant(labels)
+        # Where images are prepared; a GPU has better use for its memory.
+        with tf.device("CPU"):
+            self._contents = tf.convert_to_tensor(contents)
+            self.labels = tf.convert_to_tensor(labels)
 
     def content(self, number):
         """Give uint8 pixels, or the encoded image, of an example."""
@@ -113,14 +120,17 @@ class DiskStore:
     """Contents in one file, found by number: complete or absent."""
 
     def __init__(self, folder, keeps_pixels):
-        self._path = folder / _BLOBS
         self._keeps_pixels = keeps_pixels
         self.failure = None
-        self._rows = np.load(folder / _INDEX)
-        self._file = self._path.open("rb")
+        self._damaged = f"the cache {folder} is damaged: delete it"
+        try:
+            self._rows = _read_index(folder / _INDEX)
+            self._file = (folder / _BLOBS).open("rb")
+        except (OSError, ValueError):
+            raise DataError(self._damaged) from None
         weakref.finalize(self, self._file.close)
         if os.fstat(self._file.fileno()).st_size != self._rows["size"].sum():
-            raise DataError(f"the cache {folder} is damaged: delete it")
+            raise DataError(self._damaged)
         self.labels = tf.constant(self._rows["label"])
 
     def content(self, number):
@@ -132,7 +142,7 @@ class DiskStore:
         row = self._rows[number]
         content = os.pread(self._file.fileno(), int(row["size"]), int(row["offset"]))
         if google_crc32c.value(content) != row["crc"]:
-            self.failure = f"the cache {self._path.parent} is damaged: delete it"
+            self.failure = self._damaged
             raise DataError(self.failure)
         return content
 
@@ -150,30 +160,24 @@ def cache_examples(examples, image_format, kind, *, crops=False, cache_dir=None,
     if fingerprint is None:
         raise SettingsError("cache disk wants data that can be told apart: a generator's can't")
     what = "encoded" if crops else "x".join(map(str, image_format.shape))
-    folder = Path(cache_dir) / f"{fingerprint[:32]}-{what}"
-    remove_dead_partials(folder.parent)
+    folder = Path(cache_dir) / f"images-{fingerprint[:32]}-{what}"
     if not folder.exists():
-        _write_store(examples, image_format, folder, not crops)
+        with locked_in_turn(folder.with_name("images.lock"), _tell_waiting):
+            _remove_partials(folder.parent)
+            # Whoever had the lock may just have filled it.
+            if not folder.exists():
+                _write_store(examples, image_format, folder, not crops)
     return Cached(examples, image_format, DiskStore(folder, not crops))
 
 
-def remove_dead_partials(folder):
-    """Delete what killed processes left half-written; what a live one writes stays."""
-    for partial in Path(folder).glob(f".*{PARTIAL}"):
-        # .<name>.<process>.<random>.partial
-        process = partial.name.split(".")[-3]
-        if process.isdigit() and not _is_alive(int(process)):
-            shutil.rmtree(partial, ignore_errors=True)
+def _tell_waiting(holder):
+    print(f"the cache is being filled by {holder}: waiting for it", file=sys.stderr)
 
 
-def _is_alive(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _remove_partials(folder):
+    """Delete what killed processes left half-written; only who has the lock writes."""
+    for partial in folder.glob(f".images-*{PARTIAL}"):
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_store(examples, image_format, folder, keeps_pixels):
@@ -191,7 +195,23 @@ def _write_store(examples, image_format, folder, keeps_pixels):
                 content = content.tobytes() if keeps_pixels else content
                 rows[number] = (offset, len(content), google_crc32c.value(content), label)
                 offset += file.write(content)
-        np.save(partial / _INDEX, rows)
+        _write_index(partial / _INDEX, rows)
+
+
+def _write_index(path, rows):
+    """Write an array with its SHA-256 in front: each label must be what it was."""
+    file = io.BytesIO()
+    np.save(file, rows)
+    write_file(path, hashlib.sha256(file.getvalue()).digest() + file.getvalue())
+
+
+def _read_index(path):
+    """Give what `_write_index` wrote. Raises OSError, ValueError."""
+    content = path.read_bytes()
+    digest, content = content[:32], content[32:]
+    if hashlib.sha256(content).digest() != digest:
+        raise ValueError("it is not what was written")
+    return np.load(io.BytesIO(content))
 
 
 def _walk(examples, image_format, keeps_pixels):
@@ -204,7 +224,8 @@ def _walk(examples, image_format, keeps_pixels):
         return number, fields["encoded"], examples.label(fields)
 
     numbered = tf.data.Dataset.zip(examples.numbers(), examples.keys())
-    yield from numbered.map(prepare, available_cores()).prefetch(64).as_numpy_iterator()
+    with naming_damage_in(examples):
+        yield from numbered.map(prepare, available_cores()).prefetch(64).as_numpy_iterator()
 
 
 def _check_memory(needed):

@@ -13,14 +13,23 @@ from library.errors import DataError
 def naming_damage(*inputs):
     """Turn TensorFlow's errors inside the block into a DataError that names what is damaged.
 
-    `inputs` have a `source`, which knows how to look for damage. Where nothing is found, the error
-    was about something else, and is left alone.
+    `inputs` have a `source`, which knows how to look for damage.
+    """
+    with naming_damage_in(*(each.source for each in inputs)):
+        yield
+
+
+@contextlib.contextmanager
+def naming_damage_in(*sources):
+    """Do so for sources of examples themselves.
+
+    Where nothing is found, the error was about something else, and is left alone.
     """
     try:
         yield
     except tf.errors.OpError as error:
-        for each in inputs:
-            if found := each.source.find_damage():
+        for each in sources:
+            if found := each.find_damage():
                 raise DataError(found) from error
         raise
 
