@@ -184,7 +184,8 @@ one channel; training says so.
 `python run.py preview` draws a batch of your own images. The sets `imagenet`, `cifar` and `none` of
 `hyperparameters.yaml` are the usual recipes. `mixup` and `cutmix` mix labels too. To standardise
 each image (mean 0, deviation 1) is no augmentation: `standardize_images: true` does it in the
-network, where it also holds for evaluation and for the exported model.
+network `simple`, where it also holds for evaluation and for the exported model. `residual` always
+does it; `application` and `hub` prepare images as their base was trained with, and refuse it.
 
 `python -m project.augmentations` writes this page anew."""
 

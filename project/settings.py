@@ -240,7 +240,9 @@ class Network(Keys):
     hub_sha256: Text | None = key(None, "hash that the module must have; describe tells it")
     dropout_rate: FractionBelowOne = key(0.5, "share of the features dropped while training")
     width: Count = key(32, "simple: kernels of its first convolution; later ones have more")
-    standardize_images: bool = key(False, "simple: each image to mean 0 and deviation 1")
+    standardize_images: bool = key(
+        False, "simple: each image to mean 0, deviation 1; residual always does, others refuse"
+    )
     head: Literal["auto", "softmax", "sigmoid", "multi_label"] = key(
         "auto", "a score a class; sigmoid: one for two classes; multi_label: several an image"
     )

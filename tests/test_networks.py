@@ -165,6 +165,20 @@ def test_simple_standardises_each_image_if_asked():
     assert not np.allclose(plain(image), plain(2 * image + 30), atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["residual", "simple", "latest"])
+def test_networks_of_raw_pixels_standardise_each_image_on_request(name):
+    network = make_network(name, (8, 8, 3), 2, {**DEFAULTS, "standardize_images": True})
+    pixels = random_pixels((8, 8, 3))
+    assert np.allclose(network(pixels), network(pixels / 2), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["application", "hub"])
+def test_networks_that_prepare_pixels_for_their_base_refuse_to_standardise(name):
+    text = f"standardize_images is not for the network {name}, which prepares images in its own way"
+    with pytest.raises(SettingsError, match=text):
+        make_network(name, (32, 32, 3), 2, {**DEFAULTS, "standardize_images": True})
+
+
 def test_residual_of_another_depth_is_refused():
     with pytest.raises(SettingsError, match=r"must be 6n \+ 2, such as 56, not 51"):
         residual((32, 32, 3), 2, residual_layers=51)

@@ -5,6 +5,7 @@ keyword arguments. It takes pixels in [0, 255] and gives logits.
 """
 
 from library.choices import choose
+from library.errors import SettingsError
 from project.keywords import keywords_of
 from project.networks.applications import application
 from project.networks.hub import hub
@@ -23,9 +24,16 @@ def make_network(name, image_shape, class_count, hyperparameters):
     """Give the network called `name`; `latest` is the last one in NETWORKS.
 
     `hyperparameters` is a dict; the network gets those that its keyword arguments name. Raises
-    ChoiceError for an unknown name.
+    ChoiceError for an unknown name, and SettingsError for standardize_images if it has no such
+    keyword.
     """
     if name == "latest":
         name = list(NETWORKS)[-1]
     function = choose("network", name, NETWORKS)
-    return function(image_shape, class_count, **keywords_of(function, hyperparameters))
+    keywords = keywords_of(function, hyperparameters)
+    if hyperparameters["standardize_images"] and "standardize_images" not in keywords:
+        raise SettingsError(
+            f"standardize_images is not for the network {name}, which prepares images in its own "
+            "way: leave it out"
+        )
+    return function(image_shape, class_count, **keywords)

@@ -7,11 +7,14 @@ from library.errors import SettingsError
 from project.networks.heads import add_scores
 
 
-def residual(image_shape, class_count, *, residual_layers=56, head="softmax"):
+def residual(
+    image_shape, class_count, *, residual_layers=56, standardize_images=True, head="softmax"
+):
     """Give ResNet-20, 32, 44, 56 or 110: 6n + 2 layers, of 16, 32 and 64 channels.
 
     Shortcuts have no weights (option A of the paper): ResNet-56 has 0.85 million parameters.
     Takes float32 pixels in [0, 255], shape (batch, height, width, channels); made for 32 x 32.
+    `standardize_images` asks for what it does in any case.
     Gives logits, float32, shape (batch, class_count).
     """
     if residual_layers < 8 or residual_layers % 6 != 2:
