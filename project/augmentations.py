@@ -47,7 +47,7 @@ def pad_and_crop(image, strength, seed):
     """Shift by up to `strength` whole pixels each way, over a mirrored border.
 
     The mirror, unlike zeros, makes no edge that a network could learn to look for. It is as large
-    as the image, which therefore shifts by its own size at most.
+    as the image, whose shorter edge is therefore the largest shift.
     """
     pixels = min(int(strength), *image.shape[:2])
     padded = tf.pad(image, [[pixels, pixels], [pixels, pixels], [0, 0]], "SYMMETRIC")

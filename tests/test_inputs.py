@@ -11,8 +11,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from library.dataset.generated import read_generated
 from library.dataset.manifest import read_manifest
 from library.dataset.records import Record, frame
+from library.dataset.unconverted import read_unconverted
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import Reading, Shards, make_examples
 from library.inputs.parts import Part
@@ -28,10 +30,10 @@ def numbered(tmp_path_factory):
     """50 grey images, each of one brightness of its own, so that a pixel tells which one it is."""
     folder = tmp_path_factory.mktemp("numbered")
     for number in range(50):
-        path = folder / "images" / f"class{number % 2}" / f"{number:02d}.png"
+        path = folder / "images" / "train" / f"class{number % 2}" / f"{number:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), 5 * number).save(path)
-    convert(folder / "images", folder, "train", "--num_shards", "5")
+    convert(folder / "images" / "train", folder, "train", "--num_shards", "5")
     return read_manifest(folder / "train", "train")
 
 
@@ -75,17 +77,35 @@ def test_the_order_is_a_function_of_seed_and_epoch(numbered):
     assert order(0) != sorted(order(0))
 
 
+def generate_numbered(split):
+    """Yield what is in the files of `numbered`."""
+    for number in range(50):
+        yield np.full((8, 8, 1), 5 * number, np.uint8), f"class{number % 2}"
+
+
+def split_of(numbered, kind):
+    """The images of `numbered` in shards, in files, or from a generator."""
+    if kind == "shards":
+        return numbered
+    if kind == "generator":
+        return read_generated(generate_numbered, ["train"])[0]
+    folder = Path(numbered.paths[0]).parent.parent / "images"
+    return read_unconverted(folder, ["train"], "folder")[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("batch_size", "words"),
+    ("kind", "batch_size", "words"),
     [
-        (8, ["distorted_crop", "flip", "mixup"]),
-        (25, ["distorted_crop", "flip", "brightness", "pad_and_crop=2", "aug_mix", "cutmix"]),
+        ("shards", 8, ["distorted_crop", "flip", "mixup"]),
+        ("shards", 25, ["distorted_crop=0.5", "brightness", "pad_and_crop=2", "aug_mix", "cutmix"]),
+        ("files", 16, ["distorted_crop", "brightness", "mixup"]),
+        ("generator", 16, ["distorted_crop", "brightness", "mixup"]),
     ],
 )
-def test_any_batch_can_be_started_at_exactly(numbered, batch_size, words):
+def test_any_batch_can_be_started_at_exactly(numbered, kind, batch_size, words):
     training = make_training(
-        numbered, batch_size=batch_size, augmentations=choose_augmentations(words)
+        split_of(numbered, kind), batch_size=batch_size, augmentations=choose_augmentations(words)
     )
     whole = arrays(training.batches(2))
     assert len(whole) == training.batches_per_epoch
