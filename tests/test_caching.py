@@ -249,7 +249,10 @@ def test_a_cache_killed_while_filling_is_cleaned_and_filled_anew(manifest, tmp_p
     pipe = subprocess.PIPE
     with subprocess.Popen(arguments, cwd=ROOT, stdin=pipe, stdout=pipe) as process:
         assert process.stdout.readline() == b"filling\n"
-        assert len(list(tmp_path.glob(".images-*.partial"))) == 1
+        (partial,) = tmp_path.glob(".images-*.partial")
+        # Where a disk has no locks, what a live process of this machine writes is left alone.
+        caching.remove_dead_partials(tmp_path, "images")
+        assert partial.exists()
         process.send_signal(signal.SIGKILL)
     start = time.monotonic()
     assert epochs(cached(manifest, "disk", tmp_path)) == epochs(make_examples(manifest))

@@ -163,7 +163,7 @@ def cache_examples(examples, image_format, kind, *, crops=False, cache_dir=None,
     folder = Path(cache_dir) / f"images-{fingerprint[:32]}-{what}"
     if not folder.exists():
         with locked_in_turn(folder.with_name("images.lock"), _tell_waiting):
-            _remove_partials(folder.parent)
+            remove_dead_partials(folder.parent, "images")
             # Whoever had the lock may just have filled it.
             if not folder.exists():
                 _write_store(examples, image_format, folder, not crops)
@@ -174,10 +174,26 @@ def _tell_waiting(holder):
     print(f"the cache is being filled by {holder}: waiting for it", file=sys.stderr)
 
 
-def _remove_partials(folder):
-    """Delete what killed processes left half-written; only who has the lock writes."""
-    for partial in folder.glob(f".images-*{PARTIAL}"):
-        shutil.rmtree(partial, ignore_errors=True)
+def remove_dead_partials(folder, kind):
+    """Delete what killed processes left half-written of a kind; what a live one writes stays.
+
+    For whoever has the lock: the processes of other machines are none here.
+    """
+    for partial in Path(folder).glob(f".{kind}-*{PARTIAL}"):
+        # .<name>.<process>.<random>.partial
+        process = partial.name.split(".")[-3]
+        if process.isdigit() and not _is_alive(int(process)):
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _write_store(examples, image_format, folder, keeps_pixels):

@@ -213,7 +213,7 @@ def _make(base, batches, numbers, examples, folder, report):
             return  # Made by the run that was waited for.
         report(f"the kept features in {folder} are damaged ({damage}): making them again")
         shutil.rmtree(folder)
-    remove_dead_partials(folder.parent)
+    remove_dead_partials(folder.parent, "features")
     report(f"keeping the base's features of {counted(examples.count, 'image')} in {folder}")
     with new_folder(folder) as partial:
         _write(base, batches, numbers_of(numbers), examples, partial)
