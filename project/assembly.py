@@ -165,11 +165,16 @@ def make_kept(settings, network, training, validation, splits):
     earlier run kept what it gave.
     """
     project, learn = settings.project, settings.hyperparameters
+    both, fingerprints = split_at_base(network), [each.fingerprint for each in splits]
+    is_off = project.keep_features == "never" or training.augmentations.mixes
+    can_keep = both and all(fingerprints) and not is_off
+    if learn.feature_views and not (can_keep and learn.augmentations):
+        report(
+            f"feature_views {learn.feature_views} has no effect: it wants a frozen base, "
+            "augmentations but mixup and cutmix, keep_features auto, and no generator"
+        )
     count = (learn.feature_views or 0) if learn.augmentations else 1
-    is_off = project.keep_features == "never" or not count or training.augmentations.mixes
-    both = None if is_off else split_at_base(network)
-    fingerprints = [each.fingerprint for each in splits]
-    if not both or not all(fingerprints):
+    if not can_keep or not count:
         return None
     changes = (training.augmentations.fingerprint, project.random_seed)
     views = [(*changes, view) for view in range(count)] if learn.augmentations else [()]
@@ -181,6 +186,10 @@ def make_kept(settings, network, training, validation, splits):
 def _transfer(network, project, learn):
     """Load the weights to begin with, and freeze what is not to be trained."""
     goes_on = project.resume != "never" and Checkpoints(project.model_dir).paths()
+    if learn.checkpoint_exclude_scopes and not learn.checkpoint_path:
+        raise SettingsError(
+            "checkpoint_exclude_scopes says what of checkpoint_path is left out, and there is none"
+        )
     # The run's own checkpoint holds all weights.
     if learn.checkpoint_path and not goes_on:
         loading = load_weights(network, learn.checkpoint_path, learn.checkpoint_exclude_scopes)

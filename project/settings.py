@@ -234,11 +234,14 @@ class Network(Keys):
 
     model: Text = key("simple", "name of the network, one of project/networks", "m")
     residual_layers: Literal[20, 32, 44, 56, 110] = key(56, "depth of the network residual")
+    residual_dropout_rate: FractionBelowOne = key(0.0, "residual: share of the features dropped")
     application: Text = key("MobileNetV2", "network application: its name in keras.applications")
     application_weights: Text | None = key("imagenet", "its weights: imagenet, a file, or none")
     hub_handle: Text = key(HUB_HANDLE, "module of the network hub: URL, folder, archive, gs://")
     hub_sha256: Text | None = key(None, "hash that the module must have; describe tells it")
-    dropout_rate: FractionBelowOne = key(0.5, "share of the features dropped while training")
+    dropout_rate: FractionBelowOne = key(
+        0.5, "share of the features dropped while training; residual has its own"
+    )
     width: Count = key(32, "simple: kernels of its first convolution; later ones have more")
     standardize_images: bool = key(
         False, "simple: each image to mean 0, deviation 1; residual always does, others refuse"

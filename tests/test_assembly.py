@@ -153,6 +153,37 @@ def test_what_is_kept_lies_in_the_runs_folder(make, tmp_path):
     assert keeping.settings["learning_rate"] == 0.01
 
 
+@pytest.mark.parametrize(
+    ("arguments", "is_frozen", "is_kept"),
+    [
+        (["--augmentations=flip"], True, True),
+        (["--augmentations="], True, True),
+        (["--augmentations=flip,mixup"], True, False),
+        (["--augmentations=flip", "--keep_features=never"], True, False),
+        (["--augmentations=flip"], False, False),
+    ],
+)
+def test_views_of_features_that_have_no_effect_are_named(
+    make, arguments, is_frozen, is_kept, capsys
+):
+    pixels = keras.Input((8, 8, 3))
+    base = keras.layers.Dense(4, name="base", trainable=not is_frozen)
+    features = base(keras.layers.Flatten()(pixels))
+    network = keras.Model(pixels, keras.layers.Dense(3)(features))
+
+    def kept(*more):
+        settings, *splits = make(*arguments, *more)
+        inputs = assembly.make_training_inputs(settings, splits[0])
+        return assembly.make_kept(settings, network, inputs, None, splits) is not None
+
+    assert kept("--feature_views=2") == is_kept
+    said = capsys.readouterr().err
+    is_used = is_kept and arguments[0] != "--augmentations="
+    assert ("feature_views 2 has no effect: it wants a frozen base, aug" in said) != is_used
+    kept()
+    assert "feature_views" not in capsys.readouterr().err
+
+
 def test_the_same_seed_makes_the_same_weights(make):
     settings, train, _ = make()
     kernels = []

@@ -6,6 +6,8 @@ import tensorflow as tf
 from library.errors import SettingsError
 from library.transfer.blocks import blocks_of
 from library.transfer.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
+from project.networks.hub import hub
+from tests.test_modules import save_tf1_module
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +45,16 @@ def test_freezing_everything_is_refused():
         freeze_parts(make_network(), freeze=["*"])
 
 
+def test_a_scope_that_cannot_be_trained_is_refused(tmp_path):
+    save_tf1_module(tmp_path)
+    network = hub((6, 6, 3), 2, hub_handle=tmp_path)
+    text = "trainable_scopes: nothing in 'base' can be trained, as in all modules in the format of"
+    with pytest.raises(SettingsError, match=text):
+        freeze_parts(network, ["scores", "base"])
+    # But to freeze what was named is no mistake.
+    freeze_parts(make_network(), ["block1", "scores"], ["block1"])
+
+
 def test_stages_unfreeze_from_the_top():
     network = make_network()
     stages = Unfreezing(network, ["4=all", "2=1"])
@@ -56,6 +68,11 @@ def test_stages_unfreeze_from_the_top():
     again = make_network()
     assert "top 1 of 3" in Unfreezing(again, ["2=1", "4=all"]).apply(3)
     assert trained(again) == ["block3_convolution", "block3_normalisation", "scores"]
+
+
+def test_two_stages_from_one_epoch_on_are_refused():
+    with pytest.raises(SettingsError, match="unfreezing: two stages begin with epoch 3, leave one"):
+        Unfreezing(make_network(), ["0=1", "3=all", "3=2"])
 
 
 def test_stages_never_unfreeze_what_is_frozen_for_good():

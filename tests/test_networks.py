@@ -151,6 +151,15 @@ def test_residual_standardises_each_image():
     assert np.allclose(network(pixels), network(pixels / 2), atol=1e-4)
 
 
+def test_residual_drops_features_out_if_asked():
+    plain = residual((8, 8, 3), 2, residual_layers=20)
+    assert not any(isinstance(each, keras.layers.Dropout) for each in plain.layers)
+    network = residual((8, 8, 3), 2, residual_layers=20, residual_dropout_rate=0.5)
+    (dropout,) = (each for each in network.layers if isinstance(each, keras.layers.Dropout))
+    assert dropout.rate == 0.5
+    assert network.get_layer("scores").input is dropout.output
+
+
 def test_simple_grows_from_the_width_of_its_first_convolution():
     network = NETWORKS["simple"]((64, 64, 3), 3, width=4)
     kernels = [x.filters for x in network.layers if isinstance(x, keras.layers.Conv2D)]

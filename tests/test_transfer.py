@@ -102,6 +102,11 @@ def test_a_snapshot_is_begun_with(capsys, train, tmp_path):
             "checkpoint_path: nothing does not exist",
         ),
         ({"freeze": "blok1"}, SettingsError, "freeze: no layer with weights is called 'blok1'"),
+        (
+            {"checkpoint_exclude_scopes": "scores"},
+            SettingsError,
+            "checkpoint_exclude_scopes says what of checkpoint_path is left out, and there is none",
+        ),
         ({"unfreezing": "soon"}, SettingsError, "unfreezing: 'soon' must be an epoch and"),
     ],
 )

@@ -1,5 +1,7 @@
 """What training changes: by scope, in stages over the epochs, and how fast each block."""
 
+from itertools import pairwise
+
 from library.counted import counted
 from library.errors import SettingsError
 from library.transfer.blocks import blocks_of, find_parts, parts_of, train_only
@@ -9,11 +11,14 @@ def freeze_parts(network, trainable_scopes=(), freeze=()):
     """Train only what `trainable_scopes` names, if any, and nothing that `freeze` names.
 
     Without them, what the network itself trains stays so. Scopes are those of `find_parts`.
-    Raises SettingsError for a scope that names no layer, and if nothing is left to train.
+    Raises SettingsError for a scope that names no layer, or none that can be trained, and if
+    nothing is left to train.
     """
     parts = parts_of(network)
     if trainable_scopes:
         trained = find_parts(parts, trainable_scopes, "trainable_scopes")
+        train_only(network, trained)
+        _check_trained(parts, trainable_scopes)
     else:
         trained = [each for each in parts if each.is_trained]
     frozen = {each.name for each in find_parts(parts, freeze, "freeze")}
@@ -22,6 +27,15 @@ def freeze_parts(network, trainable_scopes=(), freeze=()):
         train_only(network, trained)
     if not network.trainable_variables:
         raise SettingsError("nothing is left to train: freeze and trainable_scopes leave no layer")
+
+
+def _check_trained(parts, scopes):
+    for scope in scopes:
+        if not any(each.is_trained for each in find_parts(parts, [scope], "trainable_scopes")):
+            raise SettingsError(
+                f"trainable_scopes: nothing in {scope!r} can be trained, as in all modules in the "
+                "format of TensorFlow 1"
+            )
 
 
 class Unfreezing:
@@ -35,6 +49,9 @@ class Unfreezing:
     def __init__(self, network, stages):
         self.network = network
         self.stages = sorted(_stage(word) for word in stages)
+        for (start, _), (other, _) in pairwise(self.stages):
+            if start == other:
+                raise SettingsError(f"unfreezing: two stages begin with epoch {start}, leave one")
         self.blocks = [[p for p in block if p.is_trained] for block in blocks_of(network)]
         if not any(self.blocks[:-1]):
             raise SettingsError("unfreezing: the base is frozen for good; add --fine_tuning")

@@ -8,11 +8,18 @@ from project.networks.heads import add_scores
 
 
 def residual(
-    image_shape, class_count, *, residual_layers=56, standardize_images=True, head="softmax"
+    image_shape,
+    class_count,
+    *,
+    residual_layers=56,
+    residual_dropout_rate=0.0,
+    standardize_images=True,
+    head="softmax",
 ):
     """Give ResNet-20, 32, 44, 56 or 110: 6n + 2 layers, of 16, 32 and 64 channels.
 
-    Shortcuts have no weights (option A of the paper): ResNet-56 has 0.85 million parameters.
+    Shortcuts have no weights (option A of the paper): ResNet-56 has 0.85 million parameters. The
+    paper drops no features out.
     Takes float32 pixels in [0, 255], shape (batch, height, width, channels); made for 32 x 32.
     `standardize_images` asks for what it does in any case.
     Gives logits, float32, shape (batch, class_count).
@@ -32,6 +39,8 @@ def residual(
             stride = 2 if stage > 1 and block == 1 else 1
             x = _block(x, channels, stride, f"stage{stage}_block{block}")
     x = layers.GlobalAveragePooling2D(name="pooling")(x)
+    if residual_dropout_rate:
+        x = layers.Dropout(residual_dropout_rate)(x)
     return keras.Model(pixels, add_scores(x, class_count, head), name="residual")
 
 
