@@ -95,6 +95,21 @@ def test_layers_without_block_names_form_blocks_between_merges():
     assert len(blocks_of(network)) == 12
 
 
+def test_blocks_are_layers_side_by_side_with_the_branches_that_have_no_names():
+    # As InceptionResNetV2 is: two branches without names, merged, a convolution, and a shortcut.
+    pixels = x = keras.Input((4, 4, 3))
+    for name in ("block35_1", "block35_2", "block8_1"):
+        branches = [keras.layers.Conv2D(2, 1)(x) for _ in range(2)]
+        merged = keras.layers.Concatenate(name=f"{name}_mixed")(branches)
+        merged = keras.layers.Conv2D(3, 1, name=f"{name}_conv")(merged)
+        x = keras.layers.Add()([x, merged])
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    network = keras.Model(pixels, keras.layers.Dense(2, name="scores")(x))
+    blocks = blocks_of(network)
+    assert [len(each) for each in blocks] == [3, 3, 3, 1]
+    assert [part.name for block in blocks for part in block] == names(parts_of(network))
+
+
 def test_a_module_has_parts_by_scope(tmp_path):
     save_module(tmp_path)
     network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
@@ -180,6 +195,15 @@ def test_what_no_name_tells_is_a_block_between_those_that_names_tell():
     assert [naming.of(each) for each in layers] == [
         *("base/0", "base/0", "blocks_0", "blocks_0", "blocks_1", "base/3", "base/3")
     ]
+
+
+def test_of_names_with_two_numbers_the_second_counts_where_the_first_is_a_kind():
+    naming = _Blocks("base/")
+    layers = ("block35_1_conv", "block35_10_conv", "conv2_block1_1_conv", "conv2_block1_2_bn")
+    assert [naming.of(each) for each in layers] == [
+        *("block35_1", "block35_10", "conv2_block1", "conv2_block1")
+    ]
+    assert naming.of("InceptionResnetV2/Repeat/block35_2/Branch_0/Conv2d_1x1").endswith("block35_2")
 
 
 def test_a_frozen_module_runs_in_inference_mode(tmp_path):

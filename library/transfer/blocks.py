@@ -16,8 +16,12 @@ from library.transfer.names import distinct
 
 # The name of the pretrained part of a network: a nested model, or a HubLayer.
 BASE = "base"
-# What the names of a block's layers begin with: block_16_project, conv5_block3_1_conv, block6a_bn.
-_BLOCK = re.compile(r".*?(?:blocks?|expanded_conv|conv_[dp]w)_?\d+[a-z]?(?![a-z])")
+# What the names of a block's layers begin with: block_16_project, conv5_block3_1_conv, block6a_bn;
+# block35_7_conv: of the blocks called 35 the seventh.
+_BLOCK = re.compile(
+    r".*?(?:(?<![^/])block\d+_\d+(?![a-z0-9])"
+    r"|(?:blocks?|expanded_conv|conv_[dp]w)_?\d+[a-z]?(?![a-z]))"
+)
 _MERGES = (keras.layers.Add, keras.layers.Concatenate)
 
 
@@ -104,7 +108,7 @@ def _parts(model, prefix):
     for layer in model.layers:
         name = f"{prefix}{layer.name}"
         if isinstance(layer, _MERGES):
-            naming.begin_another()
+            naming.merge(layer.name)
         if isinstance(layer, keras.Model):
             yield from _parts(layer, f"{name}/")
         elif isinstance(layer, HubLayer):
@@ -147,15 +151,28 @@ class _Blocks:
     def __init__(self, prefix):
         self._prefix = prefix
         self._run = 0
+        # {block that a name tells: what it is called here}
+        self._named = {}
+        self._merged = None
 
     def of(self, name):
-        match = _BLOCK.match(name)
-        if match:
-            self.begin_another()
-        return match[0] if match else f"{self._prefix}{self._run}"
-
-    def begin_another(self):
+        block, run = _block_in(name), f"{self._prefix}{self._run}"
+        if block is None:
+            return run
+        # Branches without names, merged by a layer with a name, are of the block that it tells.
+        self._named.setdefault(block, run if block == self._merged else block)
         self._run += 1
+        return self._named[block]
+
+    def merge(self, name):
+        self._merged = _block_in(name)
+        if self._merged is None or self._merged in self._named:
+            self._run += 1
+
+
+def _block_in(name):
+    match = _BLOCK.match(name)
+    return match and match[0]
 
 
 def _containers(model):
