@@ -3,6 +3,9 @@
 TensorFlow Hub's own KerasLayer is a Keras 2 layer, which Keras 3 refuses.
 """
 
+import shutil
+import tempfile
+import weakref
 from pathlib import Path
 
 import keras
@@ -149,6 +152,11 @@ class HubLayer(keras.layers.Layer):
         if self._module is not None:
             return
         trainable = self.trainable
+        if Path(folder, "assets").is_dir():
+            # Keras deletes its folder soon; an export still copies the words of tables from there.
+            kept = tempfile.mkdtemp(prefix="module-")
+            weakref.finalize(self, shutil.rmtree, kept, ignore_errors=True)
+            folder = shutil.copytree(folder, kept, dirs_exist_ok=True)
         self._adopt(load_module(folder, restore=False))
         self.trainable = trainable
         self._assign(self._values)

@@ -1,4 +1,6 @@
+import gc
 import shutil
+import tempfile
 
 import keras
 import numpy as np
@@ -93,6 +95,42 @@ def test_the_saved_network_holds_the_module_itself(handle, trainable, tmp_path, 
     again.export(tmp_path / "export", verbose=False)
     exported = tf.saved_model.load(tmp_path / "export")
     assert np.array_equal(exported.serve(IMAGES), expected)
+
+
+def test_an_export_has_the_words_of_a_table(tmp_path, monkeypatch):
+    (tmp_path / "words.txt").write_text("a\nb\n")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    module = tf.train.Checkpoint()
+    words = tf.lookup.TextFileInitializer(
+        str(tmp_path / "words.txt"),
+        key_dtype=tf.string,
+        key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
+        value_dtype=tf.int64,
+        value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
+    module.table = tf.lookup.StaticHashTable(words, -1)
+    module.trainable_variables = []
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 6, 6, 3])])
+    def call(images):
+        return mean(images) + tf.cast(module.table.lookup(tf.constant("b")), tf.float32)
+
+    module.__call__ = call
+    tf.saved_model.save(module, str(tmp_path / "module"))
+    make_network(tmp_path / "module", trainable=False).save(tmp_path / "network.keras")
+    shutil.rmtree(tmp_path / "module")
+    (tmp_path / "words.txt").unlink()
+    network = keras.models.load_model(tmp_path / "network.keras")
+    network.export(tmp_path / "export", verbose=False)
+    expected = network(IMAGES)
+    assert np.allclose(expected, IMAGES.mean((1, 2)) + 1)
+    # What the network kept for itself goes with it.
+    assert list((tmp_path / "temporary").glob("module-*"))
+    del network
+    gc.collect()
+    assert not list((tmp_path / "temporary").glob("module-*"))
+    assert np.array_equal(tf.saved_model.load(tmp_path / "export").serve(IMAGES), expected)
 
 
 def test_a_network_read_from_a_file_learns_on(handle, tmp_path):
