@@ -5,7 +5,13 @@ import tensorflow as tf
 
 from library.errors import SettingsError
 from library.transfer.blocks import blocks_of
-from library.transfer.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
+from library.transfer.freezing import (
+    Unfreezing,
+    freeze_parts,
+    infer_while_frozen,
+    layer_rates,
+    scale_rates,
+)
 from project.networks.hub import hub
 from tests.test_modules import save_tf1_module
 
@@ -53,6 +59,35 @@ def test_a_scope_that_cannot_be_trained_is_refused(tmp_path):
         freeze_parts(network, ["scores", "base"])
     # But to freeze what was named is no mistake.
     freeze_parts(make_network(), ["block1", "scores"], ["block1"])
+
+
+def test_a_base_drops_out_features_only_where_some_of_it_is_trained(tmp_path):
+    pixels = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(64, 4, name="block1_convolution")(pixels)
+    x = keras.layers.Flatten()(keras.layers.Dropout(0.5)(x))
+    base = keras.Model(pixels, x, name="base")
+    infer_while_frozen(base)
+    pixels = keras.Input((4, 4, 3))
+    network = keras.Model(pixels, keras.layers.Dense(2, name="scores")(base(pixels)))
+    images = np.ones((1, 4, 4, 3), np.float32)
+
+    def drops_out():
+        scores = [network(images, training=True).numpy() for _ in range(2)]
+        return not np.array_equal(*scores)
+
+    assert drops_out()
+    assert not np.array_equal(network(images, training=True), network(images))
+    stages = Unfreezing(network, ["1=all"])
+    stages.apply(0)
+    assert not drops_out()
+    stages.apply(1)
+    assert drops_out()
+    freeze_parts(network, freeze=["base"])
+    assert not drops_out()
+    # A file of it is that of any network.
+    network.save(tmp_path / "network.keras")
+    again = keras.models.load_model(tmp_path / "network.keras", safe_mode=True)
+    assert np.array_equal(again(images), network(images))
 
 
 def test_stages_unfreeze_from_the_top():

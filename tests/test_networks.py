@@ -8,6 +8,7 @@ import tensorflow as tf
 from library.choices import ChoiceError
 from library.errors import SettingsError, UserError
 from library.evaluation.probabilities import is_multi_label
+from library.transfer.freezing import freeze_parts
 from project.networks import NETWORKS, make_network
 from project.networks.applications import APPLICATIONS, application
 from project.networks.residual import residual
@@ -222,6 +223,15 @@ def test_a_frozen_application_gives_the_same_features_while_training(tmp_path):
     pixels = random_pixels((32, 32, 3))
     by_hand = network.get_layer("scores")(base(pixels, training=False))
     assert np.allclose(network(pixels, training=True), by_hand, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_an_application_frozen_later_drops_out_nothing_either():
+    options = {"application": "EfficientNetB0", "application_weights": None, "dropout_rate": 0.0}
+    network = application((32, 32, 3), 3, fine_tuning=True, **options)
+    freeze_parts(network, freeze=["base"])
+    pixels = random_pixels((32, 32, 3))
+    assert np.array_equal(network(pixels, training=True), network(pixels))
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,21 @@ def _check_trained(parts, scopes):
             )
 
 
+def infer_while_frozen(base):
+    """Make a nested network run in inference mode as long as none of it is trained.
+
+    Keras lets frozen BatchNormalization rest, but frozen layers drop out features all the same:
+    what the head trains on would then not be what it is given afterwards.
+    """
+    call = base.call
+
+    def call_in_its_mode(inputs, training=None, mask=None):
+        return call(inputs, training=training and bool(base.trainable_variables), mask=mask)
+
+    # Of this object alone: saved and loaded, it is a network as any other.
+    base.call = call_in_its_mode
+
+
 class Unfreezing:
     """Training the head first, and from certain epochs on the top blocks of the base too.
 

@@ -11,6 +11,7 @@ from keras import layers
 from library.choices import choose
 from library.errors import SettingsError, UserError
 from library.keras_saving import remember_attributes
+from library.transfer.freezing import infer_while_frozen
 from project.networks.heads import add_scores
 
 # How long the server of the ImageNet weights may stay silent.
@@ -35,9 +36,10 @@ def application(
     """Give the network's averaged features → dropout → scores.
 
     `application_weights` is `imagenet`, a file (.weights.h5 or .h5 without top), or None for a
-    network that learns from nothing. Unless fine-tuned, the base is frozen and runs in inference
-    mode. Takes float32 pixels in [0, 255], shape (batch, height, width, channels), and prepares
-    them as the network was trained with. Gives logits, float32, shape (batch, class_count).
+    network that learns from nothing. Unless fine-tuned, the base is frozen. As long as it is, it
+    runs in inference mode. Takes float32 pixels in [0, 255], shape (batch, height, width,
+    channels), and prepares them as the network was trained with. Gives logits, float32, shape
+    (batch, class_count).
     """
     function = choose("application", application, APPLICATIONS)
     base = _make_base(function, application_weights, (*image_shape[:2], 3))
@@ -45,11 +47,12 @@ def application(
     # Not given to the function: EfficientNetV2 looks its layers up under its own name.
     base.name = "base"
     base.trainable = is_trained
+    infer_while_frozen(base)
     pixels = x = keras.Input(image_shape)
     if image_shape[-1] == 1:
         x = layers.Concatenate()([x, x, x])
     x = sys.modules[function.__module__].preprocess_input(x)
-    # Frozen, it must not drop out anything either: its features are then always the same.
+    # Frozen for good, also where the network is read from a file.
     x = base(x) if is_trained else base(x, training=False)
     x = layers.Dropout(dropout_rate)(x)
     return keras.Model(pixels, add_scores(x, class_count, head), name="application")
