@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from library.choices import ChoiceError, unknown
 from library.errors import SettingsError
-from library.inputs.balance import class_weights
+from library.inputs.balance import class_weights, oversampled_count
 from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import Reading, make_examples
@@ -35,21 +35,22 @@ from project.objective import MultiLabelObjective, Objective
 from project.optimizers import make_optimizer
 from project.schedules import LearningRate
 
+# What a number takes in the buffer that shuffles, with the tensor around it.
+_NUMBER_BYTES = 256
+
 
 def make_training_inputs(settings, split, part=WHOLE):
     """Give the shuffled and augmented training split, or a worker's part. Raises SettingsError."""
     project, learn = settings.project, settings.hyperparameters
     part = replace(part, by_file=project.shard_by_file)
     is_oversampled = learn.balance == "oversample"
-    if is_oversampled and split.has_several:
-        raise SettingsError(
-            "balance oversample needs images of one class each, these have several: class_weight"
-        )
-    if is_oversampled and part.has_own_shards:
-        raise SettingsError("balance oversample counts over all shards: leave out shard_by_file")
+    if is_oversampled:
+        _check_oversampling(learn, split, part)
     if not project.deterministic:
         report("deterministic false: no epoch can be repeated, so going on in mid-epoch is inexact")
     augmentations = choose_augmentations(learn.augmentations)
+    if augmentations.mixes:
+        part.check_pairs(project.train_batch_size)
     if words := augmentations.without_effect(project.channels):
         text = "change colours alone: nothing with channels 1"
         report(f"augmentations: {', '.join(words)} {text}")
@@ -58,15 +59,35 @@ def make_training_inputs(settings, split, part=WHOLE):
         source=_cached(settings, source, split, _image_format(project), augmentations.crops),
         image_format=_image_format(project),
         batch_size=project.train_batch_size,
-        shuffle_examples=min(
-            project.shuffle_examples, max(1, project.shuffle_bytes // source.mean_bytes)
-        ),
+        shuffle_examples=_shuffle_examples(project, source, is_oversampled),
         seed=project.random_seed,
         augmentations=augmentations,
         is_oversampled=is_oversampled,
         part=part,
         reading=_reading(project),
     )
+
+
+def _check_oversampling(learn, split, part):
+    if split.has_several:
+        raise SettingsError(
+            "balance oversample needs images of one class each, these have several: class_weight"
+        )
+    if part.has_own_shards:
+        raise SettingsError("balance oversample counts over all shards: leave out shard_by_file")
+    if learn.class_weight == ("auto",):
+        raise SettingsError(
+            "class_weight auto and balance oversample each balance the classes: leave one of them"
+        )
+
+
+def _shuffle_examples(project, source, is_oversampled):
+    """Give how many examples to draw the next one from."""
+    if is_oversampled and source.is_shuffled:
+        # In perfect order but for the copies of each, which lie together; and these are numbers.
+        in_memory = project.shuffle_bytes // _NUMBER_BYTES
+        return min(oversampled_count(source.class_counts), max(1, in_memory))
+    return min(project.shuffle_examples, max(1, project.shuffle_bytes // source.mean_bytes))
 
 
 def make_evaluation_inputs(settings, split, image_format=None, part=WHOLE):

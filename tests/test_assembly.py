@@ -1,16 +1,19 @@
 """Settings reach the parts that they are meant for."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import run
 from library.choices import ChoiceError
 from library.dataset.generated import read_generated
 from library.dataset.splits import read_splits
+from library.dataset.unconverted import read_unconverted
 from library.errors import CheckpointError, SettingsError
 from library.evaluation.probabilities import is_multi_label
 from library.inputs.parts import Part
@@ -96,6 +99,81 @@ def test_by_file_each_of_several_workers_has_its_own_shards(make):
         [8, 2],
         [8, 0],
     ]
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_inputs_are_kept_in_the_cache_on_request(make, colours, tmp_path, kind):
+    shutil.copytree(colours, tmp_path / "data")
+    settings, *_ = make("--cache", kind, "--cache_dir", str(tmp_path / "cache"))
+    train, validation = read_splits(tmp_path / "data", "train", "validation")
+    training = assembly.make_training_inputs(settings, train)
+    evaluation = assembly.make_evaluation_inputs(settings, validation)
+    shutil.rmtree(tmp_path / "data")
+    assert sum(len(labels) for _, labels in training.batches(0)) == 60
+    assert sum(len(labels) for _, labels in evaluation.batches()) == 18
+    assert (tmp_path / "cache").exists() is (kind == "disk")
+
+
+@pytest.fixture(scope="module")
+def unequal(tmp_path_factory):
+    """A split that is not converted: 60 images of one class, 2 of another, 3 kB each."""
+    folder = tmp_path_factory.mktemp("unequal")
+    random = np.random.default_rng(0)
+    for name, count in (("common", 60), ("rare", 2)):
+        (folder / "train" / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "train" / name / f"{number:02d}.png")
+    return read_unconverted(folder, ["train"], "folder")[0]
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_copies_of_one_image_are_spread_over_the_epoch(make, unequal, cache):
+    """Of files and cached ones only numbers are shuffled: large images allow as many of them."""
+    settings, *_ = make("--balance=oversample", "--shuffle_bytes=32000", "--cache", cache)
+    training = assembly.make_training_inputs(settings, unequal)
+    assert training.examples == 120
+    order = list(training.keys(0).as_numpy_iterator())
+    for rare in np.flatnonzero(unequal.labels == 1):
+        places = [place for place, number in enumerate(order) if number == rare]
+        assert len(places) == 30
+        assert places[0] < 20
+        assert places[-1] > 100
+    # The memory is bounded all the same, and where each image comes once, nothing changes.
+    settings, *_ = make("--balance=oversample", "--shuffle_bytes=2560")
+    assert assembly.make_training_inputs(settings, unequal).shuffle_examples == 10
+    settings, *_ = make("--shuffle_bytes=32000")
+    assert assembly.make_training_inputs(settings, unequal).shuffle_examples < 20
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"),
+    [("auto", (2, 1, 2 / 3)), ("{blue: 3, red: 0.5}", (3, 1, 0.5)), ("none", (1, 1, 1))],
+)
+def test_class_weights_reach_the_loss(make, tmp_path, given, weights):
+    path = tmp_path / "h.yaml"
+    path.write_text(f"default:\n  class_weight: {given}\n  xentropy_label_smoothing: 0\n")
+    settings, train, _ = make(f"--hyperparameter_file={path}")
+    train = replace(train, class_counts=(10, 20, 30))
+    objective = assembly.make_parts(settings, train, 4).objective
+    losses = objective.training_losses(np.arange(3), np.zeros((3, 3), "float32"))
+    assert np.allclose(losses, np.log(3) * np.array(weights))
+
+
+def test_classes_are_not_balanced_twice(make):
+    settings, train, _ = make("--balance=oversample", "--class_weight=auto")
+    text = "class_weight auto and balance oversample each balance the classes: leave one of them"
+    with pytest.raises(SettingsError, match=text):
+        assembly.make_training_inputs(settings, train)
+    settings, train, _ = make("--balance=oversample", "--class_weight=red=2")
+    assert assembly.make_training_inputs(settings, train).is_oversampled
+
+
+def test_what_is_mixed_in_pairs_is_not_divided_oddly_among_workers(make):
+    settings, train, _ = make("--augmentations=mixup", "--train_batch_size=6")
+    with pytest.raises(SettingsError, match="mix pairs of images: train_batch_size 6 gives each"):
+        assembly.make_training_inputs(settings, train, Part(0, 2))
+    assert assembly.make_training_inputs(settings, train).batch_size == 6
 
 
 def test_the_learning_rate_is_scaled_by_the_batch_on_request(make):

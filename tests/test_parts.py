@@ -36,3 +36,16 @@ def test_one_worker_alone_has_all_shards():
 def test_a_batch_that_cannot_be_divided_is_refused():
     with pytest.raises(SettingsError, match="batch_size 10 can't be divided among 4 workers: 8"):
         Part(0, 4).size(10)
+
+
+def test_pairs_are_not_torn_apart():
+    text = (
+        "mixup and cutmix mix pairs of images: train_batch_size 12 gives each of 4 workers 3, "
+        "an odd number; 16 would be even"
+    )
+    with pytest.raises(SettingsError, match=text):
+        Part(0, 4).check_pairs(12)
+    Part(0, 4).check_pairs(16)
+    # One worker has the whole batch, and by file each has batches of its own.
+    WHOLE.check_pairs(7)
+    Part(0, 4, by_file=True).check_pairs(12)

@@ -32,6 +32,16 @@ class Part:
             )
         return batch_size // self.count
 
+    def check_pairs(self, batch_size):
+        """Raise SettingsError if images mixed in pairs would get others than one worker pairs."""
+        size = self.size(batch_size)
+        if size % 2 and self.count > 1 and not self.by_file:
+            raise SettingsError(
+                f"mixup and cutmix mix pairs of images: train_batch_size {batch_size} gives each "
+                f"of {self.count} workers {size}, an odd number; {batch_size + self.count} would "
+                "be even"
+            )
+
     def siblings(self):
         """Give the parts of all workers."""
         return [replace(self, index=each) for each in range(self.count)]
