@@ -1,24 +1,15 @@
 import dataclasses
-import os
-import resource
-import shutil
-import subprocess
-import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.errors import UserError
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import USUAL
 from library.inputs.untuned import untuned
 from library.transfer import features as room
-from library.transfer.features import FrozenBase, keep_features, split_at_base
+from library.transfer.features import FrozenBase, split_at_base
+from library.transfer.keeping import keep_features
 from project.inputs import EvaluationInputs, TrainingInputs
 from project.networks.applications import application
 from project.networks.hub import hub
@@ -52,8 +43,13 @@ def batches():
 
 @pytest.fixture
 def network(tmp_path):
-    save_module(tmp_path / "module")
-    return hub((6, 6, 3), 2, hub_handle=str(tmp_path / "module"))
+    return make_network(tmp_path)
+
+
+def make_network(folder):
+    """A head on a frozen module of five features, which is saved below the folder."""
+    save_module(folder / "module")
+    return hub((6, 6, 3), 2, hub_handle=str(folder / "module"))
 
 
 def keep(base, folder, key="", tell=None, given=None):
@@ -98,119 +94,6 @@ def test_each_image_gets_its_own_features(network, tmp_path, memory, monkeypatch
     assert np.array_equal(labels, LABELS)
     assert list(kept.keys().as_numpy_iterator()) == list(ORDER)
     assert np.array_equal(kept.labels([3, 4]), [1, 0])
-
-
-@pytest.mark.slow
-def test_they_are_made_once_for_each_base_and_key(network, tmp_path):
-    base, _ = split_at_base(network)
-    folder = tmp_path / "cache"
-    assert "keeping the base's features of 10 images" in keep(base, folder)[1][0]
-    assert keep(base, folder)[1] == []
-    assert keep(base, folder, key="other data")[1]
-    base.weights[0].assign(base.weights[0] + 1)
-    assert keep(base, folder)[1]
-    assert len(list(folder.iterdir())) == 3
-
-
-def test_another_preprocessing_is_another_base(network, tmp_path):
-    base, _ = split_at_base(network)
-    pixels = keras.Input((6, 6, 3))
-    other = keras.Model(pixels, network.get_layer("base")(keras.layers.Rescaling(1 / 127)(pixels)))
-    keep(base, tmp_path)
-    assert keep(other, tmp_path)[1]
-
-
-def test_damaged_features_are_made_again(network, tmp_path):
-    base, _ = split_at_base(network)
-    keep(base, tmp_path / "cache")
-    (folder,) = (tmp_path / "cache").iterdir()
-    content = bytearray((folder / "features.npy").read_bytes())
-    content[-1] ^= 1
-    (folder / "features.npy").write_bytes(content)
-    kept, told = keep(base, tmp_path / "cache")
-    assert "are damaged (features.npy is not what was written): making them again" in told[0]
-    assert np.allclose(kept.batch([0])[0], base(PIXELS[:1]), atol=1e-5)
-
-
-def test_a_run_that_is_interrupted_while_keeping_leaves_nothing(network, tmp_path):
-    base, _ = split_at_base(network)
-
-    def given():
-        yield from batches().take(1)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        keep(base, tmp_path, given=given())
-    assert list(tmp_path.iterdir()) == [tmp_path / "module"]
-
-
-def test_what_a_killed_run_left_is_removed(network, tmp_path):
-    with subprocess.Popen(["true"]) as dead:
-        dead.wait()
-    (tmp_path / f".features-1.{dead.pid}.0.partial").mkdir()
-    living = tmp_path / f".features-2.{os.getpid()}.0.partial"
-    living.mkdir()
-    keep(split_at_base(network)[0], tmp_path)
-    assert list(tmp_path.glob(".*")) == [living]
-
-
-def test_a_disk_that_is_too_small_is_said_before_anything_is_written(
-    network, tmp_path, monkeypatch
-):
-    usage = shutil.disk_usage(tmp_path)._replace(free=150)
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: usage)
-    text = (
-        r"features can't be kept in .*/features-\w+: they take 0.0 MB, and 0.0 MB are free: make "
-        "room, choose another --cache_dir, or --keep_features never$"
-    )
-    with pytest.raises(UserError, match=text):
-        keep(split_at_base(network)[0], tmp_path, given=iter(()))
-    assert list(tmp_path.iterdir()) == [tmp_path / "module"]
-
-
-def test_a_disk_that_is_full_on_the_way_is_an_error_and_no_signal(network, tmp_path):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
-    try:
-        with pytest.raises(UserError, match=r"features can't be kept in .*: File too large: make"):
-            keep(split_at_base(network)[0], tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert list(tmp_path.iterdir()) == [tmp_path / "module"]
-
-
-def test_of_two_runs_that_want_the_same_features_one_makes_them(network, tmp_path):
-    base, _ = split_at_base(network)
-    told, waits = [], threading.Event()
-
-    def tell(text):
-        told.append(text)
-        waits.set()
-
-    def slowly():
-        for each in batches():
-            assert waits.wait(30)
-            yield each
-
-    with ThreadPoolExecutor(2) as runs:
-        making = runs.submit(keep, base, tmp_path, given=slowly())
-        while not list(tmp_path.glob(".*.partial")):
-            time.sleep(0.01)
-        waiting = runs.submit(keep, base, tmp_path, tell=tell, given=iter(()))
-        (first, _), (second, _) = making.result(), waiting.result()
-    (said,) = told
-    assert f"are being made by process {os.getpid()} on " in said
-    assert np.array_equal(first.batch(range(10))[0], second.batch(range(10))[0])
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_a_bar_tells_how_far_it_is(network, tmp_path, capsys, monkeypatch):
-    base, _ = split_at_base(network)
-    keep(base, tmp_path)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    keep(base, tmp_path, key="other data")
-    assert "features: 100%" in capsys.readouterr().err
 
 
 class Pictures(Examples):
@@ -279,13 +162,3 @@ def test_views_take_turns():
         ([12, 13], [1, 1]),
         ([22, 23], [0, 0]),
     ]
-
-
-def test_labels_of_several_classes_are_kept_too(network, tmp_path):
-    examples = Examples()
-    examples.label_spec = tf.TensorSpec([2], tf.float32)
-    several = np.array([[1, 0], [1, 1]], np.float32)[LABELS]
-    given = untuned(tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], several[ORDER]))).batch(4)
-    base, numbers = FrozenBase(split_at_base(network)[0]), examples.numbers()
-    kept = keep_features(base, given, numbers, examples, tmp_path / "kept", "", print)
-    assert np.array_equal(kept.batch(np.arange(10))[1], several)

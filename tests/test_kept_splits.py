@@ -1,6 +1,7 @@
 import dataclasses
 import time
 
+import pytest
 import tensorflow as tf
 
 from library.inputs.decoding import ImageFormat
@@ -27,6 +28,7 @@ class SlowPictures(Pictures):
         return super().image(tf.ensure_shape(tf.numpy_function(wait, [key], tf.int64), []), crop)
 
 
+@pytest.mark.slow
 def test_each_epoch_gives_the_features_of_its_view_in_the_order_of_its_images(tmp_path):
     save_module(tmp_path / "module")
     network = hub((6, 6, 3), 2, hub_handle=str(tmp_path / "module"))

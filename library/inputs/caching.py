@@ -180,13 +180,20 @@ def remove_dead_partials(folder, kind):
     For whoever has the lock: the processes of other machines are none here.
     """
     for partial in Path(folder).glob(f".{kind}-*{PARTIAL}"):
-        # .<name>.<process>.<random>.partial
-        process = partial.name.split(".")[-3]
-        if process.isdigit() and not _is_alive(int(process)):
-            shutil.rmtree(partial, ignore_errors=True)
+        remove_if_dead(partial)
+
+
+def remove_if_dead(partial):
+    """Delete what a process left half-written, unless that lives. For whoever has its lock."""
+    # .<name>.<process>.<random>.partial
+    process = partial.name.split(".")[-3]
+    if process.isdigit() and not _is_alive(int(process)):
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _is_alive(process):
+    if process == os.getpid():
+        return False  # An earlier one of this number, as in a container that was started again.
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -9,9 +9,8 @@ from library.transfer.features import (
     KeptTraining,
     KeptValidation,
     Numbers,
-    keep_features,
-    numbers_of,
 )
+from library.transfer.keeping import keep_features, numbers_of
 
 
 def keep_splits(base, training, validation, fingerprints, views, folder, report):
