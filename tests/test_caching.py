@@ -213,8 +213,18 @@ def test_who_finds_a_cache_being_filled_waits_for_it(manifest, tmp_path, monkeyp
 
 
 def test_what_does_not_fit_is_refused_before_it_is_read(manifest, tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(caching, "_CONTAINER_LIMIT", limit)
+    text = r"cache memory would need .* GB, and there are 0.0"
+    limit.write_text("1000\n")
+    with pytest.raises(SettingsError, match=text):
+        cached(manifest, "memory", tmp_path)
+    limit.write_text("max\n")
+    assert cached(manifest, "memory", tmp_path).count == 27
+    limit.unlink()
+    assert cached(manifest, "memory", tmp_path).count == 27
     monkeypatch.setattr(os, "sysconf", lambda name: 10)
-    with pytest.raises(SettingsError, match=r"cache memory would need .* GB, and there are 0.0"):
+    with pytest.raises(SettingsError, match=text):
         cached(manifest, "memory", tmp_path)
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr(caching.shutil, "disk_usage", lambda folder: usage)

@@ -5,6 +5,7 @@ size; where a crop chooses what to decode, it is the encoded image, which spares
 order of an epoch is the same with and without a cache.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -28,6 +29,8 @@ from library.inputs.examples import USUAL, Encoded
 from library.locks import locked_in_turn
 
 _BLOBS, _INDEX = "blobs", "index"
+# How much memory a container may use.
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _ROW = [("offset", "<i8"), ("size", "<i8"), ("crc", "<u4")]
 
 
@@ -256,6 +259,8 @@ def _check_memory(needed):
         there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
         return  # Not told by this system.
+    with contextlib.suppress(OSError, ValueError):  # No container, or "max".
+        there = min(there, int(_CONTAINER_LIMIT.read_text()))
     if needed > there:
         raise SettingsError(
             f"cache memory would need {needed / 1e9:,.1f} GB, and there are {there / 1e9:,.1f}: "
