@@ -247,6 +247,21 @@ def test_a_wrong_application_is_one_line(options, words):
         application((32, 32, 3), 2, **options)
 
 
+def test_weights_of_another_network_are_one_line(tmp_path):
+    path = tmp_path / "narrow.weights.h5"
+    narrow = APPLICATIONS["MobileNet"](
+        alpha=0.25, include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    narrow.save_weights(path)
+    text = (
+        rf"application_weights: {path} does not fit MobileNet without its top layers \(.+ objects "
+        r"could not be loaded\); .+ checkpoint_path"
+    )
+    with pytest.raises(SettingsError, match=text) as caught:
+        application((32, 32, 3), 2, application="MobileNet", application_weights=str(path))
+    assert "\n" not in str(caught.value)
+
+
 def test_weights_that_cannot_be_fetched_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))

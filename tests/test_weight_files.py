@@ -26,6 +26,25 @@ def test_a_folder_of_something_else(tmp_path):
         read_weights(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("run", "run/best"),
+        ("run/checkpoints", "run/best"),
+        ("ck.index", "ck"),
+        ("ck.data-00000-of-00001", "ck"),
+    ],
+)
+def test_a_path_beside_the_right_one_is_one_line_with_the_right_one(given, meant, tmp_path):
+    for name in ("run/best/model.keras", "run/checkpoints/1", "ck.index", "ck.data-00000-of-00001"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(
+        CheckpointError, match=rf"none of these: .+; did you mean {tmp_path}/{meant}\?$"
+    ):
+        read_weights(tmp_path / given)
+
+
 @pytest.mark.parametrize("name", ["x.keras", "x.weights.h5", "x"])
 def test_a_damaged_file_is_one_line(name, tmp_path):
     (tmp_path / name).write_bytes(b"nothing")

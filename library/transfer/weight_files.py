@@ -42,7 +42,15 @@ def read_weights(path):
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"checkpoint_path: {path} cannot be read: {reason}") from error
     what = "is none of these" if path.exists() else "does not exist"
-    raise CheckpointError(f"checkpoint_path: {path} {what}: it must be {KINDS}")
+    raise CheckpointError(f"checkpoint_path: {path} {what}: it must be {KINDS}{_nearest(path)}")
+
+
+def _nearest(path):
+    """Give a hint where the path is that of a run, or of one of a checkpoint's files."""
+    for near in (path / "best", path.parent / "best", path.parent / path.stem):
+        if (near / "model.keras").is_file() or Path(f"{near}.index").is_file():
+            return f"; did you mean {near}?"
+    return ""
 
 
 def _from_network(network):

@@ -64,23 +64,39 @@ def _make_base(function, weights, image_shape):
             f"application_weights must be imagenet, none or a file: there is no {weights}"
         )
     remember_attributes()
+    is_file = weights not in ("imagenet", None)
     try:
         # Keras tells of a download on stdout, which is for results.
         with _timeout(), contextlib.redirect_stdout(sys.stderr):
-            return function(
+            base = function(
                 include_top=False,
-                weights=None if weights is None else str(weights),
+                weights=None if is_file else weights,
                 input_shape=image_shape,
                 pooling="avg",
             )
+        if is_file:
+            _load_weights(base, function.__name__, str(weights))
+        return base
     except ValueError as error:
-        # An image too small, weights of another network: Keras's first sentence tells.
+        # An image too small: Keras's first sentence tells.
         raise SettingsError(f"{function.__name__}: {_first_sentence(error)}") from error
+    except UserError:
+        raise
     except Exception as error:
         # Keras raises a bare Exception for what it cannot fetch.
         raise UserError(
             f"{function.__name__}: cannot read its weights: {_first_sentence(error)}; "
             "--application_weights takes a file, or none"
+        ) from error
+
+
+def _load_weights(base, name, path):
+    try:
+        base.load_weights(path)
+    except ValueError as error:
+        raise SettingsError(
+            f"application_weights: {path} does not fit {name} without its top layers "
+            f"({_first_sentence(error)}); for those of a whole network there is checkpoint_path"
         ) from error
 
 
