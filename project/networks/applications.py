@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 import keras
@@ -59,12 +60,12 @@ def application(
 
 
 def _make_base(function, weights, image_shape):
-    if weights not in ("imagenet", None) and not Path(weights).is_file():
+    is_file = weights not in ("imagenet", None)
+    if is_file and not Path(weights).is_file():
         raise SettingsError(
             f"application_weights must be imagenet, none or a file: there is no {weights}"
         )
     remember_attributes()
-    is_file = weights not in ("imagenet", None)
     try:
         # Keras tells of a download on stdout, which is for results.
         with _timeout(), contextlib.redirect_stdout(sys.stderr):
@@ -92,7 +93,10 @@ def _make_base(function, weights, image_shape):
 
 def _load_weights(base, name, path):
     try:
-        base.load_weights(path)
+        with warnings.catch_warnings():
+            # Of each of hundreds of parts that it does not find; its error is enough.
+            warnings.simplefilter("ignore")
+            base.load_weights(path)
     except ValueError as error:
         raise SettingsError(
             f"application_weights: {path} does not fit {name} without its top layers "
