@@ -261,7 +261,7 @@ def test_a_cache_killed_while_filling_is_cleaned_and_filled_anew(manifest, tmp_p
         assert process.stdout.readline() == b"filling\n"
         (partial,) = tmp_path.glob(".images-*.partial")
         # Where a disk has no locks, what a live process of this machine writes is left alone.
-        caching.remove_dead_partials(tmp_path, "images")
+        caching._remove_dead_partials(tmp_path)
         assert partial.exists()
         process.send_signal(signal.SIGKILL)
     start = time.monotonic()

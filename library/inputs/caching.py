@@ -166,7 +166,7 @@ def cache_examples(examples, image_format, kind, *, crops=False, cache_dir=None,
     folder = Path(cache_dir) / f"images-{fingerprint[:32]}-{what}"
     if not folder.exists():
         with locked_in_turn(folder.with_name("images.lock"), _tell_waiting):
-            remove_dead_partials(folder.parent, "images")
+            _remove_dead_partials(folder.parent)
             # Whoever had the lock may just have filled it.
             if not folder.exists():
                 _write_store(examples, image_format, folder, not crops)
@@ -177,12 +177,12 @@ def _tell_waiting(holder):
     print(f"the cache is being filled by {holder}: waiting for it", file=sys.stderr)
 
 
-def remove_dead_partials(folder, kind):
-    """Delete what killed processes left half-written of a kind; what a live one writes stays.
+def _remove_dead_partials(folder):
+    """Delete what killed processes left half-written; what a live one writes stays.
 
     For whoever has the lock: the processes of other machines are none here.
     """
-    for partial in Path(folder).glob(f".{kind}-*{PARTIAL}"):
+    for partial in Path(folder).glob(f".images-*{PARTIAL}"):
         remove_if_dead(partial)
 
 
