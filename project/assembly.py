@@ -179,20 +179,22 @@ def make_unfreezing(settings, network):
     return Unfreezing(network, stages) if stages else None
 
 
-def make_kept(settings, network, training, validation, splits):
+def make_kept(settings, network, training, validation, splits, replicas=1):
     """Give what trains on kept features, or None where the base runs in every epoch.
 
     `splits` are those of `training` and `validation`. The base will run over both, unless an
-    earlier run kept what it gave.
+    earlier run kept what it gave. Features are kept, and read, by one device alone: where
+    `replicas` train, there are none.
     """
     project, learn = settings.project, settings.hyperparameters
     both, fingerprints = split_at_base(network), [each.fingerprint for each in splits]
-    is_off = project.keep_features == "never" or training.augmentations.mixes
+    is_off = project.keep_features == "never" or project.debug or replicas > 1
+    is_off = is_off or training.augmentations.mixes
     can_keep = both and all(fingerprints) and not is_off
     if learn.feature_views and not (can_keep and learn.augmentations):
         report(
             f"feature_views {learn.feature_views} has no effect: it wants a frozen base, "
-            "augmentations but mixup and cutmix, keep_features auto, and no generator"
+            "augmentations but mixup and cutmix, keep_features auto, one device, no generator"
         )
     count = (learn.feature_views or 0) if learn.augmentations else 1
     if not can_keep or not count:

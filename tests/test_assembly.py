@@ -232,17 +232,18 @@ def test_what_is_kept_lies_in_the_runs_folder(make, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "is_frozen", "is_kept"),
+    ("arguments", "is_frozen", "replicas", "is_kept"),
     [
-        (["--augmentations=flip"], True, True),
-        (["--augmentations="], True, True),
-        (["--augmentations=flip,mixup"], True, False),
-        (["--augmentations=flip", "--keep_features=never"], True, False),
-        (["--augmentations=flip"], False, False),
+        (["--augmentations=flip"], True, 1, True),
+        (["--augmentations="], True, 1, True),
+        (["--augmentations=flip,mixup"], True, 1, False),
+        (["--augmentations=flip", "--keep_features=never"], True, 1, False),
+        (["--augmentations=flip"], False, 1, False),
+        (["--augmentations=flip"], True, 2, False),
     ],
 )
 def test_views_of_features_that_have_no_effect_are_named(
-    make, arguments, is_frozen, is_kept, capsys
+    make, arguments, is_frozen, replicas, is_kept, capsys
 ):
     pixels = keras.Input((8, 8, 3))
     base = keras.layers.Dense(4, name="base", trainable=not is_frozen)
@@ -252,7 +253,8 @@ def test_views_of_features_that_have_no_effect_are_named(
     def kept(*more):
         settings, *splits = make(*arguments, *more)
         inputs = assembly.make_training_inputs(settings, splits[0])
-        return assembly.make_kept(settings, network, inputs, None, splits) is not None
+        kept = assembly.make_kept(settings, network, inputs, None, splits, replicas)
+        return kept is not None
 
     assert kept("--feature_views=2") == is_kept
     said = capsys.readouterr().err

@@ -41,14 +41,10 @@ def train(settings):
         return
     plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, train_split)
     with naming_damage(training, validation), checking_numbers(project.debug):
-        kept = None
-        # Features are kept, and read, by one device alone.
-        if devices.replicas == 1 and not project.debug:
-            splits = (train_split, validation_split)
-            kept = assembly.make_kept(settings, parts.network, training, validation, splits)
+        splits, inputs = (train_split, validation_split), (training, validation)
         best = train_and_evaluate(
             parts.network,
-            (training, validation),
+            inputs,
             parts.objective,
             parts.optimizer,
             plan,
@@ -57,7 +53,7 @@ def train(settings):
             learning_rate=parts.learning_rate,
             averages=parts.averages,
             unfreezing=assembly.make_unfreezing(settings, parts.network),
-            kept=kept,
+            kept=assembly.make_kept(settings, parts.network, *inputs, splits, devices.replicas),
             devices=devices,
             xla=project.xla,
         )
