@@ -107,8 +107,8 @@ class HubLayer(keras.layers.Layer):
             )
         try:
             given = self._trace(wanted)
-        except UserError:
-            raise
+        except UserError as error:
+            raise UserError(f"{self.handle}: {error}") from error
         except Exception as error:
             # TensorFlow and what the module's authors wrote raise whatever they like.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

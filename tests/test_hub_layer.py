@@ -257,14 +257,14 @@ IMAGE = r"float32 of shape \(None, 6, 6, 3\)"
             lambda images: {"boxes": images, "scores": mean(images)},
             [None, 6, 6, 3],
             tf.float32,
-            r"gives several things \(boxes, scores\), none called default",
+            r"/module: the module gives several things \(boxes, scores\), none called default",
         ),
     ],
 )
 def test_a_module_of_another_kind_is_one_line(tmp_path, call, shape, dtype, words):
-    save_call(tmp_path, call, *shape, dtype=dtype)
+    save_call(tmp_path / "module", call, *shape, dtype=dtype)
     with pytest.raises(UserError, match=words) as caught:
-        HubLayer(tmp_path).check_images((6, 6, 3))
+        HubLayer(tmp_path / "module").check_images((6, 6, 3))
     assert "\n" not in str(caught.value)
 
 

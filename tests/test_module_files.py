@@ -69,7 +69,7 @@ def server(module, tmp_path):
     archive = pack(module, tmp_path / "served.tar.gz")
     handler = functools.partial(Server, archive, asked)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as opened:
-        thread = threading.Thread(target=opened.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=opened.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{opened.server_port}", asked
         opened.shutdown()
@@ -133,6 +133,33 @@ def test_a_half_filled_cache_without_network_is_one_line(cache):
 def test_a_module_that_is_not_there_is_one_line(server):
     with pytest.raises(UserError, match="the server answers 404 Not Found"):
         find_module(f"{server[0]}/mobilenet/5")
+
+
+def test_a_server_that_sends_round_in_circles_is_one_line():
+    class Circle(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Circle) as opened:
+        thread = threading.Thread(target=opened.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        with pytest.raises(UserError, match=r"the server answers 302 .+ infinite loop; ") as caught:
+            find_module(f"http://127.0.0.1:{opened.server_port}/a")
+        opened.shutdown()
+        thread.join()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cache_that_cannot_be_written_is_named(module, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=rf"Not a directory: {tmp_path}/file/cache; "):
+        find_module(pack(module, tmp_path / "module.tar.gz"))
 
 
 def test_no_network_is_one_line_at_once():
@@ -200,7 +227,7 @@ def test_a_server_that_answers_nonsense_is_one_line(answer):
             self.wfile.write(answer)
 
     with http.server.HTTPServer(("127.0.0.1", 0), Nonsense) as opened:
-        thread = threading.Thread(target=opened.handle_request)
+        thread = threading.Thread(target=opened.handle_request, daemon=True)
         thread.start()
         with pytest.raises(UserError, match=r"the server's answer is not whole \(.+\); --hub"):
             find_module(f"http://127.0.0.1:{opened.server_port}/a")

@@ -234,16 +234,21 @@ def _check_size(size, limit):
 
 def _reason(error):
     if isinstance(error, urllib.error.HTTPError):
-        return f"the server answers {error.code} {error.reason}"
+        return f"the server answers {error.code} {_first_line(error.reason)}"
     if isinstance(error, urllib.error.URLError):
         return f"the server cannot be reached ({error.reason})"
-    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-    text = text.splitlines()[0].rstrip(".")
-    if isinstance(error, http.client.HTTPException) and not isinstance(
-        error, http.client.InvalidURL
-    ):
+    text = getattr(error, "strerror", None) or _first_line(error) or type(error).__name__
+    if isinstance(error, http.client.InvalidURL):
+        return text
+    if isinstance(error, http.client.HTTPException):
         return f"the server's answer is not whole ({text})"
-    return f"the archive is damaged ({text})" if isinstance(error, _DAMAGE) else text
+    if isinstance(error, _DAMAGE):
+        return f"the archive is damaged ({text})"
+    return f"{text}: {error.filename}" if getattr(error, "filename", None) else text
+
+
+def _first_line(error):
+    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 _FINDERS = {"http": _find_on_the_web, "https": _find_on_the_web, "gs": _find_in_a_bucket}
