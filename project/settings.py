@@ -141,6 +141,9 @@ class Prediction(Keys):
         1, "views of an image to average: it, its mirror image, then crops"
     )
     predict_format: Literal["csv", "jsonl"] = key("csv", "what predict prints: a table, or JSON")
+    embedding: bool = key(
+        False, "predict, export: tell of each image, too, what the last layer takes: a vector"
+    )
     threshold: Fraction | None = key(None, "probability below which the answer is: unknown")
     threshold_precision: Fraction | None = key(
         None, "fit the threshold on validation, so that this share of answers is right"

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -47,6 +48,23 @@ def test_json_lines_hold_the_same():
     }
     assert json.loads(answers.line(DOUBTFUL))["class"] == "unknown"
     assert json.loads(answers.line(BROKEN)) == {"file": r"b\udcff\n.png", "error": "is empty"}
+
+
+def test_embeddings_are_told_to_the_last_bit():
+    embedding = np.random.default_rng(0).normal(size=5).astype(np.float32) * 10.0 ** np.arange(5)
+    embedding = np.float32([*embedding.astype(np.float32), 0.1, 1e-30])
+    certain = replace(CERTAIN, embedding=embedding)
+    answers = Answers(CLASSES, "jsonl", embedding_size=7)
+    told = json.loads(answers.line(certain))["embedding"]
+    assert np.array_equal(np.float32(told), embedding)
+    assert told[5] == 0.1
+    assert "embedding" not in json.loads(answers.line(BROKEN))
+    assert "embedding" not in json.loads(Answers(CLASSES, "jsonl").line(CERTAIN))
+    row, broken = rows(Answers(CLASSES, top_k=1, embedding_size=7), certain, BROKEN)
+    assert list(row)[-3:] == ["embedding_5", "embedding_6", "embedding_7"]
+    numbers = [row[f"embedding_{number}"] for number in range(1, 8)]
+    assert np.array_equal(np.float32(numbers), embedding)
+    assert (broken["error"], broken["embedding_1"], broken["embedding_7"]) == ("is empty", "", "")
 
 
 def test_where_several_may_be_right_all_above_the_threshold_are_the_answer():

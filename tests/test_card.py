@@ -42,6 +42,8 @@ def test_it_says_what_how_good_how_prepared_and_how_to_call_it():
         "`model.onnx`",
     ):
         assert words in card, words
+    card = write_card(snapshot, path, {"saved_model": FIGURES}, SAMPLES, embedding=True)
+    assert "Both signatures give `embedding`, too: float32" in card
 
 
 def test_an_older_snapshot_has_a_card_too():
@@ -50,6 +52,7 @@ def test_an_older_snapshot_has_a_card_too():
     assert "Not measured." in card
     assert "tensorflow/serving" not in card
     assert "temperature" not in card
+    assert "embedding" not in card
 
 
 def test_a_thousand_classes_are_not_all_listed():

@@ -6,6 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from library.errors import SettingsError, UserError
 from library.files import find_damage
@@ -85,7 +86,7 @@ def test_other_probabilities_are_refused_with_the_figure_and_leave_nothing(
 ):
     other = make(seed=5)
     monkeypatch.setattr(
-        exporting, "write_saved_model", lambda folder, _: write_saved_model(folder, other)
+        exporting, "write_saved_model", lambda folder, *_, **__: write_saved_model(folder, other)
     )
     with pytest.raises(UserError, match=r"saved_model gives other .* by up to 0\.\d+ where 1e-05"):
         export(snapshot, tmp_path / "out", ["saved_model"], samples)
@@ -129,6 +130,12 @@ def test_unknown_formats_and_missing_packages_are_one_line_each(monkeypatch):
         check_formats(["litert_int8"])
 
 
+def test_embeddings_are_for_saved_models():
+    check_formats(["saved_model"], embedding=True)
+    with pytest.raises(SettingsError, match="export_formats onnx gives no embedding, saved_model "):
+        check_formats(["saved_model", "onnx"], embedding=True)
+
+
 @pytest.mark.slow
 def test_a_hub_network_is_exported_too(tmp_path):
     from library.hub_layer import HubLayer
@@ -143,7 +150,15 @@ def test_a_hub_network_is_exported_too(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
     encoded = [encode(each, "JPEG") for each in images]
     stacked = np.stack([Pictures.of(snapshot).pixels(each) for each in encoded])
-    _, compared = export(
-        snapshot, tmp_path / "out", ["saved_model"], Samples("test", encoded, stacked, stacked)
+    path, compared = export(
+        snapshot,
+        tmp_path / "out",
+        ["saved_model"],
+        Samples("test", encoded, stacked, stacked),
+        embedding=True,
     )
     assert compared["saved_model"]["difference"] <= 1e-5
+    assert "give `embedding`, too" in (path / "README.md").read_text()
+    answer = tf.saved_model.load(path).signatures["serving_default"](image_bytes=encoded)
+    expected = keras.Model(pixels, features)(stacked.astype(np.float32))
+    assert np.allclose(answer["embedding"], expected, atol=1e-5)

@@ -10,11 +10,13 @@ from library.training.snapshots import Snapshot
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
 
 
-def make(seed=0, classes=("cat", "dog", "eel"), size=8, head="scores"):
+def make(seed=0, classes=("cat", "dog", "eel"), size=8, head="scores", hidden=None):
     keras.utils.set_random_seed(seed)
     pixels = keras.Input((size, size, 3))
-    scaled = keras.layers.Rescaling(1 / 255)(pixels)
-    scores = keras.layers.Dense(len(classes), name=head)(keras.layers.Flatten()(scaled))
+    scaled = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
+    if hidden:
+        scaled = keras.layers.Dense(hidden, activation="relu")(scaled)
+    scores = keras.layers.Dense(len(classes), name=head)(scaled)
     return Snapshot(keras.Model(pixels, scores), classes, {}, Path())
 
 
@@ -32,6 +34,9 @@ def test_probabilities_are_the_softmax_of_the_scores():
     found = Predictor([snapshot]).probabilities(PIXELS)
     assert found.dtype == np.float32
     assert np.allclose(found, softmax(scores_of(snapshot)), atol=1e-6)
+    probabilities, embeddings = Predictor([snapshot]).predict(PIXELS)
+    assert np.array_equal(probabilities, found)
+    assert embeddings.shape == (len(PIXELS), 0)
 
 
 def test_classes_that_may_be_right_together_get_their_sigmoid_each():

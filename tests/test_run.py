@@ -243,6 +243,9 @@ def test_a_class_called_as_the_answer_below_a_threshold_is_refused(
 def test_predict_is_evaluates_network_on_the_files_themselves(
     capsys, colours, snapshot_run, monkeypatch
 ):
+    import keras
+    import numpy as np
+
     from library.dataset.splits import read_splits
     from library.evaluation.predictions import predict_batches
     from library.training.snapshots import read_snapshot
@@ -254,15 +257,23 @@ def test_predict_is_evaluates_network_on_the_files_themselves(
     (split,) = read_splits(colours, "test")
     inputs = stored_network.make_inputs_for(snapshot, read_settings(snapshot_run.options), split)
     expected = predict_batches(snapshot.network, inputs.named_batches())
-    arguments = [*snapshot_run.options, "--top_k=3", "--predict_format=jsonl"]
+    arguments = [*snapshot_run.options, "--top_k=3", "--predict_format=jsonl", "--embedding"]
     code, out, err = call(capsys, "predict", str(colours / "test"), *arguments)
     assert code == 0, err
-    told = {each["file"]: each["top"] for each in map(json.loads, out.splitlines())}
+    told = {each["file"]: each for each in map(json.loads, out.splitlines())}
     assert len(told) == len(expected) == 18
     for name, probabilities in zip(expected.names, expected.probabilities, strict=True):
-        found = {each["class"]: each["probability"] for each in told[f"{colours}/test/{name}"]}
+        top = told[f"{colours}/test/{name}"]["top"]
+        found = {each["class"]: each["probability"] for each in top}
         wanted = dict(zip(snapshot.classes, probabilities, strict=True))
         assert found == pytest.approx(wanted, abs=2e-6)
+    # The embedding is what the network's own last layer takes.
+    network = snapshot.network
+    embed = keras.Model(network.input, network.get_layer("scores").input)
+    for images, _, names in inputs.named_batches():
+        for name, wanted in zip(names.numpy(), embed(np.float32(images)).numpy(), strict=True):
+            found = told[f"{colours}/test/{name.decode()}"]["embedding"]
+            assert found == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +284,7 @@ def test_predict_is_evaluates_network_on_the_files_themselves(
         ("predict no_such_place", 3, "there is no file or folder no_such_place"),
         ("predict README.md --ensemble=docs", 4, "docs is no snapshot of this project"),
         ("export --export_formats=saved_model,coreml", 2, "unknown export format 'coreml'"),
+        ("export --export_formats=litert --embedding", 2, "litert gives no embedding, saved_mod"),
         ("export --export_name=../x", 2, "export_name '../x' is no name for a folder"),
         ("export --checkpoint=no_such", 4, "there is no no_such"),
         ("export --checkpoint=x --ensemble=y", 2, "checkpoint and ensemble exclude each other"),

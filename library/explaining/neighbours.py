@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from library.evaluation.probabilities import MULTI_LABEL
+from library.prediction.embedding import with_embedding
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,10 @@ class Neighbour:
 def make_embedding(network):
     """Give a function of pixels (n, height, width, channels) to embeddings of length 1, float64.
 
-    The embedding is what the layer that gives the scores takes.
+    The embedding is what the layer that gives the scores takes: see embedding.py.
     """
-    (last,) = (each for each in network.layers if each.name in ("scores", MULTI_LABEL))
-    model = keras.Model(network.input, last.input)
-    run = tf.function(lambda pixels: model(pixels, training=False), reduce_retracing=True)
+    model = with_embedding(network)
+    run = tf.function(lambda pixels: model(pixels, training=False)[1], reduce_retracing=True)
 
     def embed(pixels):
         given = run(tf.cast(pixels, tf.float32)).numpy().astype(np.float64)

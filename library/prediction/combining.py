@@ -32,7 +32,7 @@ def combine(snapshots, temperatures=None, views=1):
     pixels = keras.Input(first.network.input_shape[1:])
     shown = [view(pixels) for view in find_views(views)]
     members = [
-        _Member(each.network, temperature, name=f"member_{number}", dtype="float32")
+        Member(each.network, temperature, name=f"member_{number}", dtype="float32")
         for number, (each, temperature) in enumerate(zip(snapshots, temperatures, strict=True), 1)
     ]
     scores = [member(images) for member in members for images in shown]
@@ -53,8 +53,11 @@ def _mean(scores, several):
 
 
 @keras.saving.register_keras_serializable("library")
-class _Member(keras.layers.Layer):
-    """One of the networks: in a layer, because two of them may have the same name."""
+class Member(keras.layers.Layer):
+    """One of the networks: in a layer, because two of them may have the same name.
+
+    Its scores are divided by the temperature.
+    """
 
     def __init__(self, network, temperature, **options):
         super().__init__(**options)
@@ -63,9 +66,11 @@ class _Member(keras.layers.Layer):
         self.built = True
 
     def call(self, images):
+        """Give the scores of a batch of images."""
         return self.network(images, training=False) / self.temperature
 
     def compute_output_spec(self, images):
+        """Give the symbolic scores."""
         return keras.KerasTensor((images.shape[0], self.network.output_shape[-1]), "float32")
 
 

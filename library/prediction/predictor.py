@@ -1,31 +1,46 @@
 """Pixels → probabilities: of one network or the mean of several, of one view or of several."""
 
-from functools import partial
+import keras
 
 from library.evaluation.probabilities import is_multi_label, to_probabilities
 from library.inference import Inference
 from library.prediction.combining import combine
+from library.prediction.embedding import with_embedding
 
 
 class Predictor:
     """What one snapshot, or several together, say of images.
 
     `temperatures` divide each one's scores before they become probabilities (None: 1). `views` is
-    how many views of each image are looked at: see views.py. Raises CheckpointError if the
-    snapshots' classes or images differ.
+    how many views of each image are looked at: see views.py. With `embedding`, `predict` gives
+    embeddings too: see embedding.py. Raises CheckpointError if the snapshots' classes or images
+    differ, SettingsError if there is no embedding.
     """
 
-    def __init__(self, snapshots, temperatures=None, views=1, *, xla=False):
+    def __init__(self, snapshots, temperatures=None, views=1, *, embedding=False, xla=False):
         combined = combine(snapshots, temperatures, views)
         self.classes = combined.classes
         # Whether an image may have several of the classes, or none.
         self.several = is_multi_label(combined.network)
-        to_answers = partial(to_probabilities, several=self.several)
-        self._infer = Inference(combined.network, to_answers, xla=xla)
+        network = with_embedding(combined.network) if embedding else combined.network
+        self.embedding_size = network.output_shape[1][-1] if embedding else 0
+
+        def finish(given):
+            """Probabilities, and the embedding if asked for, as one: the network runs once."""
+            scores, *embeddings = given if embedding else [given]
+            probabilities = to_probabilities(scores, several=self.several)
+            return keras.ops.concatenate([probabilities, *embeddings], axis=-1)
+
+        self._infer = Inference(network, finish, xla=xla)
 
     def probabilities(self, pixels):
         """Give float32 (n, classes), in the classes' order, for uint8 (n, height, width, channels).
 
         Each row adds up to 1, unless `several` classes may be right at once.
         """
-        return self._infer(pixels)
+        return self.predict(pixels)[0]
+
+    def predict(self, pixels):
+        """Give those probabilities and the embeddings, float32 (n, embedding_size)."""
+        given = self._infer(pixels)
+        return given[:, : len(self.classes)], given[:, len(self.classes) :]

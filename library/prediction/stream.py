@@ -17,11 +17,15 @@ _BATCHES_AHEAD = 2
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one file: float32 probabilities (classes,), or the reason why none are."""
+    """What is said of one file: float32 probabilities (classes,), or the reason why none are.
+
+    The embedding, float32 (size,), is empty unless the Predictor gives one.
+    """
 
     name: str
     probabilities: np.ndarray | None
     reason: str | None = None
+    embedding: np.ndarray | None = None
 
 
 def predict_files(files, pictures, predictor, batch_size, threads=None):
@@ -51,9 +55,10 @@ def predict_files(files, pictures, predictor, batch_size, threads=None):
 
 def _predict(prepared, predictor):
     images = [pixels for _, pixels, _ in prepared if pixels is not None]
-    rows = iter(predictor.probabilities(np.stack(images)) if images else ())
+    rows = zip(*predictor.predict(np.stack(images)), strict=True) if images else iter(())
     for name, pixels, reason in prepared:
-        yield Prediction(name, None if pixels is None else next(rows), reason)
+        probabilities, embedding = (None, None) if pixels is None else next(rows)
+        yield Prediction(name, probabilities, reason, embedding)
 
 
 def _prepare(pictures, file):

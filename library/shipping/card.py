@@ -21,14 +21,18 @@ _FILES = {
     ),
     "onnx": ("model.onnx", "ONNX: {pixels}"),
 }
+_EMBEDDING = (
+    "Both signatures give `embedding`, too: float32, a row an image, what the last layer makes its "
+    "scores of. Images alike have alike ones: compare them by their cosine."
+)
 _PIXELS = "pixels in 0 to 255 (float32, {shape}) → probabilities (in the order of `classes.txt`)."
 
 
-def write_card(snapshot, path, compared, samples, temperature=None):
+def write_card(snapshot, path, compared, samples, temperature=None, *, embedding=False):
     """Give the text of README.md, Markdown.
 
     `path` is the numbered folder that it will lie in; `compared` says of each format how far it is
-    from the snapshot on the images `samples`.
+    from the snapshot on the images `samples`. `embedding`: whether a SavedModel gives that, too.
     """
     name, version = path.parent.name, path.name
     parts = [
@@ -42,6 +46,7 @@ def write_card(snapshot, path, compared, samples, temperature=None):
         "weights that it began with may have terms of their own.",
         "## Files",
         _files(snapshot, compared),
+        _EMBEDDING if embedding else "",
         "`classes.txt` and `classes.json`: the class names in label order. `hashes.json`: the "
         "SHA-256 of each file.",
         "Each was loaded again and compared with the snapshot on "

@@ -36,11 +36,18 @@ _NEEDED = {
 }
 
 
-def check_formats(formats):
-    """Raise SettingsError for a format that is unknown, or whose packages are not installed."""
+def check_formats(formats, *, embedding=False):
+    """Raise SettingsError for a format that is unknown, or whose packages are not installed.
+
+    With `embedding`, for those too that give probabilities alone.
+    """
     for name in formats:
         if name not in FORMATS:
             raise SettingsError(f"unknown export format {name!r} (known: {', '.join(FORMATS)})")
+        if embedding and name != "saved_model":
+            raise SettingsError(
+                f"export_formats {name} gives no embedding, saved_model does: add --no_embedding"
+            )
         packages, extra = _NEEDED.get(name.split("_")[0], ((), ""))
         for package in packages:
             if importlib.util.find_spec(package) is None:
@@ -49,35 +56,37 @@ def check_formats(formats):
                 )
 
 
-def export(snapshot, folder, formats, samples, temperature=None):
+def export(snapshot, folder, formats, samples, temperature=None, *, embedding=False):
     """Write `<folder>/<next number>/` with all formats, whole or not at all.
 
     Gives its path, and for each format how far it is from the snapshot (see `compare`).
-    `snapshot` is compared with what was written, and `temperature` is told. Raises UserError where
-    a format can't hold the network, or gives other probabilities.
+    `snapshot` is compared with what was written, and `temperature` is told. With `embedding` a
+    SavedModel gives that, too. Raises UserError where a format can't hold the network, or gives
+    other probabilities.
     """
     reference = Predictor([snapshot]).probabilities(samples.pixels)
     path = Path(folder) / str(_next_number(folder))
     with new_folder(path) as partial:
         compared = {}
         for name in formats:
-            answers = _export_one(name, partial, snapshot, samples)
+            options = {"embedding": True} if embedding else {}
+            answers = _export_one(name, partial, snapshot, samples, **options)
             compared[name] = [compare(name, found, reference) for found in answers][-1]
         texts = [printable(each) + "\n" for each in snapshot.classes]
         (partial / "classes.txt").write_text("".join(texts), encoding="utf-8")
         (partial / "classes.json").write_text(json.dumps(snapshot.classes, ensure_ascii=False))
-        card = write_card(snapshot, path, compared, samples, temperature)
+        card = write_card(snapshot, path, compared, samples, temperature, embedding=embedding)
         (partial / "README.md").write_text(card, encoding="utf-8")
         seal_folder(partial)
     return path, compared
 
 
-def _export_one(name, folder, snapshot, samples):
+def _export_one(name, folder, snapshot, samples, **options):
     """Write one format; give what it answers when loaded again, for each way of asking it."""
     # A UserError within the block is all that is told: the converters' logs are long.
     with _quietly():
         try:
-            return _EXPORTS[name.split("_")[0]](name, folder, snapshot, samples)
+            return _EXPORTS[name.split("_")[0]](name, folder, snapshot, samples, **options)
         except MemoryError:
             raise
         except Exception as error:
@@ -120,8 +129,8 @@ def probabilities_of(snapshot):
     )
 
 
-def _export_saved_model(name, folder, snapshot, samples):
-    write_saved_model(folder, snapshot)
+def _export_saved_model(name, folder, snapshot, samples, *, embedding=False):
+    write_saved_model(folder, snapshot, embedding=embedding)
     served = ServedModel(folder, snapshot.classes)
     return [
         _in_batches(served.from_pixels, samples.pixels),

@@ -4,21 +4,25 @@ Signatures:
 - `serving_default`: `image_bytes`, strings (n,) → `classes`, strings (n, classes), and
   `probabilities`, float32 (n, classes), both sorted by probability, likeliest first
 - `pixels`: `pixels`, uint8 (n, height, width, channels) → the same
+
+On request both give `embedding` too, float32 (n, size): see library/prediction/embedding.py.
 """
 
 import tensorflow as tf
 
 from library.evaluation.probabilities import is_multi_label, to_probabilities
 from library.inputs.decoding import ImageFormat
+from library.prediction.embedding import with_embedding
 from library.shipping.from_bytes import prepare_bytes
 
 
 class _Served(tf.Module):
     """The network with what comes before and after it."""
 
-    def __init__(self, snapshot):
+    def __init__(self, snapshot, embedding):
         super().__init__()
-        self.network = snapshot.network
+        self.network = with_embedding(snapshot.network) if embedding else snapshot.network
+        self._has_embedding = embedding
         self._several = is_multi_label(snapshot.network)
         self._names = tf.constant(snapshot.classes)
         self._options = snapshot.image_options
@@ -34,12 +38,14 @@ class _Served(tf.Module):
         )
 
     def _from_pixels(self, pixels):
-        scores = self.network(tf.cast(pixels, tf.float32), training=False)
+        given = self.network(tf.cast(pixels, tf.float32), training=False)
+        scores, *embeddings = given if self._has_embedding else [given]
         probabilities = to_probabilities(scores, several=self._several)
         order = tf.argsort(probabilities, direction="DESCENDING", stable=True)
         return {
             "classes": tf.gather(self._names, order),
             "probabilities": tf.gather(probabilities, order, batch_dims=1),
+            **({"embedding": embeddings[0]} if embeddings else {}),
         }
 
     def _from_bytes(self, image_bytes):
@@ -53,9 +59,9 @@ class _Served(tf.Module):
         return self._from_pixels(pixels)
 
 
-def write_saved_model(folder, snapshot):
+def write_saved_model(folder, snapshot, *, embedding=False):
     """Write the SavedModel of a Snapshot into `folder`."""
-    served = _Served(snapshot)
+    served = _Served(snapshot, embedding)
     signatures = {"serving_default": served.from_bytes, "pixels": served.from_pixels}
     tf.saved_model.save(served, str(folder), signatures=signatures)
 

@@ -21,13 +21,18 @@ def export(settings):
     from library.training.history import report
     from project import stored_network
 
-    check_formats(project.export_formats)
+    check_formats(project.export_formats, embedding=project.embedding)
     snapshot = stored_network.read_network(settings)
     fitted = stored_network.fit_to_validation(settings, snapshot, validation_split)
     samples = stored_network.make_samples(settings, snapshot, compared, train_split)
     folder = Path(project.export_dir) / project.export_name
     path, figures = export_all(
-        fitted.snapshot, folder, project.export_formats, samples, fitted.temperature
+        fitted.snapshot,
+        folder,
+        project.export_formats,
+        samples,
+        fitted.temperature,
+        embedding=project.embedding,
     )
     for name, each in figures.items():
         report(

@@ -38,9 +38,14 @@ def _predict(settings, files, validation_split, convert):
 
     snapshot = stored_network.read_network(settings)
     snapshot, _, threshold = stored_network.fit_to_validation(settings, snapshot, validation_split)
-    predictor = Predictor([snapshot], xla=project.xla)
+    predictor = Predictor([snapshot], embedding=project.embedding, xla=project.xla)
     answers = Answers(
-        snapshot.classes, project.predict_format, project.top_k, threshold, predictor.several
+        snapshot.classes,
+        project.predict_format,
+        project.top_k,
+        threshold,
+        predictor.several,
+        predictor.embedding_size,
     )
     for line in answers.header():
         print(line)
