@@ -38,20 +38,20 @@ def test_half_precision_becomes_float32():
     assert network.get_layer("scores").input.dtype == "float16"
 
 
-@pytest.mark.parametrize("head", ["scores", MULTI_LABEL])
-def test_views_are_averaged_and_networks_lie_side_by_side(head):
-    first, second = make(0, head=head), make(1, head=head, hidden=4)
-    combined = combine([first, second], views=2)
+@pytest.mark.parametrize(("head", "views"), [("scores", 1), ("scores", 2), (MULTI_LABEL, 2)])
+def test_views_are_averaged_and_networks_lie_side_by_side(head, views):
+    first, second = make(0, head=head, hidden=3), make(1, head=head, hidden=4)
+    combined = combine([first, second], views=views)
     # Once more, as where a temperature is fitted to all of them together.
     combined = combine([combined], [2.5])
     predictor = Predictor([combined], embedding=True)
     probabilities, embedding = predictor.predict(PIXELS)
-    mirrored = PIXELS[:, :, ::-1]
+    shown = [PIXELS, PIXELS[:, :, ::-1]][:views]
     parts = [
-        np.mean([taken_by_last_layer(each.network, x, head) for x in (PIXELS, mirrored)], axis=0)
+        np.mean([taken_by_last_layer(each.network, x, head) for x in shown], axis=0)
         for each in (first, second)
     ]
-    assert predictor.embedding_size == embedding.shape[1] == 192 + 4
+    assert predictor.embedding_size == embedding.shape[1] == 3 + 4
     assert np.allclose(embedding, np.concatenate(parts, axis=1), atol=1e-6)
     assert np.allclose(probabilities, Predictor([combined]).probabilities(PIXELS), atol=1e-6)
 

@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 
 from library.explaining.neighbours import find_neighbours, make_embedding
+from library.prediction.combining import combine
 from project.networks import NETWORKS
+from tests.test_predictor import make
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (37, 8, 8, 3), dtype=np.uint8)
@@ -52,6 +54,18 @@ def test_of_equal_ones_the_first_is_kept_and_few_are_no_fault(network):
     assert [each.number for each in nearest] == [0, 1, 2]
     (nearest,) = find_neighbours(embed(IMAGES[:1]), batches(IMAGES[:2], 4), embed, 3)
     assert [each.number for each in nearest] == [0, 1]
+
+
+def test_several_networks_compare_by_what_each_ones_last_layer_takes():
+    first, second = make(0, hidden=3), make(1, hidden=4)
+    found = make_embedding(combine([first, second]).network)(IMAGES)
+    parts = [
+        keras.Model(each.network.input, each.network.layers[-1].input)(np.float32(IMAGES))
+        for each in (first, second)
+    ]
+    expected = np.concatenate(parts, axis=1)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert np.allclose(found, expected, atol=1e-6)
 
 
 def test_an_image_without_any_signal_is_like_none():

@@ -32,7 +32,7 @@ def combine(snapshots, temperatures=None, views=1):
     pixels = keras.Input(first.network.input_shape[1:])
     shown = [view(pixels) for view in find_views(views)]
     members = [
-        Member(each.network, temperature, name=f"member_{number}", dtype="float32")
+        Member(number, each.network, temperature)
         for number, (each, temperature) in enumerate(zip(snapshots, temperatures, strict=True), 1)
     ]
     scores = [member(images) for member in members for images in shown]
@@ -59,8 +59,9 @@ class Member(keras.layers.Layer):
     Its scores are divided by the temperature.
     """
 
-    def __init__(self, network, temperature, **options):
-        super().__init__(**options)
+    def __init__(self, number, network, temperature):
+        super().__init__(name=f"member_{number}", dtype="float32")
+        self.number = number
         self.network = network
         self.temperature = temperature
         self.built = True

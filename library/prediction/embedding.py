@@ -21,18 +21,19 @@ def with_embedding(network):
     def call(layer, *given, **options):
         if not isinstance(layer, Member):
             return layer(*given, **options)
-        if layer.name not in opened:
-            opened[layer.name] = with_embedding(layer.network)
-            opened[layer.name].name = layer.name
-        scores, embedding = opened[layer.name](*given, training=False)
-        views.setdefault(layer.name, []).append(embedding)
+        if layer.number not in opened:
+            opened[layer.number] = with_embedding(layer.network)
+            opened[layer.number].name = layer.name
+        scores, embedding = opened[layer.number](*given, training=False)
+        views.setdefault(layer.number, []).append(embedding)
         return scores / layer.temperature
 
     # The same layers, called once more: no weight is copied, and no network runs twice.
     again = keras.models.clone_model(
         network, clone_function=lambda layer: layer, call_function=call
     )
-    means = [sum(each[1:], each[0]) / len(each) for each in views.values()]
+    # In the order in which the networks were named: Keras calls them in another.
+    means = [sum(each[1:], each[0]) / len(each) for _, each in sorted(views.items())]
     embedding = means[0] if len(means) == 1 else keras.ops.concatenate(means, axis=-1)
     return keras.Model(again.input, [again.output, embedding])
 
