@@ -250,7 +250,7 @@ def _walk(examples, image_format, keeps_pixels):
         return number, fields["encoded"], examples.label(fields)
 
     numbered = tf.data.Dataset.zip(examples.numbers(), examples.keys())
-    with naming_damage_in(examples):
+    with naming_damage_in([examples]):
         yield from numbered.map(prepare, available_cores()).prefetch(64).as_numpy_iterator()
 
 

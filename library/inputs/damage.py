@@ -15,12 +15,12 @@ def naming_damage(*inputs):
 
     `inputs` have a `source`, which knows how to look for damage.
     """
-    with naming_damage_in(*(each.source for each in inputs)):
+    with naming_damage_in(each.source for each in inputs):
         yield
 
 
 @contextlib.contextmanager
-def naming_damage_in(*sources):
+def naming_damage_in(sources):
     """Do so for sources of examples themselves.
 
     Where nothing is found, the error was about something else, and is left alone.

@@ -19,6 +19,10 @@ class ImageFormat:
     channels: int
     image_width: int | None = None
 
+    def __post_init__(self):
+        # Squares are equal, whether or not their width is said. It is frozen for everyone else.
+        object.__setattr__(self, "image_width", self.image_width or self.image_size)
+
     @classmethod
     def of(cls, network):
         """Give the format of a Keras network's images."""
@@ -28,7 +32,7 @@ class ImageFormat:
     @property
     def shape(self):
         """(height, width, channels)."""
-        return (self.image_size, self.image_width or self.image_size, self.channels)
+        return (self.image_size, self.image_width, self.channels)
 
 
 def decode(encoded, shape, image_format, crop=None):
