@@ -88,9 +88,9 @@ def fit_to_validation(settings, snapshot, split):
     return fitted if fitted.threshold is not None else fitted._replace(threshold=project.threshold)
 
 
-def make_samples(settings, snapshot, split, training_split):
-    """Give the Samples to compare exports with, and to calibrate them with."""
+def make_samples(settings, snapshot, split, training_split=None):
+    """Give the Samples to compare exports with, and to calibrate them with if need be."""
     inputs = make_inputs_for(snapshot, settings, split)
-    training = make_inputs_for(snapshot, settings, training_split)
-    with naming_damage(inputs, training):
+    training = training_split and make_inputs_for(snapshot, settings, training_split)
+    with naming_damage(*filter(None, (inputs, training))):
         return read_samples(split.name, make_examples(split), inputs, training)

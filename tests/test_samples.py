@@ -16,6 +16,7 @@ def test_bytes_and_pixels_are_of_the_same_images(colours):
     )
     samples = read_samples("test", test.source, test, train)
     assert (len(samples.encoded), len(samples.pixels), len(samples.calibration)) == (18, 18, 60)
+    assert read_samples("test", test.source, test, None).calibration is None
     pictures = Pictures(image_format)
     for encoded, pixels in zip(samples.encoded, samples.pixels, strict=True):
         assert np.array_equal(pictures.pixels(encoded), pixels)

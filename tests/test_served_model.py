@@ -69,6 +69,18 @@ def test_where_several_may_be_right_all_that_are_found_are_told(tmp_path):
         assert (answer["class"], answer["found"]) == ("red", found)
 
 
+def test_scores_that_are_no_numbers_are_no_answer(snapshot_run):
+    snapshot = read_snapshot(snapshot_run.folder / "best")
+    weights = snapshot.network.trainable_variables[-1]
+    weights.assign([np.nan, *weights.numpy()[1:]])
+    content = encoded(Image.new("RGB", (9, 9), COLOURS["red"]))
+    with ServedModel(snapshot, threshold=0.5) as served:
+        for ask in (served.answer, served.explain):
+            with pytest.raises(RefusedError, match="the image gives scores that are no") as caught:
+                ask(content)
+            assert caught.value.status == 500
+
+
 def test_it_explains_the_likeliest_class_or_another(model):
     content = encoded(Image.new("RGB", (1000, 500), COLOURS["red"]))
     answer = model.explain(content)

@@ -59,6 +59,23 @@ def test_what_can_not_be_read_has_its_reason_and_the_rest_is_done():
     ]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("where", [0, 1])
+def test_scores_that_are_no_numbers_are_no_answer_for_their_image_alone(value, where):
+    class Broken(Recorder):
+        def predict(self, pixels):
+            given = super().predict(pixels)
+            given[where][pixels == 2] = value
+            return given
+
+    found = list(predict_files(map(file, range(4)), FirstByte(), Broken(), batch_size=4))
+    reasons = [None, None, "gives scores that are no numbers", None]
+    assert [each.reason for each in found] == reasons
+    assert [each.probabilities is None for each in found] == [False, False, True, False]
+    assert found[2].embedding is None
+    assert found[3].probabilities == 3
+
+
 def test_no_more_is_read_than_a_few_batches_ahead():
     taken = []
     files = (taken.append(number) or file(number % 256) for number in range(1000))

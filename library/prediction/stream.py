@@ -13,6 +13,8 @@ from library.dataset.reading import read_content
 
 # Batches whose images are prepared, or being prepared, ahead of the network.
 _BATCHES_AHEAD = 2
+# Such a row would have some class as its likeliest one, and pass any threshold.
+NO_NUMBERS = "gives scores that are no numbers"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,10 @@ def _predict(prepared, predictor):
     images = [pixels for _, pixels, _ in prepared if pixels is not None]
     rows = zip(*predictor.predict(np.stack(images)), strict=True) if images else iter(())
     for name, pixels, reason in prepared:
-        probabilities, embedding = (None, None) if pixels is None else next(rows)
+        row = (None, None) if pixels is None else next(rows)
+        if pixels is not None and not all(np.isfinite(each).all() for each in row):
+            row, reason = (None, None), NO_NUMBERS
+        probabilities, embedding = row
         yield Prediction(name, probabilities, reason, embedding)
 
 

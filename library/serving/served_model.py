@@ -11,6 +11,7 @@ from library.explaining.grad_cam import HeatMaps
 from library.explaining.overlays import as_colour, encode_image, paint_heat
 from library.prediction.pictures import Pictures
 from library.prediction.predictor import Predictor
+from library.prediction.stream import NO_NUMBERS
 from library.prediction.threshold import choose_answer
 from library.serving.decoder import UploadDecoder
 from library.serving.refusals import RefusedError
@@ -91,6 +92,8 @@ class ServedModel:
 
     def _answer(self, pixels):
         (probabilities,) = self._predictor.probabilities(pixels[np.newaxis])
+        if not np.isfinite(probabilities).all():
+            raise RefusedError("failed", f"the image {NO_NUMBERS}")
         order = np.argsort(-probabilities, kind="stable")
         ranking = [
             {"class": self.classes[each], "probability": float(probabilities[each])}

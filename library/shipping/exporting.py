@@ -39,8 +39,10 @@ _NEEDED = {
 def check_formats(formats, *, embedding=False):
     """Raise SettingsError for a format that is unknown, or whose packages are not installed.
 
-    With `embedding`, for those too that give probabilities alone.
+    With `embedding`, for those too that give probabilities alone; and where there is no format.
     """
+    if not formats:
+        raise SettingsError(f"export_formats is empty: name some of {', '.join(FORMATS)}")
     for name in formats:
         if name not in FORMATS:
             raise SettingsError(f"unknown export format {name!r} (known: {', '.join(FORMATS)})")

@@ -88,6 +88,17 @@ def read_validation(project):
     return None
 
 
+def refuse_without_effect(project, command, *names):
+    """Raise SettingsError for a setting that is given, but changes nothing of what a command does.
+
+    `names` are of settings that are None or False unless they are given.
+    """
+    for name in names:
+        value = getattr(project, name)
+        if value is not None and value is not False:
+            raise SettingsError(f"{name} has no effect on {command}: leave it out")
+
+
 def find_validation(project):
     """Give the validation split, or None where there is none: only the temperature needs it."""
     try:

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 from library.errors import CheckpointError, DataError
-from project.commands.beginning import read_data, start_tensorflow
+from project.commands.beginning import read_data, refuse_without_effect, start_tensorflow
 
 
 def explain(settings):
     """Draw why a network answers as it does, about given images or some of a split's."""
     project = settings.project
+    names = ("threshold", "threshold_precision", "calibrate")
+    refuse_without_effect(project, "explain", *names)
     from library.prediction.finding import find_images
 
     files = find_images(settings.paths) if settings.paths else None

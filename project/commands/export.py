@@ -1,19 +1,34 @@
 """The command export."""
 
 import json
+import re
 from pathlib import Path
 
 from library.counted import counted
 from library.errors import SettingsError
-from project.commands.beginning import read_data, read_validation, start_tensorflow
+from project.commands.beginning import (
+    read_data,
+    read_validation,
+    refuse_without_effect,
+    start_tensorflow,
+)
 
 
 def export(settings):
     """Make of the snapshot what runs elsewhere, and compare each with it before it is there."""
     project = settings.project
-    if Path(project.export_name).name != project.export_name:
-        raise SettingsError(f"export_name {project.export_name!r} is no name for a folder")
-    compared, train_split = read_data(project, "validation", "train")
+    refuse_without_effect(project, "export", "threshold", "threshold_precision")
+    # The name is part of commands and addresses, too: of the card's, and of a server's.
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", project.export_name) or not project.export_name.strip(
+        "."
+    ):
+        raise SettingsError(
+            f"export_name {project.export_name!r} is no name for a folder: letters of a to z, "
+            "digits, dots, dashes and underscores make one"
+        )
+    # Only integers are calibrated with training images.
+    names = ("validation", "train") if "litert_int8" in project.export_formats else ("validation",)
+    splits = read_data(project, *names)
     validation_split = read_validation(project)
     start_tensorflow(project)
     from library.shipping.exporting import check_formats
@@ -24,7 +39,7 @@ def export(settings):
     check_formats(project.export_formats, embedding=project.embedding)
     snapshot = stored_network.read_network(settings)
     fitted = stored_network.fit_to_validation(settings, snapshot, validation_split)
-    samples = stored_network.make_samples(settings, snapshot, compared, train_split)
+    samples = stored_network.make_samples(settings, snapshot, *splits)
     folder = Path(project.export_dir) / project.export_name
     path, figures = export_all(
         fitted.snapshot,

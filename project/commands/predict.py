@@ -23,7 +23,7 @@ def predict(settings):
         start_tensorflow(project)
         counts = _predict(settings, files, validation_split, converters.convert)
     if not counts["predicted"]:
-        raise DataError("none of the files is an image that can be used")
+        raise DataError("none of the files could be predicted")
 
 
 def _predict(settings, files, validation_split, convert):
