@@ -238,6 +238,9 @@ def make_objective(settings, training_split=None, *, has_several=False):
 def make_plan(settings):
     """Give how long to train and how often to do what."""
     project, learn = settings.project, settings.hyperparameters
+    if project.best_metric not in MultiLabelObjective.names:
+        names = MultiLabelObjective.names
+        raise ChoiceError(unknown("best_metric", project.best_metric, names))
     goal = Goal(
         metric=project.best_metric,
         mode=project.best_metric_mode,
@@ -247,8 +250,6 @@ def make_plan(settings):
         plateau_factor=learn.plateau_factor,
         stop_threshold=project.stop_threshold,
     )
-    if goal.metric not in MultiLabelObjective.names:
-        raise ChoiceError(unknown("best_metric", goal.metric, MultiLabelObjective.names))
     # The rest of a plan has the names of its settings.
     values = {each.name: getattr(project, each.name, None) for each in fields(Plan)}
     profile_steps = read_profile_steps(project.profile_steps)

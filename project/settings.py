@@ -55,6 +55,7 @@ def _as_words(value):
     return () if value in ("none", None) else (value,) if isinstance(value, str) else value
 
 
+ZeroOrLess = Annotated[float, Field(le=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 ClassWeights = Annotated[Words, BeforeValidator(_as_words)]
 HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4"
@@ -117,7 +118,9 @@ class Evaluation(Keys):
     bootstrap_samples: CountOrZero = key(1000, "resamples for an interval of each measure; 0: none")
     report: bool = key(True, "write report.html when training is done")
     best_metric: Text = key("loss", "validation metric that tells which snapshot is best")
-    best_metric_mode: Literal["min", "max"] = key("min", "whether less or more of it is better")
+    best_metric_mode: Literal["min", "max"] | None = key(
+        None, "whether less or more of it is better; none: as the metric has it"
+    )
     early_stopping_patience: Count | None = key(None, "evaluations without a better one to stop at")
     early_stopping_min_delta: PositiveOrZero = key(0.0, "what is less than this better is not")
     stop_threshold: Fraction | None = key(None, "validation accuracy to stop at")
@@ -311,7 +314,7 @@ class Optimiser(Keys):
     opt_epsilon: Positive = key(1.0, "adadelta and rmsprop: keeps from dividing by zero")
     adadelta_rho: FractionBelowOne = key(0.95, "decay of its averages")
     adagrad_initial_accumulator_value: PositiveOrZero = key(0.1, "where its sum of squares begins")
-    ftrl_learning_rate_power: float = key(-0.5, "power of its sum of squares, 0 or less")
+    ftrl_learning_rate_power: ZeroOrLess = key(-0.5, "power of its sum of squares")
     ftrl_initial_accumulator_value: PositiveOrZero = key(0.1, "where its sum of squares begins")
     ftrl_l1: PositiveOrZero = key(0.0, "its L1 regularisation")
     ftrl_l2: PositiveOrZero = key(0.0, "its L2 regularisation")

@@ -208,15 +208,16 @@ def test_averages_are_kept_on_request(make):
 
 
 def test_the_plan_has_the_names_of_the_settings(make):
-    settings, _, _ = make(
-        "--max_train_steps", "5", "--best_metric=accuracy", "--best_metric_mode=max"
-    )
+    settings, _, _ = make("--max_train_steps", "5", "--best_metric=accuracy")
     plan = assembly.make_plan(settings)
     assert plan.total_steps(batches_per_epoch=100) == 5
     assert (plan.goal.metric, plan.goal.mode) == ("accuracy", "max")
     settings, _, _ = make("--weight_histograms", "--profile_steps", "10,20")
     plan = assembly.make_plan(settings)
     assert (plan.weight_histograms, plan.profile_steps) == (True, (10, 20))
+    settings, _, _ = make("--best_metric=accuracy", "--best_metric_mode=min")
+    with pytest.raises(SettingsError, match="mode min would keep the worst: the best accuracy is"):
+        assembly.make_plan(settings)
     settings, _, _ = make("--best_metric", "acuracy")
     with pytest.raises(ChoiceError, match="unknown best_metric 'acuracy'; did you mean 'accuracy'"):
         assembly.make_plan(settings)
@@ -279,7 +280,7 @@ def test_images_of_several_classes_train_a_head_for_them_and_are_evaluated(
 ):
     given = [str(patches) if each == str(colours) else each for each in options]
     given += ["--augmentations=mixup"]
-    run.main([*given, "--best_metric=exact_match", "--best_metric_mode=max"])
+    run.main([*given, "--best_metric=exact_match"])
     out, err = capsys.readouterr()
     best = json.loads(out.splitlines()[-1])["validation"]
     # The best by another metric has a loss too.

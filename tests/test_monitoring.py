@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from library.errors import SettingsError
 from library.training.monitoring import Goal, Patience
 
 
@@ -19,7 +20,22 @@ from library.training.monitoring import Goal, Patience
     ],
 )
 def test_better_has_a_direction_and_nan_never_is(mode, value, than, better):
-    assert Goal(mode=mode).is_better(value, than) is better
+    metric = {"min": "loss", "max": "accuracy"}[mode]
+    assert Goal(metric).is_better(value, than) is better
+
+
+def test_the_mode_is_the_metrics():
+    assert [Goal(each).mode for each in ("loss", "accuracy", "exact_match")] == [
+        "min",
+        "max",
+        "max",
+    ]
+    assert Goal("accuracy", "max") == Goal("accuracy")
+    assert Goal("mine", "min").mode == "min"
+    with pytest.raises(SettingsError, match=r"'acuracy': say whether .*known is that of acc"):
+        Goal("acuracy")
+    with pytest.raises(SettingsError, match="mode max would keep the worst: the best loss is its"):
+        Goal("loss", "max")
 
 
 def judge_all(patience, values, name="loss"):

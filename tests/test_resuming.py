@@ -1,9 +1,13 @@
 """What is read back from a checkpoint at the start. That it is all: tests/test_loop.py."""
 
+import json
+
 import pytest
 
 from library.errors import CheckpointError, StoppedError
+from library.files import seal_folder
 from library.training.checkpoints import check_classes
+from library.training.monitoring import Goal
 from tests.small_run import Inputs, make_run, stopping_run
 
 
@@ -48,3 +52,53 @@ def test_another_order_is_told_where_an_epoch_is_not_over(tmp_path, capsys, step
     make_run(tmp_path, inputs, train_epochs=1).run()
     words = "changed since: the order of images, so in what is left of epoch 1 some may come a sec"
     assert (words in capsys.readouterr().err) == is_told
+
+
+def change_state(folder, change):
+    """Change what the only checkpoint of a run says of itself, as another version would."""
+    (path,) = (folder / "checkpoints").glob("step_*")
+    state = json.loads((path / "state.json").read_text())
+    change(state)
+    (path / "state.json").write_text(json.dumps(state))
+    seal_folder(path)
+
+
+def test_another_optimizer_of_the_same_shapes_is_refused(tmp_path):
+    make_run(tmp_path, train_epochs=1, hyperparameters={"optimizer": "momentum"}).run()
+    words = "was made with optimizer SGD, now it is Adagrad: .* another --run_dir"
+    other = {"train_epochs": 2, "hyperparameters": {"optimizer": "adagrad"}}
+    with pytest.raises(CheckpointError, match=words):
+        make_run(tmp_path, **other).run()
+
+
+def test_another_image_size_is_refused_before_anything_was_evaluated(tmp_path):
+    with pytest.raises(StoppedError):
+        stopping_run(tmp_path, 1).run()
+    change_state(tmp_path, lambda state: state.update(image_shape=[8, 8, 1]))
+    words = r"was made with image shape \[8, 8, 1\], now it is \[4, 4, 1\]"
+    with pytest.raises(CheckpointError, match=words):
+        make_run(tmp_path).run()
+
+
+def test_a_checkpoint_of_another_version_goes_on(tmp_path):
+    make_run(tmp_path, train_epochs=1, goal=Goal(patience=9)).run()
+
+    def change(state):
+        del state["image_shape"], state["optimizer"], state["goal"]["min_delta"]
+        state["goal"]["later"] = 1
+        state["patience"]["without_improvement"] = 5
+
+    change_state(tmp_path, change)
+    run = make_run(tmp_path, train_epochs=1, goal=Goal(patience=9))
+    run.run()
+    assert (run.step, run.patience.state["without_improvement"]) == (3, 5)
+
+
+def test_another_metric_is_waited_for_anew(tmp_path):
+    goal = {"patience": 2, "min_delta": 0.9}
+    make_run(tmp_path, train_epochs=2, goal=Goal("accuracy", **goal)).run()
+    # By the accuracy that was reached, each loss would be too large.
+    run = make_run(tmp_path, train_epochs=3, goal=Goal("loss", **goal))
+    run.run()
+    assert run.patience.state["reference"] == run.rows[-1]["validation_loss"]
+    assert run.patience.state["without_improvement"] == 0

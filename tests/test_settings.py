@@ -234,3 +234,8 @@ def test_the_names_of_the_estimator_framework_are_understood():
         read_settings(["--train_steps", "7", "--max_train_steps", "7"])
     shown = read_settings(["--help"]).answer
     assert "--label_smoothing" in shown
+
+
+def test_a_power_that_ftrl_can_not_take_is_refused():
+    with pytest.raises(SettingsError, match="power must be a number of at most 0, not 1"):
+        read_settings(["--ftrl_learning_rate_power", "1"])

@@ -4,6 +4,10 @@ import math
 from dataclasses import dataclass
 
 from library.counted import counted
+from library.errors import SettingsError
+
+# Which direction of a metric is better. Of another metric, the goal must say it.
+_MODES = {"loss": "min", "accuracy": "max", "exact_match": "max"}
 
 
 @dataclass(frozen=True)
@@ -11,7 +15,7 @@ class Goal:
     """What to watch: a metric of the validation split, and which direction is better."""
 
     metric: str = "loss"
-    mode: str = "min"  # min, max
+    mode: str | None = None  # min, max; None: what the metric says
     # Smaller improvements do not count for patience.
     min_delta: float = 0.0
     # Evaluations in a row without improvement after which to stop; None: never.
@@ -21,6 +25,23 @@ class Goal:
     plateau_factor: float = 0.1
     # Validation accuracy at which to stop; None: never.
     stop_threshold: float | None = None
+
+    def __post_init__(self):
+        """Let the mode follow the metric. Raises SettingsError where it can't, or contradicts."""
+        known = _MODES.get(self.metric)
+        mode = self.mode or known
+        if mode is None:
+            raise SettingsError(
+                f"metric {self.metric!r}: say whether less or more of it is better, mode min or "
+                f"max; known is that of {', '.join(sorted(_MODES))}"
+            )
+        if mode != (known or mode):
+            raise SettingsError(
+                f"best_metric_mode {mode} would keep the worst: the best {self.metric} is its "
+                f"{known}; leave out the mode"
+            )
+        # The goal is frozen for everyone else; here it is still being made.
+        object.__setattr__(self, "mode", mode)
 
     def is_better(self, value, than, by=0.0):
         """Say whether `value` beats `than` by more than `by`. NaN never does; None always loses."""

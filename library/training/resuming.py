@@ -4,7 +4,6 @@ from library.counted import counted
 from library.errors import CheckpointError
 from library.evaluation.probabilities import is_multi_label
 from library.training.checkpoints import check_classes, check_kind, read_state, read_variables
-from library.training.monitoring import Goal
 
 
 def resume(run):
@@ -23,6 +22,7 @@ def resume(run):
     check_classes(path, state["classes"], run.keeping.classes)
     check_kind(path, state.get("several", False), is_multi_label(run.network))
     _check_steps(path, state.get("batches_per_epoch"), run.training.batches_per_epoch)
+    _check_kinds(path, state, _kinds_of(run))
     total_steps = run.learning_rate.total_steps.numpy()
     read_variables(path, run.variables())
     run.devices.spread_seeds(run.network)
@@ -32,10 +32,7 @@ def resume(run):
     run.step, run.epoch, run.batch = state["step"], state["epoch"], state["batch"]
     run.keeper.metrics, run.rows = state["best"], state["rows"]
     run.clock.earlier = state["seconds"]
-    run.patience.state.update(state["patience"])
-    if run.step < run.total_steps and run.plan.goal != Goal(**state["goal"]):
-        # Judged by another goal, it may go on.
-        run.patience.state["stopped"] = None
+    _take_patience(run, state)
     run.report(f"going on from {path}: epoch {run.epoch + 1}, step {run.step}")
     for key, value in run.keeping.settings.items():
         before = state["settings"].get(key)
@@ -63,6 +60,7 @@ def save(run):
         "rows": run.rows,
         "classes": list(run.keeping.classes),
         "several": is_multi_label(run.network),
+        **_kinds_of(run),
         "settings": run.keeping.settings,
         "averages_at": _averages_at(run),
     }
@@ -85,6 +83,41 @@ def _check_steps(path, stored, wanted):
             f"{wanted}: give the batch size and the images that it was made with, or begin anew "
             "from its weights, with another --run_dir and --checkpoint_path"
         )
+
+
+def _kinds_of(run):
+    """Give what may differ although all variables have the same number and shapes."""
+    # Under float16, Keras wraps the optimizer into one that scales the loss.
+    optimizer = getattr(run.optimizer, "inner_optimizer", run.optimizer)
+    return {
+        "image_shape": list(run.network.input_shape[1:]),
+        "optimizer": type(optimizer).__name__,
+    }
+
+
+def _check_kinds(path, state, kinds):
+    """Raise CheckpointError where the images have another shape, or another optimizer's state."""
+    for name, wanted in kinds.items():
+        # Checkpoints of earlier versions do not tell.
+        stored = state.get(name, wanted)
+        if stored != wanted:
+            raise CheckpointError(
+                f"checkpoint {path} was made with {name.replace('_', ' ')} {stored}, now it is "
+                f"{wanted}: use the settings it was made with, or begin anew from its weights, "
+                "with another --run_dir and --checkpoint_path"
+            )
+
+
+def _take_patience(run, state):
+    """Go on counting evaluations without improvement, as far as the goal is still the same."""
+    goal = vars(run.plan.goal)
+    # By name: another version's goal may say less, or more.
+    changed = {key for key, value in goal.items() if state["goal"].get(key, value) != value}
+    if not changed & {"metric", "mode"}:
+        run.patience.state.update(state["patience"])
+    if changed and run.step < run.total_steps:
+        # Judged by another goal, it may go on.
+        run.patience.state["stopped"] = None
 
 
 def _order_of(run):
