@@ -1,5 +1,6 @@
 """What can go wrong for a reason that a person can mend: one line each, with its exit code."""
 
+import codecs
 import os
 import sys
 import traceback
@@ -50,6 +51,17 @@ class StoppedError(UserError):
         self.exit_code = exit_code
 
 
+def _escape(error):
+    """Write what stdout's encoding lacks as JSON does, ü as \\u00fc: a result stays readable."""
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    escaped = "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    return escaped, error.end
+
+
+_ESCAPE = "library.escape"
+codecs.register_error(_ESCAPE, _escape)
+
+
 def printable(text):
     """Give str(text) on one line: control characters and undecodable bytes are escaped."""
     return "".join(
@@ -79,6 +91,8 @@ def answer(main, arguments, program):
     arguments.
     """
     verbose = "--verbose" in arguments
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors=_ESCAPE)
     try:
         main(arguments)
         # Else a closed pipe would first be noticed when the interpreter exits, as a traceback.

@@ -1,3 +1,5 @@
+import io
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +16,15 @@ def raises(error):
         raise error
 
     return main
+
+
+def test_what_stdouts_encoding_lacks_is_escaped_as_json_has_it(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "ascii"))
+    name = "für 日\N{CAT}.png"
+    assert answer(lambda _: print(json.dumps(name, ensure_ascii=False)), [], "run.py") == 0
+    assert written.getvalue() == b'"f\\u00fcr \\u65e5\\ud83d\\udc08.png"\n'
+    assert json.loads(written.getvalue()) == name
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ def bomb(kind):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
 def test_a_bomb_is_refused_before_it_is_decoded(kind):
-    with pytest.raises(UnusableImageError, match="30000x30000 pixels, more than 128 million"):
+    with pytest.raises(UnusableImageError, match=r"30000x30000 pixels, more than 128 million$"):
         convert_image(bomb(kind), OPTIONS)
 
 

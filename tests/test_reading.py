@@ -55,6 +55,17 @@ def test_a_bomb_swells_no_further_than_it_says(tmp_path):
         read_content(place(path, member, size=1000))
 
 
+def test_what_would_fill_the_memory_is_not_read(tmp_path):
+    path, member = zipped(tmp_path)
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(2**30 + 1)
+    whole = str(tmp_path / "a.jpg")
+    zipped_places = [place(path, member, **{each: 2**30 + 1}) for each in ("stored", "size")]
+    for each in (("file", whole), ("range", whole, 0, 2**30 + 1), *zipped_places):
+        with pytest.raises(ValueError, match="its 1,073,741,825 bytes are more than 1,073,741,824"):
+            read_content(each)
+
+
 def test_other_places(tmp_path):
     (tmp_path / "a").write_bytes(b"0123456789")
     assert read_content(("file", str(tmp_path / "a"))) == b"0123456789"

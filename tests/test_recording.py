@@ -4,6 +4,7 @@ import pickle
 import pytest
 
 from library.dataset.images import ImageOptions, UnusableImageError
+from library.dataset.inspection import MeasureFile
 from library.dataset.recording import MakeRecord, Task
 from library.dataset.records import read_frames, read_record
 from tests.test_images import colourful, saved
@@ -24,3 +25,15 @@ def test_a_file_becomes_a_framed_record(tmp_path):
 def test_a_file_that_can_not_be_read_says_why(tmp_path):
     with pytest.raises(UnusableImageError, match="can't be read: No such file or directory"):
         MAKE(Task(("file", str(tmp_path / "nowhere")), 0, "cat", "cat/1.png"))
+
+
+def test_where_an_option_would_help_it_is_named(tmp_path):
+    (tmp_path / "1.png").write_bytes(saved(colourful(), "PNG"))
+    options = ImageOptions(max_pixels=100)
+    task = Task(("file", str(tmp_path / "1.png")), 3, "cat", "cat/1.png")
+    for function, item in ((MakeRecord(options), task), (MeasureFile(options), task.place)):
+        with pytest.raises(UnusableImageError, match=r"pixels, more than .* \(--max_megapixels\)$"):
+            function(item)
+    (tmp_path / "1.png").write_bytes(b"no image")
+    with pytest.raises(UnusableImageError, match=r"TIFF or WebP image$"):
+        MakeRecord(options)(task)

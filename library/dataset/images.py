@@ -42,7 +42,14 @@ _TRANSPARENT = {"RGBA", "LA", "PA", "La", "RGBa"}
 
 
 class UnusableImageError(Exception):
-    """The bytes are no image that can be used; the text says why, after the file's name."""
+    """The bytes are no image that can be used; the text says why, after the file's name.
+
+    `option` is the converter's that would let it pass, if one would.
+    """
+
+    def __init__(self, text, option=None):
+        super().__init__(text)
+        self.option = option
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +140,8 @@ def _check_pixels(width, height, options):
         raise UnusableImageError(f"has {width}x{height} pixels")
     if width * height > options.max_pixels:
         raise UnusableImageError(
-            f"has {width}x{height} pixels, more than {options.max_pixels / 1e6:g} million "
-            "(--max_megapixels)"
+            f"has {width}x{height} pixels, more than {options.max_pixels / 1e6:g} million",
+            "--max_megapixels",
         )
 
 
@@ -241,7 +248,7 @@ def _encoded(pixels, options):
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     if max(height, width) > MOST_EDGE:
         raise UnusableImageError(
-            f"has {width}x{height} pixels: a JPEG holds {MOST_EDGE:,} an edge (--max_edge)"
+            f"has {width}x{height} pixels: a JPEG holds {MOST_EDGE:,} an edge", "--max_edge"
         )
     is_small = max(height, width) <= SMALL_EDGE
     return encode_jpeg(pixels, options.quality, is_small), height, width

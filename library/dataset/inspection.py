@@ -18,6 +18,7 @@ from library.dataset.images import UnusableImageError, decode_image
 from library.dataset.listing import Listing
 from library.dataset.pixels import to_gray
 from library.dataset.reading import read_content
+from library.dataset.recording import naming_option
 from library.dataset.sources import NO_CLASS, labels_of
 from library.dataset.workers import Workers
 from library.errors import DataError
@@ -40,7 +41,7 @@ class MeasureFile:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UnusableImageError(f"can't be read: {reason}") from None
-        pixels, (width, height) = decode_image(content, self.options)
+        pixels, (width, height) = naming_option(decode_image, content, self.options)
         gray = to_gray(pixels)
         return exact_hash(content), perceptual_hash(gray), signature(gray), (width, height)
 

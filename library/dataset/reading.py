@@ -1,5 +1,6 @@
 """The bytes of a labelled file, wherever it is."""
 
+import os
 import struct
 import zlib
 from io import FileIO
@@ -8,6 +9,8 @@ from pathlib import Path
 from library.dataset.records import ENCODED, bytes_field
 from library.errors import DataError
 
+# No image of as many pixels as are taken, at 8 bytes each, is larger.
+_MOST_BYTES = 1 << 30
 _ZIP_HEADER = 30
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 1
@@ -26,10 +29,18 @@ def read_content(place):
 def _read_file(path):
     # Unbuffered: in one piece, without a copy.
     with FileIO(path) as file:
+        _check_size(os.fstat(file.fileno()).st_size)
         return file.readall()
 
 
+def _check_size(size):
+    """Raise ValueError for what would fill the memory. Nothing of it has been read."""
+    if size > _MOST_BYTES:
+        raise ValueError(f"its {size:,} bytes are more than {_MOST_BYTES:,}")
+
+
 def _read_range(path, offset, size):
+    _check_size(size)
     with Path(path).open("rb") as file:
         file.seek(offset)
         content = file.read(size)
@@ -43,6 +54,7 @@ def _read_zipped(path, offset, stored, size, method, flags):
         raise ValueError("it is encrypted")
     if method not in (_STORED, _DEFLATED):
         raise ValueError(f"its compression method {method} is not supported")
+    _check_size(size)
     # The name and the extra field may be longer or shorter here than in the central directory.
     header = _read_range(path, offset, _ZIP_HEADER)
     name_length, extra_length = struct.unpack_from("<HH", header, 26)

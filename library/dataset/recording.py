@@ -8,6 +8,14 @@ from library.dataset.reading import read_content
 from library.dataset.records import Record, frame
 
 
+def naming_option(function, content, options):
+    """Give function(content, options). What it raises names the option that would help."""
+    try:
+        return function(content, options)
+    except UnusableImageError as error:
+        raise UnusableImageError(f"{error} ({error.option})" if error.option else error) from None
+
+
 class Task(NamedTuple):
     """One file to be made into a record."""
 
@@ -30,5 +38,5 @@ class MakeRecord:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UnusableImageError(f"can't be read: {reason}") from None
-        jpeg, height, width = convert_image(content, self.options)
+        jpeg, height, width = naming_option(convert_image, content, self.options)
         return frame(Record(jpeg, height, width, task.label, task.text, task.name))
