@@ -97,12 +97,23 @@ def restore_folder(path):
             sync_folder(path.parent)
 
 
-def remove_partials(folder):
+def current_folder(path):
+    """Give where the folder `path` is: under its name, or, while it is replaced, beside it."""
+    path = Path(path)
+    previous = path.with_name(path.name + PREVIOUS)
+    # Asked in this order, for a reader beside the writer: it goes from one name to the other.
+    return previous if not path.is_dir() and previous.is_dir() else path
+
+
+def remove_partials(folder, name=None):
     """Delete what killed processes left half-written in `folder`. Give the names deleted, sorted.
 
-    Call it only where no other process writes: a live writer's file looks the same.
+    With a `name`, only what would have become that file or folder. Call it only where no other
+    process writes: a live writer's file looks the same.
     """
     partials = sorted(Path(folder).glob(f".*{PARTIAL}"))
+    if name is not None:
+        partials = [each for each in partials if each.name.rsplit(".", 3)[0] == f".{name}"]
     for partial in partials:
         if partial.is_dir() and not partial.is_symlink():
             shutil.rmtree(partial, ignore_errors=True)

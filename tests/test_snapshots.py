@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -6,7 +7,13 @@ import pytest
 
 from library.errors import CheckpointError
 from library.training import snapshots
-from library.training.snapshots import has_snapshot, read_snapshot, write_snapshot
+from library.training.snapshots import (
+    has_snapshot,
+    mend_snapshot,
+    read_snapshot,
+    write_snapshot,
+)
+from tests.cut_short import contents, watched
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 1)).astype(np.float32)
 
@@ -19,8 +26,9 @@ def make_network(seed=0, edge=4):
 
 @pytest.fixture
 def best(tmp_path):
-    write_snapshot(tmp_path / "best", make_network(), ("cat", "日本"), {"value": 0.5}, {"a": "b"})
-    return tmp_path / "best"
+    folder = tmp_path / "run" / "best"
+    write_snapshot(folder, make_network(), ("cat", "日本"), {"value": 0.5}, {"a": "b"})
+    return folder
 
 
 def test_what_is_read_is_what_was_written(best):
@@ -73,10 +81,67 @@ def test_a_damaged_one_is_refused_by_name(best, name):
         read_snapshot(best)
 
 
-def test_a_replacement_cut_short_is_mended(best):
-    best.rename(best.with_name("best.previous"))
-    assert has_snapshot(best)
-    assert read_snapshot(best).metrics == {"value": 0.5}
+def test_a_replacement_cut_short_at_any_point_leaves_the_old_or_the_new(best, tmp_path):
+    with watched(best.parent, tmp_path / "states") as states:
+        write_snapshot(best, make_network(1), ("cat", "日本"), {"value": 0.25}, {"a": "b"})
+    values = []
+    for state in states:
+        before = contents(state)
+        # A reader may come while the training goes on: it takes what is there, and changes nothing.
+        assert has_snapshot(state / "best")
+        found = read_snapshot(state / "best")
+        values.append(found.metrics["value"])
+        kernel = make_network(int(values[-1] == 0.25)).weights[0]
+        assert np.array_equal(found.network.weights[0], kernel)
+        assert found.folder == state / "best"
+        assert contents(state) == before
+        # The next training mends it.
+        mend_snapshot(state / "best")
+        assert [each.name for each in state.iterdir()] == ["best"]
+        assert json.loads((state / "best" / "metrics.json").read_text()) == found.metrics
+    assert values == sorted(values, reverse=True)
+    assert set(values) == {0.5, 0.25}
+    assert len(states) > 8
+
+
+@pytest.mark.parametrize("point", ["find_damage", "_load"])
+@pytest.mark.parametrize("is_after", [False, True])
+def test_one_replaced_while_it_is_read_is_read_again(best, monkeypatch, point, is_after):
+    function = getattr(snapshots, point)
+
+    def replace_first(path):
+        monkeypatch.setattr(snapshots, point, function)
+        result = function(path) if is_after else None
+        write_snapshot(best, make_network(1), ("cat", "日本"), {"value": 0.25}, {})
+        return result if is_after else function(path)
+
+    monkeypatch.setattr(snapshots, point, replace_first)
+    found = read_snapshot(best)
+    assert found.metrics == {"value": 0.25}
+    assert np.array_equal(found.network.weights[0], make_network(1).weights[0])
+
+
+def test_one_read_between_the_two_renames_that_replace_it_is_read_again(best, monkeypatch):
+    best.rename(previous := best.with_name("best.previous"))
+    load = snapshots._load
+
+    def end_replacement(path):
+        monkeypatch.setattr(snapshots, "_load", load)
+        write_snapshot(best.with_name("next"), make_network(1), ("a",), {"value": 0.25}, {})
+        best.with_name("next").rename(best)
+        shutil.rmtree(previous)
+        return load(path)
+
+    monkeypatch.setattr(snapshots, "_load", end_replacement)
+    assert read_snapshot(best).metrics == {"value": 0.25}
+
+
+def test_mending_leaves_alone_what_others_write_beside_it(best):
+    others = [best.with_name(name) for name in (".best.2.7.ab.partial", ".explained.7.ab.partial")]
+    for each in (*others, best.with_name(".best.7.ab.partial")):
+        each.mkdir()
+    mend_snapshot(best)
+    assert sorted(best.parent.iterdir()) == sorted([best, *others])
 
 
 def test_code_inside_a_model_file_is_refused(best):

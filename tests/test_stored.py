@@ -47,6 +47,13 @@ def test_a_snapshot_a_run_and_nothing_mean_the_best(run, tmp_path):
         assert stored.metrics["epoch"] == 1
 
 
+def test_so_they_do_where_its_replacement_was_cut_short(run):
+    (run / "best").rename(run / "best.previous")
+    for where in (run / "best", run, run / "checkpoints" / "step_0000000007"):
+        assert read_stored(where, None).classes == CLASSES
+    assert (run / "best.previous").is_dir()
+
+
 def test_a_checkpoint_has_the_weights_of_its_step(run):
     stored = read_stored(run / "checkpoints" / "step_0000000007", None)
     assert weights(stored.network) == weights(make_network(1))

@@ -66,3 +66,8 @@ def test_a_damaged_snapshot_is_refused(tmp_path):
     (tmp_path / "best" / "classes.json").write_text("[]")
     with pytest.raises(CheckpointError, match="is damaged"):
         read_weights(tmp_path / "best")
+
+
+def test_a_snapshot_is_read_where_its_replacement_was_cut_short(tmp_path):
+    SAVERS["snapshot"](make_network(), tmp_path / "best").rename(tmp_path / "best.previous")
+    assert read_weights(tmp_path / "best")

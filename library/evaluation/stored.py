@@ -25,7 +25,7 @@ def read_stored(where, best):
         )
     if (folder / "state.json").is_file():
         return _read_checkpoint(folder, best)
-    if (folder / "best").is_dir() and not (folder / "classes.json").is_file():
+    if has_snapshot(folder / "best") and not (folder / "classes.json").is_file():
         folder = folder / "best"
     return read_snapshot(folder)
 
@@ -37,7 +37,7 @@ def _read_checkpoint(folder, best):
     state = read_state(folder)
     try:
         beside = folder.parent.parent / "best"
-        snapshot = read_snapshot(beside if beside.is_dir() else best)
+        snapshot = read_snapshot(beside if has_snapshot(beside) else best)
         if tuple(state["classes"]) != snapshot.classes:
             raise CheckpointError(f"{snapshot.folder} was made for other classes than {folder}")
         _read_weights(folder, snapshot.network, state.get("averages_at"))

@@ -25,7 +25,7 @@ class Best:
         tell, or None where nothing is stored. Raises CheckpointError for another run's.
         """
         folder, metric = self._keeping.best, self._goal.metric
-        if not self._devices.chief_first(lambda: snapshots.has_snapshot(folder)):
+        if not self._devices.chief_first(self._find):
             return None
         with self._devices.strategy.scope():
             stored = snapshots.read_snapshot(folder)
@@ -68,6 +68,11 @@ class Best:
             with holding(*remembered):
                 self._save(network, metrics)
             self._waiting = None
+
+    def _find(self):
+        if self._devices.is_chief:
+            snapshots.mend_snapshot(self._keeping.best)
+        return snapshots.has_snapshot(self._keeping.best)
 
     def _save(self, network, metrics):
         keeping = self._keeping

@@ -17,6 +17,7 @@ from library.dataset.preparation import describe_split, read_image_options
 from library.errors import CheckpointError, UserError
 from library.files import (
     SEAL,
+    current_folder,
     find_damage,
     new_folder,
     remove_partials,
@@ -65,36 +66,65 @@ def write_snapshot(folder, network, classes, metrics, texts):
         seal_folder(partial)
 
 
-def has_snapshot(folder):
-    """Say whether there is a snapshot, after mending a replacement that was cut short."""
+def mend_snapshot(folder):
+    """Undo what a replacement cut short has left. Only for who alone may write there."""
     folder = Path(folder)
-    if folder.parent.is_dir():
-        restore_folder(folder)
-        remove_partials(folder.parent)
-    return folder.is_dir()
+    restore_folder(folder)
+    remove_partials(folder.parent, folder.name)
+
+
+def has_snapshot(folder):
+    """Say whether there is a snapshot. Changes nothing: a training may be about to replace it."""
+    return current_folder(folder).is_dir()
 
 
 def read_snapshot(folder):
-    """Give the Snapshot in `folder`. Raises CheckpointError if it is absent or damaged."""
-    if not has_snapshot(folder):
-        raise CheckpointError(f"no snapshot in {folder}: python run.py trains a network first")
+    """Give the Snapshot in `folder`. Raises CheckpointError if it is absent or damaged.
+
+    Changes nothing. If a training replaces the snapshot meanwhile, it is read again.
+    """
     folder = Path(folder)
-    if not any((folder / name).exists() for name in ("model.keras", "classes.json", SEAL)):
+    while True:
+        before = _version(folder)
+        try:
+            snapshot = _read(folder, current_folder(folder))
+        except (CheckpointError, OSError):
+            if _version(folder) == before:
+                raise
+        else:
+            if _version(folder) == before:
+                return snapshot
+
+
+def _version(folder):
+    """Give what differs from one snapshot in `folder` to the next: where it is, and its hashes."""
+    where = current_folder(folder)
+    try:
+        return where, (where / SEAL).read_bytes()
+    except OSError:
+        return where, None
+
+
+def _read(folder, where):
+    """Read the Snapshot that is `where`, for now; `folder` is the name that it goes by."""
+    if not where.is_dir():
+        raise CheckpointError(f"no snapshot in {folder}: python run.py trains a network first")
+    if not any((where / name).exists() for name in ("model.keras", "classes.json", SEAL)):
         raise CheckpointError(
             f"{folder} is no snapshot of this project: a snapshot holds model.keras, classes.json "
             "and metrics.json"
         )
-    damage = find_damage(folder)
+    damage = find_damage(where)
     if damage:
         raise CheckpointError(
             f"the snapshot in {folder} is damaged ({damage}): move it away and train again"
         )
     return Snapshot(
-        network=_load(folder / "model.keras"),
-        classes=tuple(json.loads((folder / "classes.json").read_text())),
-        metrics=json.loads((folder / "metrics.json").read_text()),
+        network=_load(where / "model.keras"),
+        classes=tuple(json.loads((where / "classes.json").read_text())),
+        metrics=json.loads((where / "metrics.json").read_text()),
         folder=folder,
-        data=json.loads((folder / DATA).read_text()) if (folder / DATA).exists() else {},
+        data=json.loads((where / DATA).read_text()) if (where / DATA).exists() else {},
     )
 
 

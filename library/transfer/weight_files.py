@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from library.errors import CheckpointError
+from library.files import current_folder
 from library.training.snapshots import read_snapshot
 from library.transfer.blocks import parts_of
 from library.transfer.names import distinct
@@ -27,7 +28,7 @@ def read_weights(path):
     A .weights.h5 file has numbers for the variables of a layer: `scores/0`. Raises CheckpointError.
     """
     path = Path(path)
-    if (path / "model.keras").is_file():
+    if (current_folder(path) / "model.keras").is_file():
         return _from_network(read_snapshot(path).network)
     try:
         if path.suffix == ".keras" and path.is_file():
