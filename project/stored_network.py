@@ -1,6 +1,9 @@
 """Settings become a stored network, as it is to be used, and what it is to be measured on."""
 
+import hashlib
 from pathlib import Path
+
+import yaml
 
 from library.errors import SettingsError
 from library.evaluation.judging import judge
@@ -13,6 +16,7 @@ from library.inputs.examples import make_examples
 from library.prediction.combining import combine
 from library.prediction.fitting import Fitted, fit
 from library.prediction.threshold import check_names
+from library.reporting.runs import read_settings_file
 from library.shipping.samples import read_samples
 from library.training.checkpoints import check_classes, check_kind
 from library.training.history import report
@@ -32,12 +36,38 @@ def read_network(settings):
     return combine(snapshots, views=project.tta)
 
 
-def words_of_network(settings):
-    """Give words that tell what read_network gives from the best snapshot: for a file's name."""
-    project = settings.project
-    words = [Path(project.checkpoint).name] if project.checkpoint else []
-    words += ["ensemble"] if project.ensemble else []
-    return [*words, f"tta{project.tta}"] if project.tta > 1 else words
+def name_results(project, results):
+    """Give the name of the files about what was measured: the split's alone for the plain best.
+
+    Whatever else was measured has another name each. `results` as results_of gives them.
+    """
+    words = [results["split"]]
+    if project.checkpoint:
+        words.append(_distinct(Path(project.checkpoint).name, project.checkpoint))
+    if project.ensemble:
+        words.append(_distinct("ensemble", *project.ensemble))
+    if project.tta > 1:
+        words.append(f"tta{project.tta}")
+    if not results["data"]["is_own"]:
+        words.append(_distinct(Path(project.data_dir).name, project.data_dir))
+    if results["images"] < results["images_in_split"]:
+        words.append(f"first{results['images']}")
+    return "-".join(words)
+
+
+def is_own_data(project):
+    """Say whether the data to measure on are those of the run in run_dir, as far as it tells."""
+    written = read_settings_file(Path(project.run_dir, "project.yaml"))
+    for key, value, _ in written:
+        if key == "data_dir":
+            return Path(str(yaml.safe_load(value))).resolve() == Path(project.data_dir).resolve()
+    return True
+
+
+def _distinct(word, *places):
+    """Give a word with a few digits that are others for other places."""
+    content = "\n".join(str(Path(each).resolve()) for each in places)
+    return f"{word}-{hashlib.sha256(content.encode()).hexdigest()[:6]}"
 
 
 def make_inputs_for(snapshot, settings, split):

@@ -114,6 +114,16 @@ def test_coarse_numbers_must_agree_on_the_class():
         compare("onnx", reference * np.nan, reference)
 
 
+def test_where_several_classes_may_be_right_the_sets_must_agree():
+    reference = np.tile(np.float32([0.9, 0.45, 0.45]), (100, 1))
+    found = reference + np.float32([0, 0.03, 0])
+    assert compare("litert_int8", found, reference, several=True)["agreement"] == 1
+    found[:3, 1] = 0.55
+    assert compare("litert_int8", found, reference)["agreement"] == 1
+    with pytest.raises(UserError, match=r"gives the snapshot's classes for 97.0% of 100 images"):
+        compare("litert_int8", found, reference, several=True)
+
+
 def _wrong(reference, count):
     found = reference.copy()
     found[:count] = np.roll(found[:count], 1, axis=1)

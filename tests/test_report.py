@@ -117,7 +117,7 @@ def test_everything_is_on_the_page_and_every_name_is_escaped():
         "Worst mistakes",
         "Calibration",
         "Data",
-        "Settings",
+        "Settings of the training",
         "Environment",
     ):
         assert f"<h2>{heading}</h2>" in page
@@ -142,6 +142,8 @@ def test_several_labels_have_no_confusion_matrix_but_all_their_answers():
     page = make(several=True)
     assert "Confusion matrix" not in page
     assert "exact match" in page
+    exact = re.search(r"exact match</span><b>([\d.]+)<", page)[1]
+    assert f"<h1>{float(exact):.1%} right on test</h1>" in page
     assert re.search(r'class="wrong">[^<]*class[^<]*, [^<]*class', page)
 
 

@@ -348,8 +348,44 @@ def test_at_a_terminal_evaluate_leaves_the_long_line_to_its_file(
     both = f"{snapshot_run.folder},{snapshot_run.folder}/best"
     code, out, err = call(capsys, "evaluate", *given, "--ensemble", both)
     assert (code, out) == (0, ""), err
-    assert f", 16 images; ensemble: {both.replace(',', ', ')}\n" in err
-    assert json.loads((tmp_path / "evaluation" / "test-ensemble.json").read_text())["images"] == 16
+    assert f", 16 images; ensemble: {both.replace(',', ', ')}; the mean of 2 networks; the f" in err
+    (written,) = (tmp_path / "evaluation").glob("test-ensemble-*-first16.json")
+    result = json.loads(written.read_text())
+    assert (result["images"], result["images_in_split"]) == (16, 18)
+    assert [each["snapshot"] for each in result["members"]] == [f"{snapshot_run.folder}/best"] * 2
+    assert result["snapshot"] is result["epoch"] is None
+    assert len(result["data"]["fingerprint"]) == 64
+    page = written.with_suffix(".html").read_text()
+    assert "Measured: the mean of 2 networks; the first 16 of 18 images." in page
+    # These belong to a run, not to several.
+    assert "How training went" not in page
+    assert "Settings of the training" not in page
+
+
+@pytest.mark.slow
+def test_evaluate_keeps_what_was_measured_otherwise_apart(
+    capsys, snapshot_run, colours, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    shutil.copytree(snapshot_run.folder, tmp_path / "run")
+    shutil.copytree(colours / "test", tmp_path / "other" / "test")
+    given = [*snapshot_run.options, "--bootstrap_samples=0"]
+    given[given.index("--run_dir") + 1] = str(tmp_path / "run")
+    elsewhere = [str(tmp_path / "other") if each == str(colours) else each for each in given]
+    for options in (given, [*given, "--max_eval_steps=1"], elsewhere, [*given, "--tta=2"]):
+        code, _, err = call(capsys, "evaluate", *options)
+        assert code == 0, err
+    names = {each.stem: each for each in (tmp_path / "run" / "evaluation").glob("test*.json")}
+    assert len(names) == 4
+    result = json.loads(names["test"].read_text())
+    assert (result["images"], result["views"], result["data"]["is_own"]) == (18, 1, True)
+    (foreign,) = (each for name, each in names.items() if name.startswith("test-other-"))
+    page = foreign.with_suffix(".html").read_text()
+    assert f"Measured: data from {tmp_path}/other." in page
+    page = names["test-tta2"].with_suffix(".html").read_text()
+    assert "Measured: the mean of 2 views of each image." in page
+    assert "simple: " in page
+    assert "Measured: " not in names["test"].with_suffix(".html").read_text()
 
 
 @pytest.mark.slow

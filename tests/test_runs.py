@@ -14,7 +14,7 @@ SETTINGS = """default:
 """
 
 
-def write_run(folder, accuracy=0.9, epochs=3, test_epoch=2):
+def write_run(folder, accuracy=0.9, epochs=3, test_epoch=2, **test):
     best = folder / "best"
     best.mkdir(parents=True)
     metrics = {"epoch": 2, "step": 8, "monitored": "validation loss", "value": 0.25}
@@ -28,8 +28,9 @@ def write_run(folder, accuracy=0.9, epochs=3, test_epoch=2):
     state = folder / "checkpoints" / "step_0000000012" / "state.json"
     state.write_text(json.dumps({"seconds": 3725.4}))
     (folder / "evaluation").mkdir()
-    test = {"epoch": test_epoch, "accuracy": 0.8, "intervals": {"accuracy": [0.7, 0.9]}}
-    (folder / "evaluation" / "test.json").write_text(json.dumps({**test, "parameters": 1234}))
+    found = {"epoch": test_epoch, "accuracy": 0.8, "intervals": {"accuracy": [0.7, 0.9]}}
+    content = json.dumps({**found, "parameters": 1234, **test})
+    (folder / "evaluation" / "test.json").write_text(content)
     return folder
 
 
@@ -38,12 +39,32 @@ def test_a_run_is_what_its_folder_tells(tmp_path):
     assert run.best["value"] == 0.25
     assert run.settings == {"train_epochs": "3", "learning_rate_steps": '[a, "b # c"]'}
     assert (run.seconds, run.images_per_second, run.parameters) == (3725.4, 200, 1234)
-    assert run.test["accuracy"] == 0.8
+    assert run.test == (0.8, (0.7, 0.9))
+    assert read_run(write_run(tmp_path / "b", intervals={})).test == (0.8, None)
 
 
 def test_what_was_measured_of_an_earlier_best_is_not_told(tmp_path):
     run = read_run(write_run(tmp_path / "a", test_epoch=1))
     assert run.test is run.parameters is None
+
+
+WHOLE = {"images": 9, "images_in_split": 9, "views": 1, "members": [{}], "data": {"is_own": True}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_told"),
+    [
+        ({}, True),
+        ({"images": 8}, False),
+        ({"data": {"is_own": False}}, False),
+        ({"views": 2}, False),
+        ({"members": [{}, {}]}, False),
+    ],
+)
+def test_only_the_whole_test_split_seen_by_the_best_alone_is_told(tmp_path, changes, is_told):
+    run = read_run(write_run(tmp_path / "a", **WHOLE | changes))
+    assert (run.test is not None) == is_told
+    assert run.parameters == 1234
 
 
 def test_what_is_missing_is_not_known(tmp_path):
@@ -61,6 +82,8 @@ def test_what_is_missing_is_not_known(tmp_path):
         ("best/hashes.json", None, "is damaged .hashes.json is missing"),
         ("evaluation/test.json", "{", "a cannot be read: JSONDecodeError"),
         ("evaluation/test.json", "[1]", "a cannot be read: AttributeError"),
+        ("evaluation/test.json", '{"epoch": 2}', "a cannot be read: KeyError..accuracy"),
+        ("evaluation/test.json", '{"epoch": 2, "accuracy": []}', "a cannot be read: TypeError"),
     ],
 )
 def test_a_broken_run_is_named(tmp_path, name, content, text):

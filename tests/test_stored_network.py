@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from library.dataset.splits import read_splits
@@ -13,14 +15,50 @@ def settings(snapshot_run, monkeypatch):
     from tests.conftest import ROOT
 
     monkeypatch.chdir(ROOT)
-    return lambda *arguments: read_settings(["evaluate", *snapshot_run.options, *arguments])
+
+    def read(*arguments, **places):
+        options = list(snapshot_run.options)
+        for name, place in places.items():
+            options[options.index(f"--{name}") + 1] = str(place)
+        return read_settings(["evaluate", *options, *arguments])
+
+    return read
 
 
-def test_its_words_tell_it_from_the_best(settings):
-    words = stored_network.words_of_network
-    assert words(settings()) == []
-    assert words(settings("--checkpoint", "out/a", "--tta", "2")) == ["a", "tta2"]
-    assert words(settings("--ensemble", "out/a,out/b")) == ["ensemble"]
+def test_only_what_the_best_does_with_its_whole_split_has_the_splits_name(settings):
+    whole = {"split": "test", "images": 9, "images_in_split": 9, "data": {"is_own": True}}
+
+    def name(*arguments, data_dir="here/sample", **changes):
+        project = settings(*arguments, data_dir=data_dir).project
+        return stored_network.name_results(project, whole | changes)
+
+    names = [
+        name(),
+        name("--tta", "2"),
+        name(images=8),
+        name(data={"is_own": False}),
+        name(data_dir="elsewhere/sample", data={"is_own": False}),
+        name("--checkpoint", "out/a/best"),
+        name("--checkpoint", "out/b/best", "--tta", "2"),
+        name("--ensemble", "out/a,out/b"),
+        name("--ensemble", "out/a,out/c"),
+    ]
+    assert names[:3] == ["test", "test-tta2", "test-first8"]
+    assert len({*names}) == len(names)
+    hashed = r"-[0-9a-f]{6}"
+    assert re.fullmatch(f"test-sample{hashed}", names[4])
+    assert re.fullmatch(f"test-best{hashed}-tta2", names[6])
+    assert re.fullmatch(f"test-ensemble{hashed}", names[7])
+    assert name("--checkpoint", "./out/a/best") == names[5]
+
+
+def test_other_data_than_the_runs_own_are_told(settings, colours, tmp_path):
+    (tmp_path / "link").symlink_to(colours)
+    assert stored_network.is_own_data(settings().project)
+    assert stored_network.is_own_data(settings(data_dir=tmp_path / "link").project)
+    assert not stored_network.is_own_data(settings(data_dir=tmp_path).project)
+    # Where no run tells what its data are.
+    assert stored_network.is_own_data(settings(data_dir=tmp_path, run_dir=tmp_path).project)
 
 
 def test_a_checkpoint_and_an_ensemble_exclude_each_other(settings):

@@ -15,12 +15,13 @@ _NEAR_ONE = 1e-7
 
 
 def combine(snapshots, temperatures=None, views=1):
-    """Give one Snapshot, the first one's but for its network: the mean of all their probabilities.
+    """Give one Snapshot whose network gives the mean of all their probabilities.
 
     Each network's scores are divided by its temperature (None: all 1), for each of the first
     `views` views (see views.py). The network gives scores like any other: those whose probabilities
-    are the mean. One network, one view and no temperature stay what they are. Raises
-    CheckpointError if the snapshots' classes or images differ.
+    are the mean. The Snapshot remembers its members and views, and tells no figures that were
+    measured of these alone; all else is the first one's. One network, one view and no temperature
+    stay what they are. Raises CheckpointError if the snapshots' classes or images differ.
     """
     first = snapshots[0]
     for each in snapshots[1:]:
@@ -39,7 +40,15 @@ def combine(snapshots, temperatures=None, views=1):
     combined = scores[0] if len(scores) == 1 else _mean(scores, several)
     name = MULTI_LABEL if several else "scores"
     output = keras.layers.Activation("linear", name=name, dtype="float32")(combined)
-    return replace(first, network=keras.Model(pixels, output, name="combined"))
+    whole = [each for one in snapshots for each in one.members or (one,)]
+    metrics = {name: first.metrics[name] for name in ("epoch", "step") if name in first.metrics}
+    return replace(
+        first,
+        network=keras.Model(pixels, output, name="combined"),
+        metrics=metrics if len(whole) == 1 else {},
+        members=tuple(whole),
+        views=views * first.views,
+    )
 
 
 def _mean(scores, several):

@@ -120,9 +120,9 @@ def _share(value):
 def _test(result):
     if result is None:
         return "-"
-    between = result.get("intervals", {}).get("accuracy")
+    accuracy, between = result
     words = f" ({between[0]:.3f} to {between[1]:.3f})" if between else ""
-    return f"{result['accuracy']:.4f}{words}"
+    return f"{accuracy:.4f}{words}"
 
 
 def _count(value):

@@ -22,8 +22,9 @@ _COLUMNS = ("f1", "precision", "recall", "roc_auc", "pr_auc")
 class Subject:
     """What a report is about.
 
-    `folder` is the network's, `name` the split's. `rows` are the history's, dicts as in
-    history.csv; `settings` (key, value, where from) by file; `splits` Manifests or the like.
+    `folder` is the network's and its epoch, or each network's; `name` the split's. `rows` are the
+    history's, dicts as in history.csv; `settings` (key, value, where from) by file; `splits`
+    Manifests or the like, the judged one first; `scope` words about what was measured, and how.
     """
 
     folder: str
@@ -34,6 +35,7 @@ class Subject:
     settings: dict
     splits: tuple
     rows: list
+    scope: tuple = ()
 
 
 def write_report(path, subject, judgement, images):
@@ -44,10 +46,13 @@ def write_report(path, subject, judgement, images):
 def make_report(subject: Subject, judgement: Judgement, images):
     """Give the page as a str."""
     measures = judgement.measures
-    epoch = subject.metrics.get("epoch")
+    # Where an image has several classes, the accuracy is that of single answers.
+    right = measures.get("exact_match", measures["accuracy"])
+    about = f"{subject.folder} · {subject.network}"
     parts = [
-        f"<h1>{measures['accuracy']:.1%} right on {text(subject.name)}</h1>",
-        f'<p class="soft">{text(subject.folder)}, epoch {epoch} · {text(subject.network)}</p>',
+        f"<h1>{right:.1%} right on {text(subject.name)}</h1>",
+        f'<p class="soft">{text(about)}</p>',
+        *([f"<p>Measured: {text('; '.join(subject.scope))}.</p>"] if subject.scope else []),
         _tiles(subject, judgement),
     ]
     sections = (
@@ -58,7 +63,7 @@ def make_report(subject: Subject, judgement: Judgement, images):
         ("Worst mistakes", _mistakes(subject, judgement, images)),
         ("Calibration", _calibration(measures)),
         ("Data", _data(subject)),
-        ("Settings", _settings(subject)),
+        ("Settings of the training", _settings(subject)),
         ("Environment", [table(("", ""), [*map(_escaped, describe_surroundings())], "words")]),
     )
     for heading, section in sections:
@@ -70,7 +75,7 @@ def make_report(subject: Subject, judgement: Judgement, images):
 
 def _tiles(subject, judgement):
     measures = judgement.measures
-    wanted = ("accuracy", "exact_match", "macro_f1", "macro_roc_auc", "loss", "ece")
+    wanted = ("exact_match", "accuracy", "macro_f1", "macro_roc_auc", "loss", "ece")
     tiles = [
         tile("images", f"{len(judgement.predictions):,}", counted_classes(len(subject.classes)))
     ]

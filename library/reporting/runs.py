@@ -30,8 +30,9 @@ class Run:
     settings: dict
     seconds: float | None
     parameters: int | None
-    # What evaluation wrote about the best snapshot on the test split.
-    test: dict | None
+    # What evaluation found of the best snapshot on the whole test split of its own data:
+    # (accuracy, (low, high) or None).
+    test: tuple | None
 
     @property
     def images_per_second(self):
@@ -53,14 +54,12 @@ def read_run(folder):
         raise UserError(f"the snapshot in {folder} is damaged ({damage})")
     try:
         metrics = json.loads((best / "metrics.json").read_text())
-        snapshot_of = {"epoch": metrics["epoch"], "value": metrics["value"]}
         evaluated = [
             _read_json(folder / "evaluation" / f"{each}.json") for each in ("test", "validation")
         ]
         # Of an earlier best, they say nothing about this one.
         test, validation = (
-            each if each and each.get("epoch") == snapshot_of["epoch"] else None
-            for each in evaluated
+            each if each and each.get("epoch") == metrics["epoch"] else None for each in evaluated
         )
         return Run(
             folder=folder,
@@ -74,13 +73,13 @@ def read_run(folder):
             seconds=_seconds(folder / "checkpoints"),
             parameters=next(
                 (
-                    each["parameters"]
+                    int(each["parameters"])
                     for each in (test, validation)
                     if each and "parameters" in each
                 ),
                 None,
             ),
-            test=test,
+            test=_accuracy(test) if test and _is_whole(test) else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder} cannot be read: {error!r}") from None
@@ -122,6 +121,24 @@ def _number(words):
 
 def _read_json(path):
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _is_whole(result):
+    """Say whether what was measured is all of the split, of the run's own data, seen as it is.
+
+    Older versions did not tell: theirs is believed.
+    """
+    is_part = result["images"] < result["images_in_split"] if "images_in_split" in result else False
+    is_plain = result.get("views", 1) == len(result.get("members", [None])) == 1
+    return is_plain and not is_part and result.get("data", {}).get("is_own", True)
+
+
+def _accuracy(result):
+    between = result.get("intervals", {}).get("accuracy")
+    if between is not None:
+        low, high = map(float, between)
+        between = low, high
+    return float(result["accuracy"]), between
 
 
 def _seconds(checkpoints):

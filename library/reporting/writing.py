@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from library.counted import counted
 from library.dataset.classes import TRAINING
 from library.evaluation.judging import read_images
 from library.files import write_file
@@ -16,28 +17,54 @@ REPORT = "report.html"
 EVALUATION = "evaluation"
 
 
-def results_of(stored, judgement, name):
-    """Give all that is known about a Snapshot on the split `name`, as a dict for JSON."""
-    about = {"split": name, "images": len(judgement.predictions)}
-    where = {"snapshot": str(stored.folder), "epoch": stored.metrics.get("epoch")}
-    parameters = stored.network.count_params()
-    return {**about, **judgement.measures, **where, "parameters": parameters}
+def results_of(stored, judgement, split, *, data_dir=None, is_own_data=True):
+    """Give all that is known about a Snapshot on a split, as a dict for JSON.
+
+    `split` is a Manifest or the like, from `data_dir`; `is_own_data`: whether the run learns from
+    there.
+    """
+    members = stored.members or (stored,)
+    return {
+        "split": split.name,
+        "images": len(judgement.predictions),
+        "images_in_split": split.examples,
+        **judgement.measures,
+        "snapshot": str(stored.folder) if len(members) == 1 else None,
+        "epoch": stored.metrics.get("epoch"),
+        "parameters": stored.network.count_params(),
+        "members": [
+            {"snapshot": str(each.folder), "epoch": each.metrics.get("epoch")} for each in members
+        ],
+        "views": stored.views,
+        "data": {"folder": data_dir, "fingerprint": split.fingerprint, "is_own": is_own_data},
+    }
 
 
-def write_evaluation(stem, stored, inputs, judgement, splits, *, page=None, run_dir=None):
-    """Write `<stem>.json` and the page, `<stem>.html` unless `page` names another.
+def write_evaluation(stem, stored, inputs, judgement, splits, results, *, page=None, run_dir=None):
+    """Write `results` as `<stem>.json`, and the page, `<stem>.html` unless `page` names another.
 
     `splits` are Manifests or the like, the judged one first. `run_dir` is where the run left its
     history and settings, if not around the snapshot.
     """
-    stem, split = Path(stem), splits[0]
-    results = results_of(stored, judgement, split.name)
+    stem = Path(stem)
     write_file(stem.with_name(f"{stem.name}.json"), json.dumps(results, indent=1) + "\n")
     page = Path(page or stem.with_name(f"{stem.name}.html"))
     images = read_images(inputs, judgement.worst_mistakes(MISTAKES))
-    subject = _subject(stored, split, splits, run_dir)
+    subject = _subject(stored, splits, run_dir, results)
     write_file(page, make_report(subject, judgement, images))
     report(f"report: {page}")
+
+
+def tell_scope(results):
+    """Yield a few words for each thing that the figures are of, beyond a network and a split."""
+    if len(results["members"]) > 1:
+        yield f"the mean of {len(results['members'])} networks"
+    if results["views"] > 1:
+        yield f"the mean of {results['views']} views of each image"
+    if results["images"] < results["images_in_split"]:
+        yield f"the first {results['images']:,} of {counted(results['images_in_split'], 'image')}"
+    if not results["data"]["is_own"]:
+        yield f"data from {results['data']['folder']}"
 
 
 @contextlib.contextmanager
@@ -78,25 +105,36 @@ def _with_training(splits, stored):
     return (*splits, Learnt(stored.data["examples"], ordered))
 
 
-def _subject(stored, split, splits, run_dir):
+def _subject(stored, splits, run_dir, results):
+    if len(stored.members) > 1:
+        # No run's history and settings are theirs all.
+        return _about(stored, splits, results, {}, [])
     folder = stored.folder
     # A snapshot lies in its run's folder, a checkpoint one further below; or both lie elsewhere.
     around = [folder, folder.parent, folder.parent.parent, *([Path(run_dir)] if run_dir else [])]
+    settings = {
+        name: read_settings_file(found)
+        for name in SETTINGS_FILES
+        if (found := _first(around, name))
+    }
+    return _about(stored, splits, results, settings, read_history(_first(around, "history.csv")))
+
+
+def _about(stored, splits, results, settings, rows):
+    members = stored.members or (stored,)
     _, *shape = stored.network.input_shape
+    names = " and ".join(dict.fromkeys(each.network.name for each in members))
     return Subject(
-        folder=str(folder),
-        name=split.name,
+        folder=", ".join(f"{each.folder}, epoch {each.metrics.get('epoch')}" for each in members),
+        name=results["split"],
         classes=stored.classes,
         metrics=stored.metrics,
-        network=f"{stored.network.name}: {stored.network.count_params():,} parameters, images of "
+        network=f"{names}: {stored.network.count_params():,} parameters, images of "
         f"{' by '.join(map(str, shape))}",
-        settings={
-            name: read_settings_file(found)
-            for name in SETTINGS_FILES
-            if (found := _first(around, name))
-        },
-        splits=_with_training(splits, stored),
-        rows=read_history(_first(around, "history.csv")),
+        settings=settings,
+        splits=_with_training(splits, stored) if len(members) == 1 else splits,
+        rows=rows,
+        scope=tuple(tell_scope(results)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from library.counted import counted, counted_classes
 from library.errors import printable
+from library.evaluation.probabilities import is_multi_label
 from library.shipping.from_bytes import LIMITS
 
 _CLASSES_SHOWN = 20
@@ -25,6 +26,10 @@ _EMBEDDING = (
     "Both signatures give `embedding`, too: float32, a row an image, what the last layer makes its "
     "scores of. Images alike have alike ones: compare them by their cosine."
 )
+_SEVERAL = (
+    "An image may show several of them, or none: each class whose probability is 0.5 or more. The "
+    "probabilities don't add up to 1."
+)
 _PIXELS = "pixels in 0 to 255 (float32, {shape}) → probabilities (in the order of `classes.txt`)."
 
 
@@ -39,9 +44,8 @@ def write_card(snapshot, path, compared, samples, temperature=None, *, embedding
         f"# {name}, version {version}",
         f"Tells which of {counted_classes(len(snapshot.classes))} an image shows: "
         f"{_classes(snapshot)}.",
-        f"Made from the snapshot of epoch {snapshot.metrics.get('epoch', '?')}"
-        f" (step {snapshot.metrics.get('step', '?')}) of the network `{snapshot.network.name}`, "
-        f"{snapshot.network.count_params():,} parameters.",
+        _SEVERAL if is_multi_label(snapshot.network) else "",
+        _origin(snapshot),
         "Licence: not stated. Say here who may use this network, and for what; its data and the "
         "weights that it began with may have terms of their own.",
         "## Files",
@@ -51,9 +55,9 @@ def write_card(snapshot, path, compared, samples, temperature=None, *, embedding
         "SHA-256 of each file.",
         "Each was loaded again and compared with the snapshot on "
         f"{counted(len(samples.pixels), 'image')} of the {samples.split} split:",
-        _comparison(compared),
+        _comparison(compared, "classes" if is_multi_label(snapshot.network) else "class"),
         "## How good",
-        _metrics(snapshot),
+        _metrics(snapshot, temperature),
         "## Data",
         _data(snapshot),
         "## Preparation",
@@ -79,27 +83,89 @@ def _files(snapshot, compared):
     return "\n".join(rows)
 
 
-def _comparison(compared):
+def _origin(snapshot):
+    """Say what it was made from, as a paragraph and perhaps a list."""
+    members = snapshot.members or (snapshot,)
+    size = f"{snapshot.network.count_params():,} parameters"
+    if len(members) == 1:
+        text = f"Made from {_told(members[0])}, {size}."
+    else:
+        text = (
+            f"Gives the mean of the probabilities of {len(members)} networks, {size} together:\n\n"
+            + "\n".join(f"- {_named(each)}: {_told(each)}" for each in members)
+        )
+    if snapshot.views == 1:
+        return text
+    return (
+        f"{text}\n\nEach image is looked at in {snapshot.views} views (itself, its mirror image, "
+        "then crops), and the answer is the mean of their probabilities."
+    )
+
+
+def _told(member):
+    return (
+        f"the snapshot of epoch {member.metrics.get('epoch', '?')} (step "
+        f"{member.metrics.get('step', '?')}) of the network `{member.network.name}`"
+    )
+
+
+def _named(member):
+    return f"`{printable(member.folder)}`"
+
+
+def _comparison(compared, word):
     rows = [
         f"| {name} | {each['difference']:.1e} | {each['agreement']:.1%} |"
         for name, each in compared.items()
     ]
-    head = "| format | largest difference of a probability | same class |\n| --- | --- | --- |\n"
+    head = f"| format | largest difference of a probability | same {word} |\n| --- | --- | --- |\n"
     return head + "\n".join(rows)
 
 
-def _metrics(snapshot):
-    measures = snapshot.metrics.get("validation", {})
-    if not measures:
+def _metrics(snapshot, temperature):
+    if snapshot.members:
+        return _metrics_of_members(snapshot, temperature)
+    if not (shown := _measures(snapshot)):
         return "Not measured."
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in measures.items())
     return (
         f"On the validation split, by which the snapshot was chosen: {shown}. The test split says "
         "how good it is on images that chose nothing: `python run.py evaluate`."
     )
 
 
+def _metrics_of_members(snapshot, temperature):
+    changes = [
+        words
+        for words, is_so in (
+            ("several networks", len(snapshot.members) > 1),
+            ("several views", snapshot.views > 1),
+            ("a temperature", temperature is not None),
+        )
+        if is_so
+    ]
+    rows = [f"- {_named(each)}: {_measures(each) or 'not measured'}" for each in snapshot.members]
+    return (
+        f"As it is here, with {' and '.join(changes)}, it was not measured. Each snapshot by "
+        "itself, on the validation split by which it was chosen:\n\n" + "\n".join(rows) + "\n\n"
+        "`python run.py evaluate`, with the same `--ensemble` and `--tta`, measures it on the test "
+        "split, whose images chose nothing."
+    )
+
+
+def _measures(member):
+    measures = member.metrics.get("validation", {})
+    return ", ".join(f"{name} {value:.4f}" for name, value in measures.items())
+
+
 def _data(snapshot):
+    """Tell of the training images; where members learnt from different ones, of each."""
+    members = snapshot.members or (snapshot,)
+    if len({each.data.get("fingerprint") for each in members}) == 1:
+        return _data_of(members[0])
+    return "\n\n".join(f"{_named(each)}: {_data_of(each)}" for each in members)
+
+
+def _data_of(snapshot):
     counts = snapshot.data.get("class_counts", {})
     if not counts:
         return "The snapshot does not tell what it learnt from."

@@ -73,7 +73,10 @@ def export(snapshot, folder, formats, samples, temperature=None, *, embedding=Fa
         for name in formats:
             options = {"embedding": True} if embedding else {}
             answers = _export_one(name, partial, snapshot, samples, **options)
-            compared[name] = [compare(name, found, reference) for found in answers][-1]
+            compared[name] = [
+                compare(name, found, reference, several=is_multi_label(snapshot.network))
+                for found in answers
+            ][-1]
         texts = [printable(each) + "\n" for each in snapshot.classes]
         (partial / "classes.txt").write_text("".join(texts), encoding="utf-8")
         (partial / "classes.json").write_text(json.dumps(snapshot.classes, ensure_ascii=False))
@@ -98,12 +101,17 @@ def _export_one(name, folder, snapshot, samples, **options):
             ) from error
 
 
-def compare(name, found, reference):
+def compare(name, found, reference, *, several=False):
     """Give {"difference", "agreement"} of probabilities (n, classes) with the snapshot's.
 
-    Raises UserError where they are too far apart.
+    Images agree that get the same class, or with `several` the same set of classes. Raises
+    UserError where they are too far apart.
     """
-    agreement = float((found.argmax(1) == reference.argmax(1)).mean())
+    if several:
+        same = ((found >= 0.5) == (reference >= 0.5)).all(1)
+    else:
+        same = found.argmax(1) == reference.argmax(1)
+    agreement = float(same.mean())
     difference = float(np.abs(found - reference).max())
     if name in _TOLERANCES and not difference <= _TOLERANCES[name]:
         raise UserError(
@@ -111,8 +119,9 @@ def compare(name, found, reference):
             f"{_TOLERANCES[name]:g} is allowed: nothing was exported"
         )
     if not agreement >= _AGREEMENT or np.isnan(difference):
+        word = "classes" if several else "class"
         raise UserError(
-            f"{name} gives the snapshot's class for {agreement:.1%} of "
+            f"{name} gives the snapshot's {word} for {agreement:.1%} of "
             f"{counted(len(found), 'image')}, where {_AGREEMENT:.0%} are wanted: nothing was "
             "exported"
         )

@@ -39,6 +39,10 @@ class Snapshot:
     folder: Path
     # What library/dataset/preparation.py says of the training split; {} in older snapshots.
     data: dict = field(default_factory=dict)
+    # Made in memory of others (library/prediction/combining.py): these Snapshots, and in how many
+    # views they see an image.
+    members: tuple = ()
+    views: int = 1
 
     @property
     def image_options(self):

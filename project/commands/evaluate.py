@@ -16,7 +16,13 @@ def evaluate(settings):
     validation_split = split if split_name == "validation" else find_validation(project)
     start_tensorflow(project)
     from library.evaluation.telling import tell_measures
-    from library.reporting.writing import EVALUATION, failing_softly, results_of, write_evaluation
+    from library.reporting.writing import (
+        EVALUATION,
+        failing_softly,
+        results_of,
+        tell_scope,
+        write_evaluation,
+    )
     from library.training.history import report
     from project import stored_network
 
@@ -30,15 +36,17 @@ def evaluate(settings):
     judgement = stored_network.judge_network(settings, stored, inputs, validation)
     for line in tell_measures(judgement.measures):
         report(line)
-    results = results_of(stored, judgement, split_name)
+    is_own = stored_network.is_own_data(project)
+    results = results_of(stored, judgement, split, data_dir=project.data_dir, is_own_data=is_own)
     report(
         f"{split_name} accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, "
-        f"{counted(results['images'], 'image')}; {_of(project, results)}"
+        + "; ".join(
+            (counted(results["images"], "image"), _of(project, results), *tell_scope(results))
+        )
     )
     if not sys.stdout.isatty():  # At a terminal, so long a line would bury the table.
         print(json.dumps(results, allow_nan=False))
-    words = (split_name, *stored_network.words_of_network(settings))
-    stem = project.validation_name or "-".join(words)
+    stem = project.validation_name or stored_network.name_results(project, results)
     known = {each.name: each for each in (split, validation_split) if each}
     run_dir = None if project.checkpoint else project.run_dir
     with failing_softly("the report"):
@@ -48,6 +56,7 @@ def evaluate(settings):
             inputs,
             judgement,
             tuple(known.values()),
+            results,
             run_dir=run_dir,
         )
 

@@ -78,6 +78,7 @@ def report_training(settings, splits, validation):
         REPORT,
         failing_softly,
         is_current,
+        results_of,
         write_evaluation,
     )
     from library.training.snapshots import read_snapshot
@@ -92,8 +93,11 @@ def report_training(settings, splits, validation):
         # Of which this worker had a part.
         inputs = replace(validation, part=WHOLE)
         judgement = judge_network(settings, stored, inputs, inputs)
+        results = results_of(stored, judgement, splits[0], data_dir=project.data_dir)
         stem, page = folder / EVALUATION / "validation", folder / REPORT
-        write_evaluation(stem, stored, inputs, judgement, splits, page=page, run_dir=folder)
+        write_evaluation(
+            stem, stored, inputs, judgement, splits, results, page=page, run_dir=folder
+        )
 
 
 def _start_devices(settings, cluster):
