@@ -24,13 +24,13 @@ from tests.test_application import RAW, Model
 class Running:
     """A server in a thread, on a free port."""
 
-    def __init__(self, model, page=None, limits=None):
+    def __init__(self, model, page=None, limits=None, **connections):
         limits, hosts = limits or Limits(0.5, 0.5), server.hosts_of("127.0.0.1")
         application = make_application(model, limits, Turns(2), print, hosts, page)
         self._listening = server.open_socket("127.0.0.1", 0)
         self.url = server.url_of(self._listening)
         self.port = self._listening.getsockname()[1]
-        self._server = server.make_server(application)
+        self._server = server.make_server(application, **connections)
         self._thread = threading.Thread(target=self._server.run, args=([self._listening],))
 
     def __enter__(self):

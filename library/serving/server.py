@@ -1,6 +1,7 @@
 """Where the server listens, and how it starts and ends."""
 
 import contextlib
+import functools
 import importlib.util
 import ipaddress
 import os
@@ -12,6 +13,8 @@ from library.errors import SettingsError, StoppedError, UserError
 _PACKAGES = {"starlette": "starlette", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
 # Connections at once; whoever comes later is refused at once (503).
 _CONNECTIONS = 64
+# The time that a request has to be named whole, without its body.
+_HEAD_SECS = 10
 
 
 def check_packages():
@@ -67,9 +70,11 @@ def serve_forever(application, listening):
         server.run(sockets=[listening])
 
 
-def make_server(application):
+def make_server(application, connections=_CONNECTIONS, head_secs=_HEAD_SECS):
     """Give uvicorn's server, which logs nothing: what matters is reported by the application."""
     import uvicorn
+
+    from library.serving.connections import Connection
 
     return uvicorn.Server(
         uvicorn.Config(
@@ -79,10 +84,9 @@ def make_server(application):
             access_log=False,
             server_header=False,
             # Of the parsers and loops that there may be, those that are always there.
-            http="h11",
+            http=functools.partial(Connection, head_secs=head_secs, most=connections),
             loop="asyncio",
             ws="none",
-            limit_concurrency=_CONNECTIONS,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=5,
         )
