@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from library.errors import CheckpointError
+from library.files import seal_folder
 from library.training import snapshots
 from library.training.snapshots import (
     has_snapshot,
@@ -81,6 +82,28 @@ def test_a_damaged_one_is_refused_by_name(best, name):
         read_snapshot(best)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("classes.json", "[cat]", "classes.json can't be read as JSON: Expecting value"),
+        ("classes.json", "{}", "classes.json holds no list, as a snapshot's would"),
+        ("classes.json", '["a"]', "holds the names of 1 class, but its network gives scores for 2"),
+        ("metrics.json", "[]", "metrics.json holds no dict"),
+        ("data.json", "", "data.json can't be read as JSON"),
+    ],
+)
+def test_wrong_contents_are_one_line_though_they_are_sealed(best, name, text, said):
+    (best / name).write_text(text)
+    seal_folder(best)
+    with pytest.raises(CheckpointError, match=said):
+        read_snapshot(best)
+
+
+def test_a_file_of_a_snapshot_is_not_the_snapshot(best):
+    with pytest.raises(CheckpointError, match=r"keras is a file: a snapshot is the folder"):
+        read_snapshot(best / "model.keras")
+
+
 def test_a_replacement_cut_short_at_any_point_leaves_the_old_or_the_new(best, tmp_path):
     with watched(best.parent, tmp_path / "states") as states:
         write_snapshot(best, make_network(1), ("cat", "日本"), {"value": 0.25}, {"a": "b"})
@@ -127,7 +150,7 @@ def test_one_read_between_the_two_renames_that_replace_it_is_read_again(best, mo
 
     def end_replacement(path):
         monkeypatch.setattr(snapshots, "_load", load)
-        write_snapshot(best.with_name("next"), make_network(1), ("a",), {"value": 0.25}, {})
+        write_snapshot(best.with_name("next"), make_network(1), ("a", "b"), {"value": 0.25}, {})
         best.with_name("next").rename(best)
         shutil.rmtree(previous)
         return load(path)

@@ -84,7 +84,7 @@ def test_what_cannot_be_used_is_one_line(run, tmp_path):
     for where, text in (
         (tmp_path / "none", r"there is no .*none: a snapshot, a run or a checkpoint is a folder"),
         (tmp_path / "empty", "empty is no snapshot of this project"),
-        (tmp_path / "file", "no snapshot in .*file"),
+        (tmp_path / "file", "file is a file: a snapshot is the folder around its model.keras"),
     ):
         with pytest.raises(CheckpointError, match=text):
             read_stored(where, run / "best")

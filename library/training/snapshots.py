@@ -13,6 +13,7 @@ from pathlib import Path
 
 import keras
 
+from library.counted import counted_classes
 from library.dataset.preparation import describe_split, read_image_options
 from library.errors import CheckpointError, UserError
 from library.files import (
@@ -111,6 +112,10 @@ def _version(folder):
 
 def _read(folder, where):
     """Read the Snapshot that is `where`, for now; `folder` is the name that it goes by."""
+    if where.is_file():
+        raise CheckpointError(
+            f"{folder} is a file: a snapshot is the folder around its model.keras"
+        )
     if not where.is_dir():
         raise CheckpointError(f"no snapshot in {folder}: python run.py trains a network first")
     if not any((where / name).exists() for name in ("model.keras", "classes.json", SEAL)):
@@ -123,13 +128,31 @@ def _read(folder, where):
         raise CheckpointError(
             f"the snapshot in {folder} is damaged ({damage}): move it away and train again"
         )
-    return Snapshot(
+    snapshot = Snapshot(
         network=_load(where / "model.keras"),
-        classes=tuple(json.loads((where / "classes.json").read_text())),
-        metrics=json.loads((where / "metrics.json").read_text()),
+        classes=tuple(_read_json(where / "classes.json", list)),
+        metrics=_read_json(where / "metrics.json", dict),
         folder=folder,
-        data=json.loads((where / DATA).read_text()) if (where / DATA).exists() else {},
+        data=_read_json(where / DATA, dict) if (where / DATA).exists() else {},
     )
+    names, scores = len(snapshot.classes), snapshot.network.output_shape[-1]
+    if names != scores:
+        raise CheckpointError(
+            f"{folder} holds the names of {counted_classes(names)}, but its network gives "
+            f"scores for {scores}"
+        )
+    return snapshot
+
+
+def _read_json(path, kind):
+    """Give what a file of a snapshot holds, a `kind`: a seal does not tell what was sealed."""
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path} can't be read as JSON: {error}") from None
+    if not isinstance(value, kind):
+        raise CheckpointError(f"{path} holds no {kind.__name__}, as a snapshot's would")
+    return value
 
 
 def _load(path):
