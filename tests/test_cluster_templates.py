@@ -136,6 +136,18 @@ def test_kubernetes(tiny, programs, tmp_path):
     check([each.finish() for each in recorded(programs)], tmp_path / "out")
 
 
+@pytest.mark.parametrize(("code", "queued"), [(143, ["requeue 77"]), (1, []), (0, [])])
+def test_slurm_starts_again_what_the_time_limit_has_ended(programs, code, queued):
+    told = programs / "told"
+    told.touch()
+    for name, text in {"srun": f"exit {code}", "scontrol": f'echo "$@" >> {told}'}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    environ = {"SLURM_JOB_ID": "77", "PATH": f"{programs}:{os.environ['PATH']}"}
+    assert subprocess.run(["/bin/sh", "-c", template("Slurm")], env=environ).returncode == code
+    assert told.read_text().splitlines() == queued
+
+
 @pytest.mark.slow
 def test_slurm(tiny, programs, tmp_path):
     run_script(tiny(template("Slurm")), programs, SLURM_JOB_ID=str(free_ports(1)[0]))

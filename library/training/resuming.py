@@ -80,8 +80,9 @@ def _check_steps(path, stored, wanted):
     if stored not in (None, wanted):
         raise CheckpointError(
             f"checkpoint {path} was made with {counted(stored, 'step')} an epoch, now it is "
-            f"{wanted}: give the batch size and the images that it was made with, or begin anew "
-            "from its weights, with another --run_dir and --checkpoint_path"
+            f"{wanted}: give the batch size, the images and, with --shard_by_file, the number of "
+            "workers that it was made with, or begin anew from its weights, with another --run_dir "
+            "and --checkpoint_path"
         )
 
 
