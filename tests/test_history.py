@@ -67,8 +67,10 @@ def test_the_rate_leaves_out_pauses(monkeypatch):
     now[0] += 1000
     assert progress.take_images_per_second() == pytest.approx(15)
     progress.go_on()
-    progress.add(8)
+    assert progress.waiting is None  # Nobody said.
+    progress.add(8, 3.0)
     now[0] += 4
     progress.pause()
     assert progress.take_images_per_second() == pytest.approx(2)
+    assert progress.waiting == pytest.approx(0.5)
     progress.close()

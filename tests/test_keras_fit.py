@@ -83,6 +83,16 @@ def test_so_it_is_with_every_optimizer(tmp_path, fit, name):
     assert_same(run, whole)
 
 
+def test_several_steps_at_once_end_where_a_profile_begins_and_ends(tmp_path, fit, capsys):
+    run = fit(tmp_path, steps_per_execution=3, profile_steps=(2, 4), max_train_steps=5)
+    run.run()
+    said = capsys.readouterr().err
+    assert "profile of the steps up to 4: " in said
+    assert "no profile" not in said
+    # Keras takes the batches itself: nobody knows how long it waits for them.
+    assert "waited for input" not in said
+
+
 def test_a_loss_that_is_no_number_stops_it(tmp_path, fit):
     with pytest.raises(DivergedError, match="learning rate"):
         fit(tmp_path, hyperparameters={"learning_rate": 1e38}).run()

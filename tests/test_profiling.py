@@ -52,6 +52,14 @@ def test_a_training_that_ends_meanwhile_leaves_what_there_is(tmp_path):
     assert said[1] == "warning: no profile: this training did not come to step 8"
 
 
+def test_a_training_that_goes_on_behind_the_last_of_them_says_so(tmp_path):
+    said = []
+    assert take_steps(Profile((2, 3), tmp_path, said.append), 3, 5) == []
+    assert said == ["warning: no profile: step 3 was past when this began"]
+    # Of some of them, these are recorded.
+    assert take_steps(Profile((2, 4), tmp_path, said.append), 3, 5) == [4]
+
+
 def test_nothing_is_recorded_unasked(tmp_path):
     assert take_steps(Profile(None, tmp_path / "logs", pytest.fail), 0, 3) == []
     assert not (tmp_path / "logs").exists()

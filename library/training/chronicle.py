@@ -34,7 +34,10 @@ class Chronicle:
         self._progress.describe(f"epoch {epoch + 1}/{self._plan.train_epochs}", words)
 
     def add_images(self, images, waited, total):
-        """Count images trained on and seconds waited for them; `total` is of the whole training."""
+        """Count images trained on and seconds waited for them (None: nobody knows).
+
+        `total` is of the whole training.
+        """
         self._progress.expect(total)
         self._progress.add(images, waited)
 
@@ -106,8 +109,9 @@ class Chronicle:
         )
 
     def tell_waiting(self):
-        """Say how much of the time went on waiting for input."""
-        self._report(f"waited for input {self._progress.waiting:.1%} of the training time")
+        """Say how much of the time went on waiting for input, if that is known."""
+        if (share := self._progress.waiting) is not None:
+            self._report(f"waited for input {share:.1%} of the training time")
 
     def close(self):
         """Finish the bar and the files."""

@@ -31,14 +31,15 @@ class Progress:
             dynamic_ncols=True,
             smoothing=0.05,
         )
-        self._images, self._seconds, self._waited = 0, 0.0, 0.0
+        self._images, self._seconds, self._waited = 0, 0.0, None
         self._since = time.perf_counter()
         self._marks = {}
 
-    def add(self, images, waited=0.0):
-        """Count images that were trained on, and the seconds waited for them (maybe a tensor)."""
+    def add(self, images, waited=None):
+        """Count images trained on, and the seconds waited for them (maybe a tensor) if known."""
         self._images += images
-        self._waited += waited
+        if waited is not None:
+            self._waited = (self._waited or 0.0) + waited
         self._bar.update(images)
 
     def describe(self, before, after=None):
@@ -68,8 +69,8 @@ class Progress:
 
     @property
     def waiting(self):
-        """The share of the time spent in training that went on waiting."""
-        return float(self._waited) / max(self._trained(), 1e-9)
+        """The share of the time spent in training that went on waiting, None if nobody knows."""
+        return None if self._waited is None else float(self._waited) / max(self._trained(), 1e-9)
 
     def _trained(self):
         """Give the seconds spent in training, without pauses."""

@@ -45,6 +45,8 @@ class FitTraining(Training):
         if self.plan.steps_between_evals:
             every = self.plan.steps_between_evals
             end = min(end, self.batch + every - self.step % every)
+        if to_edge := self.profile.steps_to_edge(self.step):
+            end = min(end, self.batch + to_edge)
         batches = self.seen.training.batches(self.epoch, self.batch)
         taken = batches.take(end - self.batch)
         callback = AfterSteps(self, stop, end)

@@ -281,7 +281,7 @@ class Training:
             "manifest says; convert again"
         )
 
-    def _count(self, count, waited=0.0):
+    def _count(self, count, waited=None):
         _, before = self._images()
         self.step += count
         self.batch += count

@@ -58,8 +58,10 @@ class Profile:
         if self._is_running:
             self._last = step
             self.after(step)
-        elif self._is_waiting:
+        elif self._is_waiting and step < self._first:
             self._report(f"warning: no profile: this training did not come to step {self._first}")
+        elif self._is_waiting:
+            self._report(f"warning: no profile: step {self._last} was past when this began")
 
     def _start(self):
         self._folder.mkdir(parents=True, exist_ok=True)
