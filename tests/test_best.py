@@ -82,6 +82,14 @@ def test_the_stored_one_counts_as_it_is_measured_now(best):
     assert later.metrics == {**best.metrics, "value": 0.75, "validation": {"loss": 0.75}}
 
 
+def test_one_that_is_gone_is_no_longer_the_best(best, tmp_path):
+    best.keep(NETWORK, 3, 30, {"loss": 0.5})
+    shutil.rmtree(tmp_path / "best")
+    line = f"the best, of epoch 3, is no longer in {tmp_path / 'best'}"
+    assert best.check_stored(NETWORK, None) == line
+    assert best.metrics is None
+
+
 def test_another_runs_is_refused(best):
     best.keep(NETWORK, 3, 30, {"loss": 0.5})
     with pytest.raises(CheckpointError, match="only there: 'b'; only in the data: 'c'"):

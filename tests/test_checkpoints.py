@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from library.errors import CheckpointError
 from library.training.checkpoints import Checkpoints, check_kind, read_state, read_variables
+from tests.cut_short import watched
 
 
 def variables(seed=0):
@@ -84,6 +85,38 @@ def test_what_a_killed_save_left_is_removed(checkpoints):
     shutil.copytree(checkpoints.paths()[0], leftover)
     assert checkpoints.find_latest(silent).name == "step_0000000030"
     assert not leftover.exists()
+
+
+@pytest.mark.parametrize("step", [20, 30], ids=["new", "again"])
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_save_killed_at_any_point_leaves_the_old_or_the_new(tmp_path, keep, step):
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", keep)
+    for old in (5, step - 10, 20):
+        checkpoints.save(old, variables(old), {"step": old, "is_new": False})
+    with watched(tmp_path / "run", tmp_path / "states") as states:
+        checkpoints.save(step, variables(40), {"step": step, "is_new": True})
+    news = []
+    for state in states:
+        killed = Checkpoints(state / "checkpoints", keep)
+        path, target = killed.find_latest(silent), variables()
+        news.append(read_state(path)["is_new"])
+        assert read_state(path)["step"] == (step if news[-1] else 20)
+        read_variables(path, target)
+        assert np.array_equal(target[0], variables(40 if news[-1] else 20)[0])
+        killed.save(50, variables(), {})
+        assert sorted(killed.folder.iterdir(), reverse=True) == killed.paths()
+        assert len(killed.paths()) == keep
+    assert news == sorted(news)
+    assert set(news) == {False, True}
+
+
+def test_one_whose_replacement_was_cut_short_is_put_back(checkpoints):
+    newest = checkpoints.paths()[0]
+    shutil.copytree(newest, f"{checkpoints.paths()[1]}.previous")
+    newest.rename(f"{newest}.previous")
+    assert [path.name[-2:] for path in checkpoints.paths()] == ["02", "01"]
+    assert checkpoints.find_latest(silent) == newest
+    assert sorted(checkpoints.folder.iterdir(), reverse=True) == checkpoints.paths()
 
 
 def test_a_failed_save_keeps_the_others(checkpoints, monkeypatch):

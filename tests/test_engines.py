@@ -1,8 +1,10 @@
+import dataclasses
+
 import keras
 import pytest
 
 from library.choices import ChoiceError
-from library.errors import SettingsError
+from library.errors import CheckpointError, SettingsError
 from library.training.engines import train_and_evaluate
 from library.training.monitoring import Goal
 from library.training.plan import Keeping, Plan
@@ -12,8 +14,11 @@ from tests.small_run import Inputs, Validation, make_network
 
 
 def train(folder, optimizer="adam", goal=None, **options):
-    plan = Plan(train_epochs=options.pop("train_epochs", 2), goal=goal or Goal())
+    asked = {key: options.pop(key) for key in ("train_epochs", "resume") if key in options}
+    plan = Plan(**{"train_epochs": 2, "goal": goal or Goal(), **asked})
     keeping = Keeping.below(folder, ("dark", "light"))
+    kept = {field.name for field in dataclasses.fields(keeping)} & options.keys()
+    keeping = dataclasses.replace(keeping, **{name: options.pop(name) for name in kept})
     inputs = (Inputs(), Validation())
     return train_and_evaluate(
         make_network(), inputs, Objective(), optimizer, plan, keeping, **options
@@ -44,6 +49,28 @@ def test_an_unknown_engine_is_told_with_the_known_ones(tmp_path):
 def test_a_plateau_needs_a_schedule(tmp_path):
     with pytest.raises(SettingsError, match="plateau_patience needs a learning_rate"):
         train(tmp_path, goal=Goal(plateau_patience=1))
+
+
+def test_a_refused_start_leaves_the_texts_of_the_run_that_is_there(tmp_path):
+    train(tmp_path, train_epochs=1, texts={"project.yaml": "first"})
+    with pytest.raises(CheckpointError, match="only there: 'light'"):
+        train(tmp_path, texts={"project.yaml": "second"}, classes=("dark",))
+    assert (tmp_path / "project.yaml").read_text() == "first"
+    train(tmp_path, texts={"project.yaml": "third"})
+    assert (tmp_path / "project.yaml").read_text() == "third"
+
+
+def test_never_begins_anew_wherever_the_earlier_run_left_what(tmp_path, capsys):
+    folders = {"checkpoints": tmp_path / "models", "best": tmp_path / "best"}
+    for number in range(2):
+        train(tmp_path / "run", train_epochs=1, resume="never", **folders)
+        told = capsys.readouterr().err
+        assert "going on" not in told
+        moved = [str(tmp_path / f"{name}.1") for name in ("run", "models", "best")]
+        assert (f"the earlier run is now in {', '.join(moved)}" in told) == bool(number)
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
+        f"{name}{suffix}" for name in ("run", "models", "best") for suffix in ("", ".1")
+    )
 
 
 def test_curves_that_cant_be_written_are_a_warning(tmp_path, capsys):

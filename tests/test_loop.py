@@ -1,13 +1,14 @@
 """The loop against an oracle: stopped anywhere and gone on with, it is the uninterrupted run."""
 
 import dataclasses
+import shutil
 import signal
 import time
 
 import numpy as np
 import pytest
 
-from library.errors import DataError, DivergedError, StoppedError
+from library.errors import DataError, DivergedError, StoppedError, UserError
 from library.training.best import Best
 from library.training.monitoring import Goal
 from library.training.snapshots import read_snapshot
@@ -189,6 +190,38 @@ def test_a_finished_run_started_again_does_nothing(tmp_path, capsys):
     assert run.run()["value"] == pytest.approx(run.best["value"])
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
     assert "finished already, after 9 steps" in capsys.readouterr().err
+
+
+def test_a_finished_run_whose_best_is_gone_keeps_what_it_has(tmp_path, capsys):
+    make_run(tmp_path, train_epochs=2, average_decay=0.5).run()
+    shutil.rmtree(tmp_path / "best")
+    run = make_run(tmp_path, train_epochs=2, average_decay=0.5)
+    run.train_steps = lambda *_: pytest.fail("trained again")
+    assert run.run() == read_snapshot(tmp_path / "best").metrics
+    assert (run.best["epoch"], run.best["step"]) == (2, 6)
+    assert run.best["value"] == pytest.approx(run.rows[-1]["validation_loss"])
+    told = capsys.readouterr().err
+    assert f"is no longer in {tmp_path / 'best'}" in told
+    assert "in its place the last is kept, of epoch 2" in told
+
+
+def test_a_best_that_is_gone_is_replaced_by_the_next_even_if_that_is_worse(tmp_path):
+    first = make_run(tmp_path, train_epochs=1)
+    first.run()
+    shutil.rmtree(tmp_path / "best")
+    options = {"learning_rate": 10.0, "learning_rate_decay_type": "fixed"}
+    run = make_run(tmp_path, train_epochs=2, hyperparameters=options)
+    assert run.run()["value"] > first.best["value"]
+    assert read_snapshot(tmp_path / "best").metrics == run.best
+
+
+def test_a_finished_run_needs_no_room(tmp_path, monkeypatch):
+    make_run(tmp_path, train_epochs=1).run()
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    make_run(tmp_path, train_epochs=1).run()
+    with pytest.raises(UserError, match="has 0 MB left"):
+        make_run(tmp_path, train_epochs=2).run()
 
 
 @pytest.mark.slow

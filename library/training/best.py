@@ -22,11 +22,13 @@ class Best:
         """Evaluate the stored one again: a restart must not lose it to something worse.
 
         `measure` gives the validation metrics of the network it is called with. Gives one line to
-        tell, or None where nothing is stored. Raises CheckpointError for another run's.
+        tell, or None where nothing is stored, nor ever was. Raises CheckpointError for another
+        run's.
         """
         folder, metric = self._keeping.best, self._goal.metric
         if not self._devices.chief_first(self._find):
-            return None
+            gone, self.metrics = self.metrics, None
+            return gone and f"the best, of epoch {gone['epoch']}, is no longer in {folder}"
         with self._devices.strategy.scope():
             stored = snapshots.read_snapshot(folder)
         check_classes(folder, stored.classes, self._keeping.classes)

@@ -8,13 +8,23 @@ A checkpoint is one sealed folder, `step_<step>/`, that appears whole or not at 
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 
 from library.errors import CheckpointError
-from library.files import find_damage, new_folder, remove_partials, seal_folder
+from library.files import (
+    PREVIOUS,
+    find_damage,
+    new_folder,
+    remove_partials,
+    restore_folder,
+    seal_folder,
+)
+
+_NAME = re.compile(r"step_\d+")
 
 
 class Checkpoints:
@@ -39,14 +49,18 @@ class Checkpoints:
 
     def paths(self):
         """Give the checkpoints' folders, newest first."""
-        return sorted(self.folder.glob("step_[0-9]*"), reverse=True)
+        found = self.folder.glob("step_*")
+        return sorted((each for each in found if _NAME.fullmatch(each.name)), reverse=True)
 
     def find_latest(self, report):
         """Give the newest undamaged checkpoint's folder, or None if there are none at all.
 
-        Damaged ones are told to `report`, by name. Raises CheckpointError if all are damaged.
+        Damaged ones are told to `report`, by name. Raises CheckpointError if all are damaged. What
+        a killed save left is mended: only for who alone may write there.
         """
         remove_partials(self.folder)
+        for previous in self.folder.glob(f"step_*{PREVIOUS}"):
+            restore_folder(previous.with_suffix(""))
         paths = [each for each in self.paths() if each.is_dir()]
         for path in paths:
             damage = find_damage(path)

@@ -16,7 +16,7 @@ from library.training.distribution import Devices
 from library.training.history import report
 from library.training.keras_fit import FitTraining
 from library.training.loop import Training
-from library.training.run_folder import locked_run_folder, start_run_folder
+from library.training.run_folder import locked_run
 
 ENGINES = {"loop": Training, "fit": FitTraining}
 
@@ -46,11 +46,9 @@ def train_and_evaluate(
     with devices.strategy.scope():
         optimizer = keras.optimizers.get(optimizer)
         learning_rate = learning_rate or OwnCourse(plan)
-    with locked_run_folder(keeping.run_dir) if devices.is_chief else nullcontext():
-        if devices.is_chief:
-            aside = start_run_folder(keeping.run_dir, keeping.texts, plan.resume)
-            if aside:
-                report(f"the earlier run is now in {aside}")
+    with locked_run(keeping, plan.resume) if devices.is_chief else nullcontext() as aside:
+        if aside:
+            report(f"the earlier run is now in {', '.join(map(str, aside))}")
         make = choose("engine", engine, ENGINES)
         parts = (network, objective, optimizer, learning_rate, averages)
         run = make(*parts, *inputs, plan, keeping, devices=devices, **more)

@@ -17,7 +17,7 @@ from library.training.history import report
 from library.training.monitoring import Patience
 from library.training.profiling import Profile
 from library.training.resuming import resume, save
-from library.training.run_folder import check_space
+from library.training.run_folder import check_space, write_texts
 from library.training.steps import Totals, check_finite, make_train_steps
 from library.training.stopping import StopSignals
 from library.transfer.features import Inputs
@@ -124,27 +124,22 @@ class Training:
 
     def _run(self):
         self.clock.start()
+        self._go_on()
+        if self._is_over() and not self._evaluation_is_due():
+            if self.step and self.best is None:
+                self._keep_last()
+            why = self.patience.stopped or "more train_epochs would go on"
+            self.report(f"finished already, after {counted(self.step, 'step')}: {why}")
+            return self.best
         check_space(
-            self.keeping.checkpoints,
+            self.keeping,
             _bytes_of(self.variables()),
             _bytes_of(self.network.variables),
             self.plan.keep_checkpoint_max,
         )
-        resume(self)
-        self.devices.check_same(
-            self.step,
-            "{worker} goes on from another step than the chief: --model_dir must be a folder that "
-            "all workers share",
-        )
-        stored = self.keeper.check_stored(self.network, self._measure_other)
-        if stored:
-            self.report(stored)
-        if self.step:
-            self._fit_to_time()
-        if self._is_over() and not self._evaluation_is_due():
-            why = self.patience.stopped or "more train_epochs would go on"
-            self.report(f"finished already, after {counted(self.step, 'step')}: {why}")
-            return self.best
+        if self.devices.is_chief:
+            # Not before: a start that is refused leaves those of the run that is there.
+            write_texts(self.keeping.run_dir, self.keeping.texts)
         if self.kept:
             # Not before: a checkpoint may have brought another base.
             self.seen = self.kept.make()
@@ -178,6 +173,28 @@ class Training:
             self.report(f"stopped early: {self.patience.stopped}")
         self.chronicle.tell_waiting()
         return self.best
+
+    def _go_on(self):
+        """Be where an earlier process stopped, if there was one; change nothing that it left."""
+        resume(self)
+        self.devices.check_same(
+            self.step,
+            "{worker} goes on from another step than the chief: --model_dir must be a folder that "
+            "all workers share",
+        )
+        stored = self.keeper.check_stored(self.network, self._measure_other)
+        if stored:
+            self.report(stored)
+        if self.step:
+            self._fit_to_time()
+
+    def _keep_last(self):
+        """Keep the network as the run left it: where it is finished, and its best is gone."""
+        with self.averages.in_place() if self.averages else contextlib.nullcontext():
+            validation = self._measure_other(self.network)
+            epoch = self.epoch + (self.batch > 0)
+            if self.keeper.keep(self.network, epoch, self.step, validation):
+                self.report(f"in its place the last is kept, of epoch {epoch}")
 
     def _measure(self, evaluator, inputs):
         batches = self.devices.divide(inputs.batches(), inputs.batch_size)
