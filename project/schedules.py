@@ -78,6 +78,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self._steps_per_epoch = steps_per_epoch
         self._warmup_steps = round(hyperparameters["warmup_epochs"] * steps_per_epoch)
         self._steps_per_update = hyperparameters["gradient_accumulation_steps"]
+        self._planned_steps = float(total_steps)
         self.total_steps = tf.Variable(float(total_steps), trainable=False, name="total_steps")
         self.factor = tf.Variable(1.0, trainable=False, name="learning_rate_factor")
 
@@ -99,7 +100,11 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         # The course begins where the warm-up ends.
         length = tf.maximum(self.total_steps - warmup, 1.0)
         progress = tf.clip_by_value((step - warmup) / length, 0.0, 1.0)
-        rate = self._function(progress, step / self._steps_per_epoch, **self._options)
+        # Where a training must fit a time, what is told in epochs moves with its end. The warm-up
+        # stays: right after a slow start few steps seem to fit, and it would be passed over.
+        shortened = self.total_steps / self._planned_steps
+        epoch = step / self._steps_per_epoch / shortened
+        rate = self._function(progress, epoch, **self._options)
         risen = tf.minimum(step / warmup, 1.0) if warmup else 1.0
         return tf.cast(rate, tf.float32) * risen * self.factor
 

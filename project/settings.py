@@ -85,7 +85,9 @@ class Schedule(Keys):
     max_train_steps: Count | None = key(
         None, "stop training after so many steps in all", "mts", also=["train_steps"]
     )
-    max_minutes: Positive | None = key(None, "time to train; the schedule fits itself to it")
+    max_minutes: Positive | None = key(
+        None, "time to train; the schedule fits itself to it, its warm-up does not"
+    )
     batch_size: Count = key(128, "images a step, over all devices", "bs")
     train_batch_size: Count | None = key(None, "images a training step", "tbs", "{batch_size}")
     eval_batch_size: Count | None = key(None, "images an evaluation step", "ebs", "{batch_size}")

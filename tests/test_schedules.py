@@ -75,6 +75,22 @@ def test_the_length_and_the_factor_may_change_under_a_compiled_step():
     assert float(compiled(tf.constant(25))) == pytest.approx(0.005)
 
 
+def test_what_is_told_in_epochs_moves_with_the_end_but_for_the_warm_up():
+    steps = make("step", learning_rate_steps=("30=0.1", "45=0.01"), total_steps=600)
+    stairs = make("exponential", learning_rate_decay_factor=0.5, num_epochs_per_decay=20.0)
+    warm = make("fixed", total_steps=600, warmup_epochs=2)
+    for schedule in (steps, warm):
+        schedule.total_steps.assign(60)
+    assert rates(steps, [0, 29, 30, 44, 45, 59]) == pytest.approx(
+        [0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3]
+    )
+    assert rates(warm, [10, 20]) == pytest.approx([0.05, 0.1])
+    stairs.total_steps.assign(10)
+    assert rates(stairs, [0, 9]) == pytest.approx([0.1, 0.1])
+    # Of 10 epochs' steps a tenth is left: 30 of them mean 300, 30 epochs.
+    assert rates(stairs, [30]) == pytest.approx([0.05])
+
+
 def test_accumulated_steps_make_fewer_updates():
     schedule = make("cosine", gradient_accumulation_steps=4)
     assert rates(schedule, [12.5]) == pytest.approx([0.05])
