@@ -66,8 +66,9 @@ def make_measures(found, losses, classes):
     """Give what evaluation works out."""
     values = {"loss": losses, "accuracy": found.classes == found.labels}
     names = [f"class {n}" for n in range(classes)]
-    measures = measure(found, names, values, Asked(bootstrap_samples=RESAMPLES))
-    return measures | calibrate(found, found, lambda scores: 0.0)
+    asked = Asked(bootstrap_samples=RESAMPLES)
+    measures = measure(found, names, values, asked)
+    return calibrate(measures, found, found, lambda scores: losses, asked)
 
 
 def make_page(found, losses, measures, classes):

@@ -4,6 +4,7 @@ from sklearn import metrics
 
 from library.evaluation.counting import (
     Counts,
+    confusion_cells,
     confusion_matrix,
     is_in_top,
     macro,
@@ -73,6 +74,8 @@ def test_of_equal_scores_the_first_is_the_higher_one():
 def test_the_confusion_matrix():
     expected = metrics.confusion_matrix(LABELS, GUESSES, labels=range(5))
     assert (confusion_matrix(LABELS, GUESSES, 5) == expected).all()
+    cells = [[*each, expected[tuple(each)]] for each in np.argwhere(expected).tolist()]
+    assert confusion_cells(LABELS, GUESSES, 5).tolist() == cells
 
 
 def test_nothing_at_all_is_defined_without_a_warning():

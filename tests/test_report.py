@@ -40,7 +40,9 @@ frame.srcdoc = PAGE;
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def make(images=60, classes=3, *, several=False, right=False, edge=8, **changes):
+def make(
+    images=60, classes=3, *, several=False, right=False, edge=8, cross_fitted=False, **changes
+):
     random = np.random.default_rng(0)
     names = tuple(f"<i>class & {n}</i>" for n in range(classes))
     labels = random.integers(0, classes, images)
@@ -60,7 +62,13 @@ def make(images=60, classes=3, *, several=False, right=False, edge=8, **changes)
     judgement = Judgement(
         found,
         losses,
-        {**measures, "temperature": 1.2, "calibrated_ece": 0.1, "calibrated_loss": 0.7},
+        {
+            **measures,
+            "temperature": 1.2,
+            "calibrated_ece": 0.1,
+            "calibrated_loss": 0.7,
+            "cross_fitted": cross_fitted,
+        },
     )
     counts = tuple(np.bincount(labels, minlength=classes).tolist())
     split = SimpleNamespace(name="test", examples=images, class_counts=counts, left_out_count=2)
@@ -129,6 +137,8 @@ def test_everything_is_on_the_page_and_every_name_is_escaped():
     assert "best: epoch 2" in page
     assert "in train" in page
     assert "temperature <b>1.200</b>" in page
+    assert "very images" not in page
+    assert "the very images that it was fitted on" in make(cross_fitted=True)
     assert len(re.findall('src="data:image/', page)) == page.count("<figcaption>") > 10
 
 

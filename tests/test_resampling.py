@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from library.evaluation.resampling import interval, once, resamples
+from library.evaluation.calibration import Bins
+from library.evaluation.resampling import interval, interval_of_error, once, resamples
 
 
 def test_each_resample_draws_as_many_images_as_there_are():
@@ -22,6 +23,29 @@ def test_the_interval_of_a_mean_is_that_of_theory():
     wanted = 1.96 * values.std() / 2000**0.5
     assert high - values.mean() == pytest.approx(wanted, rel=0.07)
     assert values.mean() - low == pytest.approx(wanted, rel=0.07)
+
+
+@pytest.mark.parametrize(("sureness", "least"), [(1.0, 58), (1.5, 52)])
+def test_the_interval_of_a_calibration_error_holds_the_true_one(sureness, least):
+    """Of 60 splits 95 % should, told by the error of very many images."""
+
+    def bins(seed, count):
+        random = np.random.default_rng(seed)
+        sure = random.uniform(0.5, 1, count)
+        told = sure**sureness / (sure**sureness + (1 - sure) ** sureness)
+        labels = (random.random(count) > sure).astype(int)
+        return Bins(np.stack([told, 1 - told], axis=1), labels)
+
+    true = 0.0 if sureness == 1 else bins(99, 200_000).error(once(200_000))[0]
+    held = 0
+    for seed in range(60):
+        found = bins(seed, 400)
+        value = found.error(once(400))[0]
+        drawn = np.concatenate([found.error(each) for each in resamples(400, 200)])
+        low, high = interval_of_error(value, drawn)
+        assert low <= value <= high
+        held += low <= true <= high
+    assert held >= least
 
 
 def test_resamples_in_which_nothing_is_defined_are_left_out():

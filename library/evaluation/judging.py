@@ -34,21 +34,26 @@ def judge(network, classes, inputs, objective, *, validation=None, asked=None, *
     """Give the Judgement of a network on `inputs`, as EvaluationInputs in project/inputs.py.
 
     `objective` gives the measures of each image, as Objective in project/objective.py; `asked` is
-    Asked. The temperature is fitted on `validation`, other such inputs, or the same; without any
-    there is none. `how` is for predict_batches. Raises DataError where there are no images,
-    DivergedError where the scores are no numbers.
+    Asked. The temperature is fitted on `validation`, other such inputs, or the same (see
+    `calibrate`); without any there is none. `how` is for predict_batches. Raises DataError where
+    there are no images, DivergedError where the scores are no numbers.
     """
     found = predict_batches(network, inputs.named_batches(), **how)
     if not len(found):
         raise DataError("the split to evaluate on is empty: convert some images")
     _check_finite(found.scores)
     values = _values(objective, found.labels, found.scores)
-    measures = measure(found, classes, values, asked or Asked())
+    asked = asked or Asked()
+    measures = measure(found, classes, values, asked)
     if validation is not None:
         is_same = validation is inputs
         other = found if is_same else predict_batches(network, validation.named_batches(), **how)
-        measures |= calibrate(
-            found, other, lambda scores: _values(objective, found.labels, scores)["loss"].mean()
+        measures = calibrate(
+            measures,
+            found,
+            other,
+            lambda scores: _values(objective, found.labels, scores)["loss"],
+            asked,
         )
     return Judgement(found, values["loss"], measures)
 

@@ -7,6 +7,7 @@ import numpy as np
 from library.evaluation.calibration import Bins, fit_temperature
 from library.evaluation.counting import (
     Counts,
+    confusion_cells,
     confusion_matrix,
     is_in_top,
     macro,
@@ -16,8 +17,16 @@ from library.evaluation.counting import (
 )
 from library.evaluation.probabilities import to_probabilities
 from library.evaluation.ranking import Ranking
-from library.evaluation.resampling import CONFIDENCE, interval, once, resamples
+from library.evaluation.resampling import (
+    CONFIDENCE,
+    interval,
+    interval_of_error,
+    once,
+    resamples,
+)
 
+# With more classes, nearly all of the confusion matrix is zeros: its other cells are told.
+_MATRIX_CLASSES = 300
 OF_CLASSES = ("precision", "recall", "f1", "roc_auc", "pr_auc")
 
 
@@ -39,17 +48,15 @@ def measure(predictions, classes, values, asked=Asked()):
     """
     parts = _Parts(predictions, len(classes), values, asked.top_k)
     point = {name: each[0] for name, each in parts.measures(once(len(predictions))).items()}
-    drawn = {name: [] for name in point}
-    for weights in resamples(len(predictions), asked.bootstrap_samples, asked.seed):
-        for name, each in parts.measures(weights).items():
-            drawn[name].append(each)
-    drawn = {name: np.concatenate(each) for name, each in drawn.items() if each}
+    drawn = _draw(parts.measures, len(predictions), asked)
     rows = [_row(number, point, drawn) for number in range(len(classes))]
     overall = [name for name, value in point.items() if np.ndim(value) == 0]
     result = {
         **{name: _number(point[name]) for name in overall},
         "top_k": parts.top_k,
-        "intervals": {name: interval(drawn[name]) for name in overall if name in drawn},
+        "intervals": {
+            name: _interval(name, point[name], drawn[name]) for name in overall if name in drawn
+        },
         "confidence": CONFIDENCE,
         "bootstrap_samples": asked.bootstrap_samples,
         "absent": [name for name, row in zip(classes, rows, strict=True) if not row["images"]],
@@ -57,28 +64,73 @@ def measure(predictions, classes, values, asked=Asked()):
         "reliability": parts.bins.rows(),
     }
     if not predictions.several:
-        matrix = confusion_matrix(predictions.labels, predictions.classes, len(classes))
-        result["confusion_matrix"] = matrix.tolist()
+        pairs = predictions.labels, predictions.classes, len(classes)
+        is_small = len(classes) <= _MATRIX_CLASSES
+        name, count = (
+            ("confusion_matrix", confusion_matrix)
+            if is_small
+            else ("confusion_cells", confusion_cells)
+        )
+        result[name] = count(*pairs).tolist()
     return result
 
 
-def calibrate(predictions, validation, loss):
-    """Give the temperature fitted on validation's Predictions, and what it would make of others.
+def calibrate(result, predictions, validation, losses, asked=Asked()):
+    """Give `result` of `measure` with the temperature fitted on validation's Predictions added.
 
-    `loss` is a function of scores (n, classes) that gives the mean loss. All are None where no
-    temperature can be told.
+    And with what it would make of loss and calibration error. `losses` is a function of scores
+    (n, classes) that gives the loss of each image. Where both Predictions are the same, each half
+    of the images gets the temperature of the other half: no image is measured with what was fitted
+    on it. All are None where no temperature can be told. The intervals take it as given.
     """
     temperature = fit_temperature(validation.scores, validation.labels)
-    if temperature is None:
-        return {"temperature": None, "calibrated_loss": None, "calibrated_ece": None}
-    several = predictions.several
-    cooled = np.asarray(to_probabilities(predictions.scores, temperature, several=several))
-    error = Bins(cooled, predictions.labels).error(once(len(predictions)))[0]
+    is_same = validation is predictions
+    found = {"temperature": temperature, "cross_fitted": is_same}
+    names = ("calibrated_loss", "calibrated_ece")
+    divisors = _of_other_half(predictions) if is_same else temperature
+    if temperature is None or divisors is None:
+        return {**result, **found, **dict.fromkeys(names)}
+    scores = predictions.scores / np.float32(divisors)
+    probabilities = np.asarray(to_probabilities(scores, several=predictions.several))
+    bins, values = Bins(probabilities, predictions.labels), losses(scores)
+
+    def measures(weights):
+        return dict(zip(names, (mean(values, weights), bins.error(weights)), strict=True))
+
+    point = {name: each[0] for name, each in measures(once(len(predictions))).items()}
+    drawn = _draw(measures, len(predictions), asked)
+    intervals = {name: _interval(name, point[name], each) for name, each in drawn.items()}
     return {
-        "temperature": temperature,
-        "calibrated_loss": _number(loss(predictions.scores / np.float32(temperature))),
-        "calibrated_ece": _number(error),
+        **result,
+        **found,
+        **{name: _number(each) for name, each in point.items()},
+        "intervals": {**result["intervals"], **intervals},
     }
+
+
+def _of_other_half(predictions):
+    """Give float (n, 1), for each image the temperature of the half it is not in; perhaps None."""
+    # In turns: a split may be in the order of its classes.
+    half = np.arange(len(predictions)) % 2
+    fitted = [
+        fit_temperature(predictions.scores[half != own], predictions.labels[half != own])
+        for own in (0, 1)
+    ]
+    return None if None in fitted else np.array(fitted)[half, np.newaxis]
+
+
+def _draw(measures, images, asked):
+    """Give name → (samples, …) of the measures of all resamples; {} where none are asked for."""
+    drawn = {}
+    for weights in resamples(images, asked.bootstrap_samples, asked.seed):
+        for name, each in measures(weights).items():
+            drawn.setdefault(name, []).append(each)
+    return {name: np.concatenate(each) for name, each in drawn.items()}
+
+
+def _interval(name, value, drawn):
+    is_error = name in ("ece", "calibrated_ece")
+    return interval_of_error(float(value), drawn) if is_error else interval(drawn)
 
 
 class _Parts:

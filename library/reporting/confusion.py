@@ -10,16 +10,21 @@ from library.reporting.markup import table, text
 
 # More classes than these make a table that nobody can read.
 _TABLE = 30
+# And more than these a picture of which a screen shows no single place.
+_PICTURE = 1000
 _PAIRS = 12
 
 
-def confusion_section(matrix, classes):
-    """Yield the HTML for int (classes, classes): images by true class (row), guessed (column)."""
-    matrix = np.asarray(matrix)
-    yield '<p class="soft">Rows are what images are, columns what they were taken for.</p>'
+def confusion_section(cells, classes):
+    """Yield the HTML for int (cells, 3): true class, guessed class, images, as confusion_cells."""
+    if len(classes) <= _PICTURE:
+        yield '<p class="soft">Rows are what images are, columns what they were taken for.</p>'
     yield '<div class="pair">'
-    yield _table(matrix, classes) if len(classes) <= _TABLE else _picture(matrix)
-    pairs = confused_pairs(matrix)
+    if len(classes) <= _PICTURE:
+        matrix = np.zeros((len(classes), len(classes)), np.int64)
+        matrix[cells[:, 0], cells[:, 1]] = cells[:, 2]
+        yield _table(matrix, classes) if len(classes) <= _TABLE else _picture(matrix)
+    pairs = confused_pairs(cells)
     if pairs:
         rows = [
             (text(classes[true]), text(classes[guess]), f"{count:,}", f"{share:.1%}")
@@ -29,17 +34,12 @@ def confusion_section(matrix, classes):
     yield "</div>"
 
 
-def confused_pairs(matrix):
+def confused_pairs(cells):
     """Give (true, guess, images, share of the true class's) of each mistake, the most first."""
-    matrix = np.asarray(matrix)
-    wrong = matrix - np.diag(matrix.diagonal())
-    pairs = np.argwhere(wrong)
-    counts = wrong[pairs[:, 0], pairs[:, 1]]
-    totals = matrix.sum(1)
-    return [
-        (int(pairs[n, 0]), int(pairs[n, 1]), int(counts[n]), counts[n] / totals[pairs[n, 0]])
-        for n in np.argsort(-counts, kind="stable")
-    ]
+    totals = np.bincount(cells[:, 0], weights=cells[:, 2])
+    wrong = cells[cells[:, 0] != cells[:, 1]]
+    wrong = wrong[np.argsort(-wrong[:, 2], kind="stable")]
+    return [(true, guess, images, images / totals[true]) for true, guess, images in wrong.tolist()]
 
 
 def _table(matrix, classes):

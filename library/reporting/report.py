@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from library.counted import counted_classes
+from library.evaluation.counting import confusion_cells
 from library.evaluation.judging import Judgement
 from library.evaluation.telling import number, overall_rows, words_of
 from library.files import write_file
@@ -16,6 +17,12 @@ from library.training.curves import draw_curves
 # So many mistakes are shown, so large a page is never.
 MISTAKES = 48
 _COLUMNS = ("f1", "precision", "recall", "roc_auc", "pr_auc")
+
+
+_HALVES = (
+    " These are the very images that it was fitted on: so both figures come from halves of them, "
+    "each with the temperature of the other half."
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ def make_report(subject: Subject, judgement: Judgement, images):
         ("How training went", _curves(subject)),
         ("All measures", _overall(measures)),
         ("Classes", _classes(subject, measures)),
-        ("Confusion matrix", _confusion(subject, measures)),
+        ("Confusion matrix", _confusion(subject, judgement.predictions)),
         ("Worst mistakes", _mistakes(subject, judgement, images)),
         ("Calibration", _calibration(measures)),
         ("Data", _data(subject)),
@@ -136,9 +143,10 @@ def _classes(subject, measures):
     yield table(head, rows, "classes")
 
 
-def _confusion(subject, measures):
-    if "confusion_matrix" in measures:
-        yield from confusion_section(measures["confusion_matrix"], subject.classes)
+def _confusion(subject, found):
+    if not found.several:
+        cells = confusion_cells(found.labels, found.classes, len(subject.classes))
+        yield from confusion_section(cells, subject.classes)
 
 
 def _mistakes(subject, judgement, images):
@@ -192,10 +200,11 @@ def _calibration(measures):
     )
     yield f"<p>Expected calibration error: <b>{number(measures['ece'])}</b>.</p>"
     if measures.get("temperature") is not None:
+        halves = _HALVES if measures["cross_fitted"] else ""
         yield (
             f"<p>With the temperature <b>{measures['temperature']:.3f}</b>, fitted on validation "
             f"and dividing the scores, it becomes {number(measures['calibrated_ece'])}, and the "
-            f"loss {number(measures['calibrated_loss'])}.</p>"
+            f"loss {number(measures['calibrated_loss'])}.{halves}</p>"
         )
     yield "</div></div>"
 
