@@ -8,7 +8,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from library.errors import printable
+from library.errors import UserError, printable
 
 # Nothing under a name that ends so is ever read; it is what a killed process leaves behind.
 PARTIAL = ".partial"
@@ -83,6 +83,21 @@ def new_folder(path):
         shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def telling_unsaved(what):
+    """Within the block, a disk that is full, say, raises UserError: what it was, and what is left.
+
+    For what `new_folder` and `new_file` write: whatever they fail with, the old one is there.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{what} could not be saved ({error.strerror or error}); what was saved before is "
+            "intact: see to that disk, then start again to go on from there"
+        ) from error
 
 
 def restore_folder(path):

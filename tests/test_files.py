@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from library import files
+from library.errors import UserError
 from library.files import (
     find_damage,
     new_file,
@@ -14,6 +15,7 @@ from library.files import (
     restore_folder,
     seal_folder,
     sha256_of,
+    telling_unsaved,
     write_file,
 )
 
@@ -200,3 +202,12 @@ def test_a_folder_in_the_way_is_an_os_error(tmp_path):
     with pytest.raises(OSError, match="a"):
         write_file(tmp_path / "a" / "b", b"")
     assert names(tmp_path) == ["a"]
+
+
+def test_what_could_not_be_saved_is_one_line_that_tells_what_is_left(tmp_path):
+    (tmp_path / "a").write_text("")
+    message = r"^the best could not be saved \(File exists\); what was saved before is intact: "
+    with pytest.raises(UserError, match=message), telling_unsaved("the best"):
+        write_file(tmp_path / "a" / "b", b"")
+    with pytest.raises(UserError, match=r"\(odd\)"), telling_unsaved("the best"):
+        raise OSError("odd")

@@ -34,6 +34,12 @@ def test_the_texts_are_written(tmp_path):
     assert (tmp_path / "run" / "a.yaml").read_text() == "2"
 
 
+def test_a_text_that_cant_be_written_is_told(tmp_path):
+    (tmp_path / "a.yaml").mkdir()
+    with pytest.raises(UserError, match=r"a.yaml could not be saved \(Is a directory\)"):
+        write_texts(tmp_path, {"a.yaml": "1"})
+
+
 def test_what_kills_left_of_them_is_removed_and_nothing_else(tmp_path):
     for name in (".a.yaml.7.ab.partial", ".history.csv.7.ab.partial", ".explained.7.ab.partial"):
         (tmp_path / name).write_text("half")

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from library.errors import CheckpointError
+from library.errors import CheckpointError, UserError
 from library.files import seal_folder
 from library.training import snapshots
 from library.training.snapshots import (
@@ -67,7 +67,8 @@ def test_a_failed_save_keeps_the_old_one(best, monkeypatch):
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
+    message = rf"the snapshot in {best} could not be saved \(No space left on device\); what was sa"
+    with pytest.raises(UserError, match=message):
         write_snapshot(best, FullModel(), ("dog",), {"value": 0.1}, {})
     assert read_snapshot(best).metrics == {"value": 0.5}
     assert [each.name for each in best.parent.iterdir()] == ["best"]

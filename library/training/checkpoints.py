@@ -22,6 +22,7 @@ from library.files import (
     remove_partials,
     restore_folder,
     seal_folder,
+    telling_unsaved,
 )
 
 _NAME = re.compile(r"step_\d+")
@@ -37,10 +38,12 @@ class Checkpoints:
     def save(self, step, variables, state):
         """Write a checkpoint, then remove all but the last `keep`.
 
-        Takes a list of variables (Keras or TensorFlow ones) and a dict that JSON can hold.
+        Takes a list of variables (Keras or TensorFlow ones) and a dict that JSON can hold. Raises
+        UserError if it can't be written; all earlier ones are then intact.
         """
         arrays = {f"{i:05d}": np.asarray(each) for i, each in enumerate(variables)}
-        with new_folder(self.folder / f"step_{step:010d}") as folder:
+        path = self.folder / f"step_{step:010d}"
+        with telling_unsaved(f"checkpoint {path}"), new_folder(path) as folder:
             np.savez(folder / "variables.npz", **arrays)
             (folder / "state.json").write_text(json.dumps(state, indent=2))
             seal_folder(folder)

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from library.errors import SettingsError, UserError
-from library.files import remove_partials, restore_folder, write_file
+from library.files import remove_partials, restore_folder, telling_unsaved, write_file
 from library.locks import locked
 from library.training.checkpoints import Checkpoints
 
@@ -30,11 +30,16 @@ def locked_run(keeping, resume):
 
 
 def write_texts(folder, texts):
-    """Write the files `texts` (by name) into the run's folder, and remove what kills left there."""
+    """Write the files `texts` (by name) into the run's folder, and remove what kills left there.
+
+    Raises UserError if one can't be written; the old one is then intact.
+    """
     for name in (*texts, "history.csv", "curves.svg"):
         remove_partials(folder, name)
     for name, text in texts.items():
-        write_file(Path(folder) / name, text)
+        path = Path(folder) / name
+        with telling_unsaved(path):
+            write_file(path, text)
 
 
 def check_space(keeping, checkpoint_bytes, network_bytes, keep_checkpoint_max):

@@ -24,6 +24,7 @@ from library.files import (
     remove_partials,
     restore_folder,
     seal_folder,
+    telling_unsaved,
 )
 from library.keras_saving import remember_attributes
 
@@ -59,9 +60,9 @@ def data_text(split):
 def write_snapshot(folder, network, classes, metrics, texts):
     """Replace the snapshot in `folder`; on any error the old one stays as it was.
 
-    `texts` is a dict: more files to keep, by name.
+    `texts` is a dict: more files to keep, by name. Raises UserError if it can't be written.
     """
-    with new_folder(folder) as partial:
+    with telling_unsaved(f"the snapshot in {folder}"), new_folder(folder) as partial:
         remember_attributes()
         network.save(partial / "model.keras")
         (partial / "classes.json").write_text(_json(list(classes)))
