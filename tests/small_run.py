@@ -57,7 +57,7 @@ def make_network():
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
     x = keras.layers.BatchNormalization()(x)
     x = keras.layers.Dropout(0.3)(x)
-    return keras.Model(pixels, keras.layers.Dense(2)(x))
+    return keras.Model(pixels, keras.layers.Dense(2, dtype="float32")(x))
 
 
 def make_run(
@@ -70,6 +70,7 @@ def make_run(
     average_decay=None,
     devices=None,
     is_kept=False,
+    loss_scale=None,
     **plan,
 ):
     plan = Plan(**{"train_epochs": EPOCHS, "keep_checkpoint_max": 2, **plan})
@@ -83,13 +84,13 @@ def make_run(
     )
     network = make_network()
     weights = network.trainable_variables
-    replicas = devices.replicas if devices else 1
+    scaling = {"replicas": devices.replicas if devices else 1, "loss_scale": loss_scale}
     texts, settings = {"project.yaml": "x"}, {"lr": values["learning_rate"]}
     validation = validation or Validation()
     return Training(
         network,
         Objective(),
-        make_optimizer(values["optimizer"], learning_rate, values, weights, replicas=replicas),
+        make_optimizer(values["optimizer"], learning_rate, values, weights, **scaling),
         learning_rate,
         Averages(network, average_decay) if average_decay else None,
         training,

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from library.training.clock import Clock
@@ -26,7 +28,15 @@ def test_time_goes_on_where_an_earlier_process_stopped():
 
 @pytest.mark.parametrize(
     ("step", "seconds", "fitting"),
-    [(5, 20, 10), (5, 1000, 100), (5, 10, 5), (5, 4, 5), (5, 10.5, 6), (0, 20, 1)],
+    [
+        (5, 20, 10),
+        (5, 1000, 100),
+        (5, 10, 5),
+        (5, 4, 5),
+        (5, 10.5, 6),
+        (0, 20, 1),
+        (5, math.inf, 100),
+    ],
 )
 def test_as_many_steps_as_fit_but_no_more_than_planned(step, seconds, fitting):
     clock = Clock(Agreeing())

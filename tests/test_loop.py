@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 
+import keras
 import numpy as np
 import pytest
 
@@ -49,26 +50,56 @@ def test_stopped_at_any_step_and_gone_on_with_is_the_uninterrupted_run(
 RECIPES = {
     "momentum, averages": {"optimizer": "momentum"},
     "accumulation": {"gradient_accumulation_steps": 2},
-    "plateau": {"plateau_patience": 1, "learning_rate": 1e-6},
+    "plateau": {"plateau_patience": 1},
     "several steps at once": {},
+    "scaled loss, averages": {},
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("step", [4])
-def test_so_it_is_with_every_kind_of_state(tmp_path, recipe, step):
+# The third epoch's first: after the plateau, between two updates.
+@pytest.mark.parametrize("step", [7])
+def test_so_it_is_with_every_kind_of_state(tmp_path, request, recipe, step):
+    if "scaled" in recipe:
+        request.getfixturevalue("float16")
     options = {"hyperparameters": {k: v for k, v in RECIPES[recipe].items() if k != "plan"}}
     options["average_decay"] = 0.9 if "averages" in recipe else None
-    goal = Goal(plateau_patience=options["hyperparameters"].pop("plateau_patience", None))
+    patience = options["hyperparameters"].pop("plateau_patience", None)
+    # So much better nothing is: the second evaluation is on a plateau.
+    goal = Goal(plateau_patience=patience, min_delta=10.0)
     options |= {"goal": goal, "steps_per_execution": 2 if "several" in recipe else 1}
-    whole = make_run(tmp_path / "whole", **options)
+    options["loss_scale"] = "dynamic" if "scaled" in recipe else None
+    whole, parts = make_run(tmp_path / "whole", **options), tmp_path / "parts"
+    overflow_now_and_then(whole)
     whole.run()
+    assert (float(whole.learning_rate.factor) < 1) == (recipe == "plateau")
+    assert (int(whole.optimizer.iterations) < whole.step) == (recipe in MISSING_UPDATES)
+    run = stopping_run(parts, step, **options)
+    overflow_now_and_then(run)
     with pytest.raises(StoppedError):
-        stopping_run(tmp_path / "parts", step, **options).run()
-    run = make_run(tmp_path / "parts", **options)
+        run.run()
+    run = make_run(parts, **options)
+    overflow_now_and_then(run)
     run.run()
     assert_same(run, whole)
+
+
+MISSING_UPDATES = ("accumulation", "scaled loss, averages")
+
+
+@pytest.fixture
+def float16():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+
+
+def overflow_now_and_then(run):
+    """Let a loss be scaled until gradients are infinite: such a step makes no update."""
+    if isinstance(run.optimizer, keras.optimizers.LossScaleOptimizer):
+        run.optimizer.dynamic_scale.assign(1e6)
+        run.optimizer.dynamic_growth_steps = 1
 
 
 @pytest.mark.slow
@@ -138,8 +169,15 @@ def test_a_training_fits_its_time(tmp_path):
     again.run()
 
 
+def test_averages_follow_updates_not_steps(tmp_path):
+    options = {"average_decay": 0.5, "hyperparameters": {"gradient_accumulation_steps": 3}}
+    run = make_run(tmp_path, **options)
+    run.run()
+    assert (run.step, float(run.averages.variables[-1])) == (9, 3.0)
+
+
 def test_the_best_is_that_of_the_goal(tmp_path):
-    run = make_run(tmp_path, goal=Goal(metric="accuracy", mode="max"))
+    run = make_run(tmp_path, goal=Goal("accuracy"))
     run.run()
     best = read_snapshot(tmp_path / "best").metrics
     assert best["monitored"] == "validation accuracy"
@@ -189,7 +227,8 @@ def test_a_finished_run_started_again_does_nothing(tmp_path, capsys):
     run.train_steps = lambda *_: pytest.fail("trained again")
     assert run.run()["value"] == pytest.approx(run.best["value"])
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
-    assert "finished already, after 9 steps" in capsys.readouterr().err
+    words = "finished already, after 9 steps: more train_epochs would go on"
+    assert words in capsys.readouterr().err
 
 
 def test_a_finished_run_whose_best_is_gone_keeps_what_it_has(tmp_path, capsys):
@@ -259,6 +298,21 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_best(tmp_path):
         make_run(tmp_path, train_epochs=3, hyperparameters={"learning_rate": 1e38}).run()
     assert caught.value.exit_code == 5
     assert read_snapshot(tmp_path / "best").metrics == best
+
+
+FAST = {"optimizer": "sgd", "learning_rate": 1e30, "learning_rate_decay_type": "fixed"}
+
+
+def test_weights_that_are_no_numbers_are_never_kept(tmp_path):
+    """The loss tells it only a step later: it is that of the weights before."""
+    with pytest.raises(DivergedError, match=r"validation loss is (nan|inf) after step 1, learning"):
+        make_run(tmp_path, steps_between_evals=1, hyperparameters=FAST).run()
+    assert not (tmp_path / "best").exists()
+    assert not list(tmp_path.glob("checkpoints/step_*"))
+    with pytest.raises(DivergedError, match="weights are too large, or no numbers, after step 1"):
+        make_run(tmp_path, save_checkpoints_secs=0, hyperparameters=FAST).run()
+    # From what is left, a smaller learning rate goes on.
+    make_run(tmp_path, hyperparameters={**FAST, "learning_rate": 1e-3}).run()
 
 
 def test_evaluations_rarer_than_the_training_is_long_still_make_one(tmp_path):

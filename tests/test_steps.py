@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.errors import DivergedError
 from library.inputs.untuned import untuned
-from library.training.steps import Totals, check_finite, make_evaluation_step, make_train_steps
+from library.training.steps import Totals, make_evaluation_step, make_train_steps, rate_at
 from project.objective import Objective
 
 
@@ -82,8 +81,13 @@ def test_an_evaluation_step_changes_nothing():
     assert totals.examples == 6
 
 
-def test_the_first_loss_that_is_no_number_is_named():
-    check_finite(np.ones(3, np.float32), 7, lambda: 0.1)
-    words = r"the loss is inf at step 6, learning rate 0.1: try a smaller --learning_rate"
-    with pytest.raises(DivergedError, match=words):
-        check_finite(np.array([1, np.inf, np.nan], np.float32), 7, lambda: 0.1)
+def test_the_rate_of_an_earlier_step_is_that_of_its_update():
+    network, *_ = make(xla=False)
+    optimizer = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
+    weights = network.trainable_variables
+    optimizer.build(weights)
+    for _ in range(5):
+        optimizer.apply([tf.zeros(each.shape) for each in weights], weights)
+    rates = [rate_at(optimizer, lambda updates: updates / 10, 5, step) for step in range(1, 6)]
+    assert rates == [0.0, 0.0, 0.1, 0.1, 0.2]
+    assert rate_at(optimizer, object(), 5, 3) == 0.5

@@ -41,12 +41,17 @@ class Averages:
         """State to keep in checkpoints."""
         return [*self._averages, self._updates]
 
-    def update(self):
-        """Take in the weights as they are after an update. Call it inside the compiled step."""
+    def update(self, is_update=True):
+        """Take in the weights as they are after an update. Call it inside the compiled step.
+
+        A step whose gradients were only added to others, or overflowed, is none: nothing changes.
+        """
         # Young averages forget faster, or they would long remember where training began: the rule
         # of tf.train.ExponentialMovingAverage.
-        updates = self._updates.assign_add(1.0)
+        updates = self._updates.assign_add(tf.cast(is_update, tf.float32))
         decay = tf.minimum(self._decay, (1.0 + updates) / (10.0 + updates))
+        # No condition around it: with several replicas, TensorFlow can't assign within one.
+        decay = tf.where(is_update, decay, 1.0)
         for average, variable in zip(self._averages, self._followed(), strict=True):
             value = tf.cast(tf.convert_to_tensor(variable), average.dtype)
             share = tf.cast(1.0 - decay, average.dtype)

@@ -30,4 +30,5 @@ class Clock:
         if left <= 0:
             return step
         fitting = step * (1 + left / max(self.elapsed, 1e-9))
-        return max(min(planned, round(fitting)), step + 1)
+        # In this order: there may be time without end.
+        return max(round(min(planned, fitting)), step + 1)

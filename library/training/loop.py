@@ -13,12 +13,13 @@ from library.training.checkpoints import Checkpoints
 from library.training.chronicle import Chronicle
 from library.training.clock import Clock
 from library.training.distribution import Devices, naming_lost
+from library.training.diverging import check_best, check_losses, check_validation
 from library.training.history import report
 from library.training.monitoring import Patience
 from library.training.profiling import Profile
 from library.training.resuming import resume, save
 from library.training.run_folder import check_space, write_texts
-from library.training.steps import Totals, check_finite, make_train_steps
+from library.training.steps import Totals, accumulated_steps, make_train_steps, rate_at
 from library.training.stopping import StopSignals
 from library.transfer.features import Inputs
 
@@ -84,6 +85,8 @@ class Training:
         self.average_statistics = self.devices.make_averaging(network)
         self.checkpoints = Checkpoints(keeping.checkpoints, plan.keep_checkpoint_max)
         self.total_steps = plan.total_steps(training.batches_per_epoch)
+        for line in plan.check(self.total_steps, accumulated_steps(optimizer), objective.names):
+            self.report(line)
         self.stopping = None
         # Where the run is: the epoch and the batch within it that come next.
         self.step = self.epoch = self.batch = 0
@@ -120,7 +123,9 @@ class Training:
         UserError naming another worker that is gone.
         """
         with naming_lost(self.devices.cluster):
-            return self._run()
+            best = self._run()
+        check_best(best, self.plan.goal.metric)
+        return best
 
     def _run(self):
         self.clock.start()
@@ -128,7 +133,8 @@ class Training:
         if self._is_over() and not self._evaluation_is_due():
             if self.step and self.best is None:
                 self._keep_last()
-            why = self.patience.stopped or "more train_epochs would go on"
+            limit = self.plan.limit(self.total_steps, self.training.batches_per_epoch)
+            why = self.patience.stopped or f"more {limit} would go on"
             self.report(f"finished already, after {counted(self.step, 'step')}: {why}")
             return self.best
         check_space(
@@ -211,11 +217,11 @@ class Training:
         if change:
             self.report(change)
             self.train_steps = self._compile()
-        self.losses = None
+        self.losses = ()
         self._agree(stop)
         if self._goes_on():
             self._train_batches(stop)
-        self._check_finite(self.losses, self.step)
+        check_losses(self.losses, self.step, self.rate_at)
         if self.batch == self.training.batches_per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
             if not self.stopping and not self._is_over():
@@ -254,7 +260,7 @@ class Training:
     def _take_in(self, losses, count, stop):
         """Do what is due after `count` steps with these losses."""
         # Looking at the steps before: waiting for these would leave the device idle.
-        self._check_finite(self.losses, self.step - count)
+        check_losses(self.losses, self.step - count, self.rate_at)
         self.losses = losses
         self._agree(stop)
         self.profile.after(self.step)
@@ -262,7 +268,7 @@ class Training:
         self._fit_to_time()
         is_old = self.clock.now - self.clock.saved_at > self.plan.save_checkpoints_secs
         if is_old and not self._evaluation_is_due():
-            self._check_finite(losses, self.step)
+            check_losses(losses, self.step, self.rate_at)
             self._save()
 
     def _agree(self, stop):
@@ -311,13 +317,13 @@ class Training:
         total = self.total_steps * examples // batches
         return total, self.epoch * examples + min(self.batch * self.training.batch_size, examples)
 
-    def _check_finite(self, losses, last_step):
-        if losses is not None:
-            check_finite(losses, last_step, self._rate)
-
     def _rate(self):
         """Give the learning rate. Asked for rarely: to work it out may take as long as a step."""
         return float(self.optimizer.learning_rate)
+
+    def rate_at(self, step):
+        """Give the learning rate that a step already made had."""
+        return rate_at(self.optimizer, self.learning_rate, self.step, step)
 
     def _fit_to_time(self):
         """Make the schedule end when the time will, from the speed so far."""
@@ -354,6 +360,7 @@ class Training:
             validation, examples = self._measure(self.evaluator, self.seen.validation)
             if not examples:
                 raise DataError("the validation split is empty: the best model cannot be told")
+            check_validation(validation, self.step, self.rate_at)
             is_best = self.keeper.keep(self.network, epoch, self.step, validation, self.changing)
         if self.patience.judge(validation):
             factor = self.learning_rate.factor

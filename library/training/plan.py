@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from library.choices import ChoiceError, unknown
+from library.counted import counted
+from library.errors import SettingsError
 from library.training.monitoring import Goal
 
 
@@ -31,6 +34,35 @@ class Plan:
         """Give the number of steps after which training is finished."""
         steps = self.train_epochs * batches_per_epoch
         return steps if self.max_train_steps is None else min(steps, self.max_train_steps)
+
+    def limit(self, steps, batches_per_epoch):
+        """Give the name of what ends the training after so many steps."""
+        if steps < self.total_steps(batches_per_epoch):
+            return "max_minutes"
+        is_whole = steps == self.train_epochs * batches_per_epoch
+        return "train_epochs" if is_whole else "max_train_steps"
+
+    def check(self, total_steps, steps_per_update, metrics):
+        """Give lines about what would have no effect.
+
+        `metrics` are the names of those there are. Raises SettingsError for what can't be reached.
+        """
+        goal, steps = self.goal, counted(total_steps, "step")
+        if goal.metric not in metrics:
+            raise ChoiceError(unknown("metric", goal.metric, metrics))
+        accumulation = f"gradient_accumulation_steps {steps_per_update}"
+        if steps_per_update > total_steps:
+            raise SettingsError(
+                f"{accumulation}: the training has {steps} in all, so no weight would change"
+            )
+        left = total_steps % steps_per_update
+        if left and self.max_minutes is None:
+            yield f"{accumulation}: after {steps}, the gradients of the last {left} are left unused"
+        if goal.plateau_patience and goal.patience and goal.patience <= goal.plateau_patience:
+            yield (
+                f"plateau_patience {goal.plateau_patience} has no effect: the training stops "
+                f"first, with early_stopping_patience {goal.patience}"
+            )
 
 
 @dataclass(frozen=True)

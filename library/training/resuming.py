@@ -4,6 +4,7 @@ from library.counted import counted
 from library.errors import CheckpointError
 from library.evaluation.probabilities import is_multi_label
 from library.training.checkpoints import check_classes, check_kind, read_state, read_variables
+from library.training.diverging import check_state
 
 
 def resume(run):
@@ -67,6 +68,8 @@ def save(run):
     run.average_statistics()
     # Reading them may take all workers.
     variables = run.devices.read(run.variables())
+    count = len(run.network.variables)
+    check_state(variables[:count], variables[count:], run.step, run.rate_at)
     if run.devices.is_chief:
         run.checkpoints.save(run.step, variables, state)
     run.clock.saved_at = run.clock.now

@@ -1,9 +1,6 @@
 """Optimisation steps and evaluation steps, compiled, and the sums that they add to."""
 
-import numpy as np
 import tensorflow as tf
-
-from library.errors import DivergedError
 
 
 class Totals:
@@ -75,9 +72,10 @@ def make_replica_step(network, objective, optimizer, totals, replicas, *, averag
         for variable, before in statistics:
             variable.assign(tf.where(tf.shape(labels)[0] > 0, variable, before))
         weights = network.trainable_variables
+        before = tf.identity(optimizer.iterations) if averages else None
         optimizer.apply(_reduced(tape.gradient(scaled, weights), replicas), weights)
         if averages:
-            averages.update()
+            averages.update(optimizer.iterations > before)
         totals.add(objective.measures(labels, scores))
         return loss
 
@@ -150,6 +148,26 @@ def make_train_steps(
     return train_steps
 
 
+def accumulated_steps(optimizer):
+    """Give how many steps make one update of the weights with a Keras optimizer."""
+    # Under float16, Keras wraps the optimizer into one that scales the loss.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return optimizer.gradient_accumulation_steps or 1
+
+
+def rate_at(optimizer, learning_rate, made, step):
+    """Give the learning rate that `step` had, when `made` steps are made.
+
+    `learning_rate` is a function of the number of updates, or what stands for another course.
+    """
+    if not callable(learning_rate):
+        return float(optimizer.learning_rate)
+    together = accumulated_steps(optimizer)
+    # Counted from now on back: where a scaled loss overflowed, a step made no update.
+    ago = made // together - (step - 1) // together
+    return float(learning_rate(max(0, int(optimizer.iterations) - ago)))
+
+
 def _scores(network, images, replicas, training):
     """Give the network's scores of a batch, which may be empty where it is one of several shares.
 
@@ -200,19 +218,3 @@ def make_evaluation_step(network, objective, totals, *, strategy=None, xla=False
         return strategy.run(replica_step, [images, labels])
 
     return evaluation_step
-
-
-def check_finite(losses, last_step, learning_rate):
-    """Raise DivergedError if one of these losses, of the steps up to `last_step`, is no number.
-
-    `learning_rate` is a function that gives it.
-    """
-    losses = np.asarray(losses)
-    wrong = np.flatnonzero(~np.isfinite(losses))
-    if wrong.size:
-        step = last_step - len(losses) + wrong[0] + 1
-        raise DivergedError(
-            f"the loss is {losses[wrong[0]]} at step {step}, learning rate "
-            f"{learning_rate():g}: try a smaller --learning_rate; the best and the last "
-            "checkpoint are kept"
-        )
