@@ -397,8 +397,9 @@ def test_export_gives_a_numbered_folder_that_answers_as_predict_does(
     # Of the data, the validation split is enough.
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "validation").symlink_to(colours / "validation")
-    where += ["--data_dir", str(tmp_path / "data")]
-    code, out, err = call(capsys, "export", *snapshot_run.options, *where)
+    given = list(snapshot_run.options)
+    given[given.index("--data_dir") + 1] = str(tmp_path / "data")
+    code, out, err = call(capsys, "export", *given, *where)
     assert code == 0, err
     told = json.loads(out)
     assert told["export"] == str(tmp_path / "colours" / "1")
