@@ -114,8 +114,9 @@ def _overall(measures):
     if measures["bootstrap_samples"]:
         yield (
             f'<p class="soft">Intervals: percentiles of {measures["bootstrap_samples"]:,} '
-            "bootstrap resamples of the images. Macro: each class counts the same; weighted: as "
-            "many times as it has images.</p>"
+            "bootstrap resamples of the images, reversed for the calibration error, to which "
+            "chance adds. Macro: each class counts the same; weighted: as many times as it has "
+            "images.</p>"
         )
 
 

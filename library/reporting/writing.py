@@ -125,7 +125,7 @@ def _about(stored, splits, results, settings, rows):
     _, *shape = stored.network.input_shape
     names = " and ".join(dict.fromkeys(each.network.name for each in members))
     return Subject(
-        folder=", ".join(f"{each.folder}, epoch {each.metrics.get('epoch')}" for each in members),
+        folder="; ".join(f"{each.folder}, epoch {each.metrics.get('epoch')}" for each in members),
         name=results["split"],
         classes=stored.classes,
         metrics=stored.metrics,
