@@ -51,6 +51,12 @@ def test_one_worker_is_no_cluster(environ):
         (tf_config({"worker": ["a:1", "b:2"]}, index=2), "task worker 2 is not in its cluster"),
         (tf_config({"worker": ["a:1", "b:2"]}, "evaluator"), "evaluators are not used here"),
         (tf_config({"worker": ["a", "b:2"]}), "'a' is not host:port"),
+        (
+            tf_config({"worker": ["a:1", "b:99999"]}),
+            "the port of 'b:99999' is not one of 1 to 65535",
+        ),
+        (tf_config({"worker": ["a:0", "b:2"]}), "the port of 'a:0' is not one of 1 to 65535"),
+        ({"SLURM_STEP_NUM_TASKS": "x"}, "SLURM_STEP_NUM_TASKS is 'x', not a whole number"),
         (tf_config({"worker": ["a:1", "a:1"]}), "two workers have the same address"),
     ],
 )
@@ -73,6 +79,10 @@ def test_slurm(monkeypatch):
         monkeypatch.setenv(name, value)
     addresses = ("node07:10140", "node07:10141", "node08:10140")
     assert read_cluster() == Cluster(addresses, 2)
+    monkeypatch.setenv("SLURM_JOB_ID", "x")
+    with pytest.raises(SettingsError, match="SLURM_JOB_ID is 'x', not a whole number"):
+        read_cluster()
+    monkeypatch.setenv("SLURM_JOB_ID", "1007")
     monkeypatch.delenv("SLURM_STEP_NODELIST")
     with pytest.raises(SettingsError, match="SLURM_STEP_NODELIST not found"):
         read_cluster()

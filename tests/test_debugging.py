@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import run
-from library.errors import DivergedError, UserError
+from library.errors import DivergedError, SettingsError, UserError
 from library.inputs.untuned import untuned
 from library.training.debugging import OneBatch, check_learnt, checking_numbers
 
@@ -63,6 +63,11 @@ def test_whether_a_batch_was_learnt():
     assert words == "debug: one batch of 32 images was learnt: accuracy 1.0000, loss 0.0100"
     with pytest.raises(UserError, match=r"32 images was not learnt \(accuracy 0.9000, loss 0.5"):
         check_learnt({"accuracy": 0.9, "loss": 0.5}, 32)
+
+
+def test_what_xla_compiles_is_not_checked(options):
+    with pytest.raises(SettingsError, match="debug checks the numbers of each operation, xla mer"):
+        run.main([*options, "--debug", "--xla"])
 
 
 SETS = {

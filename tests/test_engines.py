@@ -77,3 +77,23 @@ def test_curves_that_cant_be_written_are_a_warning(tmp_path, capsys):
     (tmp_path / "curves.svg").mkdir()
     assert train(tmp_path, train_epochs=1)["epoch"] == 1
     assert "warning: no curves.svg (Is a directory); all else is kept" in capsys.readouterr().err
+
+
+def test_an_unknown_optimizer_is_told(tmp_path):
+    with pytest.raises(SettingsError, match="optimizer 'adm' is none of Keras's: give one, or its"):
+        train(tmp_path, optimizer="adm")
+
+
+def test_what_no_training_can_reach_is_refused_before_an_earlier_run_is_set_aside(tmp_path):
+    train(tmp_path / "run", train_epochs=1)
+    adam = keras.optimizers.Adam(gradient_accumulation_steps=4)
+    with pytest.raises(SettingsError, match="4: the training has 3 steps in all, so no weight"):
+        train(tmp_path / "run", adam, train_epochs=1, resume="never")
+    with pytest.raises(ChoiceError, match="unknown metric 'los'; did you mean 'loss'"):
+        train(tmp_path / "run", goal=Goal("los", "min"), resume="never")
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
+
+
+def test_gradients_that_are_left_over_are_told(tmp_path, capsys):
+    train(tmp_path, keras.optimizers.Adam(gradient_accumulation_steps=2), train_epochs=1)
+    assert "of 3 steps, the gradients of the last 1 step are left unused" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def test_a_metric_that_is_not_measured_is_told():
 
 def test_gradients_that_would_change_nothing_are_told():
     assert check(9, 3) == check(9, 9) == check(9, 2, max_minutes=1.0) == []
-    words = "gradient_accumulation_steps 4: after 9 steps, the gradients of the last 1 are left"
+    words = "gradient_accumulation_steps 4: of 9 steps, the gradients of the last 1 step are left"
     assert check(9, 4)[0].startswith(words)
     with pytest.raises(SettingsError, match="the training has 9 steps in all, so no weight would"):
         check(9, 10)

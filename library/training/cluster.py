@@ -41,7 +41,7 @@ def read_cluster(environ=os.environ):
     """
     if environ.get("TF_CONFIG", "").strip():
         return _read_tf_config(environ["TF_CONFIG"])
-    if int(environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1 and "SLURM_PROCID" in environ:
+    if _read_count(environ, "SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_PROCID" in environ:
         return _read_slurm(environ)
     return None
 
@@ -75,7 +75,7 @@ def _read_slurm(environ):
     from tensorflow import distribute
 
     # Jobs that share a node must not share ports.
-    port = 10_000 + int(environ.get("SLURM_JOB_ID") or 0) % 1000 * 20
+    port = 10_000 + _read_count(environ, "SLURM_JOB_ID", 0) % 1000 * 20
     try:
         # Only for the addresses. Which GPUs a task sees is Slurm's own business (--gpus-per-task):
         # the resolver's way of dividing them fails where a task has been given its own already.
@@ -90,10 +90,19 @@ def _read_slurm(environ):
     return _checked("SLURM_STEP_NODELIST", addresses, index)
 
 
+def _read_count(environ, name, default):
+    text = environ.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]+", text):
+        raise SettingsError(f"{name} is {text!r}, not a whole number")
+    return int(text)
+
+
 def _checked(variable, addresses, index):
     for address in addresses:
-        if not re.fullmatch(r"[^\s:]+:\d+|\[[^\s\]]+\]:\d+", str(address)):
+        if not re.fullmatch(r"[^\s:]+:\d{1,9}|\[[^\s\]]+\]:\d{1,9}", str(address)):
             raise SettingsError(f"{variable}: {address!r} is not host:port")
+        if not 0 < _host_and_port(address)[1] < 2**16:
+            raise SettingsError(f"{variable}: the port of {address!r} is not one of 1 to 65535")
     if len(set(addresses)) < len(addresses):
         raise SettingsError(f"{variable}: two workers have the same address, {addresses}")
     return Cluster(tuple(addresses), index)

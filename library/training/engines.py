@@ -17,6 +17,7 @@ from library.training.history import report
 from library.training.keras_fit import FitTraining
 from library.training.loop import Training
 from library.training.run_folder import locked_run
+from library.training.steps import accumulated_steps
 
 ENGINES = {"loop": Training, "fit": FitTraining}
 
@@ -44,8 +45,13 @@ def train_and_evaluate(
     """
     devices = devices or Devices()
     with devices.strategy.scope():
-        optimizer = keras.optimizers.get(optimizer)
+        optimizer = _known(optimizer)
         learning_rate = learning_rate or OwnCourse(plan)
+    # Before an earlier run is set aside.
+    steps = plan.total_steps(inputs[0].batches_per_epoch)
+    for line in plan.check(steps, accumulated_steps(optimizer), objective.names):
+        if devices.is_chief:
+            report(line)
     with locked_run(keeping, plan.resume) if devices.is_chief else nullcontext() as aside:
         if aside:
             report(f"the earlier run is now in {', '.join(map(str, aside))}")
@@ -61,6 +67,15 @@ def train_and_evaluate(
                     write_curves(keeping.run_dir / "curves.svg", run.rows, best_epoch)
                 except OSError as error:
                     report(f"warning: no curves.svg ({error.strerror}); all else is kept")
+
+
+def _known(optimizer):
+    try:
+        return keras.optimizers.get(optimizer)
+    except ValueError:
+        raise SettingsError(
+            f"optimizer {optimizer!r} is none of Keras's: give one, or its name, such as 'adam'"
+        ) from None
 
 
 class OwnCourse:

@@ -19,7 +19,7 @@ from library.training.monitoring import Patience
 from library.training.profiling import Profile
 from library.training.resuming import resume, save
 from library.training.run_folder import check_space, write_texts
-from library.training.steps import Totals, accumulated_steps, make_train_steps, rate_at
+from library.training.steps import Totals, make_train_steps, rate_at
 from library.training.stopping import StopSignals
 from library.transfer.features import Inputs
 
@@ -85,8 +85,6 @@ class Training:
         self.average_statistics = self.devices.make_averaging(network)
         self.checkpoints = Checkpoints(keeping.checkpoints, plan.keep_checkpoint_max)
         self.total_steps = plan.total_steps(training.batches_per_epoch)
-        for line in plan.check(self.total_steps, accumulated_steps(optimizer), objective.names):
-            self.report(line)
         self.stopping = None
         # Where the run is: the epoch and the batch within it that come next.
         self.step = self.epoch = self.batch = 0

@@ -43,7 +43,7 @@ class Plan:
         return "train_epochs" if is_whole else "max_train_steps"
 
     def check(self, total_steps, steps_per_update, metrics):
-        """Give lines about what would have no effect.
+        """Give lines about what would have no effect in a training of so many steps.
 
         `metrics` are the names of those there are. Raises SettingsError for what can't be reached.
         """
@@ -57,7 +57,8 @@ class Plan:
             )
         left = total_steps % steps_per_update
         if left and self.max_minutes is None:
-            yield f"{accumulation}: after {steps}, the gradients of the last {left} are left unused"
+            last = counted(left, "step")
+            yield f"{accumulation}: of {steps}, the gradients of the last {last} are left unused"
         if goal.plateau_patience and goal.patience and goal.patience <= goal.plateau_patience:
             yield (
                 f"plateau_patience {goal.plateau_patience} has no effect: the training stops "

@@ -12,6 +12,8 @@ from project.commands.beginning import read_data, start_tensorflow
 def train(settings):
     """Train and keep the best snapshot; go on where an earlier run stopped."""
     project = settings.project
+    if project.debug and project.xla:
+        raise SettingsError("debug checks the numbers of each operation, xla merges them: one only")
     cluster = read_cluster()
     train_split, validation_split = read_data(project, "train", "validation")
     start_tensorflow(project, cluster)
