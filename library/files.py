@@ -120,6 +120,32 @@ def current_folder(path):
     return previous if not path.is_dir() and previous.is_dir() else path
 
 
+def read_sealed(folder, read):
+    """Give `read(where)` of the sealed folder, and again if another process replaces it meanwhile.
+
+    `where` is its path for the moment. Changes nothing.
+    """
+    while True:
+        before = _version(folder)
+        try:
+            result = read(before[0])
+        except (UserError, OSError):
+            if _version(folder) == before:
+                raise
+        else:
+            if _version(folder) == before:
+                return result
+
+
+def _version(folder):
+    """Give what differs from one sealed folder to its successor: where it is, and its hashes."""
+    where = current_folder(folder)
+    try:
+        return where, (where / SEAL).read_bytes()
+    except OSError:
+        return where, None
+
+
 def remove_partials(folder, name=None):
     """Delete what killed processes left half-written in `folder`. Give the names deleted, sorted.
 

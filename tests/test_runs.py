@@ -4,6 +4,7 @@ import pytest
 
 from library.errors import UserError
 from library.files import seal_folder
+from library.reporting import runs
 from library.reporting.runs import read_history, read_run, read_runs, read_settings_file
 
 SETTINGS = """default:
@@ -91,6 +92,28 @@ def test_a_broken_run_is_named(tmp_path, name, content, text):
     (folder / name).write_text(content) if content else (folder / name).unlink()
     with pytest.raises(UserError, match=text):
         read_run(folder)
+
+
+def test_a_run_whose_best_is_replaced_meanwhile_is_read_again(tmp_path, monkeypatch):
+    folder = write_run(tmp_path / "run")
+    write_run(tmp_path / "next", accuracy=0.95)
+    find_damage = runs.find_damage
+
+    def replace_first(best):
+        monkeypatch.setattr(runs, "find_damage", find_damage)
+        (folder / "best").rename(folder / "best.previous")
+        damage = find_damage(best)
+        (tmp_path / "next" / "best").rename(folder / "best")
+        return damage
+
+    monkeypatch.setattr(runs, "find_damage", replace_first)
+    assert read_run(folder).best["validation"]["accuracy"] == 0.95
+
+
+def test_a_run_is_read_where_the_replacement_of_its_best_was_cut_short(tmp_path):
+    folder = write_run(tmp_path / "run")
+    (folder / "best").rename(folder / "best.previous")
+    assert read_run(folder).best["epoch"] == 2
 
 
 def test_the_rest_is_read_where_some_are_no_runs(tmp_path):

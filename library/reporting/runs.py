@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from library.errors import UserError
-from library.files import find_damage
+from library.files import find_damage, read_sealed
 
 SETTINGS_FILES = ("project.yaml", "hyperparameters.yaml")
 # A line of these files: `  key: value   # where it comes from`.
@@ -45,9 +45,12 @@ class Run:
 def read_run(folder):
     """Give the Run in a folder. Raises UserError, one line, where there is none or half of one."""
     folder = Path(folder)
-    best = folder / "best"
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder")
+    return read_sealed(folder / "best", lambda best: _read_run(folder, best))
+
+
+def _read_run(folder, best):
     if not best.is_dir():
         raise UserError(f"{folder} has no best snapshot: no run, or none that was ever evaluated")
     if damage := find_damage(best):

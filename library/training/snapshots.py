@@ -21,6 +21,7 @@ from library.files import (
     current_folder,
     find_damage,
     new_folder,
+    read_sealed,
     remove_partials,
     restore_folder,
     seal_folder,
@@ -90,25 +91,7 @@ def read_snapshot(folder):
     Changes nothing. If a training replaces the snapshot meanwhile, it is read again.
     """
     folder = Path(folder)
-    while True:
-        before = _version(folder)
-        try:
-            snapshot = _read(folder, current_folder(folder))
-        except (CheckpointError, OSError):
-            if _version(folder) == before:
-                raise
-        else:
-            if _version(folder) == before:
-                return snapshot
-
-
-def _version(folder):
-    """Give what differs from one snapshot in `folder` to the next: where it is, and its hashes."""
-    where = current_folder(folder)
-    try:
-        return where, (where / SEAL).read_bytes()
-    except OSError:
-        return where, None
+    return read_sealed(folder, lambda where: _read(folder, where))
 
 
 def _read(folder, where):
