@@ -149,7 +149,9 @@ class Prediction(Keys):
     embedding: bool = key(
         False, "predict, export: tell of each image, too, what the last layer takes: a vector"
     )
-    threshold: Fraction | None = key(None, "probability below which the answer is: unknown")
+    threshold: Fraction | None = key(
+        None, "predict, serve: probability below which the answer is: unknown"
+    )
     threshold_precision: Fraction | None = key(
         None, "fit the threshold on validation, so that this share of answers is right"
     )
