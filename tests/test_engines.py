@@ -42,8 +42,11 @@ def test_it_goes_on_where_it_stopped(tmp_path, capsys):
 
 
 def test_an_unknown_engine_is_told_with_the_known_ones(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "project.yaml").write_text("of an earlier run, which stays where it is")
     with pytest.raises(ChoiceError, match=r"unknown engine 'loup'.*fit, loop"):
-        train(tmp_path, engine="loup")
+        train(tmp_path / "run", engine="loup", resume="never")
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_plateau_needs_a_schedule(tmp_path):

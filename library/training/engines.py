@@ -43,6 +43,7 @@ def train_and_evaluate(
     if it is a LearningRate of project/schedules.py. `averages` and `more` are as in Training of
     library/training/loop.py. Gives the best snapshot's metrics, as in its metrics.json.
     """
+    make = choose("engine", engine, ENGINES)
     devices = devices or Devices()
     with devices.strategy.scope():
         optimizer = _known(optimizer)
@@ -55,7 +56,6 @@ def train_and_evaluate(
     with locked_run(keeping, plan.resume) if devices.is_chief else nullcontext() as aside:
         if aside:
             report(f"the earlier run is now in {', '.join(map(str, aside))}")
-        make = choose("engine", engine, ENGINES)
         parts = (network, objective, optimizer, learning_rate, averages)
         run = make(*parts, *inputs, plan, keeping, devices=devices, **more)
         try:

@@ -27,7 +27,7 @@ class Plan:
     profile_steps: tuple | None = None  # the first and the last
     save_checkpoints_secs: float = 600
     keep_checkpoint_max: int = 3
-    resume: str = "auto"  # auto, must
+    resume: str = "auto"  # auto, never, must
     goal: Goal = field(default_factory=Goal)
 
     def total_steps(self, batches_per_epoch):
