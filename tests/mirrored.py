@@ -57,6 +57,7 @@ def main(_):
     mirrored.run()
     assert mirrored.evaluator._totals.examples == 22
     assert_same(mirrored, whole, 1e-5)
+    assert mirrored.rate_at(5) == whole.rate_at(5)
 
     # Through fit.
     make = small_run.Training

@@ -88,6 +88,6 @@ def test_the_rate_of_an_earlier_step_is_that_of_its_update():
     optimizer.build(weights)
     for _ in range(5):
         optimizer.apply([tf.zeros(each.shape) for each in weights], weights)
-    rates = [rate_at(optimizer, lambda updates: updates / 10, 5, step) for step in range(1, 6)]
-    assert rates == [0.0, 0.0, 0.1, 0.1, 0.2]
+    rates = [rate_at(optimizer, lambda updates: 2 * updates, 5, step) for step in range(1, 6)]
+    assert rates == [0, 0, 2, 2, 4]
     assert rate_at(optimizer, object(), 5, 3) == 0.5

@@ -165,7 +165,8 @@ def rate_at(optimizer, learning_rate, made, step):
     together = accumulated_steps(optimizer)
     # Counted from now on back: where a scaled loss overflowed, a step made no update.
     ago = made // together - (step - 1) // together
-    return float(learning_rate(max(0, int(optimizer.iterations) - ago)))
+    updates = tf.convert_to_tensor(optimizer.iterations)
+    return float(learning_rate(tf.maximum(updates - ago, 0)))
 
 
 def _scores(network, images, replicas, training):
