@@ -361,7 +361,10 @@ def test_a_network_is_measured_on_fetched_shards_as_on_local_ones(
     for place in (colours, bucket.url):
         assert answer(run.main, ["evaluate", *options, f"--data_dir={place}"], "run.py") == 0
         answers.append(json.loads(capsys.readouterr().out))
+    local, fetched = (each.pop("data") for each in answers)
     assert answers[0] == answers[1]
+    assert fetched["folder"] == bucket.url
+    assert fetched["fingerprint"] == local["fingerprint"]
     bucket.remove("test/test.manifest.json")
     assert answer(run.main, ["evaluate", *options, f"--data_dir={bucket.url}"], "run.py") == 3
     (line,) = capsys.readouterr().err.splitlines()

@@ -30,7 +30,7 @@ def value_for(each):
         values = st.sampled_from(each.choices)
     elif each.base is float:
         high = min(each.limits.get("lt", 1e300), each.limits.get("le", 1e300))
-        values = st.floats(0, high, exclude_max=True, exclude_min=True)
+        values = st.floats(0 if high else -1e300, high, exclude_max=True, exclude_min=True)
     else:
         values = {
             int: st.integers(1, each.limits.get("le", 2**63 - 1)),

@@ -127,7 +127,7 @@ class Training:
 
     def _run(self):
         self.clock.start()
-        self._go_on()
+        self._resume()
         if self._is_over() and not self._evaluation_is_due():
             if self.step and self.best is None:
                 self._keep_last()
@@ -178,7 +178,7 @@ class Training:
         self.chronicle.tell_waiting()
         return self.best
 
-    def _go_on(self):
+    def _resume(self):
         """Be where an earlier process stopped, if there was one; change nothing that it left."""
         resume(self)
         self.devices.check_same(
