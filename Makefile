@@ -17,7 +17,7 @@ TWO := -n 2 --dist worksteal
 test: .venv/ready ## run every test
 	$(RUN) -m pytest $(TWO)
 
-# Linters and the fast tests: about a minute, before each commit.
+# Linters and the fast tests: a minute and a half, before each commit.
 check: .venv/ready lint ## run the linters and the fast tests
 	$(RUN) -m pytest $(TWO) -m "not slow"
 

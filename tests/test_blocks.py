@@ -90,6 +90,7 @@ def test_blocks_of_a_network_without_a_base():
     assert names(blocks[-1]) == ["scores"]
 
 
+@pytest.mark.slow
 def test_layers_without_block_names_form_blocks_between_merges():
     network = application((75, 75, 3), 3, application="InceptionV3", application_weights=None)
     assert len(blocks_of(network)) == 12

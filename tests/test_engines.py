@@ -54,6 +54,7 @@ def test_a_plateau_needs_a_schedule(tmp_path):
         train(tmp_path, goal=Goal(plateau_patience=1))
 
 
+@pytest.mark.slow
 def test_a_refused_start_leaves_the_texts_of_the_run_that_is_there(tmp_path):
     train(tmp_path, train_epochs=1, texts={"project.yaml": "first"})
     with pytest.raises(CheckpointError, match="only there: 'light'"):
@@ -63,6 +64,7 @@ def test_a_refused_start_leaves_the_texts_of_the_run_that_is_there(tmp_path):
     assert (tmp_path / "project.yaml").read_text() == "third"
 
 
+@pytest.mark.slow
 def test_never_begins_anew_wherever_the_earlier_run_left_what(tmp_path, capsys):
     folders = {"checkpoints": tmp_path / "models", "best": tmp_path / "best"}
     for number in range(2):

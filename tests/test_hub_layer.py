@@ -125,11 +125,13 @@ def test_an_export_has_the_words_of_a_table(tmp_path, monkeypatch):
     network.export(tmp_path / "export", verbose=False)
     expected = network(IMAGES)
     assert np.allclose(expected, IMAGES.mean((1, 2)) + 1)
-    # What the network kept for itself goes with it.
-    assert list((tmp_path / "temporary").glob("module-*"))
-    del network
+    # What a network kept for itself goes with it. (From Python 3.13 on an export holds it longer.)
+    (kept,) = (tmp_path / "temporary").glob("module-*")
+    other = keras.models.load_model(tmp_path / "network.keras")
+    assert len(list((tmp_path / "temporary").glob("module-*"))) == 2
+    del other
     gc.collect()
-    assert not list((tmp_path / "temporary").glob("module-*"))
+    assert list((tmp_path / "temporary").glob("module-*")) == [kept]
     assert np.array_equal(tf.saved_model.load(tmp_path / "export").serve(IMAGES), expected)
 
 

@@ -40,6 +40,7 @@ def test_they_are_saved_after_some_seconds_too(tmp_path, monkeypatch):
     assert steps == [3, 6, 9]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 3, 7])
 def test_a_stopped_run_goes_on_as_uninterrupted(tmp_path, step):
     whole = make_run(tmp_path / "whole")

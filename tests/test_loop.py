@@ -303,6 +303,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_best(tmp_path):
 FAST = {"optimizer": "sgd", "learning_rate": 1e30, "learning_rate_decay_type": "fixed"}
 
 
+@pytest.mark.slow
 def test_weights_that_are_no_numbers_are_never_kept(tmp_path):
     """The loss tells it only a step later: it is that of the weights before."""
     with pytest.raises(DivergedError, match=r"validation loss is (nan|inf) after step 1, learning"):

@@ -94,6 +94,7 @@ def test_a_checkpoint_of_another_version_goes_on(tmp_path):
     assert (run.step, run.patience.state["without_improvement"]) == (3, 5)
 
 
+@pytest.mark.slow
 def test_another_metric_is_waited_for_anew(tmp_path):
     goal = {"patience": 2, "min_delta": 0.9}
     make_run(tmp_path, train_epochs=2, goal=Goal("accuracy", **goal)).run()

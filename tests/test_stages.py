@@ -71,6 +71,7 @@ def test_to_read_is_to_get_what_is_stored_whatever_the_source(colours, train):
         assert f"read holds the rest back; what would help: {advice}" in last
 
 
+@pytest.mark.slow
 def test_reading_a_file_is_measured_and_not_its_number_alone(colours, monkeypatch):
     (split,) = read_unconverted(colours, ["train"], "folder")
     read, pause = split.read, 0.02
@@ -101,6 +102,7 @@ def test_augmenting_is_a_stage_where_more_is_done_than_to_choose_what_to_decode(
     assert list(stages.measure_stages(training, 0.01)) == expected
 
 
+@pytest.mark.slow
 def test_the_command_measures_each_stage(capsys, options, monkeypatch):
     monkeypatch.setattr(stages, "_SECONDS", 0.2)
     assert answer(run.main, ["benchmark_inputs", *options], "run.py") == 0
