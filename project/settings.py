@@ -58,6 +58,8 @@ def _as_words(value):
 ZeroOrLess = Annotated[float, Field(le=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 ClassWeights = Annotated[Words, BeforeValidator(_as_words)]
+# Keys of hyperparameters.yaml that project.yaml may have too, for sets of that which lack them.
+IN_EITHER = ("model",)
 HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4"
 
 
@@ -66,7 +68,8 @@ def read_settings(arguments):
 
     Raises SettingsError, whose text is one line.
     """
-    return read_two_files(Project, Hyperparameters, arguments, PROGRAM, ABOUT, COMMANDS, HERE)
+    models = (Project, Hyperparameters)
+    return read_two_files(*models, arguments, PROGRAM, ABOUT, COMMANDS, HERE, IN_EITHER)
 
 
 class Folders(Keys):
@@ -242,7 +245,9 @@ class Project(
 class Network(Keys):
     """Network"""
 
-    model: Text = key("simple", "name of the network, one of project/networks", "m")
+    model: Text = key(
+        "simple", "network, one of project/networks; project.yaml may say it where no set does", "m"
+    )
     residual_layers: Literal[20, 32, 44, 56, 110] = key(56, "depth of the network residual")
     residual_dropout_rate: FractionBelowOne = key(0.0, "residual: share of the features dropped")
     application: Text = key("MobileNetV2", "network application: its name in keras.applications")

@@ -35,6 +35,8 @@ REFUSED = {
         "",
     ): "'learning_rate' at p.yaml:1 (set a) belongs in hyperparameters.yaml",
     ("", "a: {batch_size: 1}"): "'batch_size' at h.yaml:1 (set a) belongs in project.yaml",
+    ("a: {}\nb: {model: 3}", ""): "model at p.yaml:2 (set b) must be text, not 3",
+    ("a: {modle: x}", ""): "unknown key 'modle' at p.yaml:1 (set a); did you mean 'model'?",
     ("a: {config_set: b}", ""): "'config_set' at p.yaml:1 (set a) is for the command line",
     ("a: {dry_run: true}", ""): "'dry_run' at p.yaml:1 (set a) is for the command line",
     ("", "default:\n  lerning_rate: 1"): (
@@ -87,3 +89,60 @@ def test_the_command_line_names_another_recipe_than_the_second_document(tmp_path
     words = r"hyperparameter_file at .*p.yaml:1 \(set default\) contradicts the file's second"
     with pytest.raises(SettingsError, match=words):
         read_settings(given[:1])
+
+
+FORERUNNER = """\
+default: &default
+  model: latest
+  train_batch_size: 32
+  train_epochs: 1000
+  epochs_between_evals: 100
+  hyperparameter_file: h.yaml
+  hyperparameter_set: default
+  model_dir: out/checkpoints
+  best_model_dir: out/best
+own: &own
+  <<: *default
+  model: residual
+more:
+  <<: *own
+"""
+RECIPES = """\
+default: {learning_rate: 1e-4}
+named: &named {model: hub}
+inherits: {<<: *named}
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "provenance"),
+    [
+        ("", "latest", "p.yaml:2 (set default)"),
+        ("-cs own", "residual", "p.yaml:12 (set own)"),
+        ("-cs more", "residual", "p.yaml:12 (set more, inherited from own)"),
+        ("-cs own -hps named", "hub", "h.yaml:2 (set named)"),
+        ("-hps inherits", "hub", "h.yaml:2 (set inherits, inherited from named)"),
+        ("-cs own -hps named -m application", "application", "command line"),
+        ("-m application", "application", "command line"),
+    ],
+)
+def test_either_file_may_name_the_network(tmp_path, monkeypatch, options, model, provenance):
+    files(tmp_path, FORERUNNER, RECIPES)
+    monkeypatch.chdir(tmp_path)
+    read = read_settings(["-cf", "p.yaml", *options.split()])
+    assert (read.hyperparameters.model, read.provenance["model"]) == (model, provenance)
+    assert re.search(rf"^  model: {model} +# {re.escape(provenance)}$", read.config_yaml(), re.M)
+    # What a run writes repeats it.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "project.yaml").write_text(read.project_yaml())
+    (tmp_path / "run" / "hyperparameters.yaml").write_text(read.hyperparameters_yaml())
+    again = read_settings(["-cf", "run/project.yaml"])
+    assert again.hyperparameters == read.hyperparameters
+    assert again.project.model_copy(update={"hyperparameter_file": "h.yaml"}) == (
+        read.project.model_copy(update={"hyperparameter_set": "default"})
+    )
+
+
+def test_without_a_name_in_either_file_the_network_is_the_built_in_one(tmp_path):
+    read = read_settings(files(tmp_path, "default:\n", "default:\n"))
+    assert (read.hyperparameters.model, read.provenance["model"]) == ("simple", "default")

@@ -105,7 +105,7 @@ class _Parser:
         for key in keys:
             if key.short:
                 self._add(f"-{key.short}", key, True)
-            for name in (key.name, *key.also):
+            for name in key.names:
                 self._add(f"--{name}", key, True)
                 if key.is_flag:
                     self._add(f"--no_{name}", key, False)

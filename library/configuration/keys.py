@@ -95,6 +95,11 @@ class Key:
     annotation: object
 
     @property
+    def names(self):
+        """The key's name, and the other names that it goes by."""
+        return (self.name, *self.also)
+
+    @property
     def is_flag(self):
         """Whether the option stands without a value: --name, --no_name."""
         return self.base is bool

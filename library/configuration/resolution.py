@@ -1,5 +1,7 @@
 """Defaults < the file's default set < the chosen set < the command line: one frozen model.
 
+A file of another model may name some keys too (`beneath`): they lie between defaults and the file.
+
 Each value carries its provenance: where it was written, or that it is the default.
 """
 
@@ -78,13 +80,17 @@ class Sets:
             found.setdefault(self.known[key].name, value)
         return found
 
+    def layers(self, name):
+        """Give {key: Value} of a set, with what it leaves to the default set."""
+        return self.layer(DEFAULT_SET) | self.layer(name)
+
     def _mapping(self, name):
         node = self.entries[name].node
         return node if isinstance(node, Mapping) else Mapping(name, node.line, {}, (), 0)
 
 
-def sets_of(document, file, model, elsewhere):
-    """Give the Sets of a YAML document, each with the keys of `model`.
+def sets_of(document, file, model, elsewhere, more=()):
+    """Give the Sets of a YAML document, each with the keys of `model`, and `more` Keys.
 
     `elsewhere` says of keys that have no place here where they belong: {key: words}. All sets are
     checked, whichever is chosen later: a slip shows when it is made, not on another machine.
@@ -94,7 +100,7 @@ def sets_of(document, file, model, elsewhere):
     if not isinstance(document, Mapping) or document.parents:
         problem = "named sets are expected here, such as 'default:' with its keys indented below"
         raise SettingsError(f"{file}:{document.line}: {problem}")
-    known = {name: each for each in keys_of(model) for name in (each.name, *each.also)}
+    known = {name: each for each in (*keys_of(model), *more) for name in each.names}
     sets, seen = {}, set()
     for name, entry in document.entries.items():
         if name.startswith(HELPER_PREFIXES):
@@ -129,15 +135,17 @@ def _check(key, entry, place, known, elsewhere):
     known[key].check(value_of(entry.node), f"{key} at {place}")
 
 
-def resolve(model, sets, set_name, given):
-    """Give the Resolved model: defaults < set default < set `set_name` < `given`.
+def resolve(model, sets, set_name, given, beneath=None):
+    """Give the Resolved model: defaults < `beneath` < set default < set `set_name` < `given`.
 
-    `sets` is None where there is no file. Of `given`, {key: Value}, those of the model are used.
+    `sets` is None where there is no file. Of `given` and `beneath`, {key: Value}, those of the
+    model are used.
     """
     keys = keys_of(model)
     layers = {each.name: Value(each.default, DEFAULT) for each in keys}
+    layers |= beneath or {}
     if sets is not None:
-        layers |= sets.layer(DEFAULT_SET) | sets.layer(set_name)
+        layers |= sets.layers(set_name)
     layers |= given
     values = {}
     for each in keys:

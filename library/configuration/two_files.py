@@ -95,15 +95,17 @@ class Settings:
 
 
 def read_two_files(
-    project, hyperparameters, arguments, program, about="", commands=(), beside=None
+    project, hyperparameters, arguments, program, about="", commands=(), beside=None, in_either=()
 ):
     """Give the Settings for a command line, a list of str without the program's name.
 
     `project` and `hyperparameters` are Keys models without a key in common; `project` has the keys
     of Recipe. `commands` are Commands, the first the default. Where no file is named and the
-    current folder has none, it is looked for in the folder `beside`. Raises SettingsError.
+    current folder has none, it is looked for in the folder `beside`. `in_either` names keys of
+    `hyperparameters` that the config file may have too, for sets that lack them. Raises
+    SettingsError.
     """
-    reader = _Reader(project, hyperparameters, program, about, commands, beside)
+    reader = _Reader(project, hyperparameters, program, about, commands, beside, in_either)
     return reader.help(arguments) if asks_for_help(arguments) else reader.read(arguments)
 
 
@@ -115,6 +117,7 @@ class _Reader:
     about: str
     commands: tuple
     beside: Path | None = None
+    in_either: tuple = ()
 
     @property
     def keys(self):
@@ -128,13 +131,16 @@ class _Reader:
         selection = self._look_beside(selection, "config_file")
         file, chosen = selection.model.config_file, selection.model.config_set
         documents = _read(file, "config_file", selection, at_most=2)
-        misplaced = _misplaced(self.hyperparameters, HYPERPARAMETER_FILE)
-        sets = sets_of(documents[0], file, self.project, misplaced)
+        either = [each for each in keys_of(self.hyperparameters) if each.name in self.in_either]
+        misplaced = _misplaced(self.hyperparameters, HYPERPARAMETER_FILE, but=either)
+        sets = sets_of(documents[0], file, self.project, misplaced, either)
         how = _locate_recipe(resolve(self.project, sets, chosen, given.values), file, documents)
         how = self._look_beside(how, "hyperparameter_file")
         recipes = self._recipes(how, documents)
         recipe = how.model.hyperparameter_set
-        what = resolve(self.hyperparameters, recipes, recipe, given.values)
+        what = resolve(
+            self.hyperparameters, recipes, recipe, given.values, beneath=sets.layers(chosen)
+        )
         settings = _settings(given, selection, how, what)
         if selection.model.list_sets:
             lists = (set_list(sets, chosen), set_list(recipes, recipe))
@@ -183,11 +189,10 @@ def _read(file, name, resolved, at_most=1):
     return read_documents(file, at_most, f"{name}, {resolved.values[name].provenance}")
 
 
-def _misplaced(model, file):
+def _misplaced(model, file, but=()):
     """Say of the keys that have no place in a file where they belong: {key: words}."""
-    words = {
-        name: f"belongs in {file}" for each in keys_of(model) for name in (each.name, *each.also)
-    }
+    keys = [each for each in keys_of(model) if each not in but]
+    words = {name: f"belongs in {file}" for each in keys for name in each.names}
     return words | {each.name: "is for the command line" for each in keys_of(CommandLineOnly)}
 
 
