@@ -17,6 +17,7 @@ try:
         CountOrZero,
         FractionBelowOne,
         Keys,
+        LocalPath,
         Positive,
         Text,
         Words,
@@ -94,7 +95,7 @@ class Running(Keys):
     num_workers: Count | None = key(None, "processes that decode; none: one for each core")
     seconds_per_image: Positive = key(60.0, "give an image up that takes longer to decode")
     verify: bool = key(False, "only check a converted split: every hash, record and image")
-    report: Text = key("out/inspection.html", "HTML page that inspect writes")
+    report: LocalPath = key("out/inspection.html", "HTML page that inspect writes")
     verbose: bool = key(False, "show where an error came from")
 
 

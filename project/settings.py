@@ -16,6 +16,8 @@ from library.configuration.keys import (
     Fraction,
     FractionBelowOne,
     Keys,
+    LocalPath,
+    LocalPaths,
     Positive,
     PositiveOrZero,
     Text,
@@ -76,9 +78,11 @@ class Folders(Keys):
     """Folders"""
 
     data_dir: Text = key("dataset", "folder or URL of the splits train, validation, test", "dd")
-    run_dir: Text = key("out/current", "folder that a run writes everything into")
-    model_dir: Text | None = key(None, "folder of checkpoints", "md", "{run_dir}/checkpoints")
-    best_model_dir: Text | None = key(None, "folder of the best snapshot", "bmd", "{run_dir}/best")
+    run_dir: LocalPath = key("out/current", "folder that a run writes everything into")
+    model_dir: LocalPath | None = key(None, "folder of checkpoints", "md", "{run_dir}/checkpoints")
+    best_model_dir: LocalPath | None = key(
+        None, "folder of the best snapshot", "bmd", "{run_dir}/best"
+    )
 
 
 class Schedule(Keys):
@@ -108,7 +112,7 @@ class Evaluation(Keys):
     max_eval_steps: Count | None = key(
         None, "evaluate on no more than so many batches", "mes", also=["eval_freq"]
     )
-    checkpoint: Text | None = key(
+    checkpoint: LocalPath | None = key(
         None,
         "network to use: a snapshot, run or checkpoint; none: the best",
         "vc",
@@ -118,7 +122,7 @@ class Evaluation(Keys):
     validate_only: bool = key(
         False, "do not train: evaluate on the validation split", also=["validate"]
     )
-    validation_name: Text | None = key(None, "name of the files that evaluate writes", "vn")
+    validation_name: LocalPath | None = key(None, "name of the files that evaluate writes", "vn")
     top_k: Count = key(5, "likeliest classes: top-k accuracy counts, and predict tells, so many")
     bootstrap_samples: CountOrZero = key(1000, "resamples for an interval of each measure; 0: none")
     report: bool = key(True, "write report.html when training is done")
@@ -144,7 +148,9 @@ class Saving(Keys):
 class Prediction(Keys):
     """Prediction and export"""
 
-    ensemble: Words = key((), "snapshots or runs whose probabilities are averaged; none: the best")
+    ensemble: LocalPaths = key(
+        (), "snapshots or runs whose probabilities are averaged; none: the best"
+    )
     tta: Annotated[int, Field(ge=1, le=12)] = key(
         1, "views of an image to average: it, its mirror image, then crops"
     )
@@ -159,7 +165,7 @@ class Prediction(Keys):
         None, "fit the threshold on validation, so that this share of answers is right"
     )
     calibrate: bool = key(False, "predict, serve, export: with a temperature fitted on validation")
-    export_dir: Text | None = key(None, "folder of exports", "ed", "{run_dir}/export")
+    export_dir: LocalPath | None = key(None, "folder of exports", "ed", "{run_dir}/export")
     export_name: Text = key("model", "what the exported model is called: a folder in export_dir")
     export_formats: Words = key(
         ("saved_model",), "of saved_model, litert, litert_float16, litert_int8, onnx"
@@ -185,7 +191,7 @@ class Pipeline(Keys):
     keep_features: Literal["auto", "never"] = key(
         "auto", "run a frozen base once only, and keep what it gives in cache_dir"
     )
-    cache_dir: Text | None = key(None, "folder of the cache on disk", "", "{run_dir}/cache")
+    cache_dir: LocalPath | None = key(None, "folder of the cache on disk", "", "{run_dir}/cache")
     shuffle_examples: Count = key(10_000, "examples to draw the next one from; encoded, not pixels")
     shuffle_bytes: Count = key(2**30, "no more examples to draw from than fit into this")
     parallel_interleave_sources: Count = key(
@@ -251,7 +257,9 @@ class Network(Keys):
     residual_layers: Literal[20, 32, 44, 56, 110] = key(56, "depth of the network residual")
     residual_dropout_rate: FractionBelowOne = key(0.0, "residual: share of the features dropped")
     application: Text = key("MobileNetV2", "network application: its name in keras.applications")
-    application_weights: Text | None = key("imagenet", "its weights: imagenet, a file, or none")
+    application_weights: LocalPath | None = key(
+        "imagenet", "its weights: imagenet, a file, or none"
+    )
     hub_handle: Text = key(HUB_HANDLE, "module of the network hub: URL, folder, archive, gs://")
     hub_sha256: Text | None = key(None, "hash that the module must have; describe tells it")
     dropout_rate: FractionBelowOne = key(
@@ -270,7 +278,7 @@ class Transfer(Keys):
     """Pretrained weights"""
 
     fine_tuning: bool = key(False, "train the pretrained layers too, not the head alone")
-    checkpoint_path: Text | None = key(
+    checkpoint_path: LocalPath | None = key(
         None, "weights to begin with: a snapshot, .keras, .weights.h5 or TensorFlow checkpoint"
     )
     checkpoint_exclude_scopes: Words = key((), "layers whose weights in it are left out")

@@ -126,6 +126,7 @@ def test_inspect_prints_and_writes_a_page(data, tmp_path, capsys):
         (["--tfrecord_filename", "train", "--tfrecord_dir", "x"], SettingsError, "dataset_dir is"),
         (["--dataset_dir", "a.zip/train", "--tfrecord_dir", "x"], DataError, "there is no folder"),
         (["--dataset_dir", "gs://b/train"], SettingsError, "tfrecord_dir is missing"),
+        (["inspect", "--report", "s3://b/x"], SettingsError, "report must be a local path"),
         (["--verify", "--dataset_dir", "train"], DataError, r"train.manifest.json is missing"),
         (["--append", "--dataset_dir", "train"], DataError, r"train.manifest.json is missing"),
     ],

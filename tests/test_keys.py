@@ -1,5 +1,6 @@
 """Keys: types and ranges in words, values checked, what stands for none."""
 
+import re
 from typing import Annotated, Literal
 
 import pytest
@@ -11,6 +12,8 @@ from library.configuration.keys import (
     Fraction,
     FractionBelowOne,
     Keys,
+    LocalPath,
+    LocalPaths,
     Positive,
     PositiveOrZero,
     Text,
@@ -48,6 +51,8 @@ def make_key(annotation, default=None):
         (bool, "true or false"),
         (Text, "text"),
         (Text | None, "text, or none"),
+        (LocalPath | None, "text, or none"),
+        (LocalPaths, "a list of words"),
         (Words, "a list of words"),
         (Literal["a", "b"], "one of a, b"),
         (Literal[1, 3] | None, "one of 1, 3, or none"),
@@ -109,6 +114,22 @@ def test_a_check_of_the_projects_own():
     assert make_key(annotation).check(2) == 2
     with pytest.raises(SettingsError, match=r"^it must be even, not 3$"):
         make_key(annotation).check(3)
+
+
+@pytest.mark.parametrize("url", ["gs://b/run", "s3+x-1.y://b", "FILE:///tmp/run"])
+@pytest.mark.parametrize("annotation", [LocalPath, LocalPath | None, LocalPaths])
+def test_a_url_is_no_local_path(annotation, url):
+    value = ["out/run", url] if annotation is LocalPaths else url
+    with pytest.raises(
+        SettingsError, match=f"^it must be a local path, not the URL '{re.escape(url)}'$"
+    ):
+        make_key(annotation).check(value)
+
+
+@pytest.mark.parametrize("path", ["out/run", "/a b/c", "a:/b", "gs:/b", "out/gs://b", "://b", "~"])
+def test_local_paths(path):
+    assert make_key(LocalPath | None).check(path) == path
+    assert make_key(LocalPaths).check([path]) == (path,)
 
 
 class Folders(Keys):

@@ -162,6 +162,34 @@ def test_the_forerunners_own_files(tmp_path):
     assert settings.hyperparameters.l2_regularization == 1e-8
 
 
+LOCAL = """
+config_file hyperparameter_file run_dir model_dir best_model_dir export_dir cache_dir checkpoint
+ensemble validation_name checkpoint_path application_weights
+"""
+
+
+@pytest.mark.parametrize("name", LOCAL.split())
+def test_a_url_is_refused_where_only_a_local_path_works(tmp_path, name):
+    words = f"{name} must be a local path, not the URL 'gs://b/x'"
+    with pytest.raises(SettingsError, match=f"^--{words}$"):
+        read_settings([f"--{name}", "gs://b/x"])
+    if name == "config_file":
+        return
+    value = "[out/a, 'gs://b/x']" if name == "ensemble" else "gs://b/x"
+    texts = ["default:\n", "default:\n"]
+    of_recipe = name in Hyperparameters.model_fields
+    texts[of_recipe] += f"other:\n  {name}: {value}\n"
+    given = files(tmp_path, *texts)
+    place = rf"{tmp_path}/{'h' if of_recipe else 'p'}.yaml:3 \(set other\)"
+    with pytest.raises(SettingsError, match=f"^{words.replace(' ', f' at {place} ', 1)}$"):
+        read_settings(given)
+
+
+@pytest.mark.parametrize("name", ["data_dir", "hub_handle"])
+def test_what_can_be_read_at_a_url_may_be_one(name):
+    assert read_settings([f"--{name}", "gs://b/x"]).values[name].value == "gs://b/x"
+
+
 # Whatever is given, and how fast the answer comes.
 
 LINES = (

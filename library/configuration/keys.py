@@ -1,11 +1,13 @@
 """What a key is: its type, range, default and meaning, declared in one line of a model."""
 
+import re
 import types
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     FailFast,
@@ -21,9 +23,22 @@ from library.errors import SettingsError
 # No silent conversion: the text "3" is no number, 1.0 is no whole number, NaN is nothing at all.
 STRICT = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def _not_a_url(path):
+    # Path("gs://bucket/run") would be a folder gs: in the working folder.
+    if _URL.match(path):
+        raise ValueError(f"must be a local path, not the URL {shown(path)}")
+    return path
+
+
 # The types that settings are made of.
 Text = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 Words = Annotated[tuple[Text, ...], Field(strict=False, max_length=1000), FailFast()]
+# Files and folders of what can't read or write at a URL.
+LocalPath = Annotated[Text, AfterValidator(_not_a_url)]
+LocalPaths = Annotated[tuple[LocalPath, ...], Field(strict=False, max_length=1000), FailFast()]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from library.configuration.command_line import asks_for_help, parse, without_help
 from library.configuration.documents import read_documents
 from library.configuration.help_text import help_text
-from library.configuration.keys import Keys, Text, key, keys_of, request
+from library.configuration.keys import Keys, LocalPath, Text, key, keys_of, request
 from library.configuration.printing import yaml_set
 from library.configuration.resolution import (
     COMMAND_LINE,
@@ -30,7 +30,7 @@ SECOND_DOCUMENT = "second document"
 class WhichSettings(Keys):
     """Which settings"""
 
-    config_file: Text = key(CONFIG_FILE, "file that says how to run", "cf")
+    config_file: LocalPath = key(CONFIG_FILE, "file that says how to run", "cf")
     config_set: Text = key(DEFAULT_SET, "set of that file", "cs")
 
 
@@ -38,7 +38,7 @@ class Recipe(Keys):
     """Which settings"""
 
     # Keys of project.yaml too, so that one of its sets can bring its recipe.
-    hyperparameter_file: Text = key(HYPERPARAMETER_FILE, "file that says what to learn", "hpf")
+    hyperparameter_file: LocalPath = key(HYPERPARAMETER_FILE, "file that says what to learn", "hpf")
     hyperparameter_set: Text = key(DEFAULT_SET, "set of that file", "hps")
 
 
