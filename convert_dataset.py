@@ -5,14 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from library.counted import counted, counted_classes
 from library.errors import DataError, SettingsError, answer, missing_package
+from library.messages import counted, counted_classes
 
 try:
     from pydantic import Field
 
     from library.configuration.command_line import Command, read_options
-    from library.configuration.keys import (
+    from library.configuration.schema import (
         Count,
         CountOrZero,
         FractionBelowOne,
@@ -122,7 +122,7 @@ def main(arguments):
 
 def convert_splits(settings):
     """Divide one source into several splits, the training split first: it fixes the classes."""
-    from library.dataset.splitting import Splitter, read_fractions
+    from library.dataset.split_assignment import Splitter, read_fractions
 
     if settings.tfrecord_filename or settings.append:
         raise SettingsError("split: the splits name the files; leave out tfrecord_filename, append")
@@ -153,8 +153,8 @@ def convert_one(settings, name, folder, divide=iter):
         return
     import shutil
 
-    from library.dataset.remote import fetch_training_manifest, upload
-    from library.dataset.stores import local_folder
+    from library.dataset.sources.remote import fetch_training_manifest, upload
+    from library.dataset.storage import local_folder
 
     if settings.append:
         raise SettingsError(f"append: {folder} is remote; append to a local copy and upload that")
@@ -168,9 +168,9 @@ def convert_one(settings, name, folder, divide=iter):
 
 def convert_to_folder(settings, name, folder, divide):
     """Convert one split; give its Manifest, and that of the split that it was appended to."""
-    from library.dataset.classes import find_training_manifest, order_classes
     from library.dataset.conversion import convert
     from library.dataset.manifest import manifest_path, read_manifest
+    from library.dataset.splits import find_training_manifest, order_classes
 
     base = names = None
     fixed_by = settings.classes_from or find_training_manifest(folder, name)
@@ -199,7 +199,7 @@ def convert_to_folder(settings, name, folder, divide):
 
 def find_source(settings, name, folder, with_content=False):
     """Yield the LabelledFiles that the settings ask for; see `find_files`."""
-    from library.dataset.sources import find_files
+    from library.dataset.sources.find import find_files
 
     if settings.source is None:
         if settings.dataset_dir is None:
@@ -212,7 +212,7 @@ def find_source(settings, name, folder, with_content=False):
             settings.label_separator or "",
             settings.follow_links,
         )
-    from library.dataset.keras_datasets import find_in_keras
+    from library.dataset.sources.keras_datasets import find_in_keras
 
     return find_in_keras(settings.source, name)
 
@@ -248,7 +248,7 @@ def conversion_options(settings):
 
 def split_name(settings):
     """Give the split's name: as said, or as the source's last word says."""
-    from library.dataset.sources import SPLITS
+    from library.dataset.sources.base import SPLITS
 
     if settings.source and settings.tfrecord_filename == "validation":
         raise SettingsError(
@@ -310,9 +310,9 @@ def result(manifest, base=None, at=None):
 
 def verify(settings):
     """Check a converted split, and say that nothing is wrong with it."""
-    from library.cores import available_cores
     from library.dataset.splits import read_split
     from library.dataset.verification import verify as verify_split
+    from library.dataset.worker_pool import available_cores
 
     manifest = read_split(shard_folder(settings), split_name(settings))
     verify_split(manifest, settings.num_workers or available_cores())
@@ -322,10 +322,10 @@ def verify(settings):
 
 def inspect(settings):
     """Print what there is to know about the images, and write it with thumbnails as HTML."""
-    from library.cores import available_cores
-    from library.dataset.inspection import inspect_splits
-    from library.dataset.inspection_page import page
-    from library.dataset.inspection_text import text
+    from library.dataset.worker_pool import available_cores
+    from library.describing.dataset_page import page
+    from library.describing.dataset_summary import inspect_splits
+    from library.describing.dataset_text import text
     from library.files import write_file
 
     options = conversion_options(settings)
@@ -342,7 +342,8 @@ def inspect(settings):
 
 def splits_of(settings):
     """Give {split: settings} for each split in a folder or archive of splits, or for it alone."""
-    from library.dataset.sources import SPLITS, is_there
+    from library.dataset.sources.base import SPLITS
+    from library.dataset.sources.find import is_there
 
     if settings.source or not settings.dataset_dir:
         return {settings.tfrecord_filename or "train": settings}

@@ -16,10 +16,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from sklearn import metrics
 
-from library.evaluation.judging import Judgement
-from library.evaluation.measures import Asked, calibrate, measure
+from library.evaluation.evaluate import Judgement
+from library.evaluation.metrics import Asked, calibrate, measure
 from library.evaluation.predictions import Predictions
-from library.evaluation.probabilities import to_probabilities
+from library.models.scores import to_probabilities
 from library.reporting.report import MISTAKES, Subject, make_report
 
 IMAGES, RESAMPLES, PEER_RESAMPLES = 10_000, 1000, 3

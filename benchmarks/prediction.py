@@ -27,14 +27,13 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.inputs import make_photographs
-from library.dataset.converters import Converters
+from library.dataset.image_pool import Converters
 from library.dataset.images import ImageOptions
 from library.inputs.decoding import ImageFormat
-from library.prediction.finding import find_images
-from library.prediction.pictures import Pictures
+from library.prediction.image_paths import find_images
 from library.prediction.predictor import Predictor
-from library.prediction.stream import predict_files
-from library.training.snapshots import Snapshot
+from library.prediction.preprocess import Pictures, predict_files
+from library.saving.snapshots import Snapshot
 from project.networks.simple import simple
 
 SIZE, BATCH, CLASSES = 224, 32, 10

@@ -20,14 +20,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from library.quiet_start import import_tensorflow
+from library.tensorflow_import import import_tensorflow
 
 import_tensorflow()
 
 import keras
 import tensorflow as tf
 
-from library.inputs.untuned import untuned
+from library.inputs.batching import untuned
 from library.training.steps import Totals, make_train_steps
 from project.networks.simple import simple
 from project.objective import Objective

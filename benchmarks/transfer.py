@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from library.quiet_start import import_tensorflow
+from library.tensorflow_import import import_tensorflow
 
 import_tensorflow()
 
@@ -34,8 +34,8 @@ from PIL import Image
 
 import convert_dataset
 import run
-from library.hub_layer import HubLayer
-from library.training.snapshots import read_snapshot
+from library.models.hub_layer import HubLayer
+from library.saving.snapshots import read_snapshot
 
 SIZE, BATCH, RATE = 224, 32, 1e-2
 # Images a class of each split.

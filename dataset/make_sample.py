@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from library.counted import counted
 from library.errors import DataError, answer
 from library.files import new_file
+from library.messages import counted
 
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
 SAMPLE = Path(__file__).with_name("sample.zip")

@@ -13,7 +13,6 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
-
 _PAUSE_SECONDS = 0.2
 
 

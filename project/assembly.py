@@ -8,25 +8,25 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from library.choices import ChoiceError, unknown
 from library.errors import SettingsError
 from library.inputs.balance import class_weights, oversampled_count
+from library.inputs.batching import WHOLE
 from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import Reading, make_examples
-from library.inputs.parts import WHOLE
+from library.logging import report
+from library.messages import ChoiceError, unknown
+from library.models.feature_cache import keep_splits
+from library.models.features import Kept, split_at_base
+from library.models.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
+from library.models.weights import load_weights
+from library.saving.checkpoints import Checkpoints
+from library.saving.snapshots import DATA, data_text
 from library.training import distribution
-from library.training.averages import Averages
-from library.training.checkpoints import Checkpoints
-from library.training.history import report
-from library.training.monitoring import Goal
+from library.training.early_stopping import Goal
+from library.training.ema import Averages
 from library.training.plan import Keeping, Plan
-from library.training.profiling import read_profile_steps
-from library.training.snapshots import DATA, data_text
-from library.transfer.features import Kept, split_at_base
-from library.transfer.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
-from library.transfer.kept_splits import keep_splits
-from library.transfer.loading import load_weights
+from library.training.profiler import read_profile_steps
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs
 from project.networks import make_network

@@ -15,8 +15,15 @@ import math
 
 import tensorflow as tf
 
-from library.inputs import colours, geometry, mixing, policies
-from library.inputs.augmenting import BATCH, COLOURS, PLACES, WINDOW, Augmentation, Augmentations
+from library.augmentation import color, geometry, mixing, policies
+from library.augmentation.pipeline import (
+    BATCH,
+    COLOURS,
+    PLACES,
+    WINDOW,
+    Augmentation,
+    Augmentations,
+)
 
 
 def distorted_crop(shape, strength, seed):
@@ -78,7 +85,7 @@ def gaussian_blur(image, strength, seed):
     for axis in (1, 0):
         filters = tf.expand_dims(tf.expand_dims(kernel, axis), -1)
         pixels = tf.nn.depthwise_conv2d(pixels, filters, [1, 1, 1, 1], "VALID")
-    return colours.to_uint8(pixels[0])
+    return color.to_uint8(pixels[0])
 
 
 def random_erasing(image, strength, seed):
@@ -107,11 +114,11 @@ AUGMENTATIONS = {
     "shear": Augmentation(geometry.shear, 0.2, 1.0, PLACES),
     "zoom": Augmentation(geometry.zoom, 0.2, 0.9, PLACES),
     "translation": Augmentation(geometry.translation, 0.1, 1.0, PLACES),
-    "brightness": Augmentation(colours.brightness, 0.125, 1.0, COLOURS),
-    "contrast": Augmentation(colours.contrast, 0.5, 1.0, COLOURS),
-    "saturation": Augmentation(colours.saturation, 0.5, 1.0, COLOURS, needs_colour=True),
-    "hue": Augmentation(colours.hue, 0.2, 0.5, COLOURS, needs_colour=True),
-    "grayscale": Augmentation(colours.grayscale, 0.2, 1.0, COLOURS, needs_colour=True),
+    "brightness": Augmentation(color.brightness, 0.125, 1.0, COLOURS),
+    "contrast": Augmentation(color.contrast, 0.5, 1.0, COLOURS),
+    "saturation": Augmentation(color.saturation, 0.5, 1.0, COLOURS, needs_colour=True),
+    "hue": Augmentation(color.hue, 0.2, 0.5, COLOURS, needs_colour=True),
+    "grayscale": Augmentation(color.grayscale, 0.2, 1.0, COLOURS, needs_colour=True),
     "gaussian_blur": Augmentation(gaussian_blur, 1.5, 10),
     "random_erasing": Augmentation(random_erasing, 0.25, 1.0),
     "rand_augment": Augmentation(policies.rand_augment, 9, 30),
@@ -190,6 +197,6 @@ does it; `application` and `hub` prepare images as their base was trained with, 
 `python -m project.augmentations` writes this page anew."""
 
 if __name__ == "__main__":
-    from library.inputs.gallery import write_gallery
+    from library.describing.augmentation_gallery import write_gallery
 
     write_gallery(AUGMENTATIONS, INTRODUCTION, "docs")

@@ -19,12 +19,18 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
-from library.inputs.augmenting import Augmentations
+from library.augmentation.pipeline import Augmentations
 from library.inputs.balance import oversample, oversampled_count
-from library.inputs.batching import count_batches, keep_ready, make_batches, own_examples
+from library.inputs.batching import (
+    WHOLE,
+    Part,
+    count_batches,
+    keep_ready,
+    make_batches,
+    own_examples,
+)
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import USUAL, Reading
-from library.inputs.parts import WHOLE, Part
 from project.augmentations import NO_AUGMENTATIONS
 
 

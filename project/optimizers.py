@@ -6,8 +6,8 @@ arguments, and of `common`: what all of them share (clipping, weight decay, accu
 
 from keras import optimizers
 
-from library.choices import choose
 from library.errors import SettingsError
+from library.messages import choose
 from project.keywords import keywords_of
 
 

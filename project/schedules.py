@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from library.choices import choose
 from library.errors import SettingsError
+from library.messages import choose
 from project.keywords import keywords_of
 
 

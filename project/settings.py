@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from library.configuration.command_line import Command
-from library.configuration.keys import (
+from library.configuration.output import reference
+from library.configuration.reader import CommandLineOnly, Recipe, read_two_files
+from library.configuration.schema import (
     Count,
     CountOrZero,
     Fraction,
@@ -24,8 +26,6 @@ from library.configuration.keys import (
     Words,
     key,
 )
-from library.configuration.reference import reference
-from library.configuration.two_files import CommandLineOnly, Recipe, read_two_files
 
 PROGRAM = "run.py"
 ABOUT = "Train an image classifier, keep its best snapshot, and use it."

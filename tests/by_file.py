@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import run
 from library.inputs.examples import Shards
-from library.training.chronicle import Chronicle
+from library.training.run_logger import Chronicle
 from project.settings import read_settings
 
 

@@ -3,7 +3,7 @@
 from library.dataset.conversion import ConversionOptions, convert
 from library.dataset.images import ImageOptions
 from library.dataset.records import read_frames, read_record
-from library.dataset.sources import find_files
+from library.dataset.sources.find import find_files
 
 OPTIONS = ConversionOptions(ImageOptions(max_edge=32), num_workers=1)
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from library.errors import answer
-from library.quiet_start import import_tensorflow
+from library.tensorflow_import import import_tensorflow
 
 
 def serve():
@@ -51,7 +51,6 @@ def serve():
 def main():
     """Serve; or, in a fork, do as run.py does."""
     import_tensorflow(choose_devices=lambda: False)
-    import project.stored_network  # noqa: F401
     import run  # noqa: F401
 
     job = serve()

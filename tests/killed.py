@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from library.training.engines import ENGINES
+from library.training.train_and_evaluate import ENGINES
 from tests import small_run
 
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from library.dataset import conversion
-from library.dataset.sources import find_files
+from library.dataset.sources.find import find_files
 
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from library.inputs.untuned import untuned
-from library.training.averages import Averages
-from library.training.loop import Training
+from library.inputs.batching import Inputs as Seen
+from library.inputs.batching import untuned
+from library.models.features import Kept
+from library.training.ema import Averages
 from library.training.plan import Keeping, Plan
-from library.transfer.features import Inputs as Seen
-from library.transfer.features import Kept
+from library.training.trainer import Training
 from project.objective import Objective
 from project.optimizers import make_optimizer
 from project.schedules import LearningRate

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from library.prediction.answers import Answers
-from library.prediction.stream import Prediction
+from library.prediction.output import Answers
+from library.prediction.preprocess import Prediction
 
 CLASSES = ("cat", 'a "b", c', "日本")
 CERTAIN = Prediction("x,1.png", np.array([0.05, 0.8, 0.15], np.float32))

@@ -1,83 +1,215 @@
-"""The table of who may import whom, and other promises that the tree makes."""
+"""The order of the rooms, computed from the imports, and each leaf cut off."""
 
 import ast
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MODULES = sorted(
-    path.relative_to(ROOT)
-    for path in [*ROOT.glob("*.py"), *ROOT.glob("library/**/*.py"), *ROOT.glob("project/**/*.py")]
+# A room imports only from rooms earlier in this order, which library/__init__.py explains.
+GROUND_FLOOR = ("logging", "errors", "messages", "files", "locks", "tensorflow_import")
+CORE = (
+    *("configuration", "dataset", "figures", "inputs", "augmentation", "saving", "models"),
+    *("training", "evaluation"),
 )
-ENTRIES = {"run", "convert_dataset"}
+# Each leaf, the leaves that it builds on, and the commands that need it.
+LEAVES = {
+    "prediction": ((), ("predict",)),
+    "explaining": (("prediction",), ("explain",)),
+    "describing": ((), ("describe", "preview", "benchmark_inputs")),
+    "reporting": ((), ("compare",)),
+    "serving": (("prediction", "explaining"), ("serve",)),
+    "export": (("prediction",), ("export",)),
+}
+ORDER = (*GROUND_FLOOR, *CORE, *LEAVES)
+# These three stand side by side.
+SIDE_BY_SIDE = {"configuration", "dataset", "figures"}
+
+
+def modules():
+    paths = [*ROOT.glob("*.py"), *ROOT.glob("library/**/*.py"), *ROOT.glob("project/**/*.py")]
+    names = {
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path for path in paths
+    }
+    return {name.removesuffix(".__init__"): path for name, path in names.items()}
+
+
+MODULES = modules()
 
 
 def imports_of(path):
     """The dotted names that a module imports, also inside functions."""
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module
-            # `from library.training import snapshots` imports a module too.
             yield from (f"{node.module}.{each.name}" for each in node.names)
 
 
-def is_allowed(path, name):
-    top, room = name.split(".")[0], ".".join(name.split(".")[:2])
-    if top in ENTRIES:
+def imported_modules(path):
+    """The project's own modules that a module imports."""
+    for name in imports_of(path):
+        while name and name not in MODULES:
+            name = name.rpartition(".")[0]
+        if name:
+            yield name
+
+
+def room_of(name):
+    top, _, rest = name.partition(".")
+    return rest.partition(".")[0] if top == "library" else top
+
+
+def edges_among(group_of):
+    edges = {}
+    for name, path in MODULES.items():
+        targets = {
+            group_of(each) for each in imported_modules(path) if each not in ("library", "project")
+        }
+        edges.setdefault(group_of(name), set()).update(targets - {group_of(name)})
+    return edges
+
+
+def find_circle(edges):
+    """A list of nodes that import each other in turn, or []."""
+    done, path = set(), []
+
+    def visit(node):
+        if node in path:
+            return path[path.index(node) :]
+        if node in done:
+            return []
+        path.append(node)
+        for target in sorted(edges.get(node, ())):
+            if circle := visit(target):
+                return circle
+        path.pop()
+        done.add(node)
+        return []
+
+    for node in sorted(edges):
+        if circle := visit(node):
+            return circle
+    return []
+
+
+def test_find_circle():
+    assert find_circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert find_circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
+def test_modules_form_no_circle():
+    assert find_circle(edges_among(lambda name: name)) == []
+
+
+def test_rooms_form_no_circle():
+    assert find_circle(edges_among(room_of)) == []
+
+
+def test_order_names_every_room():
+    rooms = {room_of(name) for name in MODULES if name.startswith("library.")} - {""}
+    assert rooms == set(ORDER)
+
+
+def is_allowed(room, target):
+    """Whether a module in a room of library may import from another room."""
+    if room == target:
+        return True
+    if target not in ORDER or {room, target} <= SIDE_BY_SIDE:
         return False
-    if path.parts[0] == "library" and top == "project":
-        return False
-    inside = {"library.dataset", "library.configuration", "library.training", "library.evaluation"}
-    if path.parts[:2] == ("library", "dataset"):
-        return room not in inside - {"library.dataset"}
-    if path.parts[:2] == ("library", "configuration"):
-        return room not in inside - {"library.configuration"}
-    if path.parts[0] == "library":
-        return room != "library.configuration"
-    return True
+    if target in LEAVES:
+        return room in LEAVES and target in LEAVES[room][0]
+    return room in LEAVES or ORDER.index(target) < ORDER.index(room)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_imports_run_one_way(path):
-    forbidden = sorted({name for name in imports_of(path) if not is_allowed(path, name)})
-    assert not forbidden
+@pytest.mark.parametrize(
+    ("room", "target", "allowed"),
+    [
+        ("dataset", "files", True),
+        ("files", "dataset", False),
+        ("dataset", "configuration", False),
+        ("training", "evaluation", False),
+        ("training", "prediction", False),
+        ("serving", "prediction", True),
+        ("prediction", "serving", False),
+        ("reporting", "training", True),
+        ("saving", "project", False),
+    ],
+)
+def test_is_allowed(room, target, allowed):
+    assert is_allowed(room, target) == allowed
 
 
-def test_the_table_forbids_what_it_should():
-    for path, name in (
-        ("library/choices.py", "project.settings"),
-        ("library/dataset/records.py", "library.training.loop"),
-        ("library/dataset/records.py", "library.configuration.keys"),
-        ("library/configuration/keys.py", "library.dataset.records"),
-        ("library/training/loop.py", "library.configuration"),
-        ("project/inputs.py", "run"),
-    ):
-        assert not is_allowed(Path(path), name), (path, name)
-    assert is_allowed(Path("project/inputs.py"), "library.dataset.records")
-    assert is_allowed(Path("library/training/loop.py"), "library.evaluation.measuring")
+def test_rooms_import_earlier_rooms_only():
+    wrong = [
+        f"{name} imports {target}"
+        for name, path in MODULES.items()
+        if name.startswith("library.")
+        for target in imported_modules(path)
+        if target != "library" and not is_allowed(room_of(name), room_of(target))
+    ]
+    assert wrong == []
 
 
-def test_only_three_places_see_the_settings_whole():
-    seen = {str(path) for path in MODULES if "project.settings" in set(imports_of(path))}
-    assert seen <= {"run.py", "convert_dataset.py", "project/assembly.py"}
+def test_library_never_imports_project():
+    wrong = [
+        f"{name} imports {target}"
+        for name, path in MODULES.items()
+        if name == "library" or name.startswith("library.")
+        for target in imports_of(path)
+        if target.split(".")[0] in ("project", "run", "convert_dataset")
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py"], ids=str)
-def test_every_init_is_a_docstring_and_nothing_else(path):
-    tree = ast.parse((ROOT / path).read_text())
-    assert ast.get_docstring(tree)
-    # The registry of networks is the one exception.
-    assert len(tree.body) == 1 or str(path) == "project/networks/__init__.py"
+def cut(folder, leaf):
+    """Delete a leaf, and those that build on it, from a copy of the tree."""
+    names = [leaf, *(name for name, (bases, _) in LEAVES.items() if leaf in bases)]
+    for name in names:
+        shutil.rmtree(folder / "library" / name)
+        for command in LEAVES[name][1]:
+            (folder / "project" / "commands" / f"{command}.py").unlink()
+            run = folder / "run.py"
+            text = run.read_text(encoding="utf-8")
+            line = re.compile(rf'^    "{command}".*\n', re.MULTILINE)
+            assert line.search(text), f"no line for {command} in COMMANDS"
+            run.write_text(line.sub("", text), encoding="utf-8")
 
 
-def test_every_room_has_its_tests():
-    rooms = {path.stem for path in MODULES} - {"__init__"}
-    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
-    # Networks are tested in test_networks.py, commands in test_run.py: all of them, by name.
-    families = {path.stem for path in ROOT.glob("project/networks/*.py")}
-    commands = {path.stem for path in ROOT.glob("project/commands/*.py")}
-    assert rooms - tests - families - commands == set()
+def run_in(folder, *arguments):
+    """Run run.py in a copy of the tree. Return what it wrote to stderr."""
+    done = subprocess.run(
+        [sys.executable, "run.py", *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_leaf_can_be_cut_off(leaf, colors, tmp_path):
+    folder = tmp_path / "clone"
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("library", "project"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("*.yaml")]:
+        shutil.copy(path, folder)
+    cut(folder, leaf)
+    text = run_in(folder, "--help")
+    for command in LEAVES[leaf][1]:
+        assert not re.search(rf"^  {command}\b", text, re.MULTILINE), text
+    options = ["--data_dir", colors, "--image_size", 8, "--batch_size", 16, "--train_epochs", 1]
+    run_in(folder, *options)
+    assert (folder / "out" / "current" / "best" / "metrics.json").is_file()
+    text = run_in(folder, "evaluate", *options, "--split", "validation")
+    assert "accuracy" in text

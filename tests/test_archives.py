@@ -4,8 +4,8 @@ import zipfile
 
 import pytest
 
-from library.dataset.archives import find_in_archive
-from library.dataset.reading import read_content
+from library.dataset.read_bytes import read_content
+from library.dataset.sources.archive import find_in_archive
 from library.errors import DataError
 
 FILES = {"train/cat/1.jpg": b"one" * 99, "train/cat/a/2.png": b"", "train/dog/3.jpg": b"three"}

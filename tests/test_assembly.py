@@ -10,15 +10,14 @@ import pytest
 from PIL import Image
 
 import run
-from library.choices import ChoiceError
-from library.dataset.generated import read_generated
 from library.dataset.splits import read_splits
-from library.dataset.unconverted import read_unconverted
+from library.dataset.unconverted import read_generated, read_unconverted
 from library.errors import CheckpointError, SettingsError
-from library.evaluation.probabilities import is_multi_label
-from library.inputs.parts import Part
-from library.training.snapshots import read_snapshot
-from project import assembly, stored_network
+from library.inputs.batching import Part
+from library.messages import ChoiceError
+from library.models.scores import is_multi_label
+from library.saving.snapshots import read_snapshot
+from project import assembly, load_network
 from project.settings import read_settings
 
 
@@ -294,7 +293,7 @@ def test_images_of_several_classes_train_a_head_for_them_and_are_evaluated(
     # The same classes, but one an image: no image would be judged by the same rule.
     one = replace(read_splits(patches, "test")[0], labels="one")
     with pytest.raises(CheckpointError, match="of several classes each, these have one class"):
-        stored_network.make_inputs_for(snapshot, read_settings(given), one)
+        load_network.make_inputs_for(snapshot, read_settings(given), one)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from library.choices import ChoiceError
+from library.augmentation.pipeline import BATCH, WINDOW
+from library.describing.augmentation_gallery import gallery_text, write_gallery
 from library.errors import SettingsError
-from library.inputs.augmenting import BATCH, WINDOW
-from library.inputs.gallery import gallery_text, write_gallery
+from library.messages import ChoiceError
 from project.augmentations import AUGMENTATIONS, INTRODUCTION, choose_augmentations
 from tests.conftest import ROOT
 

@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from library.augmentation.color import brightened
+from library.augmentation.geometry import translated
+from library.augmentation.pipeline import (
+    BATCH,
+    COLOURS,
+    PLACES,
+    WINDOW,
+    Augmentation,
+    Augmentations,
+)
 from library.errors import SettingsError
-from library.inputs.augmenting import BATCH, COLOURS, PLACES, WINDOW, Augmentation, Augmentations
-from library.inputs.colours import brightened
-from library.inputs.geometry import translated
 
 IMAGE = tf.constant(np.arange(48).reshape(4, 4, 3), tf.uint8)
 SEED = tf.constant([1, 2], tf.int64)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from library.training.averages import Averages
+from library.training.ema import Averages
 
 
 @pytest.fixture

@@ -1,8 +1,14 @@
 import tensorflow as tf
 
-from library.inputs.batching import count_batches, keep_ready, make_batches, own_examples
+from library.inputs.batching import (
+    WHOLE,
+    Part,
+    count_batches,
+    keep_ready,
+    make_batches,
+    own_examples,
+)
 from library.inputs.examples import Reading, Shards
-from library.inputs.parts import WHOLE, Part
 
 SHARDS = Shards(("a", "b", "c"), (10, 2, 5), (9, 8))
 

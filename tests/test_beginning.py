@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 
 from library.errors import SettingsError
-from project.commands.beginning import read_data
+from project.commands.setup import read_data
 from project.settings import read_settings
 from tests.conftest import write_colours
 

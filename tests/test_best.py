@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from library.errors import CheckpointError
-from library.training.best import Best
+from library.saving.snapshots import read_snapshot
+from library.training.best_snapshot import Best
 from library.training.distribution import Devices
-from library.training.monitoring import Goal
+from library.training.early_stopping import Goal
 from library.training.plan import Keeping
-from library.training.snapshots import read_snapshot
 from tests.test_snapshots import make_network
 
 NETWORK = make_network()
@@ -67,7 +67,7 @@ def test_a_failed_save_is_not_remembered(best, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("library.training.best.snapshots.write_snapshot", full)
+    monkeypatch.setattr("library.training.best_snapshot.snapshots.write_snapshot", full)
     with pytest.raises(OSError, match="No space left"):
         best.keep(NETWORK, 2, 20, {"loss": 0.25})
     assert best.metrics["value"] == 0.5

@@ -2,9 +2,9 @@ import keras
 import pytest
 import tensorflow as tf
 
-from library.describing import describe_network
+from library.describing.network_summary import describe_network
 from library.errors import SettingsError
-from library.transfer.blocks import _Blocks, blocks_of, find_parts, parts_of, train_only
+from library.models.blocks import _Blocks, blocks_of, find_parts, parts_of, train_only
 from project.networks.applications import application
 from project.networks.hub import hub
 from project.networks.residual import residual

@@ -10,16 +10,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from library.dataset.generated import read_generated
 from library.dataset.manifest import read_manifest
-from library.dataset.unconverted import read_unconverted
+from library.dataset.unconverted import read_generated, read_unconverted
 from library.errors import DataError, SettingsError
 from library.inputs import caching
+from library.inputs.batching import Part
 from library.inputs.caching import DiskStore, cache_examples
-from library.inputs.damage import naming_damage
+from library.inputs.corruption import naming_damage
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
-from library.inputs.parts import Part
 from library.locks import locked
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs

@@ -3,8 +3,8 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
+from library.evaluation.bootstrap import once, resamples
 from library.evaluation.calibration import BINS, Bins, fit_temperature
-from library.evaluation.resampling import once, resamples
 
 RANDOM = np.random.default_rng(0)
 

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import numpy as np
 
-from library.evaluation.probabilities import MULTI_LABEL
-from library.prediction.combining import combine
-from library.shipping.card import write_card
-from library.shipping.exporting import FORMATS
-from library.shipping.samples import Samples
+from library.export.exporting import FORMATS
+from library.export.model_card import write_card
+from library.export.samples import Samples
+from library.models.scores import MULTI_LABEL
+from library.prediction.ensemble import combine
 from tests.test_predictor import PIXELS, make
 
 SAMPLES = Samples("validation", [], PIXELS, PIXELS)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from library.errors import CheckpointError, UserError
-from library.training.checkpoints import Checkpoints, check_kind, read_state, read_variables
+from library.saving.checkpoints import Checkpoints, check_kind, read_state, read_variables
 from tests.cut_short import watched
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from library.choices import ChoiceError, choose, nearest, unknown
+from library.messages import ChoiceError, choose, nearest, unknown
 
 KNOWN = {"residual": 1, "simple": 2, "mobilenet": 3}
 

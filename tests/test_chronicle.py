@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.inputs.sheets import draw_batch
-from library.training.chronicle import Chronicle
+from library.figures.contact_sheet import draw_batch
 from library.training.plan import Keeping, Plan
+from library.training.run_logger import Chronicle
 from tests.small_run import make_run
 from tests.test_summaries import events
 

@@ -1,7 +1,7 @@
 import pytest
 
-from library.dataset.classes import find_joined, find_training_manifest, order_classes
 from library.dataset.manifest import Manifest, Shard, manifest_path, write_manifest
+from library.dataset.splits import find_joined, find_training_manifest, order_classes
 from library.errors import DataError
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from library.training.clock import Clock
+from library.training.interruption import Clock
 
 
 class Agreeing:

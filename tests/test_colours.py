@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.inputs import colours
+from library.augmentation import color
 
 IMAGE = tf.constant(np.random.default_rng(0).integers(60, 190, (40, 34, 3), np.uint8))
 SEED = tf.constant([1, 2], tf.int64)
 
 
 def painted(*matrices, image=IMAGE):
-    return colours.change_colours(image, [lambda mean, each=each: each for each in matrices])
+    return color.change_colours(image, [lambda mean, each=each: each for each in matrices])
 
 
 def near(image, expected, tolerance=1):
@@ -19,45 +19,43 @@ def near(image, expected, tolerance=1):
 def test_each_matrix_does_what_its_name_says():
     pixels = IMAGE.numpy().astype(float)
     grey = pixels @ [0.299, 0.587, 0.114]
-    assert near(painted(colours.brightened(12.0)), pixels + 12)
-    assert near(painted(colours.multiplied(0.5)), pixels / 2)
-    assert near(painted(colours.saturated(0.0)), np.repeat(grey[..., np.newaxis], 3, 2))
-    assert near(
-        painted(colours.saturated(1.5)), (1.5 * pixels - 0.5 * grey[..., None]).clip(0, 255)
-    )
-    mean = colours.mean_colour(IMAGE)
-    spread = painted(colours.contrasted(mean, 1.4))
+    assert near(painted(color.brightened(12.0)), pixels + 12)
+    assert near(painted(color.multiplied(0.5)), pixels / 2)
+    assert near(painted(color.saturated(0.0)), np.repeat(grey[..., np.newaxis], 3, 2))
+    assert near(painted(color.saturated(1.5)), (1.5 * pixels - 0.5 * grey[..., None]).clip(0, 255))
+    mean = color.mean_colour(IMAGE)
+    spread = painted(color.contrasted(mean, 1.4))
     assert near(spread, (1.4 * pixels - 0.4 * grey.mean()).clip(0, 255), 3)
 
 
 def test_a_turned_hue_keeps_brightness_and_comes_back_after_a_full_turn():
-    turned = colours.change_colours(IMAGE, [lambda mean: colours.hue(mean, 0.2, SEED)])
+    turned = color.change_colours(IMAGE, [lambda mean: color.hue(mean, 0.2, SEED)])
     grey = [0.299, 0.587, 0.114]
     assert np.abs(turned.numpy() @ grey - IMAGE.numpy() @ grey).mean() < 1
     assert not near(turned, IMAGE, 5)
-    third = colours._KEPT + np.cos(2 * np.pi / 3) * colours._COSINE
-    third = third + np.sin(2 * np.pi / 3) * colours._SINE + colours._ONE
+    third = color._KEPT + np.cos(2 * np.pi / 3) * color._COSINE
+    third = third + np.sin(2 * np.pi / 3) * color._SINE + color._ONE
     assert np.allclose(np.linalg.matrix_power(third, 3), np.eye(4), atol=1e-5)
 
 
 def test_changes_in_a_row_equal_one_after_another_where_nothing_is_cut():
-    together = painted(colours.multiplied(0.9), colours.brightened(9.0), colours.saturated(0.5))
-    one_by_one = painted(colours.multiplied(0.9))
-    one_by_one = painted(colours.brightened(9.0), image=one_by_one)
-    assert near(together, painted(colours.saturated(0.5), image=one_by_one), 2)
+    together = painted(color.multiplied(0.9), color.brightened(9.0), color.saturated(0.5))
+    one_by_one = painted(color.multiplied(0.9))
+    one_by_one = painted(color.brightened(9.0), image=one_by_one)
+    assert near(together, painted(color.saturated(0.5), image=one_by_one), 2)
 
 
 def test_contrast_after_brightness_spreads_from_the_new_mean():
     flat = tf.fill([8, 8, 3], tf.constant(100, tf.uint8))
-    changes = [lambda mean: colours.brightened(30.0), lambda mean: colours.contrasted(mean, 0.0)]
-    assert near(colours.change_colours(flat, changes), np.full((8, 8, 3), 130))
+    changes = [lambda mean: color.brightened(30.0), lambda mean: color.contrasted(mean, 0.0)]
+    assert near(color.change_colours(flat, changes), np.full((8, 8, 3), 130))
 
 
-@pytest.mark.parametrize("change", [colours.brightness, colours.contrast, colours.saturation])
+@pytest.mark.parametrize("change", [color.brightness, color.contrast, color.saturation])
 def test_grey_images_are_changed_as_grey_pixels_of_coloured_ones(change):
     grey = IMAGE[..., :1]
-    one = colours.change_colours(grey, [lambda mean: change(mean, 0.5, SEED)])
-    three = colours.change_colours(tf.repeat(grey, 3, 2), [lambda mean: change(mean, 0.5, SEED)])
+    one = color.change_colours(grey, [lambda mean: change(mean, 0.5, SEED)])
+    three = color.change_colours(tf.repeat(grey, 3, 2), [lambda mean: change(mean, 0.5, SEED)])
     assert near(one, three[..., :1])
 
 
@@ -65,7 +63,7 @@ def test_grayscale_is_as_frequent_as_its_strength_says():
     seeds = [tf.constant([3, each], tf.int64) for each in range(60)]
     red = tf.constant([[[200, 10, 10]]], tf.uint8)
     results = [
-        colours.change_colours(red, [lambda mean, s=s: colours.grayscale(mean, 0.5, s)]).numpy()
+        color.change_colours(red, [lambda mean, s=s: color.grayscale(mean, 0.5, s)]).numpy()
         for s in seeds
     ]
     assert 18 < sum(each[0, 0, 0] == each[0, 0, 1] for each in results) < 42

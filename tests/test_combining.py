@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from library.errors import CheckpointError
-from library.evaluation.probabilities import MULTI_LABEL, is_multi_label
-from library.prediction.combining import combine
+from library.models.scores import MULTI_LABEL, is_multi_label
+from library.prediction.ensemble import combine
 from tests.test_predictor import PIXELS, make, scores_of, softmax
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from library.configuration.command_line import Command, parse, read_options
-from library.configuration.keys import Count, Keys, Positive, Text, Words, key, keys_of
+from library.configuration.schema import Count, Keys, Positive, Text, Words, key, keys_of
 from library.errors import SettingsError
 from tests.test_resolution import Bakery
 

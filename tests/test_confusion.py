@@ -5,7 +5,7 @@ import re
 import numpy as np
 from PIL import Image
 
-from library.reporting.confusion import confused_pairs, confusion_section
+from library.reporting.confusion_matrix import confused_pairs, confusion_section
 
 CELLS = np.array([[0, 0, 5], [0, 2, 1], [1, 1, 2], [1, 2, 8]])
 

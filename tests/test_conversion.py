@@ -11,7 +11,7 @@ from PIL import Image
 
 from library.dataset.conversion import ConversionOptions, convert
 from library.dataset.manifest import check_hashes, read_manifest
-from library.dataset.sources import find_files
+from library.dataset.sources.find import find_files
 from library.errors import DataError, UnreachableError, UserError
 from library.locks import locked
 from tests.conftest import write_colours

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import run
-from library.dataset import converters as module
-from library.dataset.converters import Converters
+from library.dataset import image_pool as module
+from library.dataset.image_pool import Converters
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image
 from library.errors import answer
 from tests.conftest import COLOURS, ROOT

@@ -1,6 +1,6 @@
 import os
 
-from library.cores import available_cores
+from library.dataset.worker_pool import available_cores
 
 
 def test_as_many_cores_as_the_process_may_use():

@@ -1,6 +1,6 @@
 import pytest
 
-from library.counted import counted, counted_classes
+from library.messages import counted, counted_classes
 
 
 @pytest.mark.parametrize(

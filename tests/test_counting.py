@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from library.evaluation.counting import (
+from library.evaluation.bootstrap import once, resamples
+from library.evaluation.confusion import (
     Counts,
     confusion_cells,
     confusion_matrix,
@@ -12,7 +13,6 @@ from library.evaluation.counting import (
     one_hot,
     weighted,
 )
-from library.evaluation.resampling import once, resamples
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 4, 300)

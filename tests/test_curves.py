@@ -2,7 +2,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from library.training.curves import write_curves
+from library.figures.training_curves import write_curves
 
 NAMES = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 

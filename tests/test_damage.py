@@ -7,7 +7,7 @@ import tensorflow as tf
 from library.dataset.manifest import read_manifest
 from library.dataset.records import Record, frame, read_frames
 from library.errors import DataError
-from library.inputs.damage import find_damaged_record, naming_damage
+from library.inputs.corruption import find_damaged_record, naming_damage
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import Shards, make_examples
 from project.inputs import EvaluationInputs

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import run
 from library.errors import DivergedError, SettingsError, UserError
-from library.inputs.untuned import untuned
+from library.inputs.batching import untuned
 from library.training.debugging import OneBatch, check_learnt, checking_numbers
 
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from library.describing import describe_network
+from library.describing.network_summary import describe_network
 from project.networks.applications import application
 from project.networks.hub import hub
 from project.networks.residual import residual

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from library.errors import DivergedError
-from library.training.diverging import check_best, check_losses, check_state, check_validation
+from library.training.divergence import check_best, check_losses, check_state, check_validation
 
 
 def rate_at(step):

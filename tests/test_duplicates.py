@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from library.dataset.duplicates import exact_hash, find_groups, perceptual_hash, signature
+from library.describing.duplicates import exact_hash, find_groups, perceptual_hash, signature
 
 
 def blobs(seed, size=64):

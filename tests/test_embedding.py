@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from library.errors import SettingsError
-from library.evaluation.probabilities import MULTI_LABEL
-from library.prediction.combining import combine
+from library.models.scores import MULTI_LABEL
 from library.prediction.embedding import with_embedding
+from library.prediction.ensemble import combine
 from library.prediction.predictor import Predictor
 from project.networks.heads import add_scores
 from tests.test_predictor import PIXELS, make

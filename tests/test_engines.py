@@ -3,12 +3,12 @@ import dataclasses
 import keras
 import pytest
 
-from library.choices import ChoiceError
 from library.errors import CheckpointError, SettingsError
-from library.training.engines import train_and_evaluate
-from library.training.monitoring import Goal
+from library.messages import ChoiceError
+from library.saving.snapshots import read_snapshot
+from library.training.early_stopping import Goal
 from library.training.plan import Keeping, Plan
-from library.training.snapshots import read_snapshot
+from library.training.train_and_evaluate import train_and_evaluate
 from project.objective import Objective
 from tests.small_run import Inputs, Validation, make_network
 

@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.dataset.generated import read_generated
 from library.dataset.manifest import read_manifest
-from library.dataset.unconverted import UnconvertedSplit, read_unconverted
+from library.dataset.unconverted import UnconvertedSplit, read_generated, read_unconverted
 from library.errors import SettingsError
+from library.inputs.batching import Part
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import USUAL, Files, Generated, Reading, Shards, make_examples
-from library.inputs.parts import Part
 from tests.conftest import convert, write_colours
 
 FORMAT = ImageFormat(16, 3)

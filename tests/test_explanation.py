@@ -2,15 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from library.evaluation.probabilities import MULTI_LABEL
-from library.explaining.explanation import (
-    Picture,
-    choose_pictures,
-    class_names,
-    explain_pictures,
-)
+from library.explaining.explanation import Picture, choose_pictures, class_names, explain_pictures
 from library.explaining.grad_cam import HIRES_CAM
-from library.explaining.neighbours import make_embedding
+from library.explaining.neighbors import make_embedding
+from library.models.scores import MULTI_LABEL
 from project.networks import NETWORKS
 
 CLASSES = ("cat", "dog", "owl")

@@ -12,7 +12,7 @@ from library.explaining.explanation import Answer, Explanation, Picture, explain
 from library.explaining.explanation_files import draw_kernels, summarize, write_explanation
 from library.explaining.feature_maps import LayerMaps
 from library.explaining.grad_cam import HIRES_CAM, OCCLUSION
-from library.explaining.neighbours import Neighbour
+from library.explaining.neighbors import Neighbour
 from project.networks import NETWORKS
 from tests.conftest import COLOURS, ROOT
 from tests.test_modules import save_module

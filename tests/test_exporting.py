@@ -9,13 +9,13 @@ import pytest
 import tensorflow as tf
 
 from library.errors import SettingsError, UserError
+from library.export import exporting
+from library.export.exporting import check_formats, compare, export
+from library.export.samples import Samples
+from library.export.saved_model import ServedModel, write_saved_model
 from library.files import find_damage
-from library.prediction.pictures import Pictures
 from library.prediction.predictor import Predictor
-from library.shipping import exporting
-from library.shipping.exporting import check_formats, compare, export
-from library.shipping.samples import Samples
-from library.shipping.saved_model import ServedModel, write_saved_model
+from library.prediction.preprocess import Pictures
 from tests.test_from_bytes import encode, smooth
 from tests.test_predictor import make
 
@@ -148,8 +148,8 @@ def test_embeddings_are_for_saved_models():
 
 @pytest.mark.slow
 def test_a_hub_network_is_exported_too(tmp_path):
-    from library.hub_layer import HubLayer
-    from library.training.snapshots import Snapshot
+    from library.models.hub_layer import HubLayer
+    from library.saving.snapshots import Snapshot
     from tests.test_hub_layer import save_module
 
     save_module(tmp_path / "module")

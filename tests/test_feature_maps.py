@@ -2,7 +2,7 @@ import keras
 import numpy as np
 
 from library.explaining.feature_maps import draw_layers, draw_values
-from library.explaining.layers import lay_open
+from library.models.layer_graph import lay_open
 from tests.test_layers import PIXELS, make_nested
 
 

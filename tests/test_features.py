@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from library.inputs.batching import untuned
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import USUAL
-from library.inputs.untuned import untuned
-from library.transfer import features as room
-from library.transfer.features import FrozenBase, split_at_base
-from library.transfer.keeping import keep_features
+from library.models import features as room
+from library.models.feature_cache import keep_features
+from library.models.features import FrozenBase, split_at_base
 from project.inputs import EvaluationInputs, TrainingInputs
 from project.networks.applications import application
 from project.networks.hub import hub

@@ -6,10 +6,10 @@ import time
 import pytest
 
 import run
-from library.dataset import fetching
-from library.dataset.fetching import fetch_shards, find_split
+from library.dataset import download
+from library.dataset.download import fetch_shards, find_split
 from library.dataset.manifest import read_manifest
-from library.dataset.sources import find_files
+from library.dataset.sources.find import find_files
 from library.dataset.splits import read_split, read_splits
 from library.errors import DataError, StoppedError, UnreachableError, UserError, answer
 from library.inputs.examples import make_examples
@@ -223,7 +223,7 @@ def test_an_interrupt_ends_those_under_way_soon(bucket, monkeypatch):
         raise KeyboardInterrupt
 
     bucket.fetch_by(endless)
-    monkeypatch.setattr(fetching, "as_completed", interrupt)
+    monkeypatch.setattr(download, "as_completed", interrupt)
     with pytest.raises(StoppedError, match=r"^interrupted; what was fetched is kept") as caught:
         read_splits(bucket.url, "train")
     assert caught.value.exit_code == 130
@@ -306,7 +306,7 @@ def test_a_second_run_waits_and_then_fetches_nothing(bucket, capsys):
         while "waiting for it" not in capsys.readouterr().err:
             time.sleep(0.01)
         assert not done.is_set()
-        fetching._fetch(manifest)
+        download._fetch(manifest)
         count = len(bucket.fetched)
     thread.join(10)
     assert done.is_set()

@@ -4,9 +4,9 @@ import zipfile
 
 import pytest
 
-from library.dataset.reading import read_content
+from library.dataset.read_bytes import read_content
 from library.errors import DataError
-from library.prediction.finding import find_images
+from library.prediction.image_paths import find_images
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import tensorflow as tf
 
 from library.errors import SettingsError
 from library.evaluation.calibration import fit_temperature
-from library.evaluation.probabilities import MULTI_LABEL
-from library.inputs.untuned import untuned
-from library.prediction.fitting import fit
+from library.inputs.batching import untuned
+from library.models.scores import MULTI_LABEL
+from library.prediction.calibrate import fit
 from tests.test_predictor import make, scores_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8)

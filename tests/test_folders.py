@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from library.dataset.folders import find_in_folder
-from library.dataset.sources import is_ignored
+from library.dataset.sources.base import is_ignored
+from library.dataset.sources.folder import find_in_folder
 from library.errors import DataError
 
 

@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 
 from library.errors import SettingsError
-from library.transfer.blocks import blocks_of
-from library.transfer.freezing import (
+from library.models.blocks import blocks_of
+from library.models.freezing import (
     Unfreezing,
     freeze_parts,
     infer_while_frozen,

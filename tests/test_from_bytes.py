@@ -8,9 +8,9 @@ import tensorflow as tf
 from PIL import Image
 
 from library.dataset.images import ImageOptions
+from library.export.bytes_to_pixels import prepare_bytes
 from library.inputs.decoding import ImageFormat
-from library.prediction.pictures import Pictures
-from library.shipping.from_bytes import prepare_bytes
+from library.prediction.preprocess import Pictures
 
 pytestmark = pytest.mark.slow
 

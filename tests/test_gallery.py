@@ -1,6 +1,6 @@
 import numpy as np
 
-from library.inputs.gallery import draw_gallery, draw_scene, examples_of
+from library.describing.augmentation_gallery import draw_gallery, draw_scene, examples_of
 from project.augmentations import AUGMENTATIONS
 
 SHOWN = {name: AUGMENTATIONS[name] for name in ("distorted_crop", "flip", "hue", "cutmix")}

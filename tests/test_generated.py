@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import run
-from library.dataset.generated import GeneratedSplit, read_generated
+from library.dataset.unconverted import GeneratedSplit, read_generated
 from library.errors import DataError, answer
 from project import inputs
 

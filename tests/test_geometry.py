@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.inputs import geometry
+from library.augmentation import geometry
 
 IMAGE = tf.constant(np.random.default_rng(0).integers(0, 256, (11, 11, 3), np.uint8))
 SEEDS = [tf.constant([1, each], tf.int64) for each in range(20)]

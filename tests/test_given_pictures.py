@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from library.dataset.images import UnusableImageError
-from library.dataset.sources import LabelledFile
+from library.dataset.sources.base import LabelledFile
 from library.errors import DataError
-from library.explaining.given_pictures import read_pictures
+from library.explaining.explanation import read_pictures
 
 
 def prepare(content):

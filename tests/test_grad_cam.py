@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from library.choices import ChoiceError
 from library.explaining.grad_cam import GRAD_CAM, HIRES_CAM, OCCLUSION, HeatMaps, evidence
+from library.messages import ChoiceError
 from project.networks import NETWORKS
 
 pytestmark = pytest.mark.slow

@@ -7,8 +7,8 @@ import pytest
 
 from library.configuration.command_line import read_options
 from library.configuration.help_text import value_in_words
-from library.configuration.keys import Keys, key, keys_of
-from library.configuration.two_files import CommandLineOnly
+from library.configuration.reader import CommandLineOnly
+from library.configuration.schema import Keys, key, keys_of
 from project.settings import COMMANDS, read_settings
 from tests.test_settings import KEYS, files
 

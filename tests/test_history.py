@@ -3,7 +3,7 @@ import csv
 import pytest
 import tensorflow as tf
 
-from library.training.history import History, Progress
+from library.training.run_logger import History, Progress
 
 
 def scalars(folder):
@@ -59,7 +59,7 @@ def test_going_on_keeps_the_rows_so_far_and_no_later_ones(tmp_path):
 
 def test_the_rate_leaves_out_pauses(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("library.training.history.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("library.training.run_logger.time.perf_counter", lambda: now[0])
     progress = Progress(100)
     progress.add(30)
     now[0] += 2

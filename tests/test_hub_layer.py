@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from library.errors import UserError
-from library.hub_layer import HubLayer
-from library.transfer.module_files import hash_module
+from library.models.hub_download import hash_module
+from library.models.hub_layer import HubLayer
 from tests.test_modules import IMAGES, features_of, save_module, save_tf1_module
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library import inference
-from library.inference import Inference
+from library.models import inference
+from library.models.inference import Inference
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (21, 8, 8, 3), np.uint8)
 

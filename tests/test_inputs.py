@@ -11,13 +11,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from library.dataset.generated import read_generated
 from library.dataset.manifest import read_manifest
 from library.dataset.records import Record, frame
-from library.dataset.unconverted import read_unconverted
+from library.dataset.unconverted import read_generated, read_unconverted
+from library.inputs.batching import Part
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import Reading, Shards, make_examples
-from library.inputs.parts import Part
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs, generate_images
 from tests.conftest import convert

@@ -3,8 +3,8 @@ import shutil
 import pytest
 
 from library.dataset.images import ImageOptions
-from library.dataset.inspection import inspect_splits
-from library.dataset.sources import find_files
+from library.dataset.sources.find import find_files
+from library.describing.dataset_summary import inspect_splits
 from library.errors import DataError
 from tests.conftest import write_colours
 

@@ -1,7 +1,7 @@
 import re
 
 from library.dataset.images import ImageOptions
-from library.dataset.inspection_page import page
+from library.describing.dataset_page import page
 from tests.test_inspection import folder, inspected
 
 __all__ = ["folder"]

@@ -1,4 +1,4 @@
-from library.dataset.inspection_text import duplicate_lists, imbalance, text
+from library.describing.dataset_text import duplicate_lists, imbalance, text
 from tests.test_inspection import folder, inspected
 
 __all__ = ["folder"]

@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from library.inputs.untuned import untuned
+from library.inputs.batching import untuned
 from library.training.distribution import Devices
-from library.training.introduction import check_one_batch, introduce
+from library.training.train_and_evaluate import check_one_batch, introduce
 from project.objective import Objective
 
 

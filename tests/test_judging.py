@@ -4,10 +4,10 @@ import pytest
 
 from library.dataset.splits import read_splits
 from library.errors import DataError, DivergedError
-from library.evaluation.judging import judge, read_images
-from library.evaluation.measuring import Evaluator
+from library.evaluation.evaluate import judge, read_images
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
+from library.training.evaluator import Evaluator
 from project.inputs import EvaluationInputs
 from project.objective import Objective
 

@@ -13,11 +13,11 @@ import pytest
 import tensorflow as tf
 
 from library.errors import UserError
-from library.inputs.untuned import untuned
+from library.inputs.batching import untuned
 from library.locks import locked
-from library.transfer import keeping as room
-from library.transfer.features import FrozenBase, split_at_base
-from library.transfer.keeping import keep_features
+from library.models import feature_cache as room
+from library.models.feature_cache import keep_features
+from library.models.features import FrozenBase, split_at_base
 from tests.test_features import LABELS, ORDER, PIXELS, Examples, batches, keep, make_network
 
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import Reading
-from library.transfer.features import split_at_base
-from library.transfer.kept_splits import keep_splits
+from library.models.feature_cache import keep_splits
+from library.models.features import split_at_base
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs
 from project.networks.hub import hub

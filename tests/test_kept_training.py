@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from library.errors import DivergedError, StoppedError
-from library.training.averages import averaged_variables
-from library.training.snapshots import read_snapshot
+from library.saving.checkpoints import averaged_variables
+from library.saving.snapshots import read_snapshot
 from tests.small_run import assert_same, make_run, saved_steps, stopping_run
 
 
@@ -33,7 +33,7 @@ def test_the_best_and_the_latest_are_saved_at_the_end(tmp_path):
 
 
 def test_they_are_saved_after_some_seconds_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("library.training.loop._SECONDS_UNSAVED", 0)
+    monkeypatch.setattr("library.training.trainer._SECONDS_UNSAVED", 0)
     run = make_run(tmp_path, is_kept=True)
     steps = saved_steps(run)
     run.run()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from library.dataset.keras_datasets import KERAS_DATASETS, find_in_keras
-from library.dataset.reading import read_content
+from library.dataset.read_bytes import read_content
+from library.dataset.sources.keras_datasets import KERAS_DATASETS, find_in_keras
 from library.errors import DataError
 
 

@@ -2,7 +2,7 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.saving import saving_lib
 
-from library.keras_saving import remember_attributes
+from library.saving.snapshots import remember_attributes
 
 
 def test_keras_finds_what_is_remembered_and_networks_stay_whole(tmp_path):

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 
-from library.explaining.kernels import first_kernels, kernel_grid
+from library.figures.kernels import first_kernels, kernel_grid
 
 
 def test_kernels_are_laid_out_each_in_its_own_range():

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import AfterValidator, Field
 
-from library.configuration.keys import (
+from library.configuration.schema import (
     Count,
     CountOrZero,
     Fraction,

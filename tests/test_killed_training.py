@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from library.training.checkpoints import read_state
+from library.saving.checkpoints import read_state
 from tests.killed import OPTIONS
 from tests.small_run import assert_same, make_run
 from tests.workers import Worker

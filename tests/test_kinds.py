@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from library.dataset.images import ImageOptions, decode_image
-from library.shipping.kinds import check_pixels, decode_other
+from library.export.decode_other import check_pixels, decode_other
 from tests.test_from_bytes import smooth
 
 pytestmark = pytest.mark.slow

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from library.explaining.layers import lay_open
+from library.models.layer_graph import lay_open
 from project.networks import NETWORKS
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)

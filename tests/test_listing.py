@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from library.dataset.listing import Listing, name_hash
-from library.dataset.sources import LabelledFile
+from library.dataset.file_index import Listing, name_hash
+from library.dataset.sources.base import LabelledFile
 
 FILES = [LabelledFile(f"c{n % 3}/{n}", f"c{n % 3}", n, n, ("file", "x")) for n in range(200)]
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from library.export.exporting import probabilities_of
+from library.export.litert import LiteRTModel, convert_litert
 from library.prediction.predictor import Predictor
-from library.shipping.exporting import probabilities_of
-from library.shipping.litert import LiteRTModel, convert_litert
 from tests.test_predictor import PIXELS, make
 
 

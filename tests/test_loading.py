@@ -4,9 +4,9 @@ import pytest
 import tensorflow as tf
 
 from library.errors import CheckpointError, SettingsError
-from library.training.snapshots import write_snapshot
-from library.transfer.blocks import parts_of
-from library.transfer.loading import load_weights
+from library.models.blocks import parts_of
+from library.models.weights import load_weights
+from library.saving.snapshots import write_snapshot
 from project.networks.applications import application
 from project.networks.hub import hub
 from tests.test_blocks import Twins, make_attentive, save_keras_module, save_nameless_module

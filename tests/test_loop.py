@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from library.errors import DataError, DivergedError, StoppedError, UserError
-from library.training.best import Best
-from library.training.monitoring import Goal
-from library.training.snapshots import read_snapshot
+from library.saving.snapshots import read_snapshot
+from library.training.best_snapshot import Best
+from library.training.early_stopping import Goal
 from project.optimizers import OPTIMIZERS
 from tests.small_run import (
     EPOCHS,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from library.dataset.jpeg import read_jpeg_header
-from library.shipping.markers import read_markers
+from library.export.jpeg_markers import read_markers
 from tests.test_from_bytes import encode, smooth, turned
 
 pytestmark = pytest.mark.slow

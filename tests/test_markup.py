@@ -1,4 +1,4 @@
-from library.reporting.markup import file_name, folded, meter, page, table, text, tile
+from library.figures.html import file_name, folded, meter, page, table, text, tile
 
 
 def test_names_stay_text_whatever_is_in_them():

@@ -5,9 +5,9 @@ import pytest
 from sklearn import metrics
 
 from library.evaluation.calibration import fit_temperature
-from library.evaluation.measures import Asked, calibrate, measure
+from library.evaluation.metrics import Asked, calibrate, measure
 from library.evaluation.predictions import Predictions
-from library.evaluation.probabilities import to_probabilities
+from library.models.scores import to_probabilities
 
 CLASSES = ("a", "b", "c", "none of it")
 

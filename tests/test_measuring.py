@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.evaluation.measuring import Evaluator
-from library.inputs.untuned import untuned
+from library.inputs.batching import untuned
+from library.training.evaluator import Evaluator
 from project.objective import Objective
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.inputs.mixing import cutmix, mixup
+from library.augmentation.mixing import cutmix, mixup
 
 COUNT = 9
 # Each image is of one brightness, its number times 20.

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from library.errors import UserError
-from library.transfer.module_files import deletion_hint, find_gap, find_module, hash_module
+from library.models.hub_download import deletion_hint, find_gap, find_module, hash_module
 from tests.test_modules import IMAGES, save_module
 
 
@@ -176,7 +176,7 @@ def test_an_unreachable_bucket_is_one_line_at_once(monkeypatch):
 
 
 def test_a_bucket_is_copied(module, monkeypatch):
-    import library.transfer.module_files as room
+    import library.models.hub_download as room
 
     # A folder stands for the bucket: TensorFlow reads both through the same functions.
     monkeypatch.setitem(room._FINDERS, "file", room._find_in_a_bucket)

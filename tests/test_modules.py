@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from library.errors import UserError
-from library.transfer.modules import load_module
+from library.models.saved_model import load_module
 
 IMAGES = np.random.default_rng(1).uniform(0, 1, (4, 6, 6, 3)).astype(np.float32)
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from library.errors import SettingsError
-from library.training.monitoring import Goal, Patience
+from library.training.early_stopping import Goal, Patience
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from library.transfer.names import distinct
+from library.models.saved_model import distinct
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from library.explaining.neighbours import find_neighbours, make_embedding
-from library.prediction.combining import combine
+from library.explaining.neighbors import find_neighbours, make_embedding
+from library.prediction.ensemble import combine
 from project.networks import NETWORKS
 from tests.test_predictor import make
 

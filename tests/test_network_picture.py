@@ -1,7 +1,7 @@
 from xml.etree import ElementTree
 
-from library.describing import Description, Row
-from library.network_picture import draw_network
+from library.describing.network_diagram import draw_network
+from library.describing.network_summary import Description, Row
 
 ROWS = (
     Row(1, "base/<odd>", "8 x 8 x 4", 1000, False),

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.choices import ChoiceError
 from library.errors import SettingsError, UserError
-from library.evaluation.probabilities import is_multi_label
-from library.transfer.freezing import freeze_parts
+from library.messages import ChoiceError
+from library.models.freezing import freeze_parts
+from library.models.scores import is_multi_label
 from project.networks import NETWORKS, make_network
 from project.networks.applications import APPLICATIONS, application
 from project.networks.residual import residual

@@ -1,7 +1,7 @@
 import pytest
 
-from library.shipping.exporting import probabilities_of
-from library.shipping.onnx import OnnxModel, write_onnx
+from library.export.exporting import probabilities_of
+from library.export.onnx import OnnxModel, write_onnx
 from tests.test_predictor import PIXELS, make
 
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.choices import ChoiceError
 from library.errors import SettingsError
-from library.inputs.untuned import untuned
+from library.inputs.batching import untuned
+from library.messages import ChoiceError
 from library.training.steps import Totals, make_train_steps
 from project.objective import Objective
 from project.optimizers import OPTIMIZERS, make_optimizer

@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 
 from library.dataset.images import ImageOptions, decode_image
 from library.dataset.jpeg import read_jpeg_header
-from library.shipping.markers import read_markers
-from library.shipping.orientation import read_png_orientation, turn
+from library.export.jpeg_markers import read_markers
+from library.export.orientation import read_png_orientation, turn
 
 graph = tf.function(
     lambda encoded: read_markers(encoded).orientation,

@@ -1,8 +1,8 @@
 import pytest
 
-from library.dataset.other_shards import find_in_shards
-from library.dataset.reading import read_content
+from library.dataset.read_bytes import read_content
 from library.dataset.records import Record, frame
+from library.dataset.sources.tfrecords import find_in_shards
 from library.errors import DataError
 
 

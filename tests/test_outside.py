@@ -6,7 +6,7 @@ from tensorflow.core.framework import op_def_pb2, variable_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.client import pywrap_tf_session
 
-from library.transfer.outside import steps_outside
+from library.models.unsafe_ops import steps_outside
 from tests.test_modules import save_module, save_tf1_module
 
 

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from library.errors import SettingsError
-from library.inputs.parts import WHOLE, Part
+from library.inputs.batching import WHOLE, Part
 
 
 def positions(part, count, batch_size):

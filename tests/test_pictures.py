@@ -11,8 +11,8 @@ from library.dataset.images import ImageOptions, UnusableImageError
 from library.dataset.splits import read_splits
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
-from library.prediction.pictures import Pictures
-from library.training.snapshots import read_snapshot
+from library.prediction.preprocess import Pictures
+from library.saving.snapshots import read_snapshot
 from project.inputs import EvaluationInputs
 from tests.conftest import convert
 

@@ -1,8 +1,8 @@
 import pytest
 
-from library.choices import ChoiceError
 from library.errors import SettingsError
-from library.training.monitoring import Goal
+from library.messages import ChoiceError
+from library.training.early_stopping import Goal
 from library.training.plan import Plan
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.inputs import policies
+from library.augmentation import policies
 
 pytestmark = pytest.mark.slow
 

@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 
 from library.evaluation.predictions import predict_batches
-from library.evaluation.probabilities import MULTI_LABEL
-from library.inputs.untuned import untuned
+from library.inputs.batching import untuned
+from library.models.scores import MULTI_LABEL
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (10, 4, 4, 1), np.uint8)

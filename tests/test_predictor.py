@@ -3,9 +3,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from library.evaluation.probabilities import MULTI_LABEL
+from library.models.scores import MULTI_LABEL
 from library.prediction.predictor import Predictor
-from library.training.snapshots import Snapshot
+from library.saving.snapshots import Snapshot
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
 

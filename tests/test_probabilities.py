@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.evaluation.probabilities import MULTI_LABEL, is_multi_label, to_probabilities
+from library.models.scores import MULTI_LABEL, is_multi_label, to_probabilities
 
 SCORES = np.array([[2.0, 0.0, -1.0], [90.0, -90.0, 0.0]], np.float32)
 

@@ -2,8 +2,8 @@ import pytest
 import tensorflow as tf
 
 from library.errors import SettingsError
-from library.training import profiling
-from library.training.profiling import Profile, read_profile_steps
+from library.training import profiler
+from library.training.profiler import Profile, read_profile_steps
 
 multiply = tf.function(lambda x: x @ x)
 
@@ -32,7 +32,7 @@ def take_steps(profile, start, end):
 
 
 def test_these_steps_are_recorded_where_the_plugin_looks(tmp_path, monkeypatch):
-    monkeypatch.setattr(profiling, "PLUGINS", ("no_such_package",))
+    monkeypatch.setattr(profiler, "PLUGINS", ("no_such_package",))
     said = []
     assert take_steps(Profile((2, 3), tmp_path, said.append), 0, 5) == [2, 3]
     (recorded,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
@@ -40,8 +40,8 @@ def test_these_steps_are_recorded_where_the_plugin_looks(tmp_path, monkeypatch):
     (line,) = said
     assert line.startswith(f"profile of the steps up to 3: {tmp_path}")
     assert line.endswith("(to look at it in TensorBoard: pip install tensorboard-plugin-profile)")
-    monkeypatch.setattr(profiling, "PLUGINS", ("tensorboard",))
-    assert profiling._how_to_look() == ", shown by `make board`"
+    monkeypatch.setattr(profiler, "PLUGINS", ("tensorboard",))
+    assert profiler._how_to_look() == ", shown by `make board`"
 
 
 def test_a_training_that_ends_meanwhile_leaves_what_there_is(tmp_path):

@@ -1,9 +1,8 @@
 import pytest
 
-from library.dataset import publishing
+from library.dataset import shards
 from library.dataset.manifest import manifest_path, read_manifest
-from library.dataset.publishing import publish, rejected_path
-from library.dataset.shards import WorkFolder
+from library.dataset.shards import WorkFolder, publish, rejected_path
 from tests.test_shards import names, write
 
 
@@ -47,7 +46,7 @@ def test_stopped_before_the_manifest_there_is_an_old_one_only_if_it_is_true(
     def stop(_):
         raise InterruptedError
 
-    monkeypatch.setattr(publishing, "write_manifest", stop)
+    monkeypatch.setattr(shards, "write_manifest", stop)
     with pytest.raises(InterruptedError):
         published(tmp_path, 6, "more", base=base if appending else None)
     assert manifest_path(tmp_path, "train").exists() == appending

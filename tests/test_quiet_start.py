@@ -18,7 +18,7 @@ def run(code, **variables):
 @pytest.mark.slow
 def test_a_start_says_nothing_and_errors_come_through_afterwards():
     done = run(
-        "import sys; from library.quiet_start import import_tensorflow; import_tensorflow()\n"
+        "import sys; from library.tensorflow_import import import_tensorflow; import_tensorflow()\n"
         "import tensorflow as tf; print(int(tf.constant(2) + 3)); print('heard', file=sys.stderr)"
     )
     assert (done.stdout, done.stderr) == ("5\n", "heard\n")
@@ -29,7 +29,7 @@ def test_a_failed_import_shows_what_was_said(tmp_path):
         "import os; os.write(2, b'a library is missing\\n'); raise ImportError('no keras')"
     )
     done = run(
-        "from library.quiet_start import import_tensorflow; import_tensorflow()",
+        "from library.tensorflow_import import import_tensorflow; import_tensorflow()",
         PYTHONPATH=str(tmp_path),
     )
     assert "a library is missing\n" in done.stderr

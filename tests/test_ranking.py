@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from library.evaluation.ranking import Ranking
-from library.evaluation.resampling import once, resamples
+from library.evaluation.bootstrap import once, resamples
+from library.evaluation.roc import Ranking
 
 
 @pytest.mark.parametrize("decimals", [9, 2, 1, 0])

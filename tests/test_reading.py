@@ -2,7 +2,7 @@ import zipfile
 
 import pytest
 
-from library.dataset.reading import read_content
+from library.dataset.read_bytes import read_content
 from library.errors import UnreachableError
 
 

@@ -3,10 +3,10 @@ import pickle
 
 import pytest
 
+from library.dataset.encode_record import MakeRecord, Task
 from library.dataset.images import ImageOptions, UnusableImageError
-from library.dataset.inspection import MeasureFile
-from library.dataset.recording import MakeRecord, Task
 from library.dataset.records import read_frames, read_record
+from library.describing.dataset_summary import MeasureFile
 from tests.test_images import colourful, saved
 
 MAKE = MakeRecord(ImageOptions(max_edge=32))

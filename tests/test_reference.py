@@ -1,6 +1,6 @@
 """The reference as Markdown."""
 
-from library.configuration.reference import reference
+from library.configuration.output import reference
 from tests.test_resolution import Bakery
 
 

@@ -1,4 +1,4 @@
-from library.reporting.reliability import reliability_diagram
+from library.reporting.reliability_diagram import reliability_diagram
 
 ROW = {"from": 0.8, "to": 0.9, "guesses": 40, "confidence": 0.86, "accuracy": 0.5}
 

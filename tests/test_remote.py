@@ -1,8 +1,8 @@
 import pytest
 
 from library.dataset.manifest import read_manifest
-from library.dataset.remote import find_in_url
-from library.dataset.stores import read_url
+from library.dataset.sources.remote import find_in_url
+from library.dataset.storage import read_url
 from library.errors import DataError, UnreachableError, UserError
 from tests.conftest import write_colours
 

@@ -1,6 +1,6 @@
 import pytest
 
-from library.dataset.remote_sizes import RemoteSizes
+from library.dataset.sources.remote import RemoteSizes
 from library.errors import UnreachableError
 from tests.conftest import write_colours
 

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from library.evaluation.judging import Judgement
-from library.evaluation.measures import Asked, measure
+from library.evaluation.evaluate import Judgement
+from library.evaluation.metrics import Asked, measure
 from library.evaluation.predictions import Predictions
-from library.evaluation.probabilities import to_probabilities
+from library.models.scores import to_probabilities
 from library.reporting.report import MISTAKES, Subject, make_report
 
 ROW = {

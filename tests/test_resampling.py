@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from library.evaluation.bootstrap import interval, interval_of_error, once, resamples
 from library.evaluation.calibration import Bins
-from library.evaluation.resampling import interval, interval_of_error, once, resamples
 
 
 def test_each_resample_draws_as_many_images_as_there_are():

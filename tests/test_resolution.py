@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import model_validator
 
 from library.configuration.documents import read_documents
-from library.configuration.keys import Count, Fraction, Keys, Positive, Text, Words, key
 from library.configuration.resolution import COMMAND_LINE, DEFAULT_SET, Value, resolve, sets_of
+from library.configuration.schema import Count, Fraction, Keys, Positive, Text, Words, key
 from library.errors import SettingsError
 
 

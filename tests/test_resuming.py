@@ -6,8 +6,8 @@ import pytest
 
 from library.errors import CheckpointError, StoppedError
 from library.files import seal_folder
-from library.training.checkpoints import check_classes
-from library.training.monitoring import Goal
+from library.saving.checkpoints import check_classes
+from library.training.early_stopping import Goal
 from tests.small_run import Inputs, make_run, stopping_run
 
 

@@ -262,7 +262,7 @@ def test_evaluate_keeps_what_was_measured_otherwise_apart(
 
 @pytest.mark.slow
 def test_images_need_not_be_square_from_training_to_export(capsys, options, tmp_path):
-    from library.training.snapshots import read_snapshot
+    from library.saving.snapshots import read_snapshot
 
     options = [*options, "--image_width=12"]
     code, out, err = call(capsys, *options, "--augmentations=distorted_crop,flip,rotation")

@@ -5,10 +5,10 @@ import shutil
 import pytest
 
 from library.errors import SettingsError, UserError
-from library.training import run_folder
-from library.training.checkpoints import Checkpoints
+from library.saving.checkpoints import Checkpoints
+from library.training import run_directory
 from library.training.plan import Keeping
-from library.training.run_folder import check_space, locked_run, write_texts
+from library.training.run_directory import check_space, locked_run, write_texts
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_what_the_run_holds_already_needs_no_room_again(keeping, monkeypatch):
 
 
 def test_each_disk_is_looked_at(keeping, monkeypatch):
-    monkeypatch.setattr(run_folder, "_disk_of", lambda folder: folder.name)
+    monkeypatch.setattr(run_directory, "_disk_of", lambda folder: folder.name)
     free(monkeypatch, 20)
     check_space(keeping, 3_000_000, 3_000_000, 3)
     message = r"best has 20 MB left.* about 27 MB: make room, choose another --best_model_dir$"

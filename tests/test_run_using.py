@@ -49,7 +49,7 @@ def test_a_class_called_as_the_answer_below_a_threshold_is_refused(
     capsys, monkeypatch, snapshot_run, command
 ):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("library.prediction.threshold.UNKNOWN", "red")
+    monkeypatch.setattr("library.prediction.calibrate.UNKNOWN", "red")
     for threshold in ("--threshold=0.5", "--threshold_precision=0.5"):
         code, out, err = call(capsys, *command.split(), *snapshot_run.options, threshold)
         assert (code, out, err.count("\n")) == (2, "", 1)
@@ -64,14 +64,14 @@ def test_predict_is_evaluates_network_on_the_files_themselves(
 
     from library.dataset.splits import read_splits
     from library.evaluation.predictions import predict_batches
-    from library.training.snapshots import read_snapshot
-    from project import stored_network
+    from library.saving.snapshots import read_snapshot
+    from project import load_network
     from project.settings import read_settings
 
     monkeypatch.chdir(ROOT)
     snapshot = read_snapshot(snapshot_run.folder / "best")
     (split,) = read_splits(colours, "test")
-    inputs = stored_network.make_inputs_for(snapshot, read_settings(snapshot_run.options), split)
+    inputs = load_network.make_inputs_for(snapshot, read_settings(snapshot_run.options), split)
     expected = predict_batches(snapshot.network, inputs.named_batches())
     arguments = [*snapshot_run.options, "--top_k=3", "--predict_format=jsonl", "--embedding"]
     code, out, err = call(capsys, "predict", str(colours / "test"), *arguments)

@@ -1,10 +1,10 @@
 import numpy as np
 
 from library.dataset.splits import read_splits
+from library.export.samples import read_samples
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
-from library.prediction.pictures import Pictures
-from library.shipping.samples import read_samples
+from library.prediction.preprocess import Pictures
 from project.inputs import EvaluationInputs
 
 

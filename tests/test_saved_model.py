@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.evaluation.probabilities import MULTI_LABEL
-from library.prediction.combining import combine
-from library.prediction.pictures import Pictures
+from library.export.saved_model import ServedModel, write_saved_model
+from library.models.scores import MULTI_LABEL
+from library.prediction.ensemble import combine
 from library.prediction.predictor import Predictor
-from library.shipping.saved_model import ServedModel, write_saved_model
+from library.prediction.preprocess import Pictures
 from tests.test_from_bytes import encode
 from tests.test_predictor import PIXELS, make
 

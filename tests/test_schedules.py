@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.choices import ChoiceError
 from library.errors import SettingsError
+from library.messages import ChoiceError
 from project.schedules import SCHEDULES, LearningRate, read_steps, sketch
 from project.settings import Hyperparameters
 

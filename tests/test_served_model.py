@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from library.evaluation.probabilities import MULTI_LABEL
 from library.explaining.grad_cam import HIRES_CAM
+from library.models.scores import MULTI_LABEL
+from library.saving.snapshots import Snapshot, read_snapshot
+from library.serving.model import ServedModel
 from library.serving.refusals import RefusedError
-from library.serving.served_model import ServedModel
-from library.training.snapshots import Snapshot, read_snapshot
 from tests.conftest import COLOURS
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from library.configuration.keys import keys_of
-from library.configuration.two_files import CommandLineOnly
+from library.configuration.reader import CommandLineOnly
+from library.configuration.schema import keys_of
 from library.errors import SettingsError
 from project.settings import COMMANDS, Hyperparameters, Project, read_settings, settings_reference
 from tests.conftest import ROOT

@@ -1,6 +1,6 @@
 import pytest
 
-from library.dataset.recording import Task
+from library.dataset.encode_record import Task
 from library.dataset.shards import ShardWriter, WorkFolder, work_folder
 from library.files import sha256_of
 

@@ -4,7 +4,7 @@ from PIL import Image
 
 import run
 from library.errors import answer
-from library.inputs.sheets import caption, draw_sheet
+from library.figures.contact_sheet import caption, draw_sheet
 
 
 @pytest.mark.parametrize("channels", [1, 3])

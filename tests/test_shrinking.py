@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from library.dataset.pixels import fitted_size, shrink
-from library.shipping import shrinking
+from library.export import shrinking
 from tests.test_from_bytes import smooth
 
 pytestmark = pytest.mark.slow

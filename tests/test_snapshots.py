@@ -7,13 +7,8 @@ import pytest
 
 from library.errors import CheckpointError, UserError
 from library.files import seal_folder
-from library.training import snapshots
-from library.training.snapshots import (
-    has_snapshot,
-    mend_snapshot,
-    read_snapshot,
-    write_snapshot,
-)
+from library.saving import snapshots
+from library.saving.snapshots import has_snapshot, mend_snapshot, read_snapshot, write_snapshot
 from tests.cut_short import contents, watched
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 1)).astype(np.float32)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from library.dataset.reading import read_content
-from library.dataset.sources import NO_CLASS, find_files, is_there, label_of
+from library.dataset.read_bytes import read_content
+from library.dataset.sources.base import NO_CLASS, label_of
+from library.dataset.sources.find import find_files, is_there
 from library.errors import DataError
 
 

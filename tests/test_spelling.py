@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from library.configuration.spelling import did_you_mean, meant, shown
+from library.messages import did_you_mean, meant, shown
 
 KNOWN = ["batch_size", "learning_rate", "-cf", "--config_file"]
 

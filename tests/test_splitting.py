@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from library.dataset.sources import LabelledFile
-from library.dataset.splitting import Splitter, read_fractions
+from library.dataset.sources.base import LabelledFile
+from library.dataset.split_assignment import Splitter, read_fractions
 from library.errors import DataError, SettingsError
 
 FRACTIONS = {"train": 0.7, "validation": 0.2, "test": 0.1}

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 import run
-from library.dataset.generated import read_generated
 from library.dataset.records import parse_record
 from library.dataset.splits import read_splits
-from library.dataset.unconverted import read_unconverted
+from library.dataset.unconverted import read_generated, read_unconverted
+from library.describing import pipeline_benchmark
 from library.errors import answer
-from library.inputs import stages
 from library.inputs.caching import Cached, cache_examples
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import Reading, make_examples
@@ -21,20 +20,22 @@ FORMAT = ImageFormat(8, 3)
 
 
 def test_the_share_of_a_stage_is_what_it_adds():
-    shares = stages.shares_of_time({"read": 1000, "decode": 200, "augment": 100})
+    shares = pipeline_benchmark.shares_of_time({"read": 1000, "decode": 200, "augment": 100})
     assert shares == pytest.approx({"read": 0.1, "decode": 0.4, "augment": 0.5})
-    odd = stages.shares_of_time({"read": 1000, "decode": 200, "augment": 201})
+    odd = pipeline_benchmark.shares_of_time({"read": 1000, "decode": 200, "augment": 201})
     assert odd["augment"] == 0
 
 
 def test_the_slowest_stage_is_named_with_what_would_help(train):
     source = make_examples(train)
-    *table, last = stages.tell_stages({"read": 1000, "decode": 200, "augment": 190}, source)
+    *table, last = pipeline_benchmark.tell_stages(
+        {"read": 1000, "decode": 200, "augment": 190}, source
+    )
     assert len(table) == 3
     assert table[1].startswith("decode")
     assert "200 images/s" in table[1]
     assert last.startswith("decode holds the rest back; what would help: a smaller --max_edge")
-    *_, last = stages.tell_stages({"read": 1000, "decode": 900, "augment": 190}, source)
+    *_, last = pipeline_benchmark.tell_stages({"read": 1000, "decode": 900, "augment": 190}, source)
     assert last.startswith("augment holds the rest back; what would help: fewer or cheaper")
 
 
@@ -65,9 +66,9 @@ def test_to_read_is_to_get_what_is_stored_whatever_the_source(colours, train):
         else:
             assert parse_record(stored, ("height",))["height"] > 0
         training = TrainingInputs(source, FORMAT, 16, shuffle_examples=10, seed=0)
-        rates = stages.measure_stages(training, 0.1)
+        rates = pipeline_benchmark.measure_stages(training, 0.1)
         assert min(rates.values()) > 0
-        *_, last = stages.tell_stages({"read": 100, "decode": 90}, source)
+        *_, last = pipeline_benchmark.tell_stages({"read": 100, "decode": 90}, source)
         assert f"read holds the rest back; what would help: {advice}" in last
 
 
@@ -79,9 +80,9 @@ def test_reading_a_file_is_measured_and_not_its_number_alone(colours, monkeypatc
     one_at_once = Reading(num_parallel_calls=1)
     source = make_examples(split)
     training = TrainingInputs(source, FORMAT, 16, shuffle_examples=9, seed=0, reading=one_at_once)
-    rates = stages.measure_stages(training, 0.3)
+    rates = pipeline_benchmark.measure_stages(training, 0.3)
     assert rates["read"] < 1.2 / pause
-    assert stages.shares_of_time(rates)["read"] > 0.6
+    assert pipeline_benchmark.shares_of_time(rates)["read"] > 0.6
 
 
 @pytest.mark.parametrize(
@@ -99,12 +100,12 @@ def test_augmenting_is_a_stage_where_more_is_done_than_to_choose_what_to_decode(
     chosen = choose_augmentations(words)
     source = make_examples(train)
     training = TrainingInputs(source, FORMAT, 16, shuffle_examples=9, seed=0, augmentations=chosen)
-    assert list(stages.measure_stages(training, 0.01)) == expected
+    assert list(pipeline_benchmark.measure_stages(training, 0.01)) == expected
 
 
 @pytest.mark.slow
 def test_the_command_measures_each_stage(capsys, options, monkeypatch):
-    monkeypatch.setattr(stages, "_SECONDS", 0.2)
+    monkeypatch.setattr(pipeline_benchmark, "_SECONDS", 0.2)
     assert answer(run.main, ["benchmark_inputs", *options], "run.py") == 0
     captured = capsys.readouterr()
     rates = json.loads(captured.out)["images_per_second"]

@@ -1,9 +1,8 @@
-from library.dataset.listing import Listing
-from library.dataset.recording import Task
+from library.dataset.encode_record import Task
+from library.dataset.file_index import Listing
 from library.dataset.records import FRAMING_BYTES, Record, frame
-from library.dataset.shards import ShardWriter, WorkFolder
-from library.dataset.sources import LabelledFile
-from library.dataset.staging import Stage
+from library.dataset.shards import ShardWriter, Stage, WorkFolder
+from library.dataset.sources.base import LabelledFile
 
 
 def test_records_of_a_stream_get_the_order_of_the_listing(tmp_path):

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.inputs.untuned import untuned
-from library.training.steps import Totals, make_evaluation_step, make_train_steps, rate_at
+from library.inputs.batching import untuned
+from library.training.evaluator import make_evaluation_step
+from library.training.steps import Totals, make_train_steps, rate_at
 from project.objective import Objective
 
 

@@ -14,7 +14,7 @@ def run_until_ready(code):
 
 WAIT = """
 import time
-from library.training.stopping import StopSignals
+from library.training.interruption import StopSignals
 with StopSignals() as stop:
     print("ready", flush=True)
     while not stop.received{and_forever}:

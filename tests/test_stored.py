@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from library.errors import CheckpointError
-from library.evaluation.stored import read_stored
-from library.training.averages import Averages
-from library.training.checkpoints import Checkpoints
-from library.training.snapshots import write_snapshot
+from library.saving.checkpoints import Checkpoints
+from library.saving.load import read_stored
+from library.saving.snapshots import write_snapshot
+from library.training.ema import Averages
 
 CLASSES = ("cat", "dog")
 

@@ -4,8 +4,8 @@ import pytest
 
 from library.dataset.splits import read_splits
 from library.errors import SettingsError
-from library.evaluation.judging import Judgement
-from project import stored_network
+from library.evaluation.evaluate import Judgement
+from project import load_network
 from project.settings import read_settings
 
 
@@ -30,7 +30,7 @@ def test_only_what_the_best_does_with_its_whole_split_has_the_splits_name(settin
 
     def name(*arguments, data_dir="here/sample", **changes):
         project = settings(*arguments, data_dir=data_dir).project
-        return stored_network.name_results(project, whole | changes)
+        return load_network.name_results(project, whole | changes)
 
     names = [
         name(),
@@ -54,28 +54,28 @@ def test_only_what_the_best_does_with_its_whole_split_has_the_splits_name(settin
 
 def test_other_data_than_the_runs_own_are_told(settings, colours, tmp_path):
     (tmp_path / "link").symlink_to(colours)
-    assert stored_network.is_own_data(settings().project)
-    assert stored_network.is_own_data(settings(data_dir=tmp_path / "link").project)
-    assert not stored_network.is_own_data(settings(data_dir=tmp_path).project)
+    assert load_network.is_own_data(settings().project)
+    assert load_network.is_own_data(settings(data_dir=tmp_path / "link").project)
+    assert not load_network.is_own_data(settings(data_dir=tmp_path).project)
     # Where no run tells what its data are.
-    assert stored_network.is_own_data(settings(data_dir=tmp_path, run_dir=tmp_path).project)
+    assert load_network.is_own_data(settings(data_dir=tmp_path, run_dir=tmp_path).project)
 
 
 def test_a_checkpoint_and_an_ensemble_exclude_each_other(settings):
     with pytest.raises(SettingsError, match="checkpoint and ensemble exclude each other"):
-        stored_network.read_network(settings("--checkpoint", "a", "--ensemble", "b"))
+        load_network.read_network(settings("--checkpoint", "a", "--ensemble", "b"))
 
 
 def test_it_is_judged_and_fitted_as_the_settings_say(settings, colours, snapshot_run):
     given = settings("--max_eval_steps=1", "--bootstrap_samples=0", "--threshold=0.6")
-    snapshot = stored_network.read_network(given)
+    snapshot = load_network.read_network(given)
     assert snapshot.folder == snapshot_run.folder / "best"
     (split,) = read_splits(colours, "validation")
-    inputs = stored_network.make_inputs_for(snapshot, given, split)
-    judgement = stored_network.judge_network(given, snapshot, inputs, None)
+    inputs = load_network.make_inputs_for(snapshot, given, split)
+    judgement = load_network.judge_network(given, snapshot, inputs, None)
     assert isinstance(judgement, Judgement)
     assert len(judgement.predictions) == 16  # of 18, a batch
-    assert stored_network.fit_to_validation(given, snapshot, None) == (snapshot, None, 0.6)
+    assert load_network.fit_to_validation(given, snapshot, None) == (snapshot, None, 0.6)
     # Calibrating leaves the threshold that was asked for.
     given = settings("--calibrate", "--threshold=0.6")
-    assert stored_network.fit_to_validation(given, snapshot, split).threshold == 0.6
+    assert load_network.fit_to_validation(given, snapshot, split).threshold == 0.6

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from library.dataset.stores import (
+from library.dataset.storage import (
     NothingThereError,
     is_remote,
     local_folder,

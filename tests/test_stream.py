@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from library.dataset.images import UnusableImageError
-from library.dataset.sources import LabelledFile
-from library.prediction.stream import predict_files
+from library.dataset.sources.base import LabelledFile
+from library.prediction.preprocess import predict_files
 
 
 class FirstByte:

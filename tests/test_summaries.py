@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from library.training.summaries import Summaries
+from library.training.tensorboard import Summaries
 
 
 def events(folder):

@@ -2,12 +2,12 @@ import platform
 
 import keras
 
-from library.reporting import surroundings
-from library.reporting.surroundings import describe_surroundings
+from library.reporting import environment
+from library.reporting.environment import describe_surroundings
 
 
 def test_versions_devices_and_the_machine_are_told(monkeypatch):
-    monkeypatch.setattr(surroundings, "_PACKAGES", ("keras", "no such package"))
+    monkeypatch.setattr(environment, "_PACKAGES", ("keras", "no such package"))
     told = dict(describe_surroundings())
     assert told["Python"] == platform.python_version()
     assert told["keras"] == keras.__version__

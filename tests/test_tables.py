@@ -1,7 +1,7 @@
 import pytest
 
-from library.dataset.reading import read_content
-from library.dataset.tables import find_in_table
+from library.dataset.read_bytes import read_content
+from library.dataset.sources.table import find_in_table
 from library.errors import DataError
 
 
@@ -97,7 +97,7 @@ def test_a_local_table_may_name_urls(table, tmp_path):
 
 def test_many_remote_rows_are_asked_for_in_batches(table, tmp_path, monkeypatch):
     pytest.importorskip("fsspec")
-    monkeypatch.setattr("library.dataset.tables._BATCH", 2)
+    monkeypatch.setattr("library.dataset.sources.table._BATCH", 2)
     table(ROWS)
     names = [each[0] for each in found(f"file://{tmp_path}/images.csv")]
     assert names == ["a/1.jpg", "a/2.jpg", "a/3, x.jpg"]

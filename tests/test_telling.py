@@ -1,4 +1,4 @@
-from library.evaluation.telling import number, overall_rows, tell_measures, words_of
+from library.evaluation.table import number, overall_rows, tell_measures, words_of
 
 ROW = {"images": 1200, "precision": 0.5, "recall": 1.0, "f1": 2 / 3, "roc_auc": 0.9, "pr_auc": None}
 RESULT = {

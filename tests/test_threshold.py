@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from library.errors import SettingsError, UserError
-from library.prediction.threshold import check_names, fit_threshold
+from library.prediction.calibrate import check_names, fit_threshold
 
 
 def brute_force(probabilities, labels, precision):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from library.reporting.thumbnails import thumbnail
+from library.reporting.image_tags import thumbnail
 
 RANDOM = np.random.default_rng(0)
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from library.inputs import tones
+from library.augmentation import pixelwise
 
 RANDOM = np.random.default_rng(0)
 IMAGES = [
@@ -19,17 +19,17 @@ IMAGES = [
 @pytest.mark.parametrize(
     ("ours", "pillows"),
     [
-        (tones.invert, ImageOps.invert),
-        (lambda image: tones.solarize(image, 100.0), lambda im: ImageOps.solarize(im, 156)),
-        (lambda image: tones.posterize(image, 3.0), lambda im: ImageOps.posterize(im, 5)),
-        (tones.equalize, ImageOps.equalize),
-        (tones.autocontrast, ImageOps.autocontrast),
+        (pixelwise.invert, ImageOps.invert),
+        (lambda image: pixelwise.solarize(image, 100.0), lambda im: ImageOps.solarize(im, 156)),
+        (lambda image: pixelwise.posterize(image, 3.0), lambda im: ImageOps.posterize(im, 5)),
+        (pixelwise.equalize, ImageOps.equalize),
+        (pixelwise.autocontrast, ImageOps.autocontrast),
         (
-            lambda image: tones.sharpen(image, 1.8),
+            lambda image: pixelwise.sharpen(image, 1.8),
             lambda im: ImageEnhance.Sharpness(im).enhance(1.8),
         ),
         (
-            lambda image: tones.sharpen(image, 0.2),
+            lambda image: pixelwise.sharpen(image, 0.2),
             lambda im: ImageEnhance.Sharpness(im).enhance(0.2),
         ),
     ],

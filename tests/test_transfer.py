@@ -9,9 +9,9 @@ import pytest
 
 import run
 from library.errors import CheckpointError, DataError, SettingsError
-from library.training.checkpoints import Checkpoints
-from library.training.snapshots import read_snapshot
-from library.transfer.module_files import hash_module
+from library.models.hub_download import hash_module
+from library.saving.checkpoints import Checkpoints
+from library.saving.snapshots import read_snapshot
 from tests.test_modules import save_module, save_tf1_module
 from tests.test_run import damage_shard
 

@@ -1,8 +1,7 @@
 import tensorflow as tf
 
-from library.inputs.batching import keep_ready
+from library.inputs.batching import keep_ready, untuned
 from library.inputs.examples import USUAL
-from library.inputs.untuned import untuned
 
 
 def test_a_data_set_is_not_tuned_and_nothing_made_of_it_is():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from library.prediction.views import VIEWS, find_views
+from library.prediction.ensemble import VIEWS, find_views
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
 

@@ -2,7 +2,7 @@ import h5py
 import pytest
 
 from library.errors import CheckpointError
-from library.transfer.weight_files import read_weights
+from library.models.weights import read_weights
 from tests.test_loading import SAVERS, make_network
 
 

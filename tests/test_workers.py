@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from library.dataset.workers import Workers
+from library.dataset.worker_pool import Workers
 from library.errors import UnreachableError, UserError
 
 
@@ -106,6 +106,6 @@ def test_a_worker_that_can_not_start_says_why(monkeypatch, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("raise SystemExit('no such luck')")
     (tmp_path / "pickle.py").write_text("raise ImportError('no such luck')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("library.dataset.workers._ROOT", tmp_path)
+    monkeypatch.setattr("library.dataset.worker_pool._ROOT", tmp_path)
     with Workers(Act(), 1) as workers, pytest.raises(UserError, match="can't start: "):
         list(workers.map([[1]]))

@@ -5,7 +5,7 @@ import pytest
 
 import run
 from library.errors import answer
-from library.reporting.writing import failing_softly, is_current
+from library.reporting.evaluation_files import failing_softly, is_current
 
 
 def test_a_failure_is_a_warning(capsys, tmp_path):

@@ -7,16 +7,14 @@ means, and its errors don't say which spelling is near.
 import re
 from dataclasses import dataclass
 
-from library.choices import unknown
 from library.configuration.help_text import help_text
-from library.configuration.keys import keys_of
 from library.configuration.resolution import COMMAND_LINE, Value, resolve
 from library.configuration.scalars import plain_value
-from library.configuration.spelling import did_you_mean, shown
+from library.configuration.schema import keys_of
 from library.errors import SettingsError
+from library.messages import did_you_mean, shown, unknown
 
 HELP = ("--help", "-h")
-
 # What may follow an option as its value though it begins with a dash.
 _NEGATIVE = re.compile(r"-(\.?[0-9]|\.inf).*", re.IGNORECASE | re.DOTALL)
 _TRUTHS = ("true", "false", "yes", "no", "on", "off", "0", "1")

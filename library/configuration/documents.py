@@ -12,8 +12,8 @@ from pathlib import Path
 import yaml
 
 from library.configuration.scalars import plain_value
-from library.configuration.spelling import did_you_mean, shown
 from library.errors import SettingsError
+from library.messages import did_you_mean, shown
 
 # Far beyond what a person writes, and small enough that a hostile file is refused at once.
 MAX_BYTES = 2 * 2**20
@@ -23,10 +23,8 @@ MAX_CHARACTERS = 10_000
 MAX_KEY_CHARACTERS = 200
 # Nodes with each alias and each merge key counted as what it stands for.
 MAX_EXPANDED_NODES = 200_000
-
 # libyaml's parser where PyYAML was built with it: ten times faster.
 PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 # What no YAML file may hold, escaped or not at all.
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # The parser's words for the commonest slips, for people who don't know its grammar.

@@ -104,3 +104,33 @@ def _row(left, right, columns):
     if len(first) > LEFT_COLUMNS - 2:
         return [first, *(indent + each for each in wrapped)]
     return [first.ljust(LEFT_COLUMNS) + wrapped[0], *(indent + each for each in wrapped[1:])]
+
+
+NO_BREAK = "\u00a0"
+
+
+def set_list(sets, chosen):
+    """Give the lines for one file's Sets as one text; the set `chosen` has a star."""
+    lines = [sets.file]
+    width = max((len(name) for name in sets.names), default=0)
+    for name in sets.names:
+        star = "*" if name == chosen else " "
+        parents = ", ".join(sets.parents(name))
+        inherits = f", inherits {parents}" if parents else ""
+        lines.append(f"{star} {name.ljust(width)}  line {sets.line(name)}{inherits}")
+        lines += _changes(sets.own(name))
+    return "\n".join(lines)
+
+
+def _changes(values):
+    # A no-break space keeps a key and its value on one line; none is left in the values' text.
+    pairs = [f"{key}: {yaml_value(value)}".replace(" ", NO_BREAK) for key, value in values.items()]
+    text = textwrap.fill(
+        ", ".join(pairs) or "nothing of its own",
+        terminal_columns(),
+        initial_indent=" " * 6,
+        subsequent_indent=" " * 6,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [text.replace(NO_BREAK, " ")]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from library.configuration.documents import Mapping, inherited, is_null, lineage, value_of
-from library.configuration.keys import keys_of, own_words
-from library.configuration.spelling import did_you_mean, shown
+from library.configuration.schema import keys_of, own_words
 from library.errors import SettingsError
+from library.messages import did_you_mean, shown
 
 DEFAULT_SET = "default"
 DEFAULT = "default"

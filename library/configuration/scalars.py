@@ -3,7 +3,6 @@
 import re
 
 MAX_NUMBER_CHARACTERS = 40
-
 _WORDS = {"true": True, "false": False, "null": None}
 _WORDS |= {word.title(): value for word, value in _WORDS.items()}
 _WORDS |= {word.upper(): value for word, value in _WORDS.items()}
@@ -11,7 +10,6 @@ _WORDS |= {"": None, "~": None}
 _SPECIAL = re.compile(r"([-+]?)\.(inf|Inf|INF)|()\.(nan|NaN|NAN)")
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-
 # Text that needs no quotes: no YAML, old or new, can take it for anything else.
 _SAFE_TEXT = re.compile(r"(?!\.+$|\.inf|\.nan|\.[0-9])[a-z_./][a-z0-9_./+=-]*", re.IGNORECASE)
 _WORDS_OF_ANY_YAML = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"}

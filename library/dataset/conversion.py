@@ -11,35 +11,29 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from library.cores import available_cores
-from library.counted import counted
+from library.dataset.encode_record import MakeRecord, Task
+from library.dataset.file_index import Listing
 from library.dataset.images import ImageOptions
-from library.dataset.listing import Listing
 from library.dataset.manifest import check_hashes, read_manifest
-from library.dataset.publishing import publish
-from library.dataset.recording import MakeRecord, Task
-from library.dataset.shards import ShardWriter, WorkFolder, drop_work, work_folder
-from library.dataset.sources import NO_CLASS, SPLITS, labels_of
-from library.dataset.staging import Stage
-from library.dataset.workers import Workers
+from library.dataset.shards import ShardWriter, Stage, WorkFolder, drop_work, publish, work_folder
+from library.dataset.sources.base import NO_CLASS, SPLITS, labels_of
+from library.dataset.worker_pool import Workers, available_cores
 from library.errors import DataError, StoppedError, UnreachableError, UserError
 from library.locks import locked
+from library.messages import counted
 
 # Without --num_shards: shards of this size, but at least so many where there are enough images,
 # because several are read at the same time.
 SHARD_BYTES = 128 << 20
 _LEAST_SHARDS = 8
 _LEAST_IN_A_SHARD = 32
-
 # A batch goes to a worker as a whole: large enough for its overhead to vanish, small enough for
 # all batches under way to fit in memory.
 _BATCH_FILES = 64
 _BATCH_BYTES = 4 << 20
-
 # Less work than this would be done before another worker has started.
 _FILES_PER_WORKER = 1000
 _BYTES_PER_WORKER = 8 << 20
-
 _GOES_ON = "finished shards are kept, and the same command goes on from there"
 
 

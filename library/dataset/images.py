@@ -27,10 +27,8 @@ from library.dataset.pixels import (
 )
 
 KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
-
 # Our own limit stands in its place, and refuses where this one would only warn.
 Image.MAX_IMAGE_PIXELS = None
-
 _ORIENTATION = 0x0112
 # On so small an image, colour at half the resolution would show.
 SMALL_EDGE = 128

@@ -15,7 +15,6 @@ from library.files import sha256_of, write_file
 
 FORMAT = "image-classification shards, version 1"
 SUFFIX = ".manifest.json"
-
 _SHA256 = re.compile("[0-9a-f]{64}")
 _LEFT_OUT_SHOWN = 100
 

@@ -9,7 +9,6 @@ from PIL import Image, ImageCms
 
 # Workers are processes, one to a core: threads inside them would only compete.
 cv2.setNumThreads(1)
-
 # How many times larger than wanted an image may at least be for the last step, which filters it.
 # Below 1.2, what a JPEG decoder's own scaling blurs would show.
 LEAST_REDUCTION = 1.2

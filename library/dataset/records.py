@@ -19,7 +19,6 @@ WIDTH = "image/width"
 LABEL = "image/class/label"
 TEXT = "image/class/text"
 FILENAME = "image/filename"
-
 # A TFRecord is: length (8 bytes), CRC of the length (4), the record, CRC of the record (4).
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
@@ -182,15 +181,6 @@ def _masked_crc(content):
     crc = google_crc32c.value(content)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
-
-# Protocol buffers, as far as tf.train.Example needs them. A message is a row of fields; each has
-# a key (field number * 8 + wire type) and, for wire type 2, a length and that many bytes.
-#
-#   Example   { Features features = 1; }
-#   Features  { map<string, Feature> feature = 1; }     map entry: key = 1, value = 2
-#   Feature   { BytesList bytes_list = 1; FloatList float_list = 2; Int64List int64_list = 3; }
-#   BytesList { repeated bytes value = 1; }
-#   Int64List { repeated int64 value = 1 [packed]; }
 
 _VARINT = 0
 _FIXED64 = 1

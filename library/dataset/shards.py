@@ -5,17 +5,32 @@ whatever else it left is of no use and is written again.
 """
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from glob import escape
 from pathlib import Path
 
-from library.dataset.manifest import Shard, shard_name
-from library.dataset.sources import labels_of
-from library.files import new_file, remove_partials, sha256_of, sync_folder, write_file
+import numpy as np
+
+from library.dataset.encode_record import Task
+from library.dataset.manifest import (
+    Manifest,
+    Shard,
+    manifest_path,
+    read_manifest,
+    shard_name,
+    write_manifest,
+)
+from library.dataset.records import read_frame_sizes
+from library.dataset.sources.base import labels_of
+from library.errors import DataError
+from library.files import PARTIAL, new_file, remove_partials, sha256_of, sync_folder, write_file
 
 
 @dataclass
@@ -204,3 +219,120 @@ class ShardWriter:
         error = InterruptedError()
         with contextlib.suppress(InterruptedError, RuntimeError):
             self.context.__exit__(type(error), error, None)
+
+
+def rejected_path(folder, name):
+    """Give the path of the list of what was left out of the split `name`."""
+    return Path(folder) / f"{name}.rejected.csv"
+
+
+def publish(work, classes, counts, settings, base=None, labels="one"):
+    """Give all finished shards their names, write the manifest, drop what it replaces; return it.
+
+    The shards follow those of the manifest `base`, if there is one. `labels` are as in a Manifest.
+    """
+    _remove_partials(work)
+    previous = _previous_shards(work)
+    if base is None:
+        # First of all: until the new one is written, there is no split of this name. With a base,
+        # the old one stays true all the while, for no file that it lists is touched.
+        manifest_path(work.target, work.name).unlink(missing_ok=True)
+    left_out = work.left_out
+    _write_rejected(work, left_out, base)
+    shown = tuple({"file": each["file"], "reason": each["reason"]} for each in left_out)
+    manifest = Manifest(
+        folder=work.target,
+        name=work.name,
+        classes=classes,
+        class_counts=tuple(
+            counts[each] + (base.class_counts[label] if base else 0)
+            for label, each in enumerate(classes)
+        ),
+        shards=(base.shards if base else ()) + work.publish(),
+        settings=settings,
+        left_out=(base.left_out if base else ()) + shown,
+        left_out_count=len(left_out) + (base.left_out_count if base else 0),
+        labels=labels,
+    )
+    write_manifest(manifest)
+    for stale in previous - set(manifest.paths):
+        stale.unlink(missing_ok=True)
+    work.remove()
+    return manifest
+
+
+def _remove_partials(work):
+    """Delete what a conversion killed while it published left half-written beside the shards."""
+    for path in (manifest_path(work.target, work.name), rejected_path(work.target, work.name)):
+        # Only of this split: another may be under way in the same folder.
+        for partial in work.target.glob(f".{escape(path.name)}.*{PARTIAL}"):
+            partial.unlink(missing_ok=True)
+
+
+def _previous_shards(work):
+    try:
+        return set(read_manifest(work.target, work.name).paths)
+    except DataError:
+        return set()
+
+
+def _write_rejected(work, left_out, base):
+    path = rejected_path(work.target, work.name)
+    before = ""
+    if base and path.exists():
+        before = path.read_text(encoding="utf-8", errors="surrogateescape")
+    if not left_out and not base:
+        path.unlink(missing_ok=True)
+    if not left_out:
+        return
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    if not before:
+        rows.writerow(["file", "label", "reason"])
+    rows.writerows(
+        [each["file"], "|".join(labels_of(each["label"])), each["reason"]] for each in left_out
+    )
+    write_file(path, (before + text.getvalue()).encode("utf-8", "surrogateescape"))
+
+
+# A killed conversion goes on after the last finished piece.
+_PIECE_FILES = 1024
+_PIECE_BYTES = 64 << 20
+
+
+class Stage:
+    """Pieces of finished records, in the order of the stream, inside the work folder."""
+
+    def __init__(self, work):
+        plan = (work.path / "plan").read_text()
+        self.work = WorkFolder(work.path, work.name, plan)
+
+    @staticmethod
+    def ends_after(files, size, _position):
+        """Tell whether a piece is to end."""
+        return files >= _PIECE_FILES or size >= _PIECE_BYTES
+
+    def move(self, listing, writer):
+        """Write all records into the writer's shards, in the order of the listing."""
+        pieces, offsets, sizes = self._locate(len(listing))
+        left_out = {each["number"]: each for each in self.work.left_out}
+        for number in range(writer.position, len(listing)):
+            found = listing.found_at(number)
+            if found in left_out:
+                note = left_out[found]
+                writer.leave_out(Task((), -1, note["label"], note["file"]), note["reason"])
+                continue
+            with self.work.shard_path(pieces[found]).open("rb") as file:
+                file.seek(offsets[found])
+                writer.write(file.read(sizes[found]), listing[number].label)
+
+    def _locate(self, count):
+        """Give arrays of the piece, offset and size of each record, in the order of the stream."""
+        pieces, offsets, sizes = (np.zeros(count, np.int64) for _ in range(3))
+        for piece, shard in enumerate(self.work.finished):
+            absent = {each["number"] for each in shard.left_out}
+            present = (n for n in range(shard.first, shard.end) if n not in absent)
+            with self.work.shard_path(piece).open("rb") as file:
+                for number, (offset, size) in zip(present, read_frame_sizes(file), strict=True):
+                    pieces[number], offsets[number], sizes[number] = piece, offset, size
+        return pieces, offsets, sizes

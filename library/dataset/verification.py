@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import simplejpeg
 from tqdm import tqdm
 
-from library.counted import counted
 from library.dataset.jpeg import read_jpeg_header
 from library.dataset.manifest import check_hashes
 from library.dataset.records import FILENAME, bytes_field, read_frames, read_record
-from library.dataset.workers import Workers
+from library.dataset.worker_pool import Workers
 from library.errors import DataError
+from library.messages import counted
 
 _BATCH = 64
 

@@ -7,7 +7,7 @@ images. And the temperature of that paper, which brings the two together.
 
 import numpy as np
 
-from library.evaluation.counting import one_hot
+from library.evaluation.confusion import one_hot
 
 BINS = 15
 _COLDEST, _HOTTEST = 0.05, 20.0

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from library.evaluation.probabilities import is_multi_label, to_probabilities
-from library.inference import Inference
+from library.models.inference import Inference
+from library.models.scores import is_multi_label, to_probabilities
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,22 @@
 """Why a network answers as it does about some pictures: all there is to show of it."""
 
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 
 import numpy as np
 
-from library.evaluation.probabilities import is_multi_label, to_probabilities
+from library.dataset.images import UnusableImageError
+from library.dataset.read_bytes import read_content
+from library.errors import DataError, printable
 from library.explaining.feature_maps import draw_layers
 from library.explaining.grad_cam import HeatMaps
-from library.explaining.kernels import first_kernels
-from library.explaining.layers import lay_open
-from library.explaining.neighbours import find_neighbours, make_embedding
-from library.inputs.damage import naming_damage
+from library.explaining.neighbors import find_neighbours, make_embedding
+from library.figures.kernels import first_kernels
+from library.inputs.corruption import naming_damage
+from library.messages import counted
+from library.models.layer_graph import lay_open
+from library.models.scores import is_multi_label, to_probabilities
 
 
 @dataclass(frozen=True)
@@ -126,3 +131,29 @@ def _answer(maps, classes, picture, several, neighbours):
     heats = {name: maps.heat(pixels, [classes.index(name)])[0][0] for name in wanted}
     nearest = tuple((each, class_names(each.label, classes)) for each in neighbours)
     return Answer(picture, ranking, heats, nearest)
+
+
+def read_pictures(files, prepare, count, report):
+    """Give a Picture for each of the first `count` LabelledFiles that is a usable image.
+
+    `prepare` gives the network's pixels from a file's bytes. Raises DataError if none is usable.
+    """
+    files = iter(files)
+    if pictures := list(islice(_usable(files, prepare, report), count)):
+        if next(files, None) is not None:
+            report(f"stopping after {counted(count, 'image')}; --explain_images takes more")
+        return pictures
+    raise DataError("none of the files is an image that can be used")
+
+
+def _usable(files, prepare, report):
+    for file in files:
+        try:
+            yield Picture(file.name, prepare(read_content(file.place)))
+        except UnusableImageError as error:
+            report(f"{printable(file.name)} {error}: left out")
+        except MemoryError:
+            report(f"{printable(file.name)} needs too much memory to decode: left out")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            report(f"{printable(file.name)} can't be read: {reason}: left out")

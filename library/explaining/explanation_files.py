@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from library.explaining.explanation_page import page
-from library.explaining.kernels import kernel_grid
 from library.explaining.overlays import as_colour, encode_image, enlarge, lay_over
+from library.figures.contact_sheet import draw_sheet
+from library.figures.kernels import kernel_grid
 from library.files import new_folder
-from library.inputs.sheets import draw_sheet
 
 PAGE = "explain.html"
 _LEAST_EDGE = 224

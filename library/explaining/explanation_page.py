@@ -4,7 +4,7 @@ import base64
 
 from library.explaining.grad_cam import GRAD_CAM, HIRES_CAM, OCCLUSION
 from library.explaining.overlays import as_colour, encode_image, enlarge, lay_over
-from library.reporting.markup import file_name, text
+from library.figures.html import file_name, text
 
 _SHOWN_CLASSES = 5
 _LEAST_EDGE = 224

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from library.counted import counted
-from library.explaining.kernels import kernel_grid
+from library.figures.kernels import kernel_grid
+from library.messages import counted
 
 # So many maps of a layer are drawn, and each of them so large at least, or at most.
 MOST_MAPS = 64

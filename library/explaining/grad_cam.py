@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from library.choices import choose
-from library.evaluation.probabilities import is_multi_label
-from library.explaining.layers import lay_open
+from library.messages import choose
+from library.models.layer_graph import lay_open
+from library.models.scores import is_multi_label
 
 GRAD_CAM, HIRES_CAM, OCCLUSION = "Grad-CAM", "Grad-CAM place by place (HiResCAM)", "occlusion"
 # Occlusion divides a picture into so many cells each way, and covers squares of two by two.

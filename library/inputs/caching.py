@@ -19,11 +19,11 @@ import google_crc32c
 import numpy as np
 import tensorflow as tf
 
-from library.cores import available_cores
 from library.dataset.records import parse_record
+from library.dataset.worker_pool import available_cores
 from library.errors import DataError, SettingsError
 from library.files import PARTIAL, new_folder, write_file
-from library.inputs.damage import naming_damage_in
+from library.inputs.corruption import naming_damage_in
 from library.inputs.decoding import decode
 from library.inputs.examples import USUAL, Encoded
 from library.locks import locked_in_turn

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from library.inputs.colours import to_uint8
-
 # libjpeg decodes at 1/2, 1/4 and 1/8 for a fraction of the work: it leaves out frequencies, which
 # is also a better low-pass filter than what comes after it.
 REDUCTIONS = (1, 2, 4, 8)
@@ -83,3 +81,12 @@ def _decode_reduced(encoded, window, channels, reduction=1, is_exact=False):
         return tf.io.decode_jpeg(encoded, **choice)
     # The window counts pixels of the reduced image.
     return tf.raw_ops.DecodeAndCropJpeg(contents=encoded, crop_window=window // reduction, **choice)
+
+
+def to_uint8(pixels):
+    """Round float32 pixels to uint8, those out of range to the nearest end."""
+    # One operation that goes through the pixels once, where clipping, rounding and casting are 4.
+    quantized = tf.raw_ops.QuantizeV2(
+        input=pixels, min_range=0.0, max_range=255.0, T=tf.quint8, mode="MIN_COMBINED"
+    )[0]
+    return tf.bitcast(quantized, tf.uint8)

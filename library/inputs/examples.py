@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from library.dataset.generated import GeneratedSplit
 from library.dataset.records import label_of_records, parse_record, serialize
-from library.dataset.unconverted import UnconvertedSplit
+from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
 from library.errors import DataError, SettingsError, UserError
-from library.inputs.damage import find_damaged_record
+from library.inputs.batching import untuned
+from library.inputs.corruption import find_damaged_record
 from library.inputs.decoding import decode
-from library.inputs.untuned import untuned
 
 
 @dataclass(frozen=True)
@@ -226,7 +225,7 @@ class Files(Encoded):
 
 
 class Generated(Encoded):
-    """Examples from a user's generator: a library.dataset.generated.GeneratedSplit."""
+    """Examples from a user's generator: a library.dataset.unconverted.GeneratedSplit."""
 
     def __init__(self, split):
         self._split = split

@@ -3,8 +3,8 @@
 import keras
 
 from library.errors import SettingsError
-from library.evaluation.probabilities import MULTI_LABEL
-from library.prediction.combining import Member
+from library.models.scores import MULTI_LABEL
+from library.prediction.ensemble import Member
 
 
 def with_embedding(network):

@@ -2,10 +2,10 @@
 
 import keras
 
-from library.evaluation.probabilities import is_multi_label, to_probabilities
-from library.inference import Inference
-from library.prediction.combining import combine
+from library.models.inference import Inference
+from library.models.scores import is_multi_label, to_probabilities
 from library.prediction.embedding import with_embedding
+from library.prediction.ensemble import combine
 
 
 class Predictor:

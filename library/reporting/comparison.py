@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from library.counted import counted
 from library.errors import DataError, printable
-from library.evaluation.telling import aligned
+from library.evaluation.table import aligned
+from library.figures.html import page, table, text
 from library.files import write_file
-from library.reporting.markup import page, table, text
+from library.messages import counted
 from library.reporting.runs import read_runs
 
 PAGE, SUMMARY = "compare.html", "summary.md"

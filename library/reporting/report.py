@@ -2,23 +2,21 @@
 
 from dataclasses import dataclass
 
-from library.counted import counted_classes
-from library.evaluation.counting import confusion_cells
-from library.evaluation.judging import Judgement
-from library.evaluation.telling import number, overall_rows, words_of
+from library.evaluation.confusion import confusion_cells
+from library.evaluation.evaluate import Judgement
+from library.evaluation.table import number, overall_rows, words_of
+from library.figures.html import file_name, folded, meter, page, table, text, tile
+from library.figures.training_curves import draw_curves
 from library.files import write_file
-from library.reporting.confusion import confusion_section
-from library.reporting.markup import file_name, folded, meter, page, table, text, tile
-from library.reporting.reliability import reliability_diagram
-from library.reporting.surroundings import describe_surroundings
-from library.reporting.thumbnails import thumbnail
-from library.training.curves import draw_curves
+from library.messages import counted_classes
+from library.reporting.confusion_matrix import confusion_section
+from library.reporting.environment import describe_surroundings
+from library.reporting.image_tags import thumbnail
+from library.reporting.reliability_diagram import reliability_diagram
 
 # So many mistakes are shown, so large a page is never.
 MISTAKES = 48
 _COLUMNS = ("f1", "precision", "recall", "roc_auc", "pr_auc")
-
-
 _HALVES = (
     " These are the very images that it was fitted on: so both figures come from halves of them, "
     "each with the temperature of the other half."

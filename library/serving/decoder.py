@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from library.dataset.images import KINDS, ImageOptions, convert_image, decode_image
-from library.dataset.workers import Workers
+from library.dataset.worker_pool import Workers
 from library.serving.refusals import RefusedError
 
 # The picture that is sent back under its heat is no longer than this.

@@ -49,7 +49,6 @@ ol { list-style: none; margin: 0; padding: 0 }
 @media (max-width: 30rem) { main { padding-top: 1rem } #drop { padding: 1.25rem 1rem } }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important } }
 """
-
 _SCRIPT = """
 "use strict";
 const at = id => document.getElementById(id);
@@ -146,7 +145,6 @@ document.addEventListener("drop", event => {
   take(event.dataTransfer.files);
 });
 """
-
 _BODY = """<main>
 <h1>What is in the picture?</h1>
 <p class=soft>{subject}</p>

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from library.errors import SettingsError, UserError
-from library.quiet_start import import_tensorflow
+from library.tensorflow_import import import_tensorflow
 
 # What a client of gRPC says first. A server that lives answers it; the system alone would not.
 HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])

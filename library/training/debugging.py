@@ -9,8 +9,8 @@ import re
 
 import tensorflow as tf
 
-from library.counted import counted
 from library.errors import DivergedError, UserError
+from library.messages import counted
 
 
 class OneBatch:

@@ -15,9 +15,9 @@ import time
 import keras
 import tensorflow as tf
 
-from library.counted import counted
 from library.errors import SettingsError, UserError
-from library.inputs.parts import Part
+from library.inputs.batching import Part
+from library.messages import counted
 from library.training.cluster import find_lost, wait_for_workers
 
 # What a collective operation fails with when a worker is gone.

@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from library.errors import SettingsError
-from library.training.loop import Training
 from library.training.steps import make_replica_step
+from library.training.trainer import Training
 
 
 class FitTraining(Training):

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from library.choices import ChoiceError, unknown
-from library.counted import counted
 from library.errors import SettingsError
-from library.training.monitoring import Goal
+from library.messages import ChoiceError, counted, unknown
+from library.training.early_stopping import Goal
 
 
 @dataclass(frozen=True)

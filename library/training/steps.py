@@ -196,26 +196,3 @@ def _reduced(gradients, replicas):
     summed = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
     # Keras will add up what each replica passes, which is the same everywhere by now.
     return [each / replicas for each in summed]
-
-
-def make_evaluation_step(network, objective, totals, *, strategy=None, xla=False):
-    """Give a function of (images, labels) that adds to `totals`, and gives the scores.
-
-    The scores are float32 (batch, classes); with several replicas, one such per replica.
-    """
-    strategy = strategy or tf.distribute.get_strategy()
-
-    @tf.autograph.experimental.do_not_convert
-    def replica_step(images, labels):
-        scores = _scores(network, images, strategy.num_replicas_in_sync, training=False)
-        totals.add(objective.measures(labels, scores))
-        return scores
-
-    if xla:
-        replica_step = tf.function(replica_step, jit_compile=True, reduce_retracing=True)
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def evaluation_step(images, labels):
-        return strategy.run(replica_step, [images, labels])
-
-    return evaluation_step

@@ -2,7 +2,7 @@
 
 import json
 
-from project.commands.beginning import read_data, start_tensorflow
+from project.commands.setup import read_data, start_tensorflow
 
 
 def benchmark_inputs(settings):
@@ -10,9 +10,9 @@ def benchmark_inputs(settings):
     project = settings.project
     (train_split,) = read_data(project, "train")
     start_tensorflow(project)
-    from library.inputs.damage import naming_damage
-    from library.inputs.stages import measure_stages, tell_stages
-    from library.training.history import report
+    from library.describing.pipeline_benchmark import measure_stages, tell_stages
+    from library.inputs.corruption import naming_damage
+    from library.logging import report
     from project import assembly
 
     training = assembly.make_training_inputs(settings, train_split)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from library.counted import counted_classes
-from project.commands.beginning import read_data, start_tensorflow
+from library.messages import counted_classes
+from project.commands.setup import read_data, start_tensorflow
 
 
 def describe(settings):
@@ -11,11 +11,11 @@ def describe(settings):
     project, learn = settings.project, settings.hyperparameters
     (train_split,) = read_data(project, "train")
     start_tensorflow(project)
-    from library.describing import describe_network
+    from library.describing.network_diagram import draw_network
+    from library.describing.network_summary import describe_network
     from library.files import write_file
-    from library.network_picture import draw_network
-    from library.training.history import report
-    from library.transfer.module_files import find_module, hash_module
+    from library.logging import report
+    from library.models.hub_download import find_module, hash_module
     from project import assembly
 
     network = assembly.make_parts(settings, train_split, batches_per_epoch=1).network

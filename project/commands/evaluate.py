@@ -4,8 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from library.counted import counted
-from project.commands.beginning import find_validation, read_data, start_tensorflow
+from library.messages import counted
+from project.commands.setup import find_validation, read_data, start_tensorflow
 
 
 def evaluate(settings):
@@ -15,28 +15,28 @@ def evaluate(settings):
     (split,) = read_data(project, split_name)
     validation_split = split if split_name == "validation" else find_validation(project)
     start_tensorflow(project)
-    from library.evaluation.telling import tell_measures
-    from library.reporting.writing import (
+    from library.evaluation.table import tell_measures
+    from library.logging import report
+    from library.reporting.evaluation_files import (
         EVALUATION,
         failing_softly,
         results_of,
         tell_scope,
         write_evaluation,
     )
-    from library.training.history import report
-    from project import stored_network
+    from project import load_network
 
-    stored = stored_network.read_network(settings)
-    inputs = stored_network.make_inputs_for(stored, settings, split)
+    stored = load_network.read_network(settings)
+    inputs = load_network.make_inputs_for(stored, settings, split)
     validation = inputs
     if validation_split is not split:
-        validation = validation_split and stored_network.make_inputs_for(
+        validation = validation_split and load_network.make_inputs_for(
             stored, settings, validation_split
         )
-    judgement = stored_network.judge_network(settings, stored, inputs, validation)
+    judgement = load_network.judge_network(settings, stored, inputs, validation)
     for line in tell_measures(judgement.measures):
         report(line)
-    is_own = stored_network.is_own_data(project)
+    is_own = load_network.is_own_data(project)
     results = results_of(stored, judgement, split, data_dir=project.data_dir, is_own_data=is_own)
     report(
         f"{split_name} accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, "
@@ -46,7 +46,7 @@ def evaluate(settings):
     )
     if not sys.stdout.isatty():  # At a terminal, so long a line would bury the table.
         print(json.dumps(results, allow_nan=False))
-    stem = project.validation_name or stored_network.name_results(project, results)
+    stem = project.validation_name or load_network.name_results(project, results)
     known = {each.name: each for each in (split, validation_split) if each}
     run_dir = None if project.checkpoint else project.run_dir
     with failing_softly("the report"):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from library.errors import CheckpointError, DataError
-from project.commands.beginning import read_data, refuse_without_effect, start_tensorflow
+from project.commands.setup import read_data, refuse_without_effect, start_tensorflow
 
 
 def explain(settings):
@@ -12,23 +12,22 @@ def explain(settings):
     project = settings.project
     names = ("threshold", "threshold_precision", "calibrate")
     refuse_without_effect(project, "explain", *names)
-    from library.prediction.finding import find_images
+    from library.prediction.image_paths import find_images
 
     files = find_images(settings.paths) if settings.paths else None
     start_tensorflow(project)
-    from library.dataset.converters import Converters
-    from library.explaining.explanation import choose_pictures, explain_pictures
+    from library.dataset.image_pool import Converters
+    from library.explaining.explanation import choose_pictures, explain_pictures, read_pictures
     from library.explaining.explanation_files import summarize, write_explanation
-    from library.explaining.given_pictures import read_pictures
-    from library.inputs.damage import naming_damage
-    from library.prediction.pictures import Pictures
-    from library.training.history import report
-    from project import stored_network
+    from library.inputs.corruption import naming_damage
+    from library.logging import report
+    from library.prediction.preprocess import Pictures
+    from project import load_network
 
-    snapshot = stored_network.read_network(settings)
+    snapshot = load_network.read_network(settings)
 
     def inputs_of(name):
-        return stored_network.make_inputs_for(snapshot, settings, *read_data(project, name))
+        return load_network.make_inputs_for(snapshot, settings, *read_data(project, name))
 
     count, training = project.explain_images, None
     if files:

@@ -4,9 +4,9 @@ import json
 import re
 from pathlib import Path
 
-from library.counted import counted
 from library.errors import SettingsError
-from project.commands.beginning import (
+from library.messages import counted
+from project.commands.setup import (
     read_data,
     read_validation,
     refuse_without_effect,
@@ -31,15 +31,15 @@ def export(settings):
     splits = read_data(project, *names)
     validation_split = read_validation(project)
     start_tensorflow(project)
-    from library.shipping.exporting import check_formats
-    from library.shipping.exporting import export as export_all
-    from library.training.history import report
-    from project import stored_network
+    from library.export.exporting import check_formats
+    from library.export.exporting import export as export_all
+    from library.logging import report
+    from project import load_network
 
     check_formats(project.export_formats, embedding=project.embedding)
-    snapshot = stored_network.read_network(settings)
-    fitted = stored_network.fit_to_validation(settings, snapshot, validation_split)
-    samples = stored_network.make_samples(settings, snapshot, *splits)
+    snapshot = load_network.read_network(settings)
+    fitted = load_network.fit_to_validation(settings, snapshot, validation_split)
+    samples = load_network.make_samples(settings, snapshot, *splits)
     folder = Path(project.export_dir) / project.export_name
     path, figures = export_all(
         fitted.snapshot,

@@ -2,9 +2,9 @@
 
 from contextlib import closing
 
-from library.counted import counted
 from library.errors import DataError, SettingsError, printable
-from project.commands.beginning import read_validation, start_tensorflow
+from library.messages import counted
+from project.commands.setup import read_validation, start_tensorflow
 
 
 def predict(settings):
@@ -12,11 +12,11 @@ def predict(settings):
     project = settings.project
     if not settings.paths:
         raise SettingsError("predict lacks its paths: python run.py predict IMAGE-OR-FOLDER…")
-    from library.prediction.finding import find_images
+    from library.prediction.image_paths import find_images
 
     files = find_images(settings.paths)
     validation_split = read_validation(project)
-    from library.dataset.converters import Converters
+    from library.dataset.image_pool import Converters
 
     # First of all: while TensorFlow is imported, a process for decoders gets ready, too.
     with Converters() as converters:
@@ -29,15 +29,14 @@ def predict(settings):
 def _predict(settings, files, validation_split, convert):
     """Print the answers, and report what can't be read. Give how many there are of both."""
     project = settings.project
-    from library.prediction.answers import Answers
-    from library.prediction.pictures import Pictures
+    from library.logging import report
+    from library.prediction.output import Answers
     from library.prediction.predictor import Predictor
-    from library.prediction.stream import predict_files
-    from library.training.history import report
-    from project import stored_network
+    from library.prediction.preprocess import Pictures, predict_files
+    from project import load_network
 
-    snapshot = stored_network.read_network(settings)
-    snapshot, _, threshold = stored_network.fit_to_validation(settings, snapshot, validation_split)
+    snapshot = load_network.read_network(settings)
+    snapshot, _, threshold = load_network.fit_to_validation(settings, snapshot, validation_split)
     predictor = Predictor([snapshot], embedding=project.embedding, xla=project.xla)
     answers = Answers(
         snapshot.classes,

@@ -1,6 +1,6 @@
 """The command preview."""
 
-from project.commands.beginning import read_data, start_tensorflow
+from project.commands.setup import read_data, start_tensorflow
 
 
 def preview(settings):
@@ -8,9 +8,9 @@ def preview(settings):
     project = settings.project
     (train_split,) = read_data(project, "train")
     start_tensorflow(project)
-    from library.inputs.damage import naming_damage
-    from library.inputs.sheets import write_preview
-    from library.training.history import report
+    from library.figures.contact_sheet import write_preview
+    from library.inputs.corruption import naming_damage
+    from library.logging import report
     from project import assembly
 
     assembly.seed_everything(settings)

@@ -1,6 +1,6 @@
 """The command serve."""
 
-from project.commands.beginning import read_validation, start_tensorflow
+from project.commands.setup import read_validation, start_tensorflow
 
 
 def serve(settings):
@@ -12,16 +12,16 @@ def serve(settings):
     with server.open_socket(project.host, project.port) as listening:
         validation_split = read_validation(project)
         start_tensorflow(project)
+        from library.logging import report
         from library.serving.application import make_application
-        from library.serving.served_model import ServedModel
+        from library.serving.model import ServedModel
         from library.serving.turns import Turns
         from library.serving.uploads import Limits
-        from library.training.history import report
-        from project import stored_network
+        from project import load_network
 
-        snapshot = stored_network.read_network(settings)
+        snapshot = load_network.read_network(settings)
         # Heat is the network's own: a temperature changes none of it.
-        fitted = stored_network.fit_to_validation(settings, snapshot, validation_split)
+        fitted = load_network.fit_to_validation(settings, snapshot, validation_split)
         own = (fitted.threshold, fitted.temperature)
         with ServedModel(snapshot, project.max_megapixels, *own) as model:
             application = make_application(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from library.errors import SettingsError
 from library.training.cluster import read_cluster
-from project.commands.beginning import read_data, start_tensorflow
+from project.commands.setup import read_data, start_tensorflow
 
 
 def train(settings):
@@ -17,11 +17,10 @@ def train(settings):
     cluster = read_cluster()
     train_split, validation_split = read_data(project, "train", "validation")
     start_tensorflow(project, cluster)
-    from library.inputs.damage import naming_damage
+    from library.inputs.corruption import naming_damage
+    from library.logging import report
     from library.training.debugging import OneBatch, check_learnt, checking_numbers
-    from library.training.engines import train_and_evaluate
-    from library.training.history import report
-    from library.training.introduction import check_one_batch, introduce
+    from library.training.train_and_evaluate import check_one_batch, introduce, train_and_evaluate
     from project import assembly
     from project.schedules import sketch
 
@@ -74,8 +73,8 @@ def train(settings):
 
 def report_training(settings, splits, validation):
     """Write report.html about the best snapshot on the validation split, unless it is there."""
-    from library.inputs.parts import WHOLE
-    from library.reporting.writing import (
+    from library.inputs.batching import WHOLE
+    from library.reporting.evaluation_files import (
         EVALUATION,
         REPORT,
         failing_softly,
@@ -83,8 +82,8 @@ def report_training(settings, splits, validation):
         results_of,
         write_evaluation,
     )
-    from library.training.snapshots import read_snapshot
-    from project.stored_network import judge_network
+    from library.saving.snapshots import read_snapshot
+    from project.load_network import judge_network
 
     project = settings.project
     folder, best = Path(project.run_dir), Path(project.best_model_dir)

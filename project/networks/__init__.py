@@ -4,8 +4,8 @@ A network is a function of (image_shape, class_count) and of the hyperparameters
 keyword arguments. It takes pixels in [0, 255] and gives logits.
 """
 
-from library.choices import choose
 from library.errors import SettingsError
+from library.messages import choose
 from project.keywords import keywords_of
 from project.networks.applications import application
 from project.networks.hub import hub

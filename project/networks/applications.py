@@ -9,10 +9,10 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from library.choices import choose
 from library.errors import SettingsError, UserError
-from library.keras_saving import remember_attributes
-from library.transfer.freezing import infer_while_frozen
+from library.messages import choose
+from library.models.freezing import infer_while_frozen
+from library.saving.snapshots import remember_attributes
 from project.networks.heads import add_scores
 
 # How long the server of the ImageNet weights may stay silent.

@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from library.errors import SettingsError
-from library.evaluation.probabilities import MULTI_LABEL
+from library.models.scores import MULTI_LABEL
 
 
 def add_scores(features, class_count, head="softmax"):

@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from library.errors import SettingsError
-from library.hub_layer import HubLayer
+from library.models.hub_layer import HubLayer
 from project.networks.heads import add_scores
 
 

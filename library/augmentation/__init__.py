@@ -1,0 +1,1 @@
+"""Augmentations: pure functions of an image and a seed."""

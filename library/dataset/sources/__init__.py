@@ -1,0 +1,1 @@
+"""Readers of labeled files, one per kind of source."""

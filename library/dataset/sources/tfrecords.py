@@ -1,0 +1,56 @@
+"""Labelled images in TFRecord files that exist already, ours or another program's."""
+
+import zlib
+from pathlib import Path
+
+from library.dataset.manifest import SUFFIX, read_manifest
+from library.dataset.records import (
+    FILENAME,
+    LABEL,
+    TEXT,
+    bytes_field,
+    int_field,
+    read_frames,
+    texts_field,
+)
+from library.dataset.sources.base import LabelledFile
+from library.errors import DataError
+
+
+def find_in_shards(source):
+    """Yield a LabelledFile for each record of a manifest's shards, a file, or a pattern's files.
+
+    The class is the field image/class/text or, where there is none, the number in
+    image/class/label. It is a tuple of classes where the manifest says that images have several.
+    """
+    paths, has_several = _paths(Path(source))
+    for path in paths:
+        with path.open("rb") as file:
+            for number, (offset, content) in enumerate(read_frames(file, path)):
+                where = f"{path}: record {number}"
+                label = texts_field(content, TEXT, where) if has_several else _label(content, where)
+                name = bytes_field(content, FILENAME, where, default=b"")
+                yield LabelledFile(
+                    name.decode(errors="surrogateescape") or f"{path.name}/{number}",
+                    label,
+                    len(content),
+                    zlib.crc32(content),
+                    # After the length and its checksum.
+                    ("record", str(path), offset + 12, len(content)),
+                )
+
+
+def _label(content, where):
+    text = bytes_field(content, TEXT, where, default=b"").decode(errors="replace")
+    return text or str(int_field(content, LABEL, where))
+
+
+def _paths(source):
+    """Give the paths of a source, and whether images may have several classes."""
+    if source.name.endswith(SUFFIX):
+        manifest = read_manifest(source.parent, source.name.removesuffix(SUFFIX))
+        return manifest.paths, manifest.labels == "several"
+    paths = sorted(source.parent.glob(source.name))
+    if not paths:
+        raise DataError(f"there are no files {source}")
+    return paths, False

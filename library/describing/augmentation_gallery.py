@@ -1,0 +1,103 @@
+"""A page about all augmentations of a registry, and a sheet that shows them: written, not drawn."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageDraw
+
+from library.augmentation.pipeline import BATCH, Augmentations
+from library.figures.contact_sheet import draw_sheet
+from library.files import write_file
+from library.inputs.decoding import resize
+
+_EDGE = 96
+_SHOWN = 7
+_KINDS = {
+    "window": "the window to decode",
+    "image": "an image",
+    "colours": "colours",
+    "places": "places",
+    "batch": "a batch",
+}
+
+
+def write_gallery(known, introduction, folder):
+    """Write `augmentations.md` and `augmentations.webp` about a registry into a folder."""
+    content = io.BytesIO()
+    draw_gallery(known).save(content, "WEBP", quality=72)
+    write_file(Path(folder) / "augmentations.webp", content.getvalue())
+    write_file(Path(folder) / "augmentations.md", gallery_text(known, introduction))
+
+
+def gallery_text(known, introduction):
+    """Give the page: a table of the registry, and the picture."""
+    rows = [
+        f"| `{name}` | {each.strength:g} | {each.largest:g} | {_KINDS[each.acts_on]} | "
+        f"{each.function.__doc__.splitlines()[0]} |"
+        for name, each in known.items()
+    ]
+    head = "| name | strength | largest | acts on | what it does |\n| --- | --- | --- | --- | --- |"
+    picture = (
+        "Left the image as it is, then what each augmentation makes of it at the strength that its "
+        "bare name\nmeans:\n\n![each augmentation of one image](augmentations.webp)"
+    )
+    return "\n\n".join((introduction, head + "\n" + "\n".join(rows), picture)) + "\n"
+
+
+def draw_gallery(known):
+    """Give the sheet as a Pillow image: one row for each augmentation."""
+    images, captions = [], []
+    for name in known:
+        images += [resize_scene(draw_scene()), *examples_of(name, known, _SHOWN)]
+        captions += [name, *[""] * _SHOWN]
+    return draw_sheet(images, captions, columns=_SHOWN + 1, least_edge=_EDGE)
+
+
+def examples_of(name, known, count):
+    """Give what one augmentation makes of the scene: `count` uint8 images."""
+    chosen = Augmentations([name], known)
+    seeds = [chosen.seeds(tf.constant([1, each], tf.int64)) for each in range(2 * count)]
+    if known[name].acts_on == BATCH:
+        # Every other one, because neighbours are two halves of one mixture.
+        scenes = [resize_scene(draw_scene(bool(each % 2))) for each in range(2 * count)]
+        targets = tf.zeros([2 * count, 2])
+        return chosen.mix(tf.constant(np.stack(scenes)), targets, tf.stack(seeds))[0].numpy()[::2]
+    return [_changed(chosen, each) for each in seeds[:count]]
+
+
+def _changed(chosen, seeds):
+    scene = draw_scene()
+    if crop := chosen.crop(seeds):
+        y, x, height, width = crop(tf.constant(scene.shape)).numpy()
+        scene = scene[y : y + height, x : x + width]
+    return chosen.change(tf.constant(resize_scene(scene)), seeds).numpy()
+
+
+def resize_scene(scene):
+    """Give a scene at the size in which it is shown."""
+    return resize(tf.constant(scene), (_EDGE, _EDGE)).numpy()
+
+
+def draw_scene(is_night=False):
+    """Give a house under a tree, drawn here so that nobody owns it: uint8 (176, 176, 3)."""
+    sky = ((28, 32, 78), (84, 60, 110)) if is_night else ((86, 156, 226), (206, 230, 246))
+    rows = np.linspace(0, 1, 704)[:, np.newaxis, np.newaxis]
+    pixels = (1 - rows) * np.array(sky[0]) + rows * np.array(sky[1])
+    image = Image.fromarray(pixels.repeat(704, 1).round().astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((500, 60, 620, 180), (240, 240, 220) if is_night else (252, 206, 70))
+    draw.ellipse((-200, 470, 900, 1100), (34, 70, 52) if is_night else (108, 172, 76))
+    draw.rectangle((300, 360, 580, 580), (196, 120, 92))
+    draw.polygon(((270, 370), (440, 220), (610, 370)), (132, 50, 44))
+    draw.rectangle((410, 470, 480, 580), (84, 52, 36))
+    for left in (330, 510):
+        draw.rectangle(
+            (left, 410, left + 48, 458), (255, 224, 120) if is_night else (222, 238, 246)
+        )
+    draw.rectangle((128, 360, 160, 600), (96, 64, 40))
+    for x, y, radius in ((144, 290, 100), (84, 350, 70), (208, 346, 66)):
+        box = (x - radius, y - radius, x + radius, y + radius)
+        draw.ellipse(box, (24, 62, 40) if is_night else (46, 120, 56))
+    return np.asarray(image.resize((176, 176), Image.Resampling.LANCZOS))

@@ -1,0 +1,1 @@
+"""A snapshot as a SavedModel, LiteRT or ONNX model."""

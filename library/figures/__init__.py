@@ -1,0 +1,1 @@
+"""Charts, contact sheets and the HTML that pages are made of."""

@@ -1,0 +1,1 @@
+"""Pretrained modules, layer freezing, weights and cached features."""

@@ -1,0 +1,136 @@
+"""What training changes: by scope, in stages over the epochs, and how fast each block."""
+
+from itertools import pairwise
+
+from library.errors import SettingsError
+from library.messages import counted
+from library.models.blocks import blocks_of, find_parts, parts_of, train_only
+
+
+def freeze_parts(network, trainable_scopes=(), freeze=()):
+    """Train only what `trainable_scopes` names, if any, and nothing that `freeze` names.
+
+    Without them, what the network itself trains stays so. Scopes are those of `find_parts`.
+    Raises SettingsError for a scope that names no layer, or none that can be trained, and if
+    nothing is left to train.
+    """
+    parts = parts_of(network)
+    if trainable_scopes:
+        trained = find_parts(parts, trainable_scopes, "trainable_scopes")
+        train_only(network, trained)
+        _check_trained(parts, trainable_scopes)
+    else:
+        trained = [each for each in parts if each.is_trained]
+    frozen = {each.name for each in find_parts(parts, freeze, "freeze")}
+    trained = [each for each in trained if each.name not in frozen]
+    if trainable_scopes or freeze:
+        train_only(network, trained)
+    if not network.trainable_variables:
+        raise SettingsError("nothing is left to train: freeze and trainable_scopes leave no layer")
+
+
+def _check_trained(parts, scopes):
+    for scope in scopes:
+        if not any(each.is_trained for each in find_parts(parts, [scope], "trainable_scopes")):
+            raise SettingsError(
+                f"trainable_scopes: nothing in {scope!r} can be trained, as in all modules in the "
+                "format of TensorFlow 1"
+            )
+
+
+def infer_while_frozen(base):
+    """Make a nested network run in inference mode as long as none of it is trained.
+
+    Keras lets frozen BatchNormalization rest, but frozen layers drop out features all the same:
+    what the head trains on would then not be what it is given afterwards.
+    """
+    call = base.call
+
+    def call_in_its_mode(inputs, training=None, mask=None):
+        return call(inputs, training=training and bool(base.trainable_variables), mask=mask)
+
+    # Of this object alone: saved and loaded, it is a network as any other.
+    base.call = call_in_its_mode
+
+
+class Unfreezing:
+    """Training the head first, and from certain epochs on the top blocks of the base too.
+
+    `stages` are words such as `3=2` (from the fourth epoch on, the top two blocks) and `6=all`.
+    A block is frozen again where a stage names fewer. What the network does not train when this is
+    made, is never trained. Raises SettingsError for words that say something else.
+    """
+
+    def __init__(self, network, stages):
+        self.network = network
+        self.stages = sorted(_stage(word) for word in stages)
+        for (start, _), (other, _) in pairwise(self.stages):
+            if start == other:
+                raise SettingsError(f"unfreezing: two stages begin with epoch {start}, leave one")
+        self.blocks = [[p for p in block if p.is_trained] for block in blocks_of(network)]
+        if not any(self.blocks[:-1]):
+            raise SettingsError("unfreezing: the base is frozen for good; add --fine_tuning")
+        self._now = None
+
+    def block_count(self, epoch):
+        """Give how many blocks below the head are trained in an epoch, numbered from 0."""
+        count = 0
+        for start, blocks in self.stages:
+            if epoch >= start:
+                count = blocks
+        return min(count, len(self.blocks) - 1)
+
+    def apply(self, epoch):
+        """Freeze and unfreeze for an epoch. Give a line about the change, or None without one."""
+        count = self.block_count(epoch)
+        if count == self._now:
+            return None
+        self._now = count
+        trained = [each for block in self.blocks[-1 - count :] for each in block]
+        train_only(self.network, trained)
+        what = f" and the top {count} of {len(self.blocks) - 1} blocks" if count else " alone"
+        layers = counted(len(trained), "layer")
+        return f"epoch {epoch + 1}: training the head{what}, {layers}"
+
+
+def layer_rates(network, decay):
+    """Give (variable, factor) pairs: 1 for the head, `decay` for the block below it, and so on."""
+    return [
+        (variable, decay**depth)
+        for depth, block in enumerate(reversed(blocks_of(network)))
+        for part in block
+        for variable in part.variables.values()
+    ]
+
+
+def scale_rates(optimizer, rates):
+    """Make a Keras optimizer multiply its learning rate by each variable's own factor.
+
+    `rates` are (variable, factor) pairs; other variables keep the whole rate. Scaling gradients
+    instead would not do: Adam divides by their size. Decoupled weight decay is not scaled.
+    """
+    # Under float16, Keras wraps the optimizer into one that scales the loss.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    factors = {optimizer._var_key(variable): factor for variable, factor in rates}
+    update = optimizer.update_step
+
+    def update_step(gradient, variable, learning_rate):
+        return update(
+            gradient, variable, learning_rate * factors.get(optimizer._var_key(variable), 1.0)
+        )
+
+    optimizer.update_step = update_step
+
+
+def _stage(word):
+    start, _, blocks = word.partition("=")
+    try:
+        count = 10**6 if blocks.strip() == "all" else int(blocks)
+        if int(start) >= 0 and count >= 0:
+            return int(start), count
+    except ValueError:
+        pass
+    raise SettingsError(
+        f"unfreezing: {word!r} must be an epoch and how many of the top blocks to train "
+        "from it on, such as 3=2 or 6=all"
+    )

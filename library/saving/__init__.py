@@ -1,0 +1,1 @@
+"""Checkpoints and snapshots: whole or not at all."""

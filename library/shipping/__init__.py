@@ -1,1 +1,0 @@
-"""A snapshot → what runs elsewhere: SavedModel, LiteRT, ONNX; each compared before it is given."""

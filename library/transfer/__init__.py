@@ -1,1 +1,0 @@
-"""Pretrained networks: what finds, loads and freezes them, and keeps what they gave."""
