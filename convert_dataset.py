@@ -1,11 +1,11 @@
-"""The command line: labelled images → TFRecord shards and a manifest. TensorFlow is not needed."""
+"""The command line: labeled images → TFRecord shards and a manifest. TensorFlow is not needed."""
 
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from library.errors import DataError, SettingsError, answer, missing_package
+from library.errors import DataError, SettingsError, missing_package, run_main
 from library.messages import counted, counted_classes
 
 try:
@@ -28,7 +28,7 @@ except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is 
 
 PROGRAM = "convert_dataset.py"
 ABOUT = (
-    "Convert labelled images, <dataset_dir>/<class>/<image>, into TFRecord shards. A conversion "
+    "Convert labeled images, <dataset_dir>/<class>/<image>, into TFRecord shards. A conversion "
     "that was stopped goes on where it was when the same command is given again. Images are never "
     "changed; those that can't be used are listed in <name>.rejected.csv."
 )
@@ -84,7 +84,7 @@ class Images(Keys):
     max_edge: CountOrZero = key(384, "shrink to no more than so many pixels an edge; 0: never")
     quality: Annotated[int, Field(ge=1, le=100)] = key(95, "of the JPEGs written")
     color_space: Literal["rgb", "gray"] = key("rgb", "of the JPEGs written")
-    background: Text = key("white", "colour behind what is transparent: a name, or #rrggbb")
+    background: Text = key("white", "color behind what is transparent: a name, or #rrggbb")
     max_megapixels: Positive = key(128.0, "refuse larger images before decoding them")
     max_bad_fraction: FractionBelowOne = key(0.01, "of the images may be unusable")
 
@@ -198,7 +198,7 @@ def convert_to_folder(settings, name, folder, divide):
 
 
 def find_source(settings, name, folder, with_content=False):
-    """Yield the LabelledFiles that the settings ask for; see `find_files`."""
+    """Yield the LabeledFiles that the settings ask for; see `find_files`."""
     from library.dataset.sources.find import find_files
 
     if settings.source is None:
@@ -218,7 +218,7 @@ def find_source(settings, name, folder, with_content=False):
 
 
 def conversion_options(settings):
-    """Give the ConversionOptions that the settings ask for."""
+    """Return the ConversionOptions that the settings ask for."""
     from PIL import ImageColor
 
     from library.dataset.conversion import ConversionOptions
@@ -228,7 +228,7 @@ def conversion_options(settings):
         background = ImageColor.getrgb(settings.background)[:3]
     except ValueError:
         raise SettingsError(
-            f"background: {settings.background!r} is no colour; write a name, or #rrggbb"
+            f"background: {settings.background!r} is no color; write a name, or #rrggbb"
         ) from None
     return ConversionOptions(
         images=ImageOptions(
@@ -247,7 +247,7 @@ def conversion_options(settings):
 
 
 def split_name(settings):
-    """Give the split's name: as said, or as the source's last word says."""
+    """Return the split's name: as said, or as the source's last word says."""
     from library.dataset.sources.base import SPLITS
 
     if settings.source and settings.tfrecord_filename == "validation":
@@ -280,7 +280,7 @@ def split_name(settings):
 
 
 def shard_folder(settings):
-    """Give the folder of the shards: as said, or that of the images."""
+    """Return the folder of the shards: as said, or that of the images."""
     if settings.tfrecord_dir is not None:
         return settings.tfrecord_dir
     if settings.dataset_dir is not None and Path(settings.dataset_dir).is_dir():
@@ -295,9 +295,9 @@ def shard_folder(settings):
 
 
 def result(manifest, base=None, at=None):
-    """Give the line that says what was converted."""
+    """Return the line that says what was converted."""
     examples = manifest.examples - (base.examples if base else 0)
-    left_out = manifest.left_out_count - (base.left_out_count if base else 0)
+    left_out = manifest.rejected_count - (base.rejected_count if base else 0)
     size = sum(shard.bytes for shard in manifest.shards)
     words = counted(examples, "image")
     words += f" added, {manifest.examples:,} in all" if base else ""
@@ -356,7 +356,7 @@ def splits_of(settings):
 
 def command():
     """Convert what the command line says. Give the exit code."""
-    return answer(main, sys.argv[1:], PROGRAM)
+    return run_main(main, sys.argv[1:], PROGRAM)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from library.errors import answer, missing_package
+from library.errors import missing_package, run_main
 
 try:
     from project.commands.benchmark_inputs import benchmark_inputs
@@ -49,7 +49,7 @@ def main(arguments):
 
 def command():
     """Run what the command line says. Give the exit code."""
-    return answer(main, sys.argv[1:], Path(sys.argv[0]).name)
+    return run_main(main, sys.argv[1:], Path(sys.argv[0]).name)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class BuildWithSettings(build_py):
                 shutil.copy(name, Path(self.build_lib, name))
 
     def get_outputs(self, include_bytecode=True):
-        """Give the path of each file that was copied."""
+        """Return the path of each file that was copied."""
         mine = [] if self.editable_mode else [str(Path(self.build_lib, name)) for name in SETTINGS]
         return [*super().get_outputs(include_bytecode), *mine]
 

@@ -71,13 +71,13 @@ def convert(source, folder, *options):
 
 
 def cpu_seconds(whose):
-    """Give the CPU time used so far."""
+    """Return the CPU time used so far."""
     usage = resource.getrusage(whose)
     return usage.ru_utime + usage.ru_stime
 
 
 def tree_memory(pid):
-    """Give the resident memory of a process and its children, in MB."""
+    """Return the resident memory of a process and its children, in MB."""
     pages = 0
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -89,7 +89,7 @@ def tree_memory(pid):
 
 
 def find_photographs(folder):
-    """Give the paths of the images that photographs are cut from."""
+    """Return the paths of the images that photographs are cut from."""
     paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in (".jpg", ".jpeg")]
     paths = [path for path in paths if not path.is_symlink()]
     if not paths:
@@ -134,7 +134,7 @@ def make_photographs(sources, folder, size, count):
 
 
 def measure_speed(paths, peer_count, folder, name, *options):
-    """Give medians over rounds: our speed over the peer's, the same for each second of CPU time
+    """Return medians over rounds: our speed over the peer's, the same for each second of CPU time
     (which other work on the machine disturbs less), and our speed over that of mere reading.
 
     The peer, which has nothing to start, converts only so many of the images.
@@ -164,7 +164,7 @@ def measure_speed(paths, peer_count, folder, name, *options):
 
 
 def measure_quality(paths):
-    """Give by how many dB ours is nearer to the original than Lanczos is: (kept detail, likeness).
+    """Return by how many dB ours is nearer to original than Lanczos is: (kept detail, likeness).
 
     Kept detail: enlarged again, against the original. Likeness: against Lanczos before JPEG.
     """
@@ -187,7 +187,7 @@ def measure_quality(paths):
 
 
 def psnr(one, other):
-    """Give the peak signal-to-noise ratio of two images, in dB."""
+    """Return the peak signal-to-noise ratio of two images, in dB."""
     difference = np.asarray(one, np.float64) - np.asarray(other, np.float64)
     return 10 * np.log10(255**2 / max(np.mean(difference**2), 1e-9))
 

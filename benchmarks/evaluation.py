@@ -16,8 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from sklearn import metrics
 
-from library.evaluation.evaluate import Judgement
-from library.evaluation.metrics import Asked, calibrate, measure
+from library.evaluation.evaluate import EvaluationResult
+from library.evaluation.metrics import MetricOptions, calibrate, measure
 from library.evaluation.predictions import Predictions
 from library.models.scores import to_probabilities
 from library.reporting.report import MISTAKES, Subject, make_report
@@ -51,7 +51,7 @@ def main():
 
 
 def make_predictions(classes):
-    """Give Predictions of a network that is right more often than not, and their losses."""
+    """Return Predictions of a network that is right more often than not, and their losses."""
     random = np.random.default_rng(0)
     labels = random.integers(0, classes, IMAGES)
     scores = random.normal(size=(IMAGES, classes)) + 3 * np.eye(classes)[labels]
@@ -63,19 +63,19 @@ def make_predictions(classes):
 
 
 def make_measures(found, losses, classes):
-    """Give what evaluation works out."""
+    """Return what evaluation works out."""
     values = {"loss": losses, "accuracy": found.classes == found.labels}
     names = [f"class {n}" for n in range(classes)]
-    asked = Asked(bootstrap_samples=RESAMPLES)
+    asked = MetricOptions(bootstrap_samples=RESAMPLES)
     measures = measure(found, names, values, asked)
     return calibrate(measures, found, found, lambda scores: losses, asked)
 
 
 def make_page(found, losses, measures, classes):
-    """Give the report, with thumbnails of noise, which compresses worst."""
-    judgement = Judgement(found, losses, measures)
+    """Return the report, with thumbnails of noise, which compresses worst."""
+    judgment = EvaluationResult(found, losses, measures)
     counts = tuple(np.bincount(found.labels, minlength=classes).tolist())
-    split = SimpleNamespace(name="test", examples=IMAGES, class_counts=counts, left_out_count=0)
+    split = SimpleNamespace(name="test", examples=IMAGES, class_counts=counts, rejected_count=0)
     row = {"loss": 1.0, "accuracy": 0.5, "validation_loss": 1.0, "validation_accuracy": 0.5}
     subject = Subject(
         folder="out/benchmark/best",
@@ -87,13 +87,13 @@ def make_page(found, losses, measures, classes):
         splits=(split,),
         rows=[{"epoch": n, **row} for n in range(100)],
     )
-    count = len(judgement.worst_mistakes(MISTAKES))
+    count = len(judgment.worst_mistakes(MISTAKES))
     images = np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), np.uint8)
-    return make_report(subject, judgement, images)
+    return make_report(subject, judgment, images)
 
 
 def peer_seconds(found, classes):
-    """Give how long scikit-learn takes for all resamples, from a few."""
+    """Return how long scikit-learn takes for all resamples, from a few."""
     random = np.random.default_rng(0)
     start = time.perf_counter()
     for _ in range(PEER_RESAMPLES):

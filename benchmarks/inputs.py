@@ -26,13 +26,13 @@ from PIL import Image
 
 from library.dataset.manifest import read_manifest
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import USUAL, make_examples
+from library.inputs.examples import DEFAULT_OPTIONS, make_examples
 from project.augmentations import choose_augmentations
 from project.inputs import TrainingInputs
 
 SIZE, BATCH = 224, 32
 CROP_AND_FLIP = ("distorted_crop", "flip")
-COLOUR = (*CROP_AND_FLIP, "brightness", "contrast", "saturation", "hue")
+COLOR = (*CROP_AND_FLIP, "brightness", "contrast", "saturation", "hue")
 EPOCHS = 10
 # How often the images are gone through in an epoch, so that its start weighs as little as usual.
 TIMES = 10
@@ -74,7 +74,7 @@ def decoding(source):
     # As many at once as TensorFlow finds best.
     tuned = tf.data.Options()
     tuned.autotune.enabled = True
-    images = source.keys(None, USUAL).map(decode, tf.data.AUTOTUNE).prefetch(BATCH)
+    images = source.keys(None, DEFAULT_OPTIONS).map(decode, tf.data.AUTOTUNE).prefetch(BATCH)
     return lambda epoch: images.with_options(tuned)
 
 
@@ -106,7 +106,7 @@ def keras_peer(folder, edge, layers):
 
 
 def keras_peers(folder):
-    """Give the nearest that Keras has to a distorted crop with a flip, and a cheaper one.
+    """Return the nearest that Keras has to a distorted crop with a flip, and a cheaper one.
 
     The nearest moves, and zooms height and width apart; the cheaper one has no scale or aspect.
     """
@@ -139,7 +139,7 @@ def compare(contenders, count, rounds):
 
 
 def resident_megabytes():
-    """Give this process's resident memory."""
+    """Return this process's resident memory."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1e3
@@ -147,7 +147,7 @@ def resident_megabytes():
 
 
 def measure_memory(inputs):
-    """Give the resident megabytes after each of some epochs."""
+    """Return the resident megabytes after each of some epochs."""
     after = []
     for epoch in range(EPOCHS):
         for _ in inputs.batches(epoch):
@@ -174,14 +174,14 @@ def main():
         contenders = {
             "decode": decoding(source),
             "crop_flip": training(source, CROP_AND_FLIP).batches,
-            "colour": training(source, COLOUR).batches,
+            "color": training(source, COLOR).batches,
             **keras_peers(folder),
         }
         figures = compare(contenders, source.count, options.rounds)
         for name, values in figures.items():
             rate, seconds = np.median(values, axis=0)
             print(f"{name:16} {rate:8,.0f} images/s  {1e6 * seconds:8,.0f} us of processor time")
-        memory = measure_memory(training(source, COLOUR))
+        memory = measure_memory(training(source, COLOR))
         print(f"resident MB after each epoch: {memory}")
         print(f"{source.mean_bytes:,} bytes an image")
 
@@ -194,9 +194,7 @@ def main():
         "crop_flip_over_decode": ratio("crop_flip", "decode"),
         "crop_flip_over_keras": ratio("crop_flip", "keras"),
         "crop_flip_over_keras_fixed_crop": ratio("crop_flip", "keras_fixed_crop"),
-        "colour_cost": {
-            each: round(1 / of, 3) for each, of in ratio("colour", "crop_flip").items()
-        },
+        "color_cost": {each: round(1 / of, 3) for each, of in ratio("color", "crop_flip").items()},
         # The first epochs fill buffers and memory pools.
         "memory_growth": round(memory[-1] / memory[2], 3),
     }

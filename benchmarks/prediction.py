@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.inputs import make_photographs
-from library.dataset.image_pool import Converters
+from library.dataset.image_pool import ImagePool
 from library.dataset.images import ImageOptions
 from library.inputs.decoding import ImageFormat
 from library.prediction.image_paths import find_images
@@ -46,14 +46,14 @@ def networks():
 
 
 def seconds(work):
-    """Give the seconds that a function takes."""
+    """Return the seconds that a function takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def compare(network, folder, count, rounds, convert):
-    """Give the rate from files over those on ready batches; print all."""
+    """Return the rate from files over those on ready batches; print all."""
     classes = tuple(map(str, range(CLASSES)))
     predictor = Predictor([Snapshot(network, classes, {}, folder)])
     pictures = Pictures(ImageFormat(SIZE, 3), ImageOptions(max_edge=0), convert)
@@ -90,7 +90,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     # As predict has them, which starts the first process while TensorFlow is imported.
-    with tempfile.TemporaryDirectory() as temporary, Converters() as converters:
+    with tempfile.TemporaryDirectory() as temporary, ImagePool() as converters:
         make_photographs(Path(temporary), options.images)
         ratios = {
             name: compare(

@@ -1,9 +1,9 @@
-"""Optimisation steps per second: the project's step against Keras's `Model.fit` and PyTorch.
+"""Optimization steps per second: the project's step against Keras's `Model.fit` and PyTorch.
 
     python benchmarks/training.py [--pairs 5]
 
 Same network, same data (in memory, so that input is no matter), same optimizer. Runs alternate, and
-the figures are medians of the ratios of neighbouring runs: the machine's own moods cancel out.
+the figures are medians of the ratios of neighboring runs: the machine's own moods cancel out.
 PyTorch takes part where it is installed (`pip install torch`, CPU build). The last line is one JSON
 object of ratios.
 """
@@ -27,8 +27,8 @@ import_tensorflow()
 import keras
 import tensorflow as tf
 
-from library.inputs.batching import untuned
-from library.training.steps import Totals, make_train_steps
+from library.inputs.batching import without_autotune
+from library.training.steps import MetricSums, make_train_steps
 from project.networks.simple import simple
 from project.objective import Objective
 
@@ -51,15 +51,15 @@ def mobilenet(shape):
 
 
 def make_data(shape, batch_size, batches):
-    """Give random uint8 images and their labels, as arrays of whole batches."""
+    """Return random uint8 images and their labels, as arrays of whole batches."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (batch_size * batches, *shape), np.uint8)
     return images, random.integers(0, CLASSES, batch_size * batches)
 
 
 def repeated(data, batch_size):
-    """Give the batches again and again, not tuned: ending an iterator would take long by chance."""
-    batches = untuned(tf.data.Dataset.from_tensor_slices(data))
+    """Return batches again and again, not tuned: ending an iterator would take long by chance."""
+    batches = without_autotune(tf.data.Dataset.from_tensor_slices(data))
     return batches.batch(batch_size, drop_remainder=True).repeat().prefetch(4)
 
 
@@ -71,7 +71,7 @@ class Ours:
         optimizer = keras.optimizers.Adam(1e-3)
         optimizer.build(self.network.trainable_variables)
         self.steps_per_execution = steps_per_execution
-        totals = Totals(Objective.names)
+        totals = MetricSums(Objective.names)
         self.train_steps = make_train_steps(
             self.network, Objective(), optimizer, totals, steps_per_execution=steps_per_execution
         )
@@ -144,14 +144,14 @@ class Torch:
 
 
 def seconds(run, steps):
-    """Give the time that `run` takes for so many steps."""
+    """Return the time that `run` takes for so many steps."""
     start = time.perf_counter()
     run(steps)
     return time.perf_counter() - start
 
 
 def compare(ours, peer, steps, pairs):
-    """Give the median of peer's time over ours, after a warm-up of both."""
+    """Return the median of peer's time over ours, after a warm-up of both."""
     ours.run(steps)
     peer.run(steps)
     ratios = []
@@ -164,7 +164,7 @@ def compare(ours, peer, steps, pairs):
 
 
 def first_step(make, pairs, **options):
-    """Give the median time from nothing built to the first step done."""
+    """Return the median time from nothing built to the first step done."""
     times = []
     for _ in range(pairs):
         keras.backend.clear_session()

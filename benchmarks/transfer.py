@@ -9,9 +9,9 @@
    on the features that its base gives. `--tutorial_epochs 20` times them all; `--images 400` takes
    2,000 images, where start, tracing and saving weigh less.
 2. Fine-tuning MobileNetV2 through HubLayer, from a SavedModel, against the network of
-   keras.applications itself: alternating steps, the median of the ratios of neighbours.
+   keras.applications itself: alternating steps, the median of the ratios of neighbors.
 
-The last line is one JSON object of ratios; more than 1 is in our favour.
+The last line is one JSON object of ratios; more than 1 is in our favor.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main():
 
 
 def compare_frozen(folder, epochs, timed_epochs):
-    """Give how much faster kept features are, and both accuracies."""
+    """Return how much faster kept features are, and both accuracies."""
     base = make_mobilenet(SIZE)
     weights = folder / "base.weights.h5"
     settle_statistics(base, folder / "images")
@@ -162,7 +162,7 @@ def train_as_the_tutorial(weights, images, epochs, timed_epochs):
 
 
 def make_tutorial_head(size):
-    """Give the guide's new layers: dropout and scores."""
+    """Return the guide's new layers: dropout and scores."""
     features = keras.Input((size,))
     scores = keras.layers.Dense(CLASSES)(keras.layers.Dropout(0.2)(features))
     return keras.Model(features, scores)
@@ -176,12 +176,12 @@ def compiled(model):
 
 
 def labels_of(batches):
-    """Give all labels of (images, labels) batches."""
+    """Return all labels of (images, labels) batches."""
     return np.concatenate([labels for _, labels in batches])
 
 
 def compare_fine_tuning(folder, steps):
-    """Give the speed of steps through HubLayer over that of the network itself."""
+    """Return the speed of steps through HubLayer over that of the network itself."""
     size, batch = 160, 16
     network = make_mobilenet(size)
     save_as_module(network, folder / "module", size)
@@ -189,7 +189,7 @@ def compare_fine_tuning(folder, steps):
     learners = [make_step(each, size, batch) for each in (layer, network)]
     pairs = []
     for number in range(steps + 2):
-        # Alternating who goes first: neighbours share the machine's moods.
+        # Alternating who goes first: neighbors share the machine's moods.
         order = (0, 1) if number % 2 else (1, 0)
         taken = {which: timed(learners[which]) for which in order}
         # The first two compile and warm up.
@@ -203,7 +203,7 @@ def compare_fine_tuning(folder, steps):
 
 
 def make_mobilenet(size):
-    """Give MobileNetV2 without a top, with random weights."""
+    """Return MobileNetV2 without a top, with random weights."""
     return keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg"
     )
@@ -223,7 +223,7 @@ def save_as_module(network, folder, size):
 
 
 def make_step(base, size, batch):
-    """Give a function that makes one step of training `base` and a linear head."""
+    """Return a function that makes one step of training `base` and a linear head."""
     pixels = keras.Input((size, size, 3))
     model = keras.Model(pixels, keras.layers.Dense(CLASSES)(base(pixels)))
     optimizer = keras.optimizers.Adam(1e-4)
@@ -245,7 +245,7 @@ def make_step(base, size, batch):
 
 
 def settle_statistics(base, images):
-    """Give the random base the statistics of these images, so that its features differ."""
+    """Return the random base the statistics of these images, so that its features differ."""
     found = sorted((images / "train").glob("*/*.jpg"))[::16]
     pixels = np.stack([np.asarray(Image.open(each)) for each in found]).astype(np.float32)
     for layer in base.layers:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from library.errors import DataError, answer
+from library.errors import DataError, run_main
 from library.files import new_file
 from library.messages import counted
 
@@ -140,4 +140,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(answer(main, sys.argv[1:], "make_sample.py"))
+    sys.exit(run_main(main, sys.argv[1:], "make_sample.py"))

@@ -5,6 +5,8 @@ import os
 import sys
 import traceback
 
+from library.logging import start_logging
+
 
 class UserError(Exception):
     """The run failed (exit code 1).
@@ -63,7 +65,7 @@ codecs.register_error(_ESCAPE, _escape)
 
 
 def printable(text):
-    """Give str(text) on one line: control characters and undecodable bytes are escaped."""
+    """Return str(text) on one line: control characters and undecodable bytes are escaped."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in str(text)
@@ -71,9 +73,9 @@ def printable(text):
 
 
 def missing_package(error):
-    """Give the text for a package that is not there, most often because .venv is not active.
+    """Return the text for a package that is not there, most often because .venv is not active.
 
-    None for other errors: a module of the project itself, misspelt, is one.
+    None for other errors: a module of the project itself, misspelled, is one.
     """
     name = error.name if isinstance(error, ModuleNotFoundError) else None
     if name is None or name.partition(".")[0] in ("library", "project"):
@@ -84,12 +86,13 @@ def missing_package(error):
     )
 
 
-def answer(main, arguments, program):
+def run_main(main, arguments, program):
     """Run main(arguments) and give the exit code: 0, or that of the error, shown as one line.
 
     The line goes to stderr as `program: error: …`; the traceback only with `--verbose` among the
     arguments.
     """
+    start_logging()
     verbose = "--verbose" in arguments
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors=_ESCAPE)

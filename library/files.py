@@ -36,7 +36,7 @@ def sync_folder(folder):
 
 @contextlib.contextmanager
 def new_file(path):
-    """Give a binary file that gets the name `path` when the block ends well, and none otherwise.
+    """Return a binary file that gets the name `path` when the block ends well, and none otherwise.
 
     Folders on the way are made. On an error the old file, if any, stays as it was.
     """
@@ -62,7 +62,7 @@ def write_file(path, content):
 
 @contextlib.contextmanager
 def new_folder(path):
-    """Give an empty folder that takes the place of `path` when the block ends well.
+    """Return an empty folder that takes the place of `path` when the block ends well.
 
     On an error the old folder, if any, stays as it was. A crash between the two renames leaves
     the old one under another name: `restore_folder` puts it back.
@@ -86,7 +86,7 @@ def new_folder(path):
 
 
 @contextlib.contextmanager
-def telling_unsaved(what):
+def explain_write_errors(what):
     """Within the block, a disk that is full, say, raises UserError: what it was, and what is left.
 
     For what `new_folder` and `new_file` write: whatever they fail with, the old one is there.
@@ -113,7 +113,7 @@ def restore_folder(path):
 
 
 def current_folder(path):
-    """Give where the folder `path` is: under its name, or, while it is replaced, beside it."""
+    """Return where the folder `path` is: under its name, or, while it is replaced, beside it."""
     path = Path(path)
     previous = path.with_name(path.name + PREVIOUS)
     # Asked in this order, for a reader beside the writer: it goes from one name to the other.
@@ -138,7 +138,7 @@ def read_sealed(folder, read):
 
 
 def _version(folder):
-    """Give what differs from one sealed folder to its successor: where it is, and its hashes."""
+    """Return what differs from one sealed folder to its successor: where it is, and its hashes."""
     where = current_folder(folder)
     try:
         return where, (where / SEAL).read_bytes()
@@ -164,7 +164,7 @@ def remove_partials(folder, name=None):
 
 
 def sha256_of(path):
-    """Give the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -175,7 +175,7 @@ def seal_folder(folder):
 
 
 def find_damage(folder):
-    """Give what is wrong with a sealed folder, in a few words, or None if nothing is."""
+    """Return what is wrong with a sealed folder, in a few words, or None if nothing is."""
     folder = Path(folder)
     try:
         sealed = json.loads((folder / SEAL).read_bytes())

@@ -55,7 +55,7 @@ def _held(path, meet):
 
 
 def _acquire(path, meet):
-    """Give the open file, locked. While another holds the lock, `meet(holder)` again and again."""
+    """Return the open file, locked. While another holds lock, `meet(holder)` again and again."""
     while True:
         file = path.open("a+")
         try:

@@ -1,10 +1,64 @@
-"""Logging to stderr, beside the progress bar."""
+"""Logging to stderr, one line per record, above the progress bar if there is one.
 
+Modules log with `logging.getLogger(__name__)`. The command line calls `start_logging` once; without
+it, as in a notebook, Python shows warnings only.
+"""
+
+import logging
 import sys
 
-from tqdm import tqdm
+_ROOTS = ("library", "project")
 
 
-def report(text):
-    """Say one line on stderr, above the progress bar if there is one."""
-    tqdm.write(text, file=sys.stderr)
+class _StderrHandler(logging.Handler):
+    """Write records to the current sys.stderr without breaking tqdm's bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm  # imported late: --help does without it
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _Formatter(logging.Formatter):
+    """Show information as it is, and warnings with the word before them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
+
+
+class _ChiefOnly(logging.Filter):
+    """Drop what a worker other than the chief logs, because all workers log the same."""
+
+    is_chief = True
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self.is_chief or record.levelno >= logging.ERROR
+
+
+_chief_only = _ChiefOnly()
+_handler = _StderrHandler()
+_handler.setFormatter(_Formatter())
+_handler.addFilter(_chief_only)
+
+
+def start_logging(level: int = logging.INFO) -> None:
+    """Show the records of library and project on stderr, from `level` on."""
+    for name in _ROOTS:
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        # Not also to the root logger: absl, which TensorFlow imports, has a handler there.
+        logger.propagate = False
+        if _handler not in logger.handlers:
+            logger.addHandler(_handler)
+    set_chief(True)
+
+
+def set_chief(is_chief: bool) -> None:
+    """Let this process log, if it is the chief of several workers, or show its errors only."""
+    _chief_only.is_chief = is_chief
+
+
+def report(text: str) -> None:
+    """Log one line. (For modules that do not have a logger of their own yet.)"""
+    logging.getLogger("library").info(text)

@@ -10,13 +10,13 @@ class ChoiceError(SettingsError):
 
 
 def nearest(name, known):
-    """Give the known name closest in spelling to `name`, or None if none is close."""
+    """Return the known name closest in spelling to `name`, or None if none is close."""
     near = difflib.get_close_matches(str(name), [str(each) for each in known], n=1)
     return near[0] if near else None
 
 
-def unknown(kind, name, known):
-    """Give the words for an unknown name: what it is, the nearest spelling, and all known names."""
+def unknown_name(kind, name, known):
+    """Return the words for an unknown name: what it is, nearest spelling, and all known names."""
     near = nearest(name, known)
     hint = f"; did you mean {near!r}?" if near else ""
     names = ", ".join(sorted(str(each) for each in known)) or "none"
@@ -24,10 +24,10 @@ def unknown(kind, name, known):
 
 
 def choose(kind, name, known):
-    """Give known[name]. Raises ChoiceError, naming the nearest spelling, if there is none."""
+    """Return known[name]. Raises ChoiceError, naming the nearest spelling, if there is none."""
     if name in known:
         return known[name]
-    raise ChoiceError(unknown(kind, name, known))
+    raise ChoiceError(unknown_name(kind, name, known))
 
 
 def counted(number, one, many=None):
@@ -46,7 +46,7 @@ MAX_NAMES = 300
 
 
 def meant(name, known):
-    """Give the known name that `name` most probably stands for, or None.
+    """Return the known name that `name` most probably stands for, or None.
 
     That is the first of the known names that begins with it, if that says enough, or else the
     nearest spelling.
@@ -61,7 +61,7 @@ def meant(name, known):
 
 
 def did_you_mean(name, known, otherwise=""):
-    """Give the words that follow an unknown name: `; did you mean 'x'?`, or what else helps."""
+    """Return the words that follow an unknown name: `; did you mean 'x'?`, or what else helps."""
     near = meant(name, known)
     if near:
         return f"; did you mean {near!r}?"
@@ -69,7 +69,7 @@ def did_you_mean(name, known, otherwise=""):
 
 
 def shown(value):
-    """Give a value as an error message shows it: as YAML has it, on one line and not too long."""
+    """Return a value as an error message shows it: as YAML has it, on one line and not too long."""
     words = {True: "true", False: "false"}
     if value is None:
         return "none"

@@ -22,7 +22,7 @@ def import_tensorflow(verbose=False, choose_devices=None):
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     is_first = "tensorflow" not in sys.modules
-    with contextlib.nullcontext() if verbose else stderr_aside():
+    with contextlib.nullcontext() if verbose else captured_stderr():
         import keras  # noqa: F401
         import tensorflow as tf
 
@@ -34,7 +34,7 @@ def import_tensorflow(verbose=False, choose_devices=None):
 
 
 @contextlib.contextmanager
-def stderr_aside():
+def captured_stderr():
     """Keep what anyone writes to stderr within the block to ourselves, unless the block fails."""
     sys.stderr.flush()
     kept = os.dup(2)

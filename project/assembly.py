@@ -10,22 +10,22 @@ import tensorflow as tf
 
 from library.errors import SettingsError
 from library.inputs.balance import class_weights, oversampled_count
-from library.inputs.batching import WHOLE
+from library.inputs.batching import WHOLE_BATCH
 from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import Reading, make_examples
+from library.inputs.examples import PipelineOptions, make_examples
 from library.logging import report
-from library.messages import ChoiceError, unknown
-from library.models.feature_cache import keep_splits
-from library.models.features import Kept, split_at_base
+from library.messages import ChoiceError, unknown_name
+from library.models.feature_cache import cache_split_features
+from library.models.features import CachedFeatures, split_at_base
 from library.models.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
 from library.models.weights import load_weights
 from library.saving.checkpoints import Checkpoints
 from library.saving.snapshots import DATA, data_text
 from library.training import distribution
-from library.training.early_stopping import Goal
-from library.training.ema import Averages
-from library.training.plan import Keeping, Plan
+from library.training.early_stopping import Monitor
+from library.training.ema import ExponentialMovingAverage
+from library.training.plan import Plan, RunPaths
 from library.training.profiler import read_profile_steps
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs
@@ -39,8 +39,8 @@ from project.schedules import LearningRate
 _NUMBER_BYTES = 256
 
 
-def make_training_inputs(settings, split, part=WHOLE):
-    """Give the shuffled and augmented training split, or a worker's part. Raises SettingsError."""
+def make_training_inputs(settings, split, part=WHOLE_BATCH):
+    """Return shuffled and augmented training split, or a worker's part. Raises SettingsError."""
     project, learn = settings.project, settings.hyperparameters
     part = replace(part, by_file=project.shard_by_file)
     is_oversampled = learn.balance == "oversample"
@@ -52,7 +52,7 @@ def make_training_inputs(settings, split, part=WHOLE):
     if augmentations.mixes:
         part.check_pairs(project.train_batch_size)
     if words := augmentations.without_effect(project.channels):
-        text = "change colours alone: nothing with channels 1"
+        text = "change colors alone: nothing with channels 1"
         report(f"augmentations: {', '.join(words)} {text}")
     source = make_examples(split, project.parallel_interleave_sources)
     return TrainingInputs(
@@ -69,7 +69,7 @@ def make_training_inputs(settings, split, part=WHOLE):
 
 
 def _check_oversampling(learn, split, part):
-    if split.has_several:
+    if split.is_multi_label:
         raise SettingsError(
             "balance oversample needs images of one class each, these have several: class_weight"
         )
@@ -82,7 +82,7 @@ def _check_oversampling(learn, split, part):
 
 
 def _shuffle_examples(project, source, is_oversampled):
-    """Give how many examples to draw the next one from."""
+    """Return how many examples to draw the next one from."""
     if is_oversampled and source.is_shuffled:
         # In perfect order but for the copies of each, which lie together; and these are numbers.
         in_memory = project.shuffle_bytes // _NUMBER_BYTES
@@ -90,8 +90,8 @@ def _shuffle_examples(project, source, is_oversampled):
     return min(project.shuffle_examples, max(1, project.shuffle_bytes // source.mean_bytes))
 
 
-def make_evaluation_inputs(settings, split, image_format=None, part=WHOLE):
-    """Give a split as it is, in the settings' image format or another."""
+def make_evaluation_inputs(settings, split, image_format=None, part=WHOLE_BATCH):
+    """Return a split as it is, in the settings' image format or another."""
     project = settings.project
     image_format = image_format or _image_format(project)
     source = make_examples(split, project.parallel_interleave_sources)
@@ -132,16 +132,16 @@ class Parts(NamedTuple):
     objective: Objective
     optimizer: keras.Optimizer
     learning_rate: LearningRate
-    averages: Averages | None
+    averages: ExponentialMovingAverage | None
 
 
 def make_parts(settings, split, batches_per_epoch):
-    """Give the Parts. Raises SettingsError for unknown names and settings that exclude another."""
+    """Return Parts. Raises SettingsError for unknown names and settings that exclude another."""
     project, learn = settings.project, settings.hyperparameters
     keras.mixed_precision.set_global_policy(
         project.dtype if project.dtype == "float32" else f"mixed_{project.dtype}"
     )
-    values = {**learn.model_dump(), "head": choose_head(learn.head, split.has_several)}
+    values = {**learn.model_dump(), "head": choose_head(learn.head, split.is_multi_label)}
     if learn.learning_rate_batch_size:
         values["learning_rate"] *= project.train_batch_size / learn.learning_rate_batch_size
     learning_rate = LearningRate(
@@ -164,8 +164,8 @@ def make_parts(settings, split, batches_per_epoch):
     if learn.layer_rate_decay < 1:
         scale_rates(optimizer, layer_rates(network, learn.layer_rate_decay))
     decay = learn.moving_average_decay
-    averages = Averages(network, decay) if decay is not None else None
-    objective = make_objective(settings, split, has_several=split.has_several)
+    averages = ExponentialMovingAverage(network, decay) if decay is not None else None
+    objective = make_objective(settings, split, is_multi_label=split.is_multi_label)
     if project.best_metric not in objective.names:
         raise SettingsError(
             f"best_metric {project.best_metric} is measured where images have several classes each"
@@ -174,13 +174,13 @@ def make_parts(settings, split, batches_per_epoch):
 
 
 def make_unfreezing(settings, network):
-    """Give which blocks are trained from which epoch on, or None for all from the start."""
+    """Return which blocks are trained from which epoch on, or None for all from the start."""
     stages = settings.hyperparameters.unfreezing
     return Unfreezing(network, stages) if stages else None
 
 
 def make_kept(settings, network, training, validation, splits, replicas=1):
-    """Give what trains on kept features, or None where the base runs in every epoch.
+    """Return what trains on kept features, or None where the base runs in every epoch.
 
     `splits` are those of `training` and `validation`. The base will run over both, unless an
     earlier run kept what it gave. Features are kept, and read, by one device alone: where
@@ -188,22 +188,22 @@ def make_kept(settings, network, training, validation, splits, replicas=1):
     """
     project, learn = settings.project, settings.hyperparameters
     both, fingerprints = split_at_base(network), [each.fingerprint for each in splits]
-    is_off = project.keep_features == "never" or project.debug or replicas > 1
+    is_off = project.cache_features == "never" or project.debug or replicas > 1
     is_off = is_off or training.augmentations.mixes
     can_keep = both and all(fingerprints) and not is_off
-    if learn.feature_views and not (can_keep and learn.augmentations):
+    if learn.cached_views and not (can_keep and learn.augmentations):
         report(
-            f"feature_views {learn.feature_views} has no effect: it wants a frozen base, "
-            "augmentations but mixup and cutmix, keep_features auto, one device, no generator"
+            f"cached_views {learn.cached_views} has no effect: it wants a frozen base, "
+            "augmentations but mixup and cutmix, cache_features auto, one device, no generator"
         )
-    count = (learn.feature_views or 0) if learn.augmentations else 1
+    count = (learn.cached_views or 0) if learn.augmentations else 1
     if not can_keep or not count:
         return None
     changes = (training.augmentations.fingerprint, project.random_seed)
     views = [(*changes, view) for view in range(count)] if learn.augmentations else [()]
     base, head = both
     of = (base, training, validation, fingerprints, views, project.cache_dir, report)
-    return Kept(head, partial(keep_splits, *of))
+    return CachedFeatures(head, partial(cache_split_features, *of))
 
 
 def _transfer(network, project, learn):
@@ -221,8 +221,8 @@ def _transfer(network, project, learn):
     freeze_parts(network, learn.trainable_scopes, learn.freeze)
 
 
-def make_objective(settings, training_split=None, *, has_several=False):
-    """Give what is minimised and measured, for images of one class each or of several.
+def make_objective(settings, training_split=None, *, is_multi_label=False):
+    """Return what is minimized and measured, for images of one class each or of several.
 
     The training split tells what each class weighs.
     """
@@ -231,17 +231,17 @@ def make_objective(settings, training_split=None, *, has_several=False):
     if training_split:
         classes, counts = training_split.classes, training_split.class_counts
         weights = class_weights(learn.class_weight, classes, counts)
-    kind = MultiLabelObjective if has_several else Objective
+    kind = MultiLabelObjective if is_multi_label else Objective
     return kind(learn.xentropy_label_smoothing, learn.l2_regularization, weights)
 
 
 def make_plan(settings):
-    """Give how long to train and how often to do what."""
+    """Return how long to train and how often to do what."""
     project, learn = settings.project, settings.hyperparameters
     if project.best_metric not in MultiLabelObjective.names:
         names = MultiLabelObjective.names
-        raise ChoiceError(unknown("best_metric", project.best_metric, names))
-    goal = Goal(
+        raise ChoiceError(unknown_name("best_metric", project.best_metric, names))
+    goal = Monitor(
         metric=project.best_metric,
         mode=project.best_metric_mode,
         min_delta=project.early_stopping_min_delta,
@@ -257,9 +257,9 @@ def make_plan(settings):
 
 
 def make_keeping(settings, training_split):
-    """Give where the run keeps what."""
+    """Return where the run keeps what."""
     project = settings.project
-    return Keeping(
+    return RunPaths(
         run_dir=Path(project.run_dir),
         checkpoints=Path(project.model_dir),
         best=Path(project.best_model_dir),
@@ -273,7 +273,7 @@ def make_keeping(settings, training_split):
 
 
 def settings_files(settings):
-    """Give the settings as resolved, as files from which the run can be repeated."""
+    """Return the settings as resolved, as files from which the run can be repeated."""
     return {
         "project.yaml": settings.project_yaml(),
         "hyperparameters.yaml": settings.hyperparameters_yaml(),
@@ -286,7 +286,7 @@ def _image_format(project):
 
 def _reading(project):
     gpus = tf.config.list_logical_devices("GPU")
-    return Reading(
+    return PipelineOptions(
         num_parallel_reads=project.num_parallel_reads,
         num_parallel_calls=project.num_parallel_calls,
         prefetch_examples=project.prefetch_examples,

@@ -6,7 +6,7 @@ is a pure function of its seed, so an epoch can be repeated, and resumed in the 
 
 To add one, write a function of (image, strength, seed) that gives an image, both uint8 pixels in
 [0, 255] of shape (height, width, channels), and name it in AUGMENTATIONS. Strength 0 should leave
-the image as it is. Those that act on colours, on places, on the window to decode or on a whole
+the image as it is. Those that act on colors, on places, on the window to decode or on a whole
 batch take something else: see Augmentation. These functions become a graph as they are: choose by a
 tensor with tf.where or tf.cond, or decorate with tf.function what has a Python `if` on one.
 """
@@ -18,9 +18,9 @@ import tensorflow as tf
 from library.augmentation import color, geometry, mixing, policies
 from library.augmentation.pipeline import (
     BATCH,
-    COLOURS,
-    PLACES,
-    WINDOW,
+    COLOR,
+    CROP,
+    GEOMETRIC,
     Augmentation,
     Augmentations,
 )
@@ -29,7 +29,7 @@ from library.augmentation.pipeline import (
 def distorted_crop(shape, strength, seed):
     """Choose a window: at strength 1, of 0.5 to 1 of the area and an aspect ratio of 0.5 to 1.5.
 
-    Takes the image's shape, int32 (height, width, channels). Gives the window, int32
+    Takes the image's shape, int32 (height, width, channels). Returns the window, int32
     (y, x, height, width), which alone is then decoded. A lower strength leads only so far from the
     whole image, on a scale of factors: an area of 0.5 ** strength to 1, and an aspect ratio (width
     to height) that much nearer to the image's own. Images wider than 3:1 or narrower than 1:4 stay
@@ -106,19 +106,19 @@ def random_erasing(image, strength, seed):
 
 
 AUGMENTATIONS = {
-    "distorted_crop": Augmentation(distorted_crop, 1.0, 1.0, WINDOW),
+    "distorted_crop": Augmentation(distorted_crop, 1.0, 1.0, CROP),
     "pad_and_crop": Augmentation(pad_and_crop, 4, 64, is_whole=True),
     "flip": Augmentation(flip, 1.0, 1.0),
     "vertical_flip": Augmentation(vertical_flip, 1.0, 1.0),
-    "rotation": Augmentation(geometry.rotation, 15, 180, PLACES),
-    "shear": Augmentation(geometry.shear, 0.2, 1.0, PLACES),
-    "zoom": Augmentation(geometry.zoom, 0.2, 0.9, PLACES),
-    "translation": Augmentation(geometry.translation, 0.1, 1.0, PLACES),
-    "brightness": Augmentation(color.brightness, 0.125, 1.0, COLOURS),
-    "contrast": Augmentation(color.contrast, 0.5, 1.0, COLOURS),
-    "saturation": Augmentation(color.saturation, 0.5, 1.0, COLOURS, needs_colour=True),
-    "hue": Augmentation(color.hue, 0.2, 0.5, COLOURS, needs_colour=True),
-    "grayscale": Augmentation(color.grayscale, 0.2, 1.0, COLOURS, needs_colour=True),
+    "rotation": Augmentation(geometry.rotation, 15, 180, GEOMETRIC),
+    "shear": Augmentation(geometry.shear, 0.2, 1.0, GEOMETRIC),
+    "zoom": Augmentation(geometry.zoom, 0.2, 0.9, GEOMETRIC),
+    "translation": Augmentation(geometry.translation, 0.1, 1.0, GEOMETRIC),
+    "brightness": Augmentation(color.brightness, 0.125, 1.0, COLOR),
+    "contrast": Augmentation(color.contrast, 0.5, 1.0, COLOR),
+    "saturation": Augmentation(color.saturation, 0.5, 1.0, COLOR, needs_color=True),
+    "hue": Augmentation(color.hue, 0.2, 0.5, COLOR, needs_color=True),
+    "grayscale": Augmentation(color.grayscale, 0.2, 1.0, COLOR, needs_color=True),
     "gaussian_blur": Augmentation(gaussian_blur, 1.5, 10),
     "random_erasing": Augmentation(random_erasing, 0.25, 1.0),
     "rand_augment": Augmentation(policies.rand_augment, 9, 30),
@@ -131,7 +131,7 @@ AUGMENTATIONS = {
 
 
 def choose_augmentations(words):
-    """Give the Augmentations that words such as `flip` or `brightness=0.2` name."""
+    """Return the Augmentations that words such as `flip` or `brightness=0.2` name."""
     return Augmentations(words, AUGMENTATIONS)
 
 
@@ -139,7 +139,7 @@ NO_AUGMENTATIONS = choose_augmentations(())
 
 
 def _towards_square(shape, power):
-    """Give the shape stretched, to that power of its aspect ratio, as int64: products fit in it."""
+    """Return shape stretched, to that power of its aspect ratio, as int64: products fit in it."""
     size = tf.cast(shape[:2], tf.float32)
     aspect = size[1] / size[0]
     stretch = tf.maximum(tf.pow(aspect, [1 - power, power - 1]), 1.0)
@@ -147,7 +147,7 @@ def _towards_square(shape, power):
 
 
 def _scaled(window, shape, new_shape):
-    """Give a window of an image where it lies once the image has another shape."""
+    """Return a window of an image where it lies once the image has another shape."""
     old, new = (tf.tile(tf.cast(each[:2], tf.int64), [2]) for each in (shape, new_shape))
     # Whole numbers, divided last: the whole image stays whole. No window is without pixels.
     return tf.cast(tf.maximum(window * new // old, [0, 0, 1, 1]), tf.int32)
@@ -159,7 +159,7 @@ def _reverse(image, axis, happens):
 
 
 def _window(size, share, place):
-    """Give bool (size,): a window of `share` of the size, inside as far as it fits."""
+    """Return bool (size,): a window of `share` of the size, inside as far as it fits."""
     pixels = share * size
     begin = place * tf.maximum(size - pixels, 0.0)
     rows = tf.range(size, dtype=tf.float32)
@@ -177,7 +177,7 @@ augmentations: [distorted_crop, flip, brightness=0.2]
 
 A bare name means the strength in the table; strength 0 leaves images as they are. They are applied
 in the order in which they are written, but a window is always chosen first, before decoding, and
-batches are mixed last. Neighbours that change colours, or places, are done in one go: together they
+batches are mixed last. Neighbors that change colors, or places, are done in one go: together they
 cost about as much as one. Each is a pure function of an example's seed, which is made of
 `random_seed`, the epoch and the example's position, so a run that goes on repeats them exactly.
 
@@ -189,7 +189,7 @@ no such window has half of their area. `saturation`, `hue` and `grayscale` do no
 one channel; training says so.
 
 `python run.py preview` draws a batch of your own images. The sets `imagenet`, `cifar` and `none` of
-`hyperparameters.yaml` are the usual recipes. `mixup` and `cutmix` mix labels too. To standardise
+`hyperparameters.yaml` are the usual recipes. `mixup` and `cutmix` mix labels too. To standardize
 each image (mean 0, deviation 1) is no augmentation: `standardize_images: true` does it in the
 network `simple`, where it also holds for evaluation and for the exported model. `residual` always
 does it; `application` and `hub` prepare images as their base was trained with, and refuse it.

@@ -22,15 +22,15 @@ import tensorflow as tf
 from library.augmentation.pipeline import Augmentations
 from library.inputs.balance import oversample, oversampled_count
 from library.inputs.batching import (
-    WHOLE,
-    Part,
+    WHOLE_BATCH,
+    WorkerSlice,
     count_batches,
-    keep_ready,
     make_batches,
-    own_examples,
+    prefetch,
+    worker_examples,
 )
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import USUAL, Reading
+from library.inputs.examples import DEFAULT_OPTIONS, PipelineOptions
 from project.augmentations import NO_AUGMENTATIONS
 
 
@@ -66,8 +66,8 @@ class TrainingInputs:
     seed: int
     augmentations: Augmentations = NO_AUGMENTATIONS
     is_oversampled: bool = False
-    part: Part = WHOLE
-    reading: Reading = USUAL
+    part: WorkerSlice = WHOLE_BATCH
+    reading: PipelineOptions = DEFAULT_OPTIONS
 
     @property
     def examples(self):
@@ -89,11 +89,11 @@ class TrainingInputs:
         return [*numbers, self.is_oversampled, self.source.interleaved, own]
 
     def keys(self, epoch):
-        """Give the encoded examples of an epoch, or what stands for them, in its order."""
+        """Return the encoded examples of an epoch, or what stands for them, in its order."""
         return self._ordered(epoch)[0]
 
     def batches(self, epoch, start_batch=0):
-        """Give the batches of one epoch from `start_batch` on, as a tf.data.Dataset.
+        """Return the batches of one epoch from `start_batch` on, as a tf.data.Dataset.
 
         Elements are (images, labels): uint8 (batch, height, width, channels), and int64 (batch,)
         or, where images are mixed or have several classes, float32 (batch, classes). Each worker
@@ -111,7 +111,7 @@ class TrainingInputs:
             self.part,
             self.reading,
         )
-        return keep_ready(batches.map(self._mix) if mixes else batches, self.reading)
+        return prefetch(batches.map(self._mix) if mixes else batches, self.reading)
 
     @cached_property
     def _prepare(self):
@@ -129,20 +129,20 @@ class TrainingInputs:
 
     def _mix(self, images, labels, seeds):
         # Of images of several classes, they are such already.
-        several = labels.dtype.is_floating
-        targets = labels if several else tf.one_hot(labels, len(self.source.class_counts))
+        multi_label = labels.dtype.is_floating
+        targets = labels if multi_label else tf.one_hot(labels, len(self.source.class_counts))
         return self.augmentations.mix(images, targets, seeds)
 
     def without_augmentations(self):
-        """Give the same inputs, their images cropped but not changed."""
+        """Return the same inputs, their images cropped but not changed."""
         return replace(self, augmentations=self.augmentations.crop_only())
 
     @property
     def _source(self):
-        return own_examples(self.source, self.part)
+        return worker_examples(self.source, self.part)
 
     def _ordered(self, epoch):
-        """Give the keys in the epoch's order, and the seed of its examples."""
+        """Return the keys in the epoch's order, and the seed of its examples."""
         # Who reads only some shards counts only their examples: their seeds must be others.
         own = [self.part.index] if self.part.has_own_shards else []
         source, random = self._source, np.random.default_rng([self.seed, epoch, *own])
@@ -163,8 +163,8 @@ class EvaluationInputs:
     source: object
     image_format: ImageFormat
     batch_size: int
-    part: Part = WHOLE
-    reading: Reading = USUAL
+    part: WorkerSlice = WHOLE_BATCH
+    reading: PipelineOptions = DEFAULT_OPTIONS
 
     @property
     def examples(self):
@@ -188,7 +188,7 @@ class EvaluationInputs:
         )
 
     def _batches(self, prepare):
-        source, number = own_examples(self.source, self.part), self.batches_per_epoch
+        source, number = worker_examples(self.source, self.part), self.batches_per_epoch
         # In order, also where training is not.
         reading = replace(self.reading, deterministic=True)
         batches = make_batches(
@@ -200,4 +200,4 @@ class EvaluationInputs:
             self.part,
             reading,
         )
-        return keep_ready(batches, reading)
+        return prefetch(batches, reading)

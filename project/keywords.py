@@ -4,7 +4,7 @@ import inspect
 
 
 def keywords_of(function, hyperparameters):
-    """Give those of the hyperparameters (a dict) that `function` names as keyword-only arguments.
+    """Return those of the hyperparameters (a dict) that `function` names as keyword-only arguments.
 
     So a new network, optimizer or schedule says what it needs in its own signature, nowhere else.
     """

@@ -6,10 +6,10 @@ from pathlib import Path
 import yaml
 
 from library.errors import SettingsError
-from library.evaluation.evaluate import judge
-from library.evaluation.metrics import Asked
+from library.evaluation.evaluate import evaluate
+from library.evaluation.metrics import MetricOptions
 from library.export.samples import read_samples
-from library.inputs.corruption import naming_damage
+from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
 from library.logging import report
@@ -18,12 +18,12 @@ from library.prediction.calibrate import Fitted, check_names, fit
 from library.prediction.ensemble import combine
 from library.reporting.runs import read_settings_file
 from library.saving.checkpoints import check_classes, check_kind
-from library.saving.load import read_stored
+from library.saving.load import load_snapshot
 from project.assembly import make_evaluation_inputs, make_objective
 
 
 def read_network(settings):
-    """Give the Snapshot to use: the best, another, or several as one; several views on request.
+    """Return the Snapshot to use: the best, another, or several as one; several views on request.
 
     Raises CheckpointError, SettingsError.
     """
@@ -31,12 +31,12 @@ def read_network(settings):
     if project.ensemble and project.checkpoint:
         raise SettingsError("checkpoint and ensemble exclude each other")
     folders = project.ensemble or (project.checkpoint,)
-    snapshots = [read_stored(each, project.best_model_dir) for each in folders]
+    snapshots = [load_snapshot(each, project.best_model_dir) for each in folders]
     return combine(snapshots, views=project.tta)
 
 
 def name_results(project, results):
-    """Give the name of the files about what was measured: the split's alone for the plain best.
+    """Return the name of the files about what was measured: the split's alone for the plain best.
 
     Whatever else was measured has another name each. `results` as results_of gives them.
     """
@@ -55,7 +55,7 @@ def name_results(project, results):
 
 
 def is_own_data(project):
-    """Say whether the data to measure on are those of the run in run_dir, as far as it tells."""
+    """Return whether the data to measure on are those of the run in run_dir, as far as it tells."""
     written = read_settings_file(Path(project.run_dir, "project.yaml"))
     for key, value, _ in written:
         if key == "data_dir":
@@ -64,39 +64,39 @@ def is_own_data(project):
 
 
 def _distinct(word, *places):
-    """Give a word with a few digits that are others for other places."""
+    """Return a word with a few digits that are others for other places."""
     content = "\n".join(str(Path(each).resolve()) for each in places)
     return f"{word}-{hashlib.sha256(content.encode()).hexdigest()[:6]}"
 
 
 def make_inputs_for(snapshot, settings, split):
-    """Give a split as the snapshot's network wants it. Raises CheckpointError if classes differ."""
+    """Return a split as snapshot's network wants it. Raises CheckpointError if classes differ."""
     check_classes(snapshot.folder, snapshot.classes, split.classes)
-    check_kind(snapshot.folder, is_multi_label(snapshot.network), split.has_several)
+    check_kind(snapshot.folder, is_multi_label(snapshot.network), split.is_multi_label)
     return make_evaluation_inputs(settings, split, ImageFormat.of(snapshot.network))
 
 
 def judge_network(settings, snapshot, inputs, validation):
-    """Give the Judgement of a snapshot on `inputs`; `validation` is for the temperature, or None.
+    """Return the Judgement of a snapshot on `inputs`; `validation` is for the temperature, or None.
 
     They may be the same. Raises DataError, DivergedError.
     """
     project = settings.project
-    with naming_damage(*filter(None, (inputs, validation))):
-        return judge(
+    with explain_read_errors(*filter(None, (inputs, validation))):
+        return evaluate(
             snapshot.network,
             snapshot.classes,
             inputs,
-            make_objective(settings, has_several=is_multi_label(snapshot.network)),
+            make_objective(settings, is_multi_label=is_multi_label(snapshot.network)),
             validation=validation,
-            asked=Asked(project.top_k, project.bootstrap_samples, project.random_seed),
+            asked=MetricOptions(project.top_k, project.bootstrap_samples, project.random_seed),
             max_steps=project.max_eval_steps,
             xla=project.xla,
         )
 
 
 def fit_to_validation(settings, snapshot, split):
-    """Give the Fitted: what the settings ask to fit on the validation split, which may be None.
+    """Return the Fitted: what the settings ask to fit on the validation split, which may be None.
 
     Its threshold is the settings' own where none is fitted. Raises UserError.
     """
@@ -118,8 +118,8 @@ def fit_to_validation(settings, snapshot, split):
 
 
 def make_samples(settings, snapshot, split, training_split=None):
-    """Give the Samples to compare exports with, and to calibrate them with if need be."""
+    """Return the Samples to compare exports with, and to calibrate them with if need be."""
     inputs = make_inputs_for(snapshot, settings, split)
     training = training_split and make_inputs_for(snapshot, settings, training_split)
-    with naming_damage(*filter(None, (inputs, training))):
+    with explain_read_errors(*filter(None, (inputs, training))):
         return read_samples(split.name, make_examples(split), inputs, training)

@@ -1,4 +1,4 @@
-"""What is minimised, and what is measured beside it: where images have one class, or several."""
+"""What is minimized, and what is measured beside it: where images have one class, or several."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Objective:
     names = ("loss", "accuracy")
 
     def measures(self, labels, scores):
-        """Give one number per example and name: float32 (batch,).
+        """Return one number per example and name: float32 (batch,).
 
         Takes labels int64 (batch,), or float32 (batch, classes) where images were mixed, and logits
         float32 (batch, classes). The loss is the cross-entropy, with the labels as they are;
@@ -34,7 +34,7 @@ class Objective:
         return {"loss": loss, "accuracy": right}
 
     def training_losses(self, labels, scores):
-        """Give what to minimise the mean of, per example: float32 (batch,).
+        """Return what to minimize the mean of, per example: float32 (batch,).
 
         Cross-entropy with smoothed labels, as in Szegedy et al. 2015 (arXiv 1512.00567): the right
         class counts 1 - s + s / classes, each other one s / classes. An example then counts as
@@ -49,13 +49,13 @@ class Objective:
         return losses * tf.linalg.matvec(shares, tf.constant(self.class_weights, tf.float32))
 
     def penalty(self, network):
-        """Give the scalar to add to the mean loss: L2, and the network's own penalties."""
+        """Return the scalar to add to the mean loss: L2, and the network's own penalties."""
         # Its own: those of a TF-Hub module, say.
         penalties = [*network.losses, self._l2(network)]
         return tf.add_n([tf.cast(each, tf.float32) for each in penalties])
 
     def _l2(self, network):
-        # Kernels only: pulling biases and normalisation scales to zero helps nothing.
+        # Kernels only: pulling biases and normalization scales to zero helps nothing.
         kernels = [each for each in network.trainable_variables if len(each.shape) > 1]
         squares = [tf.nn.l2_loss(tf.cast(each, tf.float32)) for each in kernels]
         return self.l2_regularization * tf.add_n([tf.zeros([]), *squares])
@@ -68,7 +68,7 @@ class MultiLabelObjective(Objective):
     names = ("loss", "accuracy", "exact_match")
 
     def measures(self, labels, scores):
-        """Give one number per example and name: float32 (batch,).
+        """Return one number per example and name: float32 (batch,).
 
         Takes labels and logits, float32 (batch, classes); a label is 1 or 0, or between where
         images were mixed. The loss is the mean of the classes' cross-entropies; accuracy is the
@@ -84,7 +84,7 @@ class MultiLabelObjective(Objective):
         }
 
     def training_losses(self, labels, scores):
-        """Give what to minimise the mean of, per example: float32 (batch,).
+        """Return what to minimize the mean of, per example: float32 (batch,).
 
         With smoothed labels: 1 - s / 2 for a class that is there, s / 2 for one that is not. A
         class's cross-entropy counts as much as the class weighs.

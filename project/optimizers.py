@@ -100,7 +100,7 @@ def sgd(rate, common):
 
 
 def make_optimizer(name, rate, hyperparameters, weights, *, replicas=1, loss_scale=None):
-    """Give the optimizer called `name`, for the trainable `weights` of a network.
+    """Return the optimizer called `name`, for the trainable `weights` of a network.
 
     `hyperparameters` is a dict. `loss_scale` is None (none), a number, or "dynamic". Raises
     ChoiceError for an unknown name, SettingsError for two ways of clipping.
@@ -110,7 +110,7 @@ def make_optimizer(name, rate, hyperparameters, weights, *, replicas=1, loss_sca
     if isinstance(loss_scale, float):
         common["loss_scale_factor"] = loss_scale
     optimizer = function(rate, common, **keywords_of(function, hyperparameters))
-    # Kernels only: pulling biases and normalisation scales to zero helps nothing.
+    # Kernels only: pulling biases and normalization scales to zero helps nothing.
     optimizer.exclude_from_weight_decay([each for each in weights if len(each.shape) < 2])
     return optimizers.LossScaleOptimizer(optimizer) if loss_scale == "dynamic" else optimizer
 

@@ -93,7 +93,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         return [self.total_steps, self.factor]
 
     def __call__(self, updates):
-        """Give the learning rate, float32, after so many updates of the weights (any shape)."""
+        """Return the learning rate, float32, after so many updates of the weights (any shape)."""
         # Several steps make one update where gradients are accumulated.
         step = tf.cast(updates, tf.float32) * self._steps_per_update
         warmup = float(self._warmup_steps)
@@ -128,7 +128,7 @@ def read_steps(words):
 
 
 def sketch(learning_rate, updates, columns=60):
-    """Give one line that shows the course over so many updates: `0 ▁▄██▇▅▃▁ 0, at most 0.1`."""
+    """Return one line that shows the course over so many updates: `0 ▁▄██▇▅▃▁ 0, at most 0.1`."""
     rates = learning_rate(np.linspace(0, updates, columns, dtype=np.float32)).numpy()
     heights = "▁▂▃▄▅▆▇█"
     levels = np.round(rates / max(rates.max(), 1e-30) * (len(heights) - 1)).astype(int)

@@ -66,7 +66,7 @@ HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4
 
 
 def read_settings(arguments):
-    """Give the Settings for a command line, a list of str without the program's name.
+    """Return the Settings for a command line, a list of str without the program's name.
 
     Raises SettingsError, whose text is one line.
     """
@@ -179,7 +179,7 @@ class Pipeline(Keys):
     image_width: Count | None = key(
         None, "their width in pixels; images are squeezed into it", follows="{image_size}"
     )
-    channels: Literal[1, 3] = key(3, "1 for grey, 3 for colour")
+    channels: Literal[1, 3] = key(3, "1 for gray, 3 for color")
     data_format: Literal["tfrecord", "folder", "csv", "generator"] = key(
         "tfrecord", "what is in data_dir; all but tfrecord are read as they are, slower"
     )
@@ -188,8 +188,10 @@ class Pipeline(Keys):
         None, "what divides a CSV cell of several classes, as | in cat|dog; empty cells: none"
     )
     cache: Literal["none", "memory", "disk"] = key("none", "where to keep what was read or decoded")
-    keep_features: Literal["auto", "never"] = key(
-        "auto", "run a frozen base once only, and keep what it gives in cache_dir"
+    cache_features: Literal["auto", "never"] = key(
+        "auto",
+        "cache the features of a frozen base in cache_dir, so that it runs once per image",
+        also=["keep_features"],
     )
     cache_dir: LocalPath | None = key(None, "folder of the cache on disk", "", "{run_dir}/cache")
     shuffle_examples: Count = key(10_000, "examples to draw the next one from; encoded, not pixels")
@@ -221,7 +223,7 @@ class Runtime(Keys):
     gpu_growth: bool = key(False, "take a GPU's memory as needed, not all of it at the start")
     intra_op_threads: Count | None = key(None, "threads that one operation may use; none: all")
     inter_op_threads: Count | None = key(None, "operations that may run at once; none: tuned")
-    synchronized_batch_norm: bool = key(False, "normalise over all devices' images, not each one's")
+    synchronized_batch_norm: bool = key(False, "normalize over all devices' images, not each one's")
     worker_wait_secs: Positive = key(300.0, "time that other workers have to appear at the start")
     verbose: bool = key(False, "log more, and show the traceback of an error")
 
@@ -230,7 +232,7 @@ class Looking(Keys):
     """Explaining and serving"""
 
     explain_images: Count = key(8, "images to explain, of those named or of the split")
-    explain_neighbours: CountOrZero = key(6, "nearest training images of each; 0: seek none")
+    explain_neighbors: CountOrZero = key(6, "nearest training images of each; 0: seek none")
     explain_layer: Text | None = key(
         None, "layer whose maps Grad-CAM weighs; none: the last one that has any"
     )
@@ -285,8 +287,10 @@ class Transfer(Keys):
     trainable_scopes: Words = key((), "the only layers to train, by the beginnings of names")
     freeze: Words = key((), "layers not to train; * stands for anything, as in *_BN")
     unfreezing: Words = key((), "epoch=blocks: how many top blocks to train from it on: 3=2,6=all")
-    feature_views: Count | None = key(
-        None, "with augmentation: how many random views of each image to keep features of"
+    cached_views: Count | None = key(
+        None,
+        "number of augmented views per image whose features are cached",
+        also=["feature_views"],
     )
     layer_rate_decay: Fraction = key(1.0, "factor of the learning rate from block to block below")
 
@@ -311,8 +315,8 @@ class LearningRate(Keys):
     plateau_factor: FractionBelowOne = key(0.1, "factor of the fall on a plateau")
 
 
-class Optimiser(Keys):
-    """Optimiser"""
+class Optimizer(Keys):
+    """Optimizer"""
 
     optimizer: Text = key("adam", "name of the optimizer, one of project/optimizers.py")
     weight_decay: PositiveOrZero = key(4e-5, "decoupled from the loss; kernels only")
@@ -333,16 +337,16 @@ class Optimiser(Keys):
     adagrad_initial_accumulator_value: PositiveOrZero = key(0.1, "where its sum of squares begins")
     ftrl_learning_rate_power: ZeroOrLess = key(-0.5, "power of its sum of squares")
     ftrl_initial_accumulator_value: PositiveOrZero = key(0.1, "where its sum of squares begins")
-    ftrl_l1: PositiveOrZero = key(0.0, "its L1 regularisation")
-    ftrl_l2: PositiveOrZero = key(0.0, "its L2 regularisation")
+    ftrl_l1: PositiveOrZero = key(0.0, "its L1 regularization")
+    ftrl_l2: PositiveOrZero = key(0.0, "its L2 regularization")
     lion_beta1: FractionBelowOne = key(0.9, "share of the old direction in an update")
     lion_beta2: FractionBelowOne = key(0.99, "decay of the direction")
     rmsprop_momentum: FractionBelowOne = key(0.9, "decay of the sum of updates")
     rmsprop_decay: FractionBelowOne = key(0.9, "decay of the mean of squares")
 
 
-class Regularisation(Keys):
-    """Regularisation and augmentation"""
+class Regularization(Keys):
+    """Regularization and augmentation"""
 
     l2_regularization: PositiveOrZero = key(1e-8, "weight of the squared kernels in the loss")
     xentropy_label_smoothing: FractionBelowOne = key(
@@ -353,15 +357,15 @@ class Regularisation(Keys):
     balance: Literal["none", "oversample"] = key("none", "repeat images of smaller classes")
 
 
-class Hyperparameters(Network, Transfer, LearningRate, Optimiser, Regularisation):
-    """What to learn: network, rates, regularisation, augmentation (hyperparameters.yaml)."""
+class Hyperparameters(Network, Transfer, LearningRate, Optimizer, Regularization):
+    """What to learn: network, rates, regularization, augmentation (hyperparameters.yaml)."""
 
 
 COMMAND = "python -m project.settings > docs/settings.md"
 
 
 def settings_reference():
-    """Give the text of docs/settings.md."""
+    """Return the text of docs/settings.md."""
     parts = (
         ("On the command line only", CommandLineOnly),
         ("project.yaml: how to run", Project),

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import run
 from library.inputs.examples import Shards
-from library.training.run_logger import Chronicle
+from library.training.run_logger import RunLogger
 from project.settings import read_settings
 
 
@@ -37,5 +37,5 @@ def main(arguments):
 
     Shards.image = noting
     # The chief decodes a batch more, for TensorBoard to show.
-    Chronicle._introduce = lambda self, step: None
+    RunLogger._introduce = lambda self, step: None
     run.main(arguments)

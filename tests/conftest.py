@@ -10,25 +10,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from library.logging import start_logging
+
 # The same examples in each run: a test that failed fails again.
 hypothesis.settings.register_profile("repeatable", derandomize=True)
 hypothesis.settings.load_profile("repeatable")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+start_logging()
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Where tests run side by side, so do the processes; their threads would wait for each other.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
-COLOURS = {"blue": (30, 40, 220), "green": (30, 200, 40), "red": (220, 40, 30)}
+COLORS = {"blue": (30, 40, 220), "green": (30, 200, 40), "red": (220, 40, 30)}
 
 
-def write_colours(folder, per_class, size=16, seed=0):
-    """Write noisy PNGs of three colours, as class folders."""
+def write_colors(folder, per_class, size=16, seed=0):
+    """Write noisy PNGs of three colors, as class folders."""
     random = np.random.default_rng(seed)
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         (folder / name).mkdir(parents=True)
         for number in range(per_class):
-            pixels = np.array(colour) + random.integers(-25, 25, (size, size, 3))
+            pixels = np.array(color) + random.integers(-25, 25, (size, size, 3))
             image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
             image.save(folder / name / f"{number:03d}.png")
 
@@ -43,11 +46,11 @@ def convert(images, data_dir, split, *options):
 
 
 @pytest.fixture(scope="session")
-def colours(tmp_path_factory):
-    """A data folder with three converted splits: 20, 6 and 6 images each of three colours."""
-    data_dir = tmp_path_factory.mktemp("colours")
+def colors(tmp_path_factory):
+    """A data folder with three converted splits: 20, 6 and 6 images each of three colors."""
+    data_dir = tmp_path_factory.mktemp("colors")
     for seed, (split, count) in enumerate((("train", 20), ("validation", 6), ("test", 6))):
-        write_colours(data_dir / split, count, seed=seed)
+        write_colors(data_dir / split, count, seed=seed)
         convert(data_dir / split, data_dir, split)
     return data_dir
 
@@ -83,11 +86,11 @@ def patches(tmp_path_factory):
 
 
 @pytest.fixture
-def options(colours, tmp_path, monkeypatch):
-    """Options with which run.py trains on the colours within seconds, into tmp_path/run."""
+def options(colors, tmp_path, monkeypatch):
+    """Options with which run.py trains on the colors within seconds, into tmp_path/run."""
     monkeypatch.chdir(ROOT)
     given = {
-        "data_dir": colours,
+        "data_dir": colors,
         "run_dir": tmp_path / "run",
         "image_size": 8,
         "batch_size": 16,
@@ -108,12 +111,12 @@ class SnapshotRun(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def snapshot_run(colours, tmp_path_factory):
-    """A run that learnt the three colours from 8x8 pixels; read it, don't write into it."""
+def snapshot_run(colors, tmp_path_factory):
+    """A run that learned the three colors from 8x8 pixels; read it, don't write into it."""
     import run
 
     folder = tmp_path_factory.mktemp("snapshot_run") / "run"
-    values = {"data_dir": colours, "run_dir": folder, "image_size": 8, "batch_size": 16}
+    values = {"data_dir": colors, "run_dir": folder, "image_size": 8, "batch_size": 16}
     options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
     learning = ["--train_epochs=4", "--learning_rate=0.01", "--dropout_rate=0.1"]
     with contextlib.chdir(ROOT):

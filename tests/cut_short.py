@@ -26,7 +26,7 @@ def _hook(event, arguments):
 
 @contextlib.contextmanager
 def watched(folder, copies):
-    """Give a list that gets a copy of `folder` for each state that the block brings it into."""
+    """Return a list that gets a copy of `folder` for each state that the block brings it into."""
     # It cannot be removed again.
     if not _installed:
         sys.addaudithook(_hook)
@@ -48,7 +48,7 @@ def watched(folder, copies):
 
 
 def contents(folder):
-    """Give all that is below a folder: path → bytes, or None for a folder."""
+    """Return all that is below a folder: path → bytes, or None for a folder."""
     return {
         each.relative_to(folder).as_posix(): None if each.is_dir() else each.read_bytes()
         for each in sorted(Path(folder).rglob("*"))

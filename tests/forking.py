@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from library.errors import answer
+from library.errors import run_main
 from library.tensorflow_import import import_tensorflow
 
 
@@ -62,7 +62,7 @@ def main():
         os.dup2(file, number)
         os.close(file)
     main = importlib.import_module(job["module"]).main
-    return answer(main, job["arguments"], f"{job['module']}.py")
+    return run_main(main, job["arguments"], f"{job['module']}.py")
 
 
 if __name__ == "__main__":

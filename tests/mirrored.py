@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from library.errors import StoppedError
 from library.training.distribution import Devices, synchronize_batch_norm
-from library.training.keras_fit import FitTraining
+from library.training.keras_fit import KerasFitTrainer
 from tests import small_run
 
 # Momentum shows every factor in a gradient, Adam would divide it away; and so does clipping.
@@ -57,17 +57,17 @@ def main(_):
     mirrored.run()
     assert mirrored.evaluator._totals.examples == 22
     assert_same(mirrored, whole, 1e-5)
-    assert mirrored.rate_at(5) == whole.rate_at(5)
+    assert mirrored.learning_rate_at(5) == whole.learning_rate_at(5)
 
     # Through fit.
     make = small_run.Training
-    small_run.Training = FitTraining
+    small_run.Training = KerasFitTrainer
     fit = make_run(two)
     small_run.Training = make
     fit.run()
     assert_same(fit, mirrored, 0)
 
-    # Without synchronisation each replica has statistics of its own, averaged when they are used.
+    # Without synchronization each replica has statistics of its own, averaged when they are used.
     run = make_run(two, synchronized=False, average_decay=0.9, train_epochs=1)
     run.run()
     for variable in run.network.variables:

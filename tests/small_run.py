@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from library.inputs.batching import Inputs as Seen
-from library.inputs.batching import untuned
-from library.models.features import Kept
-from library.training.ema import Averages
-from library.training.plan import Keeping, Plan
-from library.training.trainer import Training
+from library.inputs.batching import SplitInputs as Seen
+from library.inputs.batching import without_autotune
+from library.models.features import CachedFeatures
+from library.training.ema import ExponentialMovingAverage
+from library.training.plan import Plan, RunPaths
+from library.training.trainer import Trainer
 from project.objective import Objective
 from project.optimizers import make_optimizer
 from project.schedules import LearningRate
@@ -35,7 +35,7 @@ class Inputs:
 
     def batches(self, epoch, start_batch=0):
         order = np.random.default_rng(epoch).permutation(EXAMPLES)
-        data = untuned(tf.data.Dataset.from_tensor_slices((IMAGES[order], LABELS[order])))
+        data = without_autotune(tf.data.Dataset.from_tensor_slices((IMAGES[order], LABELS[order])))
         return data.batch(BATCH).skip(start_batch)
 
 
@@ -48,7 +48,9 @@ class Validation:
         self.data = images, labels
 
     def batches(self):
-        return untuned(tf.data.Dataset.from_tensor_slices(self.data)).batch(self.batch_size)
+        return without_autotune(tf.data.Dataset.from_tensor_slices(self.data)).batch(
+            self.batch_size
+        )
 
 
 def make_network():
@@ -87,18 +89,18 @@ def make_run(
     scaling = {"replicas": devices.replicas if devices else 1, "loss_scale": loss_scale}
     texts, settings = {"project.yaml": "x"}, {"lr": values["learning_rate"]}
     validation = validation or Validation()
-    return Training(
+    return Trainer(
         network,
         Objective(),
         make_optimizer(values["optimizer"], learning_rate, values, weights, **scaling),
         learning_rate,
-        Averages(network, average_decay) if average_decay else None,
+        ExponentialMovingAverage(network, average_decay) if average_decay else None,
         training,
         validation,
         plan,
-        Keeping(folder, folder / "checkpoints", folder / "best", classes, texts, settings),
+        RunPaths(folder, folder / "checkpoints", folder / "best", classes, texts, settings),
         # As if the whole network were a head.
-        kept=Kept(network, lambda: Seen(training, validation)) if is_kept else None,
+        kept=CachedFeatures(network, lambda: Seen(training, validation)) if is_kept else None,
         devices=devices,
     )
 

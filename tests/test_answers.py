@@ -68,7 +68,7 @@ def test_embeddings_are_told_to_the_last_bit():
 
 
 def test_where_several_may_be_right_all_above_the_threshold_are_the_answer():
-    (row,) = rows(Answers(CLASSES, several=True, threshold=0.3), DOUBTFUL)
+    (row,) = rows(Answers(CLASSES, multi_label=True, threshold=0.3), DOUBTFUL)
     assert row["class"] == 'cat|a "b", c|日本'
-    answers = Answers(CLASSES, "jsonl", several=True)
+    answers = Answers(CLASSES, "jsonl", multi_label=True)
     assert json.loads(answers.line(DOUBTFUL))["classes"] == []

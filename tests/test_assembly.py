@@ -13,7 +13,7 @@ import run
 from library.dataset.splits import read_splits
 from library.dataset.unconverted import read_generated, read_unconverted
 from library.errors import CheckpointError, SettingsError
-from library.inputs.batching import Part
+from library.inputs.batching import WorkerSlice
 from library.messages import ChoiceError
 from library.models.scores import is_multi_label
 from library.saving.snapshots import read_snapshot
@@ -22,11 +22,11 @@ from project.settings import read_settings
 
 
 @pytest.fixture
-def make(options, colours):
+def make(options, colors):
     """A function of more arguments that gives (settings, training split, validation split)."""
 
     def make(*arguments):
-        return read_settings([*options, *arguments]), *read_splits(colours, "train", "validation")
+        return read_settings([*options, *arguments]), *read_splits(colors, "train", "validation")
 
     yield make
     keras.mixed_precision.set_global_policy("float32")
@@ -67,14 +67,14 @@ def test_what_the_order_trades_for_speed_is_said_and_done(make, capsys):
     assert "deterministic false: no epoch can be repeated, so going" in capsys.readouterr().err
 
 
-def test_augmentations_that_do_nothing_to_grey_images_are_said(make, capsys):
+def test_augmentations_that_do_nothing_to_gray_images_are_said(make, capsys):
     augmentations = ["--augmentations", "flip,hue,brightness,saturation=0.3"]
     settings, train, _ = make(*augmentations)
     assembly.make_training_inputs(settings, train)
     assert "augmentations" not in capsys.readouterr().err
     settings, train, _ = make(*augmentations, "--channels=1")
     assembly.make_training_inputs(settings, train)
-    text = "augmentations: hue, saturation=0.3 change colours alone: nothing with channels 1\n"
+    text = "augmentations: hue, saturation=0.3 change colors alone: nothing with channels 1\n"
     assert capsys.readouterr().err == text
 
 
@@ -82,16 +82,18 @@ def test_by_file_each_of_several_workers_has_its_own_shards(make):
     settings, train, validation = make("--shard_by_file", "--balance", "oversample")
     text = "balance oversample counts over all shards: leave out shard_by_file"
     with pytest.raises(SettingsError, match=text):
-        assembly.make_training_inputs(settings, train, Part(0, 2))
+        assembly.make_training_inputs(settings, train, WorkerSlice(0, 2))
     assert assembly.make_training_inputs(settings, train).examples == 60
     settings, train, validation = make("--shard_by_file")
     assert (len(train.shards), len(validation.shards)) == (2, 1)
-    training = [assembly.make_training_inputs(settings, train, Part(each, 2)) for each in range(2)]
+    training = [
+        assembly.make_training_inputs(settings, train, WorkerSlice(each, 2)) for each in range(2)
+    ]
     counts = [sum(len(labels) for _, labels in each.batches(0)) for each in training]
     assert counts == [each.examples for each in train.shards]
     # One shard can't be divided: each worker reads it, and takes its half of each batch.
     evaluation = [
-        assembly.make_evaluation_inputs(settings, validation, part=Part(each, 2))
+        assembly.make_evaluation_inputs(settings, validation, part=WorkerSlice(each, 2))
         for each in range(2)
     ]
     assert [[len(labels) for _, labels in each.batches()] for each in evaluation] == [
@@ -101,8 +103,8 @@ def test_by_file_each_of_several_workers_has_its_own_shards(make):
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
-def test_inputs_are_kept_in_the_cache_on_request(make, colours, tmp_path, kind):
-    shutil.copytree(colours, tmp_path / "data")
+def test_inputs_are_kept_in_the_cache_on_request(make, colors, tmp_path, kind):
+    shutil.copytree(colors, tmp_path / "data")
     settings, *_ = make("--cache", kind, "--cache_dir", str(tmp_path / "cache"))
     train, validation = read_splits(tmp_path / "data", "train", "validation")
     training = assembly.make_training_inputs(settings, train)
@@ -171,7 +173,7 @@ def test_classes_are_not_balanced_twice(make):
 def test_what_is_mixed_in_pairs_is_not_divided_oddly_among_workers(make):
     settings, train, _ = make("--augmentations=mixup", "--train_batch_size=6")
     with pytest.raises(SettingsError, match="mix pairs of images: train_batch_size 6 gives each"):
-        assembly.make_training_inputs(settings, train, Part(0, 2))
+        assembly.make_training_inputs(settings, train, WorkerSlice(0, 2))
     assert assembly.make_training_inputs(settings, train).batch_size == 6
 
 
@@ -224,11 +226,11 @@ def test_the_plan_has_the_names_of_the_settings(make):
 
 def test_what_is_kept_lies_in_the_runs_folder(make, tmp_path):
     settings, train, _ = make()
-    keeping = assembly.make_keeping(settings, train)
-    assert keeping.checkpoints == tmp_path / "run" / "checkpoints"
-    assert keeping.best == tmp_path / "run" / "best"
-    assert keeping.texts.keys() == {"project.yaml", "hyperparameters.yaml", "data.json"}
-    assert keeping.settings["learning_rate"] == 0.01
+    paths = assembly.make_keeping(settings, train)
+    assert paths.checkpoints == tmp_path / "run" / "checkpoints"
+    assert paths.best == tmp_path / "run" / "best"
+    assert paths.texts.keys() == {"project.yaml", "hyperparameters.yaml", "data.json"}
+    assert paths.settings["learning_rate"] == 0.01
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,7 @@ def test_what_is_kept_lies_in_the_runs_folder(make, tmp_path):
         (["--augmentations=flip"], True, 1, True),
         (["--augmentations="], True, 1, True),
         (["--augmentations=flip,mixup"], True, 1, False),
-        (["--augmentations=flip", "--keep_features=never"], True, 1, False),
+        (["--augmentations=flip", "--cache_features=never"], True, 1, False),
         (["--augmentations=flip"], False, 1, False),
         (["--augmentations=flip"], True, 2, False),
     ],
@@ -256,12 +258,12 @@ def test_views_of_features_that_have_no_effect_are_named(
         kept = assembly.make_kept(settings, network, inputs, None, splits, replicas)
         return kept is not None
 
-    assert kept("--feature_views=2") == is_kept
+    assert kept("--cached_views=2") == is_kept
     said = capsys.readouterr().err
     is_used = is_kept and arguments[0] != "--augmentations="
-    assert ("feature_views 2 has no effect: it wants a frozen base, aug" in said) != is_used
+    assert ("cached_views 2 has no effect: it wants a frozen base, aug" in said) != is_used
     kept()
-    assert "feature_views" not in capsys.readouterr().err
+    assert "cached_views" not in capsys.readouterr().err
 
 
 def test_the_same_seed_makes_the_same_weights(make):
@@ -275,9 +277,9 @@ def test_the_same_seed_makes_the_same_weights(make):
 
 @pytest.mark.slow
 def test_images_of_several_classes_train_a_head_for_them_and_are_evaluated(
-    options, colours, patches, capsys, tmp_path
+    options, colors, patches, capsys, tmp_path
 ):
-    given = [str(patches) if each == str(colours) else each for each in options]
+    given = [str(patches) if each == str(colors) else each for each in options]
     given += ["--augmentations=mixup"]
     run.main([*given, "--best_metric=exact_match"])
     out, err = capsys.readouterr()
@@ -305,9 +307,11 @@ def test_images_of_several_classes_train_a_head_for_them_and_are_evaluated(
         (["--best_metric=exact_match"], False, "best_metric exact_match is measured where images"),
     ],
 )
-def test_what_does_not_fit_how_many_classes_an_image_has(make, patches, arguments, several, text):
+def test_what_does_not_fit_how_many_classes_an_image_has(
+    make, patches, arguments, multi_label, text
+):
     settings, train, _ = make(*arguments)
-    if several:
+    if multi_label:
         (train,) = read_splits(patches, "train")
     is_of_inputs = "--balance=oversample" in arguments
     function = assembly.make_training_inputs if is_of_inputs else assembly.make_parts

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from library.augmentation.pipeline import BATCH, WINDOW
+from library.augmentation.pipeline import BATCH, CROP
 from library.describing.augmentation_gallery import gallery_text, write_gallery
 from library.errors import SettingsError
 from library.messages import ChoiceError
@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 PICTURE = ROOT / "docs" / "augmentations.webp"
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
 SEEDS = [tf.constant([7, number], tf.int64) for number in range(40)]
-OF_IMAGES = [name for name, each in AUGMENTATIONS.items() if each.acts_on not in (WINDOW, BATCH)]
+OF_IMAGES = [name for name, each in AUGMENTATIONS.items() if each.acts_on not in (CROP, BATCH)]
 OF_BATCHES = [name for name, each in AUGMENTATIONS.items() if each.acts_on == BATCH]
 
 
@@ -34,9 +34,9 @@ def test_eagerly_and_inside_a_pipeline_the_same(name, channels):
     assert np.array_equal(eager, inside)
     assert inside[0].dtype == np.uint8
     assert inside[0].shape == image.shape
-    grey_stays_grey = channels == 1 and name in ("saturation", "hue", "grayscale")
+    gray_stays_gray = channels == 1 and name in ("saturation", "hue", "grayscale")
     is_random = len({each.tobytes() for each in eager}) > 1
-    assert is_random != grey_stays_grey
+    assert is_random != gray_stays_gray
 
 
 @pytest.mark.parametrize("name", OF_IMAGES)
@@ -178,9 +178,9 @@ def test_no_shift_is_larger_than_the_image():
 
 def test_brightness_adds_one_number_within_its_range():
     functions = choose_augmentations(["brightness=0.2"])
-    grey = tf.fill([4, 4, 1], tf.constant(128, tf.uint8))
+    gray = tf.fill([4, 4, 1], tf.constant(128, tf.uint8))
     for seed in SEEDS:
-        pixels = augment(grey, functions, seed).numpy().astype(int)
+        pixels = augment(gray, functions, seed).numpy().astype(int)
         assert pixels.min() == pixels.max()
         assert abs(pixels[0, 0, 0] - 128) <= 51
 

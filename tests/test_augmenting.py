@@ -8,9 +8,9 @@ from library.augmentation.color import brightened
 from library.augmentation.geometry import translated
 from library.augmentation.pipeline import (
     BATCH,
-    COLOURS,
-    PLACES,
-    WINDOW,
+    COLOR,
+    CROP,
+    GEOMETRIC,
     Augmentation,
     Augmentations,
 )
@@ -31,10 +31,10 @@ def double(image, strength, seed):
 KNOWN = {
     "add": Augmentation(add, 3, 9),
     "double": Augmentation(double, 1, 1),
-    "light": Augmentation(lambda mean, strength, seed: brightened(strength), 5, 50, COLOURS),
-    "right": Augmentation(lambda size, strength, seed: translated(-strength, 0.0), 1, 3, PLACES),
-    "corner": Augmentation(lambda shape, strength, seed: tf.constant([0, 0, 2, 2]), 1, 1, WINDOW),
-    "other": Augmentation(lambda shape, strength, seed: tf.constant([0, 0, 3, 3]), 1, 1, WINDOW),
+    "light": Augmentation(lambda mean, strength, seed: brightened(strength), 5, 50, COLOR),
+    "right": Augmentation(lambda size, strength, seed: translated(-strength, 0.0), 1, 3, GEOMETRIC),
+    "corner": Augmentation(lambda shape, strength, seed: tf.constant([0, 0, 2, 2]), 1, 1, CROP),
+    "other": Augmentation(lambda shape, strength, seed: tf.constant([0, 0, 3, 3]), 1, 1, CROP),
     "swap": Augmentation(lambda images, targets, *_: (images[::-1], targets[::-1]), 1, 1, BATCH),
 }
 
@@ -116,8 +116,8 @@ def test_a_strength_that_counts_has_no_fractions(word):
     assert Augmentations(["pixels", "pixels=2.0"], known)
 
 
-def test_what_needs_colour_has_no_effect_on_grey_images():
-    known = {**KNOWN, "colour": Augmentation(add, 3, 9, needs_colour=True)}
-    chosen = Augmentations(["add", "colour=2", "double", "colour"], known)
-    assert chosen.without_effect(channels=1) == ["colour=2", "colour"]
+def test_what_needs_color_has_no_effect_on_gray_images():
+    known = {**KNOWN, "color": Augmentation(add, 3, 9, needs_color=True)}
+    chosen = Augmentations(["add", "color=2", "double", "color"], known)
+    assert chosen.without_effect(channels=1) == ["color=2", "color"]
     assert chosen.without_effect(channels=3) == []

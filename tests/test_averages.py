@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from library.training.ema import Averages
+from library.training.ema import ExponentialMovingAverage
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def values(network):
 
 
 def test_the_averages_are_those_by_hand_statistics_too_and_only_within_the_block(network):
-    averages = Averages(network, decay=0.3)
+    averages = ExponentialMovingAverage(network, decay=0.3)
     expected = values(network)
     for number in range(1, 5):
         for variable in network.variables:
@@ -39,7 +39,7 @@ def test_the_averages_are_those_by_hand_statistics_too_and_only_within_the_block
 
 
 def test_an_error_inside_gives_the_weights_back(network):
-    averages = Averages(network, decay=0.5)
+    averages = ExponentialMovingAverage(network, decay=0.5)
     own = values(network)
     network.variables[0].assign(network.variables[0] + 1)
     changed = values(network)
@@ -55,7 +55,7 @@ def test_an_error_inside_gives_the_weights_back(network):
 
 
 def test_the_state_is_in_its_variables(network):
-    averages = Averages(network, decay=0.5)
+    averages = ExponentialMovingAverage(network, decay=0.5)
     floats = [each for each in network.variables if "float" in each.dtype]
     assert len(averages.variables) == len(floats) + 1
     averages.update()

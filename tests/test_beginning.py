@@ -4,7 +4,7 @@ from PIL import Image
 from library.errors import SettingsError
 from project.commands.setup import read_data
 from project.settings import read_settings
-from tests.conftest import write_colours
+from tests.conftest import write_colors
 
 
 def project(*arguments):
@@ -13,7 +13,7 @@ def project(*arguments):
 
 def test_what_is_left_out_is_said_of_every_split(tmp_path, capsys):
     for split in ("train", "validation"):
-        write_colours(tmp_path / split, 1)
+        write_colors(tmp_path / split, 1)
     Image.new("RGB", (5, 5)).save(tmp_path / "validation" / "stray.png")
     settings = project("--data_dir", tmp_path, "--data_format", "folder")
     splits = read_data(settings, "train", "validation")
@@ -43,6 +43,6 @@ def test_several_classes_are_read_from_a_csv_file_as_the_settings_say(patches, t
 
 
 @pytest.mark.parametrize("option", ["--label_separator=|", "--csv_columns=a,b,c"])
-def test_settings_for_csv_files_are_refused_for_other_data(colours, option):
+def test_settings_for_csv_files_are_refused_for_other_data(colors, option):
     with pytest.raises(SettingsError, match="csv_columns and label_separator are for data_format"):
-        read_data(project("--data_dir", colours, option), "train")
+        read_data(project("--data_dir", colors, option), "train")

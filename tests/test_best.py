@@ -7,10 +7,10 @@ import pytest
 
 from library.errors import CheckpointError
 from library.saving.snapshots import read_snapshot
-from library.training.best_snapshot import Best
+from library.training.best_snapshot import BestSnapshot
 from library.training.distribution import Devices
-from library.training.early_stopping import Goal
-from library.training.plan import Keeping
+from library.training.early_stopping import Monitor
+from library.training.plan import RunPaths
 from tests.test_snapshots import make_network
 
 NETWORK = make_network()
@@ -18,12 +18,12 @@ NETWORK = make_network()
 
 @pytest.fixture
 def best(tmp_path):
-    return Best(Keeping.below(tmp_path, ("a", "b")), Goal(), Devices())
+    return BestSnapshot(RunPaths.below(tmp_path, ("a", "b")), Monitor(), Devices())
 
 
-def again(best, **keeping):
+def again(best, **paths):
     """The best of a later run in the same folder."""
-    return Best(dataclasses.replace(best._keeping, **keeping), Goal(), Devices())
+    return BestSnapshot(dataclasses.replace(best._keeping, **paths), Monitor(), Devices())
 
 
 def test_only_what_is_better_is_kept(best, tmp_path):

@@ -50,7 +50,7 @@ class Twins(keras.layers.Layer):
 
 
 def make_attentive():
-    """Give a network of layers within which weights have equal names."""
+    """Return a network of layers within which weights have equal names."""
     pixels = keras.Input((4, 4, 3))
     x = keras.layers.Reshape((16, 3))(pixels)
     x = keras.layers.MultiHeadAttention(2, 2, name="block1_attention")(x, x)
@@ -183,7 +183,7 @@ def test_training_changes_the_chosen_parts_only(mobile):
     assert names(p for p in parts_of(mobile) if p.is_trained) == names(parts)
     wanted = {id(v) for part in parts for v in part.layer.trainable_variables}
     assert {id(each) for each in mobile.trainable_variables} == wanted
-    # Normalisation elsewhere runs in inference mode.
+    # Normalization elsewhere runs in inference mode.
     assert not mobile.get_layer("base").get_layer("block_15_expand_BN").trainable
     train_only(mobile, find_parts(parts_of(mobile), ["scores"], "trainable_scopes"))
     assert len(mobile.trainable_variables) == 2

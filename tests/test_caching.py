@@ -14,15 +14,15 @@ from library.dataset.manifest import read_manifest
 from library.dataset.unconverted import read_generated, read_unconverted
 from library.errors import DataError, SettingsError
 from library.inputs import caching
-from library.inputs.batching import Part
+from library.inputs.batching import WorkerSlice
 from library.inputs.caching import DiskStore, cache_examples
-from library.inputs.corruption import naming_damage
+from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
 from library.locks import locked
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs
-from tests.conftest import ROOT, convert, write_colours
+from tests.conftest import ROOT, convert, write_colors
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ FORMAT = ImageFormat(8, 3)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cached")
-    write_colours(folder / "images" / "train", 9)
+    write_colors(folder / "images" / "train", 9)
     convert(folder / "images" / "train", folder, "train", "--num_shards", "4")
     return folder
 
@@ -115,7 +115,7 @@ def test_files_can_be_cached_and_generators_in_memory_only(folder, tmp_path):
 
 def test_a_worker_finds_those_of_its_own_shards_in_a_cache_of_all(manifest, tmp_path):
     source = make_examples(manifest)
-    for part in Part(0, 2, by_file=True).siblings():
+    for part in WorkerSlice(0, 2, by_file=True).siblings():
         inputs = TrainingInputs(source, FORMAT, 6, shuffle_examples=9, seed=0, part=part)
         kept = replace(inputs, source=cached(manifest, "disk", tmp_path))
         plain, again = ([*each.batches(1)] for each in (inputs, kept))
@@ -138,7 +138,7 @@ def test_every_damaged_byte_of_the_cache_is_noticed(manifest, tmp_path):
         source = cached(manifest, "disk", tmp_path)
         inputs = TrainingInputs(source, FORMAT, 6, shuffle_examples=10, seed=0)
         text = f"the cache {folder} is damaged: delete it"
-        with pytest.raises(DataError, match=text), naming_damage(inputs):
+        with pytest.raises(DataError, match=text), explain_read_errors(inputs):
             list(inputs.batches(0))
     for remaining in (whole[:-1], b""):
         blobs.write_bytes(remaining)
@@ -150,7 +150,7 @@ def test_every_damaged_byte_of_the_cache_is_noticed(manifest, tmp_path):
 
 
 def test_every_damaged_byte_of_the_caches_index_is_noticed(tmp_path):
-    """It holds the labels: one that changed would be learnt."""
+    """It holds the labels: one that changed would be learned."""
     pixels = np.zeros((4, 4, 3), np.uint8)
     (two,) = read_generated(lambda split: [(pixels, "a"), (pixels, "b")], ["train"])
     cached(two, "disk", tmp_path, fingerprint="f" * 64)
@@ -180,7 +180,7 @@ def test_what_is_damaged_is_named_while_a_cache_is_filled(folder, manifest, tmp_
     with pytest.raises(DataError, match=f"{shard}: record .* it was made from .*png"):
         cached(read_manifest(tmp_path / "train", "train"), kind, tmp_path / "cache")
 
-    write_colours(tmp_path / "images" / "train", 2)
+    write_colors(tmp_path / "images" / "train", 2)
     broken = tmp_path / "images" / "train" / "red" / "000.png"
     broken.write_bytes(broken.read_bytes()[:99])
     (files,) = read_unconverted(tmp_path / "images", ["train"], "folder")
@@ -190,8 +190,8 @@ def test_what_is_damaged_is_named_while_a_cache_is_filled(folder, manifest, tmp_
 
 
 def test_the_same_bytes_with_other_labels_are_other_data(manifest, tmp_path):
-    several = replace(manifest, labels="several")
-    for data, shape in ((manifest, []), (several, [3])):
+    multi_label = replace(manifest, labels="several")
+    for data, shape in ((manifest, []), (multi_label, [3])):
         _, label = cached(data, "disk", tmp_path).image(0, FORMAT)
         assert label.shape == shape
 

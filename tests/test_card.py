@@ -31,7 +31,7 @@ def test_it_says_what_how_good_how_prepared_and_how_to_call_it():
     for words in (
         "which of 3 classes an image shows: cat, dog, eel.",
         "epoch 7 (step 70)",
-        "Licence: not stated",
+        "License: not stated",
         "| saved_model | 2.5e-07 | 100.0% |",
         "on 5 images of the validation split",
         "On the validation split, by which the snapshot was chosen: loss 0.2500, accuracy 0.9375.",
@@ -95,7 +95,7 @@ def test_where_an_image_has_several_classes_the_card_says_from_where_on():
 
 def test_an_older_snapshot_has_a_card_too():
     card = write_card(make(), Path("export/1"), {"onnx": FIGURES}, SAMPLES)
-    assert "does not tell what it learnt from" in card
+    assert "does not tell what it learned from" in card
     assert "Not measured." in card
     assert "tensorflow/serving" not in card
     assert "temperature" not in card

@@ -1,6 +1,6 @@
 import pytest
 
-from library.messages import ChoiceError, choose, nearest, unknown
+from library.messages import ChoiceError, choose, nearest, unknown_name
 
 KNOWN = {"residual": 1, "simple": 2, "mobilenet": 3}
 
@@ -20,4 +20,4 @@ def test_an_unknown_name_names_the_nearest_and_all():
 
 def test_nothing_near_gives_no_hint():
     assert nearest("xyz", KNOWN) is None
-    assert unknown("set", "xyz", []) == "unknown set 'xyz' (known: none)"
+    assert unknown_name("set", "xyz", []) == "unknown set 'xyz' (known: none)"

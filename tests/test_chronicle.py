@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from library.figures.contact_sheet import draw_batch
-from library.training.plan import Keeping, Plan
-from library.training.run_logger import Chronicle
+from library.training.plan import Plan, RunPaths
+from library.training.run_logger import RunLogger
 from tests.small_run import make_run
 from tests.test_summaries import events
 
@@ -22,17 +22,17 @@ def lines():
 
 
 @pytest.fixture
-def chronicle(tmp_path, lines):
-    keeping, plan = Keeping.below(tmp_path, ("a", "b")), Plan(3, save_summary_steps=10)
+def run_logger(tmp_path, lines):
+    paths, plan = RunPaths.below(tmp_path, ("a", "b")), Plan(3, save_summary_steps=10)
     batch = np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int64)
-    chronicle = Chronicle(keeping, plan, [], (300, 0), lambda: [batch], lines.append)
-    yield chronicle
-    chronicle.close()
+    run_logger = RunLogger(paths, plan, [], (300, 0), lambda: [batch], lines.append)
+    yield run_logger
+    run_logger.close()
 
 
-def test_an_evaluation_becomes_a_row_and_a_line(chronicle, lines, tmp_path):
-    rows = chronicle.add_evaluation(2, 20, 0.1, METRICS, {"loss": 0.25, "accuracy": 1.0})
-    chronicle.tell_evaluation(rows[-1], is_best=True)
+def test_an_evaluation_becomes_a_row_and_a_line(run_logger, lines, tmp_path):
+    rows = run_logger.add_evaluation(2, 20, 0.1, METRICS, {"loss": 0.25, "accuracy": 1.0})
+    run_logger.tell_evaluation(rows[-1], is_best=True)
     (line,) = lines
     assert line.startswith(
         "epoch 2/3  loss 0.5000  accuracy 0.7500  validation loss 0.2500  accuracy 1.0000  "
@@ -41,10 +41,10 @@ def test_an_evaluation_becomes_a_row_and_a_line(chronicle, lines, tmp_path):
     assert (tmp_path / "history.csv").read_text().startswith("epoch,step,learning_rate,")
 
 
-def test_steps_are_summed_up_now_and_then(chronicle, tmp_path):
+def test_steps_are_summed_up_now_and_then(run_logger, tmp_path):
     for step in range(4, 25, 4):
-        chronicle.add_steps(step, 4, np.array([1.0, step]), lambda: 0.1)
-    chronicle.close()
+        run_logger.add_steps(step, 4, np.array([1.0, step]), lambda: 0.1)
+    run_logger.close()
     shown = events(tmp_path / "logs/train")
     for tag in ("loss", "learning_rate", "images_per_second"):
         assert [step for step, _ in shown[f"step/{tag}"]] == [12, 20], tag
@@ -52,32 +52,32 @@ def test_steps_are_summed_up_now_and_then(chronicle, tmp_path):
     assert [step for step, _ in shown["images/inputs"]] == [12]
 
 
-def test_an_empty_batch_is_not_shown(chronicle, tmp_path):
-    chronicle._next_batches = lambda: [(np.zeros((0, 4, 4, 1), np.uint8), np.zeros(0, np.int64))]
-    chronicle.add_steps(10, 1, np.array([1.0]), lambda: 0.1)
-    chronicle.close()
+def test_an_empty_batch_is_not_shown(run_logger, tmp_path):
+    run_logger._next_batches = lambda: [(np.zeros((0, 4, 4, 1), np.uint8), np.zeros(0, np.int64))]
+    run_logger.add_steps(10, 1, np.array([1.0]), lambda: 0.1)
+    run_logger.close()
     assert "images/inputs" not in events(tmp_path / "logs/train")
 
 
-def test_kernels_are_shown_where_there_are_any(chronicle, tmp_path):
+def test_kernels_are_shown_where_there_are_any(run_logger, tmp_path):
     pixels = keras.Input((4, 4, 1))
     for x in (pixels, keras.layers.Conv2D(5, 3)(pixels)):
         scores = keras.layers.Dense(2)(keras.layers.Flatten()(x))
-        chronicle.show_network(7, keras.Model(pixels, scores))
-    chronicle.close()
+        run_logger.show_network(7, keras.Model(pixels, scores))
+    run_logger.close()
     ((step, grid),) = events(tmp_path / "logs/train")["images/kernels of the first layer"]
     assert step == 7
     # Three by two of them, each of three by three pixels of eight by eight, and lines between.
     assert tf.make_ndarray(grid.tensor)[:2].tolist() == [b"74", b"49"]
 
 
-def test_the_bar_shows_the_best_and_when_the_training_will_end(monkeypatch, chronicle):
-    bar = chronicle._progress._bar
+def test_the_bar_shows_the_best_and_when_the_training_will_end(monkeypatch, run_logger):
+    bar = run_logger._progress._bar
     shown = []
     monkeypatch.setattr(bar, "set_postfix_str", shown.append)
-    chronicle.start_epoch(1, None)
-    chronicle.start_epoch(2, {"value": 0.25, "epoch": 2})
-    chronicle.add_images(10, 0.0, 250)
+    run_logger.start_epoch(1, None)
+    run_logger.start_epoch(2, {"value": 0.25, "epoch": 2})
+    run_logger.add_images(10, 0.0, 250)
     assert shown == ["best 0.2500 (epoch 2)"]
     assert bar.total == 250
 
@@ -91,7 +91,7 @@ def test_a_run_shows_its_inputs_kernels_weights_and_settings(tmp_path):
     assert step == 2
     # What comes next in its order: the third batch of the first epoch.
     *_, (images, labels) = run.training.batches(0, 2)
-    expected = draw_batch(images.numpy().astype(np.uint8), labels.numpy(), run.keeping.classes)
+    expected = draw_batch(images.numpy().astype(np.uint8), labels.numpy(), run.paths.classes)
     (content,) = tf.make_ndarray(sheet.tensor)[2:]
     assert np.array_equal(tf.io.decode_png(content), np.asarray(expected))
     assert [step for step, _ in shown["step/learning_rate"]] == [2, 4, 6, 8]

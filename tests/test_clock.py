@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from library.training.interruption import Clock
+from library.training.interruption import TimeBudget
 
 
 class Agreeing:
@@ -16,7 +16,7 @@ class Agreeing:
 
 def test_time_goes_on_where_an_earlier_process_stopped():
     devices = Agreeing()
-    clock = Clock(devices)
+    clock = TimeBudget(devices)
     clock.earlier = 7.0
     clock.start()
     devices.now += 3
@@ -39,7 +39,7 @@ def test_time_goes_on_where_an_earlier_process_stopped():
     ],
 )
 def test_as_many_steps_as_fit_but_no_more_than_planned(step, seconds, fitting):
-    clock = Clock(Agreeing())
+    clock = TimeBudget(Agreeing())
     clock.earlier = 10.0
     clock.start()
     assert clock.fit_steps(step, 100, seconds) == fitting

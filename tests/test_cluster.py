@@ -6,7 +6,7 @@ import threading
 import pytest
 
 import run
-from library.errors import SettingsError, UserError, answer
+from library.errors import SettingsError, UserError, run_main
 from library.training.cluster import Cluster, find_lost, read_cluster, wait_for_workers
 from tests.workers import free_ports
 
@@ -130,13 +130,13 @@ def test_the_silent_and_the_dead_are_lost_and_the_answering_is_not():
         ports = [silent.getsockname()[1], living.getsockname()[1]]
         addresses = ("me:1", "127.0.0.1:1", *(f"127.0.0.1:{port}" for port in ports))
 
-        def answer():
+        def run_main():
             connection, _ = living.accept()
             with connection:
                 connection.recv(100)
                 connection.sendall(b"settings")
 
-        server = threading.Thread(target=answer)
+        server = threading.Thread(target=run_main)
         server.start()
         assert find_lost(Cluster(addresses, 0), seconds=0.5) == [1, 2]
         server.join()
@@ -155,6 +155,6 @@ def test_a_person_gets_one_line(options, monkeypatch, capsys, wrong, code, words
         port = taken.getsockname()[1] if wrong == "taken" else free_ports(1)[0]
         config = tf_config({"worker": [f"127.0.0.1:{port}", "127.0.0.1:1"]})["TF_CONFIG"]
         monkeypatch.setenv("TF_CONFIG", "{" if wrong == "text" else config)
-        assert answer(run.main, [*options, "--worker_wait_secs=0.1"], "run.py") == code
+        assert run_main(run.main, [*options, "--worker_wait_secs=0.1"], "run.py") == code
     said = capsys.readouterr().err
     assert re.fullmatch(rf"run\.py: error: .*{words}.*\n", said), said

@@ -36,14 +36,14 @@ def template(title):
 
 
 @pytest.fixture
-def tiny(colours, tmp_path):
-    """A function that makes a template's text train on the colours, shortly."""
+def tiny(colors, tmp_path):
+    """A function that makes a template's text train on the colors, shortly."""
 
     def replaced(text):
         for folder in ("/gcs/BUCKET", "/data", "/shared"):
-            text = text.replace(f"{folder}/dataset", str(colours))
+            text = text.replace(f"{folder}/dataset", str(colors))
             text = text.replace(f"{folder}/out", str(tmp_path / "out"))
-        text = text.replace("=dataset", f"={colours}").replace("=out/cluster", f"={tmp_path}/out")
+        text = text.replace("=dataset", f"={colors}").replace("=out/cluster", f"={tmp_path}/out")
         more = "--image_size=4 --batch_size=16 --train_epochs=1"
         assert "--train_epochs=90" in text
         return text.replace("--train_epochs=90", more)

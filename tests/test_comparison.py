@@ -8,10 +8,10 @@ import run
 from library.errors import DataError
 from library.reporting.comparison import (
     best_first,
+    format_comparison,
     make_page,
     make_summary,
     setting_rows,
-    tell_comparison,
     write_comparison,
 )
 from library.reporting.runs import read_run
@@ -28,7 +28,7 @@ def runs(tmp_path, monkeypatch):
 
 
 def test_runs_side_by_side_the_best_first(runs):
-    lines = [*tell_comparison(runs)]
+    lines = [*format_comparison(runs)]
     assert " ".join(lines[1].split()) == "out/c validation loss 0.2500 2 0.9000 - 1 h 02 min 200 -"
     assert "0.8000 (0.700 to 0.900)" in lines[2]
     assert "1,234" in lines[2]
@@ -41,7 +41,7 @@ def test_only_what_differs_is_told(runs):
     older = replace(runs[0], settings={"width": "64"})
     assert [row[0] for row in setting_rows([*runs, older])] == ["train_epochs"]
     assert setting_rows([runs[0], older]) == []
-    assert [*tell_comparison(runs[:1])][-1] == "no setting differs"
+    assert [*format_comparison(runs[:1])][-1] == "no setting differs"
     assert "Nothing." in make_page(runs[:1], [])
 
 

@@ -14,13 +14,13 @@ from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.sources.find import find_files
 from library.errors import DataError, UnreachableError, UserError
 from library.locks import locked
-from tests.conftest import write_colours
+from tests.conftest import write_colors
 from tests.converting import OPTIONS, contents, records, run
 
 
 @pytest.fixture
 def images(tmp_path):
-    write_colours(tmp_path / "images", 30)
+    write_colors(tmp_path / "images", 30)
     return tmp_path / "images"
 
 
@@ -67,7 +67,7 @@ def test_as_many_shards_as_asked_for_but_never_empty_ones(images, tmp_path, want
 
 
 def test_a_shard_whose_images_are_all_unusable_is_dropped(tmp_path):
-    write_colours(tmp_path / "images", 1)
+    write_colors(tmp_path / "images", 1)
     (tmp_path / "images" / "red" / "x.png").write_bytes(b"rubbish")
     options = ConversionOptions(OPTIONS.images, num_shards=4, max_bad_fraction=0.5)
     manifest = run(tmp_path / "images", tmp_path / "shards", options)
@@ -111,7 +111,7 @@ def test_bad_images_are_left_out_by_name_and_reason(images, tmp_path):
     (images / "1.png").write_bytes((images / "red" / "000.png").read_bytes())
     options = ConversionOptions(OPTIONS.images, max_bad_fraction=0.05)
     manifest = run(images, tmp_path / "shards", options)
-    assert (manifest.examples, manifest.left_out_count) == (90, 3)
+    assert (manifest.examples, manifest.rejected_count) == (90, 3)
     rejected = (tmp_path / "shards" / "train.rejected.csv").read_text()
     rows = list(csv.reader(io.StringIO(rejected)))
     assert sorted(rows[1:]) == [
@@ -216,7 +216,7 @@ def test_images_are_added_in_shards_of_their_own(images, tmp_path):
     folder = tmp_path / "shards"
     base = run(images, folder)
     before = contents(folder)
-    write_colours(tmp_path / "more", 2, seed=9)
+    write_colors(tmp_path / "more", 2, seed=9)
     appended = run(tmp_path / "more", folder, base=base)
     assert appended.examples == 96
     assert appended.class_counts == (32, 32, 32)
@@ -234,7 +234,7 @@ def test_two_conversions_of_a_split_at_once_are_refused(images, tmp_path):
         run(images, tmp_path / "shards", name="test")
     assert sorted(contents(tmp_path / "shards"))[0] == "test.manifest.json"
     base = run(images, tmp_path / "shards")
-    write_colours(tmp_path / "more", 2, seed=9)
+    write_colors(tmp_path / "more", 2, seed=9)
     run(tmp_path / "more", tmp_path / "shards", base=base)
     with pytest.raises(UserError, match=r"shards: train has just been changed"):
         run(tmp_path / "more", tmp_path / "shards", base=base)

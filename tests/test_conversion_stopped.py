@@ -15,13 +15,13 @@ from library.dataset.conversion import ConversionOptions
 from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.shards import ShardWriter
 from library.errors import UserError
-from tests.conftest import ROOT, write_colours
+from tests.conftest import ROOT, write_colors
 from tests.converting import OPTIONS, contents, run
 
 
 @pytest.fixture
 def images(tmp_path):
-    write_colours(tmp_path / "images", 30)
+    write_colors(tmp_path / "images", 30)
     return tmp_path / "images"
 
 
@@ -41,8 +41,8 @@ def mortal():
 
 
 def pack(tmp_path, kind):
-    """Give a source of that kind, and the files that a whole conversion makes of it."""
-    write_colours(tmp_path / "images", 8)
+    """Return a source of that kind, and the files that a whole conversion makes of it."""
+    write_colors(tmp_path / "images", 8)
     source = tmp_path / "images"
     if kind != "folder":
         source = Path(shutil.make_archive(str(tmp_path / "archive"), kind, source))

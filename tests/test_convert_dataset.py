@@ -8,7 +8,7 @@ import convert_dataset
 from library.dataset.manifest import read_manifest
 from library.dataset.verification import converted_names
 from library.errors import DataError, SettingsError
-from tests.conftest import ROOT, write_colours
+from tests.conftest import ROOT, write_colors
 
 
 def main(*arguments):
@@ -17,8 +17,8 @@ def main(*arguments):
 
 @pytest.fixture
 def data(tmp_path):
-    write_colours(tmp_path / "data" / "train", 4)
-    write_colours(tmp_path / "data" / "test", 2, seed=1)
+    write_colors(tmp_path / "data" / "train", 4)
+    write_colors(tmp_path / "data" / "test", 2, seed=1)
     return tmp_path / "data"
 
 
@@ -51,7 +51,7 @@ def test_the_training_split_fixes_the_classes(data):
 
 
 def test_one_folder_is_divided_and_adding_images_moves_none(data, tmp_path):
-    write_colours(tmp_path / "photos", 40)
+    write_colors(tmp_path / "photos", 40)
     arguments = ["--dataset_dir", tmp_path / "photos", "--split", "validation=0.2,test=0.2"]
     names = []
     for count in (40, 60):
@@ -61,7 +61,7 @@ def test_one_folder_is_divided_and_adding_images_moves_none(data, tmp_path):
         assert sum(each.examples for each in splits) == 3 * count
         names.append([converted_names(each) for each in splits])
         shutil.rmtree(tmp_path / "photos")
-        write_colours(tmp_path / "photos", 60)
+        write_colors(tmp_path / "photos", 60)
     assert all(before <= after for before, after in zip(*names, strict=True))
 
 
@@ -122,7 +122,7 @@ def test_inspect_prints_and_writes_a_page(data, tmp_path, capsys):
             "mnist has train and test only: divide train",
         ),
         (["--dataset_dir", "x", "--max_edges", "3"], SettingsError, "did you mean '--max_edge'"),
-        (["--dataset_dir", "train", "--background", "blu"], SettingsError, "'blu' is no colour"),
+        (["--dataset_dir", "train", "--background", "blu"], SettingsError, "'blu' is no color"),
         (["--tfrecord_filename", "train", "--tfrecord_dir", "x"], SettingsError, "dataset_dir is"),
         (["--dataset_dir", "a.zip/train", "--tfrecord_dir", "x"], DataError, "there is no folder"),
         (["--dataset_dir", "gs://b/train"], SettingsError, "tfrecord_dir is missing"),
@@ -133,7 +133,7 @@ def test_inspect_prints_and_writes_a_page(data, tmp_path, capsys):
 )
 def test_what_is_wrong_is_one_line(tmp_path, monkeypatch, arguments, error, reason):
     monkeypatch.chdir(tmp_path)
-    write_colours(tmp_path / "train", 1)
+    write_colors(tmp_path / "train", 1)
     (tmp_path / "train.csv").write_text("TRAIN,train/red/000.png,red\n")
     with pytest.raises(error, match=reason) as caught:
         main(*arguments)

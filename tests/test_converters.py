@@ -10,10 +10,10 @@ from PIL import Image
 
 import run
 from library.dataset import image_pool as module
-from library.dataset.image_pool import Converters
+from library.dataset.image_pool import ImagePool
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image
-from library.errors import answer
-from tests.conftest import COLOURS, ROOT
+from library.errors import run_main
+from tests.conftest import COLORS, ROOT
 
 OPTIONS = ImageOptions(max_edge=20)
 # In each process that decodes: what holds this word makes it crash, as a fault of its own would.
@@ -37,9 +37,9 @@ def crashing(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
 
 
-def encode(colour, kind="PNG", size=(30, 10)):
+def encode(color, kind="PNG", size=(30, 10)):
     file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, kind)
+    Image.new("RGB", size, color).save(file, kind)
     return file.getvalue()
 
 
@@ -47,7 +47,7 @@ def test_it_gives_what_converting_here_gives():
     random = np.random.default_rng(0)
     contents = [encode(tuple(random.integers(0, 256, 3))) for _ in range(40)]
     contents += [encode("red", "JPEG", (15, 9)), encode("red", "JPEG", (40, 40))]
-    with Converters() as converters, ThreadPoolExecutor(4) as threads:
+    with ImagePool() as converters, ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda each: converters.convert(each, OPTIONS), contents))
     assert found == [convert_image(each, OPTIONS) for each in contents]
 
@@ -55,27 +55,27 @@ def test_it_gives_what_converting_here_gives():
 def test_a_jpeg_that_is_kept_as_it_is_needs_no_process(monkeypatch):
     monkeypatch.setattr(module.Workers, "apply", None)
     content = encode("red", "JPEG", (20, 9))
-    with Converters() as converters:
+    with ImagePool() as converters:
         assert converters.convert(content, OPTIONS) == (content, 9, 20)
 
 
 def test_there_are_more_processes_only_where_there_is_more_work(monkeypatch):
     monkeypatch.setattr(module, "_FILES_PER_PROCESS", 3)
     content = encode("red")
-    with Converters(2) as converters:
+    with ImagePool(2) as converters:
         counts = []
         for _ in range(8):
             converters.convert(content, OPTIONS)
             counts.append(len(converters._workers.processes))
     assert counts == [1, 1, 2, 2, 2, 2, 2, 2]
     monkeypatch.setattr(module, "_BYTES_PER_PROCESS", len(content))
-    with Converters(2) as converters:
+    with ImagePool(2) as converters:
         converters.convert(content, OPTIONS)
         assert len(converters._workers.processes) == 2
 
 
 def test_what_is_unusable_or_makes_the_decoder_crash_has_its_reason(crashing):
-    with Converters(1) as converters:
+    with ImagePool(1) as converters:
         for content, reason in (
             (b"hello", "is no JPEG, PNG, GIF, BMP, TIFF or WebP image"),
             (b"\xff\xd8\xff\xe0", "is a JPEG cut short, or damaged"),
@@ -94,10 +94,10 @@ def test_predicting_goes_on_after_an_image_that_makes_the_decoder_crash(
     names = []
     for number in range(12):
         names.append(["red", "blue", "crash"][number % 3])
-        content = b"crash" if names[-1] == "crash" else encode(COLOURS[names[-1]])
+        content = b"crash" if names[-1] == "crash" else encode(COLORS[names[-1]])
         (tmp_path / f"{number:02d}.png").write_bytes(content)
     files = [str(each) for each in sorted(tmp_path.glob("*.png"))]
-    code = answer(run.main, ["predict", *files, *snapshot_run.options], "run.py")
+    code = run_main(run.main, ["predict", *files, *snapshot_run.options], "run.py")
     out, err = capsys.readouterr()
     assert code == 0, err
     rows = list(csv.DictReader(out.splitlines()))

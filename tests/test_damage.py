@@ -7,7 +7,7 @@ import tensorflow as tf
 from library.dataset.manifest import read_manifest
 from library.dataset.records import Record, frame, read_frames
 from library.errors import DataError
-from library.inputs.corruption import find_damaged_record, naming_damage
+from library.inputs.corruption import explain_read_errors, find_damaged_record
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import Shards, make_examples
 from project.inputs import EvaluationInputs
@@ -25,7 +25,7 @@ def write_shard(path, count=2):
 
 
 def read(inputs, batches):
-    with naming_damage(inputs):
+    with explain_read_errors(inputs):
         return [labels.numpy().tolist() for _, labels in batches]
 
 
@@ -49,7 +49,7 @@ def test_a_flip_of_any_byte_names_shard_and_record_and_drops_nothing(tmp_path):
         named += "it was made from ab/" in text
         # TensorFlow notices as well: tried with the framing of a record, and here and there in it.
         if second <= position < second + 13 or position % 200 == 0:
-            with pytest.raises(DataError, match=re.escape(text)), naming_damage(inputs):
+            with pytest.raises(DataError, match=re.escape(text)), explain_read_errors(inputs):
                 list(batches)
     # All but the framing and the few bytes that hold the record together.
     assert named > 0.8 * len(whole)
@@ -74,7 +74,7 @@ def test_a_shard_that_vanishes_is_named(tmp_path):
 def test_what_is_no_damage_stays_what_it_was(tmp_path):
     inputs = write_shard(tmp_path / "shard.tfrecord")
     assert find_damaged_record(inputs.source.paths) is None
-    with pytest.raises(tf.errors.InvalidArgumentError), naming_damage(inputs):
+    with pytest.raises(tf.errors.InvalidArgumentError), explain_read_errors(inputs):
         tf.ensure_shape(tf.zeros([2]), [3])
 
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 import run
 from library.errors import DivergedError, SettingsError, UserError
-from library.inputs.batching import untuned
-from library.training.debugging import OneBatch, check_learnt, checking_numbers
+from library.inputs.batching import without_autotune
+from library.training.debugging import OneBatch, check_overfit, numeric_checks
 
 
 class Shuffled:
@@ -16,7 +16,7 @@ class Shuffled:
     source, batch_size, examples = "source", 4, 9
 
     def batches(self, epoch):
-        return untuned(tf.data.Dataset.range(9)).shuffle(9).batch(4)
+        return without_autotune(tf.data.Dataset.range(9)).shuffle(9).batch(4)
 
 
 def test_one_batch_is_the_same_whenever_it_is_asked_for():
@@ -38,31 +38,31 @@ def test_what_gives_no_number_is_named():
             return tf.math.log(values)
 
     values = tf.constant([-1.0])
-    with checking_numbers(is_on=False):
+    with numeric_checks(is_on=False):
         assert np.isnan(logarithm(values)).all()
     logarithm = tf.function(logarithm.python_function)
     with (
         pytest.raises(DivergedError, match=r"^debug: .*network/block1/Log gave NaN$") as caught,
-        checking_numbers(),
+        numeric_checks(),
     ):
         logarithm(values)
     assert caught.value.exit_code == 5
-    with pytest.raises(DivergedError, match=r"debug: RealDiv gave \+Inf"), checking_numbers():
+    with pytest.raises(DivergedError, match=r"debug: RealDiv gave \+Inf"), numeric_checks():
         tf.constant(1.0) / tf.constant(0.0)
     # Off again.
     assert np.isnan(tf.math.log(values)).all()
 
 
 def test_other_errors_stay_what_they_are():
-    with pytest.raises(tf.errors.InvalidArgumentError, match="mine"), checking_numbers():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="mine"), numeric_checks():
         raise tf.errors.InvalidArgumentError(None, None, "mine")
 
 
-def test_whether_a_batch_was_learnt():
-    words = check_learnt({"accuracy": 1.0, "loss": 0.01}, 32)
-    assert words == "debug: one batch of 32 images was learnt: accuracy 1.0000, loss 0.0100"
-    with pytest.raises(UserError, match=r"32 images was not learnt \(accuracy 0.9000, loss 0.5"):
-        check_learnt({"accuracy": 0.9, "loss": 0.5}, 32)
+def test_whether_a_batch_was_learned():
+    words = check_overfit({"accuracy": 1.0, "loss": 0.01}, 32)
+    assert words == "debug: one batch of 32 images was learned: accuracy 1.0000, loss 0.0100"
+    with pytest.raises(UserError, match=r"32 images was not learned \(accuracy 0.9000, loss 0.5"):
+        check_overfit({"accuracy": 0.9, "loss": 0.5}, 32)
 
 
 def test_what_xla_compiles_is_not_checked(options):
@@ -79,13 +79,13 @@ SETS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
-def test_the_sets_of_the_files_train(colours, options, tmp_path, capsys, name):
-    folders = (f"--data_dir={colours}", f"--run_dir={tmp_path / 'run'}")
+def test_the_sets_of_the_files_train(colors, options, tmp_path, capsys, name):
+    folders = (f"--data_dir={colors}", f"--run_dir={tmp_path / 'run'}")
     run.main([f"--config_set={name}", *folders, *SETS[name]])
     printed = capsys.readouterr()
     best = json.loads(printed.out)
     if name == "debug":
         assert best["step"] < 300
-        assert "debug: one batch of 32 images was learnt: accuracy 1.0000" in printed.err
+        assert "debug: one batch of 32 images was learned: accuracy 1.0000" in printed.err
     else:
         assert best["step"] == 2

@@ -12,7 +12,7 @@ from tests.test_converters import crashing, encode  # noqa: F401
 OPTIONS = ImageOptions(max_edge=20, max_pixels=1_000_000)
 
 
-def test_it_gives_what_the_network_learnt_from_and_a_picture_to_show():
+def test_it_gives_what_the_network_learned_from_and_a_picture_to_show():
     content = encode("red", size=(1000, 250))
     with UploadDecoder(OPTIONS) as decoder:
         assert decoder.decode(content) == (convert_image(content, OPTIONS), None)

@@ -44,8 +44,8 @@ def test_a_reduced_window_shows_what_the_whole_one_does(size):
     expected = tf.image.resize(tf.cast(part, tf.float32), [size, size], antialias=True)
     assert np.abs(decoded(pixels, size, window) - expected).mean() < 3
     expected = expected.numpy()
-    grey = decoded(pixels, size, window, channels=1)[..., 0]
-    assert np.abs(grey - expected @ np.array([0.299, 0.587, 0.114])).mean() < 5
+    gray = decoded(pixels, size, window, channels=1)[..., 0]
+    assert np.abs(gray - expected @ np.array([0.299, 0.587, 0.114])).mean() < 5
 
 
 @pytest.mark.parametrize(("height", "width"), [(24, 40), (40, 24), (100, 30), (7, 300)])

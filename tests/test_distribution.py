@@ -12,13 +12,13 @@ import tensorflow as tf
 import run
 from library.dataset.splits import read_splits
 from library.errors import SettingsError, UserError
-from library.inputs.batching import Part
+from library.inputs.batching import WorkerSlice
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
 from library.training.cluster import Cluster
 from library.training.distribution import Devices, choose_devices, naming_lost
 from project.inputs import TrainingInputs
-from tests.conftest import COLOURS, convert, write_colours
+from tests.conftest import COLORS, convert, write_colors
 from tests.workers import OPTIONS, Worker, options, start_two, wait_for_rows
 
 
@@ -92,23 +92,23 @@ def error_line(said):
 
 
 @pytest.fixture(scope="module")
-def two_workers(colours, tmp_path_factory):
+def two_workers(colors, tmp_path_factory):
     """An uninterrupted run of two workers: its folder."""
     run_dir = tmp_path_factory.mktemp("cluster") / "two"
-    for worker in start_two(colours, run_dir):
+    for worker in start_two(colors, run_dir):
         code, said = worker.finish()
         assert code == 0, said
     return run_dir
 
 
 @pytest.mark.slow
-def test_two_workers_make_the_steps_of_one(colours, two_workers, tmp_path):
-    run.main(options(colours, tmp_path / "one"))
+def test_two_workers_make_the_steps_of_one(colors, two_workers, tmp_path):
+    run.main(options(colors, tmp_path / "one"))
     one, two = losses_by_step(tmp_path / "one"), losses_by_step(two_workers)
     assert sorted(one) == sorted(two) == list(range(1, 57))
     steps = range(1, 51)
     np.testing.assert_allclose([two[s] for s in steps], [one[s] for s in steps], atol=1e-5)
-    # They learnt something on the way.
+    # They learned something on the way.
     assert one[50] < one[1] / 10
     rows = rows_of(tmp_path / "one")
     assert rows[0] == pytest.approx(rows_of(two_workers)[0], abs=1e-5)
@@ -119,14 +119,14 @@ def test_two_workers_make_the_steps_of_one(colours, two_workers, tmp_path):
 
 
 @pytest.mark.slow
-def test_by_file_two_workers_read_their_own_shards_and_miss_no_image(tmp_path, colours):
+def test_by_file_two_workers_read_their_own_shards_and_miss_no_image(tmp_path, colors):
     """Repeatable, too: another process gives each one's order."""
-    write_colours(tmp_path / "images", 9)
+    write_colors(tmp_path / "images", 9)
     convert(tmp_path / "images", tmp_path / "whole", "train", "--num_shards=5")
     (manifest,) = read_splits(tmp_path / "whole", "train")
     for index in range(2):
         shutil.copytree(tmp_path / "whole", tmp_path / str(index))
-        shutil.copytree(colours / "validation", tmp_path / str(index) / "validation")
+        shutil.copytree(colors / "validation", tmp_path / str(index) / "validation")
         # Whoever reads another's shard finds that it is damaged.
         for shard in manifest.shards[1 - index :: 2]:
             (tmp_path / str(index) / "train" / shard.file).write_bytes(bytes(shard.bytes))
@@ -141,7 +141,7 @@ def test_by_file_two_workers_read_their_own_shards_and_miss_no_image(tmp_path, c
     # As a run does: the shuffle depends on it.
     tf.random.set_seed(0)
     by_epoch = [[], []]
-    for part in Part(count=2, by_file=True).siblings():
+    for part in WorkerSlice(count=2, by_file=True).siblings():
         own = replace(whole, part=part)
         expected = [[whole.source.name(key) for key in own.keys(epoch)] for epoch in range(2)]
         expected = [[name.numpy().decode() for name in names] for names in expected]
@@ -150,16 +150,16 @@ def test_by_file_two_workers_read_their_own_shards_and_miss_no_image(tmp_path, c
         assert expected[0] != expected[1]
         for epoch in range(2):
             by_epoch[epoch] += expected[epoch]
-    names = sorted(f"{colour}/{number:03d}.png" for colour in COLOURS for number in range(9))
+    names = sorted(f"{color}/{number:03d}.png" for color in COLORS for number in range(9))
     assert [sorted(each) for each in by_epoch] == [names, names]
 
 
 @pytest.mark.slow
-def test_two_workers_whatever_happens_to_one_of_them(colours, two_workers, tmp_path):
+def test_two_workers_whatever_happens_to_one_of_them(colors, two_workers, tmp_path):
     """One is stopped, one is killed, one is told to end: each time all end, and then go on."""
     run_dir = tmp_path / "run"
     # Silent, but not dead.
-    chief, worker = start_two(colours, run_dir)
+    chief, worker = start_two(colors, run_dir)
     wait_for_rows(run_dir, 1, (chief, worker))
     worker.send_signal(signal.SIGSTOP)
     code, said = chief.finish(60)
@@ -167,14 +167,14 @@ def test_two_workers_whatever_happens_to_one_of_them(colours, two_workers, tmp_p
     assert code == 1
     assert "run.py: error: worker 1 (127.0.0.1:" in error_line(said)
 
-    chief, worker = start_two(colours, run_dir)
+    chief, worker = start_two(colors, run_dir)
     wait_for_rows(run_dir, 1, (chief, worker))
     chief.send_signal(signal.SIGKILL)
     code, said = worker.finish(60)
     assert code == 1
     assert "run.py: error: worker 0 (127.0.0.1:" in error_line(said)
 
-    chief, worker = start_two(colours, run_dir)
+    chief, worker = start_two(colors, run_dir)
     wait_for_rows(run_dir, 1, (chief, worker))
     worker.send_signal(signal.SIGTERM)
     (chief_code, chief_said), (code, said) = chief.finish(), worker.finish()
@@ -184,7 +184,7 @@ def test_two_workers_whatever_happens_to_one_of_them(colours, two_workers, tmp_p
     assert "terminated in epoch" in said
     assert len(rows_of(run_dir)) < 7
 
-    for each in start_two(colours, run_dir):
+    for each in start_two(colors, run_dir):
         code, said = each.finish()
         assert code == 0, said
     for mine, uninterrupted in zip(rows_of(run_dir), rows_of(two_workers), strict=True):

@@ -6,8 +6,8 @@ import pytest
 from library.errors import CheckpointError, SettingsError
 from library.messages import ChoiceError
 from library.saving.snapshots import read_snapshot
-from library.training.early_stopping import Goal
-from library.training.plan import Keeping, Plan
+from library.training.early_stopping import Monitor
+from library.training.plan import Plan, RunPaths
 from library.training.train_and_evaluate import train_and_evaluate
 from project.objective import Objective
 from tests.small_run import Inputs, Validation, make_network
@@ -15,13 +15,13 @@ from tests.small_run import Inputs, Validation, make_network
 
 def train(folder, optimizer="adam", goal=None, **options):
     asked = {key: options.pop(key) for key in ("train_epochs", "resume") if key in options}
-    plan = Plan(**{"train_epochs": 2, "goal": goal or Goal(), **asked})
-    keeping = Keeping.below(folder, ("dark", "light"))
-    kept = {field.name for field in dataclasses.fields(keeping)} & options.keys()
-    keeping = dataclasses.replace(keeping, **{name: options.pop(name) for name in kept})
+    plan = Plan(**{"train_epochs": 2, "goal": goal or Monitor(), **asked})
+    paths = RunPaths.below(folder, ("dark", "light"))
+    kept = {field.name for field in dataclasses.fields(paths)} & options.keys()
+    paths = dataclasses.replace(paths, **{name: options.pop(name) for name in kept})
     inputs = (Inputs(), Validation())
     return train_and_evaluate(
-        make_network(), inputs, Objective(), optimizer, plan, keeping, **options
+        make_network(), inputs, Objective(), optimizer, plan, paths, **options
     )
 
 
@@ -51,7 +51,7 @@ def test_an_unknown_engine_is_told_with_the_known_ones(tmp_path):
 
 def test_a_plateau_needs_a_schedule(tmp_path):
     with pytest.raises(SettingsError, match="plateau_patience needs a learning_rate"):
-        train(tmp_path, goal=Goal(plateau_patience=1))
+        train(tmp_path, goal=Monitor(plateau_patience=1))
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_what_no_training_can_reach_is_refused_before_an_earlier_run_is_set_asid
     with pytest.raises(SettingsError, match="4: the training has 3 steps in all, so no weight"):
         train(tmp_path / "run", adam, train_epochs=1, resume="never")
     with pytest.raises(ChoiceError, match="unknown metric 'los'; did you mean 'loss'"):
-        train(tmp_path / "run", goal=Goal("los", "min"), resume="never")
+        train(tmp_path / "run", goal=Monitor("los", "min"), resume="never")
     assert [each.name for each in tmp_path.iterdir()] == ["run"]
 
 

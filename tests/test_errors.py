@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from library import errors
-from library.errors import answer, printable
+from library.errors import printable, run_main
 from tests.conftest import ROOT
 
 
@@ -22,7 +22,7 @@ def test_what_stdouts_encoding_lacks_is_escaped_as_json_has_it(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "ascii"))
     name = "für 日\N{CAT}.png"
-    assert answer(lambda _: print(json.dumps(name, ensure_ascii=False)), [], "run.py") == 0
+    assert run_main(lambda _: print(json.dumps(name, ensure_ascii=False)), [], "run.py") == 0
     assert written.getvalue() == b'"f\\u00fcr \\u65e5\\ud83d\\udc08.png"\n'
     assert json.loads(written.getvalue()) == name
 
@@ -55,7 +55,7 @@ def test_what_stdouts_encoding_lacks_is_escaped_as_json_has_it(monkeypatch):
     ],
 )
 def test_each_error_is_one_line_and_an_exit_code(capsys, error, code, text):
-    assert answer(raises(error), [], "run.py") == code
+    assert run_main(raises(error), [], "run.py") == code
     assert capsys.readouterr().err == f"run.py: error: {text}\n"
 
 
@@ -70,18 +70,18 @@ def test_a_python_without_the_packages_is_told_in_one_line(program):
 
 
 def test_verbose_shows_the_traceback(capsys):
-    assert answer(raises(errors.DataError("no images")), ["--verbose"], "run.py") == 3
+    assert run_main(raises(errors.DataError("no images")), ["--verbose"], "run.py") == 3
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_success_is_0_and_silent(capsys):
-    assert answer(lambda arguments: None, ["x"], "run.py") == 0
+    assert run_main(lambda arguments: None, ["x"], "run.py") == 0
     assert capsys.readouterr() == ("", "")
 
 
 def test_an_odd_name_in_an_error_stays_on_one_line(capsys):
     name = os.fsdecode(b"a\nb\xff\x1b[31m")
-    answer(raises(errors.DataError(name)), [], "run.py")
+    run_main(raises(errors.DataError(name)), [], "run.py")
     assert capsys.readouterr().err == "run.py: error: a\\nb\\udcff\\x1b[31m\n"
     assert printable("Grüße, 猫") == "Grüße, 猫"
 

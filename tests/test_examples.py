@@ -8,10 +8,17 @@ import tensorflow as tf
 from library.dataset.manifest import read_manifest
 from library.dataset.unconverted import UnconvertedSplit, read_generated, read_unconverted
 from library.errors import SettingsError
-from library.inputs.batching import Part
+from library.inputs.batching import WorkerSlice
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import USUAL, Files, Generated, Reading, Shards, make_examples
-from tests.conftest import convert, write_colours
+from library.inputs.examples import (
+    DEFAULT_OPTIONS,
+    Files,
+    Generated,
+    PipelineOptions,
+    Shards,
+    make_examples,
+)
+from tests.conftest import convert, write_colors
 
 FORMAT = ImageFormat(16, 3)
 
@@ -20,7 +27,7 @@ FORMAT = ImageFormat(16, 3)
 def data(tmp_path_factory):
     """A folder of 21 images, and what it becomes when converted into 4 shards."""
     folder = tmp_path_factory.mktemp("examples")
-    write_colours(folder / "images" / "train", 7)
+    write_colors(folder / "images" / "train", 7)
     convert(folder / "images" / "train", folder, "train", "--num_shards", "4")
     return folder
 
@@ -41,7 +48,7 @@ def shards(data):
     return read_manifest(data / "train", "train")
 
 
-def images(source, random=None, reading=USUAL):
+def images(source, random=None, reading=DEFAULT_OPTIONS):
     keys = source.keys(random, reading)
     given = keys.map(lambda key: source.image(key, FORMAT)).as_numpy_iterator()
     return [(image.tobytes(), int(label)) for image, label in given]
@@ -80,7 +87,7 @@ def test_nothing_is_tuned(data):
 def test_keys_are_a_function_of_the_random_numbers(data):
     for source in sources(data)[:2]:
         first = images(source, np.random.default_rng(1))
-        few = Reading(num_parallel_reads=1)
+        few = PipelineOptions(num_parallel_reads=1)
         assert first == images(source, np.random.default_rng(1), few)
         assert first != images(source, np.random.default_rng(2))
         assert sorted(first) == sorted(images(source))
@@ -106,7 +113,7 @@ def test_numbers_of_shards_of_any_size_are_interleaved_as_tensorflow_does_it(cou
         random = (np.random.default_rng(seed) for _ in range(2))
         numbers = list(source.numbers(next(random)).as_numpy_iterator())
         columns, open_shard = (begins, begins + counts), tf.data.Dataset.range
-        turns = source.in_turns(next(random), USUAL, columns, open_shard)
+        turns = source.in_turns(next(random), DEFAULT_OPTIONS, columns, open_shard)
         assert numbers == list(turns.as_numpy_iterator())
         assert sorted(numbers) == list(range(sum(counts)))
 
@@ -125,16 +132,16 @@ def test_how_many_shards_are_interleaved_is_part_of_the_order(data):
 
 def test_shards_can_be_divided_and_files_cannot(data):
     converted, files, _ = sources(data)
-    own = [converted.only(Part(each, 3, by_file=True)) for each in range(3)]
+    own = [converted.only(WorkerSlice(each, 3, by_file=True)) for each in range(3)]
     assert sorted(itertools.chain(*map(images, own))) == sorted(images(converted))
     with pytest.raises(SettingsError, match="at least one shard for each of the 5 workers"):
-        converted.only(Part(0, 5, by_file=True))
+        converted.only(WorkerSlice(0, 5, by_file=True))
     with pytest.raises(SettingsError, match="shard_by_file needs converted shards"):
-        files.only(Part(0, 2, by_file=True))
+        files.only(WorkerSlice(0, 2, by_file=True))
 
 
 def test_a_file_that_cannot_be_used_is_named(data, tmp_path):
-    write_colours(tmp_path / "train", 1)
+    write_colors(tmp_path / "train", 1)
     (tmp_path / "train" / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     (split,) = read_unconverted(tmp_path, ["train"], "folder")
     assert isinstance(split, UnconvertedSplit)

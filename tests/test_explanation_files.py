@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 import run
-from library.errors import answer
+from library.errors import run_main
 from library.explaining.explanation import Answer, Explanation, Picture, explain_pictures
 from library.explaining.explanation_files import draw_kernels, summarize, write_explanation
 from library.explaining.feature_maps import LayerMaps
 from library.explaining.grad_cam import HIRES_CAM, OCCLUSION
-from library.explaining.neighbors import Neighbour
+from library.explaining.neighbors import Neighbor
 from project.networks import NETWORKS
-from tests.conftest import COLOURS, ROOT
+from tests.conftest import COLORS, ROOT
 from tests.test_modules import save_module
 
 pytestmark = pytest.mark.slow
@@ -24,13 +24,13 @@ HEAT = np.array([[0.0, 1.0]], np.float32)
 
 
 def make_explanation(name="../cat <1>.jpg"):
-    nearest = (Neighbour(7, "dog/7.png", 1, 0.875, PIXELS), ("dog",))
+    nearest = (Neighbor(7, "dog/7.png", 1, 0.875, PIXELS), ("dog",))
     ranking = (("cat", 0.75), ("dog", 0.25))
-    answer = Answer(
+    run_main = Answer(
         Picture(name, PIXELS, ("dog",)), ranking, {"cat": HEAT, "dog": HEAT}, (nearest,)
     )
     layers = (LayerMaps("base/conv", (4, 4, 2), Image.new("L", (9, 4), 77), 0.5),)
-    return Explanation((answer,), OCCLUSION, None, np.ones((3, 3, 1, 2), np.float32), layers)
+    return Explanation((run_main,), OCCLUSION, None, np.ones((3, 3, 1, 2), np.float32), layers)
 
 
 def test_the_folder_holds_a_png_of_each_and_the_page(tmp_path):
@@ -43,7 +43,7 @@ def test_the_folder_holds_a_png_of_each_and_the_page(tmp_path):
         "explain.html",
         "feature_maps/001_base-conv.png",
         "kernels.png",
-        "neighbours/01_cat-1.png",
+        "neighbors/01_cat-1.png",
         "overlays/01_cat-1.png",
     }
     assert [each.name for each in tmp_path.iterdir()] == ["explain"]
@@ -83,7 +83,7 @@ def test_each_number_of_a_kernel_can_be_seen():
 
 
 def call(capsys, *arguments):
-    code = answer(run.main, ["explain", *arguments], "run.py")
+    code = run_main(run.main, ["explain", *arguments], "run.py")
     return code, *capsys.readouterr()
 
 
@@ -91,14 +91,14 @@ def test_the_command_explains_images_of_the_test_split(capsys, monkeypatch, snap
     monkeypatch.chdir(ROOT)
     options = [*snapshot_run.options, "--best_model_dir", str(snapshot_run.folder / "best")]
     options[options.index("--run_dir") + 1] = str(tmp_path / "run")
-    code, out, err = call(capsys, *options, "--explain_images", "3", "--explain_neighbours", "2")
+    code, out, err = call(capsys, *options, "--explain_images", "3", "--explain_neighbors", "2")
     assert code == 0, err
     told = json.loads(out)
     assert told["page"] == str(tmp_path / "run" / "explain" / "explain.html")
     assert {each["truth"][0] for each in told["images"]} == {"blue", "green", "red"}
     for each in told["images"]:
         assert each["class"] == each["truth"][0]
-        # Noise of one colour is most like noise of the same.
+        # Noise of one color is most like noise of the same.
         assert [near["classes"] for near in each["nearest"]] == [each["truth"]] * 2
     assert Path(told["page"]).stat().st_size < 200_000
     assert f"heat by {HIRES_CAM}; open {told['page']} in a browser" in err
@@ -108,7 +108,7 @@ def test_the_command_explains_given_images_without_any_data(
     capsys, monkeypatch, snapshot_run, tmp_path
 ):
     monkeypatch.chdir(ROOT)
-    Image.new("RGB", (30, 20), COLOURS["red"]).save(tmp_path / "red.png")
+    Image.new("RGB", (30, 20), COLORS["red"]).save(tmp_path / "red.png")
     (tmp_path / "words.png").write_text("no image")
     options = ["--run_dir", str(tmp_path), "--data_dir", str(tmp_path / "none")]
     options += ["--best_model_dir", str(snapshot_run.folder / "best")]

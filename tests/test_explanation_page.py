@@ -26,7 +26,7 @@ class Sources(HTMLParser):
 
 def test_the_page_needs_no_other_file_and_every_picture_has_words():
     sources = Sources(page(make_explanation(), "simple", draw_kernels))
-    # The picture and two heat maps, a neighbour, the kernels, a layer.
+    # The picture and two heat maps, a neighbor, the kernels, a layer.
     assert len(sources.fetched) == 6
     assert all(each.startswith("data:image/webp;base64,") for each in sources.fetched)
     assert sources.wordless == 0
@@ -39,7 +39,7 @@ def test_names_are_shown_as_they_are_and_harm_nothing():
     assert "a &amp; b" in text
 
 
-def test_it_tells_truth_probabilities_and_neighbours():
+def test_it_tells_truth_probabilities_and_neighbors():
     text = page(make_explanation(), "simple", draw_kernels)
     assert "✗ it is dog" in text
     assert re.search(r"<td>cat<td>75\.0 %", text)

@@ -117,11 +117,11 @@ def test_coarse_numbers_must_agree_on_the_class():
 def test_where_several_classes_may_be_right_the_sets_must_agree():
     reference = np.tile(np.float32([0.9, 0.45, 0.45]), (100, 1))
     found = reference + np.float32([0, 0.03, 0])
-    assert compare("litert_int8", found, reference, several=True)["agreement"] == 1
+    assert compare("litert_int8", found, reference, multi_label=True)["agreement"] == 1
     found[:3, 1] = 0.55
     assert compare("litert_int8", found, reference)["agreement"] == 1
     with pytest.raises(UserError, match=r"gives the snapshot's classes for 97.0% of 100 images"):
-        compare("litert_int8", found, reference, several=True)
+        compare("litert_int8", found, reference, multi_label=True)
 
 
 def _wrong(reference, count):

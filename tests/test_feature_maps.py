@@ -2,13 +2,13 @@ import keras
 import numpy as np
 
 from library.explaining.feature_maps import draw_layers, draw_values
-from library.models.layer_graph import lay_open
+from library.models.layer_graph import flatten_network
 from tests.test_layers import PIXELS, make_nested
 
 
 def test_every_layer_is_drawn_with_what_it_gives():
     network = make_nested()
-    drawn = {each.name: each for each in draw_layers(lay_open(network), PIXELS[0])}
+    drawn = {each.name: each for each in draw_layers(flatten_network(network), PIXELS[0])}
     look = network.get_layer("base").get_layer("look")
     given = look(PIXELS[:1] / 255).numpy()[0]
     assert drawn["base/look"].shape == given.shape == (30, 30, 4)
@@ -28,7 +28,7 @@ def test_dropout_is_left_out():
     pixels = keras.Input((4, 4, 1))
     x = keras.layers.Dropout(0.5)(keras.layers.Flatten(name="flat")(pixels))
     network = keras.Model(pixels, keras.layers.Dense(2, name="scores")(x))
-    names = [each.name for each in draw_layers(lay_open(network), PIXELS[0, :4, :4, :1])]
+    names = [each.name for each in draw_layers(flatten_network(network), PIXELS[0, :4, :4, :1])]
     assert names == ["flat", "scores"]
 
 

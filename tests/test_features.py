@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.inputs.batching import untuned
+from library.inputs.batching import without_autotune
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import USUAL
+from library.inputs.examples import DEFAULT_OPTIONS
 from library.models import features as room
-from library.models.feature_cache import keep_features
+from library.models.feature_cache import cache_features
 from library.models.features import FrozenBase, split_at_base
 from project.inputs import EvaluationInputs, TrainingInputs
 from project.networks.applications import application
@@ -33,11 +33,11 @@ class Examples:
         pytest.fail("these are images")
 
     def numbers(self, random=None, reading=None):
-        return untuned(tf.data.Dataset.from_tensor_slices(ORDER.astype(np.int64)))
+        return without_autotune(tf.data.Dataset.from_tensor_slices(ORDER.astype(np.int64)))
 
 
 def batches():
-    shuffled = untuned(tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], LABELS[ORDER])))
+    shuffled = without_autotune(tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], LABELS[ORDER])))
     return shuffled.batch(4)
 
 
@@ -53,12 +53,12 @@ def make_network(folder):
 
 
 def keep(base, folder, key="", tell=None, given=None):
-    """Give the Features, and what was told meanwhile."""
+    """Return the Features, and what was told meanwhile."""
     told, examples = [], Examples()
     given = batches() if given is None else given
     tell = tell or told.append
     base = FrozenBase(base)
-    return keep_features(base, given, examples.numbers(), examples, folder, key, tell), told
+    return cache_features(base, given, examples.numbers(), examples, folder, key, tell), told
 
 
 def test_a_network_is_split_at_its_base(network):
@@ -89,7 +89,9 @@ def test_each_image_gets_its_own_features(network, tmp_path, memory, monkeypatch
     monkeypatch.setattr(room, "_MEMORY_BYTES", memory)
     base, _ = split_at_base(network)
     kept, _ = keep(base, tmp_path / "cache")
-    features, labels = next(iter(untuned(tf.data.Dataset.range(10)).batch(10).map(kept.batch)))
+    features, labels = next(
+        iter(without_autotune(tf.data.Dataset.range(10)).batch(10).map(kept.batch))
+    )
     assert np.allclose(features, base(PIXELS), atol=1e-5)
     assert np.array_equal(labels, LABELS)
     assert list(kept.keys().as_numpy_iterator()) == list(ORDER)
@@ -103,7 +105,7 @@ class Pictures(Examples):
     class_counts = (7, 3)
 
     def keys(self, random=None, reading=None):
-        return untuned(
+        return without_autotune(
             tf.data.Dataset.from_tensor_slices(random.permutation(10) if random else ORDER)
         )
 
@@ -122,12 +124,12 @@ def test_batches_are_those_of_the_images(network, tmp_path, is_oversampled):
     frozen, pictures, shape = FrozenBase(base), Pictures(), ImageFormat(6, 3)
     validation = EvaluationInputs(pictures, shape, 4)
     numbers = pictures.keys()
-    kept = keep_features(frozen, validation.batches(), numbers, pictures, tmp_path, "", print)
+    kept = cache_features(frozen, validation.batches(), numbers, pictures, tmp_path, "", print)
     training = TrainingInputs(pictures, shape, 4, 5, seed=0, is_oversampled=is_oversampled)
-    both = room.KeptTraining((dataclasses.replace(training, source=kept),))
+    both = room.CachedTrainingInputs((dataclasses.replace(training, source=kept),))
     for epoch, start in ((0, 0), (1, 0), (1, 1)):
         check_same(base, both.batches(epoch, start), training.batches(epoch, start))
-    in_order = room.KeptValidation(dataclasses.replace(validation, source=kept))
+    in_order = room.CachedEvaluationInputs(dataclasses.replace(validation, source=kept))
     assert in_order.batch_size == 4
     for _ in range(2):  # Every evaluation gives all of them.
         check_same(base, in_order.batches(), validation.batches())
@@ -147,15 +149,15 @@ def test_views_take_turns():
             self.batch = lambda keys: (keys, tf.fill(tf.shape(keys), view))
 
     class Inputs:
-        batch_size, reading = 2, USUAL
+        batch_size, reading = 2, DEFAULT_OPTIONS
 
         def __init__(self, view):
             self.source = Features(view)
 
         def keys(self, epoch):
-            return untuned(tf.data.Dataset.range(10 * epoch, 10 * epoch + 6))
+            return without_autotune(tf.data.Dataset.range(10 * epoch, 10 * epoch + 6))
 
-    views = room.KeptTraining((Inputs(0), Inputs(1)))
+    views = room.CachedTrainingInputs((Inputs(0), Inputs(1)))
     seen = [next(views.batches(epoch, 1).as_numpy_iterator()) for epoch in range(3)]
     assert [(list(keys), list(view)) for keys, view in seen] == [
         ([2, 3], [0, 0]),

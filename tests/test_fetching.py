@@ -11,10 +11,10 @@ from library.dataset.download import fetch_shards, find_split
 from library.dataset.manifest import read_manifest
 from library.dataset.sources.find import find_files
 from library.dataset.splits import read_split, read_splits
-from library.errors import DataError, StoppedError, UnreachableError, UserError, answer
+from library.errors import DataError, StoppedError, UnreachableError, UserError, run_main
 from library.inputs.examples import make_examples
 from library.locks import locked
-from tests.conftest import ROOT, convert, write_colours
+from tests.conftest import ROOT, convert, write_colors
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -60,7 +60,7 @@ def sharded(tmp_path_factory):
     """A data folder with two converted splits, of five shards and of two."""
     data_dir = tmp_path_factory.mktemp("sharded")
     for seed, (split, count, shards) in enumerate((("train", 20, 5), ("test", 5, 2))):
-        write_colours(data_dir / split, count, seed=seed)
+        write_colors(data_dir / split, count, seed=seed)
         convert(data_dir / split, data_dir, split, "--num_shards", str(shards))
     return data_dir
 
@@ -168,7 +168,7 @@ def test_a_missing_shard_split_or_manifest_is_one_line(bucket, sharded):
 
 
 def test_splits_that_disagree_are_refused_before_anything_is_fetched(bucket, tmp_path):
-    write_colours(tmp_path / "images", 2)
+    write_colors(tmp_path / "images", 2)
     (tmp_path / "images" / "red").rename(tmp_path / "images" / "rot")
     convert(tmp_path / "images", tmp_path / "apart", "validation")
     bucket.put(tmp_path / "apart")
@@ -257,7 +257,7 @@ def test_a_disk_that_fills_up_on_the_way_is_said(bucket, monkeypatch):
 
 
 def test_other_data_at_the_url_are_fetched_beside_and_take_what_they_can(bucket, tmp_path, capsys):
-    write_colours(tmp_path / "more", 30, seed=9)
+    write_colors(tmp_path / "more", 30, seed=9)
     before = read_split(f"{bucket.url}/train", "train")
     shutil.copytree(before.folder, tmp_path / "new" / "train")
     convert(tmp_path / "more", tmp_path / "new", "train", "--append")
@@ -352,20 +352,20 @@ def test_a_manifest_at_a_url_is_a_source(bucket, sharded):
 
 @pytest.mark.slow
 def test_a_network_is_measured_on_fetched_shards_as_on_local_ones(
-    snapshot_run, colours, bucket, capsys, tmp_path, monkeypatch
+    snapshot_run, colors, bucket, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(ROOT)
-    bucket.put(colours)
+    bucket.put(colors)
     options = [f"--checkpoint={snapshot_run.folder}", f"--run_dir={tmp_path}", "--image_size=8"]
     answers = []
-    for place in (colours, bucket.url):
-        assert answer(run.main, ["evaluate", *options, f"--data_dir={place}"], "run.py") == 0
+    for place in (colors, bucket.url):
+        assert run_main(run.main, ["evaluate", *options, f"--data_dir={place}"], "run.py") == 0
         answers.append(json.loads(capsys.readouterr().out))
     local, fetched = (each.pop("data") for each in answers)
     assert answers[0] == answers[1]
     assert fetched["folder"] == bucket.url
     assert fetched["fingerprint"] == local["fingerprint"]
     bucket.remove("test/test.manifest.json")
-    assert answer(run.main, ["evaluate", *options, f"--data_dir={bucket.url}"], "run.py") == 3
+    assert run_main(run.main, ["evaluate", *options, f"--data_dir={bucket.url}"], "run.py") == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"run.py: error: there is no {bucket.url}/test/test.manifest.json, or ")

@@ -8,6 +8,7 @@ import pytest
 from library import files
 from library.errors import UserError
 from library.files import (
+    explain_write_errors,
     find_damage,
     new_file,
     new_folder,
@@ -15,7 +16,6 @@ from library.files import (
     restore_folder,
     seal_folder,
     sha256_of,
-    telling_unsaved,
     write_file,
 )
 
@@ -207,7 +207,7 @@ def test_a_folder_in_the_way_is_an_os_error(tmp_path):
 def test_what_could_not_be_saved_is_one_line_that_tells_what_is_left(tmp_path):
     (tmp_path / "a").write_text("")
     message = r"^the best could not be saved \(File exists\); what was saved before is intact: "
-    with pytest.raises(UserError, match=message), telling_unsaved("the best"):
+    with pytest.raises(UserError, match=message), explain_write_errors("the best"):
         write_file(tmp_path / "a" / "b", b"")
-    with pytest.raises(UserError, match=r"\(odd\)"), telling_unsaved("the best"):
+    with pytest.raises(UserError, match=r"\(odd\)"), explain_write_errors("the best"):
         raise OSError("odd")

@@ -50,7 +50,7 @@ def test_archives_and_folders_in_them(tree, name):
         find_images([f"{name}/dep"])
 
 
-def test_a_table_names_files_beside_itself_labelled_or_not(tree):
+def test_a_table_names_files_beside_itself_labeled_or_not(tree):
     (tree / "list.csv").write_text("label,File\ncat,in/a\n\n,in/none.png\n")
     files = list(find_images(["list.csv"]))
     assert [each.name for each in files] == ["in/a", "in/none.png"]

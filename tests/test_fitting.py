@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from library.errors import SettingsError
 from library.evaluation.calibration import fit_temperature
-from library.inputs.batching import untuned
+from library.inputs.batching import without_autotune
 from library.models.scores import MULTI_LABEL
 from library.prediction.calibrate import fit
 from tests.test_predictor import make, scores_of
@@ -21,7 +21,9 @@ class Validation:
 
     def named_batches(self):
         names = [f"{number}.png" for number in range(len(PIXELS))]
-        return untuned(tf.data.Dataset.from_tensor_slices((PIXELS, self.labels, names))).batch(16)
+        return without_autotune(
+            tf.data.Dataset.from_tensor_slices((PIXELS, self.labels, names))
+        ).batch(16)
 
 
 @pytest.fixture
@@ -69,6 +71,6 @@ def test_where_nothing_is_wrong_no_temperature_fits(snapshot):
 
 
 def test_a_precision_is_for_one_class_an_image():
-    several = np.eye(3, dtype=np.float32)[np.arange(60) % 3]
+    multi_label = np.eye(3, dtype=np.float32)[np.arange(60) % 3]
     with pytest.raises(SettingsError, match="threshold_precision is for one class an image"):
-        fit(make(head=MULTI_LABEL), Validation(several), print, precision=0.9)
+        fit(make(head=MULTI_LABEL), Validation(multi_label), print, precision=0.9)

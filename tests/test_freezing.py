@@ -23,7 +23,7 @@ def make_network():
     pixels = x = keras.Input((16, 16, 3))
     for name in ("block1", "block2", "block3"):
         x = keras.layers.Conv2D(4, 3, name=f"{name}_convolution")(x)
-        x = keras.layers.BatchNormalization(name=f"{name}_normalisation")(x)
+        x = keras.layers.BatchNormalization(name=f"{name}_normalization")(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(pixels, keras.layers.Dense(2, name="scores")(x))
 
@@ -35,8 +35,8 @@ def trained(network):
 def test_scopes_and_freeze():
     network = make_network()
     freeze_parts(network, ["block2", "scores"])
-    assert trained(network) == ["block2_convolution", "block2_normalisation", "scores"]
-    freeze_parts(network, freeze=["*normalisation"])
+    assert trained(network) == ["block2_convolution", "block2_normalization", "scores"]
+    freeze_parts(network, freeze=["*normalization"])
     assert trained(network) == ["block2_convolution", "scores"]
 
 
@@ -102,7 +102,7 @@ def test_stages_unfreeze_from_the_top():
     # A run that goes on in the middle begins with the stage of its epoch.
     again = make_network()
     assert "top 1 of 3" in Unfreezing(again, ["2=1", "4=all"]).apply(3)
-    assert trained(again) == ["block3_convolution", "block3_normalisation", "scores"]
+    assert trained(again) == ["block3_convolution", "block3_normalization", "scores"]
 
 
 def test_two_stages_from_one_epoch_on_are_refused():
@@ -112,9 +112,9 @@ def test_two_stages_from_one_epoch_on_are_refused():
 
 def test_stages_never_unfreeze_what_is_frozen_for_good():
     network = make_network()
-    freeze_parts(network, freeze=["*normalisation"])
+    freeze_parts(network, freeze=["*normalization"])
     Unfreezing(network, ["0=all"]).apply(0)
-    assert all("normalisation" not in each for each in trained(network))
+    assert all("normalization" not in each for each in trained(network))
     freeze_parts(network, ["scores"])
     with pytest.raises(SettingsError, match="the base is frozen for good; add --fine_tuning"):
         Unfreezing(network, ["0=all"])

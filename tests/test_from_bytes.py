@@ -19,7 +19,7 @@ OPTIONS = ImageOptions(max_edge=160, background=(10, 200, 60), max_pixels=1_000_
 
 
 def smooth(height, width, channels=3, seed=0):
-    """Give a random image with the smoothness of photographs."""
+    """Return a random image with the smoothness of photographs."""
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (6, 8, channels), np.uint8)
     planes = [Image.fromarray(small[..., each]) for each in range(channels)]
@@ -80,7 +80,7 @@ TO_SHRINK = {
 
 @pytest.fixture(scope="module", params=["rgb", "gray"])
 def both(request):
-    """The graph and the converter, for colour and for grey networks."""
+    """The graph and the converter, for color and for gray networks."""
     options = ImageOptions(160, 95, request.param, (10, 200, 60), 1_000_000)
     image_format = ImageFormat(16, 3 if request.param == "rgb" else 1)
     return graph(image_format, options), Pictures(image_format, options)

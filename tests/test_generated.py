@@ -6,7 +6,7 @@ from PIL import Image
 
 import run
 from library.dataset.unconverted import GeneratedSplit, read_generated
-from library.errors import DataError, answer
+from library.errors import DataError, run_main
 from project import inputs
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 1), np.uint8)
@@ -99,7 +99,7 @@ def test_a_run_ends_by_name_where_the_generator_yields_otherwise_later(
 
     monkeypatch.setattr(inputs, "generate_images", generate)
     arguments = [*options, "--data_format", "generator", "--engine", engine]
-    assert answer(run.main, arguments, "run.py") == 3
+    assert run_main(run.main, arguments, "run.py") == 3
     now = "more" if change > 0 else "only 28"
     assert re.search(
         f"error: the generator's split train yielded 32 images when .* and now {now}",

@@ -16,9 +16,9 @@ PIXELS = RANDOM.uniform(0, 255, (3, 8, 8, 3)).astype(np.float32)
 CORNERS = [(1, 1), (1, 10), (10, 1), (10, 10)]
 
 
-def draw_patch(y, x, colour, edge=5, size=16):
+def draw_patch(y, x, color, edge=5, size=16):
     image = RANDOM.uniform(100, 140, (size, size, 3)).astype(np.float32)
-    image[y : y + edge, x : x + edge] = colour
+    image[y : y + edge, x : x + edge] = color
     return image
 
 
@@ -30,7 +30,7 @@ def train(network, images, labels, steps=40):
 
 
 def share_inside(heat, y, x, edge=5, size=16):
-    """Give which share of a heat map lies on the patch, after enlarging it to the picture."""
+    """Return which share of a heat map lies on the patch, after enlarging it to the picture."""
     large = tf.image.resize(heat[..., np.newaxis], (size, size)).numpy()[..., 0]
     return large[y : y + edge, x : x + edge].sum() / large.sum()
 
@@ -51,7 +51,7 @@ def test_the_heat_is_on_the_patch_whose_place_is_the_class():
         assert (y, x) == (corner[0] > 5, corner[1] > 5)
 
 
-def test_the_heat_is_on_the_patch_whose_colour_is_the_class():
+def test_the_heat_is_on_the_patch_whose_color_is_the_class():
     keras.utils.set_random_seed(0)
     pixels = keras.Input((16, 16, 3))
     x = layers.Rescaling(1 / 127.5, offset=-1)(pixels)
@@ -61,9 +61,9 @@ def test_the_heat_is_on_the_patch_whose_colour_is_the_class():
     network = keras.Model(pixels, layers.Dense(3, name="scores")(x))
     labels = np.arange(48) % 3
     places = RANDOM.integers(0, 11, (48, 2))
-    colours = [(230, 30, 30), (30, 230, 30), (30, 30, 230)]
+    colors = [(230, 30, 30), (30, 230, 30), (30, 30, 230)]
     images = np.stack(
-        [draw_patch(y, x, colours[each]) for each, (y, x) in zip(labels, places, strict=True)]
+        [draw_patch(y, x, colors[each]) for each, (y, x) in zip(labels, places, strict=True)]
     )
     train(network, images, labels)
     maps = HeatMaps(network)
@@ -90,7 +90,7 @@ def make_averaging(kernel, weights):
     return network
 
 
-def normalised(heat):
+def normalized(heat):
     heat = np.maximum(heat, 0)
     return heat / heat.max((1, 2), keepdims=True)
 
@@ -104,7 +104,7 @@ def test_the_heat_of_averages_is_the_formula():
     assert np.allclose(scores, activations.mean((1, 2)) @ weights, rtol=1e-4)
     # A map's weight is the class's weight over the number of places, which drops out.
     by_hand = np.einsum("nyxk,nk->nyx", activations, weights[:, [0, 2, 1]].T)
-    assert np.allclose(heat, normalised(by_hand), atol=1e-4)
+    assert np.allclose(heat, normalized(by_hand), atol=1e-4)
 
 
 def test_behind_a_flatten_each_place_has_its_own_weight():
@@ -118,7 +118,7 @@ def test_behind_a_flatten_each_place_has_its_own_weight():
     weights = network.get_layer("scores").get_weights()[0].reshape(8, 8, 2, 3)
     parts = (PIXELS @ kernel[0, 0])[..., np.newaxis] * weights
     by_hand = np.stack([parts[n, ..., label].sum(-1) for n, label in enumerate((1, 1, 0))])
-    assert np.allclose(heat, normalised(by_hand), atol=1e-4)
+    assert np.allclose(heat, normalized(by_hand), atol=1e-4)
 
 
 def test_a_linear_network_has_no_maps_so_parts_of_the_picture_are_covered():
@@ -136,7 +136,7 @@ def test_a_linear_network_has_no_maps_so_parts_of_the_picture_are_covered():
     times = np.pad(np.ones((7, 7)), 1)
     around = [(slice(y, 8 + y), slice(x, 8 + x)) for y in (0, 1) for x in (0, 1)]
     by_hand = sum(padded[each] for each in around) / sum(times[each] for each in around)
-    assert np.allclose(heat, normalised(by_hand[np.newaxis]), atol=1e-3)
+    assert np.allclose(heat, normalized(by_hand[np.newaxis]), atol=1e-3)
 
 
 def test_pictures_too_small_to_divide_are_covered_whole():
@@ -151,7 +151,7 @@ def test_pictures_too_small_to_divide_are_covered_whole():
 def test_of_two_classes_the_difference_counts():
     scores = tf.constant([[0.0, 3.0], [0.0, -2.0]])
     assert evidence(scores, tf.constant([0, 1])).numpy().tolist() == [-3.0, -2.0]
-    assert evidence(scores, tf.constant([0, 1]), several=True).numpy().tolist() == [0.0, -2.0]
+    assert evidence(scores, tf.constant([0, 1]), multi_label=True).numpy().tolist() == [0.0, -2.0]
     many = tf.constant([[0.0, 3.0, 1.0]])
     assert evidence(many, tf.constant([2])).numpy().tolist() == [1.0]
 

@@ -62,7 +62,7 @@ def test_it_can_be_unfrozen_and_frozen_again(handle):
 
 
 def test_frozen_in_part_it_keeps_its_statistics_but_learns(tmp_path):
-    save_module(tmp_path, learnt_bias=True)
+    save_module(tmp_path, learned_bias=True)
     network = make_network(tmp_path, trainable=True)
     frozen, bias = network.trainable_variables
     frozen.trainable = False

@@ -26,7 +26,7 @@ def converted(content, options=OPTIONS):
     return image
 
 
-def colourful(mode="RGB", size=(60, 40)):
+def colorful(mode="RGB", size=(60, 40)):
     return Image.fromarray(picture(*size)).convert(mode)
 
 
@@ -49,12 +49,12 @@ def as_lab(image):
 @pytest.mark.parametrize(("kind", "mode"), CASES)
 @pytest.mark.parametrize("size", [(60, 40), (150, 100)])
 def test_every_kind_and_mode_looks_as_it_does_in_pillow(kind, mode, size):
-    image = colourful("RGB", size)
+    image = colorful("RGB", size)
     image = as_lab(image) if mode == "LAB" else image.convert(mode)
     lossless = {"lossless": True} if kind == "WEBP" else {}
     content = saved(image, kind, **lossless, **({"quality": 95} if kind == "JPEG" else {}))
     expected = Image.open(io.BytesIO(content))
-    expected = colourful("RGB", size) if mode == "LAB" else expected.convert("RGB")
+    expected = colorful("RGB", size) if mode == "LAB" else expected.convert("RGB")
     expected.thumbnail((64, 64), Image.Resampling.LANCZOS)
     result = converted(content)
     assert result.mode == "RGB"
@@ -64,11 +64,11 @@ def test_every_kind_and_mode_looks_as_it_does_in_pillow(kind, mode, size):
 
 
 @pytest.mark.parametrize("color_space", ["rgb", "gray"])
-def test_colour_space_is_the_one_asked_for(color_space):
+def test_color_space_is_the_one_asked_for(color_space):
     for kind in KINDS:
         options = ImageOptions(max_edge=32, color_space=color_space)
         mode = "RGB" if color_space == "rgb" else "L"
-        assert converted(saved(colourful(), kind), options).mode == mode
+        assert converted(saved(colorful(), kind), options).mode == mode
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
@@ -76,7 +76,7 @@ def test_colour_space_is_the_one_asked_for(color_space):
 def test_orientation_is_applied_once(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    content = saved(colourful(), kind, exif=exif)
+    content = saved(colorful(), kind, exif=exif)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
     result = converted(content)
     assert result.size == expected.size
@@ -86,8 +86,8 @@ def test_orientation_is_applied_once(kind, orientation):
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_damaged_exif_turns_nothing_and_costs_no_image(kind):
-    whole = converted(saved(colourful(), kind, exif=b"Exif\0\0II*\0"))
-    assert whole.size == colourful().size
+    whole = converted(saved(colorful(), kind, exif=b"Exif\0\0II*\0"))
+    assert whole.size == colorful().size
 
 
 def test_sixteen_bits_are_scaled_not_clipped():
@@ -111,14 +111,14 @@ def test_what_is_transparent_shows_the_background(mode):
     assert abs(np.array(result.getpixel((8, 8))) - (200, 100, 50)).max() < 4
 
 
-def test_a_transparent_palette_colour_shows_the_background():
+def test_a_transparent_palette_color_shows_the_background():
     image = Image.new("P", (16, 16), 3)
     content = saved(image, "GIF", transparency=3)
     assert converted(content, ImageOptions(background=(255, 0, 0))).getpixel((8, 8))[0] > 250
 
 
 def test_an_animation_gives_its_first_frame():
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
     for kind in ("GIF", "WEBP", "TIFF", "PNG"):
         content = saved(frames[0], kind, save_all=True, append_images=frames[1:])
         red, _, blue = converted(content).getpixel((8, 8))
@@ -149,9 +149,9 @@ def test_a_profile_is_applied(kind):
 
 def test_a_conformant_jpeg_keeps_its_bytes():
     for content in (
-        saved(colourful(), "JPEG"),
-        saved(colourful(), "JPEG", subsampling=0, optimize=True),
-        saved(colourful(), "JPEG", icc_profile=b"a profile of sRGB"),
+        saved(colorful(), "JPEG"),
+        saved(colorful(), "JPEG", subsampling=0, optimize=True),
+        saved(colorful(), "JPEG", icc_profile=b"a profile of sRGB"),
     ):
         assert convert_image(content, OPTIONS) == (content, 40, 60)
 
@@ -160,12 +160,12 @@ def test_what_is_not_conformant_is_made_so():
     exif = Image.Exif()
     exif[0x0112] = 3
     for content in (
-        saved(colourful(), "JPEG", progressive=True),
-        saved(colourful("L"), "JPEG"),
-        saved(colourful(), "JPEG", exif=exif),
-        saved(colourful(), "JPEG", keep_rgb=True),
-        saved(colourful(size=(65, 40)), "JPEG"),
-        saved(colourful(), "JPEG") + b"trailing",
+        saved(colorful(), "JPEG", progressive=True),
+        saved(colorful("L"), "JPEG"),
+        saved(colorful(), "JPEG", exif=exif),
+        saved(colorful(), "JPEG", keep_rgb=True),
+        saved(colorful(size=(65, 40)), "JPEG"),
+        saved(colorful(), "JPEG") + b"trailing",
     ):
         jpeg, height, width = convert_image(content, OPTIONS)
         assert jpeg != content
@@ -175,7 +175,7 @@ def test_what_is_not_conformant_is_made_so():
 @pytest.mark.parametrize("percent", range(5, 100, 5))
 @pytest.mark.parametrize("max_edge", [0, 64])
 def test_a_jpeg_cut_short_is_refused(percent, max_edge):
-    content = saved(colourful(size=(200, 150)), "JPEG", quality=90)
+    content = saved(colorful(size=(200, 150)), "JPEG", quality=90)
     with pytest.raises(UnusableImageError, match="JPEG"):
         convert_image(content[: len(content) * percent // 100], ImageOptions(max_edge=max_edge))
 
@@ -183,7 +183,7 @@ def test_a_jpeg_cut_short_is_refused(percent, max_edge):
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "TIFF", "WEBP", "BMP"])
 @pytest.mark.parametrize("percent", [5, 30, 60, 90])
 def test_other_kinds_cut_short_are_refused(kind, percent):
-    content = saved(colourful(size=(200, 150)), kind)
+    content = saved(colorful(size=(200, 150)), kind)
     with pytest.raises(UnusableImageError, match=r"can't be decoded|is no JPEG"):
         convert_image(content[: len(content) * percent // 100], OPTIONS)
 
@@ -236,7 +236,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(kind):
 def test_damaged_bytes_never_give_a_traceback():
     generator = np.random.default_rng(0)
     for kind in KINDS:
-        content = np.frombuffer(saved(colourful(size=(32, 24)), kind), np.uint8)
+        content = np.frombuffer(saved(colorful(size=(32, 24)), kind), np.uint8)
         for _ in range(60):
             damaged = content.copy()
             places = generator.integers(0, len(content), 3)
@@ -250,7 +250,7 @@ def test_decoding_gives_the_size_of_the_whole():
     exif = Image.Exif()
     exif[0x0112] = 6
     for kind in ("JPEG", "PNG"):
-        content = saved(colourful(size=(200, 100)), kind, exif=exif)
+        content = saved(colorful(size=(200, 100)), kind, exif=exif)
         pixels, size = decode_image(content, OPTIONS)
         assert size == (100, 200)
         assert pixels.shape[:2] == (64, 32)

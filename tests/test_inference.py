@@ -12,7 +12,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (21, 8, 8, 3), np.uint8)
 
 
 def make_network():
-    """Give a network with normalisations to fold, whose statistics are not the first ones."""
+    """Return a network with normalizations to fold, whose statistics are not the first ones."""
     keras.utils.set_random_seed(0)
     pixels = keras.Input((8, 8, 3))
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)

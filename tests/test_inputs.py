@@ -14,9 +14,9 @@ from PIL import Image
 from library.dataset.manifest import read_manifest
 from library.dataset.records import Record, frame
 from library.dataset.unconverted import read_generated, read_unconverted
-from library.inputs.batching import Part
+from library.inputs.batching import WorkerSlice
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import Reading, Shards, make_examples
+from library.inputs.examples import PipelineOptions, Shards, make_examples
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs, generate_images
 from tests.conftest import convert
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory):
-    """50 grey images, each of one brightness of its own, so that a pixel tells which one it is."""
+    """50 gray images, each of one brightness of its own, so that a pixel tells which one it is."""
     folder = tmp_path_factory.mktemp("numbered")
     for number in range(50):
         path = folder / "images" / "train" / f"class{number % 2}" / f"{number:02d}.png"
@@ -71,7 +71,7 @@ def test_the_order_is_a_function_of_seed_and_epoch(numbered):
         return numbers(arrays(make_training(numbered, **changes).batches(epoch)))
 
     assert order(3) == order(3)
-    assert order(3) == order(3, reading=Reading(2, 1, prefetch_batches=0))
+    assert order(3) == order(3, reading=PipelineOptions(2, 1, prefetch_batches=0))
     assert len({tuple(order(0)), tuple(order(1)), tuple(order(0, seed=1))}) == 3
     assert order(0) != sorted(order(0))
 
@@ -125,7 +125,7 @@ def test_an_example_is_changed_alike_in_batches_of_any_size_on_any_threads(numbe
         return np.concatenate([images for images, _ in arrays(inputs.batches(number))])
 
     usual = epoch(1)
-    slow = Reading(1, 1, prefetch_examples=3, prefetch_batches=0)
+    slow = PipelineOptions(1, 1, prefetch_examples=3, prefetch_batches=0)
     assert np.array_equal(usual, epoch(1, batch_size=25, reading=slow))
     assert not np.array_equal(usual, epoch(2))
     assert not np.array_equal(usual, epoch(1, seed=1))
@@ -136,7 +136,7 @@ def test_evaluation_is_in_order_and_whole(numbered):
     first, second = numbers(arrays(inputs.batches())), numbers(arrays(inputs.batches()))
     assert first == second
     assert sorted(first) == list(range(50))
-    slow = replace(inputs, reading=Reading(1, 1, prefetch_batches=0))
+    slow = replace(inputs, reading=PipelineOptions(1, 1, prefetch_batches=0))
     assert [len(labels) for _, labels in inputs.batches()] == [16, 16, 16, 2]
     assert numbers(arrays(slow.batches())) == first
 
@@ -158,7 +158,7 @@ def growth(inputs, epochs):
 
 
 def settle():
-    """Give back to the system what is free: allocators keep more or less of it for later."""
+    """Return back to the system what is free: allocators keep more or less of it for later."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
 
@@ -225,7 +225,7 @@ def test_several_workers_make_the_batches_of_one(numbered, count):
     evaluation = EvaluationInputs(make_examples(numbered), ImageFormat(8, 1), 8)
     for inputs, start in ((training, (1, 3)), (training, (1, 0)), (evaluation, ())):
         alone = arrays(inputs.batches(*start))
-        parts = [Part(each, count) for each in range(count)]
+        parts = [WorkerSlice(each, count) for each in range(count)]
         workers = [arrays(replace(inputs, part=part).batches(*start)) for part in parts]
         assert {len(each) for each in workers} == {len(alone)}
         together = joined(zip(*workers, strict=True))
@@ -236,7 +236,7 @@ def test_several_workers_make_the_batches_of_one(numbered, count):
 
 def test_by_file_each_worker_reads_its_own_shards(numbered):
     training = make_training(numbered)
-    own = [replace(training, part=Part(each, 2, by_file=True)) for each in range(2)]
+    own = [replace(training, part=WorkerSlice(each, 2, by_file=True)) for each in range(2)]
     seen = [arrays(each.batches(0)) for each in own]
     assert len(seen[0]) == len(seen[1]) == own[0].batches_per_epoch
     assert sorted(numbers(seen[0]) + numbers(seen[1])) == list(range(50))
@@ -252,7 +252,8 @@ def test_by_file_workers_change_their_examples_differently(numbered):
     chosen = choose_augmentations(["random_erasing=1"])
     whole = make_training(numbered, source=twice, augmentations=chosen)
     first, second = (
-        arrays(replace(whole, part=part).batches(0)) for part in Part(0, 2, by_file=True).siblings()
+        arrays(replace(whole, part=part).batches(0))
+        for part in WorkerSlice(0, 2, by_file=True).siblings()
     )
     pixels = [
         {image.tobytes() for images, _ in each for image in images} for each in (first, second)
@@ -262,7 +263,7 @@ def test_by_file_workers_change_their_examples_differently(numbered):
 
 
 def test_without_determinism_an_epoch_still_holds_each_example_once(numbered):
-    training = make_training(numbered, reading=Reading(deterministic=False))
+    training = make_training(numbered, reading=PipelineOptions(deterministic=False))
     assert sorted(numbers(arrays(training.batches(0)))) == list(range(50))
     assert not training.batches(0).options().deterministic
     assert make_training(numbered).batches(0).options().deterministic
@@ -273,9 +274,9 @@ def test_without_determinism_several_workers_still_divide_the_examples(numbered)
     shards = make_examples(numbered)
     # Many, so that which shard answers first differs from worker to worker.
     source = Shards(shards.paths * 8, shards.counts * 8, (200, 200))
-    unordered = make_training(numbered, source=source, reading=Reading(deterministic=False))
+    unordered = make_training(numbered, source=source, reading=PipelineOptions(deterministic=False))
     for _ in range(3):
-        parts = [replace(unordered, part=part) for part in Part(0, 2).siblings()]
+        parts = [replace(unordered, part=part) for part in WorkerSlice(0, 2).siblings()]
         seen = [number for part in parts for number in numbers(arrays(part.batches(0)))]
         assert sorted(seen) == sorted(list(range(50)) * 8)
 
@@ -296,7 +297,10 @@ class SlowAtZero(Shards):
 def test_without_determinism_what_is_ready_comes_first_in_training_only(numbered):
     shards = make_examples(numbered)
     source = SlowAtZero(shards.paths, shards.counts, shards.class_counts)
-    ordered, unordered = Reading(num_parallel_calls=4), Reading(4, 4, deterministic=False)
+    ordered, unordered = (
+        PipelineOptions(num_parallel_calls=4),
+        PipelineOptions(4, 4, deterministic=False),
+    )
     plain, hasty = (
         numbers(arrays(make_training(numbered, source=source, reading=each).batches(0)))
         for each in (ordered, unordered)
@@ -310,7 +314,7 @@ def test_without_determinism_what_is_ready_comes_first_in_training_only(numbered
 
 def test_batches_can_be_made_ready_on_a_device(numbered):
     device = tf.config.list_logical_devices("CPU")[0].name
-    reading = Reading(prefetch_to_device=1, device=device)
+    reading = PipelineOptions(prefetch_to_device=1, device=device)
     ready = make_training(numbered, reading=reading)
     assert numbers(arrays(ready.batches(0))) == numbers(arrays(make_training(numbered).batches(0)))
 

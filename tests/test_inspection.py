@@ -6,7 +6,7 @@ from library.dataset.images import ImageOptions
 from library.dataset.sources.find import find_files
 from library.describing.dataset_summary import inspect_splits
 from library.errors import DataError
-from tests.conftest import write_colours
+from tests.conftest import write_colors
 
 
 def inspected(folder, *splits):
@@ -16,8 +16,8 @@ def inspected(folder, *splits):
 
 @pytest.fixture
 def folder(tmp_path):
-    write_colours(tmp_path / "train", 6, size=20)
-    write_colours(tmp_path / "test", 3, size=30, seed=1)
+    write_colors(tmp_path / "train", 6, size=20)
+    write_colors(tmp_path / "test", 3, size=30, seed=1)
     shutil.copy(tmp_path / "train" / "red" / "001.png", tmp_path / "test" / "red" / "leak.png")
     shutil.copy(tmp_path / "train" / "red" / "002.png", tmp_path / "train" / "blue" / "wrong.png")
     (tmp_path / "train" / "red" / "x.png").write_bytes(b"rubbish")
@@ -52,7 +52,7 @@ def test_nothing_to_inspect_is_one_line(tmp_path):
     (tmp_path / "train").mkdir()
     with pytest.raises(DataError, match="no images to inspect"), inspected(tmp_path, "train"):
         pass
-    write_colours(tmp_path / "images", 1)
+    write_colors(tmp_path / "images", 1)
     shutil.make_archive(str(tmp_path / "a"), "gztar", tmp_path / "images")
     with pytest.raises(DataError, match="compressed tar can't"), inspected(tmp_path, "a.tar.gz"):
         pass

@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from library.inputs.batching import untuned
+from library.inputs.batching import without_autotune
 from library.training.distribution import Devices
-from library.training.train_and_evaluate import check_one_batch, introduce
+from library.training.train_and_evaluate import check_one_batch, run_summary
 from project.objective import Objective
 
 
@@ -20,7 +20,7 @@ class Inputs:
     def batches(self, epoch=0):
         pixels = np.zeros((self.examples, 2, 2, 1), np.uint8)
         labels = np.zeros(self.examples, np.int64)
-        return untuned(tf.data.Dataset.from_tensor_slices((pixels, labels))).batch(4)
+        return without_autotune(tf.data.Dataset.from_tensor_slices((pixels, labels))).batch(4)
 
 
 def make_network():
@@ -30,7 +30,7 @@ def make_network():
 
 
 def test_a_line_tells_the_network_the_data_and_the_device():
-    line = introduce(make_network(), ("cat", "dog"), Inputs(5), Inputs(1), Devices())
+    line = run_summary(make_network(), ("cat", "dog"), Inputs(5), Inputs(1), Devices())
     assert line.startswith(
         "tiny: 10 parameters; 2 classes, 5 training and 1 validation image, "
         "2 steps of 4 an epoch, on /device:"

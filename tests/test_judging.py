@@ -4,7 +4,7 @@ import pytest
 
 from library.dataset.splits import read_splits
 from library.errors import DataError, DivergedError
-from library.evaluation.evaluate import judge, read_images
+from library.evaluation.evaluate import evaluate, read_images
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
 from library.training.evaluator import Evaluator
@@ -15,8 +15,8 @@ FORMAT = ImageFormat(8, 3)
 
 
 @pytest.fixture(scope="module")
-def splits(colours):
-    return read_splits(colours, "validation", "test")
+def splits(colors):
+    return read_splits(colors, "validation", "test")
 
 
 @pytest.fixture(scope="module")
@@ -33,25 +33,25 @@ def inputs(split):
 
 def test_means_are_those_of_training(splits, network):
     validation, test = (inputs(each) for each in splits)
-    judgement = judge(network, splits[1].classes, test, Objective(), validation=validation)
+    judgment = evaluate(network, splits[1].classes, test, Objective(), validation=validation)
     expected, images = Evaluator(network, Objective()).measure(test.batches())
-    assert len(judgement.predictions) == images == 18
-    assert judgement.measures["accuracy"] == expected["accuracy"]
-    assert judgement.measures["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+    assert len(judgment.predictions) == images == 18
+    assert judgment.measures["accuracy"] == expected["accuracy"]
+    assert judgment.measures["loss"] == pytest.approx(expected["loss"], rel=1e-6)
     # An untrained network is too sure of itself.
-    assert judgement.measures["calibrated_loss"] < judgement.measures["loss"]
+    assert judgment.measures["calibrated_loss"] < judgment.measures["loss"]
 
 
 def test_the_worst_mistakes_are_wrong_and_come_worst_first(splits, network):
     test = inputs(splits[1])
-    judgement = judge(network, splits[1].classes, test, Objective())
-    assert "temperature" not in judgement.measures
-    found, rows = judgement.predictions, judgement.worst_mistakes(5)
+    judgment = evaluate(network, splits[1].classes, test, Objective())
+    assert "temperature" not in judgment.measures
+    found, rows = judgment.predictions, judgment.worst_mistakes(5)
     assert len(rows) == 5
     assert (found.classes[rows] != found.labels[rows]).all()
-    assert (np.diff(judgement.losses[rows]) <= 0).all()
+    assert (np.diff(judgment.losses[rows]) <= 0).all()
     wrong = found.classes != found.labels
-    assert judgement.losses[rows[0]] == judgement.losses[wrong].max()
+    assert judgment.losses[rows[0]] == judgment.losses[wrong].max()
 
     images = read_images(test, rows)
     assert images[0].shape == (8, 8, 3)
@@ -63,7 +63,7 @@ def test_the_worst_mistakes_are_wrong_and_come_worst_first(splits, network):
 def test_an_empty_split_is_an_error(splits, network):
     empty = inputs(splits[1])
     with pytest.raises(DataError, match="the split to evaluate on is empty"):
-        judge(network, splits[1].classes, empty, Objective(), max_steps=0)
+        evaluate(network, splits[1].classes, empty, Objective(), max_steps=0)
 
 
 def test_a_network_that_had_diverged_is_told(splits):
@@ -71,4 +71,4 @@ def test_a_network_that_had_diverged_is_told(splits):
     scores = keras.layers.Dense(3, bias_initializer=keras.initializers.Constant(np.nan))
     network = keras.Model(pixels, scores(keras.layers.Flatten()(pixels)))
     with pytest.raises(DivergedError, match="scores of 18 of 18 images are no numbers"):
-        judge(network, splits[1].classes, inputs(splits[1]), Objective())
+        evaluate(network, splits[1].classes, inputs(splits[1]), Objective())

@@ -13,10 +13,10 @@ import pytest
 import tensorflow as tf
 
 from library.errors import UserError
-from library.inputs.batching import untuned
+from library.inputs.batching import without_autotune
 from library.locks import locked
 from library.models import feature_cache as room
-from library.models.feature_cache import keep_features
+from library.models.feature_cache import cache_features
 from library.models.features import FrozenBase, split_at_base
 from tests.test_features import LABELS, ORDER, PIXELS, Examples, batches, keep, make_network
 
@@ -91,7 +91,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_written(
     monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: usage)
     text = (
         r"features can't be kept in .*/features-\w+: they take 0.0 MB, and 0.0 MB are free: make "
-        "room, choose another --cache_dir, or --keep_features never$"
+        "room, choose another --cache_dir, or --cache_features never$"
     )
     with pytest.raises(UserError, match=text):
         keep(split_at_base(network)[0], tmp_path, given=iter(()))
@@ -146,8 +146,10 @@ def test_a_bar_tells_how_far_it_is(network, tmp_path, capsys, monkeypatch):
 def test_labels_of_several_classes_are_kept_too(network, tmp_path):
     examples = Examples()
     examples.label_spec = tf.TensorSpec([2], tf.float32)
-    several = np.array([[1, 0], [1, 1]], np.float32)[LABELS]
-    given = untuned(tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], several[ORDER]))).batch(4)
+    multi_label = np.array([[1, 0], [1, 1]], np.float32)[LABELS]
+    given = without_autotune(
+        tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], multi_label[ORDER]))
+    ).batch(4)
     base, numbers = FrozenBase(split_at_base(network)[0]), examples.numbers()
-    kept = keep_features(base, given, numbers, examples, tmp_path / "kept", "", print)
-    assert np.array_equal(kept.batch(np.arange(10))[1], several)
+    kept = cache_features(base, given, numbers, examples, tmp_path / "kept", "", print)
+    assert np.array_equal(kept.batch(np.arange(10))[1], multi_label)

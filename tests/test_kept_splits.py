@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import Reading
-from library.models.feature_cache import keep_splits
+from library.inputs.examples import PipelineOptions
+from library.models.feature_cache import cache_split_features
 from library.models.features import split_at_base
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationInputs, TrainingInputs
@@ -39,7 +39,9 @@ def test_each_epoch_gives_the_features_of_its_view_in_the_order_of_its_images(tm
 
     def keep(inputs, views):
         fingerprints, folder = ("train", "validation"), tmp_path / "cache"
-        return keep_splits(base, inputs, validation, fingerprints, views, folder, said.append)
+        return cache_split_features(
+            base, inputs, validation, fingerprints, views, folder, said.append
+        )
 
     kept = keep(plain, [()])
     assert len(said) == 2
@@ -72,6 +74,8 @@ def test_each_epoch_gives_the_features_of_its_view_in_the_order_of_its_images(tm
 
     # What is ready first comes first in training; each image's features are its own all the same.
     pictures.slow = 3
-    kept = keep(dataclasses.replace(plain, reading=Reading(deterministic=False)), ["unordered"])
+    kept = keep(
+        dataclasses.replace(plain, reading=PipelineOptions(deterministic=False)), ["unordered"]
+    )
     assert len(said) == 6
     check_same(base, kept.training.batches(0), plain.batches(0))

@@ -7,7 +7,7 @@ import keras
 import pytest
 
 from library.errors import DataError, DivergedError, SettingsError, StoppedError
-from library.training.keras_fit import FitTraining
+from library.training.keras_fit import KerasFitTrainer
 from project.optimizers import OPTIMIZERS
 from tests import small_run
 from tests.small_run import Inputs, assert_same, make_run
@@ -19,7 +19,7 @@ def fit(monkeypatch):
 
     def make(*arguments, **options):
         with monkeypatch.context() as patch:
-            patch.setattr(small_run, "Training", FitTraining)
+            patch.setattr(small_run, "Training", KerasFitTrainer)
             return make_run(*arguments, **options)
 
     return make

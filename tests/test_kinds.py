@@ -21,7 +21,7 @@ graph = tf.function(
     input_signature=[tf.TensorSpec([], tf.string)],
     autograph=False,
 )
-COLOUR = Image.fromarray(smooth(20, 30))
+COLOR = Image.fromarray(smooth(20, 30))
 CLEAR = Image.fromarray(smooth(20, 30, 4))
 
 
@@ -32,7 +32,7 @@ def save(image, kind, **options):
 
 
 def png(bits, kind, row):
-    """Give a PNG by hand: one row of samples, in bytes."""
+    """Return a PNG by hand: one row of samples, in bytes."""
     channels = {0: 1, 2: 3, 4: 2}[kind]
     header = struct.pack(">IIBBBBB", 8 * len(row) // bits // channels, 1, bits, kind, 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b""))
@@ -48,23 +48,23 @@ ROW = bytes(range(0, 240, 10))
 @pytest.mark.parametrize(
     "content",
     [
-        save(COLOUR, "PNG"),
+        save(COLOR, "PNG"),
         save(CLEAR, "PNG"),
         save(CLEAR.convert("LA"), "PNG"),
-        save(COLOUR.convert("P"), "PNG"),
-        save(COLOUR.convert("P"), "PNG", transparency=3),
+        save(COLOR.convert("P"), "PNG"),
+        save(COLOR.convert("P"), "PNG", transparency=3),
         save(Image.new("RGB", (3, 3), (1, 2, 3)), "PNG", transparency=(1, 2, 3)),
         *(png(bits, 0, ROW) for bits in (1, 2, 4, 8, 16)),
         png(16, 2, ROW),
         png(16, 4, ROW),
-        save(COLOUR, "GIF"),
-        save(COLOUR.convert("P"), "GIF", transparency=3),
-        save(COLOUR, "GIF", save_all=True, append_images=[CLEAR.convert("RGB")]),
-        save(COLOUR, "BMP"),
+        save(COLOR, "GIF"),
+        save(COLOR.convert("P"), "GIF", transparency=3),
+        save(COLOR, "GIF", save_all=True, append_images=[CLEAR.convert("RGB")]),
+        save(COLOR, "BMP"),
         save(CLEAR, "BMP"),
-        save(COLOUR.convert("L"), "BMP"),
-        save(COLOUR.convert("P"), "BMP"),
-        save(COLOUR.quantize(5), "BMP"),
+        save(COLOR.convert("L"), "BMP"),
+        save(COLOR.convert("P"), "BMP"),
+        save(COLOR.quantize(5), "BMP"),
     ],
 )
 def test_pixels_are_the_converters(content):
@@ -74,7 +74,7 @@ def test_pixels_are_the_converters(content):
     assert np.array_equal(graph(content), expected)
 
 
-BMP = save(COLOUR.convert("P"), "BMP")
+BMP = save(COLOR.convert("P"), "BMP")
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ BMP = save(COLOUR.convert("P"), "BMP")
         (b"", "Input is empty"),
         (b"GIF", "pos 6 out of range"),
         (b"hello, this is no image", "Unknown image file format"),
-        (save(COLOUR, "TIFF"), "Unknown image file format"),
+        (save(COLOR, "TIFF"), "Unknown image file format"),
         (png(8, 0, ROW)[:50], "Invalid PNG"),
         (BMP[:30] + struct.pack("<I", 1) + BMP[34:], "of a kind that is not understood"),
         (BMP[:14] + struct.pack("<I", 12) + BMP[18:], "of a kind that is not understood"),
-        (save(COLOUR.convert("1"), "BMP"), "Number of channels inherent in the image"),
+        (save(COLOR.convert("1"), "BMP"), "Number of channels inherent in the image"),
         (save(Image.new("L", (101, 100)), "PNG"), "too many pixels"),
         (save(Image.new("L", (101, 100)), "GIF"), "too many pixels"),
         (save(Image.new("L", (101, 100)), "BMP"), "too many pixels"),

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from library.models.layer_graph import lay_open
+from library.models.layer_graph import flatten_network
 from project.networks import NETWORKS
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
@@ -19,7 +19,7 @@ PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.floa
 def test_an_opened_network_gives_the_same_scores(name, options, last):
     network = NETWORKS[name]((32, 32, 3), 2, **options)
     before = len(network.weights)
-    opened = lay_open(network)
+    opened = flatten_network(network)
     layer = opened.last_places()
     assert layer.name.startswith(last)
     maps, scores = opened.model_of(layer)(PIXELS, training=False)
@@ -45,7 +45,7 @@ def make_nested():
 
 def test_layers_of_nested_models_are_found_in_order_and_saved_as_before(tmp_path):
     network = make_nested()
-    opened = lay_open(network)
+    opened = flatten_network(network)
     names = [each.name for each in opened.layers if "rescaling" not in each.name]
     assert names == [
         "base/look",
@@ -65,16 +65,16 @@ def test_layers_of_nested_models_are_found_in_order_and_saved_as_before(tmp_path
     assert np.array_equal(again(PIXELS, training=False), scores)
 
 
-def test_maps_that_nothing_learnt_took_part_in_do_not_count():
+def test_maps_that_nothing_learned_took_part_in_do_not_count():
     pixels = keras.Input((4, 4, 1))
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
-    assert lay_open(keras.Model(pixels, keras.layers.Dense(2)(x))).last_places() is None
+    assert flatten_network(keras.Model(pixels, keras.layers.Dense(2)(x))).last_places() is None
 
 
-def test_what_runs_later_but_beside_learnt_layers_does_not_count_either():
+def test_what_runs_later_but_beside_learned_layers_does_not_count_either():
     pixels = keras.Input((4, 4, 1))
     first = keras.layers.Dense(2)(keras.layers.Flatten()(pixels))
     flipped = keras.ops.flip(pixels, 2)
     second = keras.layers.Dense(2)(keras.layers.Flatten()(flipped))
     network = keras.Model(pixels, keras.layers.Add()([first, second]))
-    assert lay_open(network).last_places() is None
+    assert flatten_network(network).last_places() is None

@@ -2,10 +2,10 @@ import random
 
 import pytest
 
-from library.dataset.file_index import Listing, name_hash
-from library.dataset.sources.base import LabelledFile
+from library.dataset.file_index import FileIndex, name_hash
+from library.dataset.sources.base import LabeledFile
 
-FILES = [LabelledFile(f"c{n % 3}/{n}", f"c{n % 3}", n, n, ("file", "x")) for n in range(200)]
+FILES = [LabeledFile(f"c{n % 3}/{n}", f"c{n % 3}", n, n, ("file", "x")) for n in range(200)]
 
 
 def names(listing):
@@ -17,7 +17,7 @@ def names(listing):
 
 def test_the_order_does_not_depend_on_how_files_were_found():
     shuffled = random.Random(0).sample(FILES, len(FILES))
-    one, other = Listing(FILES), Listing(shuffled)
+    one, other = FileIndex(FILES), FileIndex(shuffled)
     assert one.fingerprint == other.fingerprint
     assert one.counts == {"c0": 67, "c1": 67, "c2": 66}
     found = [other.found_at(number) for number in range(200)]
@@ -25,10 +25,10 @@ def test_the_order_does_not_depend_on_how_files_were_found():
 
 
 def test_a_seed_gives_another_order_and_a_change_another_fingerprint():
-    assert names(Listing(FILES)) != names(Listing(FILES, 1))
-    changed = [LabelledFile("c0/0", "c0", 0, 99, ("file", "x")), *FILES[1:]]
-    unread = [LabelledFile("c0/0", "c0", 0, 0, ("none", "it is a link")), *FILES[1:]]
-    listings = [Listing(FILES), Listing(changed), Listing(unread), Listing(FILES[1:])]
+    assert names(FileIndex(FILES)) != names(FileIndex(FILES, 1))
+    changed = [LabeledFile("c0/0", "c0", 0, 99, ("file", "x")), *FILES[1:]]
+    unread = [LabeledFile("c0/0", "c0", 0, 0, ("none", "it is a link")), *FILES[1:]]
+    listings = [FileIndex(FILES), FileIndex(changed), FileIndex(unread), FileIndex(FILES[1:])]
     assert len({each.fingerprint for each in listings}) == 4
     for each in listings:
         each.close()
@@ -40,7 +40,7 @@ def test_an_error_in_finding_closes_the_file():
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        Listing(failing())
+        FileIndex(failing())
 
 
 def test_a_hash_is_the_same_on_any_machine():

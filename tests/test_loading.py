@@ -19,7 +19,7 @@ def make_network(class_count=3, seed=0):
     pixels = x = keras.Input((8, 8, 3))
     for name in ("block1", "block2"):
         x = keras.layers.Conv2D(4, 3, use_bias=False, name=f"{name}_convolution")(x)
-        x = keras.layers.BatchNormalization(name=f"{name}_normalisation")(x)
+        x = keras.layers.BatchNormalization(name=f"{name}_normalization")(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     network = keras.Model(pixels, keras.layers.Dense(class_count, name="scores")(x))
     for variable in network.weights:
@@ -109,9 +109,9 @@ def test_the_table_says_what_was_left_out_and_why(tmp_path):
     loading = load_weights(network, path, ["block1_convolution"])
     assert list(loading.lines()) == [
         f"loaded 9 of 12 variables from {path}",
-        "  loaded    block1_normalisation: 4 variables",
+        "  loaded    block1_normalization: 4 variables",
         "  loaded    block2_convolution: 1 variable",
-        "  loaded    block2_normalisation: 4 variables",
+        "  loaded    block2_normalization: 4 variables",
         "  left out  block1_convolution: excluded by checkpoint_exclude_scopes",
         "  left out  scores: shape (4, 5) in the file, (4, 3) here",
         "  left out  scores: shape (5,) in the file, (3,) here",

@@ -11,8 +11,8 @@ import pytest
 
 from library.errors import DataError, DivergedError, StoppedError, UserError
 from library.saving.snapshots import read_snapshot
-from library.training.best_snapshot import Best
-from library.training.early_stopping import Goal
+from library.training.best_snapshot import BestSnapshot
+from library.training.early_stopping import Monitor
 from project.optimizers import OPTIMIZERS
 from tests.small_run import (
     EPOCHS,
@@ -67,7 +67,7 @@ def test_so_it_is_with_every_kind_of_state(tmp_path, request, recipe, step):
     options["average_decay"] = 0.9 if "averages" in recipe else None
     patience = options["hyperparameters"].pop("plateau_patience", None)
     # So much better nothing is: the second evaluation is on a plateau.
-    goal = Goal(plateau_patience=patience, min_delta=10.0)
+    goal = Monitor(plateau_patience=patience, min_delta=10.0)
     options |= {"goal": goal, "steps_per_execution": 2 if "several" in recipe else 1}
     options["loss_scale"] = "dynamic" if "scaled" in recipe else None
     whole, parts = make_run(tmp_path / "whole", **options), tmp_path / "parts"
@@ -120,7 +120,7 @@ def test_early_stopping_goes_on_counting_after_a_stop(tmp_path, capsys):
     options = {
         "hyperparameters": {"learning_rate": 1e-12, "weight_decay": 0.0},
         "train_epochs": 20,
-        "goal": Goal(patience=4, min_delta=0.5),
+        "goal": Monitor(patience=4, min_delta=0.5),
     }
     whole = make_run(tmp_path / "whole", **options)
     whole.run()
@@ -177,7 +177,7 @@ def test_averages_follow_updates_not_steps(tmp_path):
 
 
 def test_the_best_is_that_of_the_goal(tmp_path):
-    run = make_run(tmp_path, goal=Goal("accuracy"))
+    run = make_run(tmp_path, goal=Monitor("accuracy"))
     run.run()
     best = read_snapshot(tmp_path / "best").metrics
     assert best["monitored"] == "validation accuracy"
@@ -210,7 +210,7 @@ def test_the_two_stop_handlers_are_put_back(tmp_path):
 
 
 def test_it_learns_and_keeps_the_best(uninterrupted):
-    best = read_snapshot(uninterrupted.keeping.best)
+    best = read_snapshot(uninterrupted.paths.best)
     losses = [row["validation_loss"] for row in uninterrupted.rows]
     assert best.metrics["value"] == min(losses)
     assert best.metrics["epoch"] == 1 + losses.index(min(losses))
@@ -281,8 +281,8 @@ def test_the_stored_best_is_evaluated_again_even_without_checkpoints(tmp_path):
     make_run(tmp_path, train_epochs=2).run()
     best = read_snapshot(tmp_path / "best").metrics["value"]
     run = make_run(tmp_path / "elsewhere", train_epochs=1, hyperparameters={"learning_rate": 1e-9})
-    keeping = dataclasses.replace(run.keeping, best=tmp_path / "best")
-    run.keeper = Best(keeping, run.plan.goal, run.devices)
+    paths = dataclasses.replace(run.paths, best=tmp_path / "best")
+    run.keeper = BestSnapshot(paths, run.plan.goal, run.devices)
     run.run()
     assert run.best["value"] == pytest.approx(best)
     assert read_snapshot(tmp_path / "best").metrics["value"] == best

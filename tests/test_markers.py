@@ -19,7 +19,7 @@ PLAIN = encode(smooth(9, 9), "JPEG")
 
 
 def adobe(transform):
-    """Give PLAIN with a marker of Adobe's, which says how its colours are coded."""
+    """Return PLAIN with a marker of Adobe's, which says how its colors are coded."""
     body = b"Adobe" + struct.pack(">HHHB", 100, 0, 0, transform)
     return PLAIN[:2] + b"\xff\xee" + struct.pack(">H", len(body) + 2) + body + PLAIN[2:]
 

@@ -5,23 +5,23 @@ import pytest
 from sklearn import metrics
 
 from library.evaluation.calibration import fit_temperature
-from library.evaluation.metrics import Asked, calibrate, measure
+from library.evaluation.metrics import MetricOptions, calibrate, measure
 from library.evaluation.predictions import Predictions
 from library.models.scores import to_probabilities
 
 CLASSES = ("a", "b", "c", "none of it")
 
 
-def predictions(count=300, *, several=False, seed=0):
+def predictions(count=300, *, multi_label=False, seed=0):
     random = np.random.default_rng(seed)
     labels = random.integers(0, 3, count)
     truth = np.eye(4, dtype=np.float32)[labels]
-    if several:
+    if multi_label:
         truth[:, 0] = random.random(count) < 0.5
     scores = (random.normal(size=(count, 4)) * 2 + 2 * truth).astype(np.float32)
-    probabilities = np.asarray(to_probabilities(scores, several=several))
+    probabilities = np.asarray(to_probabilities(scores, multi_label=multi_label))
     names = tuple(f"{number}.jpg" for number in range(count))
-    return Predictions(scores, probabilities, truth if several else labels, names, several)
+    return Predictions(scores, probabilities, truth if multi_label else labels, names, multi_label)
 
 
 def test_every_measure_has_an_interval_that_holds_it():
@@ -46,7 +46,7 @@ def test_every_measure_has_an_interval_that_holds_it():
 
 
 def test_a_class_that_is_absent_is_said_and_is_nowhere_nan():
-    result = measure(predictions(), CLASSES, {}, Asked(top_k=9, bootstrap_samples=20))
+    result = measure(predictions(), CLASSES, {}, MetricOptions(top_k=9, bootstrap_samples=20))
     assert result["absent"] == ["none of it"]
     assert result["top_k"] == 4
     assert result["top_k_accuracy"] == 1
@@ -57,7 +57,7 @@ def test_a_class_that_is_absent_is_said_and_is_nowhere_nan():
 
 
 def test_one_image_and_no_resamples():
-    result = measure(predictions(1), CLASSES, {"accuracy": np.ones(1)}, Asked(2, 0))
+    result = measure(predictions(1), CLASSES, {"accuracy": np.ones(1)}, MetricOptions(2, 0))
     assert result["accuracy"] == 1
     assert result["intervals"] == {}
     assert result["macro_roc_auc"] is None
@@ -65,9 +65,9 @@ def test_one_image_and_no_resamples():
 
 
 def test_several_labels():
-    found = predictions(several=True)
+    found = predictions(multi_label=True)
     guesses = found.probabilities >= 0.5
-    result = measure(found, CLASSES, {}, Asked(bootstrap_samples=10))
+    result = measure(found, CLASSES, {}, MetricOptions(bootstrap_samples=10))
     assert result["exact_match"] == metrics.accuracy_score(found.labels, guesses)
     expected = metrics.f1_score(found.labels[:, :3], guesses[:, :3], average="macro")
     assert result["macro_f1"] == pytest.approx(expected)
@@ -85,8 +85,8 @@ def losses_of(found):
 
 def test_calibration_is_fitted_elsewhere_and_applied_here():
     found, validation = predictions(), predictions(2000, seed=1)
-    measured = measure(found, CLASSES, {}, Asked(5, 0))
-    result = calibrate(measured, found, validation, losses_of(found), Asked(5, 100))
+    measured = measure(found, CLASSES, {}, MetricOptions(5, 0))
+    result = calibrate(measured, found, validation, losses_of(found), MetricOptions(5, 100))
     temperature = result["temperature"]
     assert temperature == fit_temperature(validation.scores, validation.labels) > 1
     expected = losses_of(found)(found.scores / np.float32(temperature)).mean()
@@ -109,8 +109,8 @@ def test_calibration_is_fitted_elsewhere_and_applied_here():
 
 def test_no_image_is_measured_with_the_temperature_fitted_on_it():
     found = predictions(41)
-    measured = measure(found, CLASSES, {}, Asked(5, 0))
-    result = calibrate(measured, found, found, losses_of(found), Asked(5, 0))
+    measured = measure(found, CLASSES, {}, MetricOptions(5, 0))
+    result = calibrate(measured, found, found, losses_of(found), MetricOptions(5, 0))
     assert result["cross_fitted"]
     assert result["temperature"] == fit_temperature(found.scores, found.labels)
     even, odd = (fit_temperature(found.scores[n::2], found.labels[n::2]) for n in (0, 1))
@@ -135,9 +135,9 @@ def test_of_many_classes_the_cells_that_hold_images_are_told():
     found = predictions(20)
     scores = np.pad(found.scores, ((0, 0), (0, 300)), constant_values=-9)
     many = Predictions(scores, to_probabilities(scores).numpy(), found.labels, found.names)
-    result = measure(many, [*map(str, range(304))], {}, Asked(5, 0))
+    result = measure(many, [*map(str, range(304))], {}, MetricOptions(5, 0))
     assert "confusion_matrix" not in result
     matrix = np.zeros((4, 4), int)
     for true, guessed, images in result["confusion_cells"]:
         matrix[true, guessed] += images
-    assert matrix.tolist() == measure(found, CLASSES, {}, Asked(5, 0))["confusion_matrix"]
+    assert matrix.tolist() == measure(found, CLASSES, {}, MetricOptions(5, 0))["confusion_matrix"]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.inputs.batching import untuned
+from library.inputs.batching import without_autotune
 from library.training.evaluator import Evaluator
 from project.objective import Objective
 
@@ -20,7 +20,9 @@ def test_each_example_counts_once_whatever_the_batches(network, batch_size):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (10, 4, 4, 1), np.uint8)
     labels = random.integers(0, 3, 10)
-    batches = untuned(tf.data.Dataset.from_tensor_slices((images, labels))).batch(batch_size)
+    batches = without_autotune(tf.data.Dataset.from_tensor_slices((images, labels))).batch(
+        batch_size
+    )
     evaluator = Evaluator(network, Objective())
     means, examples = evaluator.measure(batches)
     right = network(images.astype(np.float32)).numpy().argmax(1) == labels

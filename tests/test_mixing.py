@@ -22,7 +22,7 @@ def test_labels_mix_as_the_pixels_do(mix):
 
 
 @pytest.mark.parametrize("mix", [mixup, cutmix])
-def test_neighbours_are_mixed_both_ways_and_the_last_stays_alone(mix):
+def test_neighbors_are_mixed_both_ways_and_the_last_stays_alone(mix):
     _, targets = mix(IMAGES, TARGETS, 1.0, SEEDS)
     targets = targets.numpy()
     assert np.allclose(targets.sum(0), 1)

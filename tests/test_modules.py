@@ -8,8 +8,8 @@ from library.models.saved_model import load_module
 IMAGES = np.random.default_rng(1).uniform(0, 1, (4, 6, 6, 3)).astype(np.float32)
 
 
-def save_module(folder, image_size=(None, None), seed=0, learnt_bias=False):
-    """Save a small module in the reusable TF2 form: training, variables, regularisation losses."""
+def save_module(folder, image_size=(None, None), seed=0, learned_bias=False):
+    """Save a small module in the reusable TF2 form: training, variables, regularization losses."""
     module = tf.train.Checkpoint()
     kernel = tf.Variable(
         np.random.default_rng(seed).normal(size=(3, 5)).astype(np.float32), name="block_1/kernel"
@@ -17,12 +17,12 @@ def save_module(folder, image_size=(None, None), seed=0, learnt_bias=False):
     mean = tf.Variable(tf.zeros(5), trainable=False, name="block_1/mean")
 
     bias = tf.Variable(tf.zeros(5), name="block_2/bias")
-    learnt = [kernel, bias] if learnt_bias else [kernel]
+    learned = [kernel, bias] if learned_bias else [kernel]
 
     @tf.function
     def call(images, training=False):
         features = tf.reduce_mean(images, [1, 2]) @ kernel
-        if learnt_bias:
+        if learned_bias:
             features += bias
         if training:
             mean.assign(0.9 * mean + 0.1 * tf.reduce_mean(features, 0))
@@ -36,8 +36,8 @@ def save_module(folder, image_size=(None, None), seed=0, learnt_bias=False):
     for training in (True, False):
         call.get_concrete_function(images, training=training)
     module.__call__ = call
-    module.variables = [*learnt, mean]
-    module.trainable_variables = learnt
+    module.variables = [*learned, mean]
+    module.trainable_variables = learned
     module.regularization_losses = [penalty]
     tf.saved_model.save(module, str(folder))
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from library.errors import SettingsError
-from library.training.early_stopping import Goal, Patience
+from library.training.early_stopping import EarlyStopping, Monitor
 
 
 @pytest.mark.parametrize(
@@ -21,21 +21,21 @@ from library.training.early_stopping import Goal, Patience
 )
 def test_better_has_a_direction_and_nan_never_is(mode, value, than, better):
     metric = {"min": "loss", "max": "accuracy"}[mode]
-    assert Goal(metric).is_better(value, than) is better
+    assert Monitor(metric).is_better(value, than) is better
 
 
 def test_the_mode_is_the_metrics():
-    assert [Goal(each).mode for each in ("loss", "accuracy", "exact_match")] == [
+    assert [Monitor(each).mode for each in ("loss", "accuracy", "exact_match")] == [
         "min",
         "max",
         "max",
     ]
-    assert Goal("accuracy", "max") == Goal("accuracy")
-    assert Goal("mine", "min").mode == "min"
+    assert Monitor("accuracy", "max") == Monitor("accuracy")
+    assert Monitor("mine", "min").mode == "min"
     with pytest.raises(SettingsError, match=r"'acuracy': say whether .*known is that of acc"):
-        Goal("acuracy")
+        Monitor("acuracy")
     with pytest.raises(SettingsError, match="mode max would keep the worst: the best loss is its"):
-        Goal("loss", "max")
+        Monitor("loss", "max")
 
 
 def judge_all(patience, values, name="loss"):
@@ -43,7 +43,7 @@ def judge_all(patience, values, name="loss"):
 
 
 def test_patience_ends_after_evaluations_in_a_row():
-    patience = Patience(Goal(patience=2))
+    patience = EarlyStopping(Monitor(patience=2))
     judge_all(patience, [3.0, 2.0, 2.5, 1.0, 1.0])
     assert patience.stopped is None
     judge_all(patience, [math.nan])
@@ -51,13 +51,13 @@ def test_patience_ends_after_evaluations_in_a_row():
 
 
 def test_less_than_min_delta_is_no_improvement():
-    patience = Patience(Goal(metric="accuracy", mode="max", patience=2, min_delta=0.1))
+    patience = EarlyStopping(Monitor(metric="accuracy", mode="max", patience=2, min_delta=0.1))
     judge_all(patience, [0.5, 0.55, 0.59], "accuracy")
     assert patience.stopped
 
 
 def test_the_learning_rate_falls_once_per_plateau():
-    patience = Patience(Goal(plateau_patience=2))
+    patience = EarlyStopping(Monitor(plateau_patience=2))
     assert judge_all(patience, [1.0, 1.0, 1.0, 1.0, 1.0, 0.5]) == [
         False,
         False,
@@ -69,7 +69,7 @@ def test_the_learning_rate_falls_once_per_plateau():
 
 
 def test_the_threshold_is_one_of_accuracy():
-    patience = Patience(Goal(stop_threshold=0.9))
+    patience = EarlyStopping(Monitor(stop_threshold=0.9))
     patience.judge({"loss": 1.0, "accuracy": 0.89})
     assert patience.stopped is None
     patience.judge({"loss": 1.0, "accuracy": 0.9})
@@ -77,9 +77,9 @@ def test_the_threshold_is_one_of_accuracy():
 
 
 def test_state_goes_on_where_it_was():
-    patience = Patience(Goal(patience=3))
+    patience = EarlyStopping(Monitor(patience=3))
     judge_all(patience, [1.0, 2.0, 2.0])
-    again = Patience(Goal(patience=3))
+    again = EarlyStopping(Monitor(patience=3))
     again.state.update(patience.state)
     judge_all(again, [2.0])
     assert again.stopped

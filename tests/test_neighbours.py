@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from library.explaining.neighbors import find_neighbours, make_embedding
+from library.explaining.neighbors import find_neighbors, make_embedding
 from library.prediction.ensemble import combine
 from project.networks import NETWORKS
 from tests.test_predictor import make
@@ -34,7 +34,7 @@ def test_they_are_those_of_comparing_all_with_all(network, size):
     # All at once, by the textbook: the cosine of every pair.
     lengths = np.linalg.norm(embeddings, axis=1)
     cosines = embeddings[:4] @ embeddings.T / lengths / lengths[:4, np.newaxis]
-    found = find_neighbours(embed(IMAGES[:4]), batches(IMAGES, size), embed, 6)
+    found = find_neighbors(embed(IMAGES[:4]), batches(IMAGES, size), embed, 6)
     for query, nearest in enumerate(found):
         numbers = [each.number for each in nearest]
         assert numbers == np.argsort(-cosines[query])[:6].tolist()
@@ -50,9 +50,9 @@ def test_they_are_those_of_comparing_all_with_all(network, size):
 def test_of_equal_ones_the_first_is_kept_and_few_are_no_fault(network):
     embed = make_embedding(network)
     twins = np.repeat(IMAGES[:1], 9, 0)
-    (nearest,) = find_neighbours(embed(IMAGES[:1]), batches(twins, 4), embed, 3)
+    (nearest,) = find_neighbors(embed(IMAGES[:1]), batches(twins, 4), embed, 3)
     assert [each.number for each in nearest] == [0, 1, 2]
-    (nearest,) = find_neighbours(embed(IMAGES[:1]), batches(IMAGES[:2], 4), embed, 3)
+    (nearest,) = find_neighbors(embed(IMAGES[:1]), batches(IMAGES[:2], 4), embed, 3)
     assert [each.number for each in nearest] == [0, 1]
 
 

@@ -131,8 +131,8 @@ def test_large_images_are_brought_down_to_nine_places():
 )
 def test_residual_has_as_many_parameters_as_published(layers, millions):
     network = residual((32, 32, 3), 10, residual_layers=layers)
-    learnt = sum(int(np.prod(each.shape)) for each in network.trainable_variables)
-    assert round(learnt / 1e6, 2) == millions
+    learned = sum(int(np.prod(each.shape)) for each in network.trainable_variables)
+    assert round(learned / 1e6, 2) == millions
     weighty = [each for each in network.layers if hasattr(each, "kernel")]
     assert len(weighty) == layers
 
@@ -143,10 +143,10 @@ def test_residual_gives_what_the_paper_says_at_each_stage():
     assert shapes == [(32, 32, 16), (16, 16, 32), (8, 8, 64)]
 
 
-def test_residual_standardises_each_image():
+def test_residual_standardizes_each_image():
     network = residual((8, 8, 3), 2, residual_layers=20)
     pixels = random_pixels((8, 8, 3))
-    standard = keras.Model(network.input, network.get_layer("standardisation").output)(pixels)
+    standard = keras.Model(network.input, network.get_layer("standardization").output)(pixels)
     assert np.allclose(standard, tf.image.per_image_standardization(pixels), atol=1e-4)
     # Twice the light is the same picture.
     assert np.allclose(network(pixels), network(pixels / 2), atol=1e-4)
@@ -167,7 +167,7 @@ def test_simple_grows_from_the_width_of_its_first_convolution():
     assert kernels == [4, 8, 16, 32, 32]
 
 
-def test_simple_standardises_each_image_if_asked():
+def test_simple_standardizes_each_image_if_asked():
     image = np.random.default_rng(0).integers(40, 90, (1, 16, 16, 3)).astype(np.float32)
     network = NETWORKS["simple"]((16, 16, 3), 3, standardize_images=True)
     assert np.allclose(network(image), network(2 * image + 30), atol=1e-3)
@@ -176,14 +176,14 @@ def test_simple_standardises_each_image_if_asked():
 
 
 @pytest.mark.parametrize("name", ["residual", "simple", "latest"])
-def test_networks_of_raw_pixels_standardise_each_image_on_request(name):
+def test_networks_of_raw_pixels_standardize_each_image_on_request(name):
     network = make_network(name, (8, 8, 3), 2, {**DEFAULTS, "standardize_images": True})
     pixels = random_pixels((8, 8, 3))
     assert np.allclose(network(pixels), network(pixels / 2), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["application", "hub"])
-def test_networks_that_prepare_pixels_for_their_base_refuse_to_standardise(name):
+def test_networks_that_prepare_pixels_for_their_base_refuse_to_standardize(name):
     text = f"standardize_images is not for the network {name}, which prepares images in its own way"
     with pytest.raises(SettingsError, match=text):
         make_network(name, (32, 32, 3), 2, {**DEFAULTS, "standardize_images": True})

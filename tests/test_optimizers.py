@@ -4,9 +4,9 @@ import pytest
 import tensorflow as tf
 
 from library.errors import SettingsError
-from library.inputs.batching import untuned
+from library.inputs.batching import without_autotune
 from library.messages import ChoiceError
-from library.training.steps import Totals, make_train_steps
+from library.training.steps import MetricSums, make_train_steps
 from project.objective import Objective
 from project.optimizers import OPTIMIZERS, make_optimizer
 from project.settings import Hyperparameters
@@ -35,8 +35,8 @@ def make(network, name="adam", rate=0.1, loss_scale=None, **changes):
 
 
 def train(network, optimizer, steps):
-    totals = Totals(Objective.names)
-    batches = untuned(tf.data.Dataset.from_tensors((IMAGES, LABELS))).repeat()
+    totals = MetricSums(Objective.names)
+    batches = without_autotune(tf.data.Dataset.from_tensors((IMAGES, LABELS))).repeat()
     train_steps = make_train_steps(network, Objective(), optimizer, totals)
     losses, _ = train_steps(iter(batches), steps)
     return losses.numpy()
@@ -82,8 +82,8 @@ def test_accumulated_gradients_are_those_of_the_large_batch():
     train(large, make(large, "sgd", weight_decay=0.0), 1)
     small = make_network()
     optimizer = make(small, "sgd", weight_decay=0.0, gradient_accumulation_steps=2)
-    batches = untuned(tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))).batch(4)
-    steps = make_train_steps(small, Objective(), optimizer, Totals(Objective.names))
+    batches = without_autotune(tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))).batch(4)
+    steps = make_train_steps(small, Objective(), optimizer, MetricSums(Objective.names))
     steps(iter(batches), 2)
     for mine, theirs in zip(small.variables, large.variables, strict=True):
         assert np.allclose(mine, theirs, atol=1e-6)

@@ -25,7 +25,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
 
 def tiff(entries, order="<", count=None):
-    """Give Exif's TIFF with (tag, kind, value) entries."""
+    """Return Exif's TIFF with (tag, kind, value) entries."""
     head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
     body = struct.pack(f"{order}H", len(entries) if count is None else count)
     for tag, kind, value in entries:
@@ -34,7 +34,7 @@ def tiff(entries, order="<", count=None):
 
 
 def jpeg(*segments):
-    """Give a JPEG with segments (marker, body) before all that it has."""
+    """Return a JPEG with segments (marker, body) before all that it has."""
     file = io.BytesIO()
     Image.fromarray(PIXELS).save(file, "JPEG", quality=100, subsampling=0)
     content = file.getvalue()
@@ -107,7 +107,7 @@ png_graph = tf.function(
 
 
 def png(*chunks):
-    """Give a PNG with chunks (name, body) before its end, behind all that it shows."""
+    """Return a PNG with chunks (name, body) before its end, behind all that it shows."""
     file = io.BytesIO()
     Image.fromarray(PIXELS).save(file, "PNG")
     more = b"".join(

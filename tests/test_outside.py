@@ -6,14 +6,14 @@ from tensorflow.core.framework import op_def_pb2, variable_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.client import pywrap_tf_session
 
-from library.models.unsafe_ops import steps_outside
+from library.models.unsafe_ops import find_unsafe_ops
 from tests.test_modules import save_module, save_tf1_module
 
 
 def steps_of(folder):
     content = (folder / "saved_model.pb").read_bytes()
     (meta_graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
-    return steps_outside(meta_graph)
+    return find_unsafe_ops(meta_graph)
 
 
 def test_what_saves_a_module_does_not_count(tmp_path):
@@ -40,7 +40,7 @@ def test_every_step_that_names_a_file_or_an_address_counts():
     assert len(naming) > 40
     # A table's words, and ways that lead through a tree.
     text = {"InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "CTCBeamSearchDecoder"}
-    assert naming - {*steps_outside(graph)} == text
+    assert naming - {*find_unsafe_ops(graph)} == text
 
 
 def save_to(path):
@@ -131,14 +131,14 @@ def graph():
     ("used", "kind"), [("^save/Identity", "SaveV2"), ("save/RestoreV2:0", "RestoreV2")]
 )
 def test_what_a_graph_of_the_first_format_runs_counts(graph, user, used, kind):
-    assert steps_outside(graph) == []
+    assert find_unsafe_ops(graph) == []
     next(each for each in graph.graph_def.node if each.name == user).input.append(used)
-    assert steps_outside(graph) == [kind]
+    assert find_unsafe_ops(graph) == [kind]
 
 
 def test_restoring_must_not_save(graph):
     graph.graph_def.node[-2].input.append("^save/SaveV2")
-    assert steps_outside(graph) == ["SaveV2"]
+    assert find_unsafe_ops(graph) == ["SaveV2"]
 
 
 def test_a_function_that_saves_counts_where_it_is_called(graph):
@@ -147,6 +147,6 @@ def test_a_function_that_saves_counts_where_it_is_called(graph):
     inner.node_def.add(name="x", op="SaveV2")
     call = graph.graph_def.node.add(name="call", op="PartitionedCall")
     call.attr["f"].func.name = "inner"
-    assert steps_outside(graph) == []
+    assert find_unsafe_ops(graph) == []
     graph.signature_def["default"].outputs["called"].name = "call:0"
-    assert steps_outside(graph) == ["SaveV2"]
+    assert find_unsafe_ops(graph) == ["SaveV2"]

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from library.errors import SettingsError
-from library.inputs.batching import WHOLE, Part
+from library.inputs.batching import WHOLE_BATCH, WorkerSlice
 
 
 def positions(part, count, batch_size):
@@ -13,29 +13,29 @@ def positions(part, count, batch_size):
 
 
 def test_parts_divide_each_batch_and_lose_nothing():
-    parts = [positions(part, 22, 8) for part in Part(0, 4).siblings()]
+    parts = [positions(part, 22, 8) for part in WorkerSlice(0, 4).siblings()]
     assert parts[1] == [2, 3, 10, 11, 18, 19]
     assert sorted(itertools.chain(*parts)) == list(range(22))
-    assert positions(WHOLE, 22, 8) == list(range(22))
+    assert positions(WHOLE_BATCH, 22, 8) == list(range(22))
 
 
 def test_a_part_that_ran_out_is_filled_with_empty_batches():
     batches = tf.data.Dataset.range(4).map(lambda each: (each, tf.zeros([3]))).batch(2)
-    filled = list(Part(1, 2).fill(batches, 4))
+    filled = list(WorkerSlice(1, 2).fill(batches, 4))
     assert [len(number) for number, _ in filled] == [2, 2, 0, 0]
     assert filled[-1][1].shape == (0, 3)
-    assert len(list(WHOLE.fill(batches, 4))) == 2
+    assert len(list(WHOLE_BATCH.fill(batches, 4))) == 2
 
 
 def test_one_worker_alone_has_all_shards():
-    assert Part(0, 2, by_file=True).has_own_shards
-    assert not Part(0, 1, by_file=True).has_own_shards
-    assert not Part(0, 2).has_own_shards
+    assert WorkerSlice(0, 2, by_file=True).has_own_shards
+    assert not WorkerSlice(0, 1, by_file=True).has_own_shards
+    assert not WorkerSlice(0, 2).has_own_shards
 
 
 def test_a_batch_that_cannot_be_divided_is_refused():
     with pytest.raises(SettingsError, match="batch_size 10 can't be divided among 4 workers: 8"):
-        Part(0, 4).size(10)
+        WorkerSlice(0, 4).size(10)
 
 
 def test_pairs_are_not_torn_apart():
@@ -44,8 +44,8 @@ def test_pairs_are_not_torn_apart():
         "an odd number; 16 would be even"
     )
     with pytest.raises(SettingsError, match=text):
-        Part(0, 4).check_pairs(12)
-    Part(0, 4).check_pairs(16)
+        WorkerSlice(0, 4).check_pairs(12)
+    WorkerSlice(0, 4).check_pairs(16)
     # One worker has the whole batch, and by file each has batches of its own.
-    WHOLE.check_pairs(7)
-    Part(0, 4, by_file=True).check_pairs(12)
+    WHOLE_BATCH.check_pairs(7)
+    WorkerSlice(0, 4, by_file=True).check_pairs(12)

@@ -33,13 +33,13 @@ def write_mixture(folder):
     for name in ("cat", "dog"):
         (folder / name).mkdir(parents=True)
         for number, (height, width) in enumerate([(8, 8), (9, 31), (70, 50), (16, 16), (1, 1)]):
-            colour = random.integers(0, 256, (height, width, 3), np.uint8)
+            color = random.integers(0, 256, (height, width, 3), np.uint8)
             kinds = {
-                "a.jpg": encode(colour, "JPEG", quality=90),
-                "b.jpg": encode(colour, "JPEG", exif=turned),
-                "c.png": encode(np.dstack([colour, colour[..., :1]]), "PNG"),
-                "d.png": encode(colour[..., 0].astype(np.uint16) * 257, "PNG"),
-                "e.jpg": encode(colour[..., 0], "JPEG"),
+                "a.jpg": encode(color, "JPEG", quality=90),
+                "b.jpg": encode(color, "JPEG", exif=turned),
+                "c.png": encode(np.dstack([color, color[..., :1]]), "PNG"),
+                "d.png": encode(color[..., 0].astype(np.uint16) * 257, "PNG"),
+                "e.jpg": encode(color[..., 0], "JPEG"),
             }
             for ending, content in kinds.items():
                 (folder / name / f"{number}{ending}").write_bytes(content)

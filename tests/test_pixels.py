@@ -74,13 +74,13 @@ def test_gray_is_pillows():
     assert abs(to_gray(pixels) - expected).max() <= 1
 
 
-@pytest.mark.parametrize(("has_full_colour", "subsampling"), [(True, 0), (False, 2)])
+@pytest.mark.parametrize(("has_full_color", "subsampling"), [(True, 0), (False, 2)])
 @pytest.mark.parametrize("quality", [75, 95, 100])
-def test_what_is_encoded_has_the_pixels_of_pillows_encoder(quality, has_full_colour, subsampling):
+def test_what_is_encoded_has_the_pixels_of_pillows_encoder(quality, has_full_color, subsampling):
     for image in (as_image(picture(50, 41)), as_image(picture(50, 41)).convert("L")):
         theirs = io.BytesIO()
         image.save(theirs, "JPEG", quality=quality, subsampling=subsampling)
-        ours = io.BytesIO(encode_jpeg(as_array(image), quality, has_full_colour))
+        ours = io.BytesIO(encode_jpeg(as_array(image), quality, has_full_color))
         assert np.array_equal(*(np.asarray(Image.open(each)) for each in (ours, theirs)))
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from library.errors import SettingsError
 from library.messages import ChoiceError
-from library.training.early_stopping import Goal
+from library.training.early_stopping import Monitor
 from library.training.plan import Plan
 
 
@@ -25,7 +25,7 @@ def check(steps, together=1, **plan):
 
 def test_a_metric_that_is_not_measured_is_told():
     with pytest.raises(ChoiceError, match="unknown metric 'los'; did you mean 'loss'"):
-        check(9, goal=Goal("los", "min"))
+        check(9, goal=Monitor("los", "min"))
 
 
 def test_gradients_that_would_change_nothing_are_told():
@@ -37,6 +37,6 @@ def test_gradients_that_would_change_nothing_are_told():
 
 
 def test_a_plateau_behind_the_end_is_told():
-    assert check(9, goal=Goal(patience=3, plateau_patience=2)) == []
-    (line,) = check(9, goal=Goal(patience=2, plateau_patience=2))
+    assert check(9, goal=Monitor(patience=3, plateau_patience=2)) == []
+    (line,) = check(9, goal=Monitor(patience=2, plateau_patience=2))
     assert line.startswith("plateau_patience 2 has no effect: the training stops first")

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from library.evaluation.predictions import predict_batches
-from library.inputs.batching import untuned
+from library.inputs.batching import without_autotune
 from library.models.scores import MULTI_LABEL
 
 RANDOM = np.random.default_rng(0)
@@ -21,7 +21,7 @@ def make_network(name="scores"):
 
 
 def batches(labels=LABELS, size=4):
-    return untuned(tf.data.Dataset.from_tensor_slices((IMAGES, labels, NAMES))).batch(size)
+    return without_autotune(tf.data.Dataset.from_tensor_slices((IMAGES, labels, NAMES))).batch(size)
 
 
 @pytest.mark.parametrize("size", [1, 4, 16])
@@ -36,7 +36,7 @@ def test_each_image_has_its_row_whatever_the_batches(size):
     assert (found.labels == LABELS).all()
     assert found.names == (*NAMES[:9], "cat/\ufffd.png")
     assert found.probabilities.dtype == np.float32
-    assert not found.several
+    assert not found.multi_label
 
 
 def test_no_more_steps_than_asked_for_and_none_at_all():
@@ -47,6 +47,6 @@ def test_no_more_steps_than_asked_for_and_none_at_all():
 def test_several_labels_are_rows_of_zeros_and_ones():
     labels = RANDOM.integers(0, 2, (10, 3)).astype(np.float32)
     found = predict_batches(make_network(MULTI_LABEL), batches(labels), temperature=2.0)
-    assert found.several
+    assert found.multi_label
     assert np.array_equal(found.labels, labels)
     assert found.probabilities == pytest.approx(1 / (1 + np.exp(-found.scores / 2)), abs=1e-6)

@@ -42,7 +42,7 @@ def test_probabilities_are_the_softmax_of_the_scores():
 def test_classes_that_may_be_right_together_get_their_sigmoid_each():
     snapshot = make(head=MULTI_LABEL)
     predictor = Predictor([snapshot])
-    assert predictor.several
+    assert predictor.multi_label
     expected = 1 / (1 + np.exp(-np.float64(scores_of(snapshot))))
     assert np.allclose(predictor.probabilities(PIXELS), expected, atol=1e-6)
 

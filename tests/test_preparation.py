@@ -4,11 +4,11 @@ from library.dataset.images import ImageOptions
 from library.dataset.preparation import describe_split, read_image_options
 from library.dataset.splits import read_splits
 from library.dataset.unconverted import read_unconverted
-from tests.conftest import convert, write_colours
+from tests.conftest import convert, write_colors
 
 
 def test_what_a_conversion_was_told_comes_back(tmp_path):
-    write_colours(tmp_path / "train", 2)
+    write_colors(tmp_path / "train", 2)
     options = ("--max_edge", "12", "--background", "#010203", "--max_megapixels", "2")
     convert(tmp_path / "train", tmp_path, "train", *options, "--color_space=gray", "--quality=80")
     (split,) = read_splits(tmp_path, "train")
@@ -22,7 +22,7 @@ def test_what_a_conversion_was_told_comes_back(tmp_path):
 
 
 def test_what_was_never_converted_is_not_made_smaller(tmp_path):
-    write_colours(tmp_path / "train", 2)
+    write_colors(tmp_path / "train", 2)
     (split,) = read_unconverted(tmp_path, ["train"], "folder")
     assert read_image_options(describe_split(split)["images"]).max_edge == 0
 

@@ -23,7 +23,7 @@ def test_print_config_shows_every_value_and_its_origin():
 
 
 def value_for(each):
-    """Give a strategy for the values of a key, hostile ones among them."""
+    """Return a strategy for the values of a key, hostile ones among them."""
     texts = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=20)
     texts |= st.sampled_from(["1e-4", "no", "null", "a\nb", " ", "#", "caf\u00e9", "\u2028", "-"])
     if each.choices:
@@ -47,7 +47,7 @@ ANY = st.fixed_dictionaries(
 
 
 def without_which(read):
-    """Give what the settings hold, but for where they were read."""
+    """Return what the settings hold, but for where they were read."""
     values = read.project.model_dump() | read.hyperparameters.model_dump()
     return {name: repr(value) for name, value in values.items() if name not in WHICH}
 

@@ -19,8 +19,8 @@ def test_softmax_sums_to_one_and_a_temperature_keeps_the_order():
 
 
 def test_of_several_labels_each_has_a_sigmoid_of_its_own():
-    several = np.asarray(to_probabilities(SCORES, 2.0, several=True))
-    assert several[0] == pytest.approx(1 / (1 + np.exp(-SCORES[0] / 2)))
+    multi_label = np.asarray(to_probabilities(SCORES, 2.0, multi_label=True))
+    assert multi_label[0] == pytest.approx(1 / (1 + np.exp(-SCORES[0] / 2)))
 
 
 def test_a_graph_gives_what_numpy_arrays_do():
@@ -30,6 +30,6 @@ def test_a_graph_gives_what_numpy_arrays_do():
 
 def test_the_layer_that_scores_says_which_head_it_is():
     pixels = keras.Input((2,))
-    for name, several in (("scores", False), (MULTI_LABEL, True)):
+    for name, multi_label in (("scores", False), (MULTI_LABEL, True)):
         network = keras.Model(pixels, keras.layers.Dense(3, name=name)(pixels))
-        assert is_multi_label(network) is several
+        assert is_multi_label(network) is multi_label

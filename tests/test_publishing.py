@@ -33,7 +33,7 @@ def test_an_appended_split_lists_both(tmp_path):
     both = published(tmp_path, 6, "more", base=base)
     assert both.shards[:4] == base.shards
     assert both.class_counts == (11,)
-    assert both.left_out_count == 2
+    assert both.rejected_count == 2
     assert len(rejected_path(tmp_path, "train").read_text().splitlines()) == 3
 
 

@@ -163,7 +163,7 @@ def test_a_record_of_several_classes_is_a_tf_train_example(labels):
 
     record = replace(RECORD, label=labels, text=tuple(f"class {each}" for each in labels))
     content = serialized(record)
-    assert read_record(content, "here", several=True) == record
+    assert read_record(content, "here", multi_label=True) == record
     example = Example.FromString(content)
     assert tuple(example.features.feature[LABEL].int64_list.value) == labels
     assert tuple(example.features.feature[TEXT].bytes_list.value) == tuple(
@@ -174,7 +174,7 @@ def test_a_record_of_several_classes_is_a_tf_train_example(labels):
 
 
 def test_a_record_of_one_class_has_one_label_among_several():
-    assert read_record(serialized(RECORD), "here", several=True).label == (7,)
+    assert read_record(serialized(RECORD), "here", multi_label=True).label == (7,)
     assert parse_record(serialized(RECORD), ("labels",))["labels"].numpy().tolist() == [7]
     two = serialized(replace(RECORD, label=(1, 2), text=("a", "b")))
     with pytest.raises(DataError, match="2 values where one belongs"):

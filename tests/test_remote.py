@@ -4,7 +4,7 @@ from library.dataset.manifest import read_manifest
 from library.dataset.sources.remote import find_in_url
 from library.dataset.storage import read_url
 from library.errors import DataError, UnreachableError, UserError
-from tests.conftest import write_colours
+from tests.conftest import write_colors
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -16,7 +16,7 @@ def main(*arguments):
 
 
 def test_a_remote_tree_is_found_and_read(tmp_path):
-    write_colours(tmp_path / "images", 2)
+    write_colors(tmp_path / "images", 2)
     files = {file.name: file for file in find_in_url(f"file://{tmp_path}/images/")}
     assert len(files) == 6
     content = (tmp_path / "images" / "red" / "000.png").read_bytes()
@@ -26,8 +26,8 @@ def test_a_remote_tree_is_found_and_read(tmp_path):
 
 def test_shards_go_to_a_url_and_classes_come_from_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_colours(tmp_path / "train", 3)
-    write_colours(tmp_path / "test", 2)
+    write_colors(tmp_path / "train", 3)
+    write_colors(tmp_path / "test", 2)
     for split in ("train", "test"):
         source, there = f"file://{tmp_path}/{split}", f"file://{tmp_path}/out/{split}"
         main("--dataset_dir", source, "--tfrecord_dir", there)
@@ -45,7 +45,7 @@ def test_an_empty_store_is_one_line(tmp_path):
 
 
 def test_a_table_at_a_url_is_converted_as_a_local_one(tmp_path, capsys):
-    write_colours(tmp_path / "images", 4)
+    write_colors(tmp_path / "images", 4)
     names = [path.relative_to(tmp_path) for path in sorted(tmp_path.glob("*/*/*"))]
     rows = [f"train,{name},{name.parts[1]}\n" for name in names]
     # One by its URL; and one that is not there.
@@ -69,7 +69,7 @@ def test_a_table_at_a_url_is_converted_as_a_local_one(tmp_path, capsys):
 
 def test_a_split_at_a_url_is_verified(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_colours(tmp_path / "train", 3)
+    write_colors(tmp_path / "train", 3)
     url = f"file://{tmp_path}/out/train"
     main("--dataset_dir", tmp_path / "train", "--tfrecord_dir", url)
     main("--verify", "--dataset_dir", tmp_path / "train", "--tfrecord_dir", url)
@@ -79,7 +79,7 @@ def test_a_split_at_a_url_is_verified(tmp_path, monkeypatch, capsys):
 
 
 def test_a_folder_that_must_not_be_listed_is_not_left_out_in_silence(tmp_path, monkeypatch):
-    write_colours(tmp_path / "images", 2)
+    write_colors(tmp_path / "images", 2)
     kind = fsspec.get_filesystem_class("file")
     whole = kind.ls
 
@@ -95,7 +95,7 @@ def test_a_folder_that_must_not_be_listed_is_not_left_out_in_silence(tmp_path, m
 
 def test_a_place_that_can_not_be_written_to_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_colours(tmp_path / "train", 3)
+    write_colors(tmp_path / "train", 3)
     (tmp_path / "out").write_text("in the way")
     url = f"file://{tmp_path}/out/train"
     with pytest.raises(UserError, match=f"{url} can't be written: "):
@@ -105,7 +105,7 @@ def test_a_place_that_can_not_be_written_to_is_one_line(tmp_path, monkeypatch):
 def test_a_training_split_that_can_not_be_asked_for_stops_the_conversion(tmp_path, monkeypatch):
     """Else the other split's classes would be numbered by what is in it alone."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_colours(tmp_path / "test", 2)
+    write_colors(tmp_path / "test", 2)
 
     def fail(self, path, **options):
         raise ConnectionError("reset by peer")

@@ -2,7 +2,7 @@ import pytest
 
 from library.dataset.sources.remote import RemoteSizes
 from library.errors import UnreachableError
-from tests.conftest import write_colours
+from tests.conftest import write_colors
 
 fsspec = pytest.importorskip("fsspec")
 MEMORY = fsspec.get_filesystem_class("memory")
@@ -56,7 +56,7 @@ def test_a_stamp_is_the_same_whichever_way_it_was_asked_for(bucket):
 
 
 def test_a_file_on_disk_too(tmp_path):
-    write_colours(tmp_path, 40, size=2)
+    write_colors(tmp_path, 40, size=2)
     links = [f"file://{tmp_path}/red/{number:03d}.png" for number in range(40)]
     assert RemoteSizes().find(links)[:3] == RemoteSizes().find(links[:3])
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from library.evaluation.evaluate import Judgement
-from library.evaluation.metrics import Asked, measure
+from library.evaluation.evaluate import EvaluationResult
+from library.evaluation.metrics import MetricOptions, measure
 from library.evaluation.predictions import Predictions
 from library.models.scores import to_probabilities
 from library.reporting.report import MISTAKES, Subject, make_report
@@ -41,25 +41,25 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def make(
-    images=60, classes=3, *, several=False, right=False, edge=8, cross_fitted=False, **changes
+    images=60, classes=3, *, multi_label=False, right=False, edge=8, cross_fitted=False, **changes
 ):
     random = np.random.default_rng(0)
     names = tuple(f"<i>class & {n}</i>" for n in range(classes))
     labels = random.integers(0, classes, images)
     truth = np.eye(classes, dtype=np.float32)[labels]
     scores = (random.normal(size=(images, classes)) + (1 + 9 * right) * truth).astype(np.float32)
-    probabilities = np.asarray(to_probabilities(scores, several=several))
+    probabilities = np.asarray(to_probabilities(scores, multi_label=multi_label))
     found = Predictions(
         scores,
         probabilities,
-        truth if several else labels,
+        truth if multi_label else labels,
         tuple(f"<img src=x onerror=alert({n})>.png" for n in range(images)),
-        several,
+        multi_label,
     )
     losses = -np.log(probabilities[np.arange(images), labels])
     values = {"loss": losses, "accuracy": found.classes == labels}
-    measures = measure(found, names, values, Asked(bootstrap_samples=50))
-    judgement = Judgement(
+    measures = measure(found, names, values, MetricOptions(bootstrap_samples=50))
+    judgment = EvaluationResult(
         found,
         losses,
         {
@@ -71,7 +71,7 @@ def make(
         },
     )
     counts = tuple(np.bincount(labels, minlength=classes).tolist())
-    split = SimpleNamespace(name="test", examples=images, class_counts=counts, left_out_count=2)
+    split = SimpleNamespace(name="test", examples=images, class_counts=counts, rejected_count=2)
     given = {
         "folder": "out/run/best",
         "name": "test",
@@ -82,9 +82,9 @@ def make(
         "splits": (split, SimpleNamespace(**{**vars(split), "name": "train"})),
         "rows": [ROW, {**ROW, "epoch": 2.0}],
     }
-    shown = judgement.worst_mistakes(MISTAKES)
+    shown = judgment.worst_mistakes(MISTAKES)
     pixels = random.integers(0, 256, (len(shown), edge, edge, 3), np.uint8)
-    return make_report(Subject(**{**given, **changes}), judgement, pixels)
+    return make_report(Subject(**{**given, **changes}), judgment, pixels)
 
 
 def open_in_browser(path, *options):
@@ -149,7 +149,7 @@ def test_without_history_and_mistakes_the_rest_is_there():
 
 
 def test_several_labels_have_no_confusion_matrix_but_all_their_answers():
-    page = make(several=True)
+    page = make(multi_label=True)
     assert "Confusion matrix" not in page
     assert "exact match" in page
     exact = re.search(r"exact match</span><b>([\d.]+)<", page)[1]

@@ -7,7 +7,7 @@ import pytest
 from library.errors import CheckpointError, StoppedError
 from library.files import seal_folder
 from library.saving.checkpoints import check_classes
-from library.training.early_stopping import Goal
+from library.training.early_stopping import Monitor
 from tests.small_run import Inputs, make_run, stopping_run
 
 
@@ -81,7 +81,7 @@ def test_another_image_size_is_refused_before_anything_was_evaluated(tmp_path):
 
 
 def test_a_checkpoint_of_another_version_goes_on(tmp_path):
-    make_run(tmp_path, train_epochs=1, goal=Goal(patience=9)).run()
+    make_run(tmp_path, train_epochs=1, goal=Monitor(patience=9)).run()
 
     def change(state):
         del state["image_shape"], state["optimizer"], state["goal"]["min_delta"]
@@ -89,7 +89,7 @@ def test_a_checkpoint_of_another_version_goes_on(tmp_path):
         state["patience"]["without_improvement"] = 5
 
     change_state(tmp_path, change)
-    run = make_run(tmp_path, train_epochs=1, goal=Goal(patience=9))
+    run = make_run(tmp_path, train_epochs=1, goal=Monitor(patience=9))
     run.run()
     assert (run.step, run.patience.state["without_improvement"]) == (3, 5)
 
@@ -97,9 +97,9 @@ def test_a_checkpoint_of_another_version_goes_on(tmp_path):
 @pytest.mark.slow
 def test_another_metric_is_waited_for_anew(tmp_path):
     goal = {"patience": 2, "min_delta": 0.9}
-    make_run(tmp_path, train_epochs=2, goal=Goal("accuracy", **goal)).run()
+    make_run(tmp_path, train_epochs=2, goal=Monitor("accuracy", **goal)).run()
     # By the accuracy that was reached, each loss would be too large.
-    run = make_run(tmp_path, train_epochs=3, goal=Goal("loss", **goal))
+    run = make_run(tmp_path, train_epochs=3, goal=Monitor("loss", **goal))
     run.run()
     assert run.patience.state["reference"] == run.rows[-1]["validation_loss"]
     assert run.patience.state["without_improvement"] == 0

@@ -11,13 +11,13 @@ import pytest
 
 import run
 from library.dataset.manifest import read_manifest
-from library.errors import answer
+from library.errors import run_main
 from tests.conftest import ROOT
 
 
 def call(capsys, *arguments):
     """Run in this process. Give (exit code, stdout, stderr)."""
-    code = answer(run.main, list(arguments), "run.py")
+    code = run_main(run.main, list(arguments), "run.py")
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -31,7 +31,7 @@ def damage_shard(data_dir):
     return shard
 
 
-def test_train_then_evaluate_then_train_again(capsys, options, colours, tmp_path):
+def test_train_then_evaluate_then_train_again(capsys, options, colors, tmp_path):
     code, out, err = call(capsys, *options)
     assert code == 0, err
     assert "simple: " in err
@@ -59,8 +59,8 @@ def test_train_then_evaluate_then_train_again(capsys, options, colours, tmp_path
 
     # With no other split than the one asked for, only the temperature is missing.
     (tmp_path / "only").mkdir()
-    (tmp_path / "only" / "test").symlink_to(colours / "test")
-    elsewhere = [str(tmp_path / "only") if each == str(colours) else each for each in options]
+    (tmp_path / "only" / "test").symlink_to(colors / "test")
+    elsewhere = [str(tmp_path / "only") if each == str(colors) else each for each in options]
     code, out, err = call(capsys, "evaluate", *elsewhere)
     assert code == 0, err
     assert json.loads(out)["accuracy"] == 1.0
@@ -195,10 +195,10 @@ def test_help_and_errors_answer_without_tensorflow():
 
 
 def test_damage_is_named_by_what_reads_images_beside_the_training_itself(
-    capsys, colours, snapshot_run, tmp_path, monkeypatch
+    capsys, colors, snapshot_run, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(ROOT)
-    shutil.copytree(colours, tmp_path / "data")
+    shutil.copytree(colors, tmp_path / "data")
     shard = damage_shard(tmp_path / "data")
     given = list(snapshot_run.options)
     given[given.index("--data_dir") + 1] = str(tmp_path / "data")
@@ -236,14 +236,14 @@ def test_at_a_terminal_evaluate_leaves_the_long_line_to_its_file(
 
 @pytest.mark.slow
 def test_evaluate_keeps_what_was_measured_otherwise_apart(
-    capsys, snapshot_run, colours, tmp_path, monkeypatch
+    capsys, snapshot_run, colors, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(ROOT)
     shutil.copytree(snapshot_run.folder, tmp_path / "run")
-    shutil.copytree(colours / "test", tmp_path / "other" / "test")
+    shutil.copytree(colors / "test", tmp_path / "other" / "test")
     given = [*snapshot_run.options, "--bootstrap_samples=0"]
     given[given.index("--run_dir") + 1] = str(tmp_path / "run")
-    elsewhere = [str(tmp_path / "other") if each == str(colours) else each for each in given]
+    elsewhere = [str(tmp_path / "other") if each == str(colors) else each for each in given]
     for options in (given, [*given, "--max_eval_steps=1"], elsewhere, [*given, "--tta=2"]):
         code, _, err = call(capsys, "evaluate", *options)
         assert code == 0, err

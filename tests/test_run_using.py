@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.conftest import ROOT, convert, write_colours
+from tests.conftest import ROOT, convert, write_colors
 from tests.test_run import call
 
 
@@ -14,7 +14,7 @@ def test_predict_tells_the_class_of_each_image_and_what_can_not_be_read(
 ):
     monkeypatch.chdir(ROOT)
     images = tmp_path / "images"
-    write_colours(images, 2, seed=9)
+    write_colors(images, 2, seed=9)
     (images / "red" / "notes.txt").write_text("no image")
     options = [*snapshot_run.options, "--top_k", "2"]
     code, out, err = call(capsys, "predict", str(images), *options, "--threshold_precision=0.9")
@@ -57,7 +57,7 @@ def test_a_class_called_as_the_answer_below_a_threshold_is_refused(
 
 
 def test_predict_is_evaluates_network_on_the_files_themselves(
-    capsys, colours, snapshot_run, monkeypatch
+    capsys, colors, snapshot_run, monkeypatch
 ):
     import keras
     import numpy as np
@@ -70,16 +70,16 @@ def test_predict_is_evaluates_network_on_the_files_themselves(
 
     monkeypatch.chdir(ROOT)
     snapshot = read_snapshot(snapshot_run.folder / "best")
-    (split,) = read_splits(colours, "test")
+    (split,) = read_splits(colors, "test")
     inputs = load_network.make_inputs_for(snapshot, read_settings(snapshot_run.options), split)
     expected = predict_batches(snapshot.network, inputs.named_batches())
     arguments = [*snapshot_run.options, "--top_k=3", "--predict_format=jsonl", "--embedding"]
-    code, out, err = call(capsys, "predict", str(colours / "test"), *arguments)
+    code, out, err = call(capsys, "predict", str(colors / "test"), *arguments)
     assert code == 0, err
     told = {each["file"]: each for each in map(json.loads, out.splitlines())}
     assert len(told) == len(expected) == 18
     for name, probabilities in zip(expected.names, expected.probabilities, strict=True):
-        top = told[f"{colours}/test/{name}"]["top"]
+        top = told[f"{colors}/test/{name}"]["top"]
         found = {each["class"]: each["probability"] for each in top}
         wanted = dict(zip(snapshot.classes, probabilities, strict=True))
         assert found == pytest.approx(wanted, abs=2e-6)
@@ -88,7 +88,7 @@ def test_predict_is_evaluates_network_on_the_files_themselves(
     embed = keras.Model(network.input, network.get_layer("scores").input)
     for images, _, names in inputs.named_batches():
         for name, wanted in zip(names.numpy(), embed(np.float32(images)).numpy(), strict=True):
-            found = told[f"{colours}/test/{name.decode()}"]["embedding"]
+            found = told[f"{colors}/test/{name.decode()}"]["embedding"]
             assert found == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
@@ -128,7 +128,7 @@ def test_predicting_with_a_threshold_wants_the_snapshots_own_classes(
 ):
     monkeypatch.chdir(ROOT)
     for split in ("train", "validation"):
-        write_colours(tmp_path / split, 1)
+        write_colors(tmp_path / split, 1)
         (tmp_path / split / "red").rename(tmp_path / split / "rose")
         convert(tmp_path / split, tmp_path, split)
     options = [*snapshot_run.options, "--threshold_precision=0.5"]
@@ -140,20 +140,20 @@ def test_predicting_with_a_threshold_wants_the_snapshots_own_classes(
 
 @pytest.mark.slow
 def test_export_gives_a_numbered_folder_that_answers_as_predict_does(
-    capsys, colours, snapshot_run, tmp_path, monkeypatch
+    capsys, colors, snapshot_run, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(ROOT)
-    where = ["--export_dir", str(tmp_path), "--export_name", "colours", "--calibrate"]
+    where = ["--export_dir", str(tmp_path), "--export_name", "colors", "--calibrate"]
     # Of the data, the validation split is enough.
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "validation").symlink_to(colours / "validation")
+    (tmp_path / "data" / "validation").symlink_to(colors / "validation")
     given = list(snapshot_run.options)
     given[given.index("--data_dir") + 1] = str(tmp_path / "data")
     code, out, err = call(capsys, "export", *given, *where)
     assert code == 0, err
     told = json.loads(out)
-    assert told["export"] == str(tmp_path / "colours" / "1")
+    assert told["export"] == str(tmp_path / "colors" / "1")
     assert told["formats"]["saved_model"]["difference"] <= 1e-5
     assert "100.0% of 18 validation images" in err
-    assert (tmp_path / "colours" / "1" / "saved_model.pb").exists()
-    assert "# colours, version 1" in (tmp_path / "colours" / "1" / "README.md").read_text()
+    assert (tmp_path / "colors" / "1" / "saved_model.pb").exists()
+    assert "# colors, version 1" in (tmp_path / "colors" / "1" / "README.md").read_text()

@@ -8,11 +8,11 @@ from library.prediction.preprocess import Pictures
 from project.inputs import EvaluationInputs
 
 
-def test_bytes_and_pixels_are_of_the_same_images(colours):
+def test_bytes_and_pixels_are_of_the_same_images(colors):
     image_format = ImageFormat(8, 3)
     test, train = (
         EvaluationInputs(make_examples(each), image_format, batch_size=16)
-        for each in read_splits(colours, "test", "train")
+        for each in read_splits(colors, "test", "train")
     )
     samples = read_samples("test", test.source, test, train)
     assert (len(samples.encoded), len(samples.pixels), len(samples.calibration)) == (18, 18, 60)

@@ -14,7 +14,7 @@ from library.models.scores import MULTI_LABEL
 from library.saving.snapshots import Snapshot, read_snapshot
 from library.serving.model import ServedModel
 from library.serving.refusals import RefusedError
-from tests.conftest import COLOURS
+from tests.conftest import COLORS
 
 
 @pytest.fixture(scope="session")
@@ -35,17 +35,17 @@ def opened(url):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
 def test_any_kind_of_image_gets_the_class_it_shows(model, kind):
-    for name, colour in COLOURS.items():
-        answer = model.answer(encoded(Image.new("RGB", (40, 20), colour), kind))
+    for name, color in COLORS.items():
+        answer = model.answer(encoded(Image.new("RGB", (40, 20), color), kind))
         assert answer["class"] == answer["classes"][0]["class"] == name
         assert answer["probability"] == answer["classes"][0]["probability"] > 0.5
-        assert {each["class"] for each in answer["classes"]} == set(COLOURS)
+        assert {each["class"] for each in answer["classes"]} == set(COLORS)
         assert sum(each["probability"] for each in answer["classes"]) == pytest.approx(1)
 
 
 def test_below_the_threshold_the_class_is_unknown_and_the_likeliest_is_told(snapshot_run):
     snapshot = read_snapshot(snapshot_run.folder / "best")
-    content = encoded(Image.new("RGB", (9, 9), COLOURS["red"]))
+    content = encoded(Image.new("RGB", (9, 9), COLORS["red"]))
     with ServedModel(snapshot, threshold=1.0) as served:
         assert "from a probability of 1 on" in served.subject
         sure = served.explain(content)
@@ -73,7 +73,7 @@ def test_scores_that_are_no_numbers_are_no_answer(snapshot_run):
     snapshot = read_snapshot(snapshot_run.folder / "best")
     weights = snapshot.network.trainable_variables[-1]
     weights.assign([np.nan, *weights.numpy()[1:]])
-    content = encoded(Image.new("RGB", (9, 9), COLOURS["red"]))
+    content = encoded(Image.new("RGB", (9, 9), COLORS["red"]))
     with ServedModel(snapshot, threshold=0.5) as served:
         for ask in (served.answer, served.explain):
             with pytest.raises(RefusedError, match="the image gives scores that are no") as caught:
@@ -82,14 +82,14 @@ def test_scores_that_are_no_numbers_are_no_answer(snapshot_run):
 
 
 def test_it_explains_the_likeliest_class_or_another(model):
-    content = encoded(Image.new("RGB", (1000, 500), COLOURS["red"]))
+    content = encoded(Image.new("RGB", (1000, 500), COLORS["red"]))
     answer = model.explain(content)
     assert answer["heat"]["class"] == answer["class"] == "red"
     assert answer["heat"]["method"] == HIRES_CAM
     assert answer["classes"] == model.answer(content)["classes"]
     with opened(answer["picture"]) as picture, opened(answer["heat"]["image"]) as heat:
         assert picture.size == heat.size == (640, 320)
-        assert np.abs(np.asarray(picture)[0, 0] - np.array(COLOURS["red"])).max() < 12
+        assert np.abs(np.asarray(picture)[0, 0] - np.array(COLORS["red"])).max() < 12
         assert heat.mode == "RGBA"
     assert model.explain(content, "blue")["heat"]["class"] == "blue"
     with pytest.raises(RefusedError, match="there is no class 'bleu'"):
@@ -99,13 +99,13 @@ def test_it_explains_the_likeliest_class_or_another(model):
 def test_a_picture_is_turned_as_its_exif_says(model):
     exif = Image.Exif()
     exif[0x0112] = 6
-    content = encoded(Image.new("RGB", (100, 50), COLOURS["red"]), "JPEG", exif=exif)
+    content = encoded(Image.new("RGB", (100, 50), COLORS["red"]), "JPEG", exif=exif)
     with opened(model.explain(content)["picture"]) as picture:
         assert picture.size == (50, 100)
 
 
 def test_one_pixel_is_an_image(model):
-    content = encoded(Image.new("RGB", (1, 1), COLOURS["green"]))
+    content = encoded(Image.new("RGB", (1, 1), COLORS["green"]))
     assert model.explain(content)["class"] == "green"
 
 

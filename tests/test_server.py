@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 import run
-from library.errors import SettingsError, UserError, answer
+from library.errors import SettingsError, UserError, run_main
 from library.serving import server
 from library.serving.application import make_application
 from library.serving.turns import Turns
 from library.serving.uploads import Limits
-from tests.conftest import COLOURS, ROOT
+from tests.conftest import COLORS, ROOT
 from tests.test_application import RAW, Model
 
 
@@ -47,8 +47,8 @@ class Running:
 def ask(port, content):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request("POST", "/predict", content, RAW)
-    answer = connection.getresponse()
-    found = answer.status, json.loads(answer.read())
+    run_main = connection.getresponse()
+    found = run_main.status, json.loads(run_main.read())
     connection.close()
     return found
 
@@ -112,7 +112,7 @@ def test_a_missing_package_is_one_line_and_2(monkeypatch, capsys, snapshot_run):
     monkeypatch.setattr(
         server.importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find(name)
     )
-    assert answer(run.main, ["serve", *snapshot_run.options], "run.py") == 2
+    assert run_main(run.main, ["serve", *snapshot_run.options], "run.py") == 2
     assert capsys.readouterr().err == (
         "run.py: error: serve needs uvicorn: pip install uvicorn (the extra serve of "
         "pyproject.toml)\n"
@@ -132,7 +132,7 @@ def test_what_stands_in_the_way_is_one_line(
 ):
     monkeypatch.chdir(ROOT)
     given = [*snapshot_run.options, *arguments]
-    assert answer(run.main, ["serve", *given], "run.py") == code
+    assert run_main(run.main, ["serve", *given], "run.py") == code
     error = capsys.readouterr().err
     assert re.search(text, error.splitlines()[-1])
     assert "Traceback" not in error
@@ -153,7 +153,7 @@ def wait_then(port, function, *arguments):
 def ask_then_stop(port, number, found):
     """Ask the server as soon as it is there, then send this process a signal."""
     content = io.BytesIO()
-    Image.new("RGB", (30, 30), COLOURS["red"]).save(content, "PNG")
+    Image.new("RGB", (30, 30), COLORS["red"]).save(content, "PNG")
     try:
         # The port listens from the start; the answer comes when the network is there.
         found.append(ask(port, content.getvalue()))
@@ -173,7 +173,7 @@ def test_the_command_serves_until_a_signal_comes(capsys, monkeypatch, snapshot_r
     given = ["serve", *snapshot_run.options, "--host", host, "--port", str(port)]
     # What predict takes, serve takes too.
     given += ["--threshold=1", "--calibrate", "--tta=2"] if code == 143 else []
-    assert answer(run.main, given, "run.py") == code
+    assert run_main(run.main, given, "run.py") == code
     asking.join()
     ((status, body),) = found
     assert (status, body["classes"][0]["class"]) == (200, "red")

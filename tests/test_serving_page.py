@@ -9,7 +9,7 @@ from PIL import Image
 
 from library.serving.serving_page import make_page, policy_of
 from library.serving.uploads import Limits
-from tests.conftest import COLOURS
+from tests.conftest import COLORS
 from tests.test_served_model import model  # noqa: F401
 from tests.test_server import Running
 
@@ -30,7 +30,7 @@ def test_each_script_and_style_of_a_page_is_allowed_by_its_hash():
 
 
 def choose_file(content):
-    """Give a script that puts a file where a person would, and then asks for another class."""
+    """Return a script that puts a file where a person would, and then asks for another class."""
     encoded = base64.b64encode(content).decode()
     return f"""<script>
 const bytes = Uint8Array.from(atob("{encoded}"), each => each.charCodeAt(0));
@@ -74,7 +74,7 @@ def in_browser(tmp_path, served, content):
 @pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
 def test_a_browser_shows_classes_and_heat_for_a_picture(tmp_path, model):  # noqa: F811
     content = io.BytesIO()
-    Image.new("RGB", (60, 30), COLOURS["red"]).save(content, "PNG")
+    Image.new("RGB", (60, 30), COLORS["red"]).save(content, "PNG")
     shown = in_browser(tmp_path, model, content.getvalue())
     assert re.search(r'<h2 id="verdict">red, \d+\.\d&nbsp;%</h2>', shown)
     assert re.search(r'aria-pressed="true" title="[^"]* blue"', shown)
@@ -107,7 +107,7 @@ class Doubtful:
 )
 def test_a_browser_shows_another_answer_than_the_likeliest_class(tmp_path, model, own, verdict):  # noqa: F811
     content = io.BytesIO()
-    Image.new("RGB", (60, 30), COLOURS["red"]).save(content, "PNG")
+    Image.new("RGB", (60, 30), COLORS["red"]).save(content, "PNG")
     shown = in_browser(tmp_path, Doubtful(model, own), content.getvalue())
     assert re.search(rf'<h2 id="verdict">{verdict} \(likeliest: red, \d+\.\d&nbsp;%\)</h2>', shown)
 

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from tests.conftest import COLOURS, ROOT, write_colours
+from tests.conftest import COLORS, ROOT, write_colors
 
 YAML = {"project.yaml", "hyperparameters.yaml"}
 NOT_PACKED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "out")
@@ -71,12 +71,12 @@ def test_an_installed_project_converts_trains_and_evaluates(installed, tmp_path)
         script = installed / "bin" / name
         return run_in(tmp_path, script, *arguments, PYTHONPATH=str(installed), PATH="/usr/bin:/bin")
 
-    write_colours(tmp_path / "photos", 12)
+    write_colors(tmp_path / "photos", 12)
     split = "--split=validation=0.25,test=0.25"
     said = command(
         "convert-dataset", "--dataset_dir=photos", split, "--tfrecord_dir=dataset", "--num_shards=1"
     )
-    assert f"images of {len(COLOURS)} classes" in said
+    assert f"images of {len(COLORS)} classes" in said
     # Sets, and what is in them, from the YAML files that came along.
     options = ("--config_set=thinkpadx201t", "--image_size=4", "--train_epochs=1")
     best = json.loads(command("run", *options))

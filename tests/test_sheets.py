@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 import run
-from library.errors import answer
+from library.errors import run_main
 from library.figures.contact_sheet import caption, draw_sheet
 
 
@@ -52,7 +52,7 @@ def test_captions_name_the_class_or_the_largest_shares():
 
 def test_the_command_writes_a_png_and_tells_tensorboard(capsys, options, tmp_path):
     arguments = ["preview", *options, "--augmentations", "flip,mixup"]
-    assert answer(run.main, arguments, "run.py") == 0
+    assert run_main(run.main, arguments, "run.py") == 0
     path = capsys.readouterr().out.strip()
     assert path == str(tmp_path / "run" / "preview.png")
     with Image.open(path) as sheet:

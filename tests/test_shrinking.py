@@ -18,7 +18,7 @@ graph = tf.function(
 
 
 def noisy(height, width):
-    """Give an image in which every pixel matters."""
+    """Return an image in which every pixel matters."""
     noise = np.random.default_rng(height).integers(-30, 31, (height, width, 3))
     return (smooth(height, width) + noise).clip(0, 255).astype(np.uint8)
 

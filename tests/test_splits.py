@@ -4,11 +4,11 @@ import pytest
 
 from library.dataset.splits import read_split, read_splits
 from library.errors import DataError
-from tests.conftest import convert, write_colours
+from tests.conftest import convert, write_colors
 
 
-def test_splits_come_in_the_order_asked_for(colours):
-    test, train = read_splits(colours, "test", "train")
+def test_splits_come_in_the_order_asked_for(colors):
+    test, train = read_splits(colors, "test", "train")
     assert (test.examples, train.examples) == (18, 60)
     assert train.classes == ("blue", "green", "red")
 
@@ -18,8 +18,8 @@ def test_a_missing_split_names_the_command(tmp_path):
         read_splits(tmp_path, "train")
 
 
-def test_one_class_an_image_here_and_several_there_is_refused(colours, patches, tmp_path):
-    shutil.copytree(colours / "train", tmp_path / "train")
+def test_one_class_an_image_here_and_several_there_is_refused(colors, patches, tmp_path):
+    shutil.copytree(colors / "train", tmp_path / "train")
     shutil.copytree(patches / "test", tmp_path / "test")
     with pytest.raises(
         DataError, match=r"train and test in .* have one and several class for each"
@@ -27,9 +27,9 @@ def test_one_class_an_image_here_and_several_there_is_refused(colours, patches, 
         read_splits(tmp_path, "train", "test")
 
 
-def test_one_split_alone_and_a_folder_with_a_slash_at_its_end(colours):
-    (train,) = read_splits(f"{colours}/", "train")
-    assert train == read_split(colours / "train", "train")
+def test_one_split_alone_and_a_folder_with_a_slash_at_its_end(colors):
+    (train,) = read_splits(f"{colors}/", "train")
+    assert train == read_split(colors / "train", "train")
     with pytest.raises(DataError, match=r"apart/train.manifest.json is missing"):
         read_split("apart", "train")
 
@@ -43,9 +43,9 @@ def test_a_url_is_read_through_its_store(monkeypatch):
         read_splits("gs://bucket/data", "train")
 
 
-def test_other_classes_in_another_split_are_named(colours, tmp_path):
-    shutil.copytree(colours / "train", tmp_path / "train")
-    write_colours(tmp_path / "images", 2)
+def test_other_classes_in_another_split_are_named(colors, tmp_path):
+    shutil.copytree(colors / "train", tmp_path / "train")
+    write_colors(tmp_path / "images", 2)
     (tmp_path / "images" / "red").rename(tmp_path / "images" / "rot")
     convert(tmp_path / "images", tmp_path / "apart", "validation")
     shutil.copytree(tmp_path / "apart" / "validation", tmp_path / "validation")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from library.dataset.sources.base import LabelledFile
+from library.dataset.sources.base import LabeledFile
 from library.dataset.split_assignment import Splitter, read_fractions
 from library.errors import DataError, SettingsError
 
@@ -56,7 +56,7 @@ def test_every_class_is_divided_in_the_same_proportions():
 def files(**counts):
     for label, count in counts.items():
         for number in range(count):
-            yield LabelledFile(f"{label}/{number}", label, 1, 1, ())
+            yield LabeledFile(f"{label}/{number}", label, 1, 1, ())
 
 
 def test_files_are_divided_and_it_is_told_which_classes_a_split_lacks():

@@ -9,10 +9,10 @@ from library.dataset.records import parse_record
 from library.dataset.splits import read_splits
 from library.dataset.unconverted import read_generated, read_unconverted
 from library.describing import pipeline_benchmark
-from library.errors import answer
+from library.errors import run_main
 from library.inputs.caching import Cached, cache_examples
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import Reading, make_examples
+from library.inputs.examples import PipelineOptions, make_examples
 from project.augmentations import choose_augmentations
 from project.inputs import TrainingInputs
 
@@ -28,27 +28,29 @@ def test_the_share_of_a_stage_is_what_it_adds():
 
 def test_the_slowest_stage_is_named_with_what_would_help(train):
     source = make_examples(train)
-    *table, last = pipeline_benchmark.tell_stages(
+    *table, last = pipeline_benchmark.format_stages(
         {"read": 1000, "decode": 200, "augment": 190}, source
     )
     assert len(table) == 3
     assert table[1].startswith("decode")
     assert "200 images/s" in table[1]
     assert last.startswith("decode holds the rest back; what would help: a smaller --max_edge")
-    *_, last = pipeline_benchmark.tell_stages({"read": 1000, "decode": 900, "augment": 190}, source)
+    *_, last = pipeline_benchmark.format_stages(
+        {"read": 1000, "decode": 900, "augment": 190}, source
+    )
     assert last.startswith("augment holds the rest back; what would help: fewer or cheaper")
 
 
 @pytest.fixture
-def train(colours):
-    (split,) = read_splits(colours, "train")
+def train(colors):
+    (split,) = read_splits(colors, "train")
     return split
 
 
-def all_kinds(colours, converted):
+def all_kinds(colors, converted):
     """Yield each kind of source, and what would help where reading is slow."""
     yield make_examples(converted), "more num_parallel_reads"
-    files = make_examples(*read_unconverted(colours, ["train"], "folder"))
+    files = make_examples(*read_unconverted(colors, ["train"], "folder"))
     yield files, "converting"
     pixels = np.zeros((400, 400, 3), np.uint8)
     generated = read_generated(lambda split: [(pixels, "a"), (pixels, "b")] * 20, ["train"])
@@ -57,8 +59,8 @@ def all_kinds(colours, converted):
 
 
 @pytest.mark.slow
-def test_to_read_is_to_get_what_is_stored_whatever_the_source(colours, train):
-    for source, advice in all_kinds(colours, train):
+def test_to_read_is_to_get_what_is_stored_whatever_the_source(colors, train):
+    for source, advice in all_kinds(colors, train):
         key = next(iter(source.keys()))
         stored = source.read(key)
         if isinstance(source, Cached):
@@ -68,16 +70,16 @@ def test_to_read_is_to_get_what_is_stored_whatever_the_source(colours, train):
         training = TrainingInputs(source, FORMAT, 16, shuffle_examples=10, seed=0)
         rates = pipeline_benchmark.measure_stages(training, 0.1)
         assert min(rates.values()) > 0
-        *_, last = pipeline_benchmark.tell_stages({"read": 100, "decode": 90}, source)
+        *_, last = pipeline_benchmark.format_stages({"read": 100, "decode": 90}, source)
         assert f"read holds the rest back; what would help: {advice}" in last
 
 
 @pytest.mark.slow
-def test_reading_a_file_is_measured_and_not_its_number_alone(colours, monkeypatch):
-    (split,) = read_unconverted(colours, ["train"], "folder")
+def test_reading_a_file_is_measured_and_not_its_number_alone(colors, monkeypatch):
+    (split,) = read_unconverted(colors, ["train"], "folder")
     read, pause = split.read, 0.02
     monkeypatch.setattr(split, "read", lambda number: time.sleep(pause) or read(number))
-    one_at_once = Reading(num_parallel_calls=1)
+    one_at_once = PipelineOptions(num_parallel_calls=1)
     source = make_examples(split)
     training = TrainingInputs(source, FORMAT, 16, shuffle_examples=9, seed=0, reading=one_at_once)
     rates = pipeline_benchmark.measure_stages(training, 0.3)
@@ -106,7 +108,7 @@ def test_augmenting_is_a_stage_where_more_is_done_than_to_choose_what_to_decode(
 @pytest.mark.slow
 def test_the_command_measures_each_stage(capsys, options, monkeypatch):
     monkeypatch.setattr(pipeline_benchmark, "_SECONDS", 0.2)
-    assert answer(run.main, ["benchmark_inputs", *options], "run.py") == 0
+    assert run_main(run.main, ["benchmark_inputs", *options], "run.py") == 0
     captured = capsys.readouterr()
     rates = json.loads(captured.out)["images_per_second"]
     assert list(rates) == ["read", "decode", "augment"]

@@ -3,14 +3,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.inputs.batching import untuned
+from library.inputs.batching import without_autotune
 from library.training.evaluator import make_evaluation_step
-from library.training.steps import Totals, make_train_steps, rate_at
+from library.training.steps import MetricSums, learning_rate_at, make_train_steps
 from project.objective import Objective
 
 
 def test_totals_are_means_over_examples_not_batches():
-    totals = Totals(("loss", "accuracy"))
+    totals = MetricSums(("loss", "accuracy"))
     totals.add({"loss": tf.constant([1.0, 2.0, 3.0]), "accuracy": tf.constant([1.0, 1.0, 0.0])})
     totals.add({"loss": tf.constant([10.0]), "accuracy": tf.constant([0.0])})
     assert totals.means() == {"loss": 4.0, "accuracy": 0.5}
@@ -27,7 +27,7 @@ def make(xla, **options):
     network = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
     optimizer = keras.optimizers.SGD(0.5)
     optimizer.build(network.trainable_variables)
-    totals = Totals(Objective.names)
+    totals = MetricSums(Objective.names)
     return (
         network,
         totals,
@@ -40,7 +40,7 @@ LABELS = np.array([0, 1, 0, 1, 1, 0], np.int64)
 
 
 def batches(size):
-    return iter(untuned(tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))).batch(size))
+    return iter(without_autotune(tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))).batch(size))
 
 
 @pytest.mark.parametrize("xla", [False, True])
@@ -89,6 +89,8 @@ def test_the_rate_of_an_earlier_step_is_that_of_its_update():
     optimizer.build(weights)
     for _ in range(5):
         optimizer.apply([tf.zeros(each.shape) for each in weights], weights)
-    rates = [rate_at(optimizer, lambda updates: 2 * updates, 5, step) for step in range(1, 6)]
+    rates = [
+        learning_rate_at(optimizer, lambda updates: 2 * updates, 5, step) for step in range(1, 6)
+    ]
     assert rates == [0, 0, 2, 2, 4]
-    assert rate_at(optimizer, object(), 5, 3) == 0.5
+    assert learning_rate_at(optimizer, object(), 5, 3) == 0.5

@@ -14,8 +14,8 @@ def run_until_ready(code):
 
 WAIT = """
 import time
-from library.training.interruption import StopSignals
-with StopSignals() as stop:
+from library.training.interruption import StopOnSignal
+with StopOnSignal() as stop:
     print("ready", flush=True)
     while not stop.received{and_forever}:
         time.sleep(0.01)

@@ -7,9 +7,9 @@ import pytest
 
 from library.errors import CheckpointError
 from library.saving.checkpoints import Checkpoints
-from library.saving.load import read_stored
+from library.saving.load import load_snapshot
 from library.saving.snapshots import write_snapshot
-from library.training.ema import Averages
+from library.training.ema import ExponentialMovingAverage
 
 CLASSES = ("cat", "dog")
 
@@ -42,7 +42,7 @@ def weights(network):
 def test_a_snapshot_a_run_and_nothing_mean_the_best(run, tmp_path):
     shutil.copytree(run / "best", tmp_path / "other")
     for where in (None, run / "best", run, tmp_path / "other"):
-        stored = read_stored(where, run / "best")
+        stored = load_snapshot(where, run / "best")
         assert weights(stored.network) == weights(make_network(0))
         assert stored.metrics["epoch"] == 1
 
@@ -50,12 +50,12 @@ def test_a_snapshot_a_run_and_nothing_mean_the_best(run, tmp_path):
 def test_so_they_do_where_its_replacement_was_cut_short(run):
     (run / "best").rename(run / "best.previous")
     for where in (run / "best", run, run / "checkpoints" / "step_0000000007"):
-        assert read_stored(where, None).classes == CLASSES
+        assert load_snapshot(where, None).classes == CLASSES
     assert (run / "best.previous").is_dir()
 
 
 def test_a_checkpoint_has_the_weights_of_its_step(run):
-    stored = read_stored(run / "checkpoints" / "step_0000000007", None)
+    stored = load_snapshot(run / "checkpoints" / "step_0000000007", None)
     assert weights(stored.network) == weights(make_network(1))
     assert stored.metrics == {"epoch": 2, "step": 7}
     assert stored.classes == CLASSES
@@ -64,16 +64,16 @@ def test_a_checkpoint_has_the_weights_of_its_step(run):
 
 def test_where_training_keeps_averages_these_are_what_a_checkpoint_means(run):
     network, averaged = make_network(1), make_network(2)
-    averages = Averages(averaged, 0.9)
+    averages = ExponentialMovingAverage(averaged, 0.9)
     shutil.rmtree(run / "checkpoints")
     save(run, [*network.variables, *averages.variables], averages_at=len(network.variables))
-    stored = read_stored(run / "checkpoints" / "step_0000000007", None)
+    stored = load_snapshot(run / "checkpoints" / "step_0000000007", None)
     assert weights(stored.network) == weights(averaged)
 
 
 def test_a_checkpoint_elsewhere_is_of_the_network_of_the_best(run, tmp_path):
     shutil.move(run / "checkpoints", tmp_path / "elsewhere")
-    stored = read_stored(tmp_path / "elsewhere" / "step_0000000007", run / "best")
+    stored = load_snapshot(tmp_path / "elsewhere" / "step_0000000007", run / "best")
     assert weights(stored.network) == weights(make_network(1))
 
 
@@ -87,19 +87,19 @@ def test_what_cannot_be_used_is_one_line(run, tmp_path):
         (tmp_path / "file", "file is a file: a snapshot is the folder around its model.keras"),
     ):
         with pytest.raises(CheckpointError, match=text):
-            read_stored(where, run / "best")
+            load_snapshot(where, run / "best")
     with pytest.raises(CheckpointError, match="no snapshot in"):
-        read_stored(None, tmp_path / "none")
+        load_snapshot(None, tmp_path / "none")
 
     save(run, make_network(1).variables, classes=("cat", "dodo"))
     with pytest.raises(CheckpointError, match=r"best was made for other classes than .*step_"):
-        read_stored(checkpoint, None)
+        load_snapshot(checkpoint, None)
     save(run, make_network(1).variables[:3])
     with pytest.raises(CheckpointError, match="has 3 variables"):
-        read_stored(checkpoint, None)
+        load_snapshot(checkpoint, None)
     (checkpoint / "variables.npz").write_bytes(b"cut")
     with pytest.raises(CheckpointError, match=r"step_0000000007 is damaged \(variables.npz"):
-        read_stored(checkpoint, None)
+        load_snapshot(checkpoint, None)
 
 
 def test_a_checkpoint_of_something_else_is_told(run):
@@ -107,4 +107,4 @@ def test_a_checkpoint_of_something_else_is_told(run):
     folder = run / "checkpoints" / "step_0000000008"
     assert json.loads((folder / "state.json").read_text()) == {"step": 1}
     with pytest.raises(CheckpointError, match="no checkpoint of this project: no 'classes'"):
-        read_stored(folder, None)
+        load_snapshot(folder, None)

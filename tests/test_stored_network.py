@@ -4,7 +4,7 @@ import pytest
 
 from library.dataset.splits import read_splits
 from library.errors import SettingsError
-from library.evaluation.evaluate import Judgement
+from library.evaluation.evaluate import EvaluationResult
 from project import load_network
 from project.settings import read_settings
 
@@ -52,8 +52,8 @@ def test_only_what_the_best_does_with_its_whole_split_has_the_splits_name(settin
     assert name("--checkpoint", "./out/a/best") == names[5]
 
 
-def test_other_data_than_the_runs_own_are_told(settings, colours, tmp_path):
-    (tmp_path / "link").symlink_to(colours)
+def test_other_data_than_the_runs_own_are_told(settings, colors, tmp_path):
+    (tmp_path / "link").symlink_to(colors)
     assert load_network.is_own_data(settings().project)
     assert load_network.is_own_data(settings(data_dir=tmp_path / "link").project)
     assert not load_network.is_own_data(settings(data_dir=tmp_path).project)
@@ -66,15 +66,15 @@ def test_a_checkpoint_and_an_ensemble_exclude_each_other(settings):
         load_network.read_network(settings("--checkpoint", "a", "--ensemble", "b"))
 
 
-def test_it_is_judged_and_fitted_as_the_settings_say(settings, colours, snapshot_run):
+def test_it_is_judged_and_fitted_as_the_settings_say(settings, colors, snapshot_run):
     given = settings("--max_eval_steps=1", "--bootstrap_samples=0", "--threshold=0.6")
     snapshot = load_network.read_network(given)
     assert snapshot.folder == snapshot_run.folder / "best"
-    (split,) = read_splits(colours, "validation")
+    (split,) = read_splits(colors, "validation")
     inputs = load_network.make_inputs_for(snapshot, given, split)
-    judgement = load_network.judge_network(given, snapshot, inputs, None)
-    assert isinstance(judgement, Judgement)
-    assert len(judgement.predictions) == 16  # of 18, a batch
+    judgment = load_network.judge_network(given, snapshot, inputs, None)
+    assert isinstance(judgment, EvaluationResult)
+    assert len(judgment.predictions) == 16  # of 18, a batch
     assert load_network.fit_to_validation(given, snapshot, None) == (snapshot, None, 0.6)
     # Calibrating leaves the threshold that was asked for.
     given = settings("--calibrate", "--threshold=0.6")

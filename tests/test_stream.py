@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from library.dataset.images import UnusableImageError
-from library.dataset.sources.base import LabelledFile
+from library.dataset.sources.base import LabeledFile
 from library.prediction.preprocess import predict_files
 
 
@@ -29,7 +29,7 @@ class Recorder:
 
 
 def file(number, *place):
-    return LabelledFile(str(number), "", 0, 0, place or ("content", bytes([number])))
+    return LabeledFile(str(number), "", 0, 0, place or ("content", bytes([number])))
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 100])

@@ -1,4 +1,4 @@
-from library.evaluation.table import number, overall_rows, tell_measures, words_of
+from library.evaluation.table import format_metrics, number, overall_rows, words_of
 
 ROW = {"images": 1200, "precision": 0.5, "recall": 1.0, "f1": 2 / 3, "roc_auc": 0.9, "pr_auc": None}
 RESULT = {
@@ -16,7 +16,7 @@ RESULT = {
 
 
 def test_a_table_of_measures_and_one_of_classes():
-    lines = [*tell_measures(RESULT)]
+    lines = [*format_metrics(RESULT)]
     assert lines[0] == "measure                              value      95% interval"
     assert "loss                                0.2500  0.2000 to 0.3000" in lines
     assert "top-5 accuracy                      1.0000" in lines
@@ -33,14 +33,14 @@ def test_a_table_of_measures_and_one_of_classes():
 
 def test_what_is_absent_is_said_and_odd_names_stay_on_their_line():
     rows = {"a\nb": ROW, "gone": {**ROW, "f1": None}}
-    lines = [*tell_measures({**RESULT, "classes": rows, "absent": ["gone"]})]
+    lines = [*format_metrics({**RESULT, "classes": rows, "absent": ["gone"]})]
     assert any(line.startswith("a\\nb ") for line in lines)
     assert lines[-1] == "not in this split, and left out of the means over classes: gone"
 
 
 def test_of_many_classes_the_worst_are_told():
     rows = {f"class {n}": {**ROW, "f1": 1 - n / 100} for n in range(40)}
-    lines = [*tell_measures({**RESULT, "classes": rows, "absent": [*rows][:12]})]
+    lines = [*format_metrics({**RESULT, "classes": rows, "absent": [*rows][:12]})]
     assert "the 30 of 40 classes with the lowest F1 (the report has all)" in lines
     assert any(line.startswith("class 39 ") for line in lines)
     assert not any(line.startswith("class 3 ") for line in lines)

@@ -136,13 +136,13 @@ def test_kept_features_train_as_the_base_every_epoch_would(
     given = {"model": "hub", "hub_handle": module, "image_size": 6, "train_epochs": 3}
     given["augmentations"] = augmentations
     if augmentations:
-        given["feature_views"] = 3
+        given["cached_views"] = 3
     train(**given)
     said = capsys.readouterr().err
     views = 3 if augmentations else 1
     assert said.count("keeping the base's features of 60 images") == views
     assert said.count("keeping the base's features of 18 images") == 1
-    train(**given, keep_features="never", run_dir=tmp_path / "never")
+    train(**given, cache_features="never", run_dir=tmp_path / "never")
     assert "keeping the base's features" not in capsys.readouterr().err
     ones, others = (latest_variables(tmp_path / each) for each in ("run", "never"))
     for one, other in zip(ones, others, strict=True):
@@ -199,8 +199,8 @@ def test_with_augmentation_or_a_trained_base_nothing_is_kept(capsys, train, modu
 
 
 @pytest.mark.slow
-def test_damage_is_named_while_features_are_kept(train, module, colours, tmp_path):
-    shutil.copytree(colours, tmp_path / "data")
+def test_damage_is_named_while_features_are_kept(train, module, colors, tmp_path):
+    shutil.copytree(colors, tmp_path / "data")
     damage_shard(tmp_path / "data")
     given = {"model": "hub", "hub_handle": module, "image_size": 6, "augmentations": ""}
     with pytest.raises(DataError, match=r"record 0 \(at byte 0\) is damaged"):

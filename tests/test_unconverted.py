@@ -8,11 +8,11 @@ from PIL import Image
 import run
 from library.dataset.splits import read_splits
 from library.dataset.unconverted import read_unconverted
-from library.errors import DataError, answer
+from library.errors import DataError, run_main
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_examples
 from project.inputs import EvaluationInputs, TrainingInputs
-from tests.conftest import ROOT, write_colours
+from tests.conftest import ROOT, write_colors
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def folder(tmp_path):
     for seed, split in enumerate(("train", "validation", "test")):
-        write_colours(tmp_path / "images" / split, 8, seed=seed)
+        write_colors(tmp_path / "images" / split, 8, seed=seed)
     return tmp_path / "images"
 
 
@@ -53,7 +53,7 @@ def test_what_has_no_class_is_left_out(folder):
     Image.new("RGB", (5, 5)).save(folder / "train" / "stray.png")
     (train,) = read_unconverted(folder, ["train"], "folder")
     assert train.examples == 24
-    assert train.left_out_count == 1
+    assert train.rejected_count == 1
     assert "is not converted: finding, reading and checking an image takes" in train.describe()
     assert all(train.read(number).text != "" for number in range(24))
 
@@ -97,15 +97,15 @@ def test_rows_whose_files_are_missing_are_refused_at_the_start(folder, tmp_path)
 
 
 @pytest.fixture
-def several(patches):
+def multi_label(patches):
     """The splits of a CSV file of several classes an image, not converted."""
     table = patches / "images" / "patches.csv"
     return read_unconverted(table, ["train", "test"], "csv", label_separator="|")
 
 
-def test_images_of_several_classes_are_those_that_conversion_makes(patches, several):
-    for split, converted in zip(several, read_splits(patches, "train", "test"), strict=True):
-        assert split.has_several
+def test_images_of_several_classes_are_those_that_conversion_makes(patches, multi_label):
+    for split, converted in zip(multi_label, read_splits(patches, "train", "test"), strict=True):
+        assert split.is_multi_label
         assert split.classes == converted.classes == ("blue", "red")
         assert split.class_counts == converted.class_counts
         found = []
@@ -176,7 +176,7 @@ def test_a_table_in_a_bucket_gives_the_very_images_of_a_local_one(folder):
 
 
 def call(capsys, *arguments):
-    code = answer(run.main, [str(each) for each in arguments], "run.py")
+    code = run_main(run.main, [str(each) for each in arguments], "run.py")
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 

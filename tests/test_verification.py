@@ -8,9 +8,9 @@ from library.dataset.records import Record, frame
 from library.dataset.verification import CheckRecord, converted_names, verify
 from library.errors import DataError
 from library.files import sha256_of
-from tests.test_images import colourful, saved
+from tests.test_images import colorful, saved
 
-JPEG, HEIGHT, WIDTH = convert_image(saved(colourful(), "JPEG"), ImageOptions())
+JPEG, HEIGHT, WIDTH = convert_image(saved(colorful(), "JPEG"), ImageOptions())
 GOOD = Record(JPEG, HEIGHT, WIDTH, 1, "dog", "dog/1.jpg")
 
 
@@ -88,11 +88,11 @@ def test_missing_records_other_counts_and_other_bytes_are_found(tmp_path):
 def test_wrong_records_of_several_classes_are_named(changes, reason):
     wrong = frame(replace(GOOD, **changes))[12:-4]
     with pytest.raises(DataError, match=reason):
-        CheckRecord(("cat", "dog"), has_several=True)(("here", wrong))
+        CheckRecord(("cat", "dog"), is_multi_label=True)(("here", wrong))
 
 
 def test_several_classes_are_wrong_where_one_belongs():
     right = ("here", frame(replace(GOOD, label=(0, 1), text=("cat", "dog")))[12:-4])
-    assert CheckRecord(("cat", "dog"), has_several=True)(right) == (0, 1)
+    assert CheckRecord(("cat", "dog"), is_multi_label=True)(right) == (0, 1)
     with pytest.raises(DataError, match="has 2 labels where one belongs"):
         CheckRecord(("cat", "dog"))(right)

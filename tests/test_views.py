@@ -18,7 +18,7 @@ def test_crops_keep_the_size_and_show_their_corner():
     sums = {name: float(np.sum(view(images))) for name, view in VIEWS.items()}
     assert all(view(IMAGES).shape == IMAGES.shape for view in VIEWS.values())
     assert sums["bottom_right_crop"] == sums["top_right_crop"] == sums["bottom_left_crop"] == 0
-    assert sums["top_left_crop"] > sums["whole"] > sums["centre_crop"] > 0
+    assert sums["top_left_crop"] > sums["whole"] > sums["center_crop"] > 0
 
 
 def test_a_crops_mirror_image_follows_it():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from library.dataset.worker_pool import Workers
+from library.dataset.worker_pool import WorkerPool
 from library.errors import UnreachableError, UserError
 
 
@@ -32,7 +32,7 @@ class Act:
 
 def results(items, batch=3, most=2, **options):
     batches = [items[first : first + batch] for first in range(0, len(items), batch)]
-    with Workers(Act(), most, **options) as workers:
+    with WorkerPool(Act(), most, **options) as workers:
         workers.grow(most)
         return [each for _, answers in workers.map(batches) for each in answers]
 
@@ -72,7 +72,7 @@ def test_what_hangs_is_given_up():
 
 
 def test_a_worker_killed_from_outside_loses_nothing():
-    with Workers(Act(), 1) as workers:
+    with WorkerPool(Act(), 1) as workers:
         answers = []
         for _, each in workers.map([number] for number in range(50)):
             answers += each
@@ -89,13 +89,13 @@ def test_batches_are_taken_only_as_they_are_needed():
             taken.append(number)
             yield [number]
 
-    with Workers(Act(), 1) as workers:
+    with WorkerPool(Act(), 1) as workers:
         next(workers.map(batches()))
         assert len(taken) < 10
 
 
 def test_leaving_early_ends_the_processes():
-    workers = Workers(Act(), 2)
+    workers = WorkerPool(Act(), 2)
     next(workers.map([[1], [2]]))
     process = workers.processes[0].process
     workers.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
@@ -107,5 +107,5 @@ def test_a_worker_that_can_not_start_says_why(monkeypatch, tmp_path):
     (tmp_path / "pickle.py").write_text("raise ImportError('no such luck')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr("library.dataset.worker_pool._ROOT", tmp_path)
-    with Workers(Act(), 1) as workers, pytest.raises(UserError, match="can't start: "):
+    with WorkerPool(Act(), 1) as workers, pytest.raises(UserError, match="can't start: "):
         list(workers.map([[1]]))

@@ -4,16 +4,16 @@ import os
 import pytest
 
 import run
-from library.errors import answer
-from library.reporting.evaluation_files import failing_softly, is_current
+from library.errors import run_main
+from library.reporting.evaluation_files import is_current, warn_on_error
 
 
 def test_a_failure_is_a_warning(capsys, tmp_path):
-    with failing_softly("the report"):
+    with warn_on_error("the report"):
         raise OSError(28, "No space left on device", "x/report.html")
-    with failing_softly("the report"):
+    with warn_on_error("the report"):
         raise ValueError("first line\nsecond")
-    with failing_softly("the report"):
+    with warn_on_error("the report"):
         raise ZeroDivisionError
     assert capsys.readouterr().err.splitlines() == [
         "warning: the report could not be written (No space left on device: x/report.html)",
@@ -39,13 +39,13 @@ def test_training_and_evaluating_leave_pages_and_measures(options, tmp_path, cap
     # In the way of the folder that the first evaluation wants.
     folder.mkdir()
     (folder / "evaluation").touch()
-    assert answer(run.main, options, "run.py") == 0
+    assert run_main(run.main, options, "run.py") == 0
     assert "warning: " in (err := capsys.readouterr().err)
     assert "report.html could not be written" in err
     assert not (folder / "report.html").exists()
 
     (folder / "evaluation").unlink()
-    assert answer(run.main, options, "run.py") == 0
+    assert run_main(run.main, options, "run.py") == 0
     assert "finished already" in capsys.readouterr().err
     page = (folder / "report.html").read_text()
     assert "100.0% right on validation" in page
@@ -54,9 +54,9 @@ def test_training_and_evaluating_leave_pages_and_measures(options, tmp_path, cap
     assert json.loads((folder / "evaluation" / "validation.json").read_text())["images"] == 18
     written = (folder / "report.html").stat().st_mtime_ns
 
-    assert answer(run.main, options, "run.py") == 0
+    assert run_main(run.main, options, "run.py") == 0
     assert (folder / "report.html").stat().st_mtime_ns == written, "nothing changed"
-    assert answer(run.main, ["evaluate", *options], "run.py") == 0
+    assert run_main(run.main, ["evaluate", *options], "run.py") == 0
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert json.loads((folder / "evaluation" / "test.json").read_text()) == printed
     page = (folder / "evaluation" / "test.html").read_text()

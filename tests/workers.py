@@ -66,7 +66,7 @@ class Worker:
         self.pid = int(server.stdout.readline())
 
     def poll(self):
-        """Give the exit code, None while there is none."""
+        """Return the exit code, None while there is none."""
         return int(self._exit.read_text()) if self._exit.exists() else None
 
     def finish(self, seconds=120):
@@ -80,7 +80,7 @@ class Worker:
         return self.poll(), self.said()
 
     def said(self):
-        """Give what was said on stderr so far."""
+        """Return what was said on stderr so far."""
         return self._said.read_text() if self._said.exists() else ""
 
     def send_signal(self, number):

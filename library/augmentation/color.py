@@ -1,8 +1,8 @@
-"""Changes of colour. Each is an affine map of (red, green, blue), so that several cost like one.
+"""Changes of color. Each is an affine map of (red, green, blue), so that several cost like one.
 
-A change is a function of (mean colour, strength, seed) that gives a 4 x 4 matrix A, with which the
-row (red, green, blue, 1) of each pixel is multiplied. Grey stays grey: what a matrix adds, it adds
-to all three colours. Matrices of changes in a row are multiplied first; the pixels are gone through
+A change is a function of (mean color, strength, seed) that gives a 4 x 4 matrix A, with which the
+row (red, green, blue, 1) of each pixel is multiplied. Gray stays gray: what a matrix adds, it adds
+to all three colors. Matrices of changes in a row are multiplied first; the pixels are gone through
 once, and are cut to [0, 255] only then.
 """
 
@@ -13,14 +13,14 @@ import tensorflow as tf
 
 from library.inputs.decoding import to_uint8
 
-# What each colour adds to perceived brightness (ITU-R BT.601), as JPEG has it.
+# What each color adds to perceived brightness (ITU-R BT.601), as JPEG has it.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # How many pixels are multiplied at once, where their number is a multiple of that.
 _AT_ONCE = 4
 
 
 def _matrix(rgb=None, shift=0.0, one=0.0):
-    """Give a 4 x 4 constant: `rgb` (3 x 3) from colour to colour, `shift` added to each."""
+    """Return a 4 x 4 constant: `rgb` (3 x 3) from color to color, `shift` added to each."""
     matrix = np.zeros((4, 4), np.float32)
     if rgb is not None:
         matrix[:3, :3] = rgb
@@ -31,11 +31,11 @@ def _matrix(rgb=None, shift=0.0, one=0.0):
 
 # All changes are sums of these, times a number.
 _ONE = _matrix(one=1.0)
-_COLOUR = _matrix(np.eye(3))
-_SAME = _COLOUR + _ONE
+_COLOR = _matrix(np.eye(3))
+_SAME = _COLOR + _ONE
 _GREY = _matrix(np.outer(_LUMA, np.ones(3)))
 _SHIFT = _matrix(shift=1.0)
-# A turn of the hue, in the colour space YIQ: brightness stays, the other two are turned.
+# A turn of the hue, in the color space YIQ: brightness stays, the other two are turned.
 _TO_YIQ = np.array([_LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]).T
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 _KEPT, _COSINE, _SINE = (
@@ -55,7 +55,7 @@ def contrast(mean, strength, seed):
 
 
 def saturation(mean, strength, seed):
-    """Spread colours from grey, by 1 - strength to 1 + strength."""
+    """Spread colors from gray, by 1 - strength to 1 + strength."""
     return saturated(tf.random.stateless_uniform([], seed, 1 - strength, 1 + strength))
 
 
@@ -66,36 +66,36 @@ def hue(mean, strength, seed):
 
 
 def grayscale(mean, strength, seed):
-    """Take all colour away, with probability `strength`."""
+    """Take all color away, with probability `strength`."""
     is_kept = tf.random.stateless_uniform([], seed) >= strength
     return saturated(tf.cast(is_kept, tf.float32))
 
 
 def brightened(shift):
-    """Give the matrix that adds a number to each colour."""
+    """Return the matrix that adds a number to each color."""
     return shift * _SHIFT + _SAME
 
 
 def multiplied(factor):
-    """Give the matrix that multiplies each colour."""
-    return factor * _COLOUR + _ONE
+    """Return the matrix that multiplies each color."""
+    return factor * _COLOR + _ONE
 
 
 def contrasted(mean, factor):
-    """Give the matrix that spreads pixels from the brightness of `mean` by a factor."""
-    grey = tf.reduce_sum(mean * _LUMA) * _SHIFT
-    return factor * (_COLOUR - grey) + (grey + _ONE)
+    """Return the matrix that spreads pixels from the brightness of `mean` by a factor."""
+    gray = tf.reduce_sum(mean * _LUMA) * _SHIFT
+    return factor * (_COLOR - gray) + (gray + _ONE)
 
 
 def saturated(factor):
-    """Give the matrix that spreads colours from grey by a factor."""
-    return factor * (_COLOUR - _GREY) + (_GREY + _ONE)
+    """Return the matrix that spreads colors from gray by a factor."""
+    return factor * (_COLOR - _GREY) + (_GREY + _ONE)
 
 
-def change_colours(image, changes):
-    """Apply functions of the mean colour, each giving a matrix, to a uint8 image, in order."""
+def change_colors(image, changes):
+    """Apply functions of the mean color, each giving a matrix, to a uint8 image, in order."""
     pixels = tf.cast(image, tf.float32)
-    mean = mean_colour(pixels)
+    mean = mean_color(pixels)
     # The mean goes the way of every pixel: one more row.
     rows = tf.concat([np.eye(4, dtype=np.float32), [tf.concat([mean, [1.0]], 0)]], 0)
     for change in changes:
@@ -103,8 +103,8 @@ def change_colours(image, changes):
     return paint(pixels, rows[:4])
 
 
-def mean_colour(pixels):
-    """Give float32 (3,): the mean of a grid of about 32 x 32 pixels, which tells as much as all."""
+def mean_color(pixels):
+    """Return float32 (3,): mean of a grid of about 32 x 32 pixels, which tells as much as all."""
     height, width, channels = pixels.shape
     step = max(1, min(height, width) // 32)
     mean = tf.reduce_mean(tf.cast(pixels[::step, ::step], tf.float32), [0, 1])
@@ -112,11 +112,11 @@ def mean_colour(pixels):
 
 
 def paint(pixels, matrix):
-    """Give uint8 pixels from float32 ones (height, width, 3 or 1), through a 4 x 4 matrix."""
-    # The shift is the same for all colours, and a number is added faster than a vector.
+    """Return uint8 pixels from float32 ones (height, width, 3 or 1), through a 4 x 4 matrix."""
+    # The shift is the same for all colors, and a number is added faster than a vector.
     kernel, shift = matrix[:3, :3], matrix[3, 0]
     if pixels.shape[-1] == 1:
-        # A grey pixel has three equal colours, and is as bright as the three together.
+        # A gray pixel has three equal colors, and is as bright as the three together.
         changed = pixels * tf.tensordot(tf.reduce_sum(kernel, 0), _LUMA, 1)
     else:
         # Several pixels at once: rows of 12 numbers, times a matrix with the kernel in each block

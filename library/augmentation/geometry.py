@@ -2,7 +2,7 @@
 
 A change is a function of ((height, width), strength, seed) that gives the 3 x 3 matrix with which
 the column (x, y, 1) of a new pixel is multiplied to find where it comes from, in pixels from the
-image's centre. What lies outside the image is mirrored at its border.
+image's center. What lies outside the image is mirrored at its border.
 """
 
 import math
@@ -34,18 +34,18 @@ def translation(size, strength, seed):
 
 
 def rotated(degrees):
-    """Give the matrix of a turn."""
+    """Return the matrix of a turn."""
     sine, cosine = tf.sin(degrees * (math.pi / 180)), tf.cos(degrees * (math.pi / 180))
     return _matrix(cosine, -sine, 0.0, sine, cosine, 0.0)
 
 
 def sheared(x, y):
-    """Give the matrix of a slant."""
+    """Return the matrix of a slant."""
     return _matrix(1.0, x, 0.0, y, 1.0, 0.0)
 
 
 def translated(x, y):
-    """Give the matrix of a shift, in pixels."""
+    """Return the matrix of a shift, in pixels."""
     return _matrix(1.0, 0.0, x, 0.0, 1.0, y)
 
 
@@ -60,11 +60,11 @@ def move(image, changes):
 
 
 def warp(image, matrix):
-    """Give a uint8 image of the same shape, each pixel from where the matrix says."""
+    """Return a uint8 image of the same shape, each pixel from where the matrix says."""
     height, width, _ = image.shape
-    centre = translated((width - 1) / 2, (height - 1) / 2)
+    center = translated((width - 1) / 2, (height - 1) / 2)
     back = translated((1 - width) / 2, (1 - height) / 2)
-    place = tf.reshape(tf.matmul(centre, tf.matmul(matrix, back)), [1, 9])[:, :8]
+    place = tf.reshape(tf.matmul(center, tf.matmul(matrix, back)), [1, 9])[:, :8]
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         # As float32: from uint8 the kernel gives its fractions cut off, so darker.
         images=tf.cast(image[tf.newaxis], tf.float32),

@@ -1,6 +1,6 @@
 """Mixtures of two images of a batch, whose labels mix alike: MixUp and CutMix.
 
-Neighbours are mixed, the first with the second, the third with the fourth: the batch is shuffled
+Neighbors are mixed, the first with the second, the third with the fourth: the batch is shuffled
 already. Both take (images uint8 (n, height, width, channels), targets float32 (n, classes),
 strength, seeds int64 (n, 2)) and give images and targets of the same shapes. Each pair is mixed
 both ways, so that every example counts once in all; the last of an odd number stays alone.
@@ -46,7 +46,7 @@ def cutmix(images, targets, strength, seeds):
 
 
 def _pairs(seeds):
-    """Give each example's partner, and for each the seed of its pair's first."""
+    """Return each example's partner, and for each the seed of its pair's first."""
     numbers = tf.range(tf.shape(seeds)[0])
     partners = tf.minimum(tf.bitwise.bitwise_xor(numbers, 1), tf.shape(seeds)[0] - 1)
     return partners, tf.gather(seeds, tf.minimum(numbers, partners))
@@ -65,10 +65,10 @@ def _beta(strength, seed):
     return tf.math.divide_no_nan(draws[0], tf.reduce_sum(draws))
 
 
-def _between(centre, edge, size):
-    """Give bool (n, size): which rows lie in the window, cut at the border."""
+def _between(center, edge, size):
+    """Return bool (n, size): which rows lie in the window, cut at the border."""
     rows = (tf.range(size, dtype=tf.float32) + 0.5) / size
-    return tf.abs(rows - centre[:, tf.newaxis]) < edge[:, tf.newaxis] / 2
+    return tf.abs(rows - center[:, tf.newaxis]) < edge[:, tf.newaxis] / 2
 
 
 def _mix_targets(targets, partners, share):

@@ -1,7 +1,7 @@
 """Words such as `flip` or `brightness=0.2` become one function of an example's seed.
 
 What an augmentation acts on decides when it is applied: on the window to decode, then on images,
-in the order in which they are written, then on the batch. Neighbours that change colours, or
+in the order in which they are written, then on the batch. Neighbors that change colors, or
 places, are done in one go.
 """
 
@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from library.augmentation.color import change_colours
+from library.augmentation.color import change_colors
 from library.augmentation.geometry import move
 from library.errors import SettingsError
 from library.files import sha256_of
 from library.messages import choose
 
-WINDOW, IMAGE, COLOURS, PLACES, BATCH = "window", "image", "colours", "places", "batch"
+CROP, IMAGE, COLOR, GEOMETRIC, BATCH = "window", "image", "colors", "places", "batch"
 
 
 class Augmentation(NamedTuple):
@@ -26,12 +26,12 @@ class Augmentation(NamedTuple):
     What the function takes and gives depends on what it acts on:
 
     IMAGE    (uint8 (height, width, channels), strength, seed) → the same
-    COLOURS  see colours.py
+    COLORS  see colors.py
     PLACES   see geometry.py
     WINDOW   (int32 (height, width, channels), strength, seed) → int32 (y, x, height, width)
     BATCH    see mixing.py
 
-    Where `is_whole`, its strength has no fractions; where `needs_colour`, grey stays as it is.
+    Where `is_whole`, its strength has no fractions; where `needs_color`, gray stays as it is.
     """
 
     function: object
@@ -39,7 +39,7 @@ class Augmentation(NamedTuple):
     largest: float
     acts_on: str = IMAGE
     is_whole: bool = False
-    needs_colour: bool = False
+    needs_color: bool = False
 
 
 class _Step(NamedTuple):
@@ -47,7 +47,7 @@ class _Step(NamedTuple):
     function: object
     strength: float
     acts_on: str
-    needs_colour: bool
+    needs_color: bool
 
 
 class Augmentations:
@@ -60,10 +60,10 @@ class Augmentations:
         self._words = tuple(words)
         self._known = known
         self._steps = [_step(*each, known) for each in enumerate(words)]
-        self._windows = [each for each in self._steps if each.acts_on == WINDOW]
+        self._windows = [each for each in self._steps if each.acts_on == CROP]
         self._batch = [each for each in self._steps if each.acts_on == BATCH]
         if len(self._windows) > 1:
-            names = [name for name in known if known[name].acts_on == WINDOW]
+            names = [name for name in known if known[name].acts_on == CROP]
             raise SettingsError(f"augmentations: at most one of {', '.join(sorted(names))}")
 
     @property
@@ -82,41 +82,41 @@ class Augmentations:
         return bool(self._batch)
 
     def without_effect(self, channels):
-        """Give the words of those that leave all images of so many channels as they are."""
-        idle = [each for each in self._steps if each.needs_colour and channels == 1]
+        """Return the words of those that leave all images of so many channels as they are."""
+        idle = [each for each in self._steps if each.needs_color and channels == 1]
         return [self._words[each.position] for each in idle]
 
     def crop_only(self):
-        """Give the window alone, without what changes the images."""
+        """Return the window alone, without what changes the images."""
         words = [self._words[each.position] for each in self._windows]
         return Augmentations(words, self._known)
 
     @property
     def fingerprint(self):
-        """Give what is another for others, for other strengths, and when their code was edited."""
+        """Return a hash of the augmentations, their strengths and their code."""
         functions = [each.function for each in self._steps]
         code = [sha256_of(sys.modules[each.__module__].__file__) for each in functions]
         return self._words, tuple(each.strength for each in self._steps), tuple(code)
 
     def seeds(self, seed):
-        """Give one seed for each augmentation, int64 (n, 2), from an example's, int64 (2,)."""
+        """Return one seed for each augmentation, int64 (n, 2), from an example's, int64 (2,)."""
         # At once, because each operation costs as much as some pixels.
         return tf.random.stateless_uniform([len(self._steps), 2], seed, None, None, tf.int64)
 
     def crop(self, seeds):
-        """Give the function from an image's shape to the window to decode; None for all of it."""
+        """Return the function from an image's shape to the window to decode; None for all of it."""
         for step in self._windows:
             return lambda shape: step.function(shape, step.strength, seeds[step.position])
         return None
 
     def change(self, image, seeds):
         """Apply those that act on one image."""
-        inner = [each for each in self._steps if each.acts_on not in (WINDOW, BATCH)]
+        inner = [each for each in self._steps if each.acts_on not in (CROP, BATCH)]
         for acts_on, steps in groupby(inner, lambda each: each.acts_on):
             changes = [_bound(each, seeds) for each in steps]
-            if acts_on == COLOURS:
-                image = change_colours(image, changes)
-            elif acts_on == PLACES:
+            if acts_on == COLOR:
+                image = change_colors(image, changes)
+            elif acts_on == GEOMETRIC:
                 image = move(image, changes)
             else:
                 for change in changes:
@@ -142,7 +142,7 @@ def _step(position, word, known):
     if is_fraction or not 0 <= strength <= chosen.largest:
         kind = "whole strength" if chosen.is_whole else "strength"
         raise SettingsError(f"augmentations: {word!r} wants a {kind} from 0 to {chosen.largest:g}")
-    return _Step(position, chosen.function, strength, chosen.acts_on, chosen.needs_colour)
+    return _Step(position, chosen.function, strength, chosen.acts_on, chosen.needs_color)
 
 
 def _number(text):

@@ -46,7 +46,7 @@ def sharpen(image, factor):
     kernel = tf.constant([[1, 1, 1], [1, 5, 1], [1, 1, 1]], tf.float32) / 13
     kernel = tf.tile(kernel[..., tf.newaxis, tf.newaxis], [1, 1, image.shape[-1], 1])
     smooth = tf.nn.depthwise_conv2d(pixels[tf.newaxis], kernel, [1, 1, 1, 1], "VALID")[0]
-    # The border has no neighbours to be smoothed with, and stays.
+    # The border has no neighbors to be smoothed with, and stays.
     inside = pixels[1:-1, 1:-1]
     changed = smooth + factor * (inside - smooth)
     return to_uint8(tf.tensor_scatter_nd_update(pixels, *_inside(pixels, changed)))

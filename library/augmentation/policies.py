@@ -13,7 +13,7 @@ from library.inputs.decoding import to_uint8
 
 def _painted(matrix_of):
     def operation(image, amount):
-        return color.change_colours(image, [lambda mean: matrix_of(mean, 1 + amount)])
+        return color.change_colors(image, [lambda mean: matrix_of(mean, 1 + amount)])
 
     return operation
 

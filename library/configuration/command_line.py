@@ -12,7 +12,7 @@ from library.configuration.resolution import COMMAND_LINE, Value, resolve
 from library.configuration.scalars import plain_value
 from library.configuration.schema import keys_of
 from library.errors import SettingsError
-from library.messages import did_you_mean, shown, unknown
+from library.messages import did_you_mean, shown, unknown_name
 
 HELP = ("--help", "-h")
 # What may follow an option as its value though it begins with a dash.
@@ -51,7 +51,7 @@ class Options:
 
 
 def read_options(model, arguments, program, about="", commands=()):
-    """Give the Options that the command line sets; all else has its default.
+    """Return the Options that the command line sets; all else has its default.
 
     `about` and `commands` (of Command, the first is the default) are for --help. Raises
     SettingsError.
@@ -70,23 +70,23 @@ def read_options(model, arguments, program, about="", commands=()):
 
 
 def asks_for_help(arguments):
-    """Say whether --help or -h is among the options."""
+    """Return whether --help or -h is among the options."""
     return len(without_help(arguments)) < len(arguments)
 
 
 def without_help(arguments):
-    """Give the arguments without --help and -h; after `--` they would be words like others."""
+    """Return the arguments without --help and -h; after `--` they would be words like others."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return [each for each in arguments[:end] if each not in HELP] + list(arguments[end:])
 
 
 def parse(arguments, keys, commands=()):
-    """Give the Arguments. Raises SettingsError for what is unknown, misspelt or out of range."""
+    """Return Arguments. Raises SettingsError for what is unknown, misspelled or out of range."""
     return _Parser(list(arguments), keys, commands).parse()
 
 
 def _spelling(word):
-    """Give an option with underscores for hyphens, but for those it begins with."""
+    """Return an option with underscores for hyphens, but for those it begins with."""
     name = word.lstrip("-")
     return "-" * (len(word) - len(name)) + name.replace("-", "_")
 
@@ -172,14 +172,14 @@ class _Parser:
             raise SettingsError(f"unexpected word {shown(name)}; --help lists the options")
         known = {each.name: each for each in self.commands}
         if name not in known:
-            raise SettingsError(unknown("command", name, known))
+            raise SettingsError(unknown_name("command", name, known))
         if paths and not known[name].followed_by:
             raise SettingsError(f"nothing may follow the command {name}, not {shown(paths[0])}")
         return name, tuple(paths)
 
 
 def _value(written, key, text):
-    """Give the value that a text on the command line stands for, checked."""
+    """Return the value that a text on the command line stands for, checked."""
     is_none = key.is_optional and text.lower() in ("none", "null", "~")
     if is_none or key.base is str:
         value = None if is_none else text

@@ -77,7 +77,7 @@ class Entry:
 
 
 def read_documents(path, at_most=1, named_by=""):
-    """Give the documents of a YAML file, each a node; an empty file has one, which is null.
+    """Return the documents of a YAML file, each a node; an empty file has one, which is null.
 
     Raises SettingsError with file and line. `named_by` says who named the file, if it is missing.
     """
@@ -86,12 +86,12 @@ def read_documents(path, at_most=1, named_by=""):
 
 
 def is_null(node):
-    """Say whether a node is null, or nothing at all."""
+    """Return whether a node is null, or nothing at all."""
     return isinstance(node, Scalar) and node.value is None
 
 
 def value_of(node):
-    """Give a node as plain Python: scalars, lists, dicts with what they inherit."""
+    """Return a node as plain Python: scalars, lists, dicts with what they inherit."""
     if isinstance(node, Scalar):
         return node.value
     if isinstance(node, Sequence):
@@ -100,7 +100,7 @@ def value_of(node):
 
 
 def lineage(mapping, seen=None):
-    """Give a mapping and all that it inherits from, nearest first; none that is in `seen` (ids).
+    """Return a mapping and all that it inherits from, nearest first; none that is in `seen` (ids).
 
     What is met again adds nothing that the first visit didn't, so each is visited once: the time
     is linear, however cunningly the merge keys are crossed.

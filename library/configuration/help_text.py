@@ -16,13 +16,13 @@ WRITING = (
 
 
 def terminal_columns():
-    """Give the width to fit text to: the terminal's, within reason."""
+    """Return the width to fit text to: the terminal's, within reason."""
     columns = shutil.get_terminal_size((MAX_COLUMNS, 24)).columns
     return max(MIN_COLUMNS, min(columns, MAX_COLUMNS))
 
 
 def help_text(program, about, commands, keys, values):
-    """Give the text of --help.
+    """Return the text of --help.
 
     `about` is a paragraph or a sequence of them; `values` are {key: Value}: what holds if nothing
     else is said.
@@ -60,7 +60,7 @@ def _option(key):
 
 
 def placeholder(key):
-    """Give what stands for the value of an option: its choices if few, or a word for its kind."""
+    """Return what stands for the value of an option: its choices if few, or a word for its kind."""
     if key.choices:
         choices = "|".join(str(each) for each in key.choices)
         return choices if len(choices) <= MAX_CHOICES_CHARACTERS else "WORD"
@@ -80,7 +80,7 @@ def _meaning(key, value):
 
 
 def value_in_words(value):
-    """Give a value for people to read: none, without quotes, and not too long."""
+    """Return a value for people to read: none, without quotes, and not too long."""
     if value is None or value == ():
         return "none"
     if isinstance(value, float):
@@ -97,7 +97,7 @@ def value_in_words(value):
 
 
 def _row(left, right, columns):
-    """Give the lines of one entry: left the option, right its meaning, wrapped."""
+    """Return the lines of one entry: left the option, right its meaning, wrapped."""
     indent = " " * LEFT_COLUMNS
     wrapped = textwrap.wrap(right, columns - LEFT_COLUMNS, break_on_hyphens=False)
     first = f"  {left}"
@@ -110,7 +110,7 @@ NO_BREAK = "\u00a0"
 
 
 def set_list(sets, chosen):
-    """Give the lines for one file's Sets as one text; the set `chosen` has a star."""
+    """Return the lines for one file's Sets as one text; the set `chosen` has a star."""
     lines = [sets.file]
     width = max((len(name) for name in sets.names), default=0)
     for name in sets.names:

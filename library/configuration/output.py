@@ -9,7 +9,7 @@ COMMENT_COLUMN = 48
 
 
 def yaml_set(keys, values, title, remarks=()):
-    """Give the text of a YAML file with the one set `default`.
+    """Return the text of a YAML file with the one set `default`.
 
     `values` are {key: Value}. Keys named in `remarks` are written as comments: shown, not set.
     """
@@ -85,7 +85,7 @@ with commas: `a,b`. No value is `none`.
 
 
 def reference(command, parts):
-    """Give the Markdown. `parts` are (heading, model); `command` is the one that writes it."""
+    """Return the Markdown. `parts` are (heading, model); `command` is the one that writes it."""
     lines = [HEAD.format(command=command)]
     for heading, model in parts:
         lines += [f"## {heading}", ""]

@@ -74,19 +74,19 @@ class Settings:
     values: dict
 
     def project_yaml(self):
-        """Give a project.yaml that repeats this run, if it lies beside hyperparameters.yaml."""
+        """Return a project.yaml that repeats this run, if it lies beside hyperparameters.yaml."""
         values = dict(self.values)
         values["hyperparameter_file"] = Value(HYPERPARAMETER_FILE, "beside this file")
         values["hyperparameter_set"] = Value(DEFAULT_SET, "its one set")
         return yaml_set(keys_of(type(self.project)), values, "How to run, as resolved.")
 
     def hyperparameters_yaml(self):
-        """Give a hyperparameters.yaml that repeats this run."""
+        """Return a hyperparameters.yaml that repeats this run."""
         keys = keys_of(type(self.hyperparameters))
         return yaml_set(keys, self.values, "What to learn, as resolved.")
 
     def config_yaml(self):
-        """Give one file of two documents that repeats this run: what --print_config prints."""
+        """Return one file of two documents that repeats this run: what --print_config prints."""
         keys = keys_of(WhichSettings) + keys_of(type(self.project))
         # Shown, not set: what they name has become part of this one file.
         project = yaml_set(keys, self.values, "How to run, as resolved.", remarks=WHICH)
@@ -96,7 +96,7 @@ class Settings:
 def read_two_files(
     project, hyperparameters, arguments, program, about="", commands=(), beside=None, in_either=()
 ):
-    """Give the Settings for a command line, a list of str without the program's name.
+    """Return the Settings for a command line, a list of str without the program's name.
 
     `project` and `hyperparameters` are Keys models without a key in common; `project` has the keys
     of Recipe. `commands` are Commands, the first the default. Where no file is named and the
@@ -124,7 +124,7 @@ class _Reader:
         return tuple(each for model in models for each in keys_of(model))
 
     def read(self, arguments):
-        """Give Settings. The project comes first, because one of its sets may name the recipe."""
+        """Return Settings. The project comes first, because one of its sets may name the recipe."""
         given = parse(arguments, self.keys, self.commands)
         selection = resolve(CommandLineOnly, None, None, given.values)
         selection = self._look_beside(selection, "config_file")
@@ -157,7 +157,7 @@ class _Reader:
         return _with(resolved, name, Value(str(path), DEFAULT)) if path.exists() else resolved
 
     def _recipes(self, how, documents):
-        """Give the sets of the hyperparameter file, which may be the config file's second part."""
+        """Return the sets of the hyperparameter file, which may be config file's second part."""
         file = how.model.hyperparameter_file
         if how.values["hyperparameter_file"].provenance == SECOND_DOCUMENT:
             document = documents[1]
@@ -167,7 +167,7 @@ class _Reader:
         return sets_of(document, file, self.hyperparameters, misplaced)
 
     def help(self, arguments):
-        """Give Settings whose answer is --help, whatever else is wrong."""
+        """Return Settings whose answer is --help, whatever else is wrong."""
         try:
             settings = self.read(without_help(arguments))
             note = _which_words(settings)

@@ -53,7 +53,7 @@ class Sets:
         return list(self.entries)
 
     def line(self, name):
-        """Give the line on which a set begins."""
+        """Return the line on which a set begins."""
         return self.entries[name].line
 
     def own(self, name):
@@ -62,7 +62,7 @@ class Sets:
         return {key: value_of(entry.node) for key, entry in mapping.entries.items()}
 
     def parents(self, name):
-        """Give the names of the sets and helpers that a set inherits from, nearest first."""
+        """Return the names of the sets and helpers that a set inherits from, nearest first."""
         return [each.name for each in self._mapping(name).parents]
 
     def layer(self, name):
@@ -90,7 +90,7 @@ class Sets:
 
 
 def sets_of(document, file, model, elsewhere, more=()):
-    """Give the Sets of a YAML document, each with the keys of `model`, and `more` Keys.
+    """Return the Sets of a YAML document, each with the keys of `model`, and `more` Keys.
 
     `elsewhere` says of keys that have no place here where they belong: {key: words}. All sets are
     checked, whichever is chosen later: a slip shows when it is made, not on another machine.
@@ -136,7 +136,7 @@ def _check(key, entry, place, known, elsewhere):
 
 
 def resolve(model, sets, set_name, given, beneath=None):
-    """Give the Resolved model: defaults < `beneath` < set default < set `set_name` < `given`.
+    """Return the Resolved model: defaults < `beneath` < set default < set `set_name` < `given`.
 
     `sets` is None where there is no file. Of `given` and `beneath`, {key: Value}, those of the
     model are used.
@@ -155,7 +155,7 @@ def resolve(model, sets, set_name, given, beneath=None):
 
 
 def make(model, values):
-    """Give the model of {key: Value}. A check of the project's own may refuse the combination."""
+    """Return the model of {key: Value}. A check of the project's own may refuse the combination."""
     try:
         return model(**{name: each.value for name, each in values.items()})
     except ValidationError as error:

@@ -17,7 +17,7 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def plain_value(text):
-    """Give what an unquoted text means in the core schema of YAML 1.2.
+    """Return what an unquoted text means in the core schema of YAML 1.2.
 
     So 1e-4 is a number, and `no` a text. Raises ValueError for a number without sensible bounds.
     """
@@ -39,7 +39,7 @@ def plain_value(text):
 
 
 def yaml_value(value):
-    """Give one value as YAML on one line: null, true, a number, text, or a list of them."""
+    """Return one value as YAML on one line: null, true, a number, text, or a list of them."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -55,7 +55,7 @@ def yaml_value(value):
 
 
 def quoted(text):
-    """Give text in double quotes, with whatever does not print escaped."""
+    """Return text in double quotes, with whatever does not print escaped."""
     return f'"{"".join(_escaped(each) for each in text)}"'
 
 

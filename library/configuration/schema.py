@@ -131,13 +131,13 @@ class Key:
         return self.follows.replace("{", "").replace("}", "")
 
     def followed(self, model):
-        """Give what stands for None in `model`, where this key follows another one."""
+        """Return what stands for None in `model`, where this key follows another one."""
         if self.follows == f"{{{self.followed_words}}}":
             return getattr(model, self.followed_words)
         return self.follows.format_map(vars(model))
 
     def check(self, value, subject=None):
-        """Give the value as the model holds it. Raises SettingsError about `subject`."""
+        """Return the value as the model holds it. Raises SettingsError about `subject`."""
         if self.is_optional and isinstance(value, str) and value.lower() == "none":
             return None  # What people write for "no value", in YAML and on the command line.
         is_text = isinstance(value, str) and self.base is str and not self.choices
@@ -160,7 +160,7 @@ class Key:
 
 
 def own_words(error):
-    """Give the words of a ValueError that the project's own check raised, if that is the error."""
+    """Return the words of a ValueError that the project's own check raised, if that is error."""
     first = error.errors(include_url=False)[0]
     return str(first["ctx"]["error"]) if first["type"] == "value_error" else None
 
@@ -181,7 +181,7 @@ _HIGH = {"le": "of at most", "lt": "below"}
 
 @cache
 def keys_of(model):
-    """Give the keys of a Keys model: group by group, in the order in which they are declared."""
+    """Return the keys of a Keys model: group by group, in the order in which they are declared."""
     classes = [each for each in model.__mro__ if issubclass(each, Keys)]
     # The last one in this order that has the field is the one that declares it.
     home = {name: each for each in classes for name in each.model_fields}

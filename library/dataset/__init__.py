@@ -1,1 +1,1 @@
-"""Labelled images become sharded records, with a manifest that says what they hold."""
+"""Labeled images become sharded records, with a manifest that says what they hold."""

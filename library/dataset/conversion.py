@@ -1,4 +1,4 @@
-"""Labelled files → images → records → shards and a manifest: parallel, resumable, whole or not."""
+"""Labeled files → images → records → shards and a manifest: parallel, resumable, whole or not."""
 
 import hashlib
 import json
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from library.dataset.encode_record import MakeRecord, Task
-from library.dataset.file_index import Listing
+from library.dataset.encode_record import EncodeRecord, Task
+from library.dataset.file_index import FileIndex
 from library.dataset.images import ImageOptions
 from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.shards import ShardWriter, Stage, WorkFolder, drop_work, publish, work_folder
 from library.dataset.sources.base import NO_CLASS, SPLITS, labels_of
-from library.dataset.worker_pool import Workers, available_cores
+from library.dataset.worker_pool import WorkerPool, available_cores
 from library.errors import DataError, StoppedError, UnreachableError, UserError
 from library.locks import locked
 from library.messages import counted
@@ -58,10 +58,12 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
     leaves whatever was there before as it was, where too many files are unusable.
     """
     most = options.num_workers or available_cores()
-    function = MakeRecord(options.images)
+    function = EncodeRecord(options.images)
     with (
-        Workers(function, most, options.images.memory_bytes, options.seconds_per_image) as workers,
-        closing(Listing(find(), options.random_seed)) as listing,
+        WorkerPool(
+            function, most, options.images.memory_bytes, options.seconds_per_image
+        ) as workers,
+        closing(FileIndex(find(), options.random_seed)) as listing,
     ):
         if base and not len(listing):
             drop_work(folder, name)
@@ -114,7 +116,7 @@ def _lock_path(folder, name):
 
 
 def _kind(listing):
-    return "several" if listing.has_several else "one"
+    return "several" if listing.is_multi_label else "one"
 
 
 def _check_labels(listing, source, base):
@@ -146,7 +148,7 @@ def _choices(options):
 
 
 def _plan(listing, classes, options, base):
-    """Give a hash of all that the shards' bytes depend on."""
+    """Return a hash of all that the shards' bytes depend on."""
     libraries = {each: version(each) for each in ("pillow", "simplejpeg", "opencv-python-headless")}
     files = (len(listing), str(listing.fingerprint), base.fingerprint if base else "")
     facts = [files, classes, _choices(options), libraries]
@@ -154,7 +156,7 @@ def _plan(listing, classes, options, base):
 
 
 def _already_done(folder, name, plan):
-    """Give the Manifest of a conversion by the same plan whose shards are all as they were."""
+    """Return the Manifest of a conversion by the same plan whose shards are all as they were."""
     try:
         manifest = read_manifest(folder, name)
         if manifest.settings.get("plan") != plan:
@@ -223,7 +225,7 @@ def _id_of(label, ids):
 
 
 def _shard_end(total, num_shards):
-    """Give the function that says when a shard ends."""
+    """Return the function that says when a shard ends."""
     if num_shards:
         count = min(num_shards, total)
         ends = {number * total // count for number in range(1, count + 1)}

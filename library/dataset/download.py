@@ -43,7 +43,7 @@ _KEPT = "what was fetched is kept, and the same command goes on from there"
 
 
 def find_split(url, name):
-    """Give the Manifest of the split `name` at a URL, with the paths its shards will have here.
+    """Return the Manifest of the split `name` at a URL, with the paths its shards will have here.
 
     Raises DataError where there is none, or it is damaged; UnreachableError.
     """
@@ -181,7 +181,7 @@ def _earlier_shards(manifest):
 
 
 def _fetch_shard(shard, manifest, earlier, progress):
-    """Give a shard its final name, unless it has it: from an earlier copy, or from the URL."""
+    """Return a shard its final name, unless it has it: from an earlier copy, or from the URL."""
     path, url = manifest.folder / shard.file, f"{manifest.origin}/{shard.file}"
     if _is_right(path, shard):
         return
@@ -215,7 +215,7 @@ class _Progress:
         self._lock = threading.Lock()
 
     def callback(self, path, size, too_long):
-        """Give what fsspec calls with each piece of a shard; raises `too_long` beyond its size."""
+        """Return what fsspec calls with each piece of shard; raises `too_long` beyond its size."""
         from fsspec.callbacks import Callback
 
         done = 0

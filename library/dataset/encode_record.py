@@ -1,4 +1,4 @@
-"""One labelled file → the bytes of its record, as the workers do it."""
+"""One labeled file → the bytes of its record, as the workers do it."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from library.dataset.records import Record, frame
 
 
 def naming_option(function, content, options):
-    """Give function(content, options). What it raises names the option that would help."""
+    """Return function(content, options). What it raises names the option that would help."""
     try:
         return function(content, options)
     except UnusableImageError as error:
@@ -26,7 +26,7 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MakeRecord:
+class EncodeRecord:
     """The function of a Task that gives a framed record; picklable, for other processes."""
 
     options: object

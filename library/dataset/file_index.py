@@ -9,15 +9,15 @@ from io import FileIO
 
 import numpy as np
 
-from library.dataset.sources.base import LabelledFile, is_streamed
+from library.dataset.sources.base import LabeledFile, is_streamed
 
 # A collision of 64 bits would only leave two files in the order in which they were found.
 _DIGEST_BYTES = 8
 _FINGERPRINT_BYTES = 16
 
 
-class Listing:
-    """LabelledFiles in an order made of seed and names, however they were found."""
+class FileIndex:
+    """LabeledFiles in an order made of seed and names, however they were found."""
 
     def __init__(self, files, seed=0):
         # Open as long as the listing lives.
@@ -30,7 +30,7 @@ class Listing:
         # Whether the files can only be read one after another, as they were found.
         self.is_streamed = False
         # Whether images may have several classes, or none.
-        self.has_several = False
+        self.is_multi_label = False
         # Where each file's line begins, and the last one ends.
         self.offsets = array("Q", [0])
         try:
@@ -47,7 +47,7 @@ class Listing:
             # A tenth of what pickling takes; nobody but this process ever reads it.
             self.offsets.append(self.offsets[-1] + self.file.write(marshal.dumps(tuple(file))))
             self.counts.update(file.labels)
-            self.has_several |= isinstance(file.label, tuple)
+            self.is_multi_label |= isinstance(file.label, tuple)
             self.bytes += file.size
             self.is_streamed |= is_streamed(file)
             keys.append(int.from_bytes(name_hash(file.name, _DIGEST_BYTES, salt), "big"))
@@ -66,14 +66,14 @@ class Listing:
         found = int(self.order[number])
         begin, end = self.offsets[found : found + 2]
         self.reader.seek(begin)
-        return LabelledFile(*marshal.loads(self.reader.read(end - begin)))
+        return LabeledFile(*marshal.loads(self.reader.read(end - begin)))
 
     def found_at(self, number):
-        """Give where in the order of finding, from 0, the listing's file `number` was found."""
+        """Return where in the order of finding, from 0, the listing's file `number` was found."""
         return int(self.order[number])
 
     def close(self):
-        """Give the disk space back."""
+        """Return the disk space back."""
         self.reader.close()
         self.file.close()
 

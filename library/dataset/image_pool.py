@@ -7,7 +7,7 @@ from threading import Lock
 
 from library.dataset.images import UnusableImageError, convert_image, keep_image
 from library.dataset.worker import limit_memory
-from library.dataset.worker_pool import Workers, available_cores
+from library.dataset.worker_pool import WorkerPool, available_cores
 
 # Less work than this would be done before another process has imported its libraries.
 _FILES_PER_PROCESS = 64
@@ -16,8 +16,8 @@ _BYTES_PER_PROCESS = 8 << 20
 _UNLIMITED = -1
 
 
-class Converters:
-    """Gives what convert_image gives, but runs no decoder in this process. A context manager.
+class ImagePool:
+    """Return what convert_image gives, but runs no decoder in this process. A context manager.
 
     What conversion would keep as it is needs none, and goes straight through. The first process
     starts at once, while the caller still has other things to do; others as the work grows, up to
@@ -25,7 +25,7 @@ class Converters:
     """
 
     def __init__(self, most=None):
-        self._workers = Workers(_convert, most or available_cores(), _UNLIMITED)
+        self._workers = WorkerPool(_convert, most or available_cores(), _UNLIMITED)
         self._lock = Lock()
         self._files = self._bytes = 0
 

@@ -30,7 +30,7 @@ KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 # Our own limit stands in its place, and refuses where this one would only warn.
 Image.MAX_IMAGE_PIXELS = None
 _ORIENTATION = 0x0112
-# On so small an image, colour at half the resolution would show.
+# On so small an image, color at half the resolution would show.
 SMALL_EDGE = 128
 # The longest edge that libjpeg takes.
 MOST_EDGE = 65_500
@@ -108,7 +108,7 @@ def decode_image(content, options):
 
 
 def _jpeg_header(content):
-    """Give the header of a JPEG, None for anything else."""
+    """Return the header of a JPEG, None for anything else."""
     if not content.startswith(b"\xff\xd8\xff"):
         return None
     header = read_jpeg_header(content)
@@ -144,7 +144,7 @@ def _check_pixels(width, height, options):
 
 
 def _decode_jpeg(content, header, options):
-    """Give upright pixels, no larger than wanted, of a JPEG with one or three components."""
+    """Return upright pixels, no larger than wanted, of a JPEG with one or three components."""
     size = fitted_size(header.width, header.height, options.max_edge)
     wants_profile = not is_srgb(header.icc_profile)
     gray = header.components == 1 or (options.color_space == "gray" and not wants_profile)
@@ -209,7 +209,7 @@ def _orientation_of(image):
 
 
 def _plain(image, options):
-    """Give a loaded Pillow image as L or RGB with 8 bits, opaque, in sRGB."""
+    """Return a loaded Pillow image as L or RGB with 8 bits, opaque, in sRGB."""
     if image.mode.startswith("I;16"):
         # Pillow's own conversion would clip: every pixel above 255 white.
         wide = np.asarray(image).astype(np.uint32)

@@ -25,7 +25,7 @@ class JpegHeader:
     height: int = 0
     components: int = 0
     is_baseline: bool = False
-    # Whether the compressed colours are Y, Cb, Cr (or Y alone), not R, G, B or C, M, Y, K.
+    # Whether the compressed colors are Y, Cb, Cr (or Y alone), not R, G, B or C, M, Y, K.
     is_ycc: bool = True
     orientation: int = 1
     icc_profile: bytes = b""
@@ -34,7 +34,7 @@ class JpegHeader:
 
 
 def read_jpeg_header(content):
-    """Give the JpegHeader of a file's bytes, which begin as a JPEG does.
+    """Return the JpegHeader of a file's bytes, which begin as a JPEG does.
 
     None if the file is cut short, or makes no sense, before its first scan.
     """
@@ -62,7 +62,7 @@ def read_jpeg_header(content):
 
 
 def is_whole(content, header):
-    """Tell whether scans and segments follow one another properly, to a marker that ends the file.
+    """Return whether scans and segments follow one another properly, to a marker that ends file.
 
     The compressed data itself is not decoded: damage that looks like data is not noticed.
     """
@@ -115,7 +115,7 @@ def _read_frame(content, body, marker, header):
 
 
 def read_orientation(tiff):
-    """Give the orientation in Exif's bytes, which are a small TIFF; 1 if there is none."""
+    """Return the orientation in Exif's bytes, which are a small TIFF; 1 if there is none."""
     try:
         order = {b"II": "<", b"MM": ">"}[bytes(tiff[:2])]
         (offset,) = struct.unpack_from(f"{order}I", tiff, 4)

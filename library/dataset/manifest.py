@@ -42,7 +42,7 @@ class Manifest:
     # which there are `left_out_count`.
     settings: dict = field(default_factory=dict, hash=False)
     left_out: tuple[dict, ...] = field(default=(), hash=False)
-    left_out_count: int = 0
+    rejected_count: int = 0
     # How many classes an image has: `one`, or `several` (or none).
     labels: str = "one"
     # The URL from which it was fetched, none where it lies.
@@ -54,7 +54,7 @@ class Manifest:
         return sum(shard.examples for shard in self.shards)
 
     @property
-    def has_several(self):
+    def is_multi_label(self):
         """Whether images may have several classes, or none."""
         return self.labels == "several"
 
@@ -74,24 +74,24 @@ class Manifest:
     def fingerprint(self):
         """A hash that changes whenever an image, a label, the classes or the order changes."""
         content = [self.classes, [shard.sha256 for shard in self.shards]]
-        if self.has_several:
+        if self.is_multi_label:
             # Even of the same bytes, other labels are read.
             content.append(self.labels)
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def manifest_path(folder, name):
-    """Give the path of the manifest of the split `name`."""
+    """Return the path of the manifest of the split `name`."""
     return Path(folder) / f"{name}{SUFFIX}"
 
 
 def shard_name(name, number, count):
-    """Give the file name of a shard, numbered from 0."""
+    """Return the file name of a shard, numbered from 0."""
     return f"{name}_{number:05d}-of-{count:05d}.tfrecord"
 
 
 def conversion_command(folder, name):
-    """Give the command that makes the split `name` from the images in `folder`."""
+    """Return the command that makes the split `name` from the images in `folder`."""
     folder = Path(folder)
     # Or in an archive beside it, as the sample's are.
     archive = Path(f"{folder.parent}.zip")
@@ -105,7 +105,7 @@ def conversion_command(folder, name):
 
 
 def read_manifest(folder, name):
-    """Give the Manifest of the split `name` in `folder`; its shards exist and have the right size.
+    """Return the Manifest of the split `name` in `folder`; its shards exist and have right size.
 
     Raises DataError where there is none, or where it or a shard is damaged. The shards' content is
     not read: `check_hashes` does that.
@@ -116,7 +116,7 @@ def read_manifest(folder, name):
 
 
 def read_manifest_file(path, name=None):
-    """Give the Manifest in a file, whatever became of its shards. Raises DataError."""
+    """Return the Manifest in a file, whatever became of its shards. Raises DataError."""
     path = Path(path)
     name = name or path.name.removesuffix(SUFFIX)
     try:
@@ -130,7 +130,7 @@ def read_manifest_file(path, name=None):
 
 
 def parse_manifest(content, where, folder, name):
-    """Give the Manifest in a file's bytes, of shards in `folder`. Raises DataError, naming `where`.
+    """Return Manifest in a file's bytes, of shards in `folder`. Raises DataError, naming `where`.
 
     Nothing is asked about the shards.
     """
@@ -178,7 +178,7 @@ def _to_json(manifest):
                     for shard in manifest.shards
                 ],
                 "settings": manifest.settings,
-                "left_out_count": manifest.left_out_count,
+                "left_out_count": manifest.rejected_count,
                 # The rest is in the CSV of rejected images beside the manifest.
                 "left_out": manifest.left_out[:_LEFT_OUT_SHOWN],
             },
@@ -201,7 +201,7 @@ def _from_json(content, folder, name):
         shards=tuple(_shard_from_json(each) for each in content["shards"]),
         settings=_checked(content["settings"], dict, "settings"),
         left_out=tuple(_checked(content["left_out"], list, "left_out")),
-        left_out_count=_count(content["left_out_count"], "left_out_count"),
+        rejected_count=_count(content["left_out_count"], "left_out_count"),
         # Those written before images could have several do not say so.
         labels=content.get("labels", "one"),
     )

@@ -30,7 +30,7 @@ def fitted_size(width, height, max_edge):
 
 
 def shrink(pixels, size):
-    """Give uint8 pixels resized to the smaller `size` (width, height), about as Lanczos does.
+    """Return uint8 pixels resized to the smaller `size` (width, height), about as Lanczos does.
 
     A low-pass filter, then cubic interpolation: three times as fast as Pillow's Lanczos, and it
     keeps as much detail to within 0.3 dB (`benchmarks/conversion.py` measures both).
@@ -51,7 +51,7 @@ def shrink(pixels, size):
 
 
 def turn(pixels, orientation):
-    """Give the pixels as Exif's orientation (1 to 8) means them to be seen."""
+    """Return the pixels as Exif's orientation (1 to 8) means them to be seen."""
     if orientation in (2, 3):
         pixels = pixels[:, ::-1]
     if orientation in (3, 4):
@@ -66,12 +66,12 @@ def turn(pixels, orientation):
 
 
 def is_srgb(profile):
-    """Tell whether an ICC profile calls itself sRGB, so that there is nothing to convert."""
+    """Return whether an ICC profile calls itself sRGB, so that there is nothing to convert."""
     return not profile or b"sRGB" in profile or "sRGB".encode("utf-16-be") in profile
 
 
 def to_srgb(image, profile):
-    """Give a Pillow image in RGB, its colours converted from an ICC profile to sRGB.
+    """Return a Pillow image in RGB, its colors converted from an ICC profile to sRGB.
 
     A profile that is damaged, or meant for another kind of image, is left out of account.
     """
@@ -82,7 +82,7 @@ def to_srgb(image, profile):
 
 
 def lab_to_srgb(image):
-    """Give a Pillow image in the mode LAB as one in RGB."""
+    """Return a Pillow image in the mode LAB as one in RGB."""
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
 
@@ -97,26 +97,26 @@ def _transform(profile, mode):
 
 @lru_cache(maxsize=256)
 def _low_pass(reduction):
-    """Give the taps of a windowed sinc that keeps what `reduction` times fewer pixels can show."""
+    """Return taps of a windowed sinc that keeps what `reduction` times fewer pixels can show."""
     x = np.arange(TAPS) - TAPS // 2
     taps = np.sinc(PASS * x / reduction) * np.sinc(x / (TAPS / 2 + 0.5))
     return (taps / taps.sum()).astype(np.float32)
 
 
 def to_gray(pixels):
-    """Give the brightness of uint8 pixels as JPEG means it, shape (height, width)."""
+    """Return the brightness of uint8 pixels as JPEG means it, shape (height, width)."""
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
 
 
-def encode_jpeg(pixels, quality, has_full_colour):
-    """Give the bytes of a JPEG of uint8 pixels, shape (height, width[, 3]).
+def encode_jpeg(pixels, quality, has_full_color):
+    """Return the bytes of a JPEG of uint8 pixels, shape (height, width[, 3]).
 
-    `has_full_colour`: colour at the full resolution, else at half of it.
+    `has_full_color`: color at the full resolution, else at half of it.
     """
     # Not simplejpeg: below quality 96 its cosine transform is the coarse one, which no longer is
     # faster. This one is accurate, and TensorFlow's encoder, in an exported model, has the same.
     full, half = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
-    sampling = full if has_full_colour else half
+    sampling = full if has_full_color else half
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     choices = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
@@ -124,10 +124,10 @@ def encode_jpeg(pixels, quality, has_full_colour):
 
 
 def as_array(image):
-    """Give a Pillow image (L or RGB) as uint8 pixels, shape (height, width[, 3])."""
+    """Return a Pillow image (L or RGB) as uint8 pixels, shape (height, width[, 3])."""
     return np.asarray(image)
 
 
 def as_image(pixels):
-    """Give uint8 pixels as a Pillow image."""
+    """Return uint8 pixels as a Pillow image."""
     return Image.fromarray(pixels)

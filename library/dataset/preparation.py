@@ -10,7 +10,7 @@ _UNCONVERTED = ImageOptions(max_edge=0)
 
 
 def describe_split(split):
-    """Give what a network's user must know of the split it learnt from, as JSON has it."""
+    """Return what a network's user must know of the split it learned from, as JSON has it."""
     options = asdict(_options_of(split))
     return {
         "examples": split.examples,
@@ -21,7 +21,7 @@ def describe_split(split):
 
 
 def read_image_options(description):
-    """Give the ImageOptions in what `describe_split` gave, or in a manifest's settings.
+    """Return the ImageOptions in what `describe_split` gave, or in a manifest's settings.
 
     What is missing, or everything (an older snapshot's), has its default.
     """

@@ -1,4 +1,4 @@
-"""The bytes of a labelled file, wherever it is."""
+"""The bytes of a labeled file, wherever it is."""
 
 import os
 import struct
@@ -17,7 +17,7 @@ _ENCRYPTED = 1
 
 
 def read_content(place):
-    """Give the bytes of a LabelledFile from its `place`. Raises OSError or ValueError.
+    """Return the bytes of a LabeledFile from its `place`. Raises OSError or ValueError.
 
     Raises UnreachableError where the network fails: nothing is known of the file then.
     A place is (kind, …): one of the functions below, and its arguments.

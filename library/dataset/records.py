@@ -1,6 +1,6 @@
 """The one place that knows a record's fields, how they are laid out in bytes, and how read back.
 
-A record is a serialised tf.train.Example, inside the framing of a TFRecord file. Both are written
+A record is a serialized tf.train.Example, inside the framing of a TFRecord file. Both are written
 here without TensorFlow, which takes seconds to import and which conversion has no other use for.
 """
 
@@ -27,7 +27,7 @@ FRAMING_BYTES = _HEADER.size + _FOOTER.size
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One labelled image, as it is stored; of several classes: tuples of label and text."""
+    """One labeled image, as it is stored; of several classes: tuples of label and text."""
 
     encoded: bytes
     height: int
@@ -48,7 +48,7 @@ _FIELDS = {
 
 
 def parse_record(serialized, keys=tuple(_FIELDS)):
-    """Give a record's fields as a dict of scalar tensors, from a scalar string tensor.
+    """Return a record's fields as a dict of scalar tensors, from a scalar string tensor.
 
     Keys: encoded, text, filename (string), height, width, label (int64); fewer are faster. Instead
     of `label`, `labels` gives int64 (n,): all classes of an image. For use inside tf.data.
@@ -66,19 +66,19 @@ def parse_record(serialized, keys=tuple(_FIELDS)):
 
 
 def label_of_records(serialized):
-    """Give int64 (n,) labels from a string tensor (n,) of records. For use inside tf.data."""
+    """Return int64 (n,) labels from a string tensor (n,) of records. For use inside tf.data."""
     import tensorflow as tf
 
     return tf.io.parse_example(serialized, {LABEL: tf.io.FixedLenFeature((), tf.int64)})[LABEL]
 
 
 def serialize(record):
-    """Give a Record as the bytes of a serialised tf.train.Example."""
+    """Return a Record as the bytes of a serialized tf.train.Example."""
     return b"".join(_serialized(record))
 
 
 def frame(record):
-    """Give a Record as the bytes of a TFRecord file: length, serialised Example, and their CRCs."""
+    """Return a Record as bytes of a TFRecord file: length, serialized Example, and their CRCs."""
     pieces = _serialized(record)
     content = b"".join(pieces)
     length = len(content).to_bytes(8, "little")
@@ -87,7 +87,7 @@ def frame(record):
 
 
 def read_frames(file, where):
-    """Yield (offset, serialised Example) for each record of an open TFRecord file.
+    """Yield (offset, serialized Example) for each record of an open TFRecord file.
 
     Raises DataError, naming `where` and the record, at the first damaged or unfinished one.
     """
@@ -121,8 +121,8 @@ def read_frame_sizes(file):
         file.seek(offset)
 
 
-def read_record(serialized, where, *, several=False):
-    """Give the Record in a serialised Example; with `several`, tuples of label and text.
+def read_record(serialized, where, *, multi_label=False):
+    """Return the Record in a serialized Example; with `several`, tuples of label and text.
 
     Raises DataError if a field is missing or wrong.
     """
@@ -132,8 +132,8 @@ def read_record(serialized, where, *, several=False):
             encoded=_bytes_value(fields[ENCODED]),
             height=_int_value(fields[HEIGHT]),
             width=_int_value(fields[WIDTH]),
-            label=_int_values(fields[LABEL]) if several else _int_value(fields[LABEL]),
-            text=_texts(fields[TEXT]) if several else _text(_bytes_value(fields[TEXT])),
+            label=_int_values(fields[LABEL]) if multi_label else _int_value(fields[LABEL]),
+            text=_texts(fields[TEXT]) if multi_label else _text(_bytes_value(fields[TEXT])),
             filename=_text(_bytes_value(fields[FILENAME])),
         )
     except KeyError as error:
@@ -143,17 +143,17 @@ def read_record(serialized, where, *, several=False):
 
 
 def bytes_field(serialized, name, where, default=None):
-    """Give the bytes of one field; `default`, unless that is None, where there is no such field."""
+    """Return bytes of one field; `default`, unless that is None, where there is no such field."""
     return _field_value(serialized, name, where, default, _bytes_value)
 
 
 def texts_field(serialized, name, where):
-    """Give a tuple of the texts in one field."""
+    """Return a tuple of the texts in one field."""
     return _field_value(serialized, name, where, None, _texts)
 
 
 def int_field(serialized, name, where, default=None):
-    """Give the number of one field; `default`, unless that is None, where there is no such one."""
+    """Return number of one field; `default`, unless that is None, where there is no such one."""
     return _field_value(serialized, name, where, default, _int_value)
 
 
@@ -168,7 +168,7 @@ def _field_value(serialized, name, where, default, read):
 
 
 def _hint(content):
-    """Give words for the source image of a damaged record, where its name can still be read."""
+    """Return words for the source image of a damaged record, where its name can still be read."""
     try:
         filename = _bytes_value(_features(content)[FILENAME]).decode("utf-8", "replace")
     except (KeyError, IndexError, ValueError):
@@ -189,7 +189,7 @@ _FIXED32 = 5
 
 
 def _serialized(record):
-    """Give the pieces of the serialised Example; the image is not copied on the way."""
+    """Return the pieces of the serialized Example; the image is not copied on the way."""
     return _field(
         1,
         [
@@ -256,7 +256,7 @@ def _varint(value):
 
 
 def _features(serialized):
-    """Give {name: serialised Feature}."""
+    """Give {name: serialized Feature}."""
     view = memoryview(serialized)
     found = {}
     for features in _values(view, 1):
@@ -314,7 +314,7 @@ def _only(message, number):
 
 
 def _values(message, wanted):
-    """Yield the values of the field `wanted` in a serialised message."""
+    """Yield the values of the field `wanted` in a serialized message."""
     if isinstance(message, int):
         raise ValueError("a number where a message belongs")
     position = 0

@@ -48,7 +48,7 @@ class Finished:
 
 
 def work_folder(folder, name):
-    """Give the folder in which the conversion `name` keeps what it has finished."""
+    """Return the folder in which the conversion `name` keeps what it has finished."""
     return Path(folder) / f".{name}.converting"
 
 
@@ -91,7 +91,7 @@ class WorkFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def shard_path(self, number):
-        """Give the path of a finished shard."""
+        """Return the path of a finished shard."""
         return self.path / f"{number:05d}.tfrecord"
 
     def add(self, shard):
@@ -101,7 +101,7 @@ class WorkFolder:
         self.finished.append(shard)
 
     def publish(self):
-        """Give finished shards their final names, and return them as the manifest's Shards.
+        """Return finished shards their final names, and return them as the manifest's Shards.
 
         No manifest may list files of these names while this runs.
         """
@@ -222,12 +222,12 @@ class ShardWriter:
 
 
 def rejected_path(folder, name):
-    """Give the path of the list of what was left out of the split `name`."""
+    """Return the path of the list of what was left out of the split `name`."""
     return Path(folder) / f"{name}.rejected.csv"
 
 
 def publish(work, classes, counts, settings, base=None, labels="one"):
-    """Give all finished shards their names, write the manifest, drop what it replaces; return it.
+    """Return all finished shards their names, write the manifest, drop what it replaces; return it.
 
     The shards follow those of the manifest `base`, if there is one. `labels` are as in a Manifest.
     """
@@ -251,7 +251,7 @@ def publish(work, classes, counts, settings, base=None, labels="one"):
         shards=(base.shards if base else ()) + work.publish(),
         settings=settings,
         left_out=(base.left_out if base else ()) + shown,
-        left_out_count=len(left_out) + (base.left_out_count if base else 0),
+        rejected_count=len(left_out) + (base.rejected_count if base else 0),
         labels=labels,
     )
     write_manifest(manifest)
@@ -309,7 +309,7 @@ class Stage:
 
     @staticmethod
     def ends_after(files, size, _position):
-        """Tell whether a piece is to end."""
+        """Return whether a piece is to end."""
         return files >= _PIECE_FILES or size >= _PIECE_BYTES
 
     def move(self, listing, writer):
@@ -327,7 +327,7 @@ class Stage:
                 writer.write(file.read(sizes[found]), listing[number].label)
 
     def _locate(self, count):
-        """Give arrays of the piece, offset and size of each record, in the order of the stream."""
+        """Return arrays of the piece, offset and size of each record, in the order of stream."""
         pieces, offsets, sizes = (np.zeros(count, np.int64) for _ in range(3))
         for piece, shard in enumerate(self.work.finished):
             absent = {each["number"] for each in shard.left_out}

@@ -2,7 +2,7 @@
 
 Of n images of a class a split with the fraction f has about n·f, within some sqrt(n·f·(1-f)). To be
 exact, or to promise at least one, it would have to move an image when others come or go. So it is
-told instead where a class has none, and refused where nothing could be learnt of it.
+told instead where a class has none, and refused where nothing could be learned of it.
 """
 
 import re
@@ -43,7 +43,7 @@ def read_fractions(words):
 
 
 class Splitter:
-    """Gives the split of a name. What `group_by` finds in names is kept together in one split."""
+    """Return the split of a name. What `group_by` finds in names is kept together in one split."""
 
     def __init__(self, fractions, group_by="", seed=0):
         self.fractions = fractions
@@ -58,7 +58,7 @@ class Splitter:
             ) from None
 
     def split_of(self, name):
-        """Give the split of the image `name`. Raises DataError if it is of no group.
+        """Return the split of the image `name`. Raises DataError if it is of no group.
 
         Each image (or group) has a chance of its own, drawn from its name: neither other images nor
         their order matter.
@@ -72,7 +72,7 @@ class Splitter:
         return TRAINING
 
     def divide(self, files, split):
-        """Yield those of all LabelledFiles that belong to `split`.
+        """Yield those of all LabeledFiles that belong to `split`.
 
         Raises DataError, after the last, if a split has no images, or a class none in train.
         """

@@ -9,7 +9,7 @@ from library.errors import DataError
 
 
 def read_splits(data_dir, *names):
-    """Give the manifests of `<data_dir>/<name>/<name>.manifest.json`, in order.
+    """Return the manifests of `<data_dir>/<name>/<name>.manifest.json`, in order.
 
     Shards at a URL are fetched first, once: the manifests are those of the local copies.
     Raises DataError: with the command that converts a split, if one is missing; naming the
@@ -25,7 +25,7 @@ def read_splits(data_dir, *names):
 
 
 def read_split(folder, name):
-    """Give the manifest of the split `name` in a folder or at a URL. Raises UserError."""
+    """Return the manifest of the split `name` in a folder or at a URL. Raises UserError."""
     manifest = _find_split(folder, name)
     _bring([manifest])
     return manifest
@@ -73,7 +73,7 @@ _SEPARATORS = "|;,+&/"
 
 
 def find_training_manifest(folder, name):
-    """Give the path of the training split's manifest beside the split `name`, or None.
+    """Return the path of the training split's manifest beside the split `name`, or None.
 
     Looked for in `folder` itself, and in the folder `train` beside it.
     """
@@ -87,7 +87,7 @@ def find_training_manifest(folder, name):
 
 
 def order_classes(labels, training_manifest=None):
-    """Give the classes in the order of their ids.
+    """Return the classes in the order of their ids.
 
     Those of the training split where its manifest is given; else the labels found, by code point.
     Raises DataError for a label that the training split lacks.

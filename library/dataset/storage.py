@@ -28,12 +28,12 @@ class NothingThereError(DataError):
 
 
 def is_remote(place):
-    """Tell whether a source or folder is a URL."""
+    """Return whether a source or folder is a URL."""
     return "://" in str(place)
 
 
 def open_store(url):
-    """Give the file system of fsspec that a URL is in, and its path there. Raises UserError."""
+    """Return the file system of fsspec that a URL is in, and its path there. Raises UserError."""
     with naming_failure(url):
         try:
             store = _store_of(url.partition("://")[0])
@@ -73,14 +73,14 @@ def naming_failure(url, done="read"):
 
 
 def read_url(url):
-    """Give the bytes at a URL. Raises DataError and UnreachableError."""
+    """Return the bytes at a URL. Raises DataError and UnreachableError."""
     store, path = open_store(url)
     with naming_failure(url):
         return store.cat_file(path)
 
 
 def stamp_of(facts):
-    """Give a number that changes with a file, from what its store tells about it."""
+    """Return a number that changes with a file, from what its store tells about it."""
     mark = next((facts[each] for each in _MARKS if facts.get(each) is not None), "")
     if isinstance(mark, datetime):
         # The same moment may come as a number elsewhere.
@@ -89,7 +89,7 @@ def stamp_of(facts):
 
 
 def local_folder(url, purpose="written"):
-    """Give the folder of this machine for what is at `url`; always the same one.
+    """Return the folder of this machine for what is at `url`; always the same one.
 
     In it is made what goes to the URL (`written`), or kept what comes from there (`fetched`).
     """

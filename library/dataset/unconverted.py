@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from library.dataset.file_index import Listing
+from library.dataset.file_index import FileIndex
 from library.dataset.images import MOST_EDGE, ImageOptions, UnusableImageError, convert_image
 from library.dataset.pixels import encode_jpeg
 from library.dataset.read_bytes import read_content
@@ -30,14 +30,14 @@ _OPTIONS = ImageOptions(max_edge=0)
 
 
 class UnconvertedSplit:
-    """Labelled files, any of which can be read at any time. Raises DataError if one is missing."""
+    """Labeled files, any of which can be read at any time. Raises DataError if one is missing."""
 
     def __init__(self, source, name, classes, listing):
         self.source = source
         self.name = name
         self.classes = classes
         # Whether an image may have several classes, or none.
-        self.has_several = listing.has_several
+        self.is_multi_label = listing.is_multi_label
         # A listing is one open file: two threads must not seek in it at once.
         self._lock = threading.Lock()
         self._listing = listing
@@ -50,14 +50,14 @@ class UnconvertedSplit:
             if file.place[0] == "none":
                 missing.append(file)
             numbers.append(number)
-            labels.append(-1 if self.has_several else self._ids[file.label])
+            labels.append(-1 if self.is_multi_label else self._ids[file.label])
         _check_found(missing, source)
         # Position in the listing of each file that has a label.
         self._numbers = np.array(numbers, np.int64)
         # Class id of each, where images have one.
-        self.labels = None if self.has_several else np.array(labels, np.int64)
+        self.labels = None if self.is_multi_label else np.array(labels, np.int64)
         self.class_counts = tuple(listing.counts[each] for each in classes)
-        self.left_out_count = len(listing) - len(numbers)
+        self.rejected_count = len(listing) - len(numbers)
 
     @property
     def examples(self):
@@ -76,12 +76,12 @@ class UnconvertedSplit:
         return hashlib.sha256(content.encode()).hexdigest()
 
     def filename(self, number):
-        """Give the name of an image, numbered from 0, as bytes: names need not be UTF-8."""
+        """Return the name of an image, numbered from 0, as bytes: names need not be UTF-8."""
         with self._lock:
             return self._listing[int(self._numbers[number])].name.encode("utf-8", "surrogateescape")
 
     def read(self, number):
-        """Give the Record of an image, numbered from 0. Raises DataError."""
+        """Return the Record of an image, numbered from 0. Raises DataError."""
         with self._lock:
             file = self._listing[int(self._numbers[number])]
         try:
@@ -94,12 +94,12 @@ class UnconvertedSplit:
             ) from None
 
     def _label(self, file):
-        if self.has_several:
+        if self.is_multi_label:
             return tuple(self._ids[each] for each in file.label)
         return self._ids[file.label]
 
     def describe(self):
-        """Give one line for the start: what converting would gain."""
+        """Return one line for the start: what converting would gain."""
         timed = min(_TIMED_IMAGES, self.examples)
         start = time.perf_counter()
         for number in range(timed):
@@ -113,7 +113,7 @@ class UnconvertedSplit:
 
 
 def read_unconverted(data_dir, names, data_format, columns=(), label_separator=""):
-    """Give the UnconvertedSplits `<data_dir>/<name>`, in order. Raises DataError.
+    """Return the UnconvertedSplits `<data_dir>/<name>`, in order. Raises DataError.
 
     `data_dir` is a folder of class folders or, for the format csv, a CSV file, either of them local
     or a URL; or an archive. `columns` and `label_separator` are for CSV files: see `find_files`.
@@ -137,7 +137,7 @@ def read_unconverted(data_dir, names, data_format, columns=(), label_separator="
 
 
 def make_record(content, text, label, filename):
-    """Give a Record of a file's bytes or of uint8 pixels (height, width, 1 or 3)."""
+    """Return a Record of a file's bytes or of uint8 pixels (height, width, 1 or 3)."""
     if isinstance(content, np.ndarray):
         content = _encode_pixels(content)
     encoded, height, width = convert_image(content, _OPTIONS)
@@ -145,7 +145,7 @@ def make_record(content, text, label, filename):
 
 
 def _list_files(source, given):
-    listing = Listing(find_files(source, **given))
+    listing = FileIndex(find_files(source, **given))
     # Whoever reads from it decides how long it is needed.
     weakref.finalize(listing, listing.file.close)
     return listing
@@ -174,9 +174,9 @@ def check_pixels(pixels):
 
 def _encode_pixels(pixels):
     check_pixels(pixels)
-    colour = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-    # At full resolution of colour: what is generated is often small.
-    return encode_jpeg(np.ascontiguousarray(colour), 95, has_full_colour=True)
+    color = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    # At full resolution of color: what is generated is often small.
+    return encode_jpeg(np.ascontiguousarray(color), 95, has_full_color=True)
 
 
 def check_labels(labels, classes, where):
@@ -196,8 +196,8 @@ class GeneratedSplit:
     Calls it once, to count them. Raises DataError for what is no image, or has no class.
     """
 
-    has_several = False
-    left_out_count = 0
+    is_multi_label = False
+    rejected_count = 0
 
     def __init__(self, generate, name, classes=None):
         self._generate = generate
@@ -233,7 +233,7 @@ class GeneratedSplit:
             yield self._record(number, content, label, ids[label])
 
     def describe(self):
-        """Give one line for the start: what converting would gain."""
+        """Return one line for the start: what converting would gain."""
         return (
             f"the split {self.name} comes from a generator: it was run once to count its "
             f"{self.examples:,} images, and runs again in each epoch; written as files and "
@@ -279,7 +279,7 @@ class GeneratedSplit:
 
 
 def read_generated(generate, names):
-    """Give the GeneratedSplits of `generate(name)`, in order. Raises DataError."""
+    """Return the GeneratedSplits of `generate(name)`, in order. Raises DataError."""
     training = GeneratedSplit(generate, TRAINING)
     rest = {
         name: GeneratedSplit(generate, name, training.classes) for name in {*names} - {TRAINING}
@@ -302,7 +302,7 @@ def _check_image(image):
 
 
 def _kind(value):
-    """Give what a value is: numbers and short texts as they are, of all else the type."""
+    """Return what a value is: numbers and short texts as they are, of all else the type."""
     if isinstance(value, int | float | str) and len(repr(value)) < 40:
         return repr(value)
     many = f" of {len(value)}" if isinstance(value, tuple | list) else ""

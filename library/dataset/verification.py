@@ -9,7 +9,7 @@ from tqdm import tqdm
 from library.dataset.jpeg import read_jpeg_header
 from library.dataset.manifest import check_hashes
 from library.dataset.records import FILENAME, bytes_field, read_frames, read_record
-from library.dataset.worker_pool import Workers
+from library.dataset.worker_pool import WorkerPool
 from library.errors import DataError
 from library.messages import counted
 
@@ -18,17 +18,17 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class CheckRecord:
-    """The function of (where, serialised record) that gives its labels; for other processes."""
+    """The function of (where, serialized record) that gives its labels; for other processes."""
 
     classes: tuple[str, ...]
-    has_several: bool = False
+    is_multi_label: bool = False
 
     def __call__(self, located):
         """Raises DataError for a record that is not as conversion writes it."""
         where, content = located
-        record = read_record(content, where, several=True)
+        record = read_record(content, where, multi_label=True)
         where = f"{where}, made from {record.filename},"
-        if not self.has_several and len(record.label) != 1:
+        if not self.is_multi_label and len(record.label) != 1:
             raise DataError(f"{where} has {len(record.label)} labels where one belongs")
         for label in record.label:
             if not 0 <= label < len(self.classes):
@@ -54,7 +54,7 @@ def verify(manifest, num_workers):
     counts = Counter()
     check = CheckRecord(manifest.classes, manifest.labels == "several")
     with (
-        Workers(check, num_workers) as workers,
+        WorkerPool(check, num_workers) as workers,
         tqdm(total=manifest.examples, unit=" records", desc=manifest.name) as bar,
     ):
         workers.grow(num_workers)
@@ -90,7 +90,7 @@ def _batches(manifest):
 
 
 def converted_names(manifest):
-    """Give the names of the source files of all records."""
+    """Return the names of the source files of all records."""
     names = set()
     for path in manifest.paths:
         with path.open("rb") as file:

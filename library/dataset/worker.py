@@ -62,7 +62,7 @@ def _limit_time(seconds):
 
 
 def _private_stdout():
-    """Give stdout for ourselves, and stderr to any library that prints."""
+    """Return stdout for ourselves, and stderr to any library that prints."""
     private = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return private

@@ -21,7 +21,7 @@ _OUT_OF_TIME = -signal.SIGALRM if hasattr(signal, "SIGALRM") else 1
 _AHEAD = 3
 
 
-class Workers:
+class WorkerPool:
     """Processes that apply `function` (picklable, importable) to items.
 
     An item that makes its process crash, hang for `seconds` or need more than `memory_bytes` has
@@ -76,7 +76,7 @@ class Workers:
             yield done, _checked(future.result())
 
     def apply(self, item):
-        """Give the result of one item, when a process is free. For several threads at once."""
+        """Return the result of one item, when a process is free. For several threads at once."""
         results = self._apply([item])
         return results[0] if results else (False, "was left out: its process was ended")
 
@@ -199,7 +199,7 @@ def _send(file, content):
 
 
 def available_cores():
-    """Give how many cores this process may use."""
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

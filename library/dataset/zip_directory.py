@@ -43,7 +43,7 @@ def read_zip_directory(path):
 
 
 def _find_directory(file):
-    """Give where the directory begins, its size, and how far all offsets in it are off."""
+    """Return where the directory begins, its size, and how far all offsets in it are off."""
     length = file.seek(0, 2)
     tail_at = max(0, length - _END.size - _LONGEST_COMMENT)
     file.seek(tail_at)
@@ -70,7 +70,7 @@ def _find_directory(file):
 
 
 def _read_member(file, shift):
-    """Give a Member, and how many bytes it takes in the directory."""
+    """Return a Member, and how many bytes it takes in the directory."""
     mark, _, _, flags, method, _, _, crc, *sizes, offset = _unpack(_MEMBER, file.read(_MEMBER.size))
     stored, size, *lengths, _, _, _ = sizes
     if mark != _MEMBER_MARK:
@@ -86,7 +86,7 @@ def _read_member(file, shift):
 
 
 def _long_numbers(extra, *numbers):
-    """Give the numbers, those that did not fit replaced by what stands in the extra fields."""
+    """Return the numbers, those that did not fit replaced by what stands in the extra fields."""
     longer = iter(())
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)

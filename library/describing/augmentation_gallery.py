@@ -17,7 +17,7 @@ _SHOWN = 7
 _KINDS = {
     "window": "the window to decode",
     "image": "an image",
-    "colours": "colours",
+    "colors": "colors",
     "places": "places",
     "batch": "a batch",
 }
@@ -32,7 +32,7 @@ def write_gallery(known, introduction, folder):
 
 
 def gallery_text(known, introduction):
-    """Give the page: a table of the registry, and the picture."""
+    """Return the page: a table of the registry, and the picture."""
     rows = [
         f"| `{name}` | {each.strength:g} | {each.largest:g} | {_KINDS[each.acts_on]} | "
         f"{each.function.__doc__.splitlines()[0]} |"
@@ -47,7 +47,7 @@ def gallery_text(known, introduction):
 
 
 def draw_gallery(known):
-    """Give the sheet as a Pillow image: one row for each augmentation."""
+    """Return the sheet as a Pillow image: one row for each augmentation."""
     images, captions = [], []
     for name in known:
         images += [resize_scene(draw_scene()), *examples_of(name, known, _SHOWN)]
@@ -56,11 +56,11 @@ def draw_gallery(known):
 
 
 def examples_of(name, known, count):
-    """Give what one augmentation makes of the scene: `count` uint8 images."""
+    """Return what one augmentation makes of the scene: `count` uint8 images."""
     chosen = Augmentations([name], known)
     seeds = [chosen.seeds(tf.constant([1, each], tf.int64)) for each in range(2 * count)]
     if known[name].acts_on == BATCH:
-        # Every other one, because neighbours are two halves of one mixture.
+        # Every other one, because neighbors are two halves of one mixture.
         scenes = [resize_scene(draw_scene(bool(each % 2))) for each in range(2 * count)]
         targets = tf.zeros([2 * count, 2])
         return chosen.mix(tf.constant(np.stack(scenes)), targets, tf.stack(seeds))[0].numpy()[::2]
@@ -76,12 +76,12 @@ def _changed(chosen, seeds):
 
 
 def resize_scene(scene):
-    """Give a scene at the size in which it is shown."""
+    """Return a scene at the size in which it is shown."""
     return resize(tf.constant(scene), (_EDGE, _EDGE)).numpy()
 
 
 def draw_scene(is_night=False):
-    """Give a house under a tree, drawn here so that nobody owns it: uint8 (176, 176, 3)."""
+    """Return a house under a tree, drawn here so that nobody owns it: uint8 (176, 176, 3)."""
     sky = ((28, 32, 78), (84, 60, 110)) if is_night else ((86, 156, 226), (206, 230, 246))
     rows = np.linspace(0, 1, 704)[:, np.newaxis, np.newaxis]
     pixels = (1 - rows) * np.array(sky[0]) + rows * np.array(sky[1])

@@ -42,7 +42,7 @@ td.why { text-align: left } td:first-child, td.why { overflow-wrap: anywhere; mi
 
 
 def page(inspection, options):
-    """Give the page, as a str."""
+    """Return the page, as a str."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         '<meta name=viewport content="width=device-width">',

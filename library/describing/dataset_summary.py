@@ -1,4 +1,4 @@
-"""A look at labelled images before they are converted: counts, sizes, duplicates, broken ones."""
+"""A look at labeled images before they are converted: counts, sizes, duplicates, broken ones."""
 
 import contextlib
 from collections import Counter
@@ -8,12 +8,12 @@ import numpy as np
 from tqdm import tqdm
 
 from library.dataset.encode_record import naming_option
-from library.dataset.file_index import Listing
+from library.dataset.file_index import FileIndex
 from library.dataset.images import UnusableImageError, decode_image
 from library.dataset.pixels import to_gray
 from library.dataset.read_bytes import read_content
 from library.dataset.sources.base import NO_CLASS, labels_of
-from library.dataset.worker_pool import Workers
+from library.dataset.worker_pool import WorkerPool
 from library.describing.duplicates import (
     SIGNATURE_BYTES,
     exact_hash,
@@ -66,41 +66,41 @@ class Inspection:
     alike: list = field(default_factory=list)
 
     def file(self, number):
-        """Give the LabelledFile of an image."""
+        """Return the LabeledFile of an image."""
         return self.splits[self.split(number)][int(self.positions[number])]
 
     def split(self, number):
-        """Give the name of an image's split."""
+        """Return the name of an image's split."""
         return list(self.splits)[self.facts[number][0]]
 
     def crosses_splits(self, group):
-        """Tell whether a group has images in several splits: a leak."""
+        """Return whether a group has images in several splits: a leak."""
         return len(np.unique(self.facts[group, 0])) > 1
 
     def images(self, split):
-        """Give how many images of a split can be used."""
+        """Return how many images of a split can be used."""
         return int(np.sum(self.facts[:, 0] == list(self.splits).index(split)))
 
     def of_class(self, name):
-        """Give the numbers of the images of a class."""
+        """Return the numbers of the images of a class."""
         labels = [number for number, each in enumerate(self.labels) if name in labels_of(each)]
         return np.flatnonzero(np.isin(self.facts[:, 1], labels))
 
     def labels_disagree(self, group):
-        """Tell whether a group has images of different labels."""
+        """Return whether a group has images of different labels."""
         return len(np.unique(self.facts[group, 1])) > 1
 
 
 @contextlib.contextmanager
 def inspect_splits(finds, options, num_workers):
-    """Give the Inspection of {split: function that yields its LabelledFiles}."""
+    """Return the Inspection of {split: function that yields its LabeledFiles}."""
     options = replace(options, max_edge=_EDGE, color_space="gray")
     with contextlib.ExitStack() as stack:
-        workers = stack.enter_context(Workers(MeasureFile(options), num_workers))
+        workers = stack.enter_context(WorkerPool(MeasureFile(options), num_workers))
         workers.grow(num_workers)
         splits = {}
         for split, find in finds.items():
-            splits[split] = Listing(find())
+            splits[split] = FileIndex(find())
             stack.callback(splits[split].close)
         if not any(map(len, splits.values())):
             raise DataError("there are no images to inspect")

@@ -10,7 +10,7 @@ _ASPECTS = (0.5, 0.67, 0.8, 0.95, 1.05, 1.25, 1.5, 2.0)
 
 
 def text(inspection):
-    """Give all findings, as lines of text."""
+    """Return all findings, as lines of text."""
     lines = [*_counts(inspection), ""]
     lines += _histogram("longer edge", size_histogram(inspection))
     lines += _histogram("width : height", aspect_histogram(inspection))
@@ -44,13 +44,13 @@ def duplicate_lists(inspection):
 
 
 def group_text(inspection, group, most=6):
-    """Give the names of a group's files."""
+    """Return the names of a group's files."""
     names = [printable(f"{inspection.split(n)}/{inspection.file(n).name}") for n in group[:most]]
     return " = ".join(names) + (f" = … ({len(group)} in all)" if len(group) > most else "")
 
 
 def imbalance(counts):
-    """Give the largest class's count over the smallest's, as words."""
+    """Return the largest class's count over the smallest's, as words."""
     most, least = max(counts.values()), min(counts.values())
     largest = max(counts, key=counts.get)
     smallest = min(counts, key=counts.get)

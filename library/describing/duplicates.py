@@ -15,17 +15,17 @@ _MEAN_LEVELS = 2.5
 _MOST_LEVELS = 16
 SIGNATURE_BYTES = 64
 # Blank images agree in every band with all others of their kind. Looking so far is enough, for
-# neighbours of neighbours end up in the same group.
+# neighbors of neighbors end up in the same group.
 _FARTHEST = 64
 
 
 def exact_hash(content):
-    """Give 64 bits that two files share if their bytes are the same."""
+    """Return 64 bits that two files share if their bytes are the same."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
 def perceptual_hash(pixels):
-    """Give two words of 64 bits: is each spot brighter than its right, its lower neighbour?
+    """Return two words of 64 bits: is each spot brighter than its right, its lower neighbor?
 
     `pixels` are uint8, gray, of any size.
     """
@@ -37,7 +37,7 @@ def perceptual_hash(pixels):
 
 
 def signature(pixels):
-    """Give 64 signed bytes: how much brighter each eighth of an eighth is than the whole."""
+    """Return 64 signed bytes: how much brighter each eighth of an eighth is than the whole."""
     small = cv2.resize(pixels, (8, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
     return np.clip(small - round(small.mean()), -128, 127).astype(np.int8).tobytes()
 
@@ -63,7 +63,7 @@ def find_groups(exact, perceptual, signatures):
 
 
 def _near_pairs(hashes, signatures):
-    """Give two arrays of indices: pairs with few bits and little brightness apart."""
+    """Return two arrays of indices: pairs with few bits and little brightness apart."""
     bands = hashes.view(np.uint16).reshape(len(hashes), _BANDS)
     lefts, rights = [], []
     for band in range(_BANDS):
@@ -85,7 +85,7 @@ def _near_pairs(hashes, signatures):
 
 
 def _connected(count, left, right):
-    """Give the groups of two or more among `count` things that the pairs connect."""
+    """Return the groups of two or more among `count` things that the pairs connect."""
     parent = {}
 
     def root(thing):

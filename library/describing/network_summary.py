@@ -17,7 +17,7 @@ _NO_ACTIVATIONS = {"Const", "Placeholder", "Identity", "Reshape", "NoOp", "ReadV
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerRow:
     """One part of a network, as a line of its table."""
 
     block: int
@@ -42,7 +42,7 @@ class Description:
     seconds: tuple
 
     def lines(self):
-        """Give the table and the sums as lines of text."""
+        """Return the table and the sums as lines of text."""
         names = max(len(row.name) for row in self.rows)
         outputs = max(len(row.output) for row in self.rows)
         for row in self.rows:
@@ -60,7 +60,7 @@ class Description:
 
 
 def describe_network(network, batch_sizes=(1, 32)):
-    """Give the Description of a network, after running it on noise to see how long it takes."""
+    """Return the Description of a network, after running it on noise to see how long it takes."""
     blocks = blocks_of(network)
     rows = [_row(number, part) for number, block in enumerate(blocks, 1) for part in block]
     multiply_adds, activation_bytes = _count_operations(network)
@@ -77,7 +77,7 @@ def describe_network(network, batch_sizes=(1, 32)):
 def _row(number, part):
     is_module = isinstance(part.layer, HubLayer)
     shape = "" if is_module else " x ".join(map(str, part.layer.output.shape[1:]))
-    return Row(number, part.name, shape, _size(part.variables.values()), part.is_trained)
+    return LayerRow(number, part.name, shape, _size(part.variables.values()), part.is_trained)
 
 
 def _size(variables):
@@ -101,7 +101,7 @@ def _values(tensors):
 
 
 def _multiply_adds(operation):
-    """Give the multiply-adds of a convolution or matrix product; of all else, 0."""
+    """Return the multiply-adds of a convolution or matrix product; of all else, 0."""
     if operation.type not in ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2"):
         return 0
     outputs = operation.outputs[0].shape.num_elements() or 0
@@ -115,7 +115,7 @@ def _multiply_adds(operation):
 
 
 def _seconds(network, batch_size):
-    """Give the seconds that one image takes in a batch, the median of a few."""
+    """Return the seconds that one image takes in a batch, the median of a few."""
     run = tf.function(lambda pixels: network(pixels, training=False))
     pixels = tf.random.uniform([batch_size, *network.input_shape[1:]], 0, 255)
     run(pixels)

@@ -2,7 +2,7 @@
 
 import time
 
-from library.inputs.batching import keep_ready, make_batches
+from library.inputs.batching import make_batches, prefetch
 from library.inputs.caching import Cached
 from library.inputs.examples import Files, Generated, Shards
 
@@ -41,7 +41,7 @@ def measure_stages(training, seconds=None):
 
 
 def _read(training):
-    """Give batches of what is stored, by as many threads as prepare images in training."""
+    """Return batches of what is stored, by as many threads as prepare images in training."""
     batches = make_batches(
         training.keys(0),
         lambda position, key: training.source.read(key),
@@ -51,7 +51,7 @@ def _read(training):
         training.part,
         training.reading,
     )
-    return keep_ready(batches, training.reading)
+    return prefetch(batches, training.reading)
 
 
 def shares_of_time(rates):
@@ -62,7 +62,7 @@ def shares_of_time(rates):
     return {stage: each / sum(own) for stage, each in zip(rates, own, strict=True)}
 
 
-def tell_stages(rates, source):
+def format_stages(rates, source):
     """Yield lines: a table of the stages, and which one holds the rest back.
 
     What would help depends on the source of the TrainingInputs measured.
@@ -76,7 +76,7 @@ def tell_stages(rates, source):
 
 
 def _rate(batches, seconds):
-    """Give images per second, after a warm-up, over as many epochs as it takes."""
+    """Return images per second, after a warm-up, over as many epochs as it takes."""
     count, start = 0, None
     begin = time.perf_counter()
     # The same one again and again: to make another takes long beside an epoch of few images.

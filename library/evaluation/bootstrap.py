@@ -20,7 +20,7 @@ _AT_ONCE = 500_000
 
 
 def once(images):
-    """Give the weights of the split as it is: uint8 (images, 1), all 1."""
+    """Return the weights of the split as it is: uint8 (images, 1), all 1."""
     return np.ones((images, 1), np.uint8)
 
 

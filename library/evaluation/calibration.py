@@ -41,13 +41,13 @@ class Bins:
             np.add.at(sums, (rows, bins), values)
 
     def error(self, weights):
-        """Give the ECE for weights (n, samples): float64 (samples,)."""
+        """Return the ECE for weights (n, samples): float64 (samples,)."""
         columns = weights.T.astype(np.float64)
         distances = np.abs(columns @ (self._confidence - self._right))
         return distances.sum(1) / np.maximum((columns @ self._guesses).sum(1), 1)
 
     def rows(self):
-        """Give a dict for each bin that is not empty: its edges, guesses, confidence, accuracy."""
+        """Return dict for each bin that is not empty: its edges, guesses, confidence, accuracy."""
         sums = zip(*(each.sum(0).tolist() for each in self._all()), strict=True)
         return [
             {
@@ -66,7 +66,7 @@ class Bins:
 
 
 def fit_temperature(scores, labels):
-    """Give what to divide logits by so that the labels become likeliest; None if nothing does.
+    """Return what to divide logits by so that the labels become likeliest; None if nothing does.
 
     Takes scores (n, classes) and labels int64 (n,) or multi-hot. The negative log-likelihood is
     convex in 1 / temperature: Newton's steps, kept between bounds. Where all is right already, ever
@@ -75,12 +75,12 @@ def fit_temperature(scores, labels):
     if not len(scores):
         return None
     scores = scores.astype(np.float64)
-    several = labels.ndim == 2
-    truth = labels if several else one_hot(labels, scores.shape[1])
+    multi_label = labels.ndim == 2
+    truth = labels if multi_label else one_hot(labels, scores.shape[1])
     wanted = (scores * truth).sum() / len(scores)
     low, high, inverse = 1 / _HOTTEST, 1 / _COLDEST, 1.0
     for _ in range(60):
-        expected, variance = (_sigmoid if several else _softmax)(scores, inverse)
+        expected, variance = (_sigmoid if multi_label else _softmax)(scores, inverse)
         slope = expected - wanted
         low, high = (low, inverse) if slope > 0 else (inverse, high)
         step = inverse - slope / variance if variance > 0 else np.inf
@@ -92,7 +92,7 @@ def fit_temperature(scores, labels):
 
 
 def _softmax(scores, inverse):
-    """Give the mean over images of the mean and of the variance of the scores."""
+    """Return the mean over images of the mean and of the variance of the scores."""
     shares = np.exp((scores - scores.max(1, keepdims=True)) * inverse)
     shares /= shares.sum(1, keepdims=True)
     means = (shares * scores).sum(1)

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def mean(values, weights):
-    """Give the mean of a number per image, float (n,): accuracy, where that is 1 or 0."""
+    """Return the mean of a number per image, float (n,): accuracy, where that is 1 or 0."""
     return values.astype(np.float64) @ weights / weights.sum(0, dtype=np.float64)
 
 
@@ -25,18 +25,18 @@ def is_in_top(scores, labels, k):
 
 
 def one_hot(labels, classes):
-    """Give bool (n, classes): True at each label."""
+    """Return bool (n, classes): True at each label."""
     return labels[:, np.newaxis] == np.arange(classes)
 
 
 def confusion_matrix(labels, guesses, classes):
-    """Give int64 (classes, classes): images by true class (row) and guessed class (column)."""
+    """Return int64 (classes, classes): images by true class (row) and guessed class (column)."""
     pairs = np.bincount(labels * classes + guesses, minlength=classes**2)
     return pairs.reshape(classes, classes)
 
 
 def confusion_cells(labels, guesses, classes):
-    """Give int64 (cells, 3), the same where there are any: true class, guessed class, images."""
+    """Return int64 (cells, 3), the same where there are any: true class, guessed class, images."""
     cells, images = np.unique(labels * classes + guesses, return_counts=True)
     return np.stack([cells // classes, cells % classes, images], axis=1)
 
@@ -81,14 +81,14 @@ class Counts:
 
 
 def macro(values):
-    """Give the mean over classes, each counting the same; those not defined are left out."""
+    """Return the mean over classes, each counting the same; those not defined are left out."""
     defined = ~np.isnan(values)
     total = np.where(defined, values, 0.0).sum(1)
     return _ratio(total, defined.sum(1), np.nan)
 
 
 def weighted(values, support):
-    """Give the mean over classes, each counting as many as it has images."""
+    """Return the mean over classes, each counting as many as it has images."""
     defined = ~np.isnan(values)
     shares = np.where(defined, support, 0.0)
     return _ratio((np.where(defined, values, 0.0) * shares).sum(1), shares.sum(1), np.nan)

@@ -6,13 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 from library.errors import DataError, DivergedError
-from library.evaluation.metrics import Asked, calibrate, measure
+from library.evaluation.metrics import MetricOptions, calibrate, measure
 from library.evaluation.predictions import Predictions, predict_batches
 from library.messages import counted
 
 
 @dataclass(frozen=True)
-class Judgement:
+class EvaluationResult:
     """What evaluation found. `losses` are float32 (n,); `measures` is a dict for JSON."""
 
     predictions: Predictions
@@ -20,9 +20,9 @@ class Judgement:
     measures: dict
 
     def worst_mistakes(self, most):
-        """Give the rows of the wrong guesses with the highest losses, worst first: int64."""
+        """Return the rows of the wrong guesses with the highest losses, worst first: int64."""
         found = self.predictions
-        if found.several:
+        if found.multi_label:
             wrong = ((found.scores > 0) != (found.labels > 0.5)).any(1)
         else:
             wrong = found.classes != found.labels
@@ -30,8 +30,8 @@ class Judgement:
         return rows[np.argsort(-self.losses[rows], kind="stable")][:most]
 
 
-def judge(network, classes, inputs, objective, *, validation=None, asked=None, **how):
-    """Give the Judgement of a network on `inputs`, as EvaluationInputs in project/inputs.py.
+def evaluate(network, classes, inputs, objective, *, validation=None, asked=None, **how):
+    """Return the Judgement of a network on `inputs`, as EvaluationInputs in project/inputs.py.
 
     `objective` gives the measures of each image, as Objective in project/objective.py; `asked` is
     Asked. The temperature is fitted on `validation`, other such inputs, or the same (see
@@ -43,7 +43,7 @@ def judge(network, classes, inputs, objective, *, validation=None, asked=None, *
         raise DataError("the split to evaluate on is empty: convert some images")
     _check_finite(found.scores)
     values = _values(objective, found.labels, found.scores)
-    asked = asked or Asked()
+    asked = asked or MetricOptions()
     measures = measure(found, classes, values, asked)
     if validation is not None:
         is_same = validation is inputs
@@ -55,11 +55,11 @@ def judge(network, classes, inputs, objective, *, validation=None, asked=None, *
             lambda scores: _values(objective, found.labels, scores)["loss"],
             asked,
         )
-    return Judgement(found, values["loss"], measures)
+    return EvaluationResult(found, values["loss"], measures)
 
 
 def read_images(inputs, rows):
-    """Give the pixels of some images of a split, by row: a list of uint8 (height, width, channels).
+    """Return pixels of some images of a split, by row: a list of uint8 (height, width, channels).
 
     Reads as far as the last one, and decodes these alone.
     """

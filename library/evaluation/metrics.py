@@ -25,7 +25,7 @@ OF_CLASSES = ("precision", "recall", "f1", "roc_auc", "pr_auc")
 
 
 @dataclass(frozen=True)
-class Asked:
+class MetricOptions:
     """What to work out: the k of top-k, and how many resamples make an interval (0: none)."""
 
     top_k: int = 5
@@ -33,8 +33,8 @@ class Asked:
     seed: int = 0
 
 
-def measure(predictions, classes, values, asked=Asked()):
-    """Give all measures of Predictions as a dict for JSON: finite numbers, None where undefined.
+def measure(predictions, classes, values, asked=MetricOptions()):
+    """Return all measures of Predictions as a dict for JSON: finite numbers, None where undefined.
 
     `values` are numbers per image by name, float (n,), as Objective.measures gives them; their
     means come first. `classes` are names. A class without images in the split has no measures, and
@@ -57,7 +57,7 @@ def measure(predictions, classes, values, asked=Asked()):
         "classes": dict(zip(classes, rows, strict=True)),
         "reliability": parts.bins.rows(),
     }
-    if not predictions.several:
+    if not predictions.multi_label:
         pairs = predictions.labels, predictions.classes, len(classes)
         is_small = len(classes) <= _MATRIX_CLASSES
         name, count = (
@@ -69,7 +69,7 @@ def measure(predictions, classes, values, asked=Asked()):
     return result
 
 
-def calibrate(result, predictions, validation, losses, asked=Asked()):
+def calibrate(result, predictions, validation, losses, asked=MetricOptions()):
     """Give `result` of `measure` with the temperature fitted on validation's Predictions added.
 
     And with what it would make of loss and calibration error. `losses` is a function of scores
@@ -85,7 +85,7 @@ def calibrate(result, predictions, validation, losses, asked=Asked()):
     if temperature is None or divisors is None:
         return {**result, **found, **dict.fromkeys(names)}
     scores = predictions.scores / np.float32(divisors)
-    probabilities = np.asarray(to_probabilities(scores, several=predictions.several))
+    probabilities = np.asarray(to_probabilities(scores, multi_label=predictions.multi_label))
     bins, values = Bins(probabilities, predictions.labels), losses(scores)
 
     def measures(weights):
@@ -103,7 +103,7 @@ def calibrate(result, predictions, validation, losses, asked=Asked()):
 
 
 def _of_other_half(predictions):
-    """Give float (n, 1), for each image the temperature of the half it is not in; perhaps None."""
+    """Return float (n, 1), for each image the temperature of half it is not in; perhaps None."""
     # In turns: a split may be in the order of its classes.
     half = np.arange(len(predictions)) % 2
     fitted = [
@@ -114,7 +114,7 @@ def _of_other_half(predictions):
 
 
 def _draw(measures, images, asked):
-    """Give name → (samples, …) of the measures of all resamples; {} where none are asked for."""
+    """Return name → (samples, …) of the measures of all resamples; {} where none are asked for."""
     drawn = {}
     for weights in resamples(images, asked.bootstrap_samples, asked.seed):
         for name, each in measures(weights).items():
@@ -134,7 +134,7 @@ class _Parts:
         labels, probabilities = predictions.labels, predictions.probabilities
         self.top_k = min(top_k, classes)
         self._values = dict(values)
-        if predictions.several:
+        if predictions.multi_label:
             self._truth, self._guesses = labels > 0.5, predictions.scores > 0
             self._values["exact_match"] = (self._truth == self._guesses).all(1)
         else:
@@ -146,7 +146,7 @@ class _Parts:
         self.bins = Bins(probabilities, labels)
 
     def measures(self, weights):
-        """Give name → (samples,) or (samples, classes) for weights (n, samples)."""
+        """Return name → (samples,) or (samples, classes) for weights (n, samples)."""
         found = {name: mean(each, weights) for name, each in self._values.items()}
         counts = Counts.of(self._truth, self._guesses, weights)
         areas = [each.areas(weights) for each in self._rankings]
@@ -180,5 +180,5 @@ def _row(number, point, drawn):
 
 
 def _number(value):
-    """Give a float that JSON knows: None for what is not defined."""
+    """Return a float that JSON knows: None for what is not defined."""
     return float(value) if np.isfinite(value) else None

@@ -22,7 +22,7 @@ class Predictions:
     probabilities: np.ndarray
     labels: np.ndarray
     names: tuple
-    several: bool = False
+    multi_label: bool = False
 
     def __len__(self):
         return len(self.names)
@@ -34,13 +34,13 @@ class Predictions:
 
 
 def predict_batches(network, batches, max_steps=None, *, temperature=1.0, xla=False):
-    """Give the Predictions for batches of (images, labels, names), no more than `max_steps`.
+    """Return the Predictions for batches of (images, labels, names), no more than `max_steps`.
 
     Images are pixels in 0…255, (batch, height, width, channels); names a string tensor (batch,),
     as EvaluationInputs.named_batches in project/inputs.py gives them.
     """
     score = Inference(network, xla=xla)
-    several = is_multi_label(network)
+    multi_label = is_multi_label(network)
     scores, labels, names = [], [], []
     for images, some_labels, some_names in itertools.islice(batches, max_steps):
         scores.append(score(images))
@@ -48,7 +48,9 @@ def predict_batches(network, batches, max_steps=None, *, temperature=1.0, xla=Fa
         names += [each.decode("utf-8", "replace") for each in np.asarray(some_names).tolist()]
     if not scores:
         empty = np.zeros((0, network.output_shape[-1]), np.float32)
-        return Predictions(empty, empty, empty if several else np.zeros(0, np.int64), (), several)
+        return Predictions(
+            empty, empty, empty if multi_label else np.zeros(0, np.int64), (), multi_label
+        )
     scores = np.concatenate(scores)
-    probabilities = np.asarray(to_probabilities(scores, temperature, several=several))
-    return Predictions(scores, probabilities, np.concatenate(labels), tuple(names), several)
+    probabilities = np.asarray(to_probabilities(scores, temperature, multi_label=multi_label))
+    return Predictions(scores, probabilities, np.concatenate(labels), tuple(names), multi_label)

@@ -52,7 +52,7 @@ class Ranking:
 
 
 def _sums_before(weights):
-    """Give int32 (n + 1, samples): the sum of all rows before each, and of all."""
+    """Return int32 (n + 1, samples): the sum of all rows before each, and of all."""
     sums = np.zeros((len(weights) + 1, weights.shape[1]), np.int32)
     np.cumsum(weights, axis=0, out=sums[1:])
     return sums

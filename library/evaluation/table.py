@@ -14,8 +14,8 @@ _WORDS = {
 }
 
 
-def tell_measures(result):
-    """Give the lines of a table of all measures, as measures.py gives them."""
+def format_metrics(result):
+    """Return the lines of a table of all measures, as measures.py gives them."""
     yield from _overall(result)
     yield ""
     yield from _classes(result)
@@ -32,7 +32,7 @@ def overall_rows(result):
 
 
 def words_of(name, top_k=None):
-    """Give a measure's name as words."""
+    """Return a measure's name as words."""
     if name == "top_k_accuracy":
         return f"top-{top_k} accuracy"
     if name.startswith("calibrated_"):
@@ -44,7 +44,7 @@ def words_of(name, top_k=None):
 
 
 def number(value):
-    """Give a measure as text; a dash for what is not defined."""
+    """Return a measure as text; a dash for what is not defined."""
     return "-" if value is None else f"{value:.4f}"
 
 

@@ -11,11 +11,11 @@ from library.dataset.read_bytes import read_content
 from library.errors import DataError, printable
 from library.explaining.feature_maps import draw_layers
 from library.explaining.grad_cam import HeatMaps
-from library.explaining.neighbors import find_neighbours, make_embedding
+from library.explaining.neighbors import find_neighbors, make_embedding
 from library.figures.kernels import first_kernels
-from library.inputs.corruption import naming_damage
+from library.inputs.corruption import explain_read_errors
 from library.messages import counted
-from library.models.layer_graph import lay_open
+from library.models.layer_graph import flatten_network
 from library.models.scores import is_multi_label, to_probabilities
 
 
@@ -37,7 +37,7 @@ class Answer:
     ranking: tuple
     # {class name: heat (rows, columns) from 0 to 1}: the likeliest class, and the true ones.
     heats: dict
-    # Neighbours with their class names: [(Neighbour, names)].
+    # Neighbors with their class names: [(Neighbor, names)].
     nearest: tuple
 
     @property
@@ -60,24 +60,24 @@ class Explanation:
 
 
 def explain_pictures(network, classes, pictures, training=None, *, nearest=6, layer=None):
-    """Give the Explanation of some Pictures.
+    """Return the Explanation of some Pictures.
 
     `training` are the EvaluationInputs to find the nearest images in, or None. `layer` names the
     layer whose maps are weighed (None: the last one that has any). Raises ChoiceError for an
     unknown one, DataError where the training images are damaged.
     """
-    opened = lay_open(network)
+    opened = flatten_network(network)
     maps = HeatMaps(network, layer, opened)
     pixels = np.stack([each.pixels for each in pictures])
-    neighbours = [[] for _ in pictures]
+    neighbors = [[] for _ in pictures]
     if training is not None:
         embed = make_embedding(network)
-        with naming_damage(training):
+        with explain_read_errors(training):
             batches = training.named_batches()
-            neighbours = find_neighbours(embed(pixels), batches, embed, nearest)
+            neighbors = find_neighbors(embed(pixels), batches, embed, nearest)
     answers = [
         _answer(maps, classes, picture, is_multi_label(network), near)
-        for picture, near in zip(pictures, neighbours, strict=True)
+        for picture, near in zip(pictures, neighbors, strict=True)
     ]
     return Explanation(
         answers=tuple(answers),
@@ -89,11 +89,11 @@ def explain_pictures(network, classes, pictures, training=None, *, nearest=6, la
 
 
 def choose_pictures(inputs, classes, count):
-    """Give up to `count` Pictures of EvaluationInputs, of as many classes as may be.
+    """Return up to `count` Pictures of EvaluationInputs, of as many classes as may be.
 
     Those that come first of each class. Raises DataError where they are damaged.
     """
-    with naming_damage(inputs):
+    with explain_read_errors(inputs):
         return _first_of_each(inputs.named_batches(), classes, count)
 
 
@@ -115,26 +115,26 @@ def _first_of_each(batches, classes, count):
 
 
 def class_names(label, classes):
-    """Give the names for a class id, or for 0 and 1 for each class."""
+    """Return the names for a class id, or for 0 and 1 for each class."""
     numbers = [int(label)] if np.ndim(label) == 0 else np.flatnonzero(label)
     return tuple(classes[each] for each in numbers)
 
 
-def _answer(maps, classes, picture, several, neighbours):
+def _answer(maps, classes, picture, multi_label, neighbors):
     pixels = picture.pixels[np.newaxis]
     # The scores first, because they tell whose heat is wanted.
     _, scores = maps.heat(pixels, [0])
-    (probabilities,) = np.asarray(to_probabilities(scores, several=several))
+    (probabilities,) = np.asarray(to_probabilities(scores, multi_label=multi_label))
     order = np.argsort(-probabilities, kind="stable")
     ranking = tuple((classes[each], float(probabilities[each])) for each in order)
     wanted = dict.fromkeys((ranking[0][0], *(picture.truths or ())))
     heats = {name: maps.heat(pixels, [classes.index(name)])[0][0] for name in wanted}
-    nearest = tuple((each, class_names(each.label, classes)) for each in neighbours)
+    nearest = tuple((each, class_names(each.label, classes)) for each in neighbors)
     return Answer(picture, ranking, heats, nearest)
 
 
 def read_pictures(files, prepare, count, report):
-    """Give a Picture for each of the first `count` LabelledFiles that is a usable image.
+    """Return a Picture for each of the first `count` LabeledFiles that is a usable image.
 
     `prepare` gives the network's pixels from a file's bytes. Raises DataError if none is usable.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from library.explaining.explanation_page import page
-from library.explaining.overlays import as_colour, encode_image, enlarge, lay_over
+from library.explaining.overlays import encode_image, enlarge, overlay_heatmap, to_color
 from library.figures.contact_sheet import draw_sheet
 from library.figures.kernels import kernel_grid
 from library.files import new_folder
@@ -18,7 +18,7 @@ _LEAST_EDGE = 224
 def write_explanation(explanation, folder, subject):
     """Write the folder anew. `subject` says what network it is about. Give the page's path.
 
-    Beside the page: `overlays/`, `neighbours/`, one PNG for each picture; `feature_maps/`, one for
+    Beside the page: `overlays/`, `neighbors/`, one PNG for each picture; `feature_maps/`, one for
     each layer; `kernels.png`.
     """
     with new_folder(folder) as partial:
@@ -26,7 +26,7 @@ def write_explanation(explanation, folder, subject):
             name = f"{number:02d}_{_plain(Path(answer.picture.name).stem)}.png"
             _write(partial / "overlays" / name, draw_answer(answer))
             if answer.nearest:
-                _write(partial / "neighbours" / name, _draw_nearest(answer))
+                _write(partial / "neighbors" / name, _draw_nearest(answer))
         for number, each in enumerate(explanation.layers, 1):
             _write(partial / "feature_maps" / f"{number:03d}_{_plain(each.name)}.png", each.drawing)
         if explanation.kernels is not None:
@@ -36,7 +36,7 @@ def write_explanation(explanation, folder, subject):
 
 
 def summarize(explanation):
-    """Give the explanation in words and numbers, as JSON has them."""
+    """Return the explanation in words and numbers, as JSON has them."""
     answers = [
         {
             "file": each.picture.name,
@@ -54,17 +54,17 @@ def summarize(explanation):
 
 
 def draw_answer(answer):
-    """Give the picture and, beside it, the heat for each class, as a Pillow image."""
-    plain = enlarge(as_colour(answer.picture.pixels), _LEAST_EDGE)
-    parts = [plain, *(lay_over(plain, heat) for heat in answer.heats.values())]
+    """Return the picture and, beside it, the heat for each class, as a Pillow image."""
+    plain = enlarge(to_color(answer.picture.pixels), _LEAST_EDGE)
+    parts = [plain, *(overlay_heatmap(plain, heat) for heat in answer.heats.values())]
     captions = ["as the network sees it", *(f"heat for {name}" for name in answer.heats)]
     return draw_sheet([np.asarray(each) for each in parts], captions, len(parts), 1)
 
 
 def draw_kernels(kernels):
-    """Give the kernels as a Pillow image, large enough to see each number in them."""
+    """Return the kernels as a Pillow image, large enough to see each number in them."""
     grid = (255 * kernel_grid(kernels)).round().astype(np.uint8)
-    return enlarge(as_colour(grid), _LEAST_EDGE)
+    return enlarge(to_color(grid), _LEAST_EDGE)
 
 
 def _draw_nearest(answer):
@@ -80,5 +80,5 @@ def _write(path, image):
 
 
 def _plain(text):
-    """Give a name that any system can write: letters, digits, dashes, no longer than 60."""
+    """Return a name that any system can write: letters, digits, dashes, no longer than 60."""
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:60] or "picture"

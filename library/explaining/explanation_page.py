@@ -3,7 +3,7 @@
 import base64
 
 from library.explaining.grad_cam import GRAD_CAM, HIRES_CAM, OCCLUSION
-from library.explaining.overlays import as_colour, encode_image, enlarge, lay_over
+from library.explaining.overlays import encode_image, enlarge, overlay_heatmap, to_color
 from library.figures.html import file_name, text
 
 _SHOWN_CLASSES = 5
@@ -51,7 +51,7 @@ h4 { font-size: .8rem; font-weight: 600; color: var(--soft); margin: 1rem 0 .4re
 
 
 def page(explanation, subject, draw_kernels):
-    """Give the page, as a str. `subject` says what network it is about."""
+    """Return the page, as a str. `subject` says what network it is about."""
     method = _METHODS[explanation.method].format(layer=explanation.layer)
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
@@ -75,11 +75,11 @@ def _answer(answer):
         kind, mark = ("right", "✓") if answer.is_right else ("wrong", "✗")
         verdict = f" <span class={kind}>{mark} it is {text(_list(picture.truths))}</span>"
     yield f"<section class=card><h3>{text(picture.name)}{verdict}</h3><div class=answer>"
-    plain = enlarge(as_colour(picture.pixels), _LEAST_EDGE)
+    plain = enlarge(to_color(picture.pixels), _LEAST_EDGE)
     yield "<div class=row>" + _figure("large", plain, "as the network sees it")
     for name, heat in answer.heats.items():
         words = f"heat for {name}" if heat.any() else f"nothing speaks for {name}"
-        yield _figure("large", lay_over(plain, heat), words)
+        yield _figure("large", overlay_heatmap(plain, heat), words)
     yield "</div><table>"
     for name, probability in answer.ranking[:_SHOWN_CLASSES]:
         yield f"<tr><td>{text(name)}<td>{100 * probability:.1f} %"
@@ -91,7 +91,7 @@ def _answer(answer):
         yield "<div class=row>"
         for each, names in answer.nearest:
             caption = f"{_list(names)} {each.similarity:.3f}"
-            yield _figure("small", as_colour(each.pixels), caption, each.name)
+            yield _figure("small", to_color(each.pixels), caption, each.name)
         yield "</div>"
     yield "</section>"
 

@@ -51,7 +51,7 @@ def draw_layers(opened, picture):
 
 
 def draw_values(values):
-    """Give a drawing of (height, width, maps), or of values without places, as one map.
+    """Return a drawing of (height, width, maps), or of values without places, as one map.
 
     Each map is scaled to its own range: dark is its lowest value, light its highest.
     """
@@ -65,7 +65,7 @@ def draw_values(values):
 
 
 def _as_one_map(values):
-    """Give values of any other rank as (height, width, 1), in rows, about twice as wide as high."""
+    """Return values of any other rank as (height, width, 1), about twice as wide as high."""
     flat = values.reshape(-1)
     width = max(1, int(np.ceil(np.sqrt(2 * len(flat)))))
     missing = -len(flat) % width

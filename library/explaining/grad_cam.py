@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from library.messages import choose
-from library.models.layer_graph import lay_open
+from library.models.layer_graph import flatten_network
 from library.models.scores import is_multi_label
 
 GRAD_CAM, HIRES_CAM, OCCLUSION = "Grad-CAM", "Grad-CAM place by place (HiResCAM)", "occlusion"
@@ -30,7 +30,7 @@ class HeatMaps:
     """
 
     def __init__(self, network, layer_name=None, opened=None):
-        opened = opened or lay_open(network)
+        opened = opened or flatten_network(network)
         layer = _choose(opened, layer_name)
         self._network = network
         self._several = is_multi_label(network)
@@ -45,7 +45,7 @@ class HeatMaps:
         self._compiled = tf.function(self._weighed, reduce_retracing=True)
 
     def heat(self, pixels, classes):
-        """Give float32 heat (n, rows, columns) from 0 to 1, and float32 scores (n, class_count).
+        """Return float32 heat (n, rows, columns) from 0 to 1, and float32 scores (n, class_count).
 
         Takes pixels (n, height, width, channels) in [0, 255] and a class id for each. A picture in
         which nothing speaks for its class has no heat at all.
@@ -84,7 +84,7 @@ class HeatMaps:
         return np.stack(heat), scores
 
     def _falls(self, picture, label, whole):
-        """Give each cell's mean fall of evidence over the squares that cover it."""
+        """Return each cell's mean fall of evidence over the squares that cover it."""
         height, width = picture.shape[:2]
         rows, columns = (np.linspace(0, n, min(_CELLS, n) + 1).astype(int) for n in (height, width))
         # A picture of one row or column is covered cell by cell.
@@ -106,15 +106,15 @@ class HeatMaps:
         return falls / times
 
 
-def evidence(scores, classes, several=False):
-    """Give float32 (n,): the score of each picture's class; of two classes, what it is ahead by.
+def evidence(scores, classes, multi_label=False):
+    """Return float32 (n,): the score of each picture's class; of two classes, what it is ahead by.
 
     Of two, only the difference decides, and a network that learns one score for both keeps the
     other at 0, from which no gradient comes. Not so where `several` classes may be right at once.
     """
     scores = tf.cast(scores, tf.float32)
     wanted = tf.gather(scores, classes, batch_dims=1)
-    if several or scores.shape[1] != 2:
+    if multi_label or scores.shape[1] != 2:
         return wanted
     return wanted - tf.gather(scores, 1 - classes, batch_dims=1)
 

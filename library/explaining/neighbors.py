@@ -9,7 +9,7 @@ from library.prediction.embedding import with_embedding
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     """A training image: its number in the split's order, file name, cosine, and pixels (uint8).
 
     `label` is its class id, or 0 and 1 for each class where several may be right.
@@ -23,7 +23,7 @@ class Neighbour:
 
 
 def make_embedding(network):
-    """Give a function of pixels (n, height, width, channels) to embeddings of length 1, float64.
+    """Return a function of pixels (n, height, width, channels) to embeddings of length 1, float64.
 
     The embedding is what the layer that gives the scores takes: see embedding.py.
     """
@@ -39,8 +39,8 @@ def make_embedding(network):
     return embed
 
 
-def find_neighbours(queries, batches, embed, count):
-    """Give for each query (rows of unit length) its `count` nearest Neighbours, nearest first.
+def find_neighbors(queries, batches, embed, count):
+    """Return for each query (rows of unit length) its `count` nearest Neighbors, nearest first.
 
     Exact: every image of the (images, labels, names) batches is compared. Only one batch and the
     nearest so far are in memory. Of equally near ones those that come first are kept.
@@ -52,7 +52,7 @@ def find_neighbours(queries, batches, embed, count):
         similarities = queries @ embed(images).T
         for row, kept in zip(similarities, nearest, strict=True):
             kept += [
-                Neighbour(
+                Neighbor(
                     number=start + int(at),
                     name=names[at].decode("utf-8", "replace"),
                     label=labels[at].tolist(),
@@ -69,5 +69,5 @@ def find_neighbours(queries, batches, embed, count):
 
 
 def _largest(values, count):
-    """Give the places of the largest values; of equal ones the first."""
+    """Return the places of the largest values; of equal ones the first."""
     return np.argsort(-values, kind="stable")[:count]

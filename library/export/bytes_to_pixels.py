@@ -18,13 +18,13 @@ from library.inputs.decoding import REDUCTIONS, decode
 LIMITS = (
     "JPEG, PNG, BMP and the first picture of a GIF are understood, and give the very pixels of an "
     "evaluation; where a large image is shrunk, a few of them differ by 1 of 255. TIFF and WebP "
-    "are refused, and so are compressed BMPs and, by a network of grey images, CMYK.",
-    "Colour profiles (ICC) are left out of account.",
+    "are refused, and so are compressed BMPs and, by a network of gray images, CMYK.",
+    "Color profiles (ICC) are left out of account.",
 )
 
 
 def prepare_bytes(encoded, image_format, options):
-    """Give uint8 pixels of the format's shape from an image's bytes, a scalar string.
+    """Return uint8 pixels of the format's shape from an image's bytes, a scalar string.
 
     `options` are the ImageOptions of the training images. Raises InvalidArgumentError in the graph.
     """
@@ -91,7 +91,7 @@ def _fitted_size(sides, max_edge):
 
 
 def _encode(image, options):
-    """Give the JPEG that conversion would make of upright pixels."""
+    """Return the JPEG that conversion would make of upright pixels."""
     sides, channels = tf.shape(image)[:2], tf.shape(image)[2]
     if options.color_space == "gray":
         image = tf.cond(tf.equal(channels, 1), lambda: image, lambda: _brightness(image))

@@ -7,7 +7,7 @@ _USUAL_MASKS = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"
 
 
 def decode_other(encoded, background, max_pixels):
-    """Give uint8 pixels (height, width, 3) of what is no JPEG, a scalar string.
+    """Return uint8 pixels (height, width, 3) of what is no JPEG, a scalar string.
 
     What is transparent shows the `background`, three numbers. Raises InvalidArgumentError in the
     graph, for what is no image at all, too.
@@ -24,7 +24,7 @@ def decode_other(encoded, background, max_pixels):
 
 
 def check_pixels(height, width, max_pixels):
-    """Give an operation that fails where an image has no pixels, or too many."""
+    """Return an operation that fails where an image has no pixels, or too many."""
     pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
     is_good = (pixels >= 1) & (pixels <= max_pixels)
     return tf.debugging.Assert(is_good, ["the image has too many pixels:", width, height])
@@ -64,14 +64,14 @@ def _decode_bmp(encoded, max_pixels):
     with tf.control_dependencies(checks):
         encoded = tf.identity(encoded)
 
-    def coloured():
+    def colored():
         palette = _numbers(encoded, 14 + length, begin - 14 - length)
-        colours = tf.cast(tf.reshape(palette, [-1, 4])[:, 2::-1], tf.uint8)
-        return tf.gather(colours, tf.cast(tf.io.decode_bmp(encoded)[..., 0], tf.int32))
+        colors = tf.cast(tf.reshape(palette, [-1, 4])[:, 2::-1], tf.uint8)
+        return tf.gather(colors, tf.cast(tf.io.decode_bmp(encoded)[..., 0], tf.int32))
 
     return tf.cond(
         tf.equal(bits, 8),
-        coloured,
+        colored,
         lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
     )
 
@@ -90,10 +90,10 @@ def _decode_gif(encoded, max_pixels):
 
 
 def _numbers(encoded, start, length):
-    """Give some bytes of a string as int32; fewer where it ends before."""
+    """Return some bytes of a string as int32; fewer where it ends before."""
     return tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, start, length), tf.uint8), tf.int32)
 
 
 def _little(numbers):
-    """Give the number that up to four bytes make, the lowest first."""
+    """Return the number that up to four bytes make, the lowest first."""
     return tf.reduce_sum(numbers * 256 ** tf.range(tf.size(numbers)))

@@ -18,7 +18,7 @@ from library.files import new_folder, seal_folder
 from library.messages import counted
 from library.models.scores import is_multi_label
 from library.prediction.predictor import Predictor
-from library.tensorflow_import import stderr_aside
+from library.tensorflow_import import captured_stderr
 
 FORMATS = ("saved_model", "litert", "litert_float16", "litert_int8", "onnx")
 _LITERT = {
@@ -61,7 +61,7 @@ def check_formats(formats, *, embedding=False):
 def export(snapshot, folder, formats, samples, temperature=None, *, embedding=False):
     """Write `<folder>/<next number>/` with all formats, whole or not at all.
 
-    Gives its path, and for each format how far it is from the snapshot (see `compare`).
+    Returns its path, and for each format how far it is from the snapshot (see `compare`).
     `snapshot` is compared with what was written, and `temperature` is told. With `embedding` a
     SavedModel gives that, too. Raises UserError where a format can't hold the network, or gives
     other probabilities.
@@ -74,7 +74,7 @@ def export(snapshot, folder, formats, samples, temperature=None, *, embedding=Fa
             options = {"embedding": True} if embedding else {}
             answers = _export_one(name, partial, snapshot, samples, **options)
             compared[name] = [
-                compare(name, found, reference, several=is_multi_label(snapshot.network))
+                compare(name, found, reference, multi_label=is_multi_label(snapshot.network))
                 for found in answers
             ][-1]
         texts = [printable(each) + "\n" for each in snapshot.classes]
@@ -101,13 +101,13 @@ def _export_one(name, folder, snapshot, samples, **options):
             ) from error
 
 
-def compare(name, found, reference, *, several=False):
+def compare(name, found, reference, *, multi_label=False):
     """Give {"difference", "agreement"} of probabilities (n, classes) with the snapshot's.
 
     Images agree that get the same class, or with `several` the same set of classes. Raises
     UserError where they are too far apart.
     """
-    if several:
+    if multi_label:
         same = ((found >= 0.5) == (reference >= 0.5)).all(1)
     else:
         same = found.argmax(1) == reference.argmax(1)
@@ -119,7 +119,7 @@ def compare(name, found, reference, *, several=False):
             f"{_TOLERANCES[name]:g} is allowed: nothing was exported"
         )
     if not agreement >= _AGREEMENT or np.isnan(difference):
-        word = "classes" if several else "class"
+        word = "classes" if multi_label else "class"
         raise UserError(
             f"{name} gives the snapshot's {word} for {agreement:.1%} of "
             f"{counted(len(found), 'image')}, where {_AGREEMENT:.0%} are wanted: nothing was "
@@ -129,7 +129,7 @@ def compare(name, found, reference, *, several=False):
 
 
 def probabilities_of(snapshot):
-    """Give a network of float32 pixels that ends with probabilities, not scores."""
+    """Return a network of float32 pixels that ends with probabilities, not scores."""
     last = "sigmoid" if is_multi_label(snapshot.network) else "softmax"
     return keras.Sequential(
         [
@@ -172,7 +172,7 @@ def _in_batches(predict, images, size=32):
 @contextlib.contextmanager
 def _quietly():
     """Keep the converters' pages of log from stdout, where results go, and from stderr."""
-    with stderr_aside(), contextlib.redirect_stdout(io.StringIO()):
+    with captured_stderr(), contextlib.redirect_stdout(io.StringIO()):
         yield
 
 

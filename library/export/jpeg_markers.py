@@ -24,7 +24,7 @@ class Markers(NamedTuple):
 
 
 def read_markers(encoded):
-    """Give the Markers of an encoded image: of a JPEG, all up to its first scan."""
+    """Return the Markers of an encoded image: of a JPEG, all up to its first scan."""
     content = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
     size = tf.size(content)
     # Reading past the end gives zeros, in the place of conditions at every step.

@@ -14,7 +14,7 @@ PRECISIONS = ("float32", "float16", "int8")
 
 
 def convert_litert(network, precision, calibration=None):
-    """Give the bytes of a LiteRT model. `network` gives probabilities.
+    """Return the bytes of a LiteRT model. `network` gives probabilities.
 
     `calibration` is uint8 pixels (n, height, width, channels), for int8.
     """
@@ -46,7 +46,7 @@ class LiteRTModel:
         (self._output,) = self._interpreter.get_output_details()
 
     def from_pixels(self, pixels):
-        """Give float32 (n, classes) for uint8 pixels."""
+        """Return float32 (n, classes) for uint8 pixels."""
         model, place = self._interpreter, self._input["index"]
         model.resize_tensor_input(place, pixels.shape)
         model.allocate_tensors()

@@ -34,7 +34,7 @@ _PIXELS = "pixels in 0 to 255 (float32, {shape}) → probabilities (in the order
 
 
 def write_card(snapshot, path, compared, samples, temperature=None, *, embedding=False):
-    """Give the text of README.md, Markdown.
+    """Return the text of README.md, Markdown.
 
     `path` is the numbered folder that it will lie in; `compared` says of each format how far it is
     from the snapshot on the images `samples`. `embedding`: whether a SavedModel gives that, too.
@@ -46,7 +46,7 @@ def write_card(snapshot, path, compared, samples, temperature=None, *, embedding
         f"{_classes(snapshot)}.",
         _SEVERAL if is_multi_label(snapshot.network) else "",
         _origin(snapshot),
-        "Licence: not stated. Say here who may use this network, and for what; its data and the "
+        "License: not stated. Say here who may use this network, and for what; its data and the "
         "weights that it began with may have terms of their own.",
         "## Files",
         _files(snapshot, compared),
@@ -158,7 +158,7 @@ def _measures(member):
 
 
 def _data(snapshot):
-    """Tell of the training images; where members learnt from different ones, of each."""
+    """Tell of the training images; where members learned from different ones, of each."""
     members = snapshot.members or (snapshot,)
     if len({each.data.get("fingerprint") for each in members}) == 1:
         return _data_of(members[0])
@@ -168,7 +168,7 @@ def _data(snapshot):
 def _data_of(snapshot):
     counts = snapshot.data.get("class_counts", {})
     if not counts:
-        return "The snapshot does not tell what it learnt from."
+        return "The snapshot does not tell what it learned from."
     names = list(counts)[:_CLASSES_SHOWN]
     rows = [
         f"| {printable(name).replace('|', chr(92) + '|')} | {counts[name]:,} |" for name in names

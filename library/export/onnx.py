@@ -24,6 +24,6 @@ class OnnxModel:
         (self._input,) = self._session.get_inputs()
 
     def from_pixels(self, pixels):
-        """Give float32 (n, classes) for uint8 pixels."""
+        """Return float32 (n, classes) for uint8 pixels."""
         (probabilities,) = self._session.run(None, {self._input.name: pixels.astype("float32")})
         return probabilities

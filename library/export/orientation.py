@@ -13,7 +13,7 @@ _CHUNK_BYTES, _EXIF = 12, tuple(b"eXIf")
 
 
 def read_png_orientation(encoded):
-    """Give the orientation, an int32 scalar of 1 to 8, of a PNG's Exif; 1 if there is none."""
+    """Return the orientation, an int32 scalar of 1 to 8, of a PNG's Exif; 1 if there is none."""
     content = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
     size = tf.size(content)
 
@@ -39,14 +39,14 @@ def read_png_orientation(encoded):
 
 
 def read_orientation(tiff):
-    """Give the orientation in Exif's bytes, int32 (n,), which are a small TIFF; 1 if none."""
+    """Return the orientation in Exif's bytes, int32 (n,), which are a small TIFF; 1 if none."""
     size = tf.cast(tf.size(tiff), tf.int64)
     tiff = tf.cast(tf.pad(tiff, [[0, 16]]), tf.int64)
     is_little = tf.reduce_all(tf.equal(tiff[:2], tf.constant(list(b"II"), tf.int64)))
     is_big = tf.reduce_all(tf.equal(tiff[:2], tf.constant(list(b"MM"), tf.int64)))
 
     def number(at, count):
-        """Give the numbers of `count` bytes at the positions `at`; zeros past the end."""
+        """Return the numbers of `count` bytes at the positions `at`; zeros past the end."""
         places = tf.range(count, dtype=tf.int64)
         at = tf.clip_by_value(at[..., tf.newaxis] + places, 0, size + 15)
         little = tf.constant([256**each for each in range(count)], tf.int64)
@@ -69,7 +69,7 @@ def read_orientation(tiff):
 
 
 def turn(pixels, orientation):
-    """Give pixels (height, width, channels) as an orientation of 1 to 8 means them to be seen."""
+    """Return pixels (height, width, channels) as an orientation of 1 to 8 means them to be seen."""
 
     def turned(number):
         image = pixels

@@ -23,7 +23,7 @@ class Samples:
 
 
 def read_samples(name, source, inputs, training_inputs):
-    """Give the Samples of the split `name`: its examples as `source`, and as evaluation sees them.
+    """Return the Samples of split `name`: its examples as `source`, and as evaluation sees them.
 
     `inputs` and `training_inputs` (or None) are EvaluationInputs of project/inputs.py.
     """

@@ -40,7 +40,7 @@ class _Served(tf.Module):
     def _from_pixels(self, pixels):
         given = self.network(tf.cast(pixels, tf.float32), training=False)
         scores, *embeddings = given if self._has_embedding else [given]
-        probabilities = to_probabilities(scores, several=self._several)
+        probabilities = to_probabilities(scores, multi_label=self._several)
         order = tf.argsort(probabilities, direction="DESCENDING", stable=True)
         return {
             "classes": tf.gather(self._names, order),
@@ -74,11 +74,11 @@ class ServedModel:
         self._ids = {name: number for number, name in enumerate(classes)}
 
     def from_bytes(self, encoded):
-        """Give float32 (n, classes), in the classes' order, for a list of bytes."""
+        """Return float32 (n, classes), in the classes' order, for a list of bytes."""
         return self._ordered(self._signatures["serving_default"](image_bytes=tf.constant(encoded)))
 
     def from_pixels(self, pixels):
-        """Give float32 (n, classes), in the classes' order, for uint8 pixels."""
+        """Return float32 (n, classes), in the classes' order, for uint8 pixels."""
         return self._ordered(self._signatures["pixels"](pixels=tf.constant(pixels)))
 
     def _ordered(self, answer):

@@ -16,7 +16,7 @@ _SHARPNESS = -0.75
 
 
 def shrink(image, size):
-    """Give uint8 pixels (height, width, channels) resized to `size`, int32 (height, width).
+    """Return uint8 pixels (height, width, channels) resized to `size`, int32 (height, width).
 
     Either edge of `size` is at most the image's. What has the size already is given as it is.
     """
@@ -31,13 +31,13 @@ def shrink(image, size):
 
 
 def _reduction(image, size):
-    """Give how many times larger the image is than wanted, at the edge where it is more."""
+    """Return how many times larger the image is than wanted, at the edge where it is more."""
     sides = tf.cast(tf.shape(image)[:2], tf.float64)
     return tf.reduce_max(sides / tf.cast(size, tf.float64))
 
 
 def _average(image, size):
-    """Give an image that is less than 2.4 times too large: averaged, whole pixels at a time."""
+    """Return an image that is less than 2.4 times too large: averaged, whole pixels at a time."""
     whole = tf.cast(_reduction(image, size) / LEAST_REDUCTION, tf.int32)
     sides = tf.shape(image)[:2]
 
@@ -89,11 +89,11 @@ def _interpolate(image, size):
 
 
 def _cubic(length, wanted):
-    """Give which four pixels make each wanted one, int32 (wanted, 4), and their weights."""
+    """Return which four pixels make each wanted one, int32 (wanted, 4), and their weights."""
     scale = tf.cast(length, tf.float64) / tf.cast(wanted, tf.float64)
-    centres = (tf.range(tf.cast(wanted, tf.float64), dtype=tf.float64) + 0.5) * scale - 0.5
-    first = tf.floor(centres)
-    x, a = centres - first, _SHARPNESS
+    centers = (tf.range(tf.cast(wanted, tf.float64), dtype=tf.float64) + 0.5) * scale - 0.5
+    first = tf.floor(centers)
+    x, a = centers - first, _SHARPNESS
     before = ((a * (x + 1) - 5 * a) * (x + 1) + 8 * a) * (x + 1) - 4 * a
     left = ((a + 2) * x - (a + 3)) * x * x + 1
     right = ((a + 2) * (1 - x) - (a + 3)) * (1 - x) * (1 - x) + 1

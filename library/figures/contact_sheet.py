@@ -14,7 +14,7 @@ _LEAST_EDGE = 96
 
 
 def draw_sheet(images, captions, columns=8, least_edge=_LEAST_EDGE):
-    """Give a Pillow image: uint8 images (height, width, 1 or 3), all of one size, with captions.
+    """Return a Pillow image: uint8 images (height, width, 1 or 3), all of one size, with captions.
 
     A caption may have several lines. Small images are enlarged by a whole number, so that each of
     their pixels can be seen.
@@ -42,7 +42,7 @@ def draw_sheet(images, captions, columns=8, least_edge=_LEAST_EDGE):
 
 
 def caption(label, classes):
-    """Give the words for a label: a class id, several classes, or shares (the largest two).
+    """Return the words for a label: a class id, several classes, or shares (the largest two).
 
     Each share is a line; one below half a percent has none.
     """
@@ -59,7 +59,7 @@ def caption(label, classes):
 
 
 def draw_batch(images, labels, classes):
-    """Give the sheet of a batch: uint8 (batch, height, width, 1 or 3), and its labels."""
+    """Return the sheet of a batch: uint8 (batch, height, width, 1 or 3), and its labels."""
     return draw_sheet(images, [caption(label, classes) for label in labels])
 
 

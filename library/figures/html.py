@@ -67,7 +67,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def page(title, *parts):
-    """Give a whole page as a str. `parts` are HTML."""
+    """Return a whole page as a str. `parts` are HTML."""
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -82,17 +82,17 @@ def page(title, *parts):
 
 
 def text(words):
-    """Give any words as HTML: escaped, and what can't be printed as an escape sequence."""
+    """Return any words as HTML: escaped, and what can't be printed as an escape sequence."""
     return html.escape(printable(words))
 
 
 def file_name(words):
-    """Give a file's name as HTML that breaks behind a slash rather than within a word."""
+    """Return a file's name as HTML that breaks behind a slash rather than within a word."""
     return text(words).replace("/", "/<wbr>")
 
 
 def table(head, rows, kind=""):
-    """Give a table that scrolls where it is too wide. `rows` are of HTML cells, the first a head's.
+    """Return a table that scrolls where it is too wide. `rows` are of HTML cells, first a head's.
 
     `head` are words.
     """
@@ -108,7 +108,7 @@ def table(head, rows, kind=""):
 
 
 def tile(words, value, small=""):
-    """Give a large number with its name above and a few words below."""
+    """Return a large number with its name above and a few words below."""
     return (
         f'<div class="tile"><span class="soft">{text(words)}</span><b>{text(value)}</b>'
         f'<span class="soft">{text(small)}</span></div>'
@@ -116,12 +116,12 @@ def tile(words, value, small=""):
 
 
 def meter(share):
-    """Give a small bar, filled by a share of 0 to 1; nothing for None."""
+    """Return a small bar, filled by a share of 0 to 1; nothing for None."""
     if share is None:
         return ""
     return f'<span class="meter"><i style="width:{100 * share:.0f}%"></i></span>'
 
 
 def folded(summary, content):
-    """Give what is shown when asked for."""
+    """Return what is shown when asked for."""
     return f"<details><summary>{text(summary)}</summary>{content}</details>"

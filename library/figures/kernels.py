@@ -5,7 +5,7 @@ import numpy as np
 
 
 def first_kernels(network):
-    """Give the first kernels that look at an image, float32 (height, width, in, out), or None.
+    """Return the first kernels that look at an image, float32 (height, width, in, out), or None.
 
     Trained or frozen; those that take 1 or 3 channels, as an image has, come before others.
     """
@@ -19,7 +19,7 @@ def first_kernels(network):
 def kernel_grid(kernels):
     """Lay kernels out side by side, as one float32 image in [0, 1], each scaled to its own range.
 
-    Takes (height, width, in, out). Those with three inputs are shown in colour, others as the mean
+    Takes (height, width, in, out). Those with three inputs are shown in color, others as the mean
     over their inputs. A line of black lies between two.
     """
     height, width, inputs, outputs = kernels.shape

@@ -21,7 +21,7 @@ def write_curves(path, rows, best_epoch=None):
 
 
 def draw_curves(rows, best_epoch=None, names=("loss", "accuracy"), size=(9, 3.4)):
-    """Give an SVG, as bytes, with a diagram beside another for each name; `size` in inches."""
+    """Return an SVG, as bytes, with a diagram beside another for each name; `size` in inches."""
     # Late and without pyplot: it takes a while to import, and wants no screen this way.
     import matplotlib
     from matplotlib.figure import Figure

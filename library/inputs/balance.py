@@ -15,7 +15,7 @@ _CHUNK = 256
 
 
 def class_weights(words, classes, class_counts):
-    """Give a weight per class, or None where all count as they are.
+    """Return a weight per class, or None where all count as they are.
 
     `words` are `auto` or some `class=weight`; classes not named weigh 1. `auto` gives each class
     the same total: examples / (classes · examples of this class), as scikit-learn's "balanced".
@@ -40,7 +40,7 @@ def class_weights(words, classes, class_counts):
 
 
 def oversampled_count(class_counts):
-    """Give how many examples an epoch holds in which each class is as large as the largest."""
+    """Return how many examples an epoch holds in which each class is as large as the largest."""
     return max(class_counts) * sum(count > 0 for count in class_counts)
 
 

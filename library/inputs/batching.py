@@ -12,13 +12,13 @@ from library.errors import SettingsError
 _CALLS_PER_CORE = 4
 
 
-def own_examples(examples, part):
-    """Give the examples that a worker reads: all, or those of its own shards."""
+def worker_examples(examples, part):
+    """Return the examples that a worker reads: all, or those of its own shards."""
     return examples.only(part) if part.has_own_shards else examples
 
 
 def count_batches(examples, example_count, batch_size, part):
-    """Give the number of batches of an epoch, the same for every worker."""
+    """Return the number of batches of an epoch, the same for every worker."""
     if part.has_own_shards:
         # The worker with the most examples; the others get empty batches at the end.
         each = [examples.only(other).count for other in part.siblings()]
@@ -27,7 +27,7 @@ def count_batches(examples, example_count, batch_size, part):
 
 
 def make_batches(keys, prepare, batch_size, start, number, part, reading):
-    """Give batches `start` to `number` of what `prepare` makes of (position, key).
+    """Return batches `start` to `number` of what `prepare` makes of (position, key).
 
     Skips before preparing: starting late in an epoch costs reading, nothing else.
     """
@@ -42,30 +42,30 @@ def make_batches(keys, prepare, batch_size, start, number, part, reading):
     return part.fill(prepared.batch(size), number - start)
 
 
-def keep_ready(batches, reading):
-    """Give the batches, some of them prepared ahead, and some already on the device."""
+def prefetch(batches, reading):
+    """Return the batches, some of them prepared ahead, and some already on the device."""
     options = tf.data.Options()
     options.deterministic = reading.deterministic
     # Fused with batching, images would be prepared in order all the same.
     options.experimental_optimization.map_and_batch_fusion = reading.deterministic
     # Begin when an iterator is made, not when it is first asked: the step is traced meanwhile.
     options.experimental_warm_start = True
-    batches = untuned(batches).with_options(options).prefetch(reading.prefetch_batches)
+    batches = without_autotune(batches).with_options(options).prefetch(reading.prefetch_batches)
     if reading.device and reading.prefetch_to_device:
         to_device = tf.data.experimental.prefetch_to_device
         batches = batches.apply(to_device(reading.device, reading.prefetch_to_device))
     return batches
 
 
-def untuned(dataset):
-    """Give the data set, and all that is made of it, without the thread that tunes it."""
+def without_autotune(dataset):
+    """Return the data set, and all that is made of it, without the thread that tunes it."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
 
 
 @dataclass(frozen=True)
-class Part:
+class WorkerSlice:
     """The index-th of `count` equal parts of each batch.
 
     By file, a worker reads only its own shards: that spares reading, and makes another order.
@@ -81,7 +81,7 @@ class Part:
         return self.by_file and self.count > 1
 
     def size(self, batch_size):
-        """Give how many examples of a whole batch are in this part. Raises SettingsError."""
+        """Return how many examples of a whole batch are in this part. Raises SettingsError."""
         if batch_size % self.count:
             raise SettingsError(
                 f"batch_size {batch_size} can't be divided among {self.count} workers: "
@@ -100,7 +100,7 @@ class Part:
             )
 
     def siblings(self):
-        """Give the parts of all workers."""
+        """Return the parts of all workers."""
         return [replace(self, index=each) for each in range(self.count)]
 
     def select(self, positioned, batch_size):
@@ -111,7 +111,7 @@ class Part:
         return positioned.filter(lambda position, *_: position % batch_size // size == self.index)
 
     def fill(self, batches, number):
-        """Give exactly `number` batches: where this part ran out of examples, empty ones.
+        """Return exactly `number` batches: where this part ran out of examples, empty ones.
 
         Every worker must take every step; the last batch of an epoch may be too small for all.
         """
@@ -123,10 +123,10 @@ class Part:
         return batches.concatenate(tf.data.Dataset.from_tensors(empty).repeat()).take(number)
 
 
-WHOLE = Part()
+WHOLE_BATCH = WorkerSlice()
 
 
-class Inputs(NamedTuple):
+class SplitInputs(NamedTuple):
     """What a training sees: images and labels, or features and labels."""
 
     training: object

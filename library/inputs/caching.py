@@ -25,7 +25,7 @@ from library.errors import DataError, SettingsError
 from library.files import PARTIAL, new_folder, write_file
 from library.inputs.corruption import naming_damage_in
 from library.inputs.decoding import decode
-from library.inputs.examples import USUAL, Encoded
+from library.inputs.examples import DEFAULT_OPTIONS, Encoded
 from library.locks import locked_in_turn
 
 _BLOBS, _INDEX = "blobs", "index"
@@ -48,18 +48,18 @@ class Cached(Encoded):
         self.mean_bytes = examples.mean_bytes
         self.class_counts = examples.class_counts
         self.count = examples.count
-        self.has_several = examples.has_several
+        self.is_multi_label = examples.is_multi_label
 
-    def keys(self, random=None, reading=USUAL):
-        """Give the examples' numbers, in the very order of the examples that are cached."""
+    def keys(self, random=None, reading=DEFAULT_OPTIONS):
+        """Return the examples' numbers, in the very order of the examples that are cached."""
         return self._examples.numbers(random, reading)
 
     def labels(self, keys):
-        """Give int64 (n,) for a batch of keys."""
+        """Return int64 (n,) for a batch of keys."""
         return tf.gather(self._store.labels, keys)
 
     def name(self, key):
-        """Give the file name of an example: these are not cached, but read on the first demand."""
+        """Return the file name of an example: these are not cached, but read on first demand."""
         return tf.gather(self._whole._names, key)
 
     @cached_property
@@ -81,15 +81,15 @@ class Cached(Encoded):
         return decode(content, tf.io.extract_jpeg_shape(content), image_format, crop), label
 
     def read(self, key):
-        """Give what is kept of an example."""
+        """Return what is kept of an example."""
         return self._store.content(key)
 
     def only(self, part):
-        """Give those of a worker's own shards; kept are all, found by the same numbers."""
+        """Return those of a worker's own shards; kept are all, found by the same numbers."""
         return Cached(self._examples.only(part), self._format, self._store, self._whole)
 
     def find_damage(self):
-        """Give a line about what could not be read, None if all could."""
+        """Return a line about what could not be read, None if all could."""
         return self._store.failure or self._examples.find_damage()
 
 
@@ -115,7 +115,7 @@ class MemoryStore:
             self.labels = tf.convert_to_tensor(labels)
 
     def content(self, number):
-        """Give uint8 pixels, or the encoded image, of an example."""
+        """Return uint8 pixels, or the encoded image, of an example."""
         return tf.gather(self._contents, number)
 
 
@@ -137,7 +137,7 @@ class DiskStore:
         self.labels = tf.constant(self._rows["label"])
 
     def content(self, number):
-        """Give uint8 pixels, flat, or the encoded image, of an example."""
+        """Return uint8 pixels, flat, or the encoded image, of an example."""
         content = tf.ensure_shape(tf.numpy_function(self._read, [number], tf.string), [])
         return tf.io.decode_raw(content, tf.uint8) if self._keeps_pixels else content
 
@@ -151,7 +151,7 @@ class DiskStore:
 
 
 def cache_examples(examples, image_format, kind, *, crops=False, cache_dir=None, fingerprint=None):
-    """Give the examples, cached: `kind` is none, memory or disk.
+    """Return the examples, cached: `kind` is none, memory or disk.
 
     The first run on some data fills the cache, which takes about as long as an epoch; on disk it
     then stays. Raises SettingsError, DataError.
@@ -232,7 +232,7 @@ def _write_index(path, rows):
 
 
 def _read_index(path):
-    """Give what `_write_index` wrote. Raises OSError, ValueError."""
+    """Return what `_write_index` wrote. Raises OSError, ValueError."""
     content = path.read_bytes()
     digest, content = content[:32], content[32:]
     if hashlib.sha256(content).digest() != digest:

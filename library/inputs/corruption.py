@@ -10,7 +10,7 @@ from library.errors import DataError
 
 
 @contextlib.contextmanager
-def naming_damage(*inputs):
+def explain_read_errors(*inputs):
     """Turn TensorFlow's errors inside the block into a DataError that names what is damaged.
 
     `inputs` have a `source`, which knows how to look for damage.
@@ -35,7 +35,7 @@ def naming_damage_in(sources):
 
 
 def find_damaged_record(paths, mending="convert again"):
-    """Give a line that names the first record that is damaged or does not decode, or None.
+    """Return a line that names the first record that is damaged or does not decode, or None.
 
     `mending` says what to do about it.
     """

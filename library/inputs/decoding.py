@@ -23,7 +23,7 @@ class ImageFormat:
 
     @classmethod
     def of(cls, network):
-        """Give the format of a Keras network's images."""
+        """Return the format of a Keras network's images."""
         _, height, width, channels = network.input_shape
         return cls(height, channels, width)
 
@@ -34,7 +34,7 @@ class ImageFormat:
 
 
 def decode(encoded, shape, image_format, crop=None):
-    """Give uint8 pixels of the format's shape from a JPEG, or from a window of it.
+    """Return uint8 pixels of the format's shape from a JPEG, or from a window of it.
 
     Takes a scalar string, its image's shape int32 (height, width, …), and a function of that shape
     that gives the window, int32 (y, x, height, width). What has the network's size already keeps
@@ -63,7 +63,7 @@ def decode(encoded, shape, image_format, crop=None):
 
 
 def resize(image, size):
-    """Give a uint8 image squeezed to a size of (height, width).
+    """Return a uint8 image squeezed to a size of (height, width).
 
     Bilinear: `decode` leaves less than a halving to do, where more taps would cost more than the
     decoding did and change little.
@@ -75,7 +75,7 @@ def resize(image, size):
 
 
 def _decode_reduced(encoded, window, channels, reduction=1, is_exact=False):
-    # Colour at half the resolution is repeated, not interpolated: resizing smooths it anyway.
+    # Color at half the resolution is repeated, not interpolated: resizing smooths it anyway.
     choice = {"channels": channels, "ratio": reduction, "fancy_upscaling": is_exact}
     if window is None:
         return tf.io.decode_jpeg(encoded, **choice)

@@ -13,13 +13,13 @@ import tensorflow as tf
 from library.dataset.records import label_of_records, parse_record, serialize
 from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
 from library.errors import DataError, SettingsError, UserError
-from library.inputs.batching import untuned
+from library.inputs.batching import without_autotune
 from library.inputs.corruption import find_damaged_record
 from library.inputs.decoding import decode
 
 
 @dataclass(frozen=True)
-class Reading:
+class PipelineOptions:
     """How much is read, decoded and kept ready at once. Changes speed; never what is read.
 
     But for `deterministic`: without it, the image that is prepared first comes first in training,
@@ -36,34 +36,34 @@ class Reading:
     deterministic: bool = True
 
 
-USUAL = Reading()
+DEFAULT_OPTIONS = PipelineOptions()
 
 
 class Encoded:
-    """What shards, files and generators share: an example is a serialised record."""
+    """What shards, files and generators share: an example is a serialized record."""
 
     # How many shards are read in turns, where there are any.
     interleaved = None
     # Whether `keys` are in perfectly random order already, so that no buffer need shuffle them.
     is_shuffled = False
     # Whether an image may have several classes, or none.
-    has_several = False
+    is_multi_label = False
 
     @property
     def label_spec(self):
         """What an image's label is: a class id, or where there are several, 1 for each, else 0."""
-        if self.has_several:
+        if self.is_multi_label:
             return tf.TensorSpec([len(self.class_counts)], tf.float32)
         return tf.TensorSpec([], tf.int64)
 
     @property
     def label_field(self):
         """The field of a record that `label` wants."""
-        return "labels" if self.has_several else "label"
+        return "labels" if self.is_multi_label else "label"
 
     def label(self, fields):
-        """Give an image's label from the fields of its record."""
-        if not self.has_several:
+        """Return an image's label from the fields of its record."""
+        if not self.is_multi_label:
             return fields["label"]
         one_hot = tf.one_hot(fields["labels"], len(self.class_counts))
         return tf.minimum(tf.reduce_sum(one_hot, 0), 1.0)
@@ -76,23 +76,23 @@ class Encoded:
         return decode(fields["encoded"], shape, image_format, crop), self.label(fields)
 
     def record(self, key):
-        """Give the serialised record for a key."""
+        """Return the serialized record for a key."""
         return key
 
     def read(self, key):
-        """Give what is stored of an example, from which `image` makes pixels."""
+        """Return what is stored of an example, from which `image` makes pixels."""
         return self.record(key)
 
     def name(self, key):
-        """Give the file name of an example as it was converted, a scalar string."""
+        """Return the file name of an example as it was converted, a scalar string."""
         return parse_record(self.record(key), ("filename",))["filename"]
 
     def labels(self, keys):
-        """Give int64 (n,) for a batch of keys."""
+        """Return int64 (n,) for a batch of keys."""
         return label_of_records(keys)
 
     def only(self, part):
-        """Give the examples that a worker reads who reads its own shards only."""
+        """Return the examples that a worker reads who reads its own shards only."""
         raise SettingsError(
             f"shard_by_file needs converted shards, not these {type(self).__name__}"
         )
@@ -111,7 +111,7 @@ class Shards(Encoded):
     class_counts: tuple
     mean_bytes: int = 100_000
     interleaved: int = 16
-    has_several: bool = False
+    is_multi_label: bool = False
     # The number of each shard's first example, where these are not all shards.
     firsts: tuple | None = None
     # What to do about a damaged one.
@@ -122,12 +122,12 @@ class Shards(Encoded):
         """How many examples there are."""
         return sum(self.counts)
 
-    def keys(self, random=None, reading=USUAL):
-        """Give the records: shards permuted by `random`, a numpy Generator, or all in order."""
+    def keys(self, random=None, reading=DEFAULT_OPTIONS):
+        """Return the records: shards permuted by `random`, a numpy Generator, or all in order."""
         return self.in_turns(random, reading, np.array(self.paths), tf.data.TFRecordDataset)
 
-    def numbers(self, random=None, reading=USUAL):
-        """Give each example's number, counted shard by shard, in the order of `keys`."""
+    def numbers(self, random=None, reading=DEFAULT_OPTIONS):
+        """Return each example's number, counted shard by shard, in the order of `keys`."""
         begins = self._begins()
         if len(self.paths) > self.interleaved:
             columns = (begins, begins + self.counts)
@@ -138,13 +138,13 @@ class Shards(Encoded):
         turns = np.concatenate([np.arange(each) for each in counts])
         numbers = np.repeat(begins[order], counts) + turns
         in_turns = numbers[np.argsort(turns, kind="stable")].astype(np.int64)
-        return untuned(tf.data.Dataset.from_tensor_slices(in_turns))
+        return without_autotune(tf.data.Dataset.from_tensor_slices(in_turns))
 
     def in_turns(self, random, reading, columns, open_shard):
         """Interleave what `open_shard` gives for each row of `columns`, one row for each shard."""
         order = self._order(random)
         picked = tf.nest.map_structure(lambda column: column[order], columns)
-        shards = untuned(tf.data.Dataset.from_tensor_slices(picked))
+        shards = without_autotune(tf.data.Dataset.from_tensor_slices(picked))
         return shards.interleave(
             open_shard,
             cycle_length=self.interleaved,
@@ -158,7 +158,7 @@ class Shards(Encoded):
         return random.permutation(len(self.paths)) if random else np.arange(len(self.paths))
 
     def only(self, part):
-        """Give the shards that a worker reads who reads its own only."""
+        """Return the shards that a worker reads who reads its own only."""
         if part.count > len(self.paths):
             raise SettingsError(
                 f"shard_by_file needs at least one shard for each of the {part.count} workers: "
@@ -174,7 +174,7 @@ class Shards(Encoded):
         return np.array(self.firsts)
 
     def find_damage(self):
-        """Give a line that names the first damaged record, None if all are whole."""
+        """Return a line that names the first damaged record, None if all are whole."""
         return find_damaged_record(self.paths, self.mending)
 
 
@@ -185,34 +185,34 @@ class Files(Encoded):
 
     def __init__(self, split):
         self._split = split
-        self._labels = None if split.has_several else tf.constant(split.labels)
+        self._labels = None if split.is_multi_label else tf.constant(split.labels)
         self._failure = None
-        self.has_several = split.has_several
+        self.is_multi_label = split.is_multi_label
         self.class_counts = split.class_counts
         self.count = split.examples
         self.mean_bytes = max(1, split.bytes // split.examples)
 
-    def keys(self, random=None, reading=USUAL):
-        """Give the numbers of the files, permuted by `random`, or in order."""
+    def keys(self, random=None, reading=DEFAULT_OPTIONS):
+        """Return the numbers of the files, permuted by `random`, or in order."""
         order = random.permutation(self.count) if random else np.arange(self.count)
-        return untuned(tf.data.Dataset.from_tensor_slices(order.astype(np.int64)))
+        return without_autotune(tf.data.Dataset.from_tensor_slices(order.astype(np.int64)))
 
     numbers = keys
 
     def record(self, key):
-        """Give the record of a file, made as conversion would make it."""
+        """Return the record of a file, made as conversion would make it."""
         return tf.ensure_shape(tf.numpy_function(self._read, [key], tf.string), [])
 
     def name(self, key):
-        """Give the file's name, without reading the file."""
+        """Return the file's name, without reading the file."""
         return tf.ensure_shape(tf.numpy_function(self._split.filename, [key], tf.string), [])
 
     def labels(self, keys):
-        """Give int64 (n,) for a batch of keys, where images have one class each."""
+        """Return int64 (n,) for a batch of keys, where images have one class each."""
         return tf.gather(self._labels, keys)
 
     def find_damage(self):
-        """Give the line about the file that could not be read, None if all could."""
+        """Return the line about the file that could not be read, None if all could."""
         return self._failure
 
     def _read(self, number):
@@ -234,17 +234,19 @@ class Generated(Encoded):
         self.count = split.examples
         self.mean_bytes = split.mean_bytes
 
-    def keys(self, random=None, reading=USUAL):
-        """Give the records in the generator's own order."""
+    def keys(self, random=None, reading=DEFAULT_OPTIONS):
+        """Return the records in the generator's own order."""
         spec = tf.TensorSpec([], tf.string)
-        return untuned(tf.data.Dataset.from_generator(self._records, output_signature=spec))
+        return without_autotune(
+            tf.data.Dataset.from_generator(self._records, output_signature=spec)
+        )
 
-    def numbers(self, random=None, reading=USUAL):
-        """Give each example's number, in the order of `keys`."""
-        return untuned(tf.data.Dataset.range(self.count))
+    def numbers(self, random=None, reading=DEFAULT_OPTIONS):
+        """Return each example's number, in the order of `keys`."""
+        return without_autotune(tf.data.Dataset.range(self.count))
 
     def find_damage(self):
-        """Give the line about the image that could not be used, None if all could."""
+        """Return the line about the image that could not be used, None if all could."""
         return self._failure
 
     def _records(self):
@@ -257,7 +259,7 @@ class Generated(Encoded):
 
 
 def make_examples(split, interleaved=16):
-    """Give the examples of a split, converted (a Manifest) or not."""
+    """Return the examples of a split, converted (a Manifest) or not."""
     if isinstance(split, UnconvertedSplit):
         return Files(split)
     if isinstance(split, GeneratedSplit):
@@ -268,6 +270,6 @@ def make_examples(split, interleaved=16):
         class_counts=split.class_counts,
         mean_bytes=max(1, sum(shard.bytes for shard in split.shards) // split.examples),
         interleaved=interleaved,
-        has_several=split.has_several,
+        is_multi_label=split.is_multi_label,
         mending=split.mending,
     )

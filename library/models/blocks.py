@@ -50,12 +50,12 @@ class Part:
 
 
 def parts_of(network):
-    """Give the Parts of a network, from its input to its output."""
+    """Return the Parts of a network, from its input to its output."""
     return list(_parts(network, ""))
 
 
 def blocks_of(network):
-    """Give lists of Parts, from the input to the head, which is the last of them.
+    """Return lists of Parts, from the input to the head, which is the last of them.
 
     The head is what follows the base or, in a network without one, the last layer.
     """
@@ -69,7 +69,7 @@ def blocks_of(network):
 
 
 def find_parts(parts, scopes, key):
-    """Give the Parts that any of the scopes names.
+    """Return the Parts that any of the scopes names.
 
     A scope is the beginning of a name, up to the end of a word in it; `*` stands for anything.
     `base/` may be left out. Raises SettingsError about `key` if a scope names none.

@@ -12,23 +12,23 @@ from tqdm import tqdm
 
 from library.errors import UserError
 from library.files import PARTIAL, find_damage, new_folder, seal_folder
-from library.inputs.batching import Inputs
+from library.inputs.batching import SplitInputs
 from library.inputs.caching import remove_if_dead
 from library.locks import locked, locked_in_turn
 from library.messages import counted
 from library.models.features import (
     FEATURES,
     LABELS,
+    CachedEvaluationInputs,
+    CachedTrainingInputs,
     Features,
     FrozenBase,
-    KeptTraining,
-    KeptValidation,
     Numbers,
 )
 
 
-def keep_features(base, batches, numbers, examples, folder, key, report):
-    """Give the Features of all examples, from `folder` if an earlier run kept them there.
+def cache_features(base, batches, numbers, examples, folder, key, report):
+    """Return the Features of all examples, from `folder` if an earlier run kept them there.
 
     `base` is a FrozenBase, `batches` are (images, labels), `numbers` the examples' numbers in the
     order of these batches. `key` says all that makes features differ but the base. Of runs that
@@ -50,7 +50,7 @@ def keep_features(base, batches, numbers, examples, folder, key, report):
 
 
 def numbers_of(keys):
-    """Give the numbers in a data set of them, as an array."""
+    """Return the numbers in a data set of them, as an array."""
     # In large batches: one by one they take longer than they should.
     return np.concatenate(list(keys.batch(2**16).as_numpy_iterator()))
 
@@ -70,7 +70,7 @@ def _naming_failure(folder):
     except OSError as error:
         raise UserError(
             f"features can't be kept in {folder}: {error.strerror or error}: make room, choose "
-            "another --cache_dir, or --keep_features never"
+            "another --cache_dir, or --cache_features never"
         ) from error
 
 
@@ -120,8 +120,8 @@ def _check_space(folder, needed):
         raise OSError(f"they take {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
 
 
-def keep_splits(base, training, validation, fingerprints, views, folder, report):
-    """Give the Inputs of features that `base` gives, the one of a network that split_at_base split.
+def cache_split_features(base, training, validation, fingerprints, views, folder, report):
+    """Return the Inputs of features that `base` gives, one of a network that split_at_base split.
 
     `training` and `validation` are as TrainingInputs and EvaluationInputs in project/inputs.py,
     `fingerprints` those of their splits. `views` says of each view of the training images what
@@ -135,7 +135,7 @@ def keep_splits(base, training, validation, fingerprints, views, folder, report)
         key = (fingerprint, inputs.image_format, view)
         return replace(
             inputs,
-            source=keep_features(base, batches, numbers, inputs.source, folder, key, report),
+            source=cache_features(base, batches, numbers, inputs.source, folder, key, report),
         )
 
     # Each image once: those of smaller classes are repeated when training. And in order, which
@@ -151,7 +151,7 @@ def keep_splits(base, training, validation, fingerprints, views, folder, report)
         kept.append(keep(training, once.batches(epoch), numbers, fingerprints[0], what))
     numbers = Numbers(validation.source).keys()
     in_order = keep(validation, validation.batches(), numbers, fingerprints[1])
-    return Inputs(KeptTraining(tuple(kept)), KeptValidation(in_order))
+    return SplitInputs(CachedTrainingInputs(tuple(kept)), CachedEvaluationInputs(in_order))
 
 
 def _hash_of(numbers):

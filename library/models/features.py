@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from library.inputs.batching import keep_ready
+from library.inputs.batching import prefetch
 from library.models.blocks import BASE
 from library.models.inference import Inference
 
@@ -22,7 +22,7 @@ _MEMORY_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedFeatures:
     """What trains on kept features: the head of a network, and a function that makes its Inputs.
 
     It runs the base as it is when called, so call it when the base's weights are what they will be.
@@ -33,7 +33,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class KeptTraining:
+class CachedTrainingInputs:
     """Training inputs that give kept features: of the views of the images, another each epoch.
 
     `views` are training inputs whose source is Features, one for each view.
@@ -48,7 +48,7 @@ class KeptTraining:
 
 
 @dataclass(frozen=True)
-class KeptValidation:
+class CachedEvaluationInputs:
     """Evaluation inputs whose source is Features, to give these."""
 
     inputs: object
@@ -94,11 +94,11 @@ class Features:
             self._features = tf.constant(np.array(self._features))
 
     def keys(self, *how):
-        """Give the examples' numbers, in the very order of the examples themselves."""
+        """Return the examples' numbers, in the very order of the examples themselves."""
         return _numbers(self._examples, *how)
 
     def labels(self, keys):
-        """Give int64 (n,) for a batch of keys."""
+        """Return int64 (n,) for a batch of keys."""
         return tf.gather(self._labels, keys)
 
     @cached_property
@@ -126,7 +126,7 @@ class Numbers:
         self.count = examples.count
 
     def keys(self, *how):
-        """Give the numbers, in the order of the examples."""
+        """Return the numbers, in the order of the examples."""
         return _numbers(self._examples, *how)
 
 
@@ -141,7 +141,7 @@ class FrozenBase:
 
     @cached_property
     def fingerprint(self):
-        """Give bytes that tell this base from others: its weights, what it makes of one picture.
+        """Return bytes that tell this base from others: its weights, what it makes of one picture.
 
         The latter tells graphs and preprocessing apart, however they are written.
         """
@@ -151,9 +151,9 @@ class FrozenBase:
 
 
 def _gather(inputs, keys, start_batch=0):
-    """Give batches of what is kept for these keys: gathered whole, not image by image."""
+    """Return batches of what is kept for these keys: gathered whole, not image by image."""
     keys = keys.skip(start_batch * inputs.batch_size).batch(inputs.batch_size)
-    return keep_ready(keys.map(inputs.source.batch), inputs.reading)
+    return prefetch(keys.map(inputs.source.batch), inputs.reading)
 
 
 def _numbers(examples, *how):

@@ -73,7 +73,7 @@ class Unfreezing:
         self._now = None
 
     def block_count(self, epoch):
-        """Give how many blocks below the head are trained in an epoch, numbered from 0."""
+        """Return how many blocks below the head are trained in an epoch, numbered from 0."""
         count = 0
         for start, blocks in self.stages:
             if epoch >= start:

@@ -37,7 +37,7 @@ _FAILURES = (*_DAMAGE, OSError, ValueError, RuntimeError, http.client.HTTPExcept
 
 
 def find_module(handle, sha256=None):
-    """Give the folder that holds the module's SavedModel, after fetching it where needed.
+    """Return the folder that holds the module's SavedModel, after fetching it where needed.
 
     `sha256` is what `hash_module` must give. Raises UserError, whose one line names the handle.
     """
@@ -59,7 +59,7 @@ def find_module(handle, sha256=None):
 
 
 def hash_module(folder):
-    """Give the SHA-256 of a module: of its files' names and contents, wherever it came from."""
+    """Return the SHA-256 of a module: of its files' names and contents, wherever it came from."""
     folder = Path(folder)
     names = sorted(each.relative_to(folder).as_posix() for each in _files_of(folder))
     content = json.dumps([[name, sha256_of(folder / name)] for name in names])
@@ -67,7 +67,7 @@ def hash_module(folder):
 
 
 def find_gap(folder):
-    """Give what a SavedModel's folder lacks, in a few words, or None if it is complete."""
+    """Return what a SavedModel's folder lacks, in a few words, or None if it is complete."""
     folder = Path(folder)
     if not folder.is_dir():
         return "there is no such file or folder"
@@ -85,7 +85,7 @@ def find_gap(folder):
 
 
 def deletion_hint(folder):
-    """Give what helps if the module in `folder` is wrong: `; delete …`, or "" if it is not ours.
+    """Return what helps if the module in `folder` is wrong: `; delete …`, or "" if it is not ours.
 
     Modules are whole when they are fetched; what a disk does to them later shows on loading.
     """
@@ -94,7 +94,7 @@ def deletion_hint(folder):
 
 
 def cache_folder():
-    """Give the folder of fetched modules: that of TensorFlow Hub."""
+    """Return the folder of fetched modules: that of TensorFlow Hub."""
     return Path(
         os.environ.get("TFHUB_CACHE_DIR") or Path(tempfile.gettempdir(), "tfhub_modules")
     ).expanduser()
@@ -169,7 +169,7 @@ def _copy_tree(gfile, source, target):
 
 
 def _cached(name, fetch):
-    """Give the cached folder `name`; `fetch` fills it where it is absent or incomplete."""
+    """Return the cached folder `name`; `fetch` fills it where it is absent or incomplete."""
     folder = cache_folder() / name
     if find_gap(folder):
         with new_folder(folder) as partial:

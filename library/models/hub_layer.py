@@ -22,7 +22,7 @@ class HubLayer(keras.layers.Layer):
     """The features that a TF-Hub SavedModel gives for images.
 
     Takes float32 pixels in [0, 1], shape (batch, height, width, 3), as such modules want them.
-    Gives what the module gives: float32, shape (batch, features) for a feature vector. Frozen, also
+    Returns what module gives: float32, shape (batch, features) for a feature vector. Frozen, also
     in part, it runs in inference mode: BatchNormalization keeps the statistics it came with.
 
     `handle` is a URL, a folder, an archive or gs://; `sha256` the hash that it must have. A saved
@@ -78,7 +78,7 @@ class HubLayer(keras.layers.Layer):
             self._module_variables.append(tracked)
 
     def call(self, images, training=False):
-        """Give the features of a batch of images."""
+        """Return the features of a batch of images."""
         if self._module is None:
             raise UserError("a HubLayer's module comes with its .keras file: load that")
         if self.trainable:
@@ -87,10 +87,10 @@ class HubLayer(keras.layers.Layer):
         return self._module.call(images, training=bool(training) and self._trains_whole())
 
     def _trains_whole(self):
-        # One switch for the whole module: in training mode the frozen part of it would normalise
+        # One switch for the whole module: in training mode the frozen part of it would normalize
         # with the statistics of each batch, too, and what comes after it would not know it again.
-        learnt = zip(self._module_variables, self._module.are_trainable, strict=True)
-        return self.trainable and all(each.trainable for each, is_learnt in learnt if is_learnt)
+        learned = zip(self._module_variables, self._module.are_trainable, strict=True)
+        return self.trainable and all(each.trainable for each, is_learned in learned if is_learned)
 
     def check_images(self, image_shape):
         """Raise UserError unless the module gives one vector of features for each such image.
@@ -127,7 +127,7 @@ class HubLayer(keras.layers.Layer):
         return traced.get_concrete_function(images).structured_outputs
 
     def compute_output_spec(self, images, training=False):
-        """Give the symbolic output: the module's own, for the images' shape."""
+        """Return the symbolic output: the module's own, for the images' shape."""
         if self._module is not None:
             given = self._trace(tf.TensorSpec(images.shape, tf.float32))
             self.outputs = (tuple(given.shape), given.dtype.name)
@@ -135,7 +135,7 @@ class HubLayer(keras.layers.Layer):
         return keras.KerasTensor(tuple(shape), dtype=dtype)
 
     def get_config(self):
-        """Give what `from_config` needs to make the layer again."""
+        """Return what `from_config` needs to make the layer again."""
         own = {"handle": self.handle, "sha256": self.sha256, "outputs": self.outputs}
         return {**super().get_config(), **own}
 

@@ -1,6 +1,6 @@
 """A network as it is now, for many images: its weights are constants, small batches run together.
 
-With constants, TensorFlow folds normalisations into the convolutions before them: MobileNetV2 runs
+With constants, TensorFlow folds normalizations into the convolutions before them: MobileNetV2 runs
 1.35 times as fast. And on a CPU several small batches at once keep the cores busier than one large
 one, whose layers wait for each other.
 """
@@ -22,7 +22,7 @@ _MOST_CONSTANT_BYTES = 2**30
 
 
 class Inference:
-    """Gives what `network` gives of images, or what `finish` makes of that, a float32 tensor.
+    """Return what `network` gives of images, or what `finish` makes of that, a float32 tensor.
 
     May be called by several threads. To be made anew when the network's weights have changed.
     """
@@ -46,7 +46,7 @@ class Inference:
         self._pool = ThreadPoolExecutor(available_cores()) if is_cpu else None
 
     def __call__(self, images):
-        """Give a float32 array (n, …) for pixels (n, height, width, channels) of any dtype."""
+        """Return a float32 array (n, …) for pixels (n, height, width, channels) of any dtype."""
         if not len(images):
             return np.zeros((0, *self._output_shape), np.float32)
         if self._pool is None or len(images) <= _TOGETHER:
@@ -65,7 +65,7 @@ def _fits(network):
 
 
 def _without_variables(graph):
-    """Give the graph with constants for variables that Keras knows nothing of: a module's."""
+    """Return the graph with constants for variables that Keras knows nothing of: a module's."""
     if not graph.captured_inputs:
         return graph
     try:

@@ -9,13 +9,13 @@ import keras
 class Layer:
     """One layer as it runs: its name (`base/out_relu`), the layer, and its symbolic output.
 
-    `is_learnt`: whether it has weights, or takes what comes of a layer that has.
+    `is_learned`: whether it has weights, or takes what comes of a layer that has.
     """
 
     name: str
     layer: object
     output: keras.KerasTensor
-    is_learnt: bool
+    is_learned: bool
 
     @property
     def has_places(self):
@@ -33,20 +33,20 @@ class OpenNetwork:
     scores: keras.KerasTensor
 
     def model_of(self, *layers):
-        """Give a model of pixels that gives the outputs of these Layers, and the scores."""
+        """Return a model of pixels that gives the outputs of these Layers, and the scores."""
         return keras.Model(self.pixels, [*(each.output for each in layers), self.scores])
 
     def last_places(self):
-        """Give the last Layer with maps that learnt layers took part in, or None."""
-        found = [each for each in self.layers if each.is_learnt and each.has_places]
+        """Return the last Layer with maps that learned layers took part in, or None."""
+        found = [each for each in self.layers if each.is_learned and each.has_places]
         return found[-1] if found else None
 
 
-def lay_open(network):
-    """Give the OpenNetwork of a functional network."""
+def flatten_network(network):
+    """Return the OpenNetwork of a functional network."""
     found = []
-    # The identities of the tensors that learnt layers took part in; `found` keeps them alive.
-    learnt = set()
+    # The identities of the tensors that learned layers took part in; `found` keeps them alive.
+    learned = set()
 
     def call_within(prefix):
         def call(layer, *given, **options):
@@ -61,12 +61,12 @@ def lay_open(network):
                 last = next(each for each in layer.operations if each.output is layer.output)
                 return next(each.output for each in reversed(found) if each.layer is last)
             output = layer(*given, **options)
-            is_learnt = bool(getattr(layer, "weights", ())) or any(
-                id(each) in learnt for each in keras.tree.flatten((given, options))
+            is_learned = bool(getattr(layer, "weights", ())) or any(
+                id(each) in learned for each in keras.tree.flatten((given, options))
             )
-            if is_learnt:
-                learnt.update(map(id, keras.tree.flatten(output)))
-            found.append(Layer(name, layer, output, is_learnt))
+            if is_learned:
+                learned.update(map(id, keras.tree.flatten(output)))
+            found.append(Layer(name, layer, output, is_learned))
             return output
 
         return call

@@ -9,7 +9,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from library.errors import UserError
 from library.models.hub_download import GRAPH, deletion_hint
-from library.models.unsafe_ops import steps_outside
+from library.models.unsafe_ops import find_unsafe_ops
 
 # TensorFlow Hub's mark on modules of its first format.
 TF1_MARK = "tfhub_module.pb"
@@ -40,7 +40,7 @@ class Module:
 
 
 def load_module(folder, *, restore=True):
-    """Give the Module whose SavedModel is in `folder`. Raises UserError.
+    """Return the Module whose SavedModel is in `folder`. Raises UserError.
 
     Without `restore`, its variables hold nothing yet: who calls assigns their values.
     """
@@ -80,7 +80,7 @@ def _from_tf2(root, files):
     counter = getattr(root, "save_counter", None)
     variables = tuple({id(each): each for each in found if isinstance(each, tf.Variable)}.values())
     variables = tuple(each for each in variables if each is not counter)
-    learnt = {id(each) for each in root.trainable_variables}
+    learned = {id(each) for each in root.trainable_variables}
     takes = _images_in([each.structured_input_signature for each in function.concrete_functions])
 
     def call(images, training):
@@ -89,11 +89,11 @@ def _from_tf2(root, files):
     return Module(
         call=call,
         variables=variables,
-        are_trainable=tuple(id(each) in learnt for each in variables),
+        are_trainable=tuple(id(each) in learned for each in variables),
         penalties=tuple(getattr(root, "regularization_losses", ())),
         takes=takes,
         image_size=_image_size(takes),
-        can_be_trained=bool(learnt),
+        can_be_trained=bool(learned),
         files=files,
         root=root,
     )
@@ -135,7 +135,7 @@ def _features(outputs):
 
 
 def _images_in(signatures):
-    """Give the first TensorSpec of each signature, each once."""
+    """Return the first TensorSpec of each signature, each once."""
     found = {}
     for signature in signatures:
         specs = [each for each in tf.nest.flatten(signature) if isinstance(each, tf.TensorSpec)]
@@ -159,7 +159,7 @@ def _check_graph(content, folder):
         raise UserError(
             f"{folder} is damaged: {GRAPH} cannot be parsed{deletion_hint(folder)}"
         ) from error
-    found = sorted({step for graph in graphs for step in steps_outside(graph)})
+    found = sorted({step for graph in graphs for step in find_unsafe_ops(graph)})
     if found:
         raise UserError(
             f"{folder} is refused: its graph reaches outside itself ({', '.join(found)})"
@@ -167,7 +167,7 @@ def _check_graph(content, folder):
 
 
 def distinct(names):
-    """Give as many names, no two of them equal: the first keeps its own, later ones get a number.
+    """Return as many names, no two of them equal: the first keeps its own, later ones get a number.
 
     `kernel`, `bias`, `kernel` become `kernel`, `bias`, `kernel_1`.
     """

@@ -18,8 +18,8 @@ _SAVING = ("SaveV2", "MergeV2Checkpoints")
 _SAVERS = (*_SAVING, "RestoreV2")
 
 
-def steps_outside(meta_graph):
-    """Give the kinds of those steps that running the module would take, sorted.
+def find_unsafe_ops(meta_graph):
+    """Return the kinds of those steps that running the module would take, sorted.
 
     Steps that save and restore count only where more than the saver leads to them.
     """
@@ -49,16 +49,16 @@ def _reaches_outside(node):
 
 
 def _runs(node):
-    """Give what the node runs: its own kind, and functions."""
+    """Return what the node runs: its own kind, and functions."""
     attributes = node.attr.values()
     listed = {function.name for each in attributes for function in each.list.func}
     return {node.op, *listed, *(each.func.name for each in attributes)}
 
 
 def _run_by_loading(meta_graph):
-    """Give the names of nodes that a graph in the format of TensorFlow 1 runs, but for the saver's:
+    """Return the names of nodes that a graph in the format of TensorFlow 1 runs, but for saver's:
 
-    what signatures give, what initialises, and what variables begin with.
+    what signatures give, what initializes, and what variables begin with.
     """
     texts = [str(each) for each in meta_graph.signature_def.values()]
     for name, each in meta_graph.collection_def.items():
@@ -70,7 +70,7 @@ def _run_by_loading(meta_graph):
 
 
 def _that_follow(nodes, names):
-    """Give the names of nodes, and of all that need what they give."""
+    """Return the names of nodes, and of all that need what they give."""
     needed_by = {}
     for node in nodes:
         for each in node.input:

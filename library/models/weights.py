@@ -21,7 +21,7 @@ _LISTED = 10
 
 
 @dataclass(frozen=True)
-class Row:
+class LoadedVariable:
     """What became of one variable of the network."""
 
     part: str
@@ -39,7 +39,7 @@ class Loading:
     unused: tuple
 
     def lines(self):
-        """Give the lines of a table: what was loaded as a whole, what was left out by layer."""
+        """Return the lines of a table: what was loaded as a whole, what was left out by layer."""
         loaded = sum(not each.why_not for each in self.rows)
         yield f"loaded {loaded} of {len(self.rows)} variables from {self.path}"
         outermost = Counter(each.part.split("/")[0] for each in self.rows if not each.why_not)
@@ -56,7 +56,7 @@ def load_weights(network, path, exclude_scopes=()):
     """Assign the weights in `path` to the network's variables of the same name and shape.
 
     `path` is a snapshot's folder or .keras file, a .weights.h5 or a TensorFlow checkpoint. Parts
-    that `exclude_scopes` names (see `find_parts`) are left as they are. Gives a Loading. Raises
+    that `exclude_scopes` names (see `find_parts`) are left as they are. Returns a Loading. Raises
     CheckpointError if nothing fits, SettingsError for a scope that names nothing.
     """
     parts = parts_of(network)
@@ -72,7 +72,7 @@ def load_weights(network, path, exclude_scopes=()):
                 found = names.find((part.name, name), numbered)
                 why_not = _assign(variable, weights.get(found))
                 used.add(found)
-            rows.append(Row(part.name, name, why_not))
+            rows.append(LoadedVariable(part.name, name, why_not))
     if all(row.why_not for row in rows):
         raise CheckpointError(
             f"nothing in {path} fits this network: it holds {_listed(list(weights), 3)}, the "
@@ -94,7 +94,7 @@ class _Names:
                 self.by_end.setdefault("/".join(words[start:]), []).append(name)
 
     def find(self, *names):
-        """Give the first of the names that is in the file, also where the base has another name.
+        """Return the first of the names that is in the file, also where the base has another name.
 
         Names are (layer, name within it): of the layer's name at least the last word must fit.
         """
@@ -155,7 +155,7 @@ def read_weights(path):
 
 
 def _nearest(path):
-    """Give a hint where the path is that of a run, or of one of a checkpoint's files."""
+    """Return a hint where the path is that of a run, or of one of a checkpoint's files."""
     for near in (path / "best", path.parent / "best", path.parent / path.stem):
         if (near / "model.keras").is_file() or Path(f"{near}.index").is_file():
             return f"; did you mean {near}?"

@@ -7,7 +7,7 @@ import numpy as np
 from library.errors import SettingsError, UserError
 from library.evaluation.calibration import fit_temperature
 from library.evaluation.predictions import predict_batches
-from library.inputs.corruption import naming_damage
+from library.inputs.corruption import explain_read_errors
 from library.messages import counted
 from library.models.scores import to_probabilities
 from library.prediction.ensemble import combine
@@ -26,19 +26,19 @@ class Fitted(NamedTuple):
 
 
 def fit(snapshot, inputs, report, *, calibrate=False, precision=None, xla=False):
-    """Give the Fitted: the temperature with `calibrate`, the threshold for a `precision`.
+    """Return the Fitted: the temperature with `calibrate`, the threshold for a `precision`.
 
     `inputs` are the validation split, as EvaluationInputs in project/inputs.py. Says to `report`
     what came of it. Raises UserError.
     """
-    with naming_damage(inputs):
+    with explain_read_errors(inputs):
         found = predict_batches(snapshot.network, inputs.named_batches(), xla=xla)
     temperature = threshold = None
     if calibrate:
         temperature = fit_temperature(found.scores, found.labels)
         report(f"temperature {temperature:.4f}" if temperature else "no temperature fits")
     if precision is not None:
-        if found.several:
+        if found.multi_label:
             raise SettingsError("threshold_precision is for one class an image: use threshold")
         probabilities = np.asarray(to_probabilities(found.scores, temperature or 1.0))
         fitted = fit_threshold(probabilities, found.labels, precision)
@@ -59,12 +59,12 @@ def check_names(classes):
         )
 
 
-def choose_answer(probabilities, classes, threshold=None, several=False):
-    """Give the answer to the probabilities (classes,) of one image: a class, or UNKNOWN below.
+def choose_answer(probabilities, classes, threshold=None, multi_label=False):
+    """Return the answer to the probabilities (classes,) of one image: a class, or UNKNOWN below.
 
     Where `several` classes may be right at once: a list of all from the threshold on, 0.5 if None.
     """
-    if several:
+    if multi_label:
         least = 0.5 if threshold is None else threshold
         return [classes[each] for each in (probabilities >= least).nonzero()[0]]
     if threshold is not None and probabilities.max() < threshold:
@@ -80,7 +80,7 @@ class Threshold(NamedTuple):
     precision: float
 
     def describe(self):
-        """Give one line."""
+        """Return one line."""
         return (
             f"threshold {self.probability:.4f}: on validation, {self.answered:.1%} of the images "
             f"are answered, {self.precision:.1%} of these rightly"
@@ -88,7 +88,7 @@ class Threshold(NamedTuple):
 
 
 def fit_threshold(probabilities, labels, precision):
-    """Give the lowest Threshold whose answers are right at least so often.
+    """Return the lowest Threshold whose answers are right at least so often.
 
     Takes float (n, classes), int (n,) and a share above 0. Raises UserError if none reaches it.
     """

@@ -8,7 +8,7 @@ from library.prediction.ensemble import Member
 
 
 def with_embedding(network):
-    """Give a network of the same layers with two outputs: the scores, and the embedding.
+    """Return a network of the same layers with two outputs: the scores, and the embedding.
 
     The embedding, float32 (n, size), is what the layer takes that gives the scores. Of several
     views (see combining.py) it is the mean; those of several networks lie side by side. Raises

@@ -15,7 +15,7 @@ _NEAR_ONE = 1e-7
 
 
 def combine(snapshots, temperatures=None, views=1):
-    """Give one Snapshot whose network gives the mean of all their probabilities.
+    """Return one Snapshot whose network gives the mean of all their probabilities.
 
     Each network's scores are divided by its temperature (None: all 1), for each of the first
     `views` views (see views.py). The network gives scores like any other: those whose probabilities
@@ -29,7 +29,7 @@ def combine(snapshots, temperatures=None, views=1):
     temperatures = temperatures or [1.0] * len(snapshots)
     if len(snapshots) == views == 1 and temperatures == [1.0]:
         return first
-    several = is_multi_label(first.network)
+    multi_label = is_multi_label(first.network)
     pixels = keras.Input(first.network.input_shape[1:])
     shown = [view(pixels) for view in find_views(views)]
     members = [
@@ -37,8 +37,8 @@ def combine(snapshots, temperatures=None, views=1):
         for number, (each, temperature) in enumerate(zip(snapshots, temperatures, strict=True), 1)
     ]
     scores = [member(images) for member in members for images in shown]
-    combined = scores[0] if len(scores) == 1 else _mean(scores, several)
-    name = MULTI_LABEL if several else "scores"
+    combined = scores[0] if len(scores) == 1 else _mean(scores, multi_label)
+    name = MULTI_LABEL if multi_label else "scores"
     output = keras.layers.Activation("linear", name=name, dtype="float32")(combined)
     whole = [each for one in snapshots for each in one.members or (one,)]
     metrics = {name: first.metrics[name] for name in ("epoch", "step") if name in first.metrics}
@@ -51,11 +51,11 @@ def combine(snapshots, temperatures=None, views=1):
     )
 
 
-def _mean(scores, several):
-    """Give the scores whose probabilities are the mean of those of several scores."""
-    parts = [to_probabilities(each, several=several) for each in scores]
+def _mean(scores, multi_label):
+    """Return the scores whose probabilities are the mean of those of several scores."""
+    parts = [to_probabilities(each, multi_label=multi_label) for each in scores]
     mean = sum(parts[1:], parts[0]) / len(parts)
-    if not several:
+    if not multi_label:
         return keras.ops.log(keras.ops.maximum(mean, _LEAST))
     mean = keras.ops.clip(mean, _LEAST, 1 - _NEAR_ONE)
     return keras.ops.log(mean) - keras.ops.log1p(-mean)
@@ -76,11 +76,11 @@ class Member(keras.layers.Layer):
         self.built = True
 
     def call(self, images):
-        """Give the scores of a batch of images."""
+        """Return the scores of a batch of images."""
         return self.network(images, training=False) / self.temperature
 
     def compute_output_spec(self, images):
-        """Give the symbolic scores."""
+        """Return the symbolic scores."""
         return keras.KerasTensor((images.shape[0], self.network.output_shape[-1]), "float32")
 
 
@@ -108,17 +108,17 @@ _KEPT = 0.875
 
 
 def whole(images):
-    """Give the images as they are."""
+    """Return the images as they are."""
     return images
 
 
 def flipped(images):
-    """Give the images with left and right exchanged."""
+    """Return the images with left and right exchanged."""
     return images[:, :, ::-1]
 
 
 def cropped(images, top, left):
-    """Give 7/8 of each edge, enlarged again. `top` and `left`: 0 the one end, 1 the other."""
+    """Return 7/8 of each edge, enlarged again. `top` and `left`: 0 the one end, 1 the other."""
     _, height, width, _ = images.shape
     rows, columns = max(1, round(_KEPT * height)), max(1, round(_KEPT * width))
     y, x = round(top * (height - rows)), round(left * (width - columns))
@@ -131,7 +131,7 @@ def _flipped_crop(images, top, left):
 
 
 _PLACES = {
-    "centre": (0.5, 0.5),
+    "center": (0.5, 0.5),
     "top_left": (0, 0),
     "bottom_right": (1, 1),
     "top_right": (0, 1),
@@ -145,7 +145,7 @@ for _name, (_top, _left) in _PLACES.items():
 
 
 def find_views(count):
-    """Give the first `count` views, 1 to 12: the whole image, it mirrored, then crops."""
+    """Return the first `count` views, 1 to 12: the whole image, it mirrored, then crops."""
     if not 1 <= count <= len(VIEWS):
         raise ValueError(f"there are 1 to {len(VIEWS)} views, not {count}")
     return list(VIEWS.values())[:count]

@@ -1,4 +1,4 @@
-"""The images to predict from: files, folders, archives, CSV files, shards; labelled or not.
+"""The images to predict from: files, folders, archives, CSV files, shards; labeled or not.
 
 Unlike a conversion's sources these need no class folders: whatever file lies there is taken.
 """
@@ -7,7 +7,7 @@ import csv
 import os
 from pathlib import Path
 
-from library.dataset.sources.base import LabelledFile, is_archive, is_ignored, is_ours
+from library.dataset.sources.base import LabeledFile, is_archive, is_ignored, is_ours
 from library.dataset.sources.find import find_files
 from library.dataset.sources.table import beside, open_table
 from library.dataset.storage import is_remote
@@ -17,13 +17,13 @@ _COLUMN = "FILE"
 
 
 def find_images(paths):
-    """Give an iterator of a LabelledFile for each image in the paths, in order, sorted by name.
+    """Return an iterator of a LabeledFile for each image in the paths, in order, sorted by name.
 
     A name is the path as given, with what is inside it after a slash; the label is empty. Raises
     DataError at once where a path is missing or holds nothing; what can't be read is known later.
     """
     found = [_find(path) for path in paths]
-    # All of them are looked at before the first image is: a misspelt path shows at once.
+    # All of them are looked at before the first image is: a misspelled path shows at once.
     first = [next(each, None) for each in found]
     for path, file in zip(paths, first, strict=True):
         if file is None:
@@ -74,7 +74,7 @@ def _file(path, name=None):
         place = ("file", str(path)) if path.is_file() else ("none", "is no regular file")
     except (OSError, ValueError) as error:
         size, place = 0, ("none", getattr(error, "strerror", None) or str(error))
-    return LabelledFile(name or str(path), "", size, 0, place)
+    return LabeledFile(name or str(path), "", size, 0, place)
 
 
 def _in_folder(root):
@@ -99,7 +99,7 @@ def _in_archive(path, inside):
         if is_folder or any(map(is_ignored, folders)) or not _is_taken(last):
             continue
         if name == inside or name.startswith(prefix):
-            yield LabelledFile(f"{path}/{name}", "", size, stamp, place)
+            yield LabeledFile(f"{path}/{name}", "", size, stamp, place)
 
 
 def _in_table(path):
@@ -125,7 +125,7 @@ def _in_table(path):
                 name = row[at].strip()
                 if is_remote(path) or is_remote(name):
                     url = name if is_remote(name) else beside(path, name)
-                    yield LabelledFile(name, "", 0, 0, ("remote", url))
+                    yield LabeledFile(name, "", 0, 0, ("remote", url))
                 else:
                     yield _file(path.parent / name, name)
     except (OSError, csv.Error) as error:

@@ -19,17 +19,17 @@ class Answers:
     """
 
     def __init__(
-        self, classes, kind="csv", top_k=5, threshold=None, several=False, embedding_size=0
+        self, classes, kind="csv", top_k=5, threshold=None, multi_label=False, embedding_size=0
     ):
         self.classes = classes
         self._top_k = min(top_k, len(classes))
         self._is_csv = kind == "csv"
-        self._several = several
+        self._several = multi_label
         self._threshold = threshold
         self._embedding_size = embedding_size
 
     def header(self):
-        """Give the lines before the first image: that of a CSV, which names its columns."""
+        """Return the lines before the first image: that of a CSV, which names its columns."""
         if not self._is_csv:
             return []
         ranks = range(1, self._top_k + 1)
@@ -38,7 +38,7 @@ class Answers:
         return [_csv_line(["file", "class", "probability", *top, "error", *embedding])]
 
     def line(self, prediction):
-        """Give the line for a Prediction."""
+        """Return the line for a Prediction."""
         # A name may hold anything, bytes that are no UTF-8 too.
         name = printable(prediction.name)
         if prediction.probabilities is None:
@@ -52,7 +52,7 @@ class Answers:
         ]
         probabilities, probability = prediction.probabilities, top[0][1]
         answer = choose_answer(probabilities, self.classes, self._threshold, self._several)
-        # The fewest digits that tell each float32 from its neighbours.
+        # The fewest digits that tell each float32 from its neighbors.
         embedding = prediction.embedding.astype(str).tolist() if self._embedding_size else []
         if self._is_csv:
             answer = "|".join(answer) if self._several else answer

@@ -21,26 +21,26 @@ class Predictor:
         combined = combine(snapshots, temperatures, views)
         self.classes = combined.classes
         # Whether an image may have several of the classes, or none.
-        self.several = is_multi_label(combined.network)
+        self.multi_label = is_multi_label(combined.network)
         network = with_embedding(combined.network) if embedding else combined.network
         self.embedding_size = network.output_shape[1][-1] if embedding else 0
 
         def finish(given):
             """Probabilities, and the embedding if asked for, as one: the network runs once."""
             scores, *embeddings = given if embedding else [given]
-            probabilities = to_probabilities(scores, several=self.several)
+            probabilities = to_probabilities(scores, multi_label=self.multi_label)
             return keras.ops.concatenate([probabilities, *embeddings], axis=-1)
 
         self._infer = Inference(network, finish, xla=xla)
 
     def probabilities(self, pixels):
-        """Give float32 (n, classes), in the classes' order, for uint8 (n, height, width, channels).
+        """Return float32 (n, classes), in classes' order, for uint8 (n, height, width, channels).
 
         Each row adds up to 1, unless `several` classes may be right at once.
         """
         return self.predict(pixels)[0]
 
     def predict(self, pixels):
-        """Give those probabilities and the embeddings, float32 (n, embedding_size)."""
+        """Return those probabilities and the embeddings, float32 (n, embedding_size)."""
         given = self._infer(pixels)
         return given[:, : len(self.classes)], given[:, len(self.classes) :]

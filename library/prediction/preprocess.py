@@ -34,11 +34,11 @@ class Pictures:
 
     @classmethod
     def of(cls, snapshot, convert=convert_image):
-        """Give what prepares images as the Snapshot's network learnt them."""
+        """Return what prepares images as the Snapshot's network learned them."""
         return cls(ImageFormat.of(snapshot.network), snapshot.image_options, convert)
 
     def pixels(self, content):
-        """Give uint8 pixels (height, width, channels) from a file's bytes.
+        """Return uint8 pixels (height, width, channels) from a file's bytes.
 
         Raises UnusableImageError, whose text says why after the file's name; MemoryError.
         """
@@ -89,7 +89,7 @@ class Prediction:
 
 
 def predict_files(files, pictures, predictor, batch_size, threads=None):
-    """Yield a Prediction for each of the LabelledFiles, in their order.
+    """Yield a Prediction for each of the LabeledFiles, in their order.
 
     Memory holds a few batches of pixels, however many files there are.
     """
@@ -125,7 +125,7 @@ def _predict(prepared, predictor):
 
 
 def _prepare(pictures, file):
-    """Give (pixels, None) or (None, the reason why not) for a LabelledFile."""
+    """Give (pixels, None) or (None, the reason why not) for a LabeledFile."""
     try:
         return pictures.pixels(read_content(file.place)), None
     except UnusableImageError as error:

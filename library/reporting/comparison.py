@@ -32,7 +32,7 @@ def find_runs(folders, beside):
 
 
 def result_rows(runs):
-    """Give the cells, words, of a row for each run, in the order of HEAD."""
+    """Return the cells, words, of a row for each run, in the order of HEAD."""
     return [
         (
             _name(run),
@@ -59,11 +59,11 @@ def setting_rows(runs):
 
 
 def best_first(runs):
-    """Give the runs by their validation accuracy, the highest first."""
+    """Return the runs by their validation accuracy, the highest first."""
     return sorted(runs, key=lambda run: -run.best["validation"].get("accuracy", 0.0))
 
 
-def tell_comparison(runs):
+def format_comparison(runs):
     """Yield the lines of both tables, for a terminal."""
     yield from aligned([HEAD, *result_rows(runs)], left=(0, 1))
     settings = setting_rows(runs)
@@ -76,7 +76,7 @@ def tell_comparison(runs):
 
 
 def make_page(runs, skipped):
-    """Give the page as a str."""
+    """Return the page as a str."""
     rows = [tuple(map(text, row)) for row in result_rows(runs)]
     settings = [tuple(map(text, row)) for row in setting_rows(runs)]
     parts = [
@@ -91,7 +91,7 @@ def make_page(runs, skipped):
 
 
 def make_summary(runs, skipped):
-    """Give the same as Markdown."""
+    """Return the same as Markdown."""
     lines = [f"# {counted(len(runs), 'run')}", "", *_markdown([HEAD, *result_rows(runs)]), ""]
     settings = setting_rows(runs)
     if settings:

@@ -59,15 +59,15 @@ def _table(matrix, classes):
 
 
 def _cell(count, share, is_right):
-    colour = "var(--good)" if is_right else "var(--bad)"
+    color = "var(--good)" if is_right else "var(--bad)"
     # Small shares are to be seen too.
     alpha = 0 if not count else 0.12 + 0.6 * share
     words = f"{count:,}" if count else '<span class="soft">·</span>'
-    return f'<td style="background:rgb({colour} / {alpha:.2f})">{words}</td>'
+    return f'<td style="background:rgb({color} / {alpha:.2f})">{words}</td>'
 
 
 def _picture(matrix):
-    """Give a picture of one pixel a cell: green and red, as strong as the share of the row."""
+    """Return a picture of one pixel a cell: green and red, as strong as the share of the row."""
     shares = _shares(matrix)
     pixels = np.zeros((*matrix.shape, 4), np.uint8)
     pixels[..., :3] = np.where(np.eye(len(matrix))[..., np.newaxis], (42, 150, 128), (214, 84, 64))

@@ -10,7 +10,7 @@ import tensorflow as tf
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
 
-def describe_surroundings():
+def describe_environment():
     """Give (name, words) of each thing worth knowing when a result is to be repeated."""
     rows = [("written", datetime.now().astimezone().isoformat(" ", "seconds"))]
     rows.append(("Python", platform.python_version()))

@@ -17,8 +17,8 @@ REPORT = "report.html"
 EVALUATION = "evaluation"
 
 
-def results_of(stored, judgement, split, *, data_dir=None, is_own_data=True):
-    """Give all that is known about a Snapshot on a split, as a dict for JSON.
+def results_of(stored, judgment, split, *, data_dir=None, is_own_data=True):
+    """Return all that is known about a Snapshot on a split, as a dict for JSON.
 
     `split` is a Manifest or the like, from `data_dir`; `is_own_data`: whether the run learns from
     there.
@@ -26,9 +26,9 @@ def results_of(stored, judgement, split, *, data_dir=None, is_own_data=True):
     members = stored.members or (stored,)
     return {
         "split": split.name,
-        "images": len(judgement.predictions),
+        "images": len(judgment.predictions),
         "images_in_split": split.examples,
-        **judgement.measures,
+        **judgment.measures,
         "snapshot": str(stored.folder) if len(members) == 1 else None,
         "epoch": stored.metrics.get("epoch"),
         "parameters": stored.network.count_params(),
@@ -40,7 +40,7 @@ def results_of(stored, judgement, split, *, data_dir=None, is_own_data=True):
     }
 
 
-def write_evaluation(stem, stored, inputs, judgement, splits, results, *, page=None, run_dir=None):
+def write_evaluation(stem, stored, inputs, judgment, splits, results, *, page=None, run_dir=None):
     """Write `results` as `<stem>.json`, and the page, `<stem>.html` unless `page` names another.
 
     `splits` are Manifests or the like, the judged one first. `run_dir` is where the run left its
@@ -49,13 +49,13 @@ def write_evaluation(stem, stored, inputs, judgement, splits, results, *, page=N
     stem = Path(stem)
     write_file(stem.with_name(f"{stem.name}.json"), json.dumps(results, indent=1) + "\n")
     page = Path(page or stem.with_name(f"{stem.name}.html"))
-    images = read_images(inputs, judgement.worst_mistakes(MISTAKES))
+    images = read_images(inputs, judgment.worst_mistakes(MISTAKES))
     subject = _subject(stored, splits, run_dir, results)
-    write_file(page, make_report(subject, judgement, images))
+    write_file(page, make_report(subject, judgment, images))
     report(f"report: {page}")
 
 
-def tell_scope(results):
+def describe_scope(results):
     """Yield a few words for each thing that the figures are of, beyond a network and a split."""
     if len(results["members"]) > 1:
         yield f"the mean of {len(results['members'])} networks"
@@ -68,7 +68,7 @@ def tell_scope(results):
 
 
 @contextlib.contextmanager
-def failing_softly(what):
+def warn_on_error(what):
     """Turn any error in the block into a warning: nothing trained or measured is lost."""
     try:
         yield
@@ -80,7 +80,7 @@ def failing_softly(what):
 
 
 def is_current(page, *sources):
-    """Say whether a page was written after all that it is made of."""
+    """Return whether a page was written after all that it is made of."""
     page, sources = Path(page), [each for each in map(Path, sources) if each.exists()]
     newest = max((each.stat().st_mtime for each in sources), default=0.0)
     return page.exists() and page.stat().st_mtime >= newest
@@ -93,11 +93,11 @@ class Learnt:
     examples: int
     class_counts: tuple
     name: str = TRAINING
-    left_out_count: int | None = None
+    rejected_count: int | None = None
 
 
 def _with_training(splits, stored):
-    """Give the splits, and the training split too, if the snapshot knows it."""
+    """Return the splits, and the training split too, if the snapshot knows it."""
     counts = stored.data.get("class_counts", {})
     if TRAINING in [each.name for each in splits] or set(counts) != set(stored.classes):
         return splits
@@ -134,11 +134,11 @@ def _about(stored, splits, results, settings, rows):
         settings=settings,
         splits=_with_training(splits, stored) if len(members) == 1 else splits,
         rows=rows,
-        scope=tuple(tell_scope(results)),
+        scope=tuple(describe_scope(results)),
     )
 
 
 def _first(folders, name):
-    """Give the first such file; never one above the project, where it would be somebody else's."""
+    """Return the first such file; never one above project, where it would be somebody else's."""
     found = [each / name for each in folders if (each / name).is_file()]
     return found[0] if found else None

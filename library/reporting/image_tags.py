@@ -9,7 +9,7 @@ _EDGE = 128
 
 
 def thumbnail(pixels):
-    """Give HTML for uint8 pixels (height, width, 1 or 3), as the network saw them.
+    """Return HTML for uint8 pixels (height, width, 1 or 3), as the network saw them.
 
     Small ones keep each pixel, enlarged by the browser; large ones are shrunk.
     """

@@ -7,7 +7,7 @@ _COUNTS = 44  # the height of the bars below, which tell how many guesses there 
 
 
 def reliability_diagram(rows):
-    """Give an SVG for the rows of library/evaluation/calibration.py's Bins."""
+    """Return an SVG for the rows of library/evaluation/calibration.py's Bins."""
     width, height = _LEFT + _SIZE + 12, _TOP + _SIZE + _FOOT
     most = max(row["guesses"] for row in rows)
     return "\n".join(
@@ -37,7 +37,7 @@ def _grid():
 
 
 def _bar(row, most):
-    """Give a bin's accuracy as a bar, its mean confidence as a mark, its guesses as a bar below."""
+    """Return a bin's accuracy as a bar, its mean confidence as a mark, its guesses as bar below."""
     left, width = _x(row["from"]) + 1, _SIZE * (row["to"] - row["from"]) - 2
     share = max(1.0, _COUNTS * row["guesses"] / most)
     words = (

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from library.evaluation.confusion import confusion_cells
-from library.evaluation.evaluate import Judgement
+from library.evaluation.evaluate import EvaluationResult
 from library.evaluation.table import number, overall_rows, words_of
 from library.figures.html import file_name, folded, meter, page, table, text, tile
 from library.figures.training_curves import draw_curves
 from library.files import write_file
 from library.messages import counted_classes
 from library.reporting.confusion_matrix import confusion_section
-from library.reporting.environment import describe_surroundings
+from library.reporting.environment import describe_environment
 from library.reporting.image_tags import thumbnail
 from library.reporting.reliability_diagram import reliability_diagram
 
@@ -43,14 +43,14 @@ class Subject:
     scope: tuple = ()
 
 
-def write_report(path, subject, judgement, images):
-    """Write the page. `images` are the pixels of judgement.worst_mistakes(MISTAKES)."""
-    write_file(path, make_report(subject, judgement, images))
+def write_report(path, subject, judgment, images):
+    """Write the page. `images` are the pixels of judgment.worst_mistakes(MISTAKES)."""
+    write_file(path, make_report(subject, judgment, images))
 
 
-def make_report(subject: Subject, judgement: Judgement, images):
-    """Give the page as a str."""
-    measures = judgement.measures
+def make_report(subject: Subject, judgment: EvaluationResult, images):
+    """Return the page as a str."""
+    measures = judgment.measures
     # Where an image has several classes, the accuracy is that of single answers.
     right = measures.get("exact_match", measures["accuracy"])
     about = f"{subject.folder} · {subject.network}"
@@ -58,18 +58,18 @@ def make_report(subject: Subject, judgement: Judgement, images):
         f"<h1>{right:.1%} right on {text(subject.name)}</h1>",
         f'<p class="soft">{text(about)}</p>',
         *([f"<p>Measured: {text('; '.join(subject.scope))}.</p>"] if subject.scope else []),
-        _tiles(subject, judgement),
+        _tiles(subject, judgment),
     ]
     sections = (
         ("How training went", _curves(subject)),
         ("All measures", _overall(measures)),
         ("Classes", _classes(subject, measures)),
-        ("Confusion matrix", _confusion(subject, judgement.predictions)),
-        ("Worst mistakes", _mistakes(subject, judgement, images)),
+        ("Confusion matrix", _confusion(subject, judgment.predictions)),
+        ("Worst mistakes", _mistakes(subject, judgment, images)),
         ("Calibration", _calibration(measures)),
         ("Data", _data(subject)),
         ("Settings of the training", _settings(subject)),
-        ("Environment", [table(("", ""), [*map(_escaped, describe_surroundings())], "words")]),
+        ("Environment", [table(("", ""), [*map(_escaped, describe_environment())], "words")]),
     )
     for heading, section in sections:
         content = "\n".join(section)
@@ -78,11 +78,11 @@ def make_report(subject: Subject, judgement: Judgement, images):
     return page(f"{subject.name} · {subject.folder}", *parts)
 
 
-def _tiles(subject, judgement):
-    measures = judgement.measures
+def _tiles(subject, judgment):
+    measures = judgment.measures
     wanted = ("exact_match", "accuracy", "macro_f1", "macro_roc_auc", "loss", "ece")
     tiles = [
-        tile("images", f"{len(judgement.predictions):,}", counted_classes(len(subject.classes)))
+        tile("images", f"{len(judgment.predictions):,}", counted_classes(len(subject.classes)))
     ]
     for name in wanted:
         if name in measures:
@@ -143,13 +143,13 @@ def _classes(subject, measures):
 
 
 def _confusion(subject, found):
-    if not found.several:
+    if not found.multi_label:
         cells = confusion_cells(found.labels, found.classes, len(subject.classes))
         yield from confusion_section(cells, subject.classes)
 
 
-def _mistakes(subject, judgement, images):
-    rows = judgement.worst_mistakes(MISTAKES)
+def _mistakes(subject, judgment, images):
+    rows = judgment.worst_mistakes(MISTAKES)
     if not len(rows):
         yield "<p>None: every guess is right.</p>"
         return
@@ -160,18 +160,18 @@ def _mistakes(subject, judgement, images):
     )
     yield '<div class="cards">'
     for row, image in zip(rows, images, strict=True):
-        wrong, right = _answers(subject.classes, judgement.predictions, row)
+        wrong, right = _answers(subject.classes, judgment.predictions, row)
         yield (
             f'<figure>{thumbnail(image)}<span class="wrong">{wrong}</span><br>'
             f'<span class="right">{right}</span>'
-            f"<figcaption>{file_name(judgement.predictions.names[row])}</figcaption></figure>"
+            f"<figcaption>{file_name(judgment.predictions.names[row])}</figcaption></figure>"
         )
     yield "</div>"
 
 
 def _answers(classes, found, row):
     """Give (what it was taken for, what it is) as HTML, each class with its probability."""
-    if found.several:
+    if found.multi_label:
         guessed, true = found.scores[row] > 0, found.labels[row] > 0.5
     else:
         guessed = range(len(classes)) == found.classes[row]
@@ -214,7 +214,7 @@ def _data(subject):
             text(each.name),
             f"{each.examples:,}",
             f"{min(each.class_counts):,} to {max(each.class_counts):,}",
-            "-" if each.left_out_count is None else f"{each.left_out_count:,}",
+            "-" if each.rejected_count is None else f"{each.rejected_count:,}",
         )
         for each in subject.splits
     ]

@@ -43,7 +43,7 @@ class Run:
 
 
 def read_run(folder):
-    """Give the Run in a folder. Raises UserError, one line, where there is none or half of one."""
+    """Return Run in a folder. Raises UserError, one line, where there is none or half of one."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder")
@@ -100,7 +100,7 @@ def read_runs(folders):
 
 
 def read_history(path):
-    """Give the rows of a history.csv, their numbers as floats; none where there is no such file."""
+    """Return rows of a history.csv, their numbers as floats; none where there is no such file."""
     if path is None or not Path(path).is_file():
         return []
     with Path(path).open(newline="") as file:
@@ -127,7 +127,7 @@ def _read_json(path):
 
 
 def _is_whole(result):
-    """Say whether what was measured is all of the split, of the run's own data, seen as it is.
+    """Return whether what was measured is all of the split, of the run's own data, seen as it is.
 
     Older versions did not tell: theirs is believed.
     """
@@ -145,6 +145,6 @@ def _accuracy(result):
 
 
 def _seconds(checkpoints):
-    """Give how long the run took up to its newest checkpoint."""
+    """Return how long the run took up to its newest checkpoint."""
     newest = max(checkpoints.glob("step_[0-9]*/state.json"), default=None)
     return json.loads(newest.read_text()).get("seconds") if newest else None

@@ -17,12 +17,12 @@ import numpy as np
 from library.errors import CheckpointError
 from library.files import (
     PREVIOUS,
+    explain_write_errors,
     find_damage,
     new_folder,
     remove_partials,
     restore_folder,
     seal_folder,
-    telling_unsaved,
 )
 
 _NAME = re.compile(r"step_\d+")
@@ -43,7 +43,7 @@ class Checkpoints:
         """
         arrays = {f"{i:05d}": np.asarray(each) for i, each in enumerate(variables)}
         path = self.folder / f"step_{step:010d}"
-        with telling_unsaved(f"checkpoint {path}"), new_folder(path) as folder:
+        with explain_write_errors(f"checkpoint {path}"), new_folder(path) as folder:
             np.savez(folder / "variables.npz", **arrays)
             (folder / "state.json").write_text(json.dumps(state, indent=2))
             seal_folder(folder)
@@ -51,12 +51,12 @@ class Checkpoints:
             shutil.rmtree(old)
 
     def paths(self):
-        """Give the checkpoints' folders, newest first."""
+        """Return the checkpoints' folders, newest first."""
         found = self.folder.glob("step_*")
         return sorted((each for each in found if _NAME.fullmatch(each.name)), reverse=True)
 
     def find_latest(self, report):
-        """Give the newest undamaged checkpoint's folder, or None if there are none at all.
+        """Return the newest undamaged checkpoint's folder, or None if there are none at all.
 
         Damaged ones are told to `report`, by name. Raises CheckpointError if all are damaged. What
         a killed save left is mended: only for who alone may write there.
@@ -79,7 +79,7 @@ class Checkpoints:
 
 
 def read_state(path):
-    """Give the state that a checkpoint was saved with."""
+    """Return the state that a checkpoint was saved with."""
     return json.loads((Path(path) / "state.json").read_text())
 
 
@@ -143,6 +143,6 @@ def check_classes(where, stored, wanted):
 
 
 def averaged_variables(network):
-    """Give the variables of a network that have averages, in their order."""
+    """Return the variables of a network that have averages, in their order."""
     # The state of random generators is whole numbers, and has no mean.
     return [each for each in network.variables if "float" in each.dtype]

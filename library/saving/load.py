@@ -9,8 +9,8 @@ from library.saving.checkpoints import averaged_variables, read_state, read_vari
 from library.saving.snapshots import has_snapshot, read_snapshot
 
 
-def read_stored(where, best):
-    """Give the Snapshot that `where` names; None means the one in `best`.
+def load_snapshot(where, best):
+    """Return the Snapshot that `where` names; None means the one in `best`.
 
     `where` is the folder of a snapshot, of a run, or of a checkpoint (whose run's best snapshot
     says what network it is). Raises CheckpointError, one line.
@@ -30,7 +30,7 @@ def read_stored(where, best):
 
 
 def _read_checkpoint(folder, best):
-    """Give the best snapshot of the checkpoint's run with the checkpoint's weights."""
+    """Return the best snapshot of the checkpoint's run with the checkpoint's weights."""
     if damage := find_damage(folder):
         raise CheckpointError(f"checkpoint {folder} is damaged ({damage}): name another one")
     state = read_state(folder)

@@ -3,7 +3,7 @@
 - `model.keras`: the network, taking pixels in [0, 255], giving logits
 - `classes.json`: the class names in label order
 - `metrics.json`: step, epoch, the monitored value, all validation metrics
-- `data.json`: how many images of which class it learnt from, and how they were prepared
+- `data.json`: how many images of which class it learned from, and how they were prepared
 - `project.yaml`, `hyperparameters.yaml`: the settings that made it
 """
 
@@ -18,13 +18,13 @@ from library.errors import CheckpointError, UserError
 from library.files import (
     SEAL,
     current_folder,
+    explain_write_errors,
     find_damage,
     new_folder,
     read_sealed,
     remove_partials,
     restore_folder,
     seal_folder,
-    telling_unsaved,
 )
 from library.messages import counted_classes
 
@@ -48,12 +48,12 @@ class Snapshot:
 
     @property
     def image_options(self):
-        """How a file becomes an image such as the network learnt from: ImageOptions."""
+        """How a file becomes an image such as the network learned from: ImageOptions."""
         return read_image_options(self.data.get("images", {}))
 
 
 def data_text(split):
-    """Give the text of the file DATA for the split that a network learns from."""
+    """Return the text of the file DATA for the split that a network learns from."""
     return _json(describe_split(split))
 
 
@@ -62,7 +62,7 @@ def write_snapshot(folder, network, classes, metrics, texts):
 
     `texts` is a dict: more files to keep, by name. Raises UserError if it can't be written.
     """
-    with telling_unsaved(f"the snapshot in {folder}"), new_folder(folder) as partial:
+    with explain_write_errors(f"the snapshot in {folder}"), new_folder(folder) as partial:
         remember_attributes()
         network.save(partial / "model.keras")
         (partial / "classes.json").write_text(_json(list(classes)))
@@ -80,12 +80,12 @@ def mend_snapshot(folder):
 
 
 def has_snapshot(folder):
-    """Say whether there is a snapshot. Changes nothing: a training may be about to replace it."""
+    """Return whether there is a snapshot. Changes nothing: training may be about to replace it."""
     return current_folder(folder).is_dir()
 
 
 def read_snapshot(folder):
-    """Give the Snapshot in `folder`. Raises CheckpointError if it is absent or damaged.
+    """Return the Snapshot in `folder`. Raises CheckpointError if it is absent or damaged.
 
     Changes nothing. If a training replaces the snapshot meanwhile, it is read again.
     """
@@ -128,7 +128,7 @@ def _read(folder, where):
 
 
 def _read_json(path, kind):
-    """Give what a file of a snapshot holds, a `kind`: a seal does not tell what was sealed."""
+    """Return what a file of a snapshot holds, a `kind`: a seal does not tell what was sealed."""
     try:
         value = json.loads(path.read_text())
     except ValueError as error:

@@ -25,7 +25,7 @@ _WORDS = {404: "not_found", 405: "wrong_method"}
 
 
 def make_application(model, limits, turns, report, hosts=("*",), page=None):
-    """Give the ASGI application around a ServedModel.
+    """Return the ASGI application around a ServedModel.
 
     `limits` are Limits of an upload, `turns` are Turns at the network. `hosts` are the names that
     the server answers to.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from library.dataset.images import KINDS, ImageOptions, convert_image, decode_image
-from library.dataset.worker_pool import Workers
+from library.dataset.worker_pool import WorkerPool
 from library.serving.refusals import RefusedError
 
 # The picture that is sent back under its heat is no longer than this.
@@ -23,7 +23,7 @@ class UploadDecoder:
     """Decodes one upload after the other. A context manager: it ends the process."""
 
     def __init__(self, options, seconds=_SECONDS):
-        self._workers = Workers(_Decode(options), 1, options.memory_bytes, seconds)
+        self._workers = WorkerPool(_Decode(options), 1, options.memory_bytes, seconds)
 
     def __enter__(self):
         return self

@@ -33,6 +33,6 @@ class OnlyHosts:
 
 
 def _name_of(host):
-    """Give the name in a Host header, without the port; None if it makes no sense."""
+    """Return the name in a Host header, without the port; None if it makes no sense."""
     match = _HOST.fullmatch(host)
     return match[1].lower() if match else None

@@ -7,7 +7,7 @@ import numpy as np
 
 from library.dataset.images import UnusableImageError
 from library.explaining.grad_cam import HeatMaps
-from library.explaining.overlays import as_colour, encode_image, paint_heat
+from library.explaining.overlays import color_heatmap, encode_image, to_color
 from library.messages import counted_classes
 from library.prediction.calibrate import choose_answer
 from library.prediction.predictor import Predictor
@@ -48,7 +48,7 @@ class ServedModel:
         self._decoder.__exit__(*error)
 
     def answer(self, content):
-        """Give the classes of an image with their probabilities, likeliest first.
+        """Return the classes of an image with their probabilities, likeliest first.
 
         `class` and `probability` are the likeliest one's, but `class` is unknown below the
         threshold; where several may be right, `found` is all of those. Raises RefusedError.
@@ -69,8 +69,8 @@ class ServedModel:
         answer = self._answer(pixels)
         name = name or answer["classes"][0]["class"]
         heat, _ = self._maps.heat(pixels[np.newaxis], [self.classes.index(name)])
-        picture = as_colour(shown)
-        painted = encode_image(paint_heat(heat[0], picture.size))
+        picture = to_color(shown)
+        painted = encode_image(color_heatmap(heat[0], picture.size))
         return {
             **answer,
             "picture": _url("webp", encode_image(picture, "WEBP", quality=85)),
@@ -98,9 +98,9 @@ class ServedModel:
             {"class": self.classes[each], "probability": float(probabilities[each])}
             for each in order
         ]
-        several = self._predictor.several
-        chosen = choose_answer(probabilities, self.classes, self._threshold, several)
-        own = {"found": chosen} if several else {"class": chosen}
+        multi_label = self._predictor.multi_label
+        chosen = choose_answer(probabilities, self.classes, self._threshold, multi_label)
+        own = {"found": chosen} if multi_label else {"class": chosen}
         return {**ranking[0], **own, "classes": ranking}
 
 

@@ -28,7 +28,7 @@ def check_packages():
 
 
 def open_socket(host, port):
-    """Give a socket that listens; port 0 takes a free one. Raises UserError, SettingsError."""
+    """Return a socket that listens; port 0 takes a free one. Raises UserError, SettingsError."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     except (OSError, UnicodeError):
@@ -43,7 +43,7 @@ def open_socket(host, port):
 
 
 def hosts_of(host):
-    """Give the names that a server on `host` answers to: any but on loopback."""
+    """Return the names that a server on `host` answers to: any but on loopback."""
     return ("localhost", "127.0.0.1", "[::1]", "::1", host) if is_loopback(host) else ("*",)
 
 
@@ -58,7 +58,7 @@ def is_loopback(host):
 
 
 def url_of(listening):
-    """Give the URL of a socket that listens."""
+    """Return the URL of a socket that listens."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
@@ -71,7 +71,7 @@ def serve_forever(application, listening):
 
 
 def make_server(application, connections=_CONNECTIONS, head_secs=_HEAD_SECS):
-    """Give uvicorn's server, which logs nothing: what matters is reported by the application."""
+    """Return uvicorn's server, which logs nothing: what matters is reported by the application."""
     import uvicorn
 
     from library.serving.connections import Connection

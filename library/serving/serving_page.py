@@ -97,7 +97,7 @@ function show(said) {
     at("stage").style.width = `min(100%, ${28 * width / height}rem)`;
   };
   at("picture").src = said.picture;
-  at("picture").alt = `the picture, ${verdict} by the network's judgement`;
+  at("picture").alt = `the picture, ${verdict} by the network's judgment`;
   at("heat").src = said.heat.image;
   at("method").textContent = said.heat.is_empty ? `Nothing speaks for ${said.heat.class}.`
     : `What speaks for ${said.heat.class}, by ${said.heat.method}.`;
@@ -162,7 +162,7 @@ _BODY = """<main>
 
 
 def make_page(subject, most_bytes):
-    """Give the page, as a str. `subject` says what network answers, `most_bytes` limits uploads."""
+    """Return page, as a str. `subject` says what network answers, `most_bytes` limits uploads."""
     body = _BODY.format(subject=html.escape(printable(subject)))
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
@@ -174,7 +174,7 @@ def make_page(subject, most_bytes):
 
 
 def policy_of(page):
-    """Give the Content-Security-Policy that lets a page run its own scripts and styles only."""
+    """Return the Content-Security-Policy that lets a page run its own scripts and styles only."""
     allowed = {
         kind: " ".join(
             f"'sha256-{_hash(text)}'"

@@ -18,7 +18,7 @@ class Turns:
         self._thread = ThreadPoolExecutor(1, "network")
 
     async def take(self, function, *arguments):
-        """Give function(*arguments) when its turn has come. Raises RefusedError (busy)."""
+        """Return function(*arguments) when its turn has come. Raises RefusedError (busy)."""
         if not self._places.acquire(blocking=False):
             raise RefusedError("busy", "too many pictures wait already: try again soon")
         work = self._thread.submit(function, *arguments)

@@ -34,7 +34,7 @@ class Limits:
 
 
 async def read_upload(request, limits):
-    """Give the bytes of the image in a POST: the body itself, or a file in a form.
+    """Return the bytes of the image in a POST: the body itself, or a file in a form.
 
     Raises RefusedError, ClientDisconnect.
     """

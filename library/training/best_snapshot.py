@@ -7,11 +7,11 @@ from library.saving.checkpoints import check_classes, check_kind
 from library.training.ema import holding, values_of
 
 
-class Best:
+class BestSnapshot:
     """The best snapshot of a run. `metrics` is what its metrics.json says, or None."""
 
-    def __init__(self, keeping, goal, devices):
-        self._keeping = keeping
+    def __init__(self, paths, goal, devices):
+        self._keeping = paths
         self._goal = goal
         self._devices = devices
         self.metrics = None
@@ -21,7 +21,7 @@ class Best:
     def check_stored(self, network, measure):
         """Evaluate the stored one again: a restart must not lose it to something worse.
 
-        `measure` gives the validation metrics of the network it is called with. Gives one line to
+        `measure` gives the validation metrics of the network it is called with. Returns one line to
         tell, or None where nothing is stored, nor ever was. Raises CheckpointError for another
         run's.
         """
@@ -77,9 +77,9 @@ class Best:
         return snapshots.has_snapshot(self._keeping.best)
 
     def _save(self, network, metrics):
-        keeping = self._keeping
+        paths = self._keeping
         if self._devices.is_chief:
-            snapshots.write_snapshot(keeping.best, network, keeping.classes, metrics, keeping.texts)
+            snapshots.write_snapshot(paths.best, network, paths.classes, metrics, paths.texts)
 
     def _monitored(self, validation):
         metric = self._goal.metric

@@ -26,16 +26,16 @@ class Cluster:
     index: int
 
     def name(self, index):
-        """Give what to call a worker in a message."""
+        """Return what to call a worker in a message."""
         return f"worker {index} ({self.addresses[index]})"
 
     def others(self):
-        """Give the indices of the other workers."""
+        """Return the indices of the other workers."""
         return [each for each in range(len(self.addresses)) if each != self.index]
 
 
 def read_cluster(environ=os.environ):
-    """Give the Cluster that the environment describes; None for a single worker.
+    """Return the Cluster that the environment describes; None for a single worker.
 
     Raises SettingsError, naming the variable and what is wrong with it.
     """
@@ -131,7 +131,7 @@ def wait_for_workers(cluster, seconds):
 
 
 def find_lost(cluster, seconds=5):
-    """Give the indices of the workers that do not answer within so many seconds."""
+    """Return the indices of the workers that do not answer within so many seconds."""
     return [each for each in cluster.others() if not _answers(cluster.addresses[each], seconds)]
 
 

@@ -1,4 +1,4 @@
-"""Is it the code or the data? One batch, learnt by heart, with every number on the way checked.
+"""Is it the code or the data? One batch, learned by heart, with every number on the way checked.
 
 A network that can't learn one batch learns nothing: the quickest test that there is of labels,
 loss, gradients and learning rate together.
@@ -26,12 +26,12 @@ class OneBatch:
         self._batch = training.batches(0).take(1).cache()
 
     def batches(self, epoch=0, start_batch=0):
-        """Give the batch, whichever epoch it is; (images, labels) as the training inputs do."""
+        """Return the batch, whichever epoch it is; (images, labels) as the training inputs do."""
         return self._batch.skip(start_batch)
 
 
 @contextlib.contextmanager
-def checking_numbers(is_on=True):
+def numeric_checks(is_on=True):
     """Within the block, each operation that gives NaN or infinity ends the run.
 
     Raises DivergedError, which names the operation by the layers around it.
@@ -54,8 +54,8 @@ def checking_numbers(is_on=True):
         tf.debugging.disable_check_numerics()
 
 
-def check_learnt(validation, images):
-    """Give one line that says that a batch was learnt. Raises UserError where it was not.
+def check_overfit(validation, images):
+    """Return one line that says that a batch was learned. Raises UserError where it was not.
 
     `validation` are the measures of the best snapshot, `images` says how many the batch had.
     """
@@ -63,7 +63,7 @@ def check_learnt(validation, images):
     measured = f"accuracy {validation['accuracy']:.4f}, loss {validation['loss']:.4f}"
     if validation["accuracy"] < 1:
         raise UserError(
-            f"debug: {batch} was not learnt ({measured}): look at a batch "
+            f"debug: {batch} was not learned ({measured}): look at a batch "
             "(preview), at the labels, the learning rate and the network"
         )
-    return f"debug: {batch} was learnt: {measured}"
+    return f"debug: {batch} was learned: {measured}"

@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from library.errors import SettingsError, UserError
-from library.inputs.batching import Part
+from library.inputs.batching import WorkerSlice
 from library.messages import counted
 from library.training.cluster import find_lost, wait_for_workers
 
@@ -55,7 +55,7 @@ def choose_devices(
 
 
 def start_devices(cluster=None, wait_seconds=300):
-    """Give the Devices: all GPUs that were chosen, those of every worker if there is a Cluster.
+    """Return the Devices: all GPUs that were chosen, those of every worker if there is a Cluster.
 
     Raises UserError, naming them, if other workers are not there within `wait_seconds`.
     """
@@ -107,10 +107,10 @@ class Devices:
     @property
     def part(self):
         """Which part of each batch this worker prepares."""
-        return Part(self.index, self.workers)
+        return WorkerSlice(self.index, self.workers)
 
     def describe(self, batch_size):
-        """Give a few words for the start: how many of what, and each one's share of a batch."""
+        """Return a few words for the start: how many of what, and each one's share of a batch."""
         device = (tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU"))[0]
         if self.replicas == 1:
             return device.name
@@ -128,7 +128,7 @@ class Devices:
             )
 
     def divide(self, batches, batch_size):
-        """Give this worker's batches of a tf.data.Dataset as one share for each of its replicas.
+        """Return this worker's batches of a tf.data.Dataset as one share for each of its replicas.
 
         Replica i of n takes the i-th n-th of a full batch; a smaller last one leaves the last
         replicas with less, or none.
@@ -150,7 +150,7 @@ class Devices:
         )
 
     def agree(self, received):
-        """Give the (signal or None, seconds) that hold for all: any one's signal, chief's clock.
+        """Return the (signal or None, seconds) that hold for all: any one's signal, chief's clock.
 
         What is decided by them is then decided alike on every worker.
         """
@@ -191,7 +191,7 @@ class Devices:
             self._total([0.0])
 
     def read(self, variables):
-        """Give the values of Keras or TensorFlow variables, as arrays. Takes all workers."""
+        """Return the values of Keras or TensorFlow variables, as arrays. Takes all workers."""
 
         def values():
             return [tf.convert_to_tensor(each) for each in variables]
@@ -219,7 +219,7 @@ class Devices:
         tf.function(lambda: self.strategy.run(spread))()
 
     def make_averaging(self, network):
-        """Give a function that gives all replicas the mean of their own statistics.
+        """Return a function that gives all replicas the mean of their own statistics.
 
         That is, of what BatchNormalization keeps. Those are running means, so it does not matter
         how often they are averaged.
@@ -237,7 +237,7 @@ class Devices:
         return average
 
     def _total(self, numbers):
-        """Give the sums over workers, as a list of float."""
+        """Return the sums over workers, as a list of float."""
         return self._sum(tf.constant(numbers, tf.float64)).numpy().tolist()
 
     def _sum_over_workers(self, numbers):

@@ -7,38 +7,40 @@ import numpy as np
 from library.errors import DivergedError
 
 
-def check_losses(losses, last_step, rate_at):
+def check_losses(losses, last_step, learning_rate_at):
     """Raise DivergedError if one of these losses, of the steps up to `last_step`, is no number.
 
-    `rate_at` is a function that gives the learning rate of a step.
+    `learning_rate_at` is a function that gives the learning rate of a step.
     """
     losses = np.asarray(losses)
     wrong = np.flatnonzero(~np.isfinite(losses))
     if wrong.size:
         step = last_step - len(losses) + int(wrong[0]) + 1
-        raise _diverged(f"the loss is {losses[wrong[0]]} at step {step}", rate_at(step))
+        raise _diverged(f"the loss is {losses[wrong[0]]} at step {step}", learning_rate_at(step))
 
 
-def check_validation(validation, step, rate_at):
+def check_validation(validation, step, learning_rate_at):
     """Raise DivergedError if the validation loss after `step` is no number."""
     # The training loss of a step is that of the weights before it.
     if not np.isfinite(validation["loss"]):
         raise _diverged(
-            f"the validation loss is {validation['loss']} after step {step}", rate_at(step)
+            f"the validation loss is {validation['loss']} after step {step}", learning_rate_at(step)
         )
 
 
-def check_state(weights, others, step, rate_at):
+def check_state(weights, others, step, learning_rate_at):
     """Raise DivergedError if what a checkpoint after `step` would keep leads nowhere.
 
     Takes two lists of arrays. From such a checkpoint no learning rate, however small, goes on.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        # Whose squares overflow gives an infinite loss in the next step: by L2, by normalisation.
+        # Whose squares overflow gives an infinite loss in the next step: by L2, by normalization.
         values = chain(map(np.square, weights), others)
         is_sound = all(np.isfinite(each).all() for each in values)
     if not is_sound:
-        raise _diverged(f"weights are too large, or no numbers, after step {step}", rate_at(step))
+        raise _diverged(
+            f"weights are too large, or no numbers, after step {step}", learning_rate_at(step)
+        )
 
 
 def check_best(best, metric):

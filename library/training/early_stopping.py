@@ -11,7 +11,7 @@ _MODES = {"loss": "min", "accuracy": "max", "exact_match": "max"}
 
 
 @dataclass(frozen=True)
-class Goal:
+class Monitor:
     """What to watch: a metric of the validation split, and which direction is better."""
 
     metric: str = "loss"
@@ -44,7 +44,7 @@ class Goal:
         object.__setattr__(self, "mode", mode)
 
     def is_better(self, value, than, by=0.0):
-        """Say whether `value` beats `than` by more than `by`. NaN never does; None always loses."""
+        """Return whether `value` beats `than` by more than `by`: never for NaN, always for None."""
         if math.isnan(value):
             return False
         if than is None:
@@ -52,7 +52,7 @@ class Goal:
         return value < than - by if self.mode == "min" else value > than + by
 
 
-class Patience:
+class EarlyStopping:
     """Counts evaluations without improvement. All of it is in `state`, for checkpoints."""
 
     def __init__(self, goal):

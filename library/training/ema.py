@@ -13,7 +13,7 @@ import tensorflow as tf
 from library.saving.checkpoints import averaged_variables
 
 
-class Averages:
+class ExponentialMovingAverage:
     """The averages of a network's floating-point variables, with their own variables."""
 
     def __init__(self, network, decay):
@@ -79,7 +79,7 @@ def holding(variables, values):
 
 
 def values_of(variables):
-    """Give the values of variables as NumPy arrays that stay as they are."""
+    """Return the values of variables as NumPy arrays that stay as they are."""
     return [np.array(each.numpy()) for each in variables]
 
 

@@ -5,11 +5,11 @@ import itertools
 import tensorflow as tf
 
 from library.training.distribution import Devices
-from library.training.steps import Totals, _scores
+from library.training.steps import MetricSums, _scores
 
 
 def make_evaluation_step(network, objective, totals, *, strategy=None, xla=False):
-    """Give a function of (images, labels) that adds to `totals`, and gives the scores.
+    """Return a function of (images, labels) that adds to `totals`, and gives the scores.
 
     The scores are float32 (batch, classes); with several replicas, one such per replica.
     """
@@ -37,13 +37,13 @@ class Evaluator:
     def __init__(self, network, objective, devices=None, *, xla=False):
         strategy = (devices or Devices()).strategy
         with strategy.scope():
-            self._totals = Totals(objective.names)
+            self._totals = MetricSums(objective.names)
         self._step = make_evaluation_step(
             network, objective, self._totals, strategy=strategy, xla=xla
         )
 
     def measure(self, batches, max_steps=None):
-        """Give name → mean over every example of (images, labels) batches, and how many there were.
+        """Return (name → mean over every example of (images, labels) batches, number of examples).
 
         Each example counts once, those of a partial last batch too. With several replicas, batches
         are as Devices.divide gives them. `max_steps` stops earlier.

@@ -7,7 +7,7 @@ from library.errors import StoppedError
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-class StopSignals:
+class StopOnSignal:
     """Within a `with` block, `received` is the signal that came, or None."""
 
     def __init__(self):
@@ -24,7 +24,7 @@ class StopSignals:
             signal.signal(each, handler)
 
     def error(self, where):
-        """Give the error that ends the run, after its state was saved."""
+        """Return the error that ends the run, after its state was saved."""
         word = "interrupted" if self.received == signal.SIGINT else "terminated"
         return StoppedError(
             f"{word} {where}; the state is saved: start again to go on",
@@ -38,7 +38,7 @@ class StopSignals:
             signal.signal(each, signal.SIG_DFL)
 
 
-class Clock:
+class TimeBudget:
     """The chief's clock in seconds, as of the last time that all workers agreed on it."""
 
     def __init__(self, devices):
@@ -62,7 +62,7 @@ class Clock:
         return self.earlier + self.now - self.started_at
 
     def fit_steps(self, step, planned, seconds):
-        """Give how many of the planned steps fit into so many seconds, at the speed so far."""
+        """Return how many of the planned steps fit into so many seconds, at the speed so far."""
         left = seconds - self.elapsed
         if left <= 0:
             return step

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from library.errors import SettingsError
 from library.training.steps import make_replica_step
-from library.training.trainer import Training
+from library.training.trainer import Trainer
 
 
-class FitTraining(Training):
+class KerasFitTrainer(Trainer):
     """As Training; but `fit` makes the steps between two evaluations. One machine only."""
 
     def _compile(self):

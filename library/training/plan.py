@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from library.errors import SettingsError
-from library.messages import ChoiceError, counted, unknown
-from library.training.early_stopping import Goal
+from library.messages import ChoiceError, counted, unknown_name
+from library.training.early_stopping import Monitor
 
 
 @dataclass(frozen=True)
@@ -27,28 +27,28 @@ class Plan:
     save_checkpoints_secs: float = 600
     keep_checkpoint_max: int = 3
     resume: str = "auto"  # auto, never, must
-    goal: Goal = field(default_factory=Goal)
+    goal: Monitor = field(default_factory=Monitor)
 
     def total_steps(self, batches_per_epoch):
-        """Give the number of steps after which training is finished."""
+        """Return the number of steps after which training is finished."""
         steps = self.train_epochs * batches_per_epoch
         return steps if self.max_train_steps is None else min(steps, self.max_train_steps)
 
     def limit(self, steps, batches_per_epoch):
-        """Give the name of what ends the training after so many steps."""
+        """Return the name of what ends the training after so many steps."""
         if steps < self.total_steps(batches_per_epoch):
             return "max_minutes"
         is_whole = steps == self.train_epochs * batches_per_epoch
         return "train_epochs" if is_whole else "max_train_steps"
 
     def check(self, total_steps, steps_per_update, metrics):
-        """Give lines about what would have no effect in a training of so many steps.
+        """Return lines about what would have no effect in a training of so many steps.
 
         `metrics` are the names of those there are. Raises SettingsError for what can't be reached.
         """
         goal, steps = self.goal, counted(total_steps, "step")
         if goal.metric not in metrics:
-            raise ChoiceError(unknown("metric", goal.metric, metrics))
+            raise ChoiceError(unknown_name("metric", goal.metric, metrics))
         accumulation = f"gradient_accumulation_steps {steps_per_update}"
         if steps_per_update > total_steps:
             raise SettingsError(
@@ -66,7 +66,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Keeping:
+class RunPaths:
     """Where a run keeps what, and what it writes beside the networks that it keeps."""
 
     run_dir: Path

@@ -48,7 +48,7 @@ class Profile:
             self._is_running = self._attempt(self._start)
 
     def steps_to_edge(self, step):
-        """Give the number of steps after `step` that lie on one side of where recording changes."""
+        """Return number of steps after `step` that lie on one side of where recording changes."""
         edges = [edge - step for edge in (self._first - 1, self._last) if edge > step]
         is_over = not (self._is_waiting or self._is_running)
         return None if is_over else min(edges, default=None)

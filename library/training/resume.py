@@ -20,7 +20,7 @@ def resume(run):
             )
         return
     state = read_state(path)
-    check_classes(path, state["classes"], run.keeping.classes)
+    check_classes(path, state["classes"], run.paths.classes)
     check_kind(path, state.get("several", False), is_multi_label(run.network))
     _check_steps(path, state.get("batches_per_epoch"), run.training.batches_per_epoch)
     _check_kinds(path, state, _kinds_of(run))
@@ -35,7 +35,7 @@ def resume(run):
     run.clock.earlier = state["seconds"]
     _take_patience(run, state)
     run.report(f"going on from {path}: epoch {run.epoch + 1}, step {run.step}")
-    for key, value in run.keeping.settings.items():
+    for key, value in run.paths.settings.items():
         before = state["settings"].get(key)
         if before != value:
             run.report(f"changed since: {key} was {before}, is {value}")
@@ -59,17 +59,17 @@ def save(run):
         "goal": vars(run.plan.goal),
         "seconds": run.clock.elapsed,
         "rows": run.rows,
-        "classes": list(run.keeping.classes),
+        "classes": list(run.paths.classes),
         "several": is_multi_label(run.network),
         **_kinds_of(run),
-        "settings": run.keeping.settings,
+        "settings": run.paths.settings,
         "averages_at": _averages_at(run),
     }
     run.average_statistics()
     # Reading them may take all workers.
     variables = run.devices.read(run.variables())
     count = len(run.network.variables)
-    check_state(variables[:count], variables[count:], run.step, run.rate_at)
+    check_state(variables[:count], variables[count:], run.step, run.learning_rate_at)
     if run.devices.is_chief:
         run.checkpoints.save(run.step, variables, state)
     run.clock.saved_at = run.clock.now
@@ -90,7 +90,7 @@ def _check_steps(path, stored, wanted):
 
 
 def _kinds_of(run):
-    """Give what may differ although all variables have the same number and shapes."""
+    """Return what may differ although all variables have the same number and shapes."""
     # Under float16, Keras wraps the optimizer into one that scales the loss.
     optimizer = getattr(run.optimizer, "inner_optimizer", run.optimizer)
     return {
@@ -125,11 +125,11 @@ def _take_patience(run, state):
 
 
 def _order_of(run):
-    """Give what the order within an epoch depends on, None where the inputs don't tell."""
+    """Return what the order within an epoch depends on, None where the inputs don't tell."""
     return getattr(run.training, "order", None)
 
 
 def _averages_at(run):
-    """Give where among a checkpoint's variables the averages begin, or None without any."""
+    """Return where among a checkpoint's variables the averages begin, or None without any."""
     before = (run.network.variables, run.optimizer.variables, run.learning_rate.variables)
     return sum(map(len, before)) if run.averages else None

@@ -5,26 +5,26 @@ import shutil
 from pathlib import Path
 
 from library.errors import SettingsError, UserError
-from library.files import remove_partials, restore_folder, telling_unsaved, write_file
+from library.files import explain_write_errors, remove_partials, restore_folder, write_file
 from library.locks import locked
 from library.saving.checkpoints import Checkpoints
 
 
 @contextlib.contextmanager
-def locked_run(keeping, resume):
+def locked_run(paths, resume):
     """Keep other processes from training into any of the run's folders within the block.
 
     With resume "never" what an earlier run left is first moved aside, to `<folder>.1` or the next
-    free number: nothing of it is lost. Gives the list of its new paths. Raises UserError, naming
+    free number: nothing of it is lost. Returns the list of its new paths. Raises UserError, naming
     the process that trains into one of the folders.
     """
-    _check_best(keeping)
-    run_lock, *inner_locks = _locks(keeping)
+    _check_best(paths)
+    run_lock, *inner_locks = _locks(paths)
     with _held(run_lock):
         aside = []
         if resume == "never":
             with _held(*inner_locks):
-                aside = _move_aside(keeping, [path for path, *_ in inner_locks])
+                aside = _move_aside(paths, [path for path, *_ in inner_locks])
         with _held(*inner_locks):
             yield aside
 
@@ -38,17 +38,17 @@ def write_texts(folder, texts):
         remove_partials(folder, name)
     for name, text in texts.items():
         path = Path(folder) / name
-        with telling_unsaved(path):
+        with explain_write_errors(path):
             write_file(path, text)
 
 
-def check_space(keeping, checkpoint_bytes, network_bytes, keep_checkpoint_max):
+def check_space(paths, checkpoint_bytes, network_bytes, keep_checkpoint_max):
     """Raise UserError if a disk has less room than the run will still need on it.
 
     At most there are `keep_checkpoint_max` checkpoints and one being written, and the best snapshot
     and its successor. Those that are there already will go.
     """
-    checkpoints, best = keeping.checkpoints, keeping.best
+    checkpoints, best = paths.checkpoints, paths.best
     needs = (
         (checkpoints, checkpoint_bytes, keep_checkpoint_max + 1, Checkpoints(checkpoints).paths()),
         (best, network_bytes, 2, [best]),
@@ -73,20 +73,20 @@ def check_space(keeping, checkpoint_bytes, network_bytes, keep_checkpoint_max):
             )
 
 
-def _check_best(keeping):
+def _check_best(paths):
     """Raise SettingsError if replacing the best snapshot would take anything else away."""
-    best = Path(keeping.best).absolute()
-    for name, folder in (("run_dir", keeping.run_dir), ("model_dir", keeping.checkpoints)):
+    best = Path(paths.best).absolute()
+    for name, folder in (("run_dir", paths.run_dir), ("model_dir", paths.checkpoints)):
         if Path(folder).absolute().is_relative_to(best):
             raise SettingsError(
-                f"best_model_dir {keeping.best} is replaced whole with each better network, and "
+                f"best_model_dir {paths.best} is replaced whole with each better network, and "
                 f"{name} {folder} is in it: choose another --best_model_dir"
             )
 
 
-def _locks(keeping):
+def _locks(paths):
     """Give (path, what it is for, option) for the lock of each folder that the run writes into."""
-    run, checkpoints, best = map(Path, (keeping.run_dir, keeping.checkpoints, keeping.best))
+    run, checkpoints, best = map(Path, (paths.run_dir, paths.checkpoints, paths.best))
     return (
         # Beside the folders that are moved or replaced whole.
         (_beside(run), run, "--run_dir"),
@@ -108,12 +108,12 @@ def _held(*locks):
         yield
 
 
-def _move_aside(keeping, locks):
+def _move_aside(paths, locks):
     """Move what an earlier run left, wherever that is. Give the list of its new paths.
 
     `locks` are the paths of those that may lie inside the run's folder.
     """
-    run, best = Path(keeping.run_dir), Path(keeping.best)
+    run, best = Path(paths.run_dir), Path(paths.best)
     aside = []
     if any(each.is_file() and not each.name.endswith(".lock") for each in run.rglob("*")):
         aside.append(_free_name(run))
@@ -123,8 +123,8 @@ def _move_aside(keeping, locks):
             if path.is_relative_to(run.absolute()):
                 (aside[0] / path.relative_to(run.absolute())).unlink(missing_ok=True)
     # What is left was not inside. Other things may lie beside the checkpoints: they stay.
-    if paths := Checkpoints(keeping.checkpoints).paths():
-        aside.append(_free_name(Path(keeping.checkpoints)))
+    if paths := Checkpoints(paths.checkpoints).paths():
+        aside.append(_free_name(Path(paths.checkpoints)))
         aside[-1].mkdir()
         for path in paths:
             path.rename(aside[-1] / path.name)
@@ -143,7 +143,7 @@ def _free_name(folder):
 
 
 def _existing(folder):
-    """Give the folder, or the nearest one above it that there is."""
+    """Return the folder, or the nearest one above it that there is."""
     folder = Path(folder).absolute()
     while not folder.exists():
         folder = folder.parent

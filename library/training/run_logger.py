@@ -19,21 +19,21 @@ _SHOWN = 32
 _KERNEL_PIXELS = 24
 
 
-class Chronicle:
+class RunLogger:
     """Passes on what happens in a run. With `is_told` False (not the chief) it only counts.
 
     `rows` are those of the history so far; `images` are how many the whole training has and how
     many of it are done. `next_batches` is called for the batches that come next.
     """
 
-    def __init__(self, keeping, plan, rows, images, next_batches, report, *, is_told=True):
-        self._settings, self._classes = keeping.settings, keeping.classes
+    def __init__(self, paths, plan, rows, images, next_batches, report, *, is_told=True):
+        self._settings, self._classes = paths.settings, paths.classes
         self._plan = plan
         self._next_batches = next_batches
         self._report = report
         self._is_told = is_told
         self._has_introduced = False
-        self._history = History(keeping.run_dir, rows, writes=is_told)
+        self._history = History(paths.run_dir, rows, writes=is_told)
         self._progress = Progress(*images, is_shown=is_told)
 
     def start_epoch(self, epoch, best):
@@ -171,7 +171,7 @@ class Progress:
         self._since = time.perf_counter()
 
     def take_images_per_second(self, between=None):
-        """Give the mean since the last call that named the same: two evaluations, say."""
+        """Return the mean since the last call that named the same: two evaluations, say."""
         now = self._images, self._trained()
         images, seconds = self._marks.get(between, (0, 0.0))
         self._marks[between] = now
@@ -183,7 +183,7 @@ class Progress:
         return None if self._waited is None else float(self._waited) / max(self._trained(), 1e-9)
 
     def _trained(self):
-        """Give the seconds spent in training, without pauses."""
+        """Return the seconds spent in training, without pauses."""
         running = 0.0 if self._since is None else time.perf_counter() - self._since
         return self._seconds + running
 

@@ -1,9 +1,9 @@
-"""Optimisation steps and evaluation steps, compiled, and the sums that they add to."""
+"""Optimization steps and evaluation steps, compiled, and the sums that they add to."""
 
 import tensorflow as tf
 
 
-class Totals:
+class MetricSums:
     """Sums of per-example measures over many batches, kept on the devices.
 
     Summing there, and reading rarely, keeps the host from waiting for each step.
@@ -44,7 +44,7 @@ class Totals:
         return round(float(self._sums()[-1]))
 
     def means(self):
-        """Give name → mean over the examples added; NaN where there were none."""
+        """Return name → mean over the examples added; NaN where there were none."""
         *sums, examples = map(float, self._sums())
         return {
             name: each / examples if examples else float("nan")
@@ -53,10 +53,10 @@ class Totals:
 
 
 def make_replica_step(network, objective, optimizer, totals, replicas, *, averages=None, xla=False):
-    """Give a function of (images, labels, batch_size) that makes one optimisation step.
+    """Return a function of (images, labels, batch_size) that makes one optimization step.
 
     It is what each of the replicas does with its share of a batch; `batch_size`, a float32 scalar,
-    counts the examples of all shares. Gives this share's part of the loss, float32.
+    counts the examples of all shares. Returns this share's part of the loss, float32.
     """
 
     # As in Keras's fit: what is traced is plain TensorFlow, and the first step comes sooner.
@@ -96,11 +96,11 @@ def make_train_steps(
     xla=False,
     steps_per_execution=1,
 ):
-    """Give a function of (iterator, count) that makes `count` optimisation steps.
+    """Return a function of (iterator, count) that makes `count` optimization steps.
 
     The iterator gives (images, labels): uint8 (batch, height, width, channels), and int64 (batch,)
     or, where labels are mixed, float32 (batch, classes). `count` is usually `steps_per_execution`.
-    Gives the losses that were minimised, float32 (count,), penalties included, and the seconds
+    Returns the losses that were minimized, float32 (count,), penalties included, and the seconds
     waited for the iterator, float64; adds to `totals`. `averages` (or None) follow the weights.
     `xla` compiles the whole step.
     """
@@ -149,14 +149,14 @@ def make_train_steps(
 
 
 def accumulated_steps(optimizer):
-    """Give how many steps make one update of the weights with a Keras optimizer."""
+    """Return how many steps make one update of the weights with a Keras optimizer."""
     # Under float16, Keras wraps the optimizer into one that scales the loss.
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     return optimizer.gradient_accumulation_steps or 1
 
 
-def rate_at(optimizer, learning_rate, made, step):
-    """Give the learning rate that `step` had, when `made` steps are made.
+def learning_rate_at(optimizer, learning_rate, made, step):
+    """Return the learning rate that `step` had, when `made` steps are made.
 
     `learning_rate` is a function of the number of updates, or what stands for another course.
     """
@@ -170,7 +170,7 @@ def rate_at(optimizer, learning_rate, made, step):
 
 
 def _scores(network, images, replicas, training):
-    """Give the network's scores of a batch, which may be empty where it is one of several shares.
+    """Return the network's scores of a batch, which may be empty where it is one of several shares.
 
     An epoch's last batch may be too small for all replicas, and not every operation takes a batch
     of none: such a replica looks at a blank image, and then away from it.
@@ -190,7 +190,7 @@ def _statistics(network):
 
 
 def _reduced(gradients, replicas):
-    """Give gradients that clipping sees whole: summed over replicas, before Keras sums them too."""
+    """Return gradients summed over replicas, so that clipping sees them whole."""
     if replicas == 1:
         return gradients
     summed = tf.distribute.get_replica_context().all_reduce("SUM", gradients)

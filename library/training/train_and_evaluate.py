@@ -14,12 +14,12 @@ from library.figures.training_curves import write_curves
 from library.logging import report
 from library.messages import choose, counted, counted_classes
 from library.training.distribution import Devices
-from library.training.keras_fit import FitTraining
+from library.training.keras_fit import KerasFitTrainer
 from library.training.run_directory import locked_run
 from library.training.steps import accumulated_steps
-from library.training.trainer import Training
+from library.training.trainer import Trainer
 
-ENGINES = {"loop": Training, "fit": FitTraining}
+ENGINES = {"loop": Trainer, "fit": KerasFitTrainer}
 
 
 def train_and_evaluate(
@@ -28,7 +28,7 @@ def train_and_evaluate(
     objective,
     optimizer,
     plan,
-    keeping,
+    paths,
     *,
     engine="loop",
     learning_rate=None,
@@ -41,30 +41,30 @@ def train_and_evaluate(
     `inputs` are two: the training and the validation split, as TrainingInputs and EvaluationInputs
     in project/inputs.py. `optimizer` is one of Keras's, or its name; `learning_rate` its schedule,
     if it is a LearningRate of project/schedules.py. `averages` and `more` are as in Training of
-    library/training/trainer.py. Gives the best snapshot's metrics, as in its metrics.json.
+    library/training/trainer.py. Returns the best snapshot's metrics, as in its metrics.json.
     """
     make = choose("engine", engine, ENGINES)
     devices = devices or Devices()
     with devices.strategy.scope():
         optimizer = _known(optimizer)
-        learning_rate = learning_rate or OwnCourse(plan)
+        learning_rate = learning_rate or NoSchedule(plan)
     # Before an earlier run is set aside.
     steps = plan.total_steps(inputs[0].batches_per_epoch)
     for line in plan.check(steps, accumulated_steps(optimizer), objective.names):
         if devices.is_chief:
             report(line)
-    with locked_run(keeping, plan.resume) if devices.is_chief else nullcontext() as aside:
+    with locked_run(paths, plan.resume) if devices.is_chief else nullcontext() as aside:
         if aside:
             report(f"the earlier run is now in {', '.join(map(str, aside))}")
         parts = (network, objective, optimizer, learning_rate, averages)
-        run = make(*parts, *inputs, plan, keeping, devices=devices, **more)
+        run = make(*parts, *inputs, plan, paths, devices=devices, **more)
         try:
             return run.run()
         finally:
             if devices.is_chief:
                 best_epoch = run.best and run.best["epoch"]
                 try:
-                    write_curves(keeping.run_dir / "curves.svg", run.rows, best_epoch)
+                    write_curves(paths.run_dir / "curves.svg", run.rows, best_epoch)
                 except OSError as error:
                     report(f"warning: no curves.svg ({error.strerror}); all else is kept")
 
@@ -78,7 +78,7 @@ def _known(optimizer):
         ) from None
 
 
-class OwnCourse:
+class NoSchedule:
     """Stands for the schedule of an optimizer that keeps to a course of its own."""
 
     def __init__(self, plan):
@@ -89,8 +89,8 @@ class OwnCourse:
         self.variables = ()
 
 
-def introduce(network, classes, training, validation, devices):
-    """Give one line for the start: the network, the data and the devices."""
+def run_summary(network, classes, training, validation, devices):
+    """Return one line for the start: the network, the data and the devices."""
     return (
         f"{network.name}: {network.count_params():,} parameters; {counted_classes(len(classes))}, "
         f"{training.examples:,} training and {counted(validation.examples, 'validation image')}, "

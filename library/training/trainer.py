@@ -6,28 +6,28 @@ import math
 import tensorflow as tf
 
 from library.errors import DataError
-from library.inputs.batching import Inputs
+from library.inputs.batching import SplitInputs
 from library.logging import report
 from library.messages import counted
 from library.saving.checkpoints import Checkpoints
-from library.training.best_snapshot import Best
+from library.training.best_snapshot import BestSnapshot
 from library.training.distribution import Devices, naming_lost
 from library.training.divergence import check_best, check_losses, check_validation
-from library.training.early_stopping import Patience
+from library.training.early_stopping import EarlyStopping
 from library.training.evaluator import Evaluator
-from library.training.interruption import Clock, StopSignals
+from library.training.interruption import StopOnSignal, TimeBudget
 from library.training.profiler import Profile
 from library.training.resume import resume, save
 from library.training.run_directory import check_space, write_texts
-from library.training.run_logger import Chronicle
-from library.training.steps import Totals, make_train_steps, rate_at
+from library.training.run_logger import RunLogger
+from library.training.steps import MetricSums, learning_rate_at, make_train_steps
 
 # On kept features an epoch takes less time than saving does: this many seconds are then lost at
 # most, and made again, when the process is killed.
 _SECONDS_UNSAVED = 2
 
 
-class Training:
+class Trainer:
     """One run, from wherever it stopped to its end.
 
     `training` and `validation` are as TrainingInputs and EvaluationInputs in project/inputs.py.
@@ -47,7 +47,7 @@ class Training:
         training,
         validation,
         plan,
-        keeping,
+        paths,
         *,
         unfreezing=None,
         kept=None,
@@ -62,10 +62,10 @@ class Training:
         self.training = training
         self.validation = validation
         self.plan = plan
-        self.keeping = keeping
+        self.paths = paths
         self.unfreezing = unfreezing
         # What the steps see: images and the whole network, or features and its head.
-        self.seen = Inputs(training, validation)
+        self.seen = SplitInputs(training, validation)
         self.head = kept.head if kept else network
         self.kept = kept
         # What tells one best network from another, where bests are remembered before they are kept.
@@ -74,7 +74,7 @@ class Training:
         # Only the chief speaks and writes; all workers do the rest alike.
         self.report = report if self.devices.is_chief else lambda text: None
         with self.devices.strategy.scope():
-            self.totals = Totals(objective.names)
+            self.totals = MetricSums(objective.names)
             # For all that any epoch trains: before `unfreezing` freezes what comes later.
             optimizer.build(network.trainable_variables)
         self.devices.spread_seeds(network)
@@ -82,16 +82,16 @@ class Training:
         self.train_steps = self._compile()
         self.evaluator = Evaluator(self.head, objective, self.devices, xla=xla)
         self.average_statistics = self.devices.make_averaging(network)
-        self.checkpoints = Checkpoints(keeping.checkpoints, plan.keep_checkpoint_max)
+        self.checkpoints = Checkpoints(paths.checkpoints, plan.keep_checkpoint_max)
         self.total_steps = plan.total_steps(training.batches_per_epoch)
         self.stopping = None
         # Where the run is: the epoch and the batch within it that come next.
         self.step = self.epoch = self.batch = 0
         # An iterator of the batches that come next, and the epoch and batch that it stands at.
         self.coming = self.coming_at = None
-        self.keeper = Best(keeping, plan.goal, self.devices)
-        self.patience = Patience(plan.goal)
-        self.clock = Clock(self.devices)
+        self.keeper = BestSnapshot(paths, plan.goal, self.devices)
+        self.patience = EarlyStopping(plan.goal)
+        self.clock = TimeBudget(self.devices)
         self.rows = []
 
     @property
@@ -100,7 +100,7 @@ class Training:
         return self.keeper.metrics
 
     def _compile(self):
-        """Give the steps, for what is trained now."""
+        """Return the steps, for what is trained now."""
         return make_train_steps(
             self.head,
             self.objective,
@@ -135,19 +135,19 @@ class Training:
             self.report(f"finished already, after {counted(self.step, 'step')}: {why}")
             return self.best
         check_space(
-            self.keeping,
+            self.paths,
             _bytes_of(self.variables()),
             _bytes_of(self.network.variables),
             self.plan.keep_checkpoint_max,
         )
         if self.devices.is_chief:
             # Not before: a start that is refused leaves those of the run that is there.
-            write_texts(self.keeping.run_dir, self.keeping.texts)
+            write_texts(self.paths.run_dir, self.paths.texts)
         if self.kept:
             # Not before: a checkpoint may have brought another base.
             self.seen = self.kept.make()
-        self.chronicle = Chronicle(
-            self.keeping,
+        self.run_logger = RunLogger(
+            self.paths,
             self.plan,
             self.rows,
             self._images(),
@@ -155,12 +155,12 @@ class Training:
             self.report,
             is_told=self.devices.is_chief,
         )
-        logs = self.keeping.run_dir / "logs" / "train"
+        logs = self.paths.run_dir / "logs" / "train"
         steps = self.plan.profile_steps if self.devices.is_chief else None
         self.profile = Profile(steps, logs, self.report)
         self.profile.after(self.step)
         try:
-            with StopSignals() as stop:
+            with StopOnSignal() as stop:
                 while True:
                     # First: a run stopped at an epoch's very end has not evaluated it yet.
                     if self._evaluation_is_due():
@@ -170,11 +170,11 @@ class Training:
                     self._train_epoch(stop)
         finally:
             self.profile.close(self.step)
-            self.chronicle.close()
+            self.run_logger.close()
             self.keeper.write(self.network)
         if self.patience.stopped:
             self.report(f"stopped early: {self.patience.stopped}")
-        self.chronicle.tell_waiting()
+        self.run_logger.tell_waiting()
         return self.best
 
     def _resume(self):
@@ -209,7 +209,7 @@ class Training:
 
     def _train_epoch(self, stop):
         """Train until the epoch, the plan or the time is over, or an evaluation is due."""
-        self.chronicle.start_epoch(self.epoch, self.best)
+        self.run_logger.start_epoch(self.epoch, self.best)
         change = self.unfreezing.apply(self.epoch) if self.unfreezing else None
         if change:
             self.report(change)
@@ -218,7 +218,7 @@ class Training:
         self._agree(stop)
         if self._goes_on():
             self._train_batches(stop)
-        check_losses(self.losses, self.step, self.rate_at)
+        check_losses(self.losses, self.step, self.learning_rate_at)
         if self.batch == self.training.batches_per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
             if not self.stopping and not self._is_over():
@@ -244,7 +244,7 @@ class Training:
         self.coming_at = (self.epoch, self.batch)
 
     def _coming_batches(self):
-        """Give the batches that come next: at an epoch's end, those of the one after it."""
+        """Return the batches that come next: at an epoch's end, those of the one after it."""
         epochs, batch = divmod(self.batch, self.training.batches_per_epoch)
         return self.training.batches(self.epoch + epochs, batch)
 
@@ -257,15 +257,15 @@ class Training:
     def _take_in(self, losses, count, stop):
         """Do what is due after `count` steps with these losses."""
         # Looking at the steps before: waiting for these would leave the device idle.
-        check_losses(self.losses, self.step - count, self.rate_at)
+        check_losses(self.losses, self.step - count, self.learning_rate_at)
         self.losses = losses
         self._agree(stop)
         self.profile.after(self.step)
-        self.chronicle.add_steps(self.step, count, losses, self._rate)
+        self.run_logger.add_steps(self.step, count, losses, self._rate)
         self._fit_to_time()
         is_old = self.clock.now - self.clock.saved_at > self.plan.save_checkpoints_secs
         if is_old and not self._evaluation_is_due():
-            check_losses(losses, self.step, self.rate_at)
+            check_losses(losses, self.step, self.learning_rate_at)
             self._save()
 
     def _agree(self, stop):
@@ -274,7 +274,7 @@ class Training:
         stop.received = stop.received or self.stopping
 
     def _steps_at_once(self):
-        """Give how many steps to make in one call: never past where something else is due."""
+        """Return how many steps to make in one call: never past where something else is due."""
         limits = [
             self.plan.steps_per_execution,
             self.training.batches_per_epoch - self.batch,
@@ -306,7 +306,7 @@ class Training:
         self.step += count
         self.batch += count
         total, images = self._images()
-        self.chronicle.add_images(images - before, waited, total)
+        self.run_logger.add_images(images - before, waited, total)
 
     def _images(self):
         """Give (images in the whole training, images done)."""
@@ -315,12 +315,12 @@ class Training:
         return total, self.epoch * examples + min(self.batch * self.training.batch_size, examples)
 
     def _rate(self):
-        """Give the learning rate. Asked for rarely: to work it out may take as long as a step."""
+        """Return the learning rate. Asked for rarely: to work it out may take as long as a step."""
         return float(self.optimizer.learning_rate)
 
-    def rate_at(self, step):
-        """Give the learning rate that a step already made had."""
-        return rate_at(self.optimizer, self.learning_rate, self.step, step)
+    def learning_rate_at(self, step):
+        """Return the learning rate that a step already made had."""
+        return learning_rate_at(self.optimizer, self.learning_rate, self.step, step)
 
     def _fit_to_time(self):
         """Make the schedule end when the time will, from the speed so far."""
@@ -348,7 +348,7 @@ class Training:
 
     def _evaluate(self):
         """Measure on validation, keep the best, save the latest, and say so."""
-        self.chronicle.pause()
+        self.run_logger.pause()
         self.average_statistics()
         training = self.totals.means()
         self.totals.reset()
@@ -357,23 +357,23 @@ class Training:
             validation, examples = self._measure(self.evaluator, self.seen.validation)
             if not examples:
                 raise DataError("the validation split is empty: the best model cannot be told")
-            check_validation(validation, self.step, self.rate_at)
+            check_validation(validation, self.step, self.learning_rate_at)
             is_best = self.keeper.keep(self.network, epoch, self.step, validation, self.changing)
         if self.patience.judge(validation):
             factor = self.learning_rate.factor
             factor.assign(factor * self.plan.goal.plateau_factor)
             self.report("on a plateau: the learning rate falls")
-        self.rows = self.chronicle.add_evaluation(
+        self.rows = self.run_logger.add_evaluation(
             epoch, self.step, self._rate(), training, validation
         )
-        self.chronicle.show_network(self.step, self.network)
+        self.run_logger.show_network(self.step, self.network)
         unsaved = self.clock.now - self.clock.saved_at
         if self.changing is None or unsaved > _SECONDS_UNSAVED or self._is_over():
             self._save()
-        self.chronicle.tell_evaluation(self.rows[-1], is_best)
+        self.run_logger.tell_evaluation(self.rows[-1], is_best)
         self.clock.agree()
         self.clock.evaluated_at = self.clock.now
-        self.chronicle.go_on()
+        self.run_logger.go_on()
 
     def _save(self):
         """Keep the best, if it is only remembered, and the latest: in this order."""
@@ -381,7 +381,7 @@ class Training:
         save(self)
 
     def variables(self):
-        """Give all that a step changes, in a stable order."""
+        """Return all that a step changes, in a stable order."""
         return [
             *self.network.variables,
             *self.optimizer.variables,

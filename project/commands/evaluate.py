@@ -15,13 +15,13 @@ def evaluate(settings):
     (split,) = read_data(project, split_name)
     validation_split = split if split_name == "validation" else find_validation(project)
     start_tensorflow(project)
-    from library.evaluation.table import tell_measures
+    from library.evaluation.table import format_metrics
     from library.logging import report
     from library.reporting.evaluation_files import (
         EVALUATION,
-        failing_softly,
+        describe_scope,
         results_of,
-        tell_scope,
+        warn_on_error,
         write_evaluation,
     )
     from project import load_network
@@ -33,15 +33,15 @@ def evaluate(settings):
         validation = validation_split and load_network.make_inputs_for(
             stored, settings, validation_split
         )
-    judgement = load_network.judge_network(settings, stored, inputs, validation)
-    for line in tell_measures(judgement.measures):
+    judgment = load_network.judge_network(settings, stored, inputs, validation)
+    for line in format_metrics(judgment.measures):
         report(line)
     is_own = load_network.is_own_data(project)
-    results = results_of(stored, judgement, split, data_dir=project.data_dir, is_own_data=is_own)
+    results = results_of(stored, judgment, split, data_dir=project.data_dir, is_own_data=is_own)
     report(
         f"{split_name} accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, "
         + "; ".join(
-            (counted(results["images"], "image"), _of(project, results), *tell_scope(results))
+            (counted(results["images"], "image"), _of(project, results), *describe_scope(results))
         )
     )
     if not sys.stdout.isatty():  # At a terminal, so long a line would bury the table.
@@ -49,12 +49,12 @@ def evaluate(settings):
     stem = project.validation_name or load_network.name_results(project, results)
     known = {each.name: each for each in (split, validation_split) if each}
     run_dir = None if project.checkpoint else project.run_dir
-    with failing_softly("the report"):
+    with warn_on_error("the report"):
         write_evaluation(
             Path(project.run_dir, EVALUATION, stem),
             stored,
             inputs,
-            judgement,
+            judgment,
             tuple(known.values()),
             results,
             run_dir=run_dir,

@@ -16,10 +16,10 @@ def explain(settings):
 
     files = find_images(settings.paths) if settings.paths else None
     start_tensorflow(project)
-    from library.dataset.image_pool import Converters
+    from library.dataset.image_pool import ImagePool
     from library.explaining.explanation import choose_pictures, explain_pictures, read_pictures
     from library.explaining.explanation_files import summarize, write_explanation
-    from library.inputs.corruption import naming_damage
+    from library.inputs.corruption import explain_read_errors
     from library.logging import report
     from library.prediction.preprocess import Pictures
     from project import load_network
@@ -31,25 +31,25 @@ def explain(settings):
 
     count, training = project.explain_images, None
     if files:
-        with Converters(1) as converters:
+        with ImagePool(1) as converters:
             prepare = Pictures.of(snapshot, converters.convert).pixels
             pictures = read_pictures(files, prepare, count, report)
     else:
         inputs = inputs_of(project.split)
-        with naming_damage(inputs):
+        with explain_read_errors(inputs):
             pictures = choose_pictures(inputs, snapshot.classes, count)
-    if project.explain_neighbours:
+    if project.explain_neighbors:
         try:
             training = inputs_of("train")
         except (DataError, CheckpointError) as error:
             report(f"without the nearest training images: {error}")
-    with naming_damage(*filter(None, [training])):
+    with explain_read_errors(*filter(None, [training])):
         explanation = explain_pictures(
             snapshot.network,
             snapshot.classes,
             pictures,
             training,
-            nearest=project.explain_neighbours,
+            nearest=project.explain_neighbors,
             layer=project.explain_layer,
         )
     subject = f"{snapshot.network.name} in {snapshot.folder}"

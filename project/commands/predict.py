@@ -16,10 +16,10 @@ def predict(settings):
 
     files = find_images(settings.paths)
     validation_split = read_validation(project)
-    from library.dataset.image_pool import Converters
+    from library.dataset.image_pool import ImagePool
 
     # First of all: while TensorFlow is imported, a process for decoders gets ready, too.
-    with Converters() as converters:
+    with ImagePool() as converters:
         start_tensorflow(project)
         counts = _predict(settings, files, validation_split, converters.convert)
     if not counts["predicted"]:
@@ -43,7 +43,7 @@ def _predict(settings, files, validation_split, convert):
         project.predict_format,
         project.top_k,
         threshold,
-        predictor.several,
+        predictor.multi_label,
         predictor.embedding_size,
     )
     for line in answers.header():

@@ -29,7 +29,7 @@ def start_tensorflow(project, cluster=None):
 
 
 def read_data(project, *names):
-    """Give the splits, converted or not, in order. Raises DataError, SettingsError."""
+    """Return the splits, converted or not, in order. Raises DataError, SettingsError."""
     if project.data_format != "csv" and (project.csv_columns or project.label_separator):
         raise SettingsError(
             "csv_columns and label_separator are for data_format csv; when converting they are "
@@ -63,20 +63,20 @@ def read_data(project, *names):
 def _tell(splits, report):
     """Say what is to be known of splits that were not converted."""
     report(splits[0].describe())
-    if joined := not splits[0].has_several and find_joined(splits[0].classes):
+    if joined := not splits[0].is_multi_label and find_joined(splits[0].classes):
         name, separator = joined
         report(
             f"the class {name!r} looks like several; in a CSV file --label_separator "
             f"{separator!r} divides it"
         )
     for split in splits:
-        if split.left_out_count:
-            count = counted(split.left_out_count, "file")
+        if split.rejected_count:
+            count = counted(split.rejected_count, "file")
             report(f"{split.source}: left out, because they have no class: {count}")
 
 
 def read_validation(project):
-    """Give the validation split if a threshold or a temperature is to be fitted on it, or None.
+    """Return the validation split if a threshold or a temperature is to be fitted on it, or None.
 
     Raises DataError, SettingsError.
     """
@@ -99,7 +99,7 @@ def refuse_without_effect(project, command, *names):
 
 
 def find_validation(project):
-    """Give the validation split, or None where there is none: only the temperature needs it."""
+    """Return the validation split, or None where there is none: only the temperature needs it."""
     try:
         (split,) = read_data(project, "validation")
     except DataError as error:

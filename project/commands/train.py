@@ -17,10 +17,10 @@ def train(settings):
     cluster = read_cluster()
     train_split, validation_split = read_data(project, "train", "validation")
     start_tensorflow(project, cluster)
-    from library.inputs.corruption import naming_damage
+    from library.inputs.corruption import explain_read_errors
     from library.logging import report
-    from library.training.debugging import OneBatch, check_learnt, checking_numbers
-    from library.training.train_and_evaluate import check_one_batch, introduce, train_and_evaluate
+    from library.training.debugging import OneBatch, check_overfit, numeric_checks
+    from library.training.train_and_evaluate import check_one_batch, run_summary, train_and_evaluate
     from project import assembly
     from project.schedules import sketch
 
@@ -34,14 +34,14 @@ def train(settings):
     with devices.strategy.scope():
         parts = assembly.make_parts(settings, train_split, training.batches_per_epoch)
     if devices.is_chief:
-        report(introduce(parts.network, classes, training, validation, devices))
+        report(run_summary(parts.network, classes, training, validation, devices))
     if settings.dry_run:
         report(f"learning rate: {sketch(parts.learning_rate, parts.learning_rate.updates)}")
-        with naming_damage(training, validation):
+        with explain_read_errors(training, validation):
             report(check_one_batch(parts.network, parts.objective, training, validation))
         return
-    plan, keeping = assembly.make_plan(settings), assembly.make_keeping(settings, train_split)
-    with naming_damage(training, validation), checking_numbers(project.debug):
+    plan, paths = assembly.make_plan(settings), assembly.make_keeping(settings, train_split)
+    with explain_read_errors(training, validation), numeric_checks(project.debug):
         splits, inputs = (train_split, validation_split), (training, validation)
         best = train_and_evaluate(
             parts.network,
@@ -49,7 +49,7 @@ def train(settings):
             parts.objective,
             parts.optimizer,
             plan,
-            keeping,
+            paths,
             engine=project.engine,
             learning_rate=parts.learning_rate,
             averages=parts.averages,
@@ -66,20 +66,20 @@ def train(settings):
     )
     print(json.dumps({"snapshot": project.best_model_dir, **best}))
     if project.debug:
-        report(check_learnt(best["validation"], training.examples))
+        report(check_overfit(best["validation"], training.examples))
     elif project.report:
         report_training(settings, (validation_split, train_split), validation)
 
 
 def report_training(settings, splits, validation):
     """Write report.html about the best snapshot on the validation split, unless it is there."""
-    from library.inputs.batching import WHOLE
+    from library.inputs.batching import WHOLE_BATCH
     from library.reporting.evaluation_files import (
         EVALUATION,
         REPORT,
-        failing_softly,
         is_current,
         results_of,
+        warn_on_error,
         write_evaluation,
     )
     from library.saving.snapshots import read_snapshot
@@ -87,22 +87,20 @@ def report_training(settings, splits, validation):
 
     project = settings.project
     folder, best = Path(project.run_dir), Path(project.best_model_dir)
-    with failing_softly(folder / REPORT):
+    with warn_on_error(folder / REPORT):
         if is_current(folder / REPORT, best / "metrics.json", folder / "history.csv"):
             return
         stored = read_snapshot(best)
         # Of which this worker had a part.
-        inputs = replace(validation, part=WHOLE)
-        judgement = judge_network(settings, stored, inputs, inputs)
-        results = results_of(stored, judgement, splits[0], data_dir=project.data_dir)
+        inputs = replace(validation, part=WHOLE_BATCH)
+        judgment = judge_network(settings, stored, inputs, inputs)
+        results = results_of(stored, judgment, splits[0], data_dir=project.data_dir)
         stem, page = folder / EVALUATION / "validation", folder / REPORT
-        write_evaluation(
-            stem, stored, inputs, judgement, splits, results, page=page, run_dir=folder
-        )
+        write_evaluation(stem, stored, inputs, judgment, splits, results, page=page, run_dir=folder)
 
 
 def _start_devices(settings, cluster):
-    """Give the Devices to train on. Raises SettingsError for what several of them can't do."""
+    """Return the Devices to train on. Raises SettingsError for what several of them can't do."""
     from tensorflow import config
 
     from library.training.distribution import start_devices

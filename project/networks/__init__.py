@@ -21,7 +21,7 @@ NETWORKS = {
 
 
 def make_network(name, image_shape, class_count, hyperparameters):
-    """Give the network called `name`; `latest` is the last one in NETWORKS.
+    """Return the network called `name`; `latest` is the last one in NETWORKS.
 
     `hyperparameters` is a dict; the network gets those that its keyword arguments name. Raises
     ChoiceError for an unknown name, and SettingsError for standardize_images if it has no such

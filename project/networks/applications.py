@@ -34,12 +34,12 @@ def application(
     dropout_rate=0.5,
     head="softmax",
 ):
-    """Give the network's averaged features → dropout → scores.
+    """Return the network's averaged features → dropout → scores.
 
     `application_weights` is `imagenet`, a file (.weights.h5 or .h5 without top), or None for a
     network that learns from nothing. Unless fine-tuned, the base is frozen. As long as it is, it
     runs in inference mode. Takes float32 pixels in [0, 255], shape (batch, height, width,
-    channels), and prepares them as the network was trained with. Gives logits, float32, shape
+    channels), and prepares them as the network was trained with. Returns logits, float32, shape
     (batch, class_count).
     """
     function = choose("application", application, APPLICATIONS)

@@ -8,7 +8,7 @@ from library.models.scores import MULTI_LABEL
 
 
 def add_scores(features, class_count, head="softmax"):
-    """Give logits, float32, shape (batch, class_count), for features of shape (batch, size).
+    """Return logits, float32, shape (batch, class_count), for features of shape (batch, size).
 
     `softmax` learns one score a class, and so does `multi_label`, where each is a question of its
     own: the layer's name tells that to evaluation and export. `sigmoid`, for two classes, learns
@@ -26,15 +26,15 @@ def add_scores(features, class_count, head="softmax"):
     return keras.ops.pad(score, [[0, 0], [1, 0]])
 
 
-def choose_head(head, has_several):
-    """Give the head for images of one class each, or of several. Raises SettingsError."""
+def choose_head(head, is_multi_label):
+    """Return the head for images of one class each, or of several. Raises SettingsError."""
     if head == "auto":
-        return "multi_label" if has_several else "softmax"
-    if has_several and head != "multi_label":
+        return "multi_label" if is_multi_label else "softmax"
+    if is_multi_label and head != "multi_label":
         raise SettingsError(
             f"head {head} is for images of one class each, these have several: use multi_label"
         )
-    if head == "multi_label" and not has_several:
+    if head == "multi_label" and not is_multi_label:
         raise SettingsError(
             "head multi_label is for images of several classes, these have one each: convert them "
             "with --label_separator, or use softmax"

@@ -18,10 +18,10 @@ def hub(
     dropout_rate=0.5,
     head="softmax",
 ):
-    """Give features → SELU → dropout → dense 256 → dropout → scores.
+    """Return features → SELU → dropout → dense 256 → dropout → scores.
 
     Takes float32 pixels in [0, 255], shape (batch, height, width, channels).
-    Gives logits, float32, shape (batch, class_count). Raises SettingsError if the module wants
+    Returns logits, float32, shape (batch, class_count). Raises SettingsError if the module wants
     images of another size, UserError if it is none that makes features of images.
     """
     module = HubLayer(hub_handle, trainable=fine_tuning, sha256=hub_sha256, name="base")
@@ -33,7 +33,7 @@ def hub(
         )
     module.check_images((*image_shape[:2], 3))
     pixels = keras.Input(image_shape)
-    # TF-Hub's image modules take colours in [0, 1].
+    # TF-Hub's image modules take colors in [0, 1].
     x = layers.Rescaling(1 / 255)(pixels)
     if image_shape[-1] == 1:
         x = layers.Concatenate()([x, x, x])

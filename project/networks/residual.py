@@ -16,20 +16,20 @@ def residual(
     standardize_images=True,
     head="softmax",
 ):
-    """Give ResNet-20, 32, 44, 56 or 110: 6n + 2 layers, of 16, 32 and 64 channels.
+    """Return ResNet-20, 32, 44, 56 or 110: 6n + 2 layers, of 16, 32 and 64 channels.
 
     Shortcuts have no weights (option A of the paper): ResNet-56 has 0.85 million parameters. The
     paper drops no features out.
     Takes float32 pixels in [0, 255], shape (batch, height, width, channels); made for 32 x 32.
     `standardize_images` asks for what it does in any case.
-    Gives logits, float32, shape (batch, class_count).
+    Returns logits, float32, shape (batch, class_count).
     """
     if residual_layers < 8 or residual_layers % 6 != 2:
         raise SettingsError(f"residual_layers must be 6n + 2, such as 56, not {residual_layers}")
     pixels = keras.Input(image_shape)
     # Each image to mean 0 and deviation 1, whatever its light; no weights to learn.
     x = layers.LayerNormalization(
-        axis=[1, 2, 3], center=False, scale=False, dtype="float32", name="standardisation"
+        axis=[1, 2, 3], center=False, scale=False, dtype="float32", name="standardization"
     )(pixels)
     x = _convolution(x, 16, 1, "stem")
     x = layers.ReLU(name="stem_relu")(x)
@@ -61,7 +61,7 @@ def _block(x, channels, stride, name):
 
 
 def _convolution(x, channels, stride, name):
-    # No bias: the normalisation that follows would take it away again.
+    # No bias: the normalization that follows would take it away again.
     x = layers.Conv2D(
         channels,
         3,
@@ -71,4 +71,4 @@ def _convolution(x, channels, stride, name):
         kernel_initializer="he_normal",
         name=f"{name}_convolution",
     )(x)
-    return layers.BatchNormalization(momentum=0.9, name=f"{name}_normalisation")(x)
+    return layers.BatchNormalization(momentum=0.9, name=f"{name}_normalization")(x)

@@ -1,15 +1,15 @@
-"""Labelled files in a zip or tar. Nothing is unpacked: workers read each member where it lies."""
+"""Labeled files in a zip or tar. Nothing is unpacked: workers read each member where it lies."""
 
 import tarfile
 import zipfile
 
-from library.dataset.sources.base import check_classes, label_of, labelled
+from library.dataset.sources.base import check_classes, label_of, labeled_file
 from library.dataset.zip_directory import read_zip_directory
 from library.errors import DataError
 
 
 def find_in_archive(path, inside, with_content=False):
-    """Yield the LabelledFiles under the folder `inside` of an archive.
+    """Yield the LabeledFiles under the folder `inside` of an archive.
 
     Those of a compressed tar are placed in the stream, or hold their own bytes `with_content`.
     """
@@ -32,7 +32,7 @@ def find_in_archive(path, inside, with_content=False):
         label = label_of("/".join(parts))
         if label is not None:
             filled.add(label)
-            yield labelled("/".join(parts), label, size, stamp, place)
+            yield labeled_file("/".join(parts), label, size, stamp, place)
     if not is_there:
         raise DataError(f"there is no folder {inside} in {path}" if inside else f"{path} is empty")
     check_classes(found, filled, f"{path}/{inside}" if inside else path)

@@ -1,4 +1,4 @@
-"""Where labelled files come from: a folder, an archive, a CSV file, or other shards."""
+"""Where labeled files come from: a folder, an archive, a CSV file, or other shards."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -17,7 +17,7 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".w
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
-class LabelledFile(NamedTuple):
+class LabeledFile(NamedTuple):
     """A file that should be an image.
 
     `name` is its path inside the source, with slashes. `label` is its class; where images may have
@@ -38,17 +38,17 @@ class LabelledFile(NamedTuple):
 
 
 def is_archive(path):
-    """Tell whether a file's name is that of an archive."""
+    """Return whether a file's name is that of an archive."""
     return path.name.lower().endswith(_ARCHIVE_SUFFIXES)
 
 
 def is_ours(name):
-    """Tell whether a file has a name that a conversion, or a system, gives to its own files."""
+    """Return whether a file has a name that a conversion, or a system, gives to its own files."""
     return name.endswith(_OURS) or name in _SYSTEM_FILES
 
 
 def label_of(name):
-    """Give the class of a path inside a source; None if the file is none of the images."""
+    """Return the class of a path inside a source; None if the file is none of the images."""
     folder, _, file = name.rpartition("/")
     if file.startswith(".") or file in _SYSTEM_FILES or file.endswith(_OURS):
         return None
@@ -65,19 +65,19 @@ def _class_of(folder):
 
 
 def labels_of(label):
-    """Give all classes in a label as a tuple: those in it, or the only one."""
+    """Return all classes in a label as a tuple: those in it, or the only one."""
     return (label,) if isinstance(label, str) else tuple(label)
 
 
-def labelled(name, label, size, stamp, place):
-    """Give the LabelledFile; one that has no class is never read."""
+def labeled_file(name, label, size, stamp, place):
+    """Return the LabeledFile; one that has no class is never read."""
     if label == NO_CLASS:
         place = ("none", "it lies beside the class folders, so it has no class")
-    return LabelledFile(name, label, size, stamp, place)
+    return LabeledFile(name, label, size, stamp, place)
 
 
 def is_streamed(file):
-    """Tell whether a LabelledFile can only be read together with those before it."""
+    """Return whether a LabeledFile can only be read together with those before it."""
     return file.place[0] == "streamed"
 
 
@@ -89,5 +89,5 @@ def check_classes(found, filled, source):
 
 
 def is_ignored(name):
-    """Tell whether a folder of this name is the system's, not the user's."""
+    """Return whether a folder of this name is the system's, not the user's."""
     return name.startswith(".") or name in _SYSTEM_FOLDERS

@@ -14,7 +14,7 @@ _REMOTE_FILE = re.compile(r".*?://.*(\.zip|\.tar|\.tgz|\.tar\.\w+|\.tfrecord)(/.
 def find_files(
     source, without=None, columns=(), with_content=False, label_separator="", follow_links=False
 ):
-    """Yield the LabelledFiles of a source, in no certain order.
+    """Yield the LabeledFiles of a source, in no certain order.
 
     `source` is a folder, a folder inside a zip or tar, a CSV file (or one of its sets:
     `images.csv/train`), a manifest, or TFRecord files (a file or a pattern). In a folder the first
@@ -66,7 +66,7 @@ def _find_at_url(url, columns, label_separator):
 
 
 def is_there(source):
-    """Tell whether a folder, or a folder inside an archive, exists."""
+    """Return whether a folder, or a folder inside an archive, exists."""
     try:
         next(find_files(source), None)
     except DataError:

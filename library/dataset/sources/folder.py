@@ -1,14 +1,14 @@
-"""Labelled files in a folder tree, of any size: nothing is sorted or kept."""
+"""Labeled files in a folder tree, of any size: nothing is sorted or kept."""
 
 import os
 from pathlib import Path
 
-from library.dataset.sources.base import check_classes, is_ignored, label_of, labelled
+from library.dataset.sources.base import check_classes, is_ignored, label_of, labeled_file
 from library.errors import DataError
 
 
 def find_in_folder(root, without=None, follow_links=False):
-    """Yield the LabelledFiles under `root`, which may itself be a link.
+    """Yield the LabeledFiles under `root`, which may itself be a link.
 
     What a link inside it leads to must lie inside too, unless `follow_links`: an image that does
     not is never read. Raises DataError for such a link to a folder, of which nobody knows how much
@@ -42,7 +42,7 @@ def find_in_folder(root, without=None, follow_links=False):
             label = label_of(name)
             if label is not None:
                 filled.add(label)
-                yield _labelled_entry(entry, name, label, inside)
+                yield _labeled_entry(entry, name, label, inside)
         # Last in, first out; a folder itself before the links to it.
         waiting += [each[1:] for each in sorted(folders, reverse=True)]
     check_classes(found, filled, root)
@@ -80,11 +80,11 @@ def _is_new(path, seen):
     return True
 
 
-def _labelled_entry(entry, name, label, inside):
+def _labeled_entry(entry, name, label, inside):
     try:
         status = entry.stat()
     except OSError as error:  # a link to nothing, or to itself
-        return labelled(name, label, 0, 0, ("none", error.strerror))
+        return labeled_file(name, label, 0, 0, ("none", error.strerror))
     if not entry.is_file():
         # Reading from a pipe or a device could wait forever.
         place = ("none", "it is no regular file")
@@ -92,4 +92,4 @@ def _labelled_entry(entry, name, label, inside):
         place = ("none", "it is a link that leads out of the folder: convert with --follow_links")
     else:
         place = ("file", entry.path)
-    return labelled(name, label, status.st_size, status.st_mtime_ns, place)
+    return labeled_file(name, label, status.st_size, status.st_mtime_ns, place)

@@ -1,4 +1,4 @@
-"""The small datasets that Keras downloads, as labelled files."""
+"""The small datasets that Keras downloads, as labeled files."""
 
 import contextlib
 import io
@@ -7,9 +7,9 @@ import zlib
 
 from PIL import Image
 
-from library.dataset.sources.base import LabelledFile
+from library.dataset.sources.base import LabeledFile
 from library.errors import DataError
-from library.tensorflow_import import stderr_aside
+from library.tensorflow_import import captured_stderr
 
 _FASHION = "T-shirt_top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 _CIFAR10 = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
@@ -33,8 +33,8 @@ KERAS_DATASETS = {
 
 
 def find_in_keras(name, split):
-    """Yield the LabelledFiles of a Keras dataset: its test part for `test`, else the other one."""
-    with stderr_aside():
+    """Yield the LabeledFiles of a Keras dataset: its test part for `test`, else the other one."""
+    with captured_stderr():
         from keras import datasets  # late: seconds, and only for this
 
     try:
@@ -51,6 +51,6 @@ def find_in_keras(name, split):
         content = png.getvalue()
         text = KERAS_DATASETS[name][label]
         where = ("content", content)
-        yield LabelledFile(
+        yield LabeledFile(
             f"{text}/{number:05d}.png", text, len(content), zlib.crc32(content), where
         )

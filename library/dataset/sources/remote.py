@@ -8,12 +8,12 @@ from library.dataset.manifest import manifest_path
 from library.dataset.shards import rejected_path
 from library.dataset.sources.base import (
     NO_CLASS,
-    LabelledFile,
+    LabeledFile,
     check_classes,
     is_ignored,
     is_ours,
     label_of,
-    labelled,
+    labeled_file,
 )
 from library.dataset.splits import TRAINING
 from library.dataset.storage import (
@@ -27,7 +27,7 @@ from library.errors import DataError
 
 
 def find_in_url(url):
-    """Yield the LabelledFiles of a remote folder tree."""
+    """Yield the LabeledFiles of a remote folder tree."""
     url = url.rstrip("/")
     found, filled = set(), set()
     try:
@@ -41,7 +41,7 @@ def find_in_url(url):
                 filled.add(label)
                 place = ("remote", f"{url}/{prefix}{name}")
                 size, stamp = facts.get("size") or 0, stamp_of(facts)
-                yield labelled(prefix + name, label, size, stamp, place)
+                yield labeled_file(prefix + name, label, size, stamp, place)
     except NothingThereError:
         if filled:
             raise  # One of its folders vanished meanwhile.
@@ -51,20 +51,20 @@ def find_in_url(url):
 
 
 def find_any_in_url(url):
-    """Yield a LabelledFile of each file below a URL, or of the one there, sorted; without labels.
+    """Yield a LabeledFile of each file below a URL, or of the one there, sorted; without labels.
 
     Its name is its own URL.
     """
     url = url.rstrip("/")
     (found,) = RemoteSizes().find([url])
     if not isinstance(found, str):
-        yield LabelledFile(url, NO_CLASS, *found, ("remote", url))
+        yield LabeledFile(url, NO_CLASS, *found, ("remote", url))
         return
     for prefix, name, facts in _walk(url):
         if facts["type"] != "directory" and not name.startswith(".") and not is_ours(name):
             place = f"{url}/{prefix}{name}"
             size, stamp = facts.get("size") or 0, stamp_of(facts)
-            yield LabelledFile(place, NO_CLASS, size, stamp, ("remote", place))
+            yield LabeledFile(place, NO_CLASS, size, stamp, ("remote", place))
 
 
 def _walk(url):

@@ -1,11 +1,11 @@
-"""Labelled files named in a CSV file: one row for each, with its file, its label, maybe its set."""
+"""Labeled files named in a CSV file: one row for each, with its file, its label, maybe its set."""
 
 import csv
 import io
 import posixpath
 from pathlib import Path
 
-from library.dataset.sources.base import SPLITS, LabelledFile
+from library.dataset.sources.base import SPLITS, LabeledFile
 from library.dataset.sources.remote import RemoteSizes
 from library.dataset.storage import is_remote, read_url
 from library.errors import DataError
@@ -19,7 +19,7 @@ _BATCH = 4096
 
 
 def find_in_table(table, wanted_set="", columns=(), label_separator=""):
-    """Yield the LabelledFiles of a CSV file, or of one of its sets (train, validation, test).
+    """Yield the LabeledFiles of a CSV file, or of one of its sets (train, validation, test).
 
     `table` is a path or a URL. `columns` names the columns of set, file and label, in that order.
     Files are relative to the CSV file's folder, or URLs. Without a header, the columns are SET,
@@ -66,7 +66,7 @@ def _wanted_rows(table, wanted_set, columns, label_separator):
 
 
 def open_table(table):
-    """Give a CSV file, at a path or a URL, opened to be read. Raises OSError, UserError."""
+    """Return a CSV file, at a path or a URL, opened to be read. Raises OSError, UserError."""
     text = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
     if is_remote(table):
         return io.TextIOWrapper(io.BytesIO(read_url(table)), **text)
@@ -78,7 +78,7 @@ def _set_of(cell):
 
 
 def _several(cell, separator, where):
-    """Give the classes in a cell, each once, in the order of their ids."""
+    """Return the classes in a cell, each once, in the order of their ids."""
     labels = {each.strip() for each in cell.split(separator)} if cell else set()
     if "" in labels:
         raise DataError(f"{where}: {cell!r} has {separator!r} beside nothing")
@@ -121,22 +121,22 @@ def _local_file(folder, name, label):
         status = path.stat()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        return LabelledFile(name, label, 0, 0, ("none", reason))
-    return LabelledFile(name, label, status.st_size, status.st_mtime_ns, ("file", str(path)))
+        return LabeledFile(name, label, 0, 0, ("none", reason))
+    return LabeledFile(name, label, status.st_size, status.st_mtime_ns, ("file", str(path)))
 
 
 def _remote_files(table, rows, sizes):
-    """Yield the LabelledFiles of (file, label) rows whose files are at URLs."""
+    """Yield the LabeledFiles of (file, label) rows whose files are at URLs."""
     urls = [name if is_remote(name) else beside(table, name) for name, _ in rows]
     for (name, label), url, found in zip(rows, urls, sizes.find(urls), strict=True):
         if isinstance(found, str):
-            yield LabelledFile(name, label, 0, 0, ("none", found))
+            yield LabeledFile(name, label, 0, 0, ("none", found))
         else:
-            yield LabelledFile(name, label, *found, ("remote", url))
+            yield LabeledFile(name, label, *found, ("remote", url))
 
 
 def beside(table, name):
-    """Give the URL of a file that a table at a URL names relative to itself."""
+    """Return the URL of a file that a table at a URL names relative to itself."""
     protocol, _, path = table.partition("://")
     # One that begins with a slash too: there is no root that it could begin at.
     return f"{protocol}://{posixpath.normpath(f'{posixpath.dirname(path)}/{name}')}"

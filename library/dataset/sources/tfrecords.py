@@ -1,4 +1,4 @@
-"""Labelled images in TFRecord files that exist already, ours or another program's."""
+"""Labeled images in TFRecord files that exist already, ours or another program's."""
 
 import zlib
 from pathlib import Path
@@ -13,24 +13,26 @@ from library.dataset.records import (
     read_frames,
     texts_field,
 )
-from library.dataset.sources.base import LabelledFile
+from library.dataset.sources.base import LabeledFile
 from library.errors import DataError
 
 
 def find_in_shards(source):
-    """Yield a LabelledFile for each record of a manifest's shards, a file, or a pattern's files.
+    """Yield a LabeledFile for each record of a manifest's shards, a file, or a pattern's files.
 
     The class is the field image/class/text or, where there is none, the number in
     image/class/label. It is a tuple of classes where the manifest says that images have several.
     """
-    paths, has_several = _paths(Path(source))
+    paths, is_multi_label = _paths(Path(source))
     for path in paths:
         with path.open("rb") as file:
             for number, (offset, content) in enumerate(read_frames(file, path)):
                 where = f"{path}: record {number}"
-                label = texts_field(content, TEXT, where) if has_several else _label(content, where)
+                label = (
+                    texts_field(content, TEXT, where) if is_multi_label else _label(content, where)
+                )
                 name = bytes_field(content, FILENAME, where, default=b"")
-                yield LabelledFile(
+                yield LabeledFile(
                     name.decode(errors="surrogateescape") or f"{path.name}/{number}",
                     label,
                     len(content),
@@ -46,7 +48,7 @@ def _label(content, where):
 
 
 def _paths(source):
-    """Give the paths of a source, and whether images may have several classes."""
+    """Return the paths of a source, and whether images may have several classes."""
     if source.name.endswith(SUFFIX):
         manifest = read_manifest(source.parent, source.name.removesuffix(SUFFIX))
         return manifest.paths, manifest.labels == "several"
