@@ -99,7 +99,7 @@ def options(colors, tmp_path, monkeypatch):
         "dropout_rate": 0.1,
     }
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    # The report takes as long as such a training: tests/test_writing.py has it written.
+    # The report takes as long as such a training; it has tests of its own.
     return [*words, "--no-report"]
 
 

@@ -1,0 +1,256 @@
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from library.dataset.images import ImageOptions, UnusableImageError, convert_image, decode_image
+from tests.dataset.test_pixels import picture, psnr
+
+OPTIONS = ImageOptions(max_edge=64)
+
+
+def saved(image, kind, **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def converted(content, options=OPTIONS):
+    jpeg, height, width = convert_image(content, options)
+    image = Image.open(io.BytesIO(jpeg))
+    image.load()
+    assert (image.format, image.height, image.width) == ("JPEG", height, width)
+    assert "progressive" not in image.info
+    return image
+
+
+def colorful(mode="RGB", size=(60, 40)):
+    return Image.fromarray(picture(*size)).convert(mode)
+
+
+KINDS = {
+    "JPEG": ("L", "RGB", "CMYK"),
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA"),
+    "GIF": ("L", "P"),
+    "BMP": ("1", "L", "P", "RGB"),
+    "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"),
+    "WEBP": ("RGB", "RGBA"),
+}
+CASES = [(kind, mode) for kind, modes in KINDS.items() for mode in modes]
+
+
+def as_lab(image):
+    lab = ImageCms.createProfile("LAB")
+    return ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), lab, outputMode="LAB")
+
+
+@pytest.mark.parametrize(("kind", "mode"), CASES)
+@pytest.mark.parametrize("size", [(60, 40), (150, 100)])
+def test_every_kind_and_mode_looks_as_it_does_in_pillow(kind, mode, size):
+    image = colorful("RGB", size)
+    image = as_lab(image) if mode == "LAB" else image.convert(mode)
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    content = saved(image, kind, **lossless, **({"quality": 95} if kind == "JPEG" else {}))
+    expected = Image.open(io.BytesIO(content))
+    expected = colorful("RGB", size) if mode == "LAB" else expected.convert("RGB")
+    expected.thumbnail((64, 64), Image.Resampling.LANCZOS)
+    result = converted(content)
+    assert result.mode == "RGB"
+    assert result.size == expected.size
+    # Dots, black or white, have more detail than a JPEG of 64 pixels keeps.
+    assert psnr(result, expected) > (16 if mode == "1" else 29)
+
+
+@pytest.mark.parametrize("color_space", ["rgb", "gray"])
+def test_color_space_is_the_one_asked_for(color_space):
+    for kind in KINDS:
+        options = ImageOptions(max_edge=32, color_space=color_space)
+        mode = "RGB" if color_space == "rgb" else "L"
+        assert converted(saved(colorful(), kind), options).mode == mode
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_once(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = saved(colorful(), kind, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
+    result = converted(content)
+    assert result.size == expected.size
+    assert psnr(result, expected) > 29
+    assert result.getexif().get(0x0112, 1) == 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_damaged_exif_turns_nothing_and_costs_no_image(kind):
+    whole = converted(saved(colorful(), kind, exif=b"Exif\0\0II*\0"))
+    assert whole.size == colorful().size
+
+
+def test_sixteen_bits_are_scaled_not_clipped():
+    ramp = np.linspace(0, 65535, 64 * 8).reshape(8, 64).astype(np.uint16)
+    for kind in ("PNG", "TIFF"):
+        result = np.asarray(converted(saved(Image.fromarray(ramp), kind)).convert("L")).astype(int)
+        assert abs(result - ramp / 257).max() < 8
+
+
+def test_thirty_two_bits_are_refused():
+    content = saved(Image.new("F", (8, 8)), "TIFF")
+    with pytest.raises(UnusableImageError, match="32 bits to a pixel"):
+        convert_image(content, OPTIONS)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_what_is_transparent_shows_the_background(mode):
+    image = Image.new("RGBA", (16, 16), (0, 0, 0, 0)).convert("LA" if mode == "LA" else "RGBA")
+    content = saved(image, "PNG" if mode != "PA" else "WEBP", lossless=True)
+    result = converted(content, ImageOptions(background=(200, 100, 50)))
+    assert abs(np.array(result.getpixel((8, 8))) - (200, 100, 50)).max() < 4
+
+
+def test_a_transparent_palette_color_shows_the_background():
+    image = Image.new("P", (16, 16), 3)
+    content = saved(image, "GIF", transparency=3)
+    assert converted(content, ImageOptions(background=(255, 0, 0))).getpixel((8, 8))[0] > 250
+
+
+def test_an_animation_gives_its_first_frame():
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
+    for kind in ("GIF", "WEBP", "TIFF", "PNG"):
+        content = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+        red, _, blue = converted(content).getpixel((8, 8))
+        assert red > 200 > 60 > blue, kind
+
+
+def wide_gamut():
+    """A profile whose red is much redder than sRGB's: of the swapped primaries of a real one."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(profile[128:132], "big")
+    tags = {}
+    for number in range(count):
+        at = 132 + 12 * number
+        tags[bytes(profile[at : at + 4])] = at
+    for one, other in ((b"rXYZ", b"bXYZ"),):
+        a, b = tags[one] + 4, tags[other] + 4
+        profile[a : a + 8], profile[b : b + 8] = profile[b : b + 8], profile[a : a + 8]
+    return bytes(profile).replace(b"s\0R\0G\0B", b"q\0R\0G\0B").replace(b"sRGB", b"qRGB")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_a_profile_is_applied(kind):
+    # In this profile red and blue have changed places.
+    content = saved(Image.new("RGB", (32, 32), (220, 30, 30)), kind, icc_profile=wide_gamut())
+    red, _, blue = converted(content).getpixel((16, 16))
+    assert blue > 180 > 80 > red
+
+
+def test_a_conformant_jpeg_keeps_its_bytes():
+    for content in (
+        saved(colorful(), "JPEG"),
+        saved(colorful(), "JPEG", subsampling=0, optimize=True),
+        saved(colorful(), "JPEG", icc_profile=b"a profile of sRGB"),
+    ):
+        assert convert_image(content, OPTIONS) == (content, 40, 60)
+
+
+def test_what_is_not_conformant_is_made_so():
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for content in (
+        saved(colorful(), "JPEG", progressive=True),
+        saved(colorful("L"), "JPEG"),
+        saved(colorful(), "JPEG", exif=exif),
+        saved(colorful(), "JPEG", keep_rgb=True),
+        saved(colorful(size=(65, 40)), "JPEG"),
+        saved(colorful(), "JPEG") + b"trailing",
+    ):
+        jpeg, height, width = convert_image(content, OPTIONS)
+        assert jpeg != content
+        assert convert_image(jpeg, OPTIONS) == (jpeg, height, width)
+
+
+@pytest.mark.parametrize("percent", range(5, 100, 5))
+@pytest.mark.parametrize("max_edge", [0, 64])
+def test_a_jpeg_cut_short_is_refused(percent, max_edge):
+    content = saved(colorful(size=(200, 150)), "JPEG", quality=90)
+    with pytest.raises(UnusableImageError, match="JPEG"):
+        convert_image(content[: len(content) * percent // 100], ImageOptions(max_edge=max_edge))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "TIFF", "WEBP", "BMP"])
+@pytest.mark.parametrize("percent", [5, 30, 60, 90])
+def test_other_kinds_cut_short_are_refused(kind, percent):
+    content = saved(colorful(size=(200, 150)), kind)
+    with pytest.raises(UnusableImageError, match=r"can't be decoded|is no JPEG"):
+        convert_image(content[: len(content) * percent // 100], OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (b"hello, world\n" * 99, "is no JPEG, PNG, GIF, BMP, TIFF or WebP image"),
+        (b"\xff\xd8\xff\xe0", "is a JPEG cut short, or damaged"),
+        (b"%PDF-1.4 and more", "is no JPEG, PNG"),
+    ],
+)
+def test_rubbish_is_refused_with_the_reason(content, reason):
+    with pytest.raises(UnusableImageError, match=reason):
+        convert_image(content, OPTIONS)
+
+
+def test_an_edge_longer_than_a_jpeg_can_have_is_refused():
+    content = saved(Image.new("L", (65_501, 1)), "PNG")
+    assert convert_image(content, OPTIONS)[1:] == (1, 64)
+    with pytest.raises(UnusableImageError, match="has 65501x1 pixels: a JPEG holds 65,500 an edge"):
+        convert_image(content, ImageOptions(max_edge=0))
+
+
+def bomb(kind):
+    """A small file that declares 30,000 by 30,000 pixels."""
+    small = bytearray(saved(Image.new("L", (8, 8)), kind))
+    if kind == "PNG":
+        import zlib
+
+        small[16:24] = (30_000).to_bytes(4, "big") * 2
+        small[29:33] = zlib.crc32(small[12:29]).to_bytes(4, "big")
+    elif kind == "JPEG":
+        at = small.index(b"\xff\xc0") + 5
+        small[at : at + 4] = (30_000).to_bytes(2, "big") * 2
+    elif kind == "GIF":
+        small[6:10] = (30_000).to_bytes(2, "little") * 2
+    elif kind == "BMP":
+        small[18:26] = (30_000).to_bytes(4, "little") * 2
+    return bytes(small)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
+def test_a_bomb_is_refused_before_it_is_decoded(kind):
+    with pytest.raises(UnusableImageError, match=r"30000x30000 pixels, more than 128 million$"):
+        convert_image(bomb(kind), OPTIONS)
+
+
+def test_damaged_bytes_never_give_a_traceback():
+    generator = np.random.default_rng(0)
+    for kind in KINDS:
+        content = np.frombuffer(saved(colorful(size=(32, 24)), kind), np.uint8)
+        for _ in range(60):
+            damaged = content.copy()
+            places = generator.integers(0, len(content), 3)
+            damaged[places] = generator.integers(0, 256, 3)
+            with contextlib.suppress(UnusableImageError):
+                jpeg, height, width = convert_image(damaged.tobytes(), OPTIONS)
+                assert Image.open(io.BytesIO(jpeg)).size == (width, height)
+
+
+def test_decoding_gives_the_size_of_the_whole():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ("JPEG", "PNG"):
+        content = saved(colorful(size=(200, 100)), kind, exif=exif)
+        pixels, size = decode_image(content, OPTIONS)
+        assert size == (100, 200)
+        assert pixels.shape[:2] == (64, 32)

@@ -1,0 +1,1 @@
+"""Small data, small networks and processes that tests share."""

@@ -1,0 +1,132 @@
+"""What the README and the other pages promise, as far as a machine can check it."""
+
+import re
+import shlex
+
+import pytest
+
+import convert_dataset
+from library.configuration.command_line import read_options
+from project.settings import read_settings
+from tests.conftest import ROOT
+
+PAGES = sorted([ROOT / "README.md", ROOT / "dataset" / "README.md", *ROOT.glob("docs/*.md")])
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+# What of a command is the shell's business.
+SHELL = re.compile(r"\s(?:[|>&;].*|#.*)$")
+OPTION = re.compile(r"(?<!\S)--(?:no-)?([a-z]\w*)")
+EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def blocks(page, *languages):
+    return [text for language, text in BLOCK.findall(page.read_text()) if language in languages]
+
+
+def spans(page):
+    """The short pieces of code within the text, each on one line."""
+    text = BLOCK.sub("", page.read_text())
+    return [" ".join(each.split()) for each in re.findall(r"`([^`]+)`", text)]
+
+
+def commands(page, program):
+    """The arguments of each command of a program that the page shows, as lists of words."""
+    shown = [*blocks(page, "", "sh", "yaml"), *spans(page)]
+    for line in "\n".join(shown).replace("\\\n", " ").splitlines():
+        found = re.search(rf"(?:^|\s)python {re.escape(program)}(?: (.*))?$", line)
+        # What is only hinted at can't be read.
+        if found and "…" not in line:
+            words = SHELL.sub("", " " + (found[1] or "")).replace("$split", "train")
+            yield shlex.split(words)
+
+
+@EACH_PAGE
+def test_every_file_it_links_to_is_there(page):
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@EACH_PAGE
+def test_every_module_it_names_is_there(page):
+    named = [
+        each for each in spans(page) if re.fullmatch(r"(project|library|benchmarks)/\S+", each)
+    ]
+    assert [each for each in named if not (ROOT / each).exists()] == []
+
+
+@EACH_PAGE
+def test_every_command_it_shows_is_understood(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for words in commands(page, "run.py"):
+        # Sets that the page tells its reader to write are tested below.
+        read_settings([each for each in words if each not in ("--hyperparameter_set", "fine_tune")])
+    room = convert_dataset
+    for words in commands(page, "convert_dataset.py"):
+        read_options(room.Settings, words, room.PROGRAM, room.ABOUT, room.COMMANDS)
+
+
+def test_commands_are_found_in_all_their_forms():
+    found = {str(each.relative_to(ROOT)): list(commands(each, "run.py")) for each in PAGES}
+    assert [] in found["README.md"]
+    assert ["predict", "photos/"] in found["README.md"]
+    assert ["compare", "out/*"] in found["docs/evaluation.md"]
+    assert ["--data_dir=dataset", "--run_dir=out/cluster", "--train_epochs=90"] in found[
+        "docs/cluster.md"
+    ]
+    assert any(
+        {"fine_tune", "--checkpoint_path"} <= set(each) for each in found["docs/transfer.md"]
+    )
+    assert any("inspect" in each for each in commands(ROOT / "README.md", "convert_dataset.py"))
+
+
+@EACH_PAGE
+def test_every_option_it_names_is_one(page):
+    room = convert_dataset
+    converter = read_options(room.Settings, ["--help"], room.PROGRAM, room.ABOUT, room.COMMANDS)
+    helps = converter.answer + read_settings(["--help"]).answer
+    known = set(re.findall(r"--(?:\[no-\])?([a-z]\w*)", helps))
+    known |= {"all", "gpus"}  # of dataset/make_sample.py, of srun
+    ours = [each for each in spans(page) if not each.startswith(("conda ", "gcloud "))]
+    named = {name for each in ours for name in OPTION.findall(each)}
+    assert named - known == set()
+
+
+@EACH_PAGE
+def test_every_setting_it_shows_is_understood(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for text in blocks(page, "yaml"):
+        if "apiVersion" in text or "workerPoolSpecs" in text:
+            continue  # tests/training/test_cluster_templates.py has those.
+        if not re.search(r"^ +\w+:", text, re.M):
+            text = "default:\n" + re.sub(r"^", "  ", text, flags=re.M)
+        (tmp_path / "sets.yaml").write_text(text)
+        chosen = re.findall(r"^(\w+):", text, re.M)[-1]
+        kind = "config" if "batch_size" in text else "hyperparameter"
+        read_settings([f"--{kind}_file={tmp_path / 'sets.yaml'}", f"--{kind}_set={chosen}"])
+
+
+def test_settings_and_programs_are_found():
+    for kind in ("yaml", "python"):
+        assert any(list(blocks(page, kind)) for page in PAGES)
+
+
+@EACH_PAGE
+def test_every_program_in_it_compiles(page):
+    for text in blocks(page, "python"):
+        compile(text, str(page), "exec")
+
+
+@EACH_PAGE
+def test_every_make_target_it_shows_exists(page):
+    makefile = (ROOT / "Makefile").read_text()
+    shown = "\n".join([*blocks(page, "sh"), *spans(page)])
+    targets = set(re.findall(r"^\s*make ([a-z]+)", shown, re.M))
+    assert targets if page == ROOT / "README.md" else True
+    assert [each for each in targets if not re.search(rf"^{each}:", makefile, re.M)] == []
+
+
+def test_make_help_knows_every_target_and_clean_leaves_runs_and_images():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.+)$", makefile, re.M)[1].split()
+    assert re.findall(r"^([a-z]+):[^#]*## \w", makefile, re.M) == targets
+    deleted = re.search(r"^clean:.*\n\t(.+)$", makefile, re.M)[1].split()
+    assert not {"out", "out/", "dataset", "."} & set(deleted)
