@@ -1,9 +1,69 @@
-"""Pieces of HTML that all pages are made of, and their look: light and dark, wide and narrow."""
+"""Pages from Jinja2 templates: escaped, with one stylesheet, and nothing loaded from elsewhere.
 
+A package keeps its templates in its folder `templates/`. They extend `base.html` and import
+`macros.html`, which lie beside this module, as does `style.css`, which `base.html` puts inline.
+"""
+
+import base64
+import functools
 import html
+
+import jinja2
 
 from library.errors import printable
 
+
+def render(package: str, template: str, **values: object) -> str:
+    """Render a template of a package.
+
+    What a template inserts is shown on one line, control characters escaped; in `.html` and `.svg`
+    templates it is escaped as HTML, too. Macros in HTML, and what a template marks as `safe`, are
+    inserted as they are.
+
+    Args:
+        package: Dotted name of the package whose folder `templates/` holds the template, such as
+            `library.reporting`. Shared templates are found from any package.
+        template: File name of the template.
+        **values: Variables of the template. A template that uses another one raises an error.
+
+    Returns:
+        The page, or other text.
+    """
+    return _environment(package).get_template(template).render(values)
+
+
+def data_url(content: bytes, media_type: str) -> str:
+    """Return a data: URL of content of a type such as `image/png`."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+@functools.cache
+def _environment(package: str) -> jinja2.Environment:
+    loaders = [jinja2.PackageLoader(each) for each in (package, "library.figures")]
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders),
+        autoescape=jinja2.select_autoescape(("html", "svg")),
+        undefined=jinja2.StrictUndefined,
+        finalize=_on_one_line,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": _percent, "printable": printable}
+    return environment
+
+
+def _on_one_line(value: object) -> object:
+    is_markup = hasattr(value, "__html__")
+    return printable(value) if isinstance(value, str) and not is_markup else value
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    """Return a share of 0 to 1 as a percentage, such as `93.6 %`."""
+    return f"{100 * share:.{digits}f} %"
+
+
+# The functions below serve the pages that are not templates yet.
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --soft: #5b6675; --paper: #fbfbfc; --card: #fff;
   --line: #dfe3e8; --good: 42 128 110; --bad: 201 79 60; --bar: 66 118 190; }
