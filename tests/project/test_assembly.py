@@ -299,7 +299,7 @@ def test_images_of_several_classes_train_a_head_for_them_and_are_evaluated(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "several", "text"),
+    ("arguments", "multi_label", "text"),
     [
         (["--head=softmax"], True, "head softmax is for images of one class each"),
         (["--head=multi_label"], False, "these have one each: convert them with --label_separator"),
