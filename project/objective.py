@@ -17,7 +17,7 @@ class Objective:
     # The names of what `measures` gives, loss first.
     names = ("loss", "accuracy")
 
-    def measures(self, labels, scores):
+    def metrics(self, labels, scores):
         """Return one number per example and name: float32 (batch,).
 
         Takes labels int64 (batch,), or float32 (batch, classes) where images were mixed, and logits
@@ -67,7 +67,7 @@ class MultiLabelObjective(Objective):
 
     names = ("loss", "accuracy", "exact_match")
 
-    def measures(self, labels, scores):
+    def metrics(self, labels, scores):
         """Return one number per example and name: float32 (batch,).
 
         Takes labels and logits, float32 (batch, classes); a label is 1 or 0, or between where

@@ -83,5 +83,5 @@ def _check_finite(scores):
 
 
 def _values(objective, labels, scores):
-    measures = objective.measures(tf.constant(labels), tf.constant(scores))
+    measures = objective.metrics(tf.constant(labels), tf.constant(scores))
     return {name: each.numpy() for name, each in measures.items()}

@@ -36,7 +36,7 @@ class MetricOptions:
 def measure(predictions, classes, values, asked=MetricOptions()):
     """Return all measures of Predictions as a dict for JSON: finite numbers, None where undefined.
 
-    `values` are numbers per image by name, float (n,), as Objective.measures gives them; their
+    `values` are numbers per image by name, float (n,), as Objective.metrics gives them; their
     means come first. `classes` are names. A class without images in the split has no measures, and
     takes no part in the means over classes.
     """

@@ -18,7 +18,7 @@ def make_evaluation_step(network, objective, totals, *, strategy=None, xla=False
     @tf.autograph.experimental.do_not_convert
     def replica_step(images, labels):
         scores = _scores(network, images, strategy.num_replicas_in_sync, training=False)
-        totals.add(objective.measures(labels, scores))
+        totals.add(objective.metrics(labels, scores))
         return scores
 
     if xla:
@@ -42,7 +42,7 @@ class Evaluator:
             network, objective, self._totals, strategy=strategy, xla=xla
         )
 
-    def measure(self, batches, max_steps=None):
+    def evaluate(self, batches, max_steps=None):
         """Return (name → mean over every example of (images, labels) batches, number of examples).
 
         Each example counts once, those of a partial last batch too. With several replicas, batches

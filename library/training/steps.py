@@ -76,7 +76,7 @@ def make_replica_step(network, objective, optimizer, totals, replicas, *, averag
         optimizer.apply(_reduced(tape.gradient(scaled, weights), replicas), weights)
         if averages:
             averages.update(optimizer.iterations > before)
-        totals.add(objective.measures(labels, scores))
+        totals.add(objective.metrics(labels, scores))
         return loss
 
     if xla:

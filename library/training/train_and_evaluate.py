@@ -105,6 +105,6 @@ def check_one_batch(network, objective, training, validation):
     for name, batches in (("training", training.batches(0)), ("validation", validation.batches())):
         images, labels = next(iter(batches))
         scores = network(tf.cast(images, tf.float32), training=False)
-        objective.measures(labels, scores)
+        objective.metrics(labels, scores)
         words.append(f"{name} images {tuple(images.shape)} → scores {tuple(scores.shape)}")
     return "dry run, nothing written: " + ", ".join(words)

@@ -201,7 +201,7 @@ class Trainer:
 
     def _measure(self, evaluator, inputs):
         batches = self.devices.divide(inputs.batches(), inputs.batch_size)
-        return evaluator.measure(batches, self.plan.max_eval_steps)
+        return evaluator.evaluate(batches, self.plan.max_eval_steps)
 
     def _measure_other(self, network):
         evaluator = Evaluator(network, self.objective, self.devices)

@@ -34,7 +34,7 @@ def inputs(split):
 def test_means_are_those_of_training(splits, network):
     validation, test = (inputs(each) for each in splits)
     judgment = evaluate(network, splits[1].classes, test, Objective(), validation=validation)
-    expected, images = Evaluator(network, Objective()).measure(test.batches())
+    expected, images = Evaluator(network, Objective()).evaluate(test.batches())
     assert len(judgment.predictions) == images == 18
     assert judgment.measures["accuracy"] == expected["accuracy"]
     assert judgment.measures["loss"] == pytest.approx(expected["loss"], rel=1e-6)

@@ -29,7 +29,7 @@ def main(arguments):
         if event in _CHANGES and next(changes) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    small_run.Training = ENGINES[engine]
+    small_run.Trainer = ENGINES[engine]
     run = small_run.make_run(Path(folder), **OPTIONS)
     sys.addaudithook(count)
     run.run()

@@ -60,10 +60,10 @@ def main(_):
     assert mirrored.learning_rate_at(5) == whole.learning_rate_at(5)
 
     # Through fit.
-    make = small_run.Training
-    small_run.Training = KerasFitTrainer
+    make = small_run.Trainer
+    small_run.Trainer = KerasFitTrainer
     fit = make_run(two)
-    small_run.Training = make
+    small_run.Trainer = make
     fit.run()
     assert_same(fit, mirrored, 0)
 

@@ -58,7 +58,7 @@ def test_weights_count_in_training_and_never_in_what_is_measured():
     losses = plain.training_losses(labels, scores)
     assert np.allclose(weighted.training_losses(labels, scores), losses * [2.0, 0.5])
     assert np.array_equal(
-        plain.measures(labels, scores)["loss"], weighted.measures(labels, scores)["loss"]
+        plain.metrics(labels, scores)["loss"], weighted.metrics(labels, scores)["loss"]
     )
 
 
@@ -69,8 +69,8 @@ def test_mixed_labels_are_soft_targets():
         assert np.allclose(
             objective.training_losses(hard, scores), objective.training_losses(soft, scores)
         )
-        for name, values in objective.measures(hard, scores).items():
-            assert np.allclose(values, objective.measures(soft, scores)[name])
+        for name, values in objective.metrics(hard, scores).items():
+            assert np.allclose(values, objective.metrics(soft, scores)[name])
     half = tf.constant([[0.5, 0.5, 0.0]])
     expected = (
         Objective().training_losses([0], scores[:1]) + Objective().training_losses([1], scores[:1])

@@ -16,7 +16,7 @@ def tiny():
 
 
 def test_measures_are_those_by_hand():
-    measures = Objective().measures(tf.constant(LABELS), tf.constant(SCORES))
+    measures = Objective().metrics(tf.constant(LABELS), tf.constant(SCORES))
     assert list(measures) == list(Objective.names)
     assert np.allclose(measures["loss"], -LOG_PROBABILITIES[[0, 1], LABELS], atol=1e-6)
     assert measures["accuracy"].numpy().tolist() == [1, 0]
@@ -39,7 +39,7 @@ def test_the_training_loss_is_that_by_hand(smoothing):
 
 
 def test_what_is_measured_has_no_smoothing():
-    plain, smooth = Objective().measures, Objective(label_smoothing=0.5).measures
+    plain, smooth = Objective().metrics, Objective(label_smoothing=0.5).metrics
     assert np.array_equal(plain(LABELS, SCORES)["loss"], smooth(LABELS, SCORES)["loss"])
 
 

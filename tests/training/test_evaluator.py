@@ -24,10 +24,10 @@ def test_each_example_counts_once_whatever_the_batches(network, batch_size):
         batch_size
     )
     evaluator = Evaluator(network, Objective())
-    means, examples = evaluator.measure(batches)
+    means, examples = evaluator.evaluate(batches)
     right = network(images.astype(np.float32)).numpy().argmax(1) == labels
     assert examples == 10
     assert means["accuracy"] == right.mean()
-    assert evaluator.measure(batches) == (means, 10), "a second time must not add to the first"
-    _, few = evaluator.measure(batches, max_steps=1)
+    assert evaluator.evaluate(batches) == (means, 10), "a second time must not add to the first"
+    _, few = evaluator.evaluate(batches, max_steps=1)
     assert few == min(batch_size, 10)

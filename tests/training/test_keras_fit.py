@@ -19,7 +19,7 @@ def fit(monkeypatch):
 
     def make(*arguments, **options):
         with monkeypatch.context() as patch:
-            patch.setattr(small_run, "Training", KerasFitTrainer)
+            patch.setattr(small_run, "Trainer", KerasFitTrainer)
             return make_run(*arguments, **options)
 
     return make
