@@ -32,10 +32,10 @@ ABOUT = (
     "that was stopped goes on where it was when the same command is given again. Images are never "
     "changed; those that can't be used are listed in <name>.rejected.csv."
 )
-COMMANDS = (
-    Command("convert", "make shards and a manifest"),
-    Command("inspect", "look at the images instead: counts, sizes, duplicates; as text and HTML"),
-)
+COMMANDS = {
+    "convert": Command("make shards and a manifest"),
+    "inspect": Command("look at the images instead: counts, sizes, duplicates; as text and HTML"),
+}
 
 
 class Source(Keys):

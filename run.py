@@ -1,54 +1,54 @@
-"""Train, evaluate, predict, export, …: the command line, and the map of the house.
+"""The entry point: `python run.py [command] [options]`.
 
-`python run.py --help` tells more. Each command is a file of project/commands.
+Each command is the function of its name in project/commands/<name>.py; `--help` lists them.
 """
 
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from library.errors import missing_package, run_main
 
 try:
-    from project.commands.benchmark_inputs import benchmark_inputs
-    from project.commands.compare import compare
-    from project.commands.describe import describe
-    from project.commands.evaluate import evaluate
-    from project.commands.explain import explain
-    from project.commands.export import export
-    from project.commands.predict import predict
-    from project.commands.preview import preview
-    from project.commands.serve import serve
-    from project.commands.train import train
+    from library.configuration.command_line import Command
     from project.settings import read_settings
 except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is not active.
     sys.exit(f"run.py: error: {missing_package(error) or error}")
 
+# One line for each command, the default first. Without its line, a command is gone.
 COMMANDS = {
-    "train": train,
-    "evaluate": evaluate,
-    "compare": compare,
-    "predict": predict,
-    "export": export,
-    "describe": describe,
-    "explain": explain,
-    "preview": preview,
-    "serve": serve,
-    "benchmark_inputs": benchmark_inputs,
+    "train": Command("train and save the best snapshot; resume an interrupted run"),
+    "evaluate": Command("evaluate the best snapshot on a split and write a report"),
+    "compare": Command("compare runs: results, and settings that differ", "RUN..."),
+    "predict": Command("classify images; print CSV or JSON lines", "PATH..."),
+    "export": Command("export the best snapshot for deployment: SavedModel, LiteRT, ONNX"),
+    "describe": Command("describe the network: layers, parameters, multiply-adds, memory, speed"),
+    "explain": Command("explain predictions: heat maps, feature maps, neighbors", "[PATH...]"),
+    "serve": Command("serve a local web page and a JSON endpoint that classify images"),
+    "preview": Command("save a picture of one augmented training batch"),
+    "benchmark_inputs": Command("benchmark the input pipeline, stage by stage"),
 }
 
 
-def main(arguments):
-    """Run the command that the arguments name. Raises UserError."""
-    settings = read_settings(arguments)
+def main(arguments: Sequence[str]) -> None:
+    """Run the command that the arguments name.
+
+    Raises:
+        UserError: For everything that the user can fix.
+    """
+    settings = read_settings(arguments, COMMANDS)
     if settings.answer:  # --help, --print_config, --list_sets
         print(settings.answer)
-    else:
-        is_validation = settings.command == "train" and settings.project.validate_only
-        COMMANDS["evaluate" if is_validation else settings.command](settings)
+        return
+    name = settings.command
+    if name == "train" and settings.project.validate_only:
+        name = "evaluate"
+    getattr(import_module(f"project.commands.{name}"), name)(settings)
 
 
-def command():
-    """Run what the command line says. Give the exit code."""
+def command() -> int:
+    """Run what the command line asks for, and return the exit code."""
     return run_main(main, sys.argv[1:], Path(sys.argv[0]).name)
 
 

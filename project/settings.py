@@ -4,6 +4,7 @@ To add a key, add one line here. It is then an option, a key in YAML, in --help,
 and in docs/settings.md (`python -m project.settings > docs/settings.md` writes that anew).
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,23 +32,6 @@ PROGRAM = "run.py"
 ABOUT = "Train an image classifier, keep its best snapshot, and use it."
 # Where both files are, in the project's folder and where a package of it was installed.
 HERE = Path(__file__).resolve().parents[1]
-# The first one is what run.py does when no command is given.
-COMMANDS = (
-    Command("train", "train and keep the best snapshot; go on where an earlier run stopped"),
-    Command("evaluate", "measure the best snapshot on a split, and report what it gets wrong"),
-    Command("compare", "show runs side by side, and what differs in their settings", "RUN..."),
-    Command("predict", "say what images show, as CSV or JSON lines", "PATH..."),
-    Command("export", "make of the best snapshot what runs elsewhere: SavedModel, LiteRT, ONNX"),
-    Command("describe", "show the network: layers, parameters, multiply-adds, memory, time here"),
-    Command(
-        "explain",
-        "draw why the best snapshot answers so: heat, feature maps, kernels, nearest images",
-        "[PATH ...]",
-    ),
-    Command("serve", "answer about images on a page of this machine, and in JSON"),
-    Command("preview", "draw a batch of training images as the network sees them"),
-    Command("benchmark_inputs", "measure the input pipeline, stage by stage"),
-)
 
 
 def _as_words(value):
@@ -65,13 +49,13 @@ IN_EITHER = ("model",)
 HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4"
 
 
-def read_settings(arguments):
+def read_settings(arguments: Sequence[str], commands: Mapping[str, Command] | None = None):
     """Return the Settings for a command line, a list of str without the program's name.
 
     Raises SettingsError, whose text is one line.
     """
     models = (Project, Hyperparameters)
-    return read_two_files(*models, arguments, PROGRAM, ABOUT, COMMANDS, HERE, IN_EITHER)
+    return read_two_files(*models, arguments, PROGRAM, ABOUT, commands or {}, HERE, IN_EITHER)
 
 
 class Folders(Keys):

@@ -6,6 +6,7 @@ means, and its errors don't say which spelling is near.
 
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from library.configuration.help_text import help_text
 from library.configuration.resolution import COMMAND_LINE, Value, resolve
@@ -22,11 +23,10 @@ _TRUTHS = ("true", "false", "yes", "no", "on", "off", "0", "1")
 
 @dataclass(frozen=True)
 class Command:
-    """A word that says what to do, its meaning, and what may follow it (nothing if empty)."""
+    """What --help says of a command: a summary, and its arguments (none if empty)."""
 
-    name: str
-    meaning: str
-    followed_by: str = ""
+    summary: str
+    arguments: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Options:
     answer: str | None = None
 
 
-def read_options(model, arguments, program, about="", commands=()):
+def read_options(model, arguments, program, about="", commands=MappingProxyType({})):
     """Return the Options that the command line sets; all else has its default.
 
-    `about` and `commands` (of Command, the first is the default) are for --help. Raises
+    `about` and `commands` (name → Command, the first is the default) are for --help. Raises
     SettingsError.
     """
     keys = keys_of(model)
@@ -80,7 +80,7 @@ def without_help(arguments):
     return [each for each in arguments[:end] if each not in HELP] + list(arguments[end:])
 
 
-def parse(arguments, keys, commands=()):
+def parse(arguments, keys, commands=MappingProxyType({})):
     """Return Arguments. Raises SettingsError for what is unknown, misspelled or out of range."""
     return _Parser(list(arguments), keys, commands).parse()
 
@@ -166,14 +166,13 @@ class _Parser:
 
     def _command(self):
         if not self.words:
-            return self.commands[0].name if self.commands else None, ()
+            return next(iter(self.commands), None), ()
         name, *paths = self.words
         if not self.commands:
             raise SettingsError(f"unexpected word {shown(name)}; --help lists the options")
-        known = {each.name: each for each in self.commands}
-        if name not in known:
-            raise SettingsError(unknown_name("command", name, known))
-        if paths and not known[name].followed_by:
+        if name not in self.commands:
+            raise SettingsError(unknown_name("command", name, self.commands))
+        if paths and not self.commands[name].arguments:
             raise SettingsError(f"nothing may follow the command {name}, not {shown(paths[0])}")
         return name, tuple(paths)
 

@@ -46,9 +46,10 @@ def help_text(program, about, commands, keys, values):
 
 def _commands(commands, columns):
     lines = []
-    for each in commands:
-        default = " [default]" if each is commands[0] else ""
-        lines += _row(f"{each.name} {each.followed_by}".strip(), each.meaning + default, columns)
+    default = next(iter(commands))
+    for name, each in commands.items():
+        summary = each.summary + (" [default]" if name == default else "")
+        lines += _row(f"{name} {each.arguments}".strip(), summary, columns)
     return lines
 
 

@@ -1,7 +1,9 @@
 """Settings of two YAML files and the command line: how to run, and what to learn."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from library.configuration.command_line import asks_for_help, parse, without_help
 from library.configuration.documents import read_documents
@@ -94,12 +96,19 @@ class Settings:
 
 
 def read_two_files(
-    project, hyperparameters, arguments, program, about="", commands=(), beside=None, in_either=()
+    project,
+    hyperparameters,
+    arguments,
+    program,
+    about="",
+    commands=MappingProxyType({}),
+    beside=None,
+    in_either=(),
 ):
     """Return the Settings for a command line, a list of str without the program's name.
 
     `project` and `hyperparameters` are Keys models without a key in common; `project` has the keys
-    of Recipe. `commands` are Commands, the first the default. Where no file is named and the
+    of Recipe. `commands`: name → Command, the first the default. Where no file is named and the
     current folder has none, it is looked for in the folder `beside`. `in_either` names keys of
     `hyperparameters` that the config file may have too, for sets that lack them. Raises
     SettingsError.
@@ -114,7 +123,7 @@ class _Reader:
     hyperparameters: type
     program: str
     about: str
-    commands: tuple
+    commands: Mapping
     beside: Path | None = None
     in_either: tuple = ()
 

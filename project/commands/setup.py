@@ -1,48 +1,58 @@
-"""What most commands begin with: TensorFlow, started late and quietly, and the splits."""
+"""What most commands start with: TensorFlow, imported late and quietly, and the splits."""
 
-import sys
+import logging
+from collections.abc import Sequence
+from typing import Any
 
 from library.dataset.splits import find_joined, read_splits
 from library.errors import DataError, SettingsError
 from library.messages import counted
 from library.tensorflow_import import import_tensorflow
 
+logger = logging.getLogger(__name__)
 
-def start_tensorflow(project, cluster=None):
+
+def start_tensorflow(config: Any, cluster: Any = None) -> None:
     """Import TensorFlow and start the devices that the settings choose.
 
-    Where several workers train together, they are started together, later.
+    Args:
+        config: The settings of project.yaml.
+        cluster: The cluster that this process belongs to, if any. Its workers start their devices
+            together, later.
     """
 
-    def choose():
+    def choose() -> bool:
         from library.training.distribution import choose_devices
 
         choose_devices(
-            project.num_gpus,
-            gpu_growth=project.gpu_growth,
-            intra_op_threads=project.intra_op_threads,
-            inter_op_threads=project.inter_op_threads,
+            config.num_gpus,
+            gpu_growth=config.gpu_growth,
+            intra_op_threads=config.intra_op_threads,
+            inter_op_threads=config.inter_op_threads,
         )
         return cluster is None
 
-    import_tensorflow(project.verbose, choose)
+    import_tensorflow(config.verbose, choose)
 
 
-def read_data(project, *names):
-    """Return the splits, converted or not, in order. Raises DataError, SettingsError."""
-    if project.data_format != "csv" and (project.csv_columns or project.label_separator):
+def read_data(config: Any, *names: str) -> Sequence[Any]:
+    """Return the named splits, converted or not, in order.
+
+    Raises:
+        DataError: If data is missing or invalid.
+        SettingsError: If settings contradict each other.
+    """
+    if config.data_format != "csv" and (config.csv_columns or config.label_separator):
         raise SettingsError(
-            "csv_columns and label_separator are for data_format csv; when converting they are "
-            "options of convert_dataset.py"
+            "csv_columns and label_separator are for data_format csv; to convert a CSV file, give "
+            "them to convert_dataset.py"
         )
-    if project.data_format == "tfrecord":
-        return read_splits(project.data_dir, *names)
-    from library.logging import report
-
-    if project.data_format == "generator":
+    if config.data_format == "tfrecord":
+        return read_splits(config.data_dir, *names)
+    if config.data_format == "generator":
         from library.dataset.unconverted import read_generated
 
-        import_tensorflow(project.verbose, lambda: False)
+        import_tensorflow(config.verbose, lambda: False)
         from project.inputs import generate_images
 
         splits = read_generated(generate_images, names)
@@ -50,59 +60,62 @@ def read_data(project, *names):
         from library.dataset.unconverted import read_unconverted
 
         splits = read_unconverted(
-            project.data_dir,
+            config.data_dir,
             names,
-            project.data_format,
-            project.csv_columns,
-            project.label_separator or "",
+            config.data_format,
+            config.csv_columns,
+            config.label_separator or "",
         )
-    _tell(splits, report)
+    _log_unconverted(splits)
     return splits
 
 
-def _tell(splits, report):
-    """Say what is to be known of splits that were not converted."""
-    report(splits[0].describe())
+def _log_unconverted(splits):
+    """Log what a conversion would have reported."""
+    logger.info(splits[0].describe())
     if joined := not splits[0].is_multi_label and find_joined(splits[0].classes):
         name, separator = joined
-        report(
-            f"the class {name!r} looks like several; in a CSV file --label_separator "
-            f"{separator!r} divides it"
+        logger.warning(
+            f"the class {name!r} looks like several classes; if it is, split it with "
+            f"--label_separator {separator!r} in a CSV file"
         )
     for split in splits:
         if split.rejected_count:
             count = counted(split.rejected_count, "file")
-            report(f"{split.source}: left out, because they have no class: {count}")
+            logger.warning(f"{split.source}: skipped {count} without a class")
 
 
-def read_validation(project):
-    """Return the validation split if a threshold or a temperature is to be fitted on it, or None.
+def read_validation(config: Any) -> Any:
+    """Return the validation split if a threshold or a temperature is to be fitted, else None.
 
-    Raises DataError, SettingsError.
+    Raises:
+        DataError: If the split is needed and missing or invalid.
+        SettingsError: If settings contradict each other.
     """
-    if None not in (project.threshold, project.threshold_precision):
+    if None not in (config.threshold, config.threshold_precision):
         raise SettingsError("threshold and threshold_precision exclude each other")
-    if project.calibrate or project.threshold_precision is not None:
-        return read_data(project, "validation")[0]
+    if config.calibrate or config.threshold_precision is not None:
+        return read_data(config, "validation")[0]
     return None
 
 
-def refuse_without_effect(project, command, *names):
-    """Raise SettingsError for a setting that is given, but changes nothing of what a command does.
+def find_validation(config: Any) -> Any:
+    """Return the validation split, or None if there is none: only the temperature needs it."""
+    try:
+        return read_data(config, "validation")[0]
+    except DataError as error:
+        logger.warning(f"no temperature without a validation split: {error}")
+        return None
 
-    `names` are of settings that are None or False unless they are given.
+
+def refuse_without_effect(config: Any, command: str, *names: str) -> None:
+    """Raise SettingsError if a setting is given that has no effect on a command.
+
+    Args:
+        config: The settings of project.yaml.
+        command: The command's name.
+        *names: Settings that are None or False by default.
     """
     for name in names:
-        value = getattr(project, name)
-        if value is not None and value is not False:
+        if getattr(config, name) not in (None, False):
             raise SettingsError(f"{name} has no effect on {command}: leave it out")
-
-
-def find_validation(project):
-    """Return the validation split, or None where there is none: only the temperature needs it."""
-    try:
-        (split,) = read_data(project, "validation")
-    except DataError as error:
-        print(f"no temperature without a validation split: {error}", file=sys.stderr)
-        return None
-    return split

@@ -186,8 +186,8 @@ def test_wrong_settings_are_one_line_and_2(capsys, options, arguments, text):
 def test_help_and_errors_answer_without_tensorflow():
     for arguments, code in ((["--help"], 0), (["--print_config"], 0), (["--nonsense"], 2)):
         check = (
-            "import sys, run\nfrom library.errors import answer\n"
-            f"code = answer(run.main, {arguments}, 'run.py')\n"
+            "import sys, run\nfrom library.errors import run_main\n"
+            f"code = run_main(run.main, {arguments}, 'run.py')\n"
             "assert not {'tensorflow', 'keras', 'numpy'} & sys.modules.keys()\nsys.exit(code)"
         )
         done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True)

@@ -11,7 +11,7 @@ from library.configuration.schema import Count, Keys, Positive, Text, Words, key
 from library.errors import SettingsError
 from tests.configuration.test_resolution import Bakery
 
-COMMANDS = (Command("bake", "bake bread"), Command("sell", "sell loaves", "LOAF..."))
+COMMANDS = {"bake": Command("bake bread"), "sell": Command("sell loaves", "LOAF...")}
 
 
 class Shop(Bakery):
@@ -142,7 +142,7 @@ class Press(Keys):
 
 def test_options_of_a_program_without_files():
     options = read_options(
-        Press, ["proof", "-p", "3"], "press.py", "Prints.", (Command("proof", ""),)
+        Press, ["proof", "-p", "3"], "press.py", "Prints.", {"proof": Command("")}
     )
     assert options.command == "proof"
     assert options.values == Press(pages=3)
@@ -154,7 +154,7 @@ def test_options_of_a_program_without_files():
 
 def test_help_of_a_program_without_files(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    commands = (Command("print", "print it"), Command("proof", "look at it", "PAGE..."))
+    commands = {"print": Command("print it"), "proof": Command("look at it", "PAGE...")}
     help_text = read_options(Press, ["-h", "--broken"], "press.py", "Prints.", commands).answer
     assert help_text.startswith(
         """\

@@ -8,6 +8,7 @@ import pytest
 import convert_dataset
 from library.configuration.command_line import read_options
 from project.settings import read_settings
+from run import COMMANDS
 from tests.conftest import ROOT
 
 PAGES = sorted([ROOT / "README.md", ROOT / "dataset" / "README.md", *ROOT.glob("docs/*.md")])
@@ -58,7 +59,8 @@ def test_every_command_it_shows_is_understood(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     for words in commands(page, "run.py"):
         # Sets that the page tells its reader to write are tested below.
-        read_settings([each for each in words if each not in ("--hyperparameter_set", "fine_tune")])
+        words = [each for each in words if each not in ("--hyperparameter_set", "fine_tune")]
+        read_settings(words, COMMANDS)
     room = convert_dataset
     for words in commands(page, "convert_dataset.py"):
         read_options(room.Settings, words, room.PROGRAM, room.ABOUT, room.COMMANDS)

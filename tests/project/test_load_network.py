@@ -20,7 +20,7 @@ def settings(snapshot_run, monkeypatch):
         options = list(snapshot_run.options)
         for name, place in places.items():
             options[options.index(f"--{name}") + 1] = str(place)
-        return read_settings(["evaluate", *options, *arguments])
+        return read_settings([*options, *arguments])
 
     return read
 

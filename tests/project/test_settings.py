@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from library.configuration.reader import CommandLineOnly
 from library.configuration.schema import keys_of
 from library.errors import SettingsError
-from project.settings import COMMANDS, Hyperparameters, Project, read_settings, settings_reference
+from project.settings import Hyperparameters, Project, read_settings, settings_reference
+from run import COMMANDS
 from tests.conftest import ROOT
 
 KEYS = keys_of(Project) + keys_of(Hyperparameters)
@@ -92,7 +93,7 @@ def test_the_short_names_are_the_forerunners():
 
 
 def test_without_arguments():
-    settings = read_settings([])
+    settings = read_settings([], COMMANDS)
     assert (settings.command, settings.paths, settings.dry_run) == ("train", (), False)
     assert settings.answer is None
     assert settings.project.train_batch_size == settings.project.batch_size
@@ -101,10 +102,10 @@ def test_without_arguments():
     assert settings.provenance["xla"] == "default"
 
 
-@pytest.mark.parametrize("command", [each.name for each in COMMANDS])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_commands(command):
-    assert read_settings(["--dry_run", command]).command == command
-    assert read_settings(["--dry_run", command]).dry_run
+    assert read_settings(["--dry_run", command], COMMANDS).command == command
+    assert read_settings(["--dry_run", command], COMMANDS).dry_run
 
 
 def test_the_forerunners_commands_work_as_they_stand():
@@ -231,8 +232,8 @@ def test_ten_thousand_keys_in_a_megabyte(tmp_path):
 
 LOADED = """
 import sys, run
-from library.errors import answer
-answer(run.main, {}, "run.py")
+from library.errors import run_main
+run_main(run.main, {}, "run.py")
 print([name for name in ("tensorflow", "keras", "numpy") if name in sys.modules])
 """
 
