@@ -18,7 +18,7 @@ from library.logging import report
 from library.messages import ChoiceError, unknown_name
 from library.models.feature_cache import cache_split_features
 from library.models.features import CachedFeatures, split_at_base
-from library.models.freezing import Unfreezing, freeze_parts, layer_rates, scale_rates
+from library.models.freezing import Unfreezing, freeze_parts, layer_rate_factors
 from library.models.weights import load_weights
 from library.saving.checkpoints import Checkpoints
 from library.saving.snapshots import DATA, data_text
@@ -158,11 +158,16 @@ def make_parts(settings, split, batches_per_epoch):
     scale = project.loss_scale or ("dynamic" if project.dtype == "float16" else None)
     weights = network.trainable_variables
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    decay = learn.layer_rate_decay
     optimizer = make_optimizer(
-        learn.optimizer, learning_rate, values, weights, replicas=replicas, loss_scale=scale
+        learn.optimizer,
+        learning_rate,
+        values,
+        weights,
+        replicas=replicas,
+        loss_scale=scale,
+        rate_factors=layer_rate_factors(network, decay) if decay < 1 else (),
     )
-    if learn.layer_rate_decay < 1:
-        scale_rates(optimizer, layer_rates(network, learn.layer_rate_decay))
     decay = learn.moving_average_decay
     averages = ExponentialMovingAverage(network, decay) if decay is not None else None
     objective = make_objective(settings, split, is_multi_label=split.is_multi_label)

@@ -8,6 +8,7 @@ from keras import optimizers
 
 from library.errors import SettingsError
 from library.messages import choose
+from library.models.freezing import with_layer_rates
 from project.keywords import keywords_of
 
 
@@ -99,17 +100,24 @@ def sgd(rate, common):
     return optimizers.SGD(rate, **common)
 
 
-def make_optimizer(name, rate, hyperparameters, weights, *, replicas=1, loss_scale=None):
+def make_optimizer(
+    name, rate, hyperparameters, weights, *, replicas=1, loss_scale=None, rate_factors=()
+):
     """Return the optimizer called `name`, for the trainable `weights` of a network.
 
-    `hyperparameters` is a dict. `loss_scale` is None (none), a number, or "dynamic". Raises
-    ChoiceError for an unknown name, SettingsError for two ways of clipping.
+    `hyperparameters` is a dict. `loss_scale` is None (none), a number, or "dynamic".
+    `rate_factors` are (variable, factor of its learning rate) pairs. Raises ChoiceError for an
+    unknown name, SettingsError for two ways of clipping.
     """
     function = choose("optimizer", name, OPTIMIZERS)
     common = _common(hyperparameters, replicas)
     if isinstance(loss_scale, float):
         common["loss_scale_factor"] = loss_scale
-    optimizer = function(rate, common, **keywords_of(function, hyperparameters))
+    keywords = keywords_of(function, hyperparameters)
+    if rate_factors:
+        optimizer = with_layer_rates(function(0.0, common, **keywords), rate, rate_factors)
+    else:
+        optimizer = function(rate, common, **keywords)
     # Kernels only: pulling biases and normalization scales to zero helps nothing.
     optimizer.exclude_from_weight_decay([each for each in weights if len(each.shape) < 2])
     return optimizers.LossScaleOptimizer(optimizer) if loss_scale == "dynamic" else optimizer

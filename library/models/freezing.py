@@ -1,6 +1,10 @@
 """What training changes: by scope, in stages over the epochs, and how fast each block."""
 
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
+
+import keras
 
 from library.errors import SettingsError
 from library.messages import counted
@@ -93,8 +97,16 @@ class Unfreezing:
         return f"epoch {epoch + 1}: training the head{what}, {layers}"
 
 
-def layer_rates(network, decay):
-    """Give (variable, factor) pairs: 1 for the head, `decay` for the block below it, and so on."""
+def layer_rate_factors(network: keras.Model, decay: float) -> list[tuple[keras.Variable, float]]:
+    """Return each variable's learning-rate factor: 1 in the head, `decay` one block below, ….
+
+    Args:
+        network: The network, whose blocks are those of `list_blocks`.
+        decay: Factor from each block to the block below it, in (0, 1].
+
+    Returns:
+        (variable, factor) pairs.
+    """
     return [
         (variable, decay**depth)
         for depth, block in enumerate(reversed(blocks_of(network)))
@@ -103,23 +115,38 @@ def layer_rates(network, decay):
     ]
 
 
-def scale_rates(optimizer, rates):
-    """Make a Keras optimizer multiply its learning rate by each variable's own factor.
+class _LayerwiseRates:
+    """A mixin for Keras optimizers, which have one learning rate (keras issue 21741)."""
 
-    `rates` are (variable, factor) pairs; other variables keep the whole rate. Scaling gradients
-    instead would not do: Adam divides by their size. Decoupled weight decay is not scaled.
+    rate_factors: dict[str, float]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        factor = self.rate_factors.get(self._var_key(variable), 1.0)
+        super().update_step(gradient, variable, learning_rate * factor)
+
+
+def with_layer_rates(
+    optimizer: keras.optimizers.Optimizer,
+    learning_rate: Any,
+    factors: Iterable[tuple[keras.Variable, float]],
+) -> keras.optimizers.Optimizer:
+    """Return an optimizer that multiplies the learning rate by a factor of each variable.
+
+    Scaling the gradients instead would have no effect with Adam, which divides by their size.
+    Decoupled weight decay is not scaled.
+
+    Args:
+        optimizer: An optimizer that is not built yet; only its class and options are used.
+        learning_rate: A float or a Keras schedule.
+        factors: (variable, factor) pairs; other variables have the factor 1.
+
+    Returns:
+        An optimizer of a subclass with the same name.
     """
-    # Under float16, Keras wraps the optimizer into one that scales the loss.
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    factors = {optimizer._var_key(variable): factor for variable, factor in rates}
-    update = optimizer.update_step
-
-    def update_step(gradient, variable, learning_rate):
-        return update(
-            gradient, variable, learning_rate * factors.get(optimizer._var_key(variable), 1.0)
-        )
-
-    optimizer.update_step = update_step
+    kind = type(optimizer)
+    members = {"rate_factors": {optimizer._var_key(each): factor for each, factor in factors}}
+    scaled = type(kind.__name__, (_LayerwiseRates, kind), members)
+    return scaled.from_config({**optimizer.get_config(), "learning_rate": learning_rate})
 
 
 def _stage(word):

@@ -5,6 +5,7 @@ from library.messages import counted
 from library.models.scores import is_multi_label
 from library.saving.checkpoints import check_classes, check_kind, read_state, read_variables
 from library.training.divergence import check_state
+from library.training.steps import unwrap_optimizer
 
 
 def resume(run):
@@ -91,11 +92,9 @@ def _check_steps(path, stored, wanted):
 
 def _kinds_of(run):
     """Return what may differ although all variables have the same number and shapes."""
-    # Under float16, Keras wraps the optimizer into one that scales the loss.
-    optimizer = getattr(run.optimizer, "inner_optimizer", run.optimizer)
     return {
         "image_shape": list(run.network.input_shape[1:]),
-        "optimizer": type(optimizer).__name__,
+        "optimizer": type(unwrap_optimizer(run.optimizer)).__name__,
     }
 
 

@@ -1,5 +1,6 @@
 """Optimization steps and evaluation steps, compiled, and the sums that they add to."""
 
+import keras
 import tensorflow as tf
 
 
@@ -148,11 +149,15 @@ def make_train_steps(
     return train_steps
 
 
+def unwrap_optimizer(optimizer):
+    """Return the optimizer inside a LossScaleOptimizer (used with float16), or the optimizer."""
+    is_wrapper = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    return optimizer.inner_optimizer if is_wrapper else optimizer
+
+
 def accumulated_steps(optimizer):
     """Return how many steps make one update of the weights with a Keras optimizer."""
-    # Under float16, Keras wraps the optimizer into one that scales the loss.
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    return optimizer.gradient_accumulation_steps or 1
+    return unwrap_optimizer(optimizer).gradient_accumulation_steps or 1
 
 
 def learning_rate_at(optimizer, learning_rate, made, step):

@@ -9,8 +9,8 @@ from library.models.freezing import (
     Unfreezing,
     freeze_parts,
     infer_while_frozen,
-    layer_rates,
-    scale_rates,
+    layer_rate_factors,
+    with_layer_rates,
 )
 from project.networks.hub import hub
 from tests.models.test_saved_model import save_tf1_module
@@ -159,8 +159,9 @@ def test_each_block_learns_at_its_own_rate(make, wrap):
     for decay in (1.0, 0.5):
         keras.utils.set_random_seed(0)
         network = make_network()
-        optimizer = wrap(make(0.01))
-        scale_rates(optimizer, layer_rates(network, decay))
+        optimizer = with_layer_rates(make(0.0), 0.01, layer_rate_factors(network, decay))
+        assert type(optimizer).__name__ == make.__name__
+        optimizer = wrap(optimizer)
         weights = network.trainable_variables
         optimizer.build(weights)
         before = [each.numpy() for each in weights]

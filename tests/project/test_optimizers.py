@@ -53,6 +53,15 @@ def test_each_learns(name):
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_rate_factors_leave_the_other_options_as_they_are(name):
+    weights = make_network().trainable_variables
+    values = Hyperparameters(weight_decay=0.1, clip_norm=1.0).model_dump()
+    plain = make_optimizer(name, 0.1, values, weights).get_config()
+    scaled = make_optimizer(name, 0.1, values, weights, rate_factors=[(weights[0], 0.5)])
+    assert scaled.get_config() | {"name": plain["name"]} == plain
+
+
 def test_the_parameters_have_their_values():
     network = make_network()
     config = make(network, "adam", adam_beta1=0.8, adam_beta2=0.95, adam_epsilon=1e-3).get_config()
