@@ -26,9 +26,9 @@ from PIL import Image
 
 from library.dataset.manifest import read_manifest
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import DEFAULT_OPTIONS, make_examples
+from library.inputs.examples import DEFAULT_OPTIONS, make_source
 from project.augmentations import choose_augmentations
-from project.inputs import TrainingInputs
+from project.inputs import TrainingPipeline
 
 SIZE, BATCH = 224, 32
 CROP_AND_FLIP = ("distorted_crop", "flip")
@@ -80,7 +80,7 @@ def decoding(source):
 
 def training(source, words):
     """Read, crop, augment and batch as in training, in the deterministic order."""
-    return TrainingInputs(
+    return TrainingPipeline(
         source,
         ImageFormat(SIZE, 3),
         BATCH,
@@ -169,7 +169,7 @@ def main():
         if not options.photographs:
             make_photographs(folder, options.images)
         manifest = convert(folder, Path(temporary) / "shards")
-        source = make_examples(manifest)
+        source = make_source(manifest)
         source = replace(source, paths=source.paths * TIMES, counts=source.counts * TIMES)
         contenders = {
             "decode": decoding(source),

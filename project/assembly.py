@@ -13,7 +13,7 @@ from library.inputs.balance import class_weights, oversampled_count
 from library.inputs.batching import WHOLE_BATCH
 from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import PipelineOptions, make_examples
+from library.inputs.examples import PipelineOptions, make_source
 from library.logging import report
 from library.messages import ChoiceError, unknown_name
 from library.models.feature_cache import cache_split_features
@@ -28,7 +28,7 @@ from library.training.ema import ExponentialMovingAverage
 from library.training.plan import Plan, RunPaths
 from library.training.profiler import read_profile_steps
 from project.augmentations import choose_augmentations
-from project.inputs import EvaluationInputs, TrainingInputs
+from project.inputs import EvaluationPipeline, TrainingPipeline
 from project.networks import make_network
 from project.networks.heads import choose_head
 from project.objective import MultiLabelObjective, Objective
@@ -49,22 +49,22 @@ def make_training_inputs(settings, split, part=WHOLE_BATCH):
     if not project.deterministic:
         report("deterministic false: no epoch can be repeated, so going on in mid-epoch is inexact")
     augmentations = choose_augmentations(learn.augmentations)
-    if augmentations.mixes:
+    if augmentations.has_mixing:
         part.check_pairs(project.train_batch_size)
     if words := augmentations.without_effect(project.channels):
         text = "change colors alone: nothing with channels 1"
         report(f"augmentations: {', '.join(words)} {text}")
-    source = make_examples(split, project.parallel_interleave_sources)
-    return TrainingInputs(
-        source=_cached(settings, source, split, _image_format(project), augmentations.crops),
+    source = make_source(split, project.parallel_interleave_sources)
+    return TrainingPipeline(
+        source=_cached(settings, source, split, _image_format(project), augmentations.has_crop),
         image_format=_image_format(project),
         batch_size=project.train_batch_size,
         shuffle_examples=_shuffle_examples(project, source, is_oversampled),
         seed=project.random_seed,
         augmentations=augmentations,
         is_oversampled=is_oversampled,
-        part=part,
-        reading=_reading(project),
+        worker_slice=part,
+        options=_reading(project),
     )
 
 
@@ -94,15 +94,15 @@ def make_evaluation_inputs(settings, split, image_format=None, part=WHOLE_BATCH)
     """Return a split as it is, in the settings' image format or another."""
     project = settings.project
     image_format = image_format or _image_format(project)
-    source = make_examples(split, project.parallel_interleave_sources)
+    source = make_source(split, project.parallel_interleave_sources)
     shards = len(getattr(split, "shards", ()))
-    return EvaluationInputs(
+    return EvaluationPipeline(
         source=_cached(settings, source, split, image_format, crops=False),
         image_format=image_format,
         batch_size=project.eval_batch_size,
         # A split in fewer shards than there are workers is read whole by each: it is small.
-        part=replace(part, by_file=project.shard_by_file and shards >= part.count),
-        reading=_reading(project),
+        worker_slice=replace(part, by_file=project.shard_by_file and shards >= part.count),
+        options=_reading(project),
     )
 
 
@@ -194,7 +194,7 @@ def make_kept(settings, network, training, validation, splits, replicas=1):
     project, learn = settings.project, settings.hyperparameters
     both, fingerprints = split_at_base(network), [each.fingerprint for each in splits]
     is_off = project.cache_features == "never" or project.debug or replicas > 1
-    is_off = is_off or training.augmentations.mixes
+    is_off = is_off or training.augmentations.has_mixing
     can_keep = both and all(fingerprints) and not is_off
     if learn.cached_views and not (can_keep and learn.augmentations):
         report(

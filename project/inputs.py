@@ -24,13 +24,11 @@ from library.inputs.balance import oversample, oversampled_count
 from library.inputs.batching import (
     WHOLE_BATCH,
     WorkerSlice,
-    count_batches,
     make_batches,
     prefetch,
-    worker_examples,
 )
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import DEFAULT_OPTIONS, PipelineOptions
+from library.inputs.examples import DEFAULT_OPTIONS, PipelineOptions, count_batches, worker_examples
 from project.augmentations import NO_AUGMENTATIONS
 
 
@@ -52,11 +50,11 @@ def generate_images(split):
 
 
 @dataclass(frozen=True)
-class TrainingInputs:
+class TrainingPipeline:
     """The training split, as one shuffled and augmented data set per epoch.
 
     `source` is one of those in library/inputs/examples.py. `batch_size` counts the examples of all
-    workers; `part` is which of them this one prepares.
+    workers; `worker_slice` is which of them this one prepares.
     """
 
     source: object
@@ -66,8 +64,8 @@ class TrainingInputs:
     seed: int
     augmentations: Augmentations = NO_AUGMENTATIONS
     is_oversampled: bool = False
-    part: WorkerSlice = WHOLE_BATCH
-    reading: PipelineOptions = DEFAULT_OPTIONS
+    worker_slice: WorkerSlice = WHOLE_BATCH
+    options: PipelineOptions = DEFAULT_OPTIONS
 
     @property
     def examples(self):
@@ -79,12 +77,12 @@ class TrainingInputs:
     @property
     def batches_per_epoch(self):
         """The last one may be smaller: each epoch holds every example exactly once."""
-        return count_batches(self.source, self.examples, self.batch_size, self.part)
+        return count_batches(self.source, self.examples, self.batch_size, self.worker_slice)
 
     @property
     def order(self):
         """What the order of an epoch's images depends on, besides their names, as JSON holds it."""
-        own = self.part.count if self.part.has_own_shards else None
+        own = self.worker_slice.count if self.worker_slice.has_own_shards else None
         numbers = (self.seed, self.examples, self.batch_size, self.shuffle_examples)
         return [*numbers, self.is_oversampled, self.source.interleaved, own]
 
@@ -100,7 +98,7 @@ class TrainingInputs:
         gets its part.
         """
         keys, example_seed = self._ordered(epoch)
-        prepare, mixes = self._prepare, self.augmentations.mixes
+        prepare, mixes = self._prepare, self.augmentations.has_mixing
         number = self.batches_per_epoch
         batches = make_batches(
             keys,
@@ -108,10 +106,10 @@ class TrainingInputs:
             self.batch_size,
             start_batch,
             number,
-            self.part,
-            self.reading,
+            self.worker_slice,
+            self.options,
         )
-        return prefetch(batches.map(self._mix) if mixes else batches, self.reading)
+        return prefetch(batches.map(self._mix) if mixes else batches, self.options)
 
     @cached_property
     def _prepare(self):
@@ -121,9 +119,9 @@ class TrainingInputs:
         @tf.function(reduce_retracing=True, autograph=False)
         def prepare(example_seed, position, key):
             seeds = choice.seeds(tf.stack([example_seed, position]))
-            image, label = source.image(key, self.image_format, choice.crop(seeds))
-            image = choice.change(image, seeds)
-            return (image, label, seeds) if choice.mixes else (image, label)
+            image, label = source.load(key, self.image_format, choice.crop(seeds))
+            image = choice.apply(image, seeds)
+            return (image, label, seeds) if choice.has_mixing else (image, label)
 
         return prepare
 
@@ -139,14 +137,14 @@ class TrainingInputs:
 
     @property
     def _source(self):
-        return worker_examples(self.source, self.part)
+        return worker_examples(self.source, self.worker_slice)
 
     def _ordered(self, epoch):
         """Return the keys in the epoch's order, and the seed of its examples."""
         # Who reads only some shards counts only their examples: their seeds must be others.
-        own = [self.part.index] if self.part.has_own_shards else []
+        own = [self.worker_slice.index] if self.worker_slice.has_own_shards else []
         source, random = self._source, np.random.default_rng([self.seed, epoch, *own])
-        keys = source.keys(random, self.reading)
+        keys = source.keys(random, self.options)
         shuffle_seed, example_seed = map(int, random.integers(2**31, size=2))
         if self.is_oversampled:
             keys = oversample(keys, source.labels, source.class_counts)
@@ -157,14 +155,14 @@ class TrainingInputs:
 
 
 @dataclass(frozen=True)
-class EvaluationInputs:
+class EvaluationPipeline:
     """A split as it is: every example once, in order, nothing augmented, the last batch partial."""
 
     source: object
     image_format: ImageFormat
     batch_size: int
-    part: WorkerSlice = WHOLE_BATCH
-    reading: PipelineOptions = DEFAULT_OPTIONS
+    worker_slice: WorkerSlice = WHOLE_BATCH
+    options: PipelineOptions = DEFAULT_OPTIONS
 
     @property
     def examples(self):
@@ -174,30 +172,30 @@ class EvaluationInputs:
     @property
     def batches_per_epoch(self):
         """The last one may be smaller."""
-        return count_batches(self.source, self.examples, self.batch_size, self.part)
+        return count_batches(self.source, self.examples, self.batch_size, self.worker_slice)
 
     def batches(self):
-        """Give (images, labels) batches as in TrainingInputs."""
-        return self._batches(lambda source, key: source.image(key, self.image_format))
+        """Give (images, labels) batches as in TrainingPipeline."""
+        return self._batches(lambda source, key: source.load(key, self.image_format))
 
     def named_batches(self):
         """Give (images, labels, names) batches: with the images' file names, string (batch,)."""
         # No GPU holds strings.
-        return replace(self, reading=replace(self.reading, device=None))._batches(
-            lambda source, key: (*source.image(key, self.image_format), source.name(key))
+        return replace(self, options=replace(self.options, device=None))._batches(
+            lambda source, key: (*source.load(key, self.image_format), source.filename(key))
         )
 
     def _batches(self, prepare):
-        source, number = worker_examples(self.source, self.part), self.batches_per_epoch
+        source, number = worker_examples(self.source, self.worker_slice), self.batches_per_epoch
         # In order, also where training is not.
-        reading = replace(self.reading, deterministic=True)
+        options = replace(self.options, deterministic=True)
         batches = make_batches(
-            source.keys(None, reading),
+            source.keys(None, options),
             lambda position, key: prepare(source, key),
             self.batch_size,
             0,
             number,
-            self.part,
-            reading,
+            self.worker_slice,
+            options,
         )
-        return prefetch(batches, reading)
+        return prefetch(batches, options)

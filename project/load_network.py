@@ -11,7 +11,7 @@ from library.evaluation.metrics import MetricOptions
 from library.export.samples import read_samples
 from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import make_examples
+from library.inputs.examples import make_source
 from library.logging import report
 from library.models.scores import is_multi_label
 from library.prediction.calibrate import Fitted, check_names, fit
@@ -122,4 +122,4 @@ def make_samples(settings, snapshot, split, training_split=None):
     inputs = make_inputs_for(snapshot, settings, split)
     training = training_split and make_inputs_for(snapshot, settings, training_split)
     with explain_read_errors(*filter(None, (inputs, training))):
-        return read_samples(split.name, make_examples(split), inputs, training)
+        return read_samples(split.name, make_source(split), inputs, training)

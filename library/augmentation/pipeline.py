@@ -67,17 +67,17 @@ class Augmentations:
             raise SettingsError(f"augmentations: at most one of {', '.join(sorted(names))}")
 
     @property
-    def crops(self):
+    def has_crop(self):
         """Whether a window of each image is chosen before it is decoded."""
         return bool(self._windows)
 
     @property
-    def has_more_than_crops(self):
+    def has_more_than_crop(self):
         """Whether images are changed, or mixed, once they are decoded."""
         return len(self._steps) > len(self._windows)
 
     @property
-    def mixes(self):
+    def has_mixing(self):
         """Whether images of a batch are mixed, so that labels are shares of classes."""
         return bool(self._batch)
 
@@ -109,7 +109,7 @@ class Augmentations:
             return lambda shape: step.function(shape, step.strength, seeds[step.position])
         return None
 
-    def change(self, image, seeds):
+    def apply(self, image, seeds):
         """Apply those that act on one image."""
         inner = [each for each in self._steps if each.acts_on not in (CROP, BATCH)]
         for acts_on, steps in groupby(inner, lambda each: each.acts_on):

@@ -59,7 +59,7 @@ class Manifest:
         return self.labels == "several"
 
     @property
-    def mending(self):
+    def repair_hint(self):
         """What to do about a damaged shard."""
         if self.origin:
             return f"remove that file, and the next start fetches it again from {self.origin}"

@@ -72,7 +72,7 @@ def _changed(chosen, seeds):
     if crop := chosen.crop(seeds):
         y, x, height, width = crop(tf.constant(scene.shape)).numpy()
         scene = scene[y : y + height, x : x + width]
-    return chosen.change(tf.constant(resize_scene(scene)), seeds).numpy()
+    return chosen.apply(tf.constant(resize_scene(scene)), seeds).numpy()
 
 
 def resize_scene(scene):

@@ -3,24 +3,24 @@
 import time
 
 from library.inputs.batching import make_batches, prefetch
-from library.inputs.caching import Cached
-from library.inputs.examples import Files, Generated, Shards
+from library.inputs.caching import CachedSource
+from library.inputs.examples import FileSource, GeneratorSource, ShardSource
 
 _SECONDS = 3.0
 _ADVICE = {
-    Shards: {
+    ShardSource: {
         "read": "more num_parallel_reads, a faster disk, or a cache",
         "decode": "a smaller --max_edge when converting, more cores, or a cache",
     },
-    Files: {
+    FileSource: {
         "read": "converting (convert_dataset.py), more cores, or a cache",
         "decode": "converting (convert_dataset.py, which shrinks images), more cores, or a cache",
     },
-    Generated: {
+    GeneratorSource: {
         "read": "to write the images as files and convert them, or cache memory",
         "decode": "smaller images, more cores, or cache memory",
     },
-    Cached: {"read": "cache memory where it is disk, or more cores", "decode": "more cores"},
+    CachedSource: {"read": "cache memory where it is disk, or more cores", "decode": "more cores"},
 }
 _AUGMENT_ADVICE = "fewer or cheaper augmentations, or more cores"
 
@@ -35,7 +35,7 @@ def measure_stages(training, seconds=None):
     seconds = seconds or _SECONDS
     plain = training.without_augmentations()
     rates = {"read": _rate(_read(training), seconds), "decode": _rate(plain.batches(0), seconds)}
-    if training.augmentations.has_more_than_crops:
+    if training.augmentations.has_more_than_crop:
         rates["augment"] = _rate(training.batches(0), seconds)
     return rates
 
@@ -44,14 +44,14 @@ def _read(training):
     """Return batches of what is stored, by as many threads as prepare images in training."""
     batches = make_batches(
         training.keys(0),
-        lambda position, key: training.source.read(key),
+        lambda position, key: training.source.stored_bytes(key),
         training.batch_size,
         0,
         training.batches_per_epoch,
-        training.part,
-        training.reading,
+        training.worker_slice,
+        training.options,
     )
-    return prefetch(batches, training.reading)
+    return prefetch(batches, training.options)
 
 
 def shares_of_time(rates):

@@ -66,9 +66,9 @@ def read_images(inputs, rows):
     if not len(rows):
         return []
     source, wanted = inputs.source, tf.constant(np.asarray(rows), tf.int64)
-    keys = source.keys(None, replace(inputs.reading, deterministic=True)).enumerate()
+    keys = source.keys(None, replace(inputs.options, deterministic=True)).enumerate()
     chosen = keys.filter(lambda row, key: tf.reduce_any(tf.equal(row, wanted))).take(len(rows))
-    images = chosen.map(lambda row, key: (row, source.image(key, inputs.image_format)[0]))
+    images = chosen.map(lambda row, key: (row, source.load(key, inputs.image_format)[0]))
     found = {int(row): image for row, image in images.as_numpy_iterator()}
     return [found[int(row)] for row in rows]
 

@@ -1,7 +1,6 @@
 """Keys in the order of an epoch become batches: skipped, divided, prepared, prefetched."""
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -12,48 +11,36 @@ from library.errors import SettingsError
 _CALLS_PER_CORE = 4
 
 
-def worker_examples(examples, part):
-    """Return the examples that a worker reads: all, or those of its own shards."""
-    return examples.only(part) if part.has_own_shards else examples
-
-
-def count_batches(examples, example_count, batch_size, part):
-    """Return the number of batches of an epoch, the same for every worker."""
-    if part.has_own_shards:
-        # The worker with the most examples; the others get empty batches at the end.
-        each = [examples.only(other).count for other in part.siblings()]
-        return -(-max(each) // part.size(batch_size))
-    return -(-example_count // batch_size)
-
-
-def make_batches(keys, prepare, batch_size, start, number, part, reading):
+def make_batches(keys, prepare, batch_size, start, number, part, options):
     """Return batches `start` to `number` of what `prepare` makes of (position, key).
 
-    Skips before preparing: starting late in an epoch costs reading, nothing else.
+    Skips before preparing: starting late in an epoch costs options, nothing else.
     """
     size = part.size(batch_size)
     skipped = start * (size if part.by_file else batch_size)
     positioned = part.select(keys.enumerate().skip(skipped), batch_size)
-    if reading.prefetch_examples:
-        positioned = positioned.prefetch(reading.prefetch_examples)
-    calls = reading.num_parallel_calls or _CALLS_PER_CORE * available_cores()
+    if options.prefetch_examples:
+        positioned = positioned.prefetch(options.prefetch_examples)
+    calls = options.num_parallel_calls or _CALLS_PER_CORE * available_cores()
     prepare = tf.autograph.experimental.do_not_convert(prepare)
-    prepared = positioned.map(prepare, calls, deterministic=reading.deterministic)
+    prepared = positioned.map(prepare, calls, deterministic=options.deterministic)
     return part.fill(prepared.batch(size), number - start)
 
 
-def prefetch(batches, reading):
+def prefetch(batches, options):
     """Return the batches, some of them prepared ahead, and some already on the device."""
-    options = tf.data.Options()
-    options.deterministic = reading.deterministic
+    dataset_options = tf.data.Options()
+    dataset_options.deterministic = options.deterministic
     # Fused with batching, images would be prepared in order all the same.
-    options.experimental_optimization.map_and_batch_fusion = reading.deterministic
+    dataset_options.experimental_optimization.map_and_batch_fusion = options.deterministic
     # Begin when an iterator is made, not when it is first asked: the step is traced meanwhile.
-    options.experimental_warm_start = True
-    batches = without_autotune(batches).with_options(options).prefetch(reading.prefetch_batches)
-    if reading.device and reading.prefetch_to_device:
+    dataset_options.experimental_warm_start = True
+    batches = (
+        without_autotune(batches).with_options(dataset_options).prefetch(options.prefetch_batches)
+    )
+    if options.device and options.prefetch_to_device:
         to_device = tf.data.experimental.prefetch_to_device
-        batches = batches.apply(to_device(reading.device, reading.prefetch_to_device))
+        batches = batches.apply(to_device(options.device, options.prefetch_to_device))
     return batches
 
 
@@ -68,7 +55,7 @@ def without_autotune(dataset):
 class WorkerSlice:
     """The index-th of `count` equal parts of each batch.
 
-    By file, a worker reads only its own shards: that spares reading, and makes another order.
+    By file, a worker reads only its own shards: that spares options, and makes another order.
     """
 
     index: int = 0
@@ -124,10 +111,3 @@ class WorkerSlice:
 
 
 WHOLE_BATCH = WorkerSlice()
-
-
-class SplitInputs(NamedTuple):
-    """What a training sees: images and labels, or features and labels."""
-
-    training: object
-    validation: object

@@ -1,7 +1,7 @@
 """Examples kept ready from one epoch to the next, in memory or on disk: `cache: memory|disk`.
 
 What is kept comes before every random change. Where nothing crops, that is pixels at the network's
-size; where a crop chooses what to decode, it is the encoded image, which spares reading only. The
+size; where a crop chooses what to decode, it is the encoded image, which spares options only. The
 order of an epoch is the same with and without a cache.
 """
 
@@ -23,9 +23,9 @@ from library.dataset.records import parse_record
 from library.dataset.worker_pool import available_cores
 from library.errors import DataError, SettingsError
 from library.files import PARTIAL, new_folder, write_file
-from library.inputs.corruption import naming_damage_in
+from library.inputs.corruption import explain_source_errors
 from library.inputs.decoding import decode
-from library.inputs.examples import DEFAULT_OPTIONS, Encoded
+from library.inputs.examples import DEFAULT_OPTIONS, ExampleSource
 from library.locks import locked_in_turn
 
 _BLOBS, _INDEX = "blobs", "index"
@@ -34,7 +34,7 @@ _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _ROW = [("offset", "<i8"), ("size", "<i8"), ("crc", "<u4")]
 
 
-class Cached(Encoded):
+class CachedSource(ExampleSource):
     """Other examples, each read (and, where nothing crops, decoded) once."""
 
     def __init__(self, examples, image_format, store, whole=None):
@@ -50,15 +50,15 @@ class Cached(Encoded):
         self.count = examples.count
         self.is_multi_label = examples.is_multi_label
 
-    def keys(self, random=None, reading=DEFAULT_OPTIONS):
+    def keys(self, random=None, options=DEFAULT_OPTIONS):
         """Return the examples' numbers, in the very order of the examples that are cached."""
-        return self._examples.numbers(random, reading)
+        return self._examples.indices(random, options)
 
     def labels(self, keys):
         """Return int64 (n,) for a batch of keys."""
         return tf.gather(self._store.labels, keys)
 
-    def name(self, key):
+    def filename(self, key):
         """Return the file name of an example: these are not cached, but read on first demand."""
         return tf.gather(self._whole._names, key)
 
@@ -66,13 +66,13 @@ class Cached(Encoded):
     def _names(self):
         examples = self._examples
         with tf.init_scope():  # Outside of the graph that first wants them.
-            numbers, keys = examples.numbers(), examples.keys().map(examples.name)
+            numbers, keys = examples.indices(), examples.keys().map(examples.filename)
             names = np.empty(self.count, object)
             for number, name in tf.data.Dataset.zip(numbers, keys).as_numpy_iterator():
                 names[number] = name
             return tf.convert_to_tensor(names, tf.string)
 
-    def image(self, key, image_format, crop=None):
+    def load(self, key, image_format, crop=None):
         """Give (uint8 pixels, label)."""
         content = self._store.content(key)
         label = tf.gather(self._store.labels, key)
@@ -80,17 +80,17 @@ class Cached(Encoded):
             return tf.reshape(content, image_format.shape), label
         return decode(content, tf.io.extract_jpeg_shape(content), image_format, crop), label
 
-    def read(self, key):
+    def stored_bytes(self, key):
         """Return what is kept of an example."""
         return self._store.content(key)
 
-    def only(self, part):
+    def for_worker(self, part):
         """Return those of a worker's own shards; kept are all, found by the same numbers."""
-        return Cached(self._examples.only(part), self._format, self._store, self._whole)
+        return CachedSource(self._examples.for_worker(part), self._format, self._store, self._whole)
 
-    def find_damage(self):
+    def find_corruption(self):
         """Return a line about what could not be read, None if all could."""
-        return self._store.failure or self._examples.find_damage()
+        return self._store.failure or self._examples.find_corruption()
 
 
 class MemoryStore:
@@ -159,7 +159,7 @@ def cache_examples(examples, image_format, kind, *, crops=False, cache_dir=None,
     if kind == "none":
         return examples
     if kind == "memory":
-        return Cached(examples, image_format, MemoryStore(examples, image_format, not crops))
+        return CachedSource(examples, image_format, MemoryStore(examples, image_format, not crops))
     if fingerprint is None:
         raise SettingsError("cache disk wants data that can be told apart: a generator's can't")
     what = "encoded" if crops else "x".join(map(str, image_format.shape))
@@ -170,7 +170,7 @@ def cache_examples(examples, image_format, kind, *, crops=False, cache_dir=None,
             # Whoever had the lock may just have filled it.
             if not folder.exists():
                 _write_store(examples, image_format, folder, not crops)
-    return Cached(examples, image_format, DiskStore(folder, not crops))
+    return CachedSource(examples, image_format, DiskStore(folder, not crops))
 
 
 def _tell_waiting(holder):
@@ -245,12 +245,12 @@ def _walk(examples, image_format, keeps_pixels):
 
     def prepare(number, key):
         if keeps_pixels:
-            return number, *examples.image(key, image_format)
+            return number, *examples.load(key, image_format)
         fields = parse_record(examples.record(key), ("encoded", examples.label_field))
         return number, fields["encoded"], examples.label(fields)
 
-    numbered = tf.data.Dataset.zip(examples.numbers(), examples.keys())
-    with naming_damage_in([examples]):
+    numbered = tf.data.Dataset.zip(examples.indices(), examples.keys())
+    with explain_source_errors([examples]):
         yield from numbered.map(prepare, available_cores()).prefetch(64).as_numpy_iterator()
 
 

@@ -15,12 +15,12 @@ def explain_read_errors(*inputs):
 
     `inputs` have a `source`, which knows how to look for damage.
     """
-    with naming_damage_in(each.source for each in inputs):
+    with explain_source_errors(each.source for each in inputs):
         yield
 
 
 @contextlib.contextmanager
-def naming_damage_in(sources):
+def explain_source_errors(sources):
     """Do so for sources of examples themselves.
 
     Where nothing is found, the error was about something else, and is left alone.
@@ -29,15 +29,15 @@ def naming_damage_in(sources):
         yield
     except tf.errors.OpError as error:
         for each in sources:
-            if found := each.find_damage():
+            if found := each.find_corruption():
                 raise DataError(found) from error
         raise
 
 
-def find_damaged_record(paths, mending="convert again"):
+def find_corrupt_record(paths, repair_hint="convert again"):
     """Return a line that names the first record that is damaged or does not decode, or None.
 
-    `mending` says what to do about it.
+    `repair_hint` says what to do about it.
     """
     try:
         for path in paths:
@@ -46,7 +46,7 @@ def find_damaged_record(paths, mending="convert again"):
                     where = f"{path}: the record at byte {offset}"
                     _check_decodes(read_record(content, where), where)
     except (OSError, DataError) as error:
-        return f"{error}; {mending}" if isinstance(error, DataError) else str(error)
+        return f"{error}; {repair_hint}" if isinstance(error, DataError) else str(error)
     return None
 
 

@@ -14,7 +14,7 @@ from library.dataset.records import label_of_records, parse_record, serialize
 from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
 from library.errors import DataError, SettingsError, UserError
 from library.inputs.batching import without_autotune
-from library.inputs.corruption import find_damaged_record
+from library.inputs.corruption import find_corrupt_record
 from library.inputs.decoding import decode
 
 
@@ -39,7 +39,7 @@ class PipelineOptions:
 DEFAULT_OPTIONS = PipelineOptions()
 
 
-class Encoded:
+class ExampleSource:
     """What shards, files and generators share: an example is a serialized record."""
 
     # How many shards are read in turns, where there are any.
@@ -68,7 +68,7 @@ class Encoded:
         one_hot = tf.one_hot(fields["labels"], len(self.class_counts))
         return tf.minimum(tf.reduce_sum(one_hot, 0), 1.0)
 
-    def image(self, key, image_format, crop=None):
+    def load(self, key, image_format, crop=None):
         """Give (uint8 pixels, label). `crop` gives a window from an image's shape."""
         fields = parse_record(self.record(key), ("encoded", "height", "width", self.label_field))
         # As recorded: looking into the encoded image would take longer.
@@ -79,11 +79,11 @@ class Encoded:
         """Return the serialized record for a key."""
         return key
 
-    def read(self, key):
+    def stored_bytes(self, key):
         """Return what is stored of an example, from which `image` makes pixels."""
         return self.record(key)
 
-    def name(self, key):
+    def filename(self, key):
         """Return the file name of an example as it was converted, a scalar string."""
         return parse_record(self.record(key), ("filename",))["filename"]
 
@@ -91,7 +91,7 @@ class Encoded:
         """Return int64 (n,) for a batch of keys."""
         return label_of_records(keys)
 
-    def only(self, part):
+    def for_worker(self, part):
         """Return the examples that a worker reads who reads its own shards only."""
         raise SettingsError(
             f"shard_by_file needs converted shards, not these {type(self).__name__}"
@@ -99,7 +99,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Shards(Encoded):
+class ShardSource(ExampleSource):
     """Examples in converted shards: those that the manifest lists.
 
     `counts` are examples per shard; `interleaved`, how many shards are read in turns, is part of
@@ -115,23 +115,23 @@ class Shards(Encoded):
     # The number of each shard's first example, where these are not all shards.
     firsts: tuple | None = None
     # What to do about a damaged one.
-    mending: str = "convert again"
+    repair_hint: str = "convert again"
 
     @property
     def count(self):
         """How many examples there are."""
         return sum(self.counts)
 
-    def keys(self, random=None, reading=DEFAULT_OPTIONS):
+    def keys(self, random=None, options=DEFAULT_OPTIONS):
         """Return the records: shards permuted by `random`, a numpy Generator, or all in order."""
-        return self.in_turns(random, reading, np.array(self.paths), tf.data.TFRecordDataset)
+        return self.interleave(random, options, np.array(self.paths), tf.data.TFRecordDataset)
 
-    def numbers(self, random=None, reading=DEFAULT_OPTIONS):
+    def indices(self, random=None, options=DEFAULT_OPTIONS):
         """Return each example's number, counted shard by shard, in the order of `keys`."""
         begins = self._begins()
         if len(self.paths) > self.interleaved:
             columns = (begins, begins + self.counts)
-            return self.in_turns(random, reading, columns, tf.data.Dataset.range)
+            return self.interleave(random, options, columns, tf.data.Dataset.range)
         # All shards are open at once: first the first example of each, then the second, …
         order = self._order(random)
         counts = np.array(self.counts)[order]
@@ -140,7 +140,7 @@ class Shards(Encoded):
         in_turns = numbers[np.argsort(turns, kind="stable")].astype(np.int64)
         return without_autotune(tf.data.Dataset.from_tensor_slices(in_turns))
 
-    def in_turns(self, random, reading, columns, open_shard):
+    def interleave(self, random, options, columns, open_shard):
         """Interleave what `open_shard` gives for each row of `columns`, one row for each shard."""
         order = self._order(random)
         picked = tf.nest.map_structure(lambda column: column[order], columns)
@@ -148,7 +148,7 @@ class Shards(Encoded):
         return shards.interleave(
             open_shard,
             cycle_length=self.interleaved,
-            num_parallel_calls=min(reading.num_parallel_reads, self.interleaved),
+            num_parallel_calls=min(options.num_parallel_reads, self.interleaved),
             # In a fixed order, whichever shard answers first, and also where images come as they
             # are ready: workers divide the examples by their position.
             deterministic=True,
@@ -157,7 +157,7 @@ class Shards(Encoded):
     def _order(self, random):
         return random.permutation(len(self.paths)) if random else np.arange(len(self.paths))
 
-    def only(self, part):
+    def for_worker(self, part):
         """Return the shards that a worker reads who reads its own only."""
         if part.count > len(self.paths):
             raise SettingsError(
@@ -173,12 +173,12 @@ class Shards(Encoded):
             return np.cumsum(self.counts) - self.counts
         return np.array(self.firsts)
 
-    def find_damage(self):
+    def find_corruption(self):
         """Return a line that names the first damaged record, None if all are whole."""
-        return find_damaged_record(self.paths, self.mending)
+        return find_corrupt_record(self.paths, self.repair_hint)
 
 
-class Files(Encoded):
+class FileSource(ExampleSource):
     """Examples in files that were never converted: a library.dataset.unconverted split."""
 
     is_shuffled = True
@@ -192,26 +192,26 @@ class Files(Encoded):
         self.count = split.examples
         self.mean_bytes = max(1, split.bytes // split.examples)
 
-    def keys(self, random=None, reading=DEFAULT_OPTIONS):
+    def keys(self, random=None, options=DEFAULT_OPTIONS):
         """Return the numbers of the files, permuted by `random`, or in order."""
         order = random.permutation(self.count) if random else np.arange(self.count)
         return without_autotune(tf.data.Dataset.from_tensor_slices(order.astype(np.int64)))
 
-    numbers = keys
+    indices = keys
 
     def record(self, key):
         """Return the record of a file, made as conversion would make it."""
         return tf.ensure_shape(tf.numpy_function(self._read, [key], tf.string), [])
 
-    def name(self, key):
-        """Return the file's name, without reading the file."""
+    def filename(self, key):
+        """Return the file's name, without options the file."""
         return tf.ensure_shape(tf.numpy_function(self._split.filename, [key], tf.string), [])
 
     def labels(self, keys):
         """Return int64 (n,) for a batch of keys, where images have one class each."""
         return tf.gather(self._labels, keys)
 
-    def find_damage(self):
+    def find_corruption(self):
         """Return the line about the file that could not be read, None if all could."""
         return self._failure
 
@@ -224,7 +224,7 @@ class Files(Encoded):
             raise
 
 
-class Generated(Encoded):
+class GeneratorSource(ExampleSource):
     """Examples from a user's generator: a library.dataset.unconverted.GeneratedSplit."""
 
     def __init__(self, split):
@@ -234,18 +234,18 @@ class Generated(Encoded):
         self.count = split.examples
         self.mean_bytes = split.mean_bytes
 
-    def keys(self, random=None, reading=DEFAULT_OPTIONS):
+    def keys(self, random=None, options=DEFAULT_OPTIONS):
         """Return the records in the generator's own order."""
         spec = tf.TensorSpec([], tf.string)
         return without_autotune(
             tf.data.Dataset.from_generator(self._records, output_signature=spec)
         )
 
-    def numbers(self, random=None, reading=DEFAULT_OPTIONS):
+    def indices(self, random=None, options=DEFAULT_OPTIONS):
         """Return each example's number, in the order of `keys`."""
         return without_autotune(tf.data.Dataset.range(self.count))
 
-    def find_damage(self):
+    def find_corruption(self):
         """Return the line about the image that could not be used, None if all could."""
         return self._failure
 
@@ -258,18 +258,32 @@ class Generated(Encoded):
             raise
 
 
-def make_examples(split, interleaved=16):
+def worker_examples(examples, part):
+    """Return the examples that a worker reads: all, or those of its own shards."""
+    return examples.for_worker(part) if part.has_own_shards else examples
+
+
+def count_batches(examples, example_count, batch_size, part):
+    """Return the number of batches of an epoch, the same for every worker."""
+    if part.has_own_shards:
+        # The worker with the most examples; the others get empty batches at the end.
+        each = [examples.for_worker(other).count for other in part.siblings()]
+        return -(-max(each) // part.size(batch_size))
+    return -(-example_count // batch_size)
+
+
+def make_source(split, interleaved=16):
     """Return the examples of a split, converted (a Manifest) or not."""
     if isinstance(split, UnconvertedSplit):
-        return Files(split)
+        return FileSource(split)
     if isinstance(split, GeneratedSplit):
-        return Generated(split)
-    return Shards(
+        return GeneratorSource(split)
+    return ShardSource(
         paths=tuple(str(path) for path in split.paths),
         counts=tuple(shard.examples for shard in split.shards),
         class_counts=split.class_counts,
         mean_bytes=max(1, sum(shard.bytes for shard in split.shards) // split.examples),
         interleaved=interleaved,
         is_multi_label=split.is_multi_label,
-        mending=split.mending,
+        repair_hint=split.repair_hint,
     )

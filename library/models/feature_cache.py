@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from library.errors import UserError
 from library.files import PARTIAL, find_damage, new_folder, seal_folder
-from library.inputs.batching import SplitInputs
 from library.inputs.caching import remove_if_dead
+from library.inputs.interfaces import SplitInputs
 from library.locks import locked, locked_in_turn
 from library.messages import counted
 from library.models.features import (
@@ -140,8 +140,8 @@ def cache_split_features(base, training, validation, fingerprints, views, folder
 
     # Each image once: those of smaller classes are repeated when training. And in order, which
     # tells which features are whose.
-    reading = replace(training.reading, deterministic=True)
-    once = replace(training, is_oversampled=False, reading=reading)
+    options = replace(training.options, deterministic=True)
+    once = replace(training, is_oversampled=False, options=options)
     numbered = replace(once, source=Numbers(training.source))
     kept = []
     for epoch, view in enumerate(views):

@@ -65,7 +65,7 @@ class CachedEvaluationInputs:
     @cached_property
     def _batches(self):
         # Once: to make a data set takes longer than to go through one of features.
-        return _gather(self.inputs, self.inputs.source.keys(None, self.inputs.reading))
+        return _gather(self.inputs, self.inputs.source.keys(None, self.inputs.options))
 
 
 def split_at_base(network):
@@ -153,9 +153,9 @@ class FrozenBase:
 def _gather(inputs, keys, start_batch=0):
     """Return batches of what is kept for these keys: gathered whole, not image by image."""
     keys = keys.skip(start_batch * inputs.batch_size).batch(inputs.batch_size)
-    return prefetch(keys.map(inputs.source.batch), inputs.reading)
+    return prefetch(keys.map(inputs.source.batch), inputs.options)
 
 
 def _numbers(examples, *how):
     # Cached examples have numbers for keys already.
-    return getattr(examples, "numbers", examples.keys)(*how)
+    return getattr(examples, "indices", examples.keys)(*how)

@@ -6,7 +6,7 @@ import math
 import tensorflow as tf
 
 from library.errors import DataError
-from library.inputs.batching import SplitInputs
+from library.inputs.interfaces import SplitInputs
 from library.logging import report
 from library.messages import counted
 from library.saving.checkpoints import Checkpoints

@@ -92,7 +92,7 @@ def report_training(settings, splits, validation):
             return
         stored = read_snapshot(best)
         # Of which this worker had a part.
-        inputs = replace(validation, part=WHOLE_BATCH)
+        inputs = replace(validation, worker_slice=WHOLE_BATCH)
         judgment = judge_network(settings, stored, inputs, inputs)
         results = results_of(stored, judgment, splits[0], data_dir=project.data_dir)
         stem, page = folder / EVALUATION / "validation", folder / REPORT

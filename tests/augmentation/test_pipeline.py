@@ -41,7 +41,7 @@ KNOWN = {
 
 def changed(*words):
     chosen = Augmentations(words, KNOWN)
-    return chosen.change(IMAGE, chosen.seeds(SEED)).numpy()
+    return chosen.apply(IMAGE, chosen.seeds(SEED)).numpy()
 
 
 def test_words_are_applied_in_their_order():
@@ -75,17 +75,17 @@ def test_the_fingerprint_tells_words_strengths_and_code_apart(tmp_path, monkeypa
 
 def test_windows_and_batches_are_apart():
     chosen = Augmentations(["add", "corner", "swap"], KNOWN)
-    assert chosen.crops
-    assert chosen.mixes
+    assert chosen.has_crop
+    assert chosen.has_mixing
     seeds = chosen.seeds(SEED)
     assert chosen.crop(seeds)(tf.constant([4, 4, 3])).numpy().tolist() == [0, 0, 2, 2]
-    assert np.array_equal(chosen.change(IMAGE, seeds), IMAGE.numpy() + 3)
+    assert np.array_equal(chosen.apply(IMAGE, seeds), IMAGE.numpy() + 3)
     images, targets = chosen.mix(tf.range(3), tf.range(3), tf.stack([seeds] * 3))
     assert images.numpy().tolist() == targets.numpy().tolist() == [2, 1, 0]
     plain = chosen.crop_only()
-    assert plain.crops
-    assert not plain.mixes
-    assert np.array_equal(plain.change(IMAGE, plain.seeds(SEED)), IMAGE)
+    assert plain.has_crop
+    assert not plain.has_mixing
+    assert np.array_equal(plain.apply(IMAGE, plain.seeds(SEED)), IMAGE)
     assert Augmentations([], KNOWN).crop(None) is None
 
 

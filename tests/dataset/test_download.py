@@ -12,7 +12,7 @@ from library.dataset.manifest import read_manifest
 from library.dataset.sources.find import find_files
 from library.dataset.splits import read_split, read_splits
 from library.errors import DataError, StoppedError, UnreachableError, UserError, run_main
-from library.inputs.examples import make_examples
+from library.inputs.examples import make_source
 from library.locks import locked
 from tests.conftest import ROOT, convert, write_colors
 
@@ -129,10 +129,10 @@ def test_a_shard_that_was_removed_here_is_fetched_again(bucket, sharded):
     bucket.fetched.clear()
     read_split(f"{bucket.url}/train", "train")
     assert bucket.fetched == [manifest.paths[1].name]
-    assert manifest.mending == (
+    assert manifest.repair_hint == (
         f"remove that file, and the next start fetches it again from {bucket.url}/train"
     )
-    assert read_manifest(sharded / "train", "train").mending == "convert again"
+    assert read_manifest(sharded / "train", "train").repair_hint == "convert again"
 
 
 @pytest.mark.parametrize(
@@ -335,13 +335,13 @@ def test_damage_to_a_fetched_shard_says_what_mends_it(bucket):
     content[99] ^= 1
     manifest.paths[2].write_bytes(content)
     manifest = read_split(f"{bucket.url}/train", "train")
-    text = make_examples(manifest).find_damage()
+    text = make_source(manifest).find_corruption()
     assert text.startswith(f"{manifest.paths[2]}: record 0 (at byte 0)")
     assert text.endswith(
         f"; remove that file, and the next start fetches it again from {bucket.url}/train"
     )
     manifest.paths[2].unlink()
-    assert make_examples(read_split(f"{bucket.url}/train", "train")).find_damage() is None
+    assert make_source(read_split(f"{bucket.url}/train", "train")).find_corruption() is None
 
 
 def test_a_manifest_at_a_url_is_a_source(bucket, sharded):

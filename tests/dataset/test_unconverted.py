@@ -10,8 +10,8 @@ from library.dataset.splits import read_splits
 from library.dataset.unconverted import read_unconverted
 from library.errors import DataError, run_main
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import make_examples
-from project.inputs import EvaluationInputs, TrainingInputs
+from library.inputs.examples import make_source
+from project.inputs import EvaluationPipeline, TrainingPipeline
 from tests.conftest import ROOT, write_colors
 
 pytestmark = pytest.mark.slow
@@ -110,7 +110,7 @@ def test_images_of_several_classes_are_those_that_conversion_makes(patches, mult
         assert split.class_counts == converted.class_counts
         found = []
         for each in (split, converted):
-            inputs = EvaluationInputs(make_examples(each), ImageFormat(8, 3), 64)
+            inputs = EvaluationPipeline(make_source(each), ImageFormat(8, 3), 64)
             ((images, labels, names),) = inputs.named_batches()
             rows = zip(names.numpy(), images.numpy(), labels.numpy(), strict=True)
             found.append({name: (image.tolist(), label.tolist()) for name, image, label in rows})
@@ -147,7 +147,7 @@ def test_a_folder_in_a_bucket_gives_the_very_batches_of_a_local_one(folder):
     ]
     assert "memory://bucket/images/train is not converted" in splits[1].describe()
     batches = [
-        list(TrainingInputs(make_examples(each), ImageFormat(8, 3), 5, 9, seed=0).batches(2, 1))
+        list(TrainingPipeline(make_source(each), ImageFormat(8, 3), 5, 9, seed=0).batches(2, 1))
         for each in splits
     ]
     assert len(batches[0]) == 4

@@ -10,11 +10,11 @@ from library.dataset.splits import read_splits
 from library.dataset.unconverted import read_generated, read_unconverted
 from library.describing import pipeline_benchmark
 from library.errors import run_main
-from library.inputs.caching import Cached, cache_examples
+from library.inputs.caching import CachedSource, cache_examples
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import PipelineOptions, make_examples
+from library.inputs.examples import PipelineOptions, make_source
 from project.augmentations import choose_augmentations
-from project.inputs import TrainingInputs
+from project.inputs import TrainingPipeline
 
 FORMAT = ImageFormat(8, 3)
 
@@ -27,7 +27,7 @@ def test_the_share_of_a_stage_is_what_it_adds():
 
 
 def test_the_slowest_stage_is_named_with_what_would_help(train):
-    source = make_examples(train)
+    source = make_source(train)
     *table, last = pipeline_benchmark.format_stages(
         {"read": 1000, "decode": 200, "augment": 190}, source
     )
@@ -49,12 +49,12 @@ def train(colors):
 
 def all_kinds(colors, converted):
     """Yield each kind of source, and what would help where reading is slow."""
-    yield make_examples(converted), "more num_parallel_reads"
-    files = make_examples(*read_unconverted(colors, ["train"], "folder"))
+    yield make_source(converted), "more num_parallel_reads"
+    files = make_source(*read_unconverted(colors, ["train"], "folder"))
     yield files, "converting"
     pixels = np.zeros((400, 400, 3), np.uint8)
     generated = read_generated(lambda split: [(pixels, "a"), (pixels, "b")] * 20, ["train"])
-    yield make_examples(*generated), "to write the images as files"
+    yield make_source(*generated), "to write the images as files"
     yield cache_examples(files, FORMAT, "memory"), "cache memory where it is disk"
 
 
@@ -62,12 +62,12 @@ def all_kinds(colors, converted):
 def test_to_read_is_to_get_what_is_stored_whatever_the_source(colors, train):
     for source, advice in all_kinds(colors, train):
         key = next(iter(source.keys()))
-        stored = source.read(key)
-        if isinstance(source, Cached):
+        stored = source.stored_bytes(key)
+        if isinstance(source, CachedSource):
             assert stored.shape == FORMAT.shape
         else:
             assert parse_record(stored, ("height",))["height"] > 0
-        training = TrainingInputs(source, FORMAT, 16, shuffle_examples=10, seed=0)
+        training = TrainingPipeline(source, FORMAT, 16, shuffle_examples=10, seed=0)
         rates = pipeline_benchmark.measure_stages(training, 0.1)
         assert min(rates.values()) > 0
         *_, last = pipeline_benchmark.format_stages({"read": 100, "decode": 90}, source)
@@ -80,8 +80,8 @@ def test_reading_a_file_is_measured_and_not_its_number_alone(colors, monkeypatch
     read, pause = split.read, 0.02
     monkeypatch.setattr(split, "read", lambda number: time.sleep(pause) or read(number))
     one_at_once = PipelineOptions(num_parallel_calls=1)
-    source = make_examples(split)
-    training = TrainingInputs(source, FORMAT, 16, shuffle_examples=9, seed=0, reading=one_at_once)
+    source = make_source(split)
+    training = TrainingPipeline(source, FORMAT, 16, shuffle_examples=9, seed=0, options=one_at_once)
     rates = pipeline_benchmark.measure_stages(training, 0.3)
     assert rates["read"] < 1.2 / pause
     assert pipeline_benchmark.shares_of_time(rates)["read"] > 0.6
@@ -100,8 +100,10 @@ def test_augmenting_is_a_stage_where_more_is_done_than_to_choose_what_to_decode(
     train, words, expected
 ):
     chosen = choose_augmentations(words)
-    source = make_examples(train)
-    training = TrainingInputs(source, FORMAT, 16, shuffle_examples=9, seed=0, augmentations=chosen)
+    source = make_source(train)
+    training = TrainingPipeline(
+        source, FORMAT, 16, shuffle_examples=9, seed=0, augmentations=chosen
+    )
     assert list(pipeline_benchmark.measure_stages(training, 0.01)) == expected
 
 

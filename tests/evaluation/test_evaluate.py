@@ -6,9 +6,9 @@ from library.dataset.splits import read_splits
 from library.errors import DataError, DivergedError
 from library.evaluation.evaluate import evaluate, read_images
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import make_examples
+from library.inputs.examples import make_source
 from library.training.evaluator import Evaluator
-from project.inputs import EvaluationInputs
+from project.inputs import EvaluationPipeline
 from project.objective import Objective
 
 FORMAT = ImageFormat(8, 3)
@@ -28,7 +28,7 @@ def network():
 
 
 def inputs(split):
-    return EvaluationInputs(make_examples(split), FORMAT, 4)
+    return EvaluationPipeline(make_source(split), FORMAT, 4)
 
 
 def test_means_are_those_of_training(splits, network):

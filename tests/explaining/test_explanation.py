@@ -15,7 +15,7 @@ LABELS = np.array([1, 1, 1, 0, 0, 2, 1, 0, 2])
 
 
 class Source:
-    def find_damage(self):
+    def find_corruption(self):
         return None
 
 

@@ -3,15 +3,15 @@ import numpy as np
 from library.dataset.splits import read_splits
 from library.export.samples import read_samples
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import make_examples
+from library.inputs.examples import make_source
 from library.prediction.preprocess import Pictures
-from project.inputs import EvaluationInputs
+from project.inputs import EvaluationPipeline
 
 
 def test_bytes_and_pixels_are_of_the_same_images(colors):
     image_format = ImageFormat(8, 3)
     test, train = (
-        EvaluationInputs(make_examples(each), image_format, batch_size=16)
+        EvaluationPipeline(make_source(each), image_format, batch_size=16)
         for each in read_splits(colors, "test", "train")
     )
     samples = read_samples("test", test.source, test, train)

@@ -11,7 +11,7 @@ from pathlib import Path
 import tensorflow as tf
 
 import run
-from library.inputs.examples import Shards
+from library.inputs.examples import ShardSource
 from library.training.run_logger import RunLogger
 from project.settings import read_settings
 
@@ -21,7 +21,7 @@ def main(arguments):
     index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
     arguments = [each.replace("{worker}", str(index)) for each in arguments]
     seen = Path(read_settings(arguments).project.data_dir) / "seen.txt"
-    decode = Shards.image
+    decode = ShardSource.load
 
     def note(name):
         with seen.open("ab") as file:
@@ -32,10 +32,10 @@ def main(arguments):
         # Only training says how to crop, be it not at all.
         if not crop:
             return decode(self, key, image_format)
-        with tf.control_dependencies([tf.numpy_function(note, [self.name(key)], tf.bool)]):
+        with tf.control_dependencies([tf.numpy_function(note, [self.filename(key)], tf.bool)]):
             return decode(self, tf.identity(key), image_format, *crop)
 
-    Shards.image = noting
+    ShardSource.load = noting
     # The chief decodes a batch more, for TensorBoard to show.
     RunLogger._introduce = lambda self, step: None
     run.main(arguments)

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from library.inputs.batching import SplitInputs as Seen
 from library.inputs.batching import without_autotune
+from library.inputs.interfaces import SplitInputs as Seen
 from library.models.features import CachedFeatures
 from library.training.ema import ExponentialMovingAverage
 from library.training.plan import Plan, RunPaths

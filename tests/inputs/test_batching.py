@@ -3,14 +3,12 @@ import tensorflow as tf
 from library.inputs.batching import (
     WHOLE_BATCH,
     WorkerSlice,
-    count_batches,
     make_batches,
     prefetch,
-    worker_examples,
 )
-from library.inputs.examples import PipelineOptions, Shards
+from library.inputs.examples import PipelineOptions, ShardSource, count_batches, worker_examples
 
-SHARDS = Shards(("a", "b", "c"), (10, 2, 5), (9, 8))
+SHARDS = ShardSource(("a", "b", "c"), (10, 2, 5), (9, 8))
 
 
 def test_batches_are_counted_with_the_partial_last_one():
@@ -32,8 +30,8 @@ def test_what_is_skipped_is_never_prepared():
     def prepare(position, key):
         return tf.numpy_function(lambda each: prepared.append(each) or each, [key], tf.int64)
 
-    reading = PipelineOptions(prefetch_examples=2, num_parallel_calls=1)
-    batches = make_batches(tf.data.Dataset.range(20), prepare, 4, 3, 5, WHOLE_BATCH, reading)
-    given = [each.numpy().tolist() for each in prefetch(batches, reading)]
+    options = PipelineOptions(prefetch_examples=2, num_parallel_calls=1)
+    batches = make_batches(tf.data.Dataset.range(20), prepare, 4, 3, 5, WHOLE_BATCH, options)
+    given = [each.numpy().tolist() for each in prefetch(batches, options)]
     assert given == [[12, 13, 14, 15], [16, 17, 18, 19]]
     assert prepared == list(range(12, 20))

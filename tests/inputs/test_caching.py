@@ -18,10 +18,10 @@ from library.inputs.batching import WorkerSlice
 from library.inputs.caching import DiskStore, cache_examples
 from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import make_examples
+from library.inputs.examples import make_source
 from library.locks import locked
 from project.augmentations import choose_augmentations
-from project.inputs import EvaluationInputs, TrainingInputs
+from project.inputs import EvaluationPipeline, TrainingPipeline
 from tests.conftest import ROOT, convert, write_colors
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def manifest(folder):
 
 
 def epochs(source, words=("flip", "brightness")):
-    training = TrainingInputs(
+    training = TrainingPipeline(
         source, FORMAT, 6, shuffle_examples=10, seed=0, augmentations=choose_augmentations(words)
     )
     batches = [*training.batches(0), *training.batches(3, 2)]
@@ -52,13 +52,13 @@ def epochs(source, words=("flip", "brightness")):
 
 def cached(manifest, kind, tmp_path, **changes):
     given = {"crops": False, "cache_dir": tmp_path, "fingerprint": manifest.fingerprint}
-    return cache_examples(make_examples(manifest), FORMAT, kind, **{**given, **changes})
+    return cache_examples(make_source(manifest), FORMAT, kind, **{**given, **changes})
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
 @pytest.mark.parametrize("words", [("flip", "brightness"), ("distorted_crop", "flip")])
 def test_a_cache_changes_no_bit_of_any_batch(manifest, tmp_path, kind, words):
-    plain = epochs(make_examples(manifest), words)
+    plain = epochs(make_source(manifest), words)
     crops = "distorted_crop" in words
     assert epochs(cached(manifest, kind, tmp_path, crops=crops), words) == plain
     # The second time from what the first one left.
@@ -67,10 +67,10 @@ def test_a_cache_changes_no_bit_of_any_batch(manifest, tmp_path, kind, words):
 
 
 def test_cached_images_keep_their_names(manifest, tmp_path):
-    plain = make_examples(manifest)
+    plain = make_source(manifest)
     found = []
     for source in (plain, cached(manifest, "memory", tmp_path)):
-        batches = EvaluationInputs(source, FORMAT, 6).named_batches()
+        batches = EvaluationPipeline(source, FORMAT, 6).named_batches()
         assert [len(names) for _, _, names in batches] == [6, 6, 6, 6, 3]
         found.append([each.numpy().tolist() for batch in batches for each in batch])
     assert found[0] == found[1]
@@ -103,23 +103,23 @@ def test_other_data_and_other_formats_get_their_own_cache(manifest, tmp_path):
 @pytest.mark.slow
 def test_files_can_be_cached_and_generators_in_memory_only(folder, tmp_path):
     (files,) = read_unconverted(folder / "images", ["train"], "folder")
-    plain = epochs(make_examples(files))
+    plain = epochs(make_source(files))
     assert epochs(cached(files, "disk", tmp_path)) == plain
     assert epochs(cached(files, "memory", tmp_path)) == plain
     pixels = np.zeros((4, 4, 3), np.uint8)
     (generated,) = read_generated(lambda split: [(pixels, "a"), (pixels + 9, "b")], ["train"])
-    assert epochs(cached(generated, "memory", tmp_path)) == epochs(make_examples(generated))
+    assert epochs(cached(generated, "memory", tmp_path)) == epochs(make_source(generated))
     with pytest.raises(SettingsError, match="cache disk wants data that can be told apart"):
         cached(generated, "disk", tmp_path)
 
 
 def test_a_worker_finds_those_of_its_own_shards_in_a_cache_of_all(manifest, tmp_path):
-    source = make_examples(manifest)
+    source = make_source(manifest)
     for part in WorkerSlice(0, 2, by_file=True).siblings():
-        inputs = TrainingInputs(source, FORMAT, 6, shuffle_examples=9, seed=0, part=part)
+        inputs = TrainingPipeline(source, FORMAT, 6, shuffle_examples=9, seed=0, worker_slice=part)
         kept = replace(inputs, source=cached(manifest, "disk", tmp_path))
         plain, again = ([*each.batches(1)] for each in (inputs, kept))
-        assert sum(len(labels) for _, labels in plain) == source.only(part).count > 0
+        assert sum(len(labels) for _, labels in plain) == source.for_worker(part).count > 0
         for (images, labels), (same_images, same_labels) in zip(plain, again, strict=True):
             assert np.array_equal(images, same_images)
             assert np.array_equal(labels, same_labels)
@@ -136,7 +136,7 @@ def test_every_damaged_byte_of_the_cache_is_noticed(manifest, tmp_path):
         damaged[position] ^= 4
         blobs.write_bytes(damaged)
         source = cached(manifest, "disk", tmp_path)
-        inputs = TrainingInputs(source, FORMAT, 6, shuffle_examples=10, seed=0)
+        inputs = TrainingPipeline(source, FORMAT, 6, shuffle_examples=10, seed=0)
         text = f"the cache {folder} is damaged: delete it"
         with pytest.raises(DataError, match=text), explain_read_errors(inputs):
             list(inputs.batches(0))
@@ -192,7 +192,7 @@ def test_what_is_damaged_is_named_while_a_cache_is_filled(folder, manifest, tmp_
 def test_the_same_bytes_with_other_labels_are_other_data(manifest, tmp_path):
     multi_label = replace(manifest, labels="several")
     for data, shape in ((manifest, []), (multi_label, [3])):
-        _, label = cached(data, "disk", tmp_path).image(0, FORMAT)
+        _, label = cached(data, "disk", tmp_path).load(0, FORMAT)
         assert label.shape == shape
 
 
@@ -237,7 +237,7 @@ import sys
 from library.dataset.manifest import read_manifest
 from library.inputs import caching
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import make_examples
+from library.inputs.examples import make_source
 walk = caching._walk
 def slowly(*arguments):
     for number, each in enumerate(walk(*arguments)):
@@ -247,7 +247,7 @@ def slowly(*arguments):
             sys.stdin.read()
 caching._walk = slowly
 manifest = read_manifest(sys.argv[1], "train")
-caching.cache_examples(make_examples(manifest), ImageFormat(8, 3), "disk", cache_dir=sys.argv[2],
+caching.cache_examples(make_source(manifest), ImageFormat(8, 3), "disk", cache_dir=sys.argv[2],
                        fingerprint=manifest.fingerprint)
 """
 
@@ -264,7 +264,7 @@ def test_a_cache_killed_while_filling_is_cleaned_and_filled_anew(manifest, tmp_p
         assert partial.exists()
         process.send_signal(signal.SIGKILL)
     start = time.monotonic()
-    assert epochs(cached(manifest, "disk", tmp_path)) == epochs(make_examples(manifest))
+    assert epochs(cached(manifest, "disk", tmp_path)) == epochs(make_source(manifest))
     assert time.monotonic() - start < 60
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(f"images-{manifest.fingerprint[:32]}")
@@ -276,6 +276,6 @@ def test_a_cache_killed_while_filling_is_cleaned_and_filled_anew(manifest, tmp_p
 def test_labels_of_several_classes_are_cached_and_mixed(patches, tmp_path, kind, crops):
     manifest = read_manifest(patches / "train", "train")
     words = ("distorted_crop", "mixup") if crops else ("cutmix",)
-    plain = epochs(make_examples(manifest), words)
+    plain = epochs(make_source(manifest), words)
     for _ in range(2):
         assert epochs(cached(manifest, kind, tmp_path, crops=crops), words) == plain

@@ -7,10 +7,10 @@ import tensorflow as tf
 from library.dataset.manifest import read_manifest
 from library.dataset.records import Record, frame, read_frames
 from library.errors import DataError
-from library.inputs.corruption import explain_read_errors, find_damaged_record
+from library.inputs.corruption import explain_read_errors, find_corrupt_record
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import Shards, make_examples
-from project.inputs import EvaluationInputs
+from library.inputs.examples import ShardSource, make_source
+from project.inputs import EvaluationPipeline
 from tests.conftest import convert
 
 
@@ -21,7 +21,7 @@ def write_shard(path, count=2):
             pixels = for_each.integers(0, 256, (2, 2, 1), np.uint8)
             encoded = tf.io.encode_jpeg(pixels, quality=20).numpy()
             file.write(frame(Record(encoded, 2, 2, number, "ab"[number], f"ab/{number}.png")))
-    return EvaluationInputs(Shards((str(path),), (count,), (1, 1)), ImageFormat(2, 1), 2)
+    return EvaluationPipeline(ShardSource((str(path),), (count,), (1, 1)), ImageFormat(2, 1), 2)
 
 
 def read(inputs, batches):
@@ -43,7 +43,7 @@ def test_a_flip_of_any_byte_names_shard_and_record_and_drops_nothing(tmp_path):
         damaged = bytearray(whole)
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
-        text = find_damaged_record(inputs.source.paths)
+        text = find_corrupt_record(inputs.source.paths)
         assert text.startswith(f"{path}: record {int(position >= second)} (at byte "), position
         assert "is damaged" in text or "is cut short" in text
         named += "it was made from ab/" in text
@@ -58,7 +58,7 @@ def test_a_flip_of_any_byte_names_shard_and_record_and_drops_nothing(tmp_path):
 def test_an_image_that_does_not_decode_is_named(tmp_path):
     path = tmp_path / "shard.tfrecord"
     path.write_bytes(frame(Record(b"no image", 2, 2, 0, "a", "a/odd.jpg")))
-    inputs = EvaluationInputs(Shards((str(path),), (1,), (1,)), ImageFormat(2, 1), 2)
+    inputs = EvaluationPipeline(ShardSource((str(path),), (1,), (1,)), ImageFormat(2, 1), 2)
     text = f"{path}: the record at byte 0 is whole, but its image .* made from a/odd.jpg"
     with pytest.raises(DataError, match=text):
         read(inputs, inputs.batches())
@@ -73,7 +73,7 @@ def test_a_shard_that_vanishes_is_named(tmp_path):
 
 def test_what_is_no_damage_stays_what_it_was(tmp_path):
     inputs = write_shard(tmp_path / "shard.tfrecord")
-    assert find_damaged_record(inputs.source.paths) is None
+    assert find_corrupt_record(inputs.source.paths) is None
     with pytest.raises(tf.errors.InvalidArgumentError), explain_read_errors(inputs):
         tf.ensure_shape(tf.zeros([2]), [3])
 
@@ -91,7 +91,7 @@ def test_shards_of_another_conversion_are_not_read(tmp_path):
     for name, content in stale.items():
         (tmp_path / "train" / name).write_bytes(content)
     assert len(list((tmp_path / "train").glob("*.tfrecord"))) == 5
-    source = make_examples(read_manifest(tmp_path / "train", "train"))
-    inputs = EvaluationInputs(source, ImageFormat(8, 1), 4)
+    source = make_source(read_manifest(tmp_path / "train", "train"))
+    inputs = EvaluationPipeline(source, ImageFormat(8, 1), 4)
     pixels = [int(image[0, 0, 0]) for images, _ in inputs.batches() for image in images]
     assert len(pixels) == len(set(pixels)) == 6

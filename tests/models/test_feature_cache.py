@@ -150,6 +150,6 @@ def test_labels_of_several_classes_are_kept_too(network, tmp_path):
     given = without_autotune(
         tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], multi_label[ORDER]))
     ).batch(4)
-    base, numbers = FrozenBase(split_at_base(network)[0]), examples.numbers()
+    base, numbers = FrozenBase(split_at_base(network)[0]), examples.indices()
     kept = cache_features(base, given, numbers, examples, tmp_path / "kept", "", print)
     assert np.array_equal(kept.batch(np.arange(10))[1], multi_label)

@@ -10,7 +10,7 @@ from library.inputs.examples import DEFAULT_OPTIONS
 from library.models import features as room
 from library.models.feature_cache import cache_features
 from library.models.features import FrozenBase, split_at_base
-from project.inputs import EvaluationInputs, TrainingInputs
+from project.inputs import EvaluationPipeline, TrainingPipeline
 from project.networks.applications import application
 from project.networks.hub import hub
 from project.networks.simple import simple
@@ -29,10 +29,10 @@ class Examples:
     count = 10
     label_spec = tf.TensorSpec([], tf.int64)
 
-    def keys(self, random=None, reading=None):
+    def keys(self, random=None, options=None):
         pytest.fail("these are images")
 
-    def numbers(self, random=None, reading=None):
+    def indices(self, random=None, options=None):
         return without_autotune(tf.data.Dataset.from_tensor_slices(ORDER.astype(np.int64)))
 
 
@@ -58,7 +58,7 @@ def keep(base, folder, key="", tell=None, given=None):
     given = batches() if given is None else given
     tell = tell or told.append
     base = FrozenBase(base)
-    return cache_features(base, given, examples.numbers(), examples, folder, key, tell), told
+    return cache_features(base, given, examples.indices(), examples, folder, key, tell), told
 
 
 def test_a_network_is_split_at_its_base(network):
@@ -104,17 +104,17 @@ class Pictures(Examples):
     labels_of_all = np.arange(10) % 3 // 2
     class_counts = (7, 3)
 
-    def keys(self, random=None, reading=None):
+    def keys(self, random=None, options=None):
         return without_autotune(
             tf.data.Dataset.from_tensor_slices(random.permutation(10) if random else ORDER)
         )
 
-    numbers = keys
+    indices = keys
 
     def labels(self, keys):
         return tf.gather(tf.constant(self.labels_of_all), keys)
 
-    def image(self, key, image_format, crop=None):
+    def load(self, key, image_format, crop=None):
         return tf.gather(tf.constant(PIXELS), key), self.labels(key)
 
 
@@ -122,10 +122,10 @@ class Pictures(Examples):
 def test_batches_are_those_of_the_images(network, tmp_path, is_oversampled):
     base, _ = split_at_base(network)
     frozen, pictures, shape = FrozenBase(base), Pictures(), ImageFormat(6, 3)
-    validation = EvaluationInputs(pictures, shape, 4)
+    validation = EvaluationPipeline(pictures, shape, 4)
     numbers = pictures.keys()
     kept = cache_features(frozen, validation.batches(), numbers, pictures, tmp_path, "", print)
-    training = TrainingInputs(pictures, shape, 4, 5, seed=0, is_oversampled=is_oversampled)
+    training = TrainingPipeline(pictures, shape, 4, 5, seed=0, is_oversampled=is_oversampled)
     both = room.CachedTrainingInputs((dataclasses.replace(training, source=kept),))
     for epoch, start in ((0, 0), (1, 0), (1, 1)):
         check_same(base, both.batches(epoch, start), training.batches(epoch, start))
@@ -149,7 +149,7 @@ def test_views_take_turns():
             self.batch = lambda keys: (keys, tf.fill(tf.shape(keys), view))
 
     class Inputs:
-        batch_size, reading = 2, DEFAULT_OPTIONS
+        batch_size, options = 2, DEFAULT_OPTIONS
 
         def __init__(self, view):
             self.source = Features(view)

@@ -9,7 +9,7 @@ from library.inputs.examples import PipelineOptions
 from library.models.feature_cache import cache_split_features
 from library.models.features import split_at_base
 from project.augmentations import choose_augmentations
-from project.inputs import EvaluationInputs, TrainingInputs
+from project.inputs import EvaluationPipeline, TrainingPipeline
 from project.networks.hub import hub
 from tests.models.test_features import Pictures, check_same
 from tests.models.test_saved_model import save_module
@@ -20,12 +20,12 @@ class SlowPictures(Pictures):
 
     slow = None
 
-    def image(self, key, image_format, crop=None):
+    def load(self, key, image_format, crop=None):
         def wait(number):
             time.sleep(0.2 if number == self.slow else 0)
             return number
 
-        return super().image(tf.ensure_shape(tf.numpy_function(wait, [key], tf.int64), []), crop)
+        return super().load(tf.ensure_shape(tf.numpy_function(wait, [key], tf.int64), []), crop)
 
 
 @pytest.mark.slow
@@ -34,8 +34,8 @@ def test_each_epoch_gives_the_features_of_its_view_in_the_order_of_its_images(tm
     network = hub((6, 6, 3), 2, hub_handle=str(tmp_path / "module"))
     base, _ = split_at_base(network)
     pictures, shape, said = SlowPictures(), ImageFormat(6, 3), []
-    validation = EvaluationInputs(pictures, shape, 4)
-    plain = TrainingInputs(pictures, shape, 4, 5, seed=0)
+    validation = EvaluationPipeline(pictures, shape, 4)
+    plain = TrainingPipeline(pictures, shape, 4, 5, seed=0)
 
     def keep(inputs, views):
         fingerprints, folder = ("train", "validation"), tmp_path / "cache"
@@ -75,7 +75,7 @@ def test_each_epoch_gives_the_features_of_its_view_in_the_order_of_its_images(tm
     # What is ready first comes first in training; each image's features are its own all the same.
     pictures.slow = 3
     kept = keep(
-        dataclasses.replace(plain, reading=PipelineOptions(deterministic=False)), ["unordered"]
+        dataclasses.replace(plain, options=PipelineOptions(deterministic=False)), ["unordered"]
     )
     assert len(said) == 6
     check_same(base, kept.training.batches(0), plain.batches(0))

@@ -10,10 +10,10 @@ from PIL import Image
 from library.dataset.images import ImageOptions, UnusableImageError
 from library.dataset.splits import read_splits
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import make_examples
+from library.inputs.examples import make_source
 from library.prediction.preprocess import Pictures
 from library.saving.snapshots import read_snapshot
-from project.inputs import EvaluationInputs
+from project.inputs import EvaluationPipeline
 from tests.conftest import convert
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def test_pixels_are_those_of_the_converted_split(tmp_path, channels):
     convert(tmp_path / "train", tmp_path, "train", "--max_edge=40", "--background=#102030", *gray)
     (split,) = read_splits(tmp_path, "train")
     image_format = ImageFormat(8, channels)
-    inputs = EvaluationInputs(make_examples(split), image_format, batch_size=100)
+    inputs = EvaluationPipeline(make_source(split), image_format, batch_size=100)
     (expected,) = [images.numpy() for images, _ in inputs.batches()]
     pictures = Pictures(
         image_format,

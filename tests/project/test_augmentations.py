@@ -18,7 +18,7 @@ OF_BATCHES = [name for name, each in AUGMENTATIONS.items() if each.acts_on == BA
 
 
 def augment(image, chosen, seed):
-    return chosen.change(image, chosen.seeds(seed))
+    return chosen.apply(image, chosen.seeds(seed))
 
 
 @pytest.mark.slow

@@ -16,9 +16,9 @@ from library.dataset.records import Record, frame
 from library.dataset.unconverted import read_generated, read_unconverted
 from library.inputs.batching import WorkerSlice
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import PipelineOptions, Shards, make_examples
+from library.inputs.examples import PipelineOptions, ShardSource, make_source
 from project.augmentations import choose_augmentations
-from project.inputs import EvaluationInputs, TrainingInputs, generate_images
+from project.inputs import EvaluationPipeline, TrainingPipeline, generate_images
 from tests.conftest import convert
 
 pytestmark = pytest.mark.slow
@@ -38,13 +38,13 @@ def numbered(tmp_path_factory):
 
 def make_training(manifest, **changes):
     options = {
-        "source": make_examples(manifest),
+        "source": make_source(manifest),
         "image_format": ImageFormat(8, 1),
         "batch_size": 8,
         "shuffle_examples": 20,
         "seed": 0,
     }
-    return TrainingInputs(**{**options, **changes})
+    return TrainingPipeline(**{**options, **changes})
 
 
 def arrays(batches):
@@ -71,7 +71,7 @@ def test_the_order_is_a_function_of_seed_and_epoch(numbered):
         return numbers(arrays(make_training(numbered, **changes).batches(epoch)))
 
     assert order(3) == order(3)
-    assert order(3) == order(3, reading=PipelineOptions(2, 1, prefetch_batches=0))
+    assert order(3) == order(3, options=PipelineOptions(2, 1, prefetch_batches=0))
     assert len({tuple(order(0)), tuple(order(1)), tuple(order(0, seed=1))}) == 3
     assert order(0) != sorted(order(0))
 
@@ -126,17 +126,17 @@ def test_an_example_is_changed_alike_in_batches_of_any_size_on_any_threads(numbe
 
     usual = epoch(1)
     slow = PipelineOptions(1, 1, prefetch_examples=3, prefetch_batches=0)
-    assert np.array_equal(usual, epoch(1, batch_size=25, reading=slow))
+    assert np.array_equal(usual, epoch(1, batch_size=25, options=slow))
     assert not np.array_equal(usual, epoch(2))
     assert not np.array_equal(usual, epoch(1, seed=1))
 
 
 def test_evaluation_is_in_order_and_whole(numbered):
-    inputs = EvaluationInputs(make_examples(numbered), ImageFormat(8, 1), 16)
+    inputs = EvaluationPipeline(make_source(numbered), ImageFormat(8, 1), 16)
     first, second = numbers(arrays(inputs.batches())), numbers(arrays(inputs.batches()))
     assert first == second
     assert sorted(first) == list(range(50))
-    slow = replace(inputs, reading=PipelineOptions(1, 1, prefetch_batches=0))
+    slow = replace(inputs, options=PipelineOptions(1, 1, prefetch_batches=0))
     assert [len(labels) for _, labels in inputs.batches()] == [16, 16, 16, 2]
     assert numbers(arrays(slow.batches())) == first
 
@@ -177,8 +177,8 @@ def test_memory_stays_flat_over_more_data_than_it_may_hold(tmp_path):
     times = 12
     data = times * path.stat().st_size
     assert data > 400e6
-    source = Shards((str(path),) * times, (64,) * times, (32 * times,) * 2, len(encoded))
-    inputs = TrainingInputs(source, ImageFormat(8, 3), 32, shuffle_examples=32, seed=0)
+    source = ShardSource((str(path),) * times, (64,) * times, (32 * times,) * 2, len(encoded))
+    inputs = TrainingPipeline(source, ImageFormat(8, 3), 32, shuffle_examples=32, seed=0)
     most, left = (grown / data for grown in growth(inputs, 8))
     assert most.max() < 0.5
     # Were each epoch to leave a tenth of the data behind, it would be 0.4. The least of
@@ -222,11 +222,11 @@ def joined(workers):
 def test_several_workers_make_the_batches_of_one(numbered, count):
     words = ["flip", "brightness", "cutmix"]
     training = make_training(numbered, augmentations=choose_augmentations(words))
-    evaluation = EvaluationInputs(make_examples(numbered), ImageFormat(8, 1), 8)
+    evaluation = EvaluationPipeline(make_source(numbered), ImageFormat(8, 1), 8)
     for inputs, start in ((training, (1, 3)), (training, (1, 0)), (evaluation, ())):
         alone = arrays(inputs.batches(*start))
         parts = [WorkerSlice(each, count) for each in range(count)]
-        workers = [arrays(replace(inputs, part=part).batches(*start)) for part in parts]
+        workers = [arrays(replace(inputs, worker_slice=part).batches(*start)) for part in parts]
         assert {len(each) for each in workers} == {len(alone)}
         together = joined(zip(*workers, strict=True))
         for (images, labels), (same_images, same_labels) in zip(alone, together, strict=True):
@@ -236,7 +236,7 @@ def test_several_workers_make_the_batches_of_one(numbered, count):
 
 def test_by_file_each_worker_reads_its_own_shards(numbered):
     training = make_training(numbered)
-    own = [replace(training, part=WorkerSlice(each, 2, by_file=True)) for each in range(2)]
+    own = [replace(training, worker_slice=WorkerSlice(each, 2, by_file=True)) for each in range(2)]
     seen = [arrays(each.batches(0)) for each in own]
     assert len(seen[0]) == len(seen[1]) == own[0].batches_per_epoch
     assert sorted(numbers(seen[0]) + numbers(seen[1])) == list(range(50))
@@ -247,12 +247,12 @@ def test_by_file_each_worker_reads_its_own_shards(numbered):
 
 def test_by_file_workers_change_their_examples_differently(numbered):
     """Each counts its own examples from 0: the seeds of two workers must differ all the same."""
-    shards = make_examples(numbered)
-    twice = Shards(shards.paths[:1] * 2, shards.counts[:1] * 2, (10, 10))
+    shards = make_source(numbered)
+    twice = ShardSource(shards.paths[:1] * 2, shards.counts[:1] * 2, (10, 10))
     chosen = choose_augmentations(["random_erasing=1"])
     whole = make_training(numbered, source=twice, augmentations=chosen)
     first, second = (
-        arrays(replace(whole, part=part).batches(0))
+        arrays(replace(whole, worker_slice=part).batches(0))
         for part in WorkerSlice(0, 2, by_file=True).siblings()
     )
     pixels = [
@@ -263,7 +263,7 @@ def test_by_file_workers_change_their_examples_differently(numbered):
 
 
 def test_without_determinism_an_epoch_still_holds_each_example_once(numbered):
-    training = make_training(numbered, reading=PipelineOptions(deterministic=False))
+    training = make_training(numbered, options=PipelineOptions(deterministic=False))
     assert sorted(numbers(arrays(training.batches(0)))) == list(range(50))
     assert not training.batches(0).options().deterministic
     assert make_training(numbered).batches(0).options().deterministic
@@ -271,21 +271,21 @@ def test_without_determinism_an_epoch_still_holds_each_example_once(numbered):
 
 def test_without_determinism_several_workers_still_divide_the_examples(numbered):
     """Each worker picks by position: in any other order than the others', it would miss some."""
-    shards = make_examples(numbered)
+    shards = make_source(numbered)
     # Many, so that which shard answers first differs from worker to worker.
-    source = Shards(shards.paths * 8, shards.counts * 8, (200, 200))
-    unordered = make_training(numbered, source=source, reading=PipelineOptions(deterministic=False))
+    source = ShardSource(shards.paths * 8, shards.counts * 8, (200, 200))
+    unordered = make_training(numbered, source=source, options=PipelineOptions(deterministic=False))
     for _ in range(3):
-        parts = [replace(unordered, part=part) for part in WorkerSlice(0, 2).siblings()]
+        parts = [replace(unordered, worker_slice=part) for part in WorkerSlice(0, 2).siblings()]
         seen = [number for part in parts for number in numbers(arrays(part.batches(0)))]
         assert sorted(seen) == sorted(list(range(50)) * 8)
 
 
-class SlowAtZero(Shards):
-    """Shards whose image 0 takes long to decode."""
+class SlowAtZero(ShardSource):
+    """ShardSource whose image 0 takes long to decode."""
 
-    def image(self, *how):
-        image, label = super().image(*how)
+    def load(self, *how):
+        image, label = super().load(*how)
 
         def wait(pixels):
             time.sleep(0 if pixels[0, 0, 0] else 0.3)
@@ -295,27 +295,27 @@ class SlowAtZero(Shards):
 
 
 def test_without_determinism_what_is_ready_comes_first_in_training_only(numbered):
-    shards = make_examples(numbered)
+    shards = make_source(numbered)
     source = SlowAtZero(shards.paths, shards.counts, shards.class_counts)
     ordered, unordered = (
         PipelineOptions(num_parallel_calls=4),
         PipelineOptions(4, 4, deterministic=False),
     )
     plain, hasty = (
-        numbers(arrays(make_training(numbered, source=source, reading=each).batches(0)))
+        numbers(arrays(make_training(numbered, source=source, options=each).batches(0)))
         for each in (ordered, unordered)
     )
     assert plain.index(0) < hasty.index(0)
     assert sorted(hasty) == list(range(50))
-    evaluation = EvaluationInputs(source, ImageFormat(8, 1), 8, reading=unordered)
-    in_order = numbers(arrays(replace(evaluation, source=shards, reading=ordered).batches()))
+    evaluation = EvaluationPipeline(source, ImageFormat(8, 1), 8, options=unordered)
+    in_order = numbers(arrays(replace(evaluation, source=shards, options=ordered).batches()))
     assert numbers(arrays(evaluation.batches())) == in_order
 
 
 def test_batches_can_be_made_ready_on_a_device(numbered):
     device = tf.config.list_logical_devices("CPU")[0].name
-    reading = PipelineOptions(prefetch_to_device=1, device=device)
-    ready = make_training(numbered, reading=reading)
+    options = PipelineOptions(prefetch_to_device=1, device=device)
+    ready = make_training(numbered, options=options)
     assert numbers(arrays(ready.batches(0))) == numbers(arrays(make_training(numbered).batches(0)))
 
 

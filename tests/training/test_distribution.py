@@ -14,10 +14,10 @@ from library.dataset.splits import read_splits
 from library.errors import SettingsError, UserError
 from library.inputs.batching import WorkerSlice
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import make_examples
+from library.inputs.examples import make_source
 from library.training.cluster import Cluster
 from library.training.distribution import Devices, choose_devices, naming_lost
-from project.inputs import TrainingInputs
+from project.inputs import TrainingPipeline
 from tests.conftest import COLORS, convert, write_colors
 from tests.helpers.workers import OPTIONS, Worker, options, start_two, wait_for_rows
 
@@ -137,14 +137,14 @@ def test_by_file_two_workers_read_their_own_shards_and_miss_no_image(tmp_path, c
     for worker in workers:
         code, said = worker.finish()
         assert code == 0, said
-    whole = TrainingInputs(
-        make_examples(manifest), ImageFormat(4, 3), OPTIONS["batch_size"], 10_000, seed=0
+    whole = TrainingPipeline(
+        make_source(manifest), ImageFormat(4, 3), OPTIONS["batch_size"], 10_000, seed=0
     )
     # As a run does: the shuffle depends on it.
     tf.random.set_seed(0)
     by_epoch = [[], []]
     for part in WorkerSlice(count=2, by_file=True).siblings():
-        own = replace(whole, part=part)
+        own = replace(whole, worker_slice=part)
         expected = [[whole.source.name(key) for key in own.keys(epoch)] for epoch in range(2)]
         expected = [[name.numpy().decode() for name in names] for names in expected]
         seen = (tmp_path / str(part.index) / "seen.txt").read_text().split()
