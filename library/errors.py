@@ -1,9 +1,11 @@
-"""What can go wrong for a reason that a person can mend: one line each, with its exit code."""
+"""Errors that a user can fix, each shown as one line and with an exit code of its own."""
 
 import codecs
+import io
 import os
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 
 from library.logging import start_logging
 
@@ -18,91 +20,111 @@ class UserError(Exception):
 
 
 class SettingsError(UserError):
-    """A command, option, set, key or value is not what it should be."""
+    """A command, option, set, key or value is wrong (exit code 2)."""
 
     exit_code = 2
 
 
 class DataError(UserError):
-    """Images, shards or manifests are missing or invalid."""
+    """Images, shards or manifests are missing or invalid (exit code 3)."""
 
     exit_code = 3
 
 
 class UnreachableError(UserError):
-    """A store of data does not answer; nothing is known to be wrong with what is in it."""
+    """A remote store does not answer; the data in it may be fine (exit code 1)."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint or snapshot is missing, damaged, or belongs to something else."""
+    """A checkpoint or snapshot is missing, damaged or of another run (exit code 4)."""
 
     exit_code = 4
 
 
 class DivergedError(UserError):
-    """The loss became NaN or infinite."""
+    """The loss became NaN or infinite (exit code 5)."""
 
     exit_code = 5
 
 
 class StoppedError(UserError):
-    """SIGINT or SIGTERM came, and the state was saved."""
+    """SIGINT or SIGTERM stopped the run after its state was saved (exit code 130 or 143)."""
 
-    def __init__(self, text, exit_code):
+    def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
         self.exit_code = exit_code
 
 
-def _escape(error):
-    """Write what stdout's encoding lacks as JSON does, ü as \\u00fc: a result stays readable."""
+def _escape_as_json(error: UnicodeError) -> tuple[str, int]:
+    """Escape a character that stdout's encoding lacks as JSON does: ü becomes \\u00fc."""
+    assert isinstance(error, UnicodeEncodeError)
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
     escaped = "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
     return escaped, error.end
 
 
-_ESCAPE = "library.escape"
-codecs.register_error(_ESCAPE, _escape)
+_ESCAPE_AS_JSON = "library.escape_as_json"
+codecs.register_error(_ESCAPE_AS_JSON, _escape_as_json)
 
 
-def printable(text):
-    """Return str(text) on one line: control characters and undecodable bytes are escaped."""
+def printable(text: object) -> str:
+    """Return str(text) on one line, with control characters and undecodable bytes escaped."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in str(text)
     )
 
 
-def missing_package(error):
-    """Return the text for a package that is not there, most often because .venv is not active.
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or the name of its class if it has no text."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
-    None for other errors: a module of the project itself, misspelled, is one.
+
+def reason_of(error: BaseException) -> str:
+    """Return what the operating system says about an OSError, or any error's first line."""
+    return (isinstance(error, OSError) and error.strerror) or first_line(error)
+
+
+def missing_package(error: BaseException) -> str | None:
+    """Return the message for a package that is not installed, or None for any other error.
+
+    A module of the project itself, misspelled, is another error.
     """
     name = error.name if isinstance(error, ModuleNotFoundError) else None
     if name is None or name.partition(".")[0] in ("library", "project"):
         return None
     return (
-        f"{sys.executable} lacks the package {name}: `. .venv/bin/activate` chooses the Python "
-        "that `make` has set up; pyproject.toml lists what another one needs"
+        f"the package {name} is not installed in {sys.executable}: activate the environment that "
+        "`make` creates (`. .venv/bin/activate`), or install the packages in pyproject.toml"
     )
 
 
-def run_main(main, arguments, program):
-    """Run main(arguments) and give the exit code: 0, or that of the error, shown as one line.
+def run_main(
+    main: Callable[[Sequence[str]], object], arguments: Sequence[str], program: str
+) -> int:
+    """Run main(arguments), and show an error as one line on stderr, `program: error: …`.
 
-    The line goes to stderr as `program: error: …`; the traceback only with `--verbose` among the
-    arguments.
+    Args:
+        main: The function to run.
+        arguments: Its command-line arguments; with `--verbose` among them an error is shown with
+            its traceback.
+        program: Name of the program in the error message.
+
+    Returns:
+        The exit code: 0, or that of the error.
     """
     start_logging()
     verbose = "--verbose" in arguments
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors=_ESCAPE)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=_ESCAPE_AS_JSON)
     try:
         main(arguments)
-        # Else a closed pipe would first be noticed when the interpreter exits, as a traceback.
+        # Flush now: at the interpreter's exit, a closed pipe would show a traceback.
         sys.stdout.flush()
         return 0
     except BrokenPipeError:
-        # Whoever read our output has read enough (`| head`).
+        # The reader has closed the pipe (`| head`): discard the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -110,18 +132,17 @@ def run_main(main, arguments, program):
     except UserError as error:
         return _show(program, error, error.exit_code, verbose)
     except MemoryError:
-        return _show(
-            program, "out of memory: a smaller batch_size or image_size needs less", 1, verbose
-        )
+        text = "out of memory: reduce batch_size or image_size"
+        return _show(program, text, 1, verbose)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        return _show(program, f"{error.strerror or error}{where}", 1, verbose)
+        return _show(program, f"{reason_of(error)}{where}", 1, verbose)
     except Exception as error:
         text = f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
         return _show(program, missing_package(error) or text, 1, verbose)
 
 
-def _show(program, text, exit_code, verbose):
+def _show(program: str, text: object, exit_code: int, verbose: bool) -> int:
     if verbose:
         traceback.print_exc()
     print(f"{program}: error: {printable(text)}", file=sys.stderr)

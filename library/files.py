@@ -1,14 +1,19 @@
-"""Write whole or not at all: temporary, fsync, rename. And hashes, to notice what changed since."""
+"""Files and folders that are written whole or not at all, file locks, and content hashes."""
 
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
-from library.errors import UserError, printable
+from filelock import FileLock, Timeout
+
+from library.errors import UserError, printable, reason_of
 
 # Nothing under a name that ends so is ever read; it is what a killed process leaves behind.
 PARTIAL = ".partial"
@@ -16,6 +21,10 @@ PARTIAL = ".partial"
 PREVIOUS = ".previous"
 # In a sealed folder: each other file's SHA-256.
 SEAL = "hashes.json"
+# A lock is tried for this long before it counts as taken: its holder may just be releasing it.
+_LOCK_SECONDS = 0.2
+
+logger = logging.getLogger(__name__)
 
 
 def _partial_path(path):
@@ -95,7 +104,7 @@ def explain_write_errors(what):
         yield
     except OSError as error:
         raise UserError(
-            f"{what} could not be saved ({error.strerror or error}); what was saved before is "
+            f"{what} could not be saved ({reason_of(error)}); what was saved before is "
             "intact: see to that disk, then start again to go on from there"
         ) from error
 
@@ -161,6 +170,50 @@ def remove_partials(folder, name=None):
         else:
             partial.unlink(missing_ok=True)
     return [partial.name for partial in partials]
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str, advice: str = "", *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock on a file within the block; the file exists only as long.
+
+    The lock ends with its process, however that ends. A file system that has no locks stops nobody.
+
+    Args:
+        path: The lock file.
+        what: What is locked, as the subject of the message about its holder.
+        advice: What to do if another process holds it.
+        wait: Log the holder and wait for it, instead of raising.
+
+    Raises:
+        UserError: Another process holds the lock, named by its id and its host.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=_LOCK_SECONDS)
+    except Timeout:
+        in_use = f"{what} is in use by {_read_holder(path)}"
+        if not wait:
+            raise UserError(f"{in_use}: {advice}") from None
+        logger.info("%s; waiting for it", in_use)
+        lock.acquire()
+    except OSError:
+        pass  # A file system without locks.
+    try:
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        yield
+    finally:
+        # Unlink before the release: afterwards the file may be the next holder's.
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read_holder(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text().strip() or "another process"
+    return "another process"
 
 
 def sha256_of(path):

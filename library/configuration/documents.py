@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from library.configuration.scalars import plain_value
-from library.errors import SettingsError
+from library.errors import SettingsError, reason_of
 from library.messages import did_you_mean, shown
 
 # Far beyond what a person writes, and small enough that a hostile file is refused at once.
@@ -131,8 +131,7 @@ def _read_bytes(path, named_by):
     except FileNotFoundError:
         raise SettingsError(f"there is no file {path}{named_by and f' ({named_by})'}") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SettingsError(f"{path} cannot be read: {reason}") from None
+        raise SettingsError(f"{path} cannot be read: {reason_of(error)}") from None
     if len(content) > MAX_BYTES:
         raise SettingsError(f"{path} is larger than {MAX_BYTES:,} bytes: is it a settings file?")
     return content

@@ -18,8 +18,8 @@ from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.shards import ShardWriter, Stage, WorkFolder, drop_work, publish, work_folder
 from library.dataset.sources.base import NO_CLASS, SPLITS, labels_of
 from library.dataset.worker_pool import WorkerPool, available_cores
-from library.errors import DataError, StoppedError, UnreachableError, UserError
-from library.locks import locked
+from library.errors import DataError, StoppedError, UnreachableError, UserError, reason_of
+from library.files import locked
 from library.messages import counted
 
 # Without --num_shards: shards of this size, but at least so many where there are enough images,
@@ -103,8 +103,7 @@ def _locked(folder, name, base):
                 raise UserError(f"{folder}: {name} has just been changed: give the command again")
             yield
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{folder} can't be written: {reason}; {_GOES_ON}") from error
+        raise UserError(f"{folder} can't be written: {reason_of(error)}; {_GOES_ON}") from error
     except UnreachableError as error:
         raise UnreachableError(f"{error}; {_GOES_ON}") from error
     except KeyboardInterrupt:

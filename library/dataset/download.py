@@ -12,7 +12,6 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -32,9 +31,8 @@ from library.dataset.storage import (
     open_store,
     read_url,
 )
-from library.errors import DataError, StoppedError, UnreachableError, UserError
-from library.files import new_file, remove_partials, sha256_of
-from library.locks import locked_in_turn
+from library.errors import DataError, StoppedError, UnreachableError, UserError, reason_of
+from library.files import locked, new_file, remove_partials, sha256_of
 from library.messages import counted
 
 # Shards under way at once: one alone would mostly wait for the network.
@@ -80,15 +78,14 @@ def fetch_shards(manifests):
         folder = manifest.folder
         try:
             lock = folder.with_name(f".{folder.name}.lock")
-            with locked_in_turn(lock, partial(_tell_waiting, manifest.origin)):
+            with locked(lock, f"the copy of {manifest.origin}", wait=True):
                 # Whoever had the lock may just have fetched it.
                 if not _is_here(manifest):
                     _fetch(manifest)
         except UnreachableError as error:
             raise UnreachableError(f"{error}; {_KEPT}") from error
         except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"{folder} can't be written: {reason}; {_KEPT}") from error
+            raise UserError(f"{folder} can't be written: {reason_of(error)}; {_KEPT}") from error
         except KeyboardInterrupt:
             raise StoppedError(f"interrupted; {_KEPT}", 130) from None
 
@@ -247,10 +244,6 @@ def _damaged(url, manifest, what):
         f"{url} is not the shard that {manifest_path('', manifest.name)} lists: {what}; if it was "
         "just being replaced, start again, else convert again"
     )
-
-
-def _tell_waiting(url, holder):
-    _say(f"{url} is being fetched by {holder}: waiting for it")
 
 
 def _megabytes(size):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from library.dataset.images import UnusableImageError, convert_image
 from library.dataset.read_bytes import read_content
 from library.dataset.records import Record, frame
+from library.errors import reason_of
 
 
 def naming_option(function, content, options):
@@ -36,7 +37,6 @@ class EncodeRecord:
         try:
             content = read_content(task.place)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UnusableImageError(f"can't be read: {reason}") from None
+            raise UnusableImageError(f"can't be read: {reason_of(error)}") from None
         jpeg, height, width = naming_option(convert_image, content, self.options)
         return frame(Record(jpeg, height, width, task.label, task.text, task.name))

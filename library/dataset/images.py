@@ -25,6 +25,7 @@ from library.dataset.pixels import (
     to_srgb,
     turn,
 )
+from library.errors import first_line
 
 KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 # Our own limit stands in its place, and refuses where this one would only warn.
@@ -169,7 +170,7 @@ def _decode_scaled(content, header, size, color_space):
         # Strict decoding stops at what libjpeg only warns of. Stray bytes between segments, which
         # some cameras write, harm nothing; a stream that ends early or makes no sense does.
         if "extraneous bytes" not in str(error) and "Invalid SOS" not in str(error):
-            raise UnusableImageError(f"is a damaged JPEG: {_one_line(error)}") from None
+            raise UnusableImageError(f"is a damaged JPEG: {first_line(error)}") from None
         return simplejpeg.decode_jpeg(content, color_space, strict=False, **least)
 
 
@@ -194,7 +195,7 @@ def _decode_other(content, options):
         raise
     # A decoder that meets hostile bytes may raise anything.
     except Exception as error:
-        raise UnusableImageError(f"can't be decoded: {_one_line(error)}") from None
+        raise UnusableImageError(f"can't be decoded: {first_line(error)}") from None
     height, width = pixels.shape[:2]
     pixels = turn(shrink(pixels, fitted_size(width, height, options.max_edge)), orientation)
     return pixels, _upright_size(width, height, orientation)
@@ -250,7 +251,3 @@ def _encoded(pixels, options):
         )
     is_small = max(height, width) <= SMALL_EDGE
     return encode_jpeg(pixels, options.quality, is_small), height, width
-
-
-def _one_line(error):
-    return " ".join(str(error).split()) or type(error).__name__

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from library.errors import DataError
+from library.errors import DataError, reason_of
 from library.files import sha256_of, write_file
 
 FORMAT = "image-classification shards, version 1"
@@ -125,7 +125,7 @@ def read_manifest_file(path, name=None):
         command = conversion_command(path.parent, name)
         raise DataError(f"{path} is missing; this makes it from your images: {command}") from None
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}") from None
+        raise DataError(f"{path} can't be read: {reason_of(error)}") from None
     return parse_manifest(content, path, path.parent, name)
 
 
@@ -251,7 +251,7 @@ def _check_sizes(manifest):
             size = path.stat().st_size
         except OSError as error:
             raise DataError(
-                f"{path}, which {manifest.name}{SUFFIX} lists, can't be read: {error.strerror}; "
+                f"{path}, which {manifest.name}{SUFFIX} lists, can't be read: {reason_of(error)}; "
                 "convert again"
             ) from None
         if size != shard.bytes:

@@ -21,7 +21,7 @@ from library.describing.duplicates import (
     perceptual_hash,
     signature,
 )
-from library.errors import DataError
+from library.errors import DataError, reason_of
 
 # Enough for a hash of 9 by 9 spots.
 _EDGE = 64
@@ -39,8 +39,7 @@ class MeasureFile:
         try:
             content = read_content(place)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UnusableImageError(f"can't be read: {reason}") from None
+            raise UnusableImageError(f"can't be read: {reason_of(error)}") from None
         pixels, (width, height) = naming_option(decode_image, content, self.options)
         gray = to_gray(pixels)
         return exact_hash(content), perceptual_hash(gray), signature(gray), (width, height)

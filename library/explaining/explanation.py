@@ -8,7 +8,7 @@ import numpy as np
 
 from library.dataset.images import UnusableImageError
 from library.dataset.read_bytes import read_content
-from library.errors import DataError, printable
+from library.errors import DataError, printable, reason_of
 from library.explaining.feature_maps import draw_layers
 from library.explaining.grad_cam import HeatMaps
 from library.explaining.neighbors import find_neighbors, make_embedding
@@ -155,5 +155,4 @@ def _usable(files, prepare, report):
         except MemoryError:
             report(f"{printable(file.name)} needs too much memory to decode: left out")
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            report(f"{printable(file.name)} can't be read: {reason}: left out")
+            report(f"{printable(file.name)} can't be read: {reason_of(error)}: left out")

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from library.errors import SettingsError, UserError, printable
+from library.errors import SettingsError, UserError, first_line, printable
 from library.export.litert import LiteRTModel, convert_litert
 from library.export.model_card import write_card
 from library.export.onnx import OnnxModel, write_onnx
@@ -96,8 +96,9 @@ def _export_one(name, folder, snapshot, samples, **options):
             raise
         except Exception as error:
             # Whatever a converter finds wrong.
+            reason = printable(first_line(error)[:200])
             raise UserError(
-                f"{name} can't hold the network {snapshot.network.name}: {_first_line(error)}"
+                f"{name} can't hold the network {snapshot.network.name}: {reason}"
             ) from error
 
 
@@ -180,8 +181,3 @@ def _next_number(folder):
     folder = Path(folder)
     names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
     return 1 + max((int(each) for each in names if each.isdecimal()), default=0)
-
-
-def _first_line(error):
-    lines = [each.strip() for each in str(error).splitlines() if each.strip()]
-    return printable(lines[0][:200]) if lines else type(error).__name__

@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 import shutil
-import sys
 import weakref
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +21,10 @@ import tensorflow as tf
 from library.dataset.records import parse_record
 from library.dataset.worker_pool import available_cores
 from library.errors import DataError, SettingsError
-from library.files import PARTIAL, new_folder, write_file
+from library.files import PARTIAL, locked, new_folder, write_file
 from library.inputs.corruption import explain_source_errors
 from library.inputs.decoding import decode
 from library.inputs.examples import DEFAULT_OPTIONS, ExampleSource
-from library.locks import locked_in_turn
 
 _BLOBS, _INDEX = "blobs", "index"
 # How much memory a container may use.
@@ -165,16 +163,12 @@ def cache_examples(examples, image_format, kind, *, crops=False, cache_dir=None,
     what = "encoded" if crops else "x".join(map(str, image_format.shape))
     folder = Path(cache_dir) / f"images-{fingerprint[:32]}-{what}"
     if not folder.exists():
-        with locked_in_turn(folder.with_name("images.lock"), _tell_waiting):
+        with locked(folder.with_name("images.lock"), "the image cache", wait=True):
             _remove_dead_partials(folder.parent)
             # Whoever had the lock may just have filled it.
             if not folder.exists():
                 _write_store(examples, image_format, folder, not crops)
     return CachedSource(examples, image_format, DiskStore(folder, not crops))
-
-
-def _tell_waiting(holder):
-    print(f"the cache is being filled by {holder}: waiting for it", file=sys.stderr)
 
 
 def _remove_dead_partials(folder):

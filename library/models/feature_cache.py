@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from library.errors import UserError
-from library.files import PARTIAL, find_damage, new_folder, seal_folder
+from library.errors import UserError, reason_of
+from library.files import PARTIAL, find_damage, locked, new_folder, seal_folder
 from library.inputs.caching import remove_if_dead
 from library.inputs.interfaces import SplitInputs
-from library.locks import locked, locked_in_turn
 from library.messages import counted
 from library.models.features import (
     FEATURES,
@@ -37,14 +36,11 @@ def cache_features(base, batches, numbers, examples, folder, key, report):
     name = hashlib.sha256(repr(key).encode() + base.fingerprint).hexdigest()[:32]
     folder = Path(folder) / f"features-{name}"
 
-    def tell(holder):
-        report(f"the features in {folder} are being made by {holder}: waiting for it")
-
     if find_damage(folder) is not None:  # Most often, because there is no such folder.
         lock = folder.with_name(f".{folder.name}.lock")
         with _naming_failure(folder):
             _remove_leftovers(folder.parent)
-            with locked_in_turn(lock, tell):
+            with locked(lock, f"the feature cache {folder}", wait=True):
                 _make(base, batches, numbers, examples, folder, report)
     return Features(examples, folder)
 
@@ -69,7 +65,7 @@ def _naming_failure(folder):
         yield
     except OSError as error:
         raise UserError(
-            f"features can't be kept in {folder}: {error.strerror or error}: make room, choose "
+            f"features can't be kept in {folder}: {reason_of(error)}: make room, choose "
             "another --cache_dir, or --cache_features never"
         ) from error
 

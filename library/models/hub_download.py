@@ -21,7 +21,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from library.errors import UserError, printable
+from library.errors import UserError, printable, reason_of
 from library.files import new_folder, sha256_of
 
 GRAPH = "saved_model.pb"
@@ -234,10 +234,10 @@ def _check_size(size, limit):
 
 def _reason(error):
     if isinstance(error, urllib.error.HTTPError):
-        return f"the server answers {error.code} {_first_line(error.reason)}"
+        return f"the server answers {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
         return f"the server cannot be reached ({error.reason})"
-    text = getattr(error, "strerror", None) or _first_line(error) or type(error).__name__
+    text = reason_of(error).rstrip(".")
     if isinstance(error, http.client.InvalidURL):
         return text
     if isinstance(error, http.client.HTTPException):
@@ -245,10 +245,6 @@ def _reason(error):
     if isinstance(error, _DAMAGE):
         return f"the archive is damaged ({text})"
     return f"{text}: {error.filename}" if getattr(error, "filename", None) else text
-
-
-def _first_line(error):
-    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 _FINDERS = {"http": _find_on_the_web, "https": _find_on_the_web, "gs": _find_in_a_bucket}

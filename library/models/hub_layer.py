@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.models.hub_download import find_module
 from library.models.saved_model import distinct, load_module
 
@@ -110,9 +110,8 @@ class HubLayer(keras.layers.Layer):
             raise UserError(f"{self.handle}: {error}") from error
         except Exception as error:
             # TensorFlow and what the module's authors wrote raise whatever they like.
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"the module {self.handle} does not take {_in_words(wanted)}: {reason}"
+                f"the module {self.handle} does not take {_in_words(wanted)}: {first_line(error)}"
             ) from error
         is_vector = given.shape.rank == 2 and given.shape[0] is None and given.shape[1]
         if not (is_vector and given.dtype.is_floating):

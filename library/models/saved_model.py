@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.models.hub_download import GRAPH, deletion_hint
 from library.models.unsafe_ops import find_unsafe_ops
 
@@ -57,9 +57,8 @@ def load_module(folder, *, restore=True):
         root = tf.saved_model.load(str(folder), tags=tags, options=options)
     except Exception as error:
         # TensorFlow raises whatever it finds: OpError, ValueError, KeyError, ….
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{folder} is damaged or no SavedModel: {reason}{deletion_hint(folder)}"
+            f"{folder} is damaged or no SavedModel: {first_line(error)}{deletion_hint(folder)}"
         ) from error
     if callable(root) and hasattr(root, "trainable_variables"):
         return _from_tf2(root, files)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from library.errors import CheckpointError
+from library.errors import CheckpointError, first_line
 from library.files import current_folder
 from library.messages import counted
 from library.models.blocks import find_parts, parts_of
@@ -148,8 +148,9 @@ def read_weights(path):
             return _from_checkpoint(tf.train.load_checkpoint(checkpoint))
     except Exception as error:
         # Keras, h5py and TensorFlow each raise errors of their own.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"checkpoint_path: {path} cannot be read: {reason}") from error
+        raise CheckpointError(
+            f"checkpoint_path: {path} cannot be read: {first_line(error)}"
+        ) from error
     what = "is none of these" if path.exists() else "does not exist"
     raise CheckpointError(f"checkpoint_path: {path} {what}: it must be {KINDS}{_nearest(path)}")
 

@@ -11,7 +11,7 @@ from library.dataset.sources.base import LabeledFile, is_archive, is_ignored, is
 from library.dataset.sources.find import find_files
 from library.dataset.sources.table import beside, open_table
 from library.dataset.storage import is_remote
-from library.errors import DataError
+from library.errors import DataError, reason_of
 
 _COLUMN = "FILE"
 
@@ -73,13 +73,13 @@ def _file(path, name=None):
         size = path.stat().st_size
         place = ("file", str(path)) if path.is_file() else ("none", "is no regular file")
     except (OSError, ValueError) as error:
-        size, place = 0, ("none", getattr(error, "strerror", None) or str(error))
+        size, place = 0, ("none", reason_of(error))
     return LabeledFile(name or str(path), "", size, 0, place)
 
 
 def _in_folder(root):
     def refuse(error):
-        raise DataError(f"the folder {error.filename} can't be read: {error.strerror}")
+        raise DataError(f"the folder {error.filename} can't be read: {reason_of(error)}")
 
     # Links to folders are not followed: they may lead back here.
     for folder, folders, names in os.walk(root, onerror=refuse):

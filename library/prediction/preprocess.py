@@ -17,6 +17,7 @@ import tensorflow as tf
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image
 from library.dataset.read_bytes import read_content
 from library.dataset.worker_pool import available_cores
+from library.errors import reason_of
 from library.inputs.decoding import ImageFormat, decode
 
 
@@ -133,4 +134,4 @@ def _prepare(pictures, file):
     except MemoryError:
         return None, "needs too much memory to decode"
     except (OSError, ValueError) as error:
-        return None, f"can't be read: {getattr(error, 'strerror', None) or error}"
+        return None, f"can't be read: {reason_of(error)}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from library.dataset.splits import TRAINING
+from library.errors import reason_of
 from library.evaluation.evaluate import read_images
 from library.files import write_file
 from library.logging import report
@@ -73,9 +74,9 @@ def warn_on_error(what):
     try:
         yield
     except Exception as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        reason = reason_of(error)
+        if isinstance(error, OSError) and error.filename:
+            reason += f": {error.filename}"
         report(f"warning: {what} could not be written ({reason})")
 
 

@@ -11,7 +11,7 @@ import socket
 import time
 from dataclasses import dataclass
 
-from library.errors import SettingsError, UserError
+from library.errors import SettingsError, UserError, reason_of
 from library.tensorflow_import import import_tensorflow
 
 # What a client of gRPC says first. A server that lives answers it; the system alone would not.
@@ -142,7 +142,7 @@ def _listening(address):
         return socket.create_server(("", port), backlog=128)
     except OSError as error:
         raise UserError(
-            f"this worker's port {port} (of {host}:{port}) can't be used: {error.strerror}"
+            f"this worker's port {port} (of {host}:{port}) can't be used: {reason_of(error)}"
         ) from None
 
 

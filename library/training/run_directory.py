@@ -5,8 +5,7 @@ import shutil
 from pathlib import Path
 
 from library.errors import SettingsError, UserError
-from library.files import explain_write_errors, remove_partials, restore_folder, write_file
-from library.locks import locked
+from library.files import explain_write_errors, locked, remove_partials, restore_folder, write_file
 from library.saving.checkpoints import Checkpoints
 
 

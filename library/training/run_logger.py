@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from library.errors import reason_of
 from library.figures.contact_sheet import draw_batch
 from library.figures.kernels import first_kernels, kernel_grid
 from library.files import write_file
@@ -234,7 +235,7 @@ class History:
             write_file(self._path, text.getvalue())
         except OSError as error:
             # The rows are in the checkpoint too: the next evaluation tries again with all of them.
-            report(f"warning: {self._path} could not be written ({error.strerror})")
+            report(f"warning: {self._path} could not be written ({reason_of(error)})")
 
     def close(self):
         """Finish what TensorBoard reads."""

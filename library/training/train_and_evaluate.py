@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import keras
 import tensorflow as tf
 
-from library.errors import SettingsError
+from library.errors import SettingsError, reason_of
 from library.figures.training_curves import write_curves
 from library.logging import report
 from library.messages import choose, counted, counted_classes
@@ -66,7 +66,7 @@ def train_and_evaluate(
                 try:
                     write_curves(paths.run_dir / "curves.svg", run.rows, best_epoch)
                 except OSError as error:
-                    report(f"warning: no curves.svg ({error.strerror}); all else is kept")
+                    report(f"warning: no curves.svg ({reason_of(error)}); all else is kept")
 
 
 def _known(optimizer):

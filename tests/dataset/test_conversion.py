@@ -13,7 +13,7 @@ from library.dataset.conversion import ConversionOptions, convert
 from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.sources.find import find_files
 from library.errors import DataError, UnreachableError, UserError
-from library.locks import locked
+from library.files import locked
 from tests.conftest import write_colors
 from tests.helpers.converting import OPTIONS, contents, records, run
 

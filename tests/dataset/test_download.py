@@ -12,8 +12,8 @@ from library.dataset.manifest import read_manifest
 from library.dataset.sources.find import find_files
 from library.dataset.splits import read_split, read_splits
 from library.errors import DataError, StoppedError, UnreachableError, UserError, run_main
+from library.files import locked
 from library.inputs.examples import make_source
-from library.locks import locked
 from tests.conftest import ROOT, convert, write_colors
 
 fsspec = pytest.importorskip("fsspec")

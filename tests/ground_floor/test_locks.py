@@ -8,12 +8,12 @@ import time
 import pytest
 
 from library.errors import UserError
-from library.locks import locked, locked_in_turn
+from library.files import locked
 from tests.conftest import ROOT
 
 HOLD = """
 import sys, time
-from library.locks import locked
+from library.files import locked
 with locked(sys.argv[1], "", ""):
     print("locked", flush=True)
     time.sleep(60)
@@ -63,32 +63,33 @@ def test_of_many_who_want_it_never_two_have_it(tmp_path):
     assert max(most) == 1
 
 
-def test_in_turn_each_waits_for_those_before_and_says_so_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("library.locks._PAUSE_SECONDS", 0.01)
-    told, order = [], []
+def test_waiting_for_a_lock_logs_its_holder_once(tmp_path, capsys):
+    log, order = [], []
 
     def wait():
-        with locked_in_turn(tmp_path / "lock", told.append):
+        with locked(tmp_path / "lock", "it", wait=True):
             order.append("second")
 
-    with locked(tmp_path / "lock", "", ""):
+    with locked(tmp_path / "lock", "it"):
         thread = threading.Thread(target=wait)
         thread.start()
-        while not told:
+        while not log:
+            log += capsys.readouterr().err.splitlines()
             time.sleep(0.01)
         time.sleep(0.05)
         order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
-    (holder,) = told
-    assert holder.startswith(f"process {os.getpid()} on ")
+    log += capsys.readouterr().err.splitlines()
+    (line,) = log
+    assert f"process {os.getpid()} on " in line
 
 
 def test_a_file_system_without_locks_does_not_stop_anybody(tmp_path, monkeypatch):
     def unsupported(file, flags):
         raise OSError("no locks available")
 
-    monkeypatch.setattr("library.locks.fcntl.flock", unsupported)
+    monkeypatch.setattr("fcntl.flock", unsupported)
     inside = []
     with locked(tmp_path / "lock", "", ""), locked(tmp_path / "lock", "", ""):
         inside.append("both")

@@ -13,13 +13,13 @@ import pytest
 from library.dataset.manifest import read_manifest
 from library.dataset.unconverted import read_generated, read_unconverted
 from library.errors import DataError, SettingsError
+from library.files import locked
 from library.inputs import caching
 from library.inputs.batching import WorkerSlice
 from library.inputs.caching import DiskStore, cache_examples
 from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
-from library.locks import locked
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationPipeline, TrainingPipeline
 from tests.conftest import ROOT, convert, write_colors
@@ -208,7 +208,7 @@ def test_who_finds_a_cache_being_filled_waits_for_it(manifest, tmp_path, monkeyp
                 time.sleep(0.01)
             folder.rename(tmp_path / "now" / folder.name)
         assert waiting.result(60).count == 27
-    assert f"the cache is being filled by process {os.getpid()} on " in told
+    assert f"in use by process {os.getpid()} on " in told
 
 
 def test_what_does_not_fit_is_refused_before_it_is_read(manifest, tmp_path, monkeypatch):

@@ -3,7 +3,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from library.errors import UserError
+from library.files import locked
 from library.inputs.batching import without_autotune
-from library.locks import locked
 from library.models import feature_cache as room
 from library.models.feature_cache import cache_features
 from library.models.features import FrozenBase, split_at_base
@@ -109,27 +108,21 @@ def test_a_disk_that_is_full_on_the_way_is_an_error_and_no_signal(network, tmp_p
     assert list(tmp_path.iterdir()) == [tmp_path / "module"]
 
 
-def test_of_two_runs_that_want_the_same_features_one_makes_them(network, tmp_path):
+def test_of_two_runs_that_want_the_same_features_one_makes_them(network, tmp_path, capsys):
     base, _ = split_at_base(network)
-    told, waits = [], threading.Event()
-
-    def tell(text):
-        told.append(text)
-        waits.set()
+    in_use = f"in use by process {os.getpid()} on "
 
     def slowly():
-        for each in batches():
-            assert waits.wait(30)
-            yield each
+        while in_use not in capsys.readouterr().err:
+            time.sleep(0.01)
+        yield from batches()
 
     with ThreadPoolExecutor(2) as runs:
         making = runs.submit(keep, base, tmp_path, given=slowly())
         while not list(tmp_path.glob(".*.partial")):
             time.sleep(0.01)
-        waiting = runs.submit(keep, base, tmp_path, tell=tell, given=iter(()))
+        waiting = runs.submit(keep, base, tmp_path, given=iter(()))
         (first, _), (second, _) = making.result(), waiting.result()
-    (said,) = told
-    assert f"are being made by process {os.getpid()} on " in said
     assert np.array_equal(first.batch(range(10))[0], second.batch(range(10))[0])
     assert not list(tmp_path.glob(".*"))
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from library.dataset.sources.base import check_classes, is_ignored, label_of, labeled_file
-from library.errors import DataError
+from library.errors import DataError, reason_of
 
 
 def find_in_folder(root, without=None, follow_links=False):
@@ -53,7 +53,7 @@ def _entries(path):
         with os.scandir(path) as entries:
             yield from entries
     except OSError as error:
-        raise DataError(f"the folder {path} can't be read: {error.strerror}") from None
+        raise DataError(f"the folder {path} can't be read: {reason_of(error)}") from None
 
 
 def _is_folder(entry):
@@ -84,7 +84,7 @@ def _labeled_entry(entry, name, label, inside):
     try:
         status = entry.stat()
     except OSError as error:  # a link to nothing, or to itself
-        return labeled_file(name, label, 0, 0, ("none", error.strerror))
+        return labeled_file(name, label, 0, 0, ("none", reason_of(error)))
     if not entry.is_file():
         # Reading from a pipe or a device could wait forever.
         place = ("none", "it is no regular file")

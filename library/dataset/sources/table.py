@@ -8,7 +8,7 @@ from pathlib import Path
 from library.dataset.sources.base import SPLITS, LabeledFile
 from library.dataset.sources.remote import RemoteSizes
 from library.dataset.storage import is_remote, read_url
-from library.errors import DataError
+from library.errors import DataError, reason_of
 from library.messages import counted
 
 _COLUMNS = ("SET", "FILE", "LABEL")
@@ -120,8 +120,7 @@ def _local_file(folder, name, label):
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        return LabeledFile(name, label, 0, 0, ("none", reason))
+        return LabeledFile(name, label, 0, 0, ("none", reason_of(error)))
     return LabeledFile(name, label, status.st_size, status.st_mtime_ns, ("file", str(path)))
 
 
