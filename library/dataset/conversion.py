@@ -90,7 +90,7 @@ def convert(find, folder, name, options, find_classes=sorted, source="", base=No
                 work.remove()
                 raise
             settings = {"source": str(source), "plan": plan, **_choices(options)}
-            return publish(work, classes, counts, settings, base, _kind(listing))
+            return publish(work, classes, counts, settings, base, listing.is_multi_label)
 
 
 @contextmanager
@@ -114,16 +114,12 @@ def _lock_path(folder, name):
     return Path(folder) / f".{name}.lock"
 
 
-def _kind(listing):
-    return "several" if listing.is_multi_label else "one"
-
-
 def _check_labels(listing, source, base):
     labels = set(listing.counts)
-    if base and base.labels != _kind(listing):
+    if base and base.is_multi_label != listing.is_multi_label:
         raise DataError(
-            f"append: the images of {base.name} have {base.labels} class each, those of {source} "
-            f"{_kind(listing)}: give the same --label_separator as before"
+            f"append: only one of {base.name} and {source} has several classes per image: give the "
+            "same --label_separator as before"
         )
     if not labels and len(listing):
         raise DataError(f"no image of {source} has any class: all labels are empty")

@@ -5,7 +5,7 @@ For those who convert as they go, in threads: a conversion of a whole split asks
 
 from threading import Lock
 
-from library.dataset.images import UnusableImageError, convert_image, keep_image
+from library.dataset.images import UnusableImageError, convert_image, find_conformant
 from library.dataset.worker import limit_memory
 from library.dataset.worker_pool import WorkerPool, available_cores
 
@@ -40,7 +40,7 @@ class ImagePool:
 
         Raises UnusableImageError, also where the decoder crashes, hangs or needs too much memory.
         """
-        kept = keep_image(content, options)
+        kept = find_conformant(content, options)
         if kept:
             return kept
         with self._lock:

@@ -1,4 +1,4 @@
-"""One file's bytes → a conformant JPEG, or the reason why not. Contents decide, not names.
+"""Turn the bytes of one file into a conformant JPEG, or say why not. Contents decide, not names.
 
 Conformant means: baseline, upright, sRGB or gray as asked, no longer than `max_edge`.
 """
@@ -6,16 +6,16 @@ Conformant means: baseline, upright, sRGB or gray as asked, no longer than `max_
 import io
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
-from library.dataset.jpeg import is_whole, read_jpeg_header
+from library.dataset.jpeg import ORIENTATION_TAG, JpegHeader, is_complete, read_jpeg_header
 from library.dataset.pixels import (
-    LEAST_REDUCTION,
-    as_array,
-    as_image,
+    MIN_REDUCTION,
+    apply_orientation,
     encode_jpeg,
     fitted_size,
     is_srgb,
@@ -23,39 +23,45 @@ from library.dataset.pixels import (
     shrink,
     to_gray,
     to_srgb,
-    turn,
 )
 from library.errors import first_line
 
-KINDS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
-# Our own limit stands in its place, and refuses where this one would only warn.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+# Pillow would only warn of large images; `ImageOptions.max_pixels` refuses them.
 Image.MAX_IMAGE_PIXELS = None
-_ORIENTATION = 0x0112
-# On so small an image, color at half the resolution would show.
-SMALL_EDGE = 128
+# JPEGs up to this edge store color at full resolution: half of it would show.
+FULL_COLOR_MAX_EDGE = 128
 # The longest edge that libjpeg takes.
-MOST_EDGE = 65_500
-# What is held of an image while it is decoded, at most, and what a process takes by itself.
-_BYTES_PER_PIXEL, _LEAST_MEMORY = 16, 2 << 30
+MAX_JPEG_EDGE = 65_500
+# Upper bounds: of an image's memory while it is decoded, and of what a process takes by itself.
+_BYTES_PER_PIXEL, _MIN_MEMORY_BYTES = 16, 2 << 30
 _TRANSPARENT = {"RGBA", "LA", "PA", "La", "RGBa"}
+# libjpeg warns of stray bytes between segments, which some cameras write; they do no harm.
+_HARMLESS = ("extraneous bytes", "Invalid SOS")
 
 
 class UnusableImageError(Exception):
-    """The bytes are no image that can be used; the text says why, after the file's name.
+    """The image can't be used; the text gives the reason, to follow the file's name.
 
-    `option` is the converter's that would let it pass, if one would.
+    Attributes:
+        option: The option of convert_dataset.py that would accept the image, if there is one.
     """
 
-    def __init__(self, text, option=None):
+    def __init__(self, text: str, option: str | None = None) -> None:
         super().__init__(text)
         self.option = option
 
 
 @dataclass(frozen=True, slots=True)
 class ImageOptions:
-    """What a stored image may be.
+    """How images are stored.
 
-    `max_edge` in pixels, 0: any. `background` is seen through what is transparent, 0 to 255 each.
+    Attributes:
+        max_edge: Longest edge in pixels; 0: any.
+        quality: Of JPEGs, 1 to 100.
+        color_space: `rgb` or `gray`.
+        background: Color behind transparent pixels: red, green, blue, 0 to 255.
+        max_pixels: Larger images are refused before they are decoded.
     """
 
     max_edge: int = 384
@@ -65,76 +71,95 @@ class ImageOptions:
     max_pixels: int = 128_000_000
 
     @property
-    def memory_bytes(self):
-        """What a process that decodes may need at most."""
-        return max(_LEAST_MEMORY, _BYTES_PER_PIXEL * self.max_pixels)
+    def memory_bytes(self) -> int:
+        """The most memory that a decoding process may need."""
+        return max(_MIN_MEMORY_BYTES, _BYTES_PER_PIXEL * self.max_pixels)
 
 
-def convert_image(content, options):
-    """Give (JPEG bytes, height, width). Raises UnusableImageError, MemoryError."""
-    kept = keep_image(content, options)
-    if kept:
-        return kept
-    pixels, _ = decode_image(content, options)
-    return _encoded(pixels, options)
+class EncodedImage(NamedTuple):
+    """A conformant JPEG and its size in pixels."""
+
+    content: bytes
+    height: int
+    width: int
 
 
-def keep_image(content, options):
-    """Give (bytes, height, width) of a JPEG that needs no conversion, None for all else.
+def convert_image(content: bytes, options: ImageOptions) -> EncodedImage:
+    """Return a file's image as a conformant JPEG.
 
-    Reads markers only: no decoder runs. Raises UnusableImageError.
+    Raises:
+        UnusableImageError: The bytes are not an image, or one that is damaged or too large.
+        MemoryError: Decoding needs more memory than there is.
     """
-    header = _jpeg_header(content)
-    if header and _is_conformant(header, options) and is_whole(content, header):
-        _check_pixels(header.width, header.height, options)
-        return content, header.height, header.width
+    unchanged = find_conformant(content, options)
+    if unchanged:
+        return unchanged
+    pixels, _ = decode_image(content, options)
+    return _encode(pixels, options)
+
+
+def find_conformant(content: bytes, options: ImageOptions) -> EncodedImage | None:
+    """Return a JPEG that needs no conversion as it is, or None. No decoder runs.
+
+    Raises UnusableImageError.
+    """
+    header = _read_header(content)
+    if header and _is_conformant(header, options) and is_complete(content, header):
+        _check_pixel_count(header.width, header.height, options)
+        return EncodedImage(content, header.height, header.width)
     return None
 
 
-def decode_image(content, options):
-    """Give (pixels, (width, height) of the whole image): uint8, upright, no larger than wanted.
+def decode_image(content: bytes, options: ImageOptions) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode a file's image.
 
-    Raises UnusableImageError, MemoryError.
+    Returns:
+        (pixels, (width, height) of the original): uint8, upright, at most `max_edge` long, of shape
+        (height, width[, 3]).
+
+    Raises:
+        UnusableImageError: The bytes are not an image, or one that is damaged or too large.
+        MemoryError: Decoding needs more memory than there is.
     """
     if not content:
         raise UnusableImageError("is empty")
-    header = _jpeg_header(content)
+    header = _read_header(content)
     if header is None:
-        return _decode_other(content, options)
-    _check_pixels(header.width, header.height, options)
+        return _decode_with_pillow(content, options)
+    _check_pixel_count(header.width, header.height, options)
     if header.components not in (1, 3):
-        return _decode_other(content, options)
+        return _decode_with_pillow(content, options)
     pixels = _decode_jpeg(content, header, options)
     return pixels, _upright_size(header.width, header.height, header.orientation)
 
 
-def _jpeg_header(content):
-    """Return the header of a JPEG, None for anything else."""
+def _read_header(content: bytes) -> JpegHeader | None:
+    """Return the header of a JPEG, None for other formats."""
     if not content.startswith(b"\xff\xd8\xff"):
         return None
     header = read_jpeg_header(content)
     if header is None:
-        raise UnusableImageError("is a JPEG cut short, or damaged")
+        raise UnusableImageError("is a truncated or damaged JPEG")
     return header
 
 
-def _upright_size(width, height, orientation):
+def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
     return (height, width) if orientation >= 5 else (width, height)
 
 
-def _is_conformant(header, options):
+def _is_conformant(header: JpegHeader, options: ImageOptions) -> bool:
+    size = (header.width, header.height)
     return (
         header.is_baseline
         and header.is_ycc
         and header.components == (1 if options.color_space == "gray" else 3)
         and header.orientation == 1
-        and fitted_size(header.width, header.height, options.max_edge)
-        == (header.width, header.height)
+        and fitted_size(*size, options.max_edge) == size
         and is_srgb(header.icc_profile)
     )
 
 
-def _check_pixels(width, height, options):
+def _check_pixel_count(width: int, height: int, options: ImageOptions) -> None:
     if width < 1 or height < 1:
         raise UnusableImageError(f"has {width}x{height} pixels")
     if width * height > options.max_pixels:
@@ -144,79 +169,80 @@ def _check_pixels(width, height, options):
         )
 
 
-def _decode_jpeg(content, header, options):
-    """Return upright pixels, no larger than wanted, of a JPEG with one or three components."""
+def _decode_jpeg(content: bytes, header: JpegHeader, options: ImageOptions) -> np.ndarray:
+    """Return upright pixels of a JPEG with one or three components."""
     size = fitted_size(header.width, header.height, options.max_edge)
-    wants_profile = not is_srgb(header.icc_profile)
-    gray = header.components == 1 or (options.color_space == "gray" and not wants_profile)
-    pixels = _decode_scaled(content, header, size, "GRAY" if gray else "RGB")
-    pixels = shrink(pixels[..., 0] if gray else pixels, size)
-    if wants_profile:
-        # Now that it is small.
-        pixels = as_array(to_srgb(as_image(pixels), header.icc_profile))
-    return turn(pixels, header.orientation)
+    has_profile = not is_srgb(header.icc_profile)
+    is_gray = header.components == 1 or (options.color_space == "gray" and not has_profile)
+    pixels = _decode_scaled(content, header, size, "GRAY" if is_gray else "RGB")
+    pixels = shrink(pixels[..., 0] if is_gray else pixels, size)
+    if has_profile:
+        # Only now, because fewer pixels take less time.
+        pixels = np.asarray(to_srgb(Image.fromarray(pixels), header.icc_profile))
+    return apply_orientation(pixels, header.orientation)
 
 
-def _decode_scaled(content, header, size, color_space):
-    # libjpeg decodes at 1/2, 1/4 and 1/8 for a fraction of the work.
-    reduction = min(header.width / size[0], header.height / size[1]) / LEAST_REDUCTION
-    scale = next((each for each in (8, 4, 2) if each <= reduction), None)
+def _decode_scaled(
+    content: bytes, header: JpegHeader, size: tuple[int, int], color_space: str
+) -> np.ndarray:
+    """Return pixels not much larger than `size`: libjpeg decodes at 1/2, 1/4, 1/8 far faster."""
+    reduction = min(header.width / size[0], header.height / size[1]) / MIN_REDUCTION
+    scale = next((factor for factor in (8, 4, 2) if factor <= reduction), None)
     least = {}
     if scale:
         least = {"min_height": -(-header.height // scale), "min_width": -(-header.width // scale)}
     try:
         return simplejpeg.decode_jpeg(content, color_space, **least)
     except ValueError as error:
-        # Strict decoding stops at what libjpeg only warns of. Stray bytes between segments, which
-        # some cameras write, harm nothing; a stream that ends early or makes no sense does.
-        if "extraneous bytes" not in str(error) and "Invalid SOS" not in str(error):
+        # Strict decoding fails on warnings, too: a stream that ends early, for one.
+        if not any(text in str(error) for text in _HARMLESS):
             raise UnusableImageError(f"is a damaged JPEG: {first_line(error)}") from None
         return simplejpeg.decode_jpeg(content, color_space, strict=False, **least)
 
 
-def _decode_other(content, options):
-    """Give (upright pixels, no larger than wanted; (width, height)) of what Pillow can read."""
+def _decode_with_pillow(
+    content: bytes, options: ImageOptions
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Do as decode_image does, for any format that Pillow reads."""
     try:
         with warnings.catch_warnings():
-            # What Pillow warns of (odd metadata, above all) concerns none of the pixels.
+            # Pillow warns of odd metadata, which doesn't concern the pixels.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=KINDS) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 # Opening has read the header only.
-                _check_pixels(*image.size, options)
+                _check_pixel_count(*image.size, options)
                 image.load()
-                pixels = as_array(_plain(image, options))
-                # After loading: Pillow itself turns a TIFF, and then forgets its orientation.
+                pixels = np.asarray(_to_plain(image, options))
+                # Read after loading, which turns a TIFF upright and removes its orientation.
                 orientation = _orientation_of(image)
     except Image.UnidentifiedImageError:
-        raise UnusableImageError("is no JPEG, PNG, GIF, BMP, TIFF or WebP image") from None
-    except MemoryError:
-        raise
-    except UnusableImageError:
+        raise UnusableImageError("is not a JPEG, PNG, GIF, BMP, TIFF or WebP image") from None
+    except (MemoryError, UnusableImageError):
         raise
     # A decoder that meets hostile bytes may raise anything.
     except Exception as error:
         raise UnusableImageError(f"can't be decoded: {first_line(error)}") from None
     height, width = pixels.shape[:2]
-    pixels = turn(shrink(pixels, fitted_size(width, height, options.max_edge)), orientation)
-    return pixels, _upright_size(width, height, orientation)
+    pixels = shrink(pixels, fitted_size(width, height, options.max_edge))
+    return apply_orientation(pixels, orientation), _upright_size(width, height, orientation)
 
 
-def _orientation_of(image):
+def _orientation_of(image: Image.Image) -> int:
     try:
-        return image.getexif().get(_ORIENTATION, 1)
-    # Damaged Exif turns nothing, as in a JPEG; it may raise whatever parsing it comes upon.
+        return image.getexif().get(ORIENTATION_TAG, 1)
+    # Damaged Exif is ignored, as in a JPEG; parsing it may raise anything.
     except Exception:
         return 1
 
 
-def _plain(image, options):
+def _to_plain(image: Image.Image, options: ImageOptions) -> Image.Image:
     """Return a loaded Pillow image as L or RGB with 8 bits, opaque, in sRGB."""
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion would clip: every pixel above 255 white.
+        # Pillow's own conversion clips: all above 255 would be white.
         wide = np.asarray(image).astype(np.uint32)
-        return as_image(((wide * 255 + 32767) // 65535).astype(np.uint8))
+        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise UnusableImageError("has 32 bits to a pixel, of which the range is unknown")
+        raise UnusableImageError("has 32 bits per pixel, with an unknown range")
     if image.mode == "LAB":
         return lab_to_srgb(image)
     profile = image.info.get("icc_profile", b"")
@@ -233,21 +259,20 @@ def _plain(image, options):
         image = image.convert("RGB")
     if alpha is None:
         return image
-    return Image.composite(
-        image.convert("RGB"), Image.new("RGB", image.size, options.background), alpha
-    )
+    background = Image.new("RGB", image.size, options.background)
+    return Image.composite(image.convert("RGB"), background, alpha)
 
 
-def _encoded(pixels, options):
-    """Give (JPEG bytes, height, width) of upright uint8 pixels."""
+def _encode(pixels: np.ndarray, options: ImageOptions) -> EncodedImage:
     height, width = pixels.shape[:2]
     if options.color_space == "gray":
         pixels = to_gray(pixels)
     elif pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    if max(height, width) > MOST_EDGE:
+    if max(height, width) > MAX_JPEG_EDGE:
         raise UnusableImageError(
-            f"has {width}x{height} pixels: a JPEG holds {MOST_EDGE:,} an edge", "--max_edge"
+            f"has {width}x{height} pixels; an edge of a JPEG has at most {MAX_JPEG_EDGE:,}",
+            "--max_edge",
         )
-    is_small = max(height, width) <= SMALL_EDGE
-    return encode_jpeg(pixels, options.quality, is_small), height, width
+    has_full_color = max(height, width) <= FULL_COLOR_MAX_EDGE
+    return EncodedImage(encode_jpeg(pixels, options.quality, has_full_color), height, width)

@@ -6,7 +6,7 @@ import zlib
 from io import FileIO
 from pathlib import Path
 
-from library.dataset.records import ENCODED, bytes_field
+from library.dataset.records import ENCODED, Fields
 from library.errors import DataError
 
 # No image of as many pixels as are taken, at 8 bytes each, is larger.
@@ -71,7 +71,7 @@ def _read_zipped(path, offset, stored, size, method, flags):
 
 
 def _read_record(path, offset, size):
-    return bytes_field(_read_range(path, offset, size), ENCODED, path)
+    return Fields(_read_range(path, offset, size), path).get_bytes(ENCODED)
 
 
 def _give_content(content):

@@ -1,16 +1,22 @@
-"""The one place that knows a record's fields, how they are laid out in bytes, and how read back.
+"""The fields of a record, its bytes in a TFRecord file, and how both are read back.
 
-A record is a serialized tf.train.Example, inside the framing of a TFRecord file. Both are written
-here without TensorFlow, which takes seconds to import and which conversion has no other use for.
+A record is a serialized tf.train.Example inside the framing of a TFRecord file. Both are written
+without TensorFlow, which takes seconds to import: the Example through a descriptor of our own.
 """
 
 import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import google_crc32c
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 
 from library.errors import DataError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 ENCODED = "image/encoded"
 FORMAT = "image/format"
@@ -27,13 +33,13 @@ FRAMING_BYTES = _HEADER.size + _FOOTER.size
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One labeled image, as it is stored; of several classes: tuples of label and text."""
+    """One stored image. With several classes per image, label and text are tuples."""
 
     encoded: bytes
     height: int
     width: int
-    label: int | tuple
-    text: str | tuple
+    label: int | tuple[int, ...]
+    text: str | tuple[str, ...]
     filename: str
 
 
@@ -47,17 +53,21 @@ _FIELDS = {
 }
 
 
-def parse_record(serialized, keys=tuple(_FIELDS)):
-    """Return a record's fields as a dict of scalar tensors, from a scalar string tensor.
+def parse_record(
+    serialized: "tf.Tensor", keys: Sequence[str] = tuple(_FIELDS)
+) -> "dict[str, tf.Tensor]":
+    """Parse a record inside tf.data.
 
-    Keys: encoded, text, filename (string), height, width, label (int64); fewer are faster. Instead
-    of `label`, `labels` gives int64 (n,): all classes of an image. For use inside tf.data.
+    Args:
+        serialized: A scalar string tensor.
+        keys: Any of encoded, text, filename (string), height, width, label (int64): scalars. Or
+            `labels` instead of `label`: int64 (n,), all classes of an image. Fewer are faster.
     """
-    import tensorflow as tf  # late: conversion imports this module and never needs TensorFlow
+    import tensorflow as tf  # imported late: conversion never needs TensorFlow
 
-    kinds = {bytes: tf.string, int: tf.int64}
+    types = {bytes: tf.string, int: tf.int64}
     wanted = {key: _FIELDS[key] for key in keys if key != "labels"}
-    features = {name: tf.io.FixedLenFeature((), kinds[kind]) for name, kind in wanted.values()}
+    features = {name: tf.io.FixedLenFeature((), types[kind]) for name, kind in wanted.values()}
     if "labels" in keys:
         wanted["labels"] = (LABEL, int)
         features[LABEL] = tf.io.FixedLenSequenceFeature((), tf.int64, allow_missing=True)
@@ -65,54 +75,63 @@ def parse_record(serialized, keys=tuple(_FIELDS)):
     return {key: parsed[name] for key, (name, _) in wanted.items()}
 
 
-def label_of_records(serialized):
-    """Return int64 (n,) labels from a string tensor (n,) of records. For use inside tf.data."""
+def parse_labels(serialized: "tf.Tensor") -> "tf.Tensor":
+    """Return int64 (n,) labels from a string tensor (n,) of records, inside tf.data."""
     import tensorflow as tf
 
     return tf.io.parse_example(serialized, {LABEL: tf.io.FixedLenFeature((), tf.int64)})[LABEL]
 
 
-def serialize(record):
+def serialize(record: Record) -> bytes:
     """Return a Record as the bytes of a serialized tf.train.Example."""
-    return b"".join(_serialized(record))
+    example = _Example()
+    features = example.features.feature
+    features[ENCODED].bytes_list.value.append(record.encoded)
+    features[FORMAT].bytes_list.value.append(b"JPEG")
+    features[HEIGHT].int64_list.value.append(record.height)
+    features[WIDTH].int64_list.value.append(record.width)
+    features[LABEL].int64_list.value.extend(_as_tuple(record.label))
+    features[TEXT].bytes_list.value.extend(map(_to_bytes, _as_tuple(record.text)))
+    features[FILENAME].bytes_list.value.append(_to_bytes(record.filename))
+    # Deterministic: fields in the order of their names, so equal records are equal bytes.
+    return example.SerializeToString(deterministic=True)
 
 
-def frame(record):
+def frame(record: Record) -> bytes:
     """Return a Record as bytes of a TFRecord file: length, serialized Example, and their CRCs."""
-    pieces = _serialized(record)
-    content = b"".join(pieces)
+    content = serialize(record)
     length = len(content).to_bytes(8, "little")
     header = _HEADER.pack(len(content), _masked_crc(length))
     return b"".join((header, content, _FOOTER.pack(_masked_crc(content))))
 
 
-def read_frames(file, where):
-    """Yield (offset, serialized Example) for each record of an open TFRecord file.
+def read_frames(file: BinaryIO, where: object) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, serialized Example) of each record of an open TFRecord file.
 
-    Raises DataError, naming `where` and the record, at the first damaged or unfinished one.
+    Raises DataError, naming `where` and the record, at the first damaged or truncated one.
     """
     offset = number = 0
     while header := file.read(_HEADER.size):
         here = f"{where}: record {number} (at byte {offset})"
         if len(header) < _HEADER.size:
-            raise DataError(f"{here} is cut short")
+            raise DataError(f"{here} is truncated")
         length, length_crc = _HEADER.unpack(header)
         # Checked before reading: a damaged length could ask for exabytes.
         if _masked_crc(header[:8]) != length_crc:
             raise DataError(f"{here} is damaged: its length fails its checksum")
         body = file.read(length + _FOOTER.size)
         if len(body) < length + _FOOTER.size:
-            raise DataError(f"{here} is cut short")
+            raise DataError(f"{here} is truncated")
         content = body[:length]
         if _masked_crc(content) != _FOOTER.unpack(body[length:])[0]:
-            raise DataError(f"{here} is damaged: its content fails its checksum{_hint(content)}")
+            raise DataError(f"{here} is damaged: its content fails its checksum{_source(content)}")
         yield offset, content
         offset += FRAMING_BYTES + length
         number += 1
 
 
-def read_frame_sizes(file):
-    """Yield (offset, size) of each framed record in an open file that is known to be whole."""
+def read_frame_sizes(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Yield (offset, size) of each framed record in an open file that is known to be intact."""
     offset = 0
     while header := file.read(_HEADER.size):
         size = _HEADER.unpack(header)[0] + FRAMING_BYTES
@@ -121,230 +140,129 @@ def read_frame_sizes(file):
         file.seek(offset)
 
 
-def read_record(serialized, where, *, multi_label=False):
-    """Return the Record in a serialized Example; with `several`, tuples of label and text.
+def read_record(serialized: bytes, where: object, *, multi_label: bool = False) -> Record:
+    """Return the Record in a serialized Example. Raises DataError for a missing or wrong field.
 
-    Raises DataError if a field is missing or wrong.
+    Args:
+        serialized: The Example.
+        where: What error messages call it.
+        multi_label: Make label and text tuples, of any length.
     """
+    fields = Fields(serialized, where)
+    return Record(
+        encoded=fields.get_bytes(ENCODED),
+        height=fields.get_int(HEIGHT),
+        width=fields.get_int(WIDTH),
+        label=fields.get_ints(LABEL) if multi_label else fields.get_int(LABEL),
+        text=fields.get_texts(TEXT) if multi_label else to_text(fields.get_bytes(TEXT)),
+        filename=to_text(fields.get_bytes(FILENAME)),
+    )
+
+
+class Fields:
+    """The fields of any serialized Example by name. All methods raise DataError, naming `where`."""
+
+    def __init__(self, serialized: bytes, where: object) -> None:
+        self._where = where
+        try:
+            self._features = _Example.FromString(serialized).features.feature
+        except DecodeError as error:
+            raise self._error(f"is not a tf.train.Example: {error}") from None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._features
+
+    def get_bytes(self, name: str) -> bytes:
+        """Return the only value of a field of bytes."""
+        return self._only(name, "bytes_list")
+
+    def get_int(self, name: str) -> int:
+        """Return the only value of a field of integers."""
+        return self._only(name, "int64_list")
+
+    def get_ints(self, name: str) -> tuple[int, ...]:
+        """Return all values of a field of integers."""
+        return tuple(self._values(name, "int64_list"))
+
+    def get_texts(self, name: str) -> tuple[str, ...]:
+        """Return all values of a field of bytes, as text."""
+        return tuple(map(to_text, self._values(name, "bytes_list")))
+
+    def _only(self, name: str, kind: str) -> Any:
+        values = self._values(name, kind)
+        if len(values) != 1:
+            raise self._error(f"has {len(values)} values in the field {name}, not one")
+        return values[0]
+
+    def _values(self, name: str, kind: str) -> Any:
+        if name not in self._features:
+            raise self._error(f"has no field {name}")
+        feature = self._features[name]
+        if feature.WhichOneof("kind") != kind:
+            raise self._error(f"has no {kind} in the field {name}")
+        return getattr(feature, kind).value
+
+    def _error(self, text: str) -> DataError:
+        return DataError(f"{self._where} {text}")
+
+
+def to_text(content: bytes) -> str:
+    """Return bytes as text. File names that are not UTF-8 survive the way there and back."""
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _to_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _source(content: bytes) -> str:
+    """Name the source image of a damaged record, if its name can still be read."""
     try:
-        fields = _features(serialized)
-        return Record(
-            encoded=_bytes_value(fields[ENCODED]),
-            height=_int_value(fields[HEIGHT]),
-            width=_int_value(fields[WIDTH]),
-            label=_int_values(fields[LABEL]) if multi_label else _int_value(fields[LABEL]),
-            text=_texts(fields[TEXT]) if multi_label else _text(_bytes_value(fields[TEXT])),
-            filename=_text(_bytes_value(fields[FILENAME])),
-        )
-    except KeyError as error:
-        raise DataError(f"{where} has no field {error}") from None
-    except (IndexError, ValueError) as error:
-        raise DataError(f"{where} is no tf.train.Example: {error}") from None
-
-
-def bytes_field(serialized, name, where, default=None):
-    """Return bytes of one field; `default`, unless that is None, where there is no such field."""
-    return _field_value(serialized, name, where, default, _bytes_value)
-
-
-def texts_field(serialized, name, where):
-    """Return a tuple of the texts in one field."""
-    return _field_value(serialized, name, where, None, _texts)
-
-
-def int_field(serialized, name, where, default=None):
-    """Return number of one field; `default`, unless that is None, where there is no such one."""
-    return _field_value(serialized, name, where, default, _int_value)
-
-
-def _field_value(serialized, name, where, default, read):
-    try:
-        fields = _features(serialized)
-        return default if name not in fields and default is not None else read(fields[name])
-    except KeyError:
-        raise DataError(f"{where} has no field {name}") from None
-    except (IndexError, ValueError) as error:
-        raise DataError(f"{where} is no tf.train.Example: {error}") from None
-
-
-def _hint(content):
-    """Return words for the source image of a damaged record, where its name can still be read."""
-    try:
-        filename = _bytes_value(_features(content)[FILENAME]).decode("utf-8", "replace")
-    except (KeyError, IndexError, ValueError):
+        filename = Fields(content, "").get_bytes(FILENAME)
+    except DataError:
         return ""
-    return f"; it was made from {filename}"
+    return f"; it was made from {filename.decode('utf-8', 'replace')}"
 
 
-def _masked_crc(content):
+def _masked_crc(content: bytes) -> int:
     # TFRecord rotates and offsets its CRC-32C: the CRC of data that holds its own CRC is weak.
     crc = google_crc32c.value(content)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-_VARINT = 0
-_FIXED64 = 1
-_LENGTH_DELIMITED = 2
-_FIXED32 = 5
+def _make_example_class() -> Any:
+    """Return the message class of tf.train.Example, as tensorflow/core/example defines it."""
+    types = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="x", syntax="proto3")
+
+    def add(parent: Any, name: str, label: int, **fields: int | str) -> Any:
+        """Add a message whose fields are of a scalar type, or of the message so named."""
+        message = parent.add(name=name)
+        for number, (field, kind) in enumerate(fields.items(), start=1):
+            what = {"type_name": f".x.{kind}"} if isinstance(kind, str) else {"type": kind}
+            message.field.add(name=field, number=number, label=label, **what)
+        return message
+
+    one, many, messages = types.LABEL_OPTIONAL, types.LABEL_REPEATED, file.message_type
+    add(messages, "BytesList", many, value=types.TYPE_BYTES)
+    add(messages, "FloatList", many, value=types.TYPE_FLOAT)
+    add(messages, "Int64List", many, value=types.TYPE_INT64)
+    lists = {"bytes_list": "BytesList", "float_list": "FloatList", "int64_list": "Int64List"}
+    feature = add(messages, "Feature", one, **lists)
+    feature.oneof_decl.add(name="kind")
+    for field in feature.field:
+        field.oneof_index = 0
+    features = add(messages, "Features", many, feature="Features.FeatureEntry")
+    entry = add(features.nested_type, "FeatureEntry", one, key=types.TYPE_STRING, value="Feature")
+    entry.options.map_entry = True
+    add(messages, "Example", one, features="Features")
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("x.Example"))
 
 
-def _serialized(record):
-    """Return the pieces of the serialized Example; the image is not copied on the way."""
-    return _field(
-        1,
-        [
-            _int_entry(LABEL, *_all_of(record.label)),
-            _text_entry(TEXT, *_all_of(record.text)),
-            *_bytes_entry(ENCODED, record.encoded),
-            *_bytes_entry(FILENAME, _utf8(record.filename)),
-            _text_entry(FORMAT, "JPEG"),
-            _int_entry(HEIGHT, record.height),
-            _int_entry(WIDTH, record.width),
-        ],
-    )
-
-
-def _all_of(value):
-    return value if isinstance(value, tuple) else (value,)
-
-
-def _utf8(text):
-    # A file name that is not UTF-8 keeps its own bytes.
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _text(content):
-    return content.decode("utf-8", "surrogateescape")
-
-
-def _bytes_entry(name, *values):
-    feature = _field(2, _field(1, [piece for value in values for piece in _field(1, [value])]))
-    return _field(1, _field(1, [name.encode()]) + feature)
-
-
-# Labels, classes and sizes are the same again and again; as cached bytes they cost nothing.
-@lru_cache(maxsize=4096)
-def _text_entry(name, *texts):
-    return b"".join(_bytes_entry(name, *map(_utf8, texts)))
-
-
-@lru_cache(maxsize=4096)
-def _int_entry(name, *values):
-    # Negative numbers take ten bytes: they are sent as their two's complement in 64 bits.
-    packed = [_varint(value & 0xFFFFFFFFFFFFFFFF) for value in values]
-    feature = _field(2, _field(3, _field(1, packed) if packed else []))
-    return b"".join(_field(1, _field(1, [name.encode()]) + feature))
-
-
-def _field(number, pieces):
-    length = sum(map(len, pieces))
-    return [_ONE_BYTE[number << 3 | _LENGTH_DELIMITED] + _varint(length), *pieces]
-
-
-_ONE_BYTE = [bytes([value]) for value in range(0x80)]
-
-
-def _varint(value):
-    if value < 0x80:
-        return _ONE_BYTE[value]
-    output = bytearray()
-    while value > 0x7F:
-        output.append(value & 0x7F | 0x80)
-        value >>= 7
-    output.append(value)
-    return bytes(output)
-
-
-def _features(serialized):
-    """Give {name: serialized Feature}."""
-    view = memoryview(serialized)
-    found = {}
-    for features in _values(view, 1):
-        for entry in _values(features, 1):
-            name = _only(entry, 1)
-            if isinstance(name, int):
-                raise ValueError("a number where a name belongs")
-            found[bytes(name).decode()] = _only(entry, 2)
-    return found
-
-
-def _bytes_value(feature):
-    value = _only(_only(feature, 1), 1)
-    if isinstance(value, int):
-        raise ValueError("a number where bytes belong")
-    return bytes(value)
-
-
-def _texts(feature):
-    values = tuple(_values(_only(feature, 1), 1))
-    if any(isinstance(value, int) for value in values):
-        raise ValueError("a number where bytes belong")
-    return tuple(_text(bytes(value)) for value in values)
-
-
-def _int_value(feature):
-    value = _only(_only(feature, 3), 1)
-    if isinstance(value, memoryview):  # packed; an unpacked one arrives as a number
-        value, _ = _read_varint(value, 0)
-    return _signed(value)
-
-
-def _int_values(feature):
-    found = []
-    for value in _values(_only(feature, 3), 1):
-        if isinstance(value, int):
-            found.append(_signed(value))
-            continue
-        position = 0
-        while position < len(value):
-            number, position = _read_varint(value, position)
-            found.append(_signed(number))
-    return tuple(found)
-
-
-def _signed(value):
-    return value - (1 << 64) if value >> 63 else value
-
-
-def _only(message, number):
-    values = list(_values(message, number))
-    if len(values) != 1:
-        raise ValueError(f"{len(values)} values where one belongs")
-    return values[0]
-
-
-def _values(message, wanted):
-    """Yield the values of the field `wanted` in a serialized message."""
-    if isinstance(message, int):
-        raise ValueError("a number where a message belongs")
-    position = 0
-    while position < len(message):
-        key, position = _read_varint(message, position)
-        number, wire_type = key >> 3, key & 7
-        if wire_type == _VARINT:
-            value, position = _read_varint(message, position)
-        elif wire_type == _LENGTH_DELIMITED:
-            length, position = _read_varint(message, position)
-            value, position = message[position : position + length], position + length
-        elif wire_type in (_FIXED32, _FIXED64):
-            length = 4 if wire_type == _FIXED32 else 8
-            value, position = message[position : position + length], position + length
-        else:
-            raise ValueError(f"wire type {wire_type}")
-        if position > len(message):
-            raise ValueError("a field longer than its message")
-        if number == wanted:
-            yield value
-
-
-def _read_varint(message, position):
-    value = shift = 0
-    while True:
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
+_Example = _make_example_class()

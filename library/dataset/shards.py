@@ -226,7 +226,7 @@ def rejected_path(folder, name):
     return Path(folder) / f"{name}.rejected.csv"
 
 
-def publish(work, classes, counts, settings, base=None, labels="one"):
+def publish(work, classes, counts, settings, base=None, is_multi_label=False):
     """Return all finished shards their names, write the manifest, drop what it replaces; return it.
 
     The shards follow those of the manifest `base`, if there is one. `labels` are as in a Manifest.
@@ -250,9 +250,9 @@ def publish(work, classes, counts, settings, base=None, labels="one"):
         ),
         shards=(base.shards if base else ()) + work.publish(),
         settings=settings,
-        left_out=(base.left_out if base else ()) + shown,
+        rejected=(base.rejected if base else ()) + shown,
         rejected_count=len(left_out) + (base.rejected_count if base else 0),
-        labels=labels,
+        is_multi_label=is_multi_label,
     )
     write_manifest(manifest)
     for stale in previous - set(manifest.paths):

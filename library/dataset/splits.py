@@ -52,11 +52,10 @@ def _check_agreement(data_dir, names, manifests):
     for name, manifest in zip(names, manifests, strict=True):
         if not manifest.examples:
             raise DataError(f"the split {name} in {data_dir} is empty: convert some images")
-        if manifest.labels != first.labels:
+        if manifest.is_multi_label != first.is_multi_label:
             raise DataError(
-                f"the splits {names[0]} and {name} in {data_dir} have {first.labels} and "
-                f"{manifest.labels} class for each image: convert both with the same "
-                "--label_separator, or without"
+                f"the splits {names[0]} and {name} in {data_dir}: only one has several classes per "
+                "image: convert both with the same --label_separator, or without"
             )
         if manifest.classes != first.classes:
             odd = sorted(set(first.classes) ^ set(manifest.classes))

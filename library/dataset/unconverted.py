@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from library.dataset.file_index import FileIndex
-from library.dataset.images import MOST_EDGE, ImageOptions, UnusableImageError, convert_image
+from library.dataset.images import MAX_JPEG_EDGE, ImageOptions, UnusableImageError, convert_image
 from library.dataset.pixels import encode_jpeg
 from library.dataset.read_bytes import read_content
 from library.dataset.records import Record
@@ -168,8 +168,8 @@ def check_pixels(pixels):
         raise ValueError(
             f"is {pixels.dtype} {pixels.shape}; pixels are uint8 (height, width, 1 or 3)"
         )
-    if not 0 < min(pixels.shape[:2]) <= max(pixels.shape[:2]) <= MOST_EDGE:
-        raise ValueError(f"is {pixels.shape}; an edge has from 1 to {MOST_EDGE:,} pixels")
+    if not 0 < min(pixels.shape[:2]) <= max(pixels.shape[:2]) <= MAX_JPEG_EDGE:
+        raise ValueError(f"is {pixels.shape}; an edge has from 1 to {MAX_JPEG_EDGE:,} pixels")
 
 
 def _encode_pixels(pixels):

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from library.dataset.jpeg import read_jpeg_header
 from library.dataset.manifest import check_hashes
-from library.dataset.records import FILENAME, bytes_field, read_frames, read_record
+from library.dataset.records import FILENAME, Fields, read_frames, read_record, to_text
 from library.dataset.worker_pool import WorkerPool
 from library.errors import DataError
 from library.messages import counted
@@ -52,7 +52,7 @@ def verify(manifest, num_workers):
     Raises DataError that names the first shard, record and source image with a fault.
     """
     counts = Counter()
-    check = CheckRecord(manifest.classes, manifest.labels == "several")
+    check = CheckRecord(manifest.classes, manifest.is_multi_label)
     with (
         WorkerPool(check, num_workers) as workers,
         tqdm(total=manifest.examples, unit=" records", desc=manifest.name) as bar,
@@ -95,6 +95,6 @@ def converted_names(manifest):
     for path in manifest.paths:
         with path.open("rb") as file:
             for number, (_, content) in enumerate(read_frames(file, path)):
-                name = bytes_field(content, FILENAME, f"{path}: record {number}")
-                names.add(name.decode("utf-8", "surrogateescape"))
+                fields = Fields(content, f"{path}: record {number}")
+                names.add(to_text(fields.get_bytes(FILENAME)))
     return names

@@ -7,8 +7,8 @@ then decoded so. LIMITS tells what differs.
 
 import tensorflow as tf
 
-from library.dataset.images import SMALL_EDGE
-from library.dataset.pixels import LEAST_REDUCTION
+from library.dataset.images import FULL_COLOR_MAX_EDGE
+from library.dataset.pixels import MIN_REDUCTION
 from library.export.decode_other import check_pixels, decode_other
 from library.export.jpeg_markers import read_markers
 from library.export.orientation import read_png_orientation, turn
@@ -69,7 +69,7 @@ def _convert(encoded, options):
 
 def _decode_reduced(encoded, channels, sides, size):
     """Decode at 1/2, 1/4 or 1/8 what is much larger than wanted, as the converter does."""
-    reduction = tf.reduce_min(sides / size) / LEAST_REDUCTION
+    reduction = tf.reduce_min(sides / size) / MIN_REDUCTION
     number = tf.reduce_sum(tf.cast(reduction >= tf.constant(REDUCTIONS[1:], tf.float64), tf.int32))
     branches = [
         # `ratio` is bound now: a lambda looks names up when it runs.
@@ -102,7 +102,7 @@ def _encode(image, options):
             image, "rgb", options.quality, chroma_downsampling=chroma_downsampling
         )
 
-    is_small = tf.reduce_max(sides) <= SMALL_EDGE
+    is_small = tf.reduce_max(sides) <= FULL_COLOR_MAX_EDGE
     return tf.cond(is_small, lambda: encoded(False), lambda: encoded(True))
 
 

@@ -9,7 +9,7 @@ import math
 
 import tensorflow as tf
 
-from library.dataset.pixels import LEAST_REDUCTION, PASS, TAPS
+from library.dataset.pixels import FILTER_TAPS, MIN_REDUCTION, PASSBAND
 
 # Of OpenCV's cubic curves.
 _SHARPNESS = -0.75
@@ -38,7 +38,7 @@ def _reduction(image, size):
 
 def _average(image, size):
     """Return an image that is less than 2.4 times too large: averaged, whole pixels at a time."""
-    whole = tf.cast(_reduction(image, size) / LEAST_REDUCTION, tf.int32)
+    whole = tf.cast(_reduction(image, size) / MIN_REDUCTION, tf.int32)
     sides = tf.shape(image)[:2]
 
     def averaged():
@@ -53,17 +53,19 @@ def _average(image, size):
 
 def _filter(image, reduction):
     """Apply the low-pass filter to both axes; at the borders the image is mirrored."""
-    x = tf.range(-(TAPS // 2), TAPS // 2 + 1, dtype=tf.float64)
-    taps = _sinc(PASS * x / (tf.round(reduction * 1000) / 1000)) * _sinc(x / (TAPS / 2 + 0.5))
+    x = tf.range(-(FILTER_TAPS // 2), FILTER_TAPS // 2 + 1, dtype=tf.float64)
+    taps = _sinc(PASSBAND * x / (tf.round(reduction * 1000) / 1000)) * _sinc(
+        x / (FILTER_TAPS / 2 + 0.5)
+    )
     taps = tf.cast(taps / tf.reduce_sum(taps), tf.float32)
     pixels = tf.cast(image, tf.float32)
     for axis in (1, 0):
         length = tf.shape(image)[axis]
-        places = tf.range(-(TAPS // 2), length + TAPS // 2) % (2 * length)
+        places = tf.range(-(FILTER_TAPS // 2), length + FILTER_TAPS // 2) % (2 * length)
         mirrored = tf.gather(pixels, tf.minimum(places, 2 * length - 1 - places), axis=axis)
-        parts = [slice(each, each + length) for each in range(TAPS)]
+        parts = [slice(each, each + length) for each in range(FILTER_TAPS)]
         moved = [mirrored[part] if axis == 0 else mirrored[:, part] for part in parts]
-        pixels = tf.add_n([taps[each] * moved[each] for each in range(TAPS)])
+        pixels = tf.add_n([taps[each] * moved[each] for each in range(FILTER_TAPS)])
     return _as_pixels(tf.round(pixels))
 
 

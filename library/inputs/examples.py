@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from library.dataset.records import label_of_records, parse_record, serialize
+from library.dataset.records import parse_labels, parse_record, serialize
 from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
 from library.errors import DataError, SettingsError, UserError
 from library.inputs.batching import without_autotune
@@ -89,7 +89,7 @@ class ExampleSource:
 
     def labels(self, keys):
         """Return int64 (n,) for a batch of keys."""
-        return label_of_records(keys)
+        return parse_labels(keys)
 
     def for_worker(self, part):
         """Return the examples that a worker reads who reads its own shards only."""

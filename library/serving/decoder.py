@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from library.dataset.images import KINDS, ImageOptions, convert_image, decode_image
+from library.dataset.images import FORMATS, ImageOptions, convert_image, decode_image
 from library.dataset.worker_pool import WorkerPool
 from library.serving.refusals import RefusedError
 
@@ -66,7 +66,7 @@ def _find_refusal(content, max_pixels):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=KINDS) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
     except Image.UnidentifiedImageError:
         return "no_image_format", "the upload is no JPEG, PNG, GIF, BMP, TIFF or WebP image"

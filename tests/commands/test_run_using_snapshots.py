@@ -21,7 +21,7 @@ def test_predict_tells_the_class_of_each_image_and_what_can_not_be_read(
     assert code == 0, err
     assert "threshold 0." in err
     assert "6 images predicted, 1 unreadable" in err
-    assert f"{images}/red/notes.txt is no JPEG" in err
+    assert f"{images}/red/notes.txt is not a JPEG" in err
     rows = list(csv.DictReader(out.splitlines()))
     assert [row["class"] for row in rows] == ["blue", "blue", "green", "green", "red", "red", ""]
 
@@ -37,7 +37,7 @@ def test_predict_tells_the_class_of_each_image_and_what_can_not_be_read(
     code, out, err = call(capsys, "predict", *nothing, *options)
     assert code == 3
     reasons = [row["error"] for row in csv.DictReader(out.splitlines())]
-    assert reasons == ["is no JPEG, PNG, GIF, BMP, TIFF or WebP image", "is empty"]
+    assert reasons == ["is not a JPEG, PNG, GIF, BMP, TIFF or WebP image", "is empty"]
     assert err.splitlines()[-2:] == [
         "0 images predicted, 2 unreadable",
         "run.py: error: none of the files could be predicted",

@@ -100,7 +100,7 @@ def test_a_compressed_tar_with_rubbish_leaves_out_what_others_do(images, tmp_pat
     tar = Path(shutil.make_archive(str(tmp_path / "tar"), "gztar", images))
     one, other = run(images, tmp_path / "a", options), run(tar, tmp_path / "b", options)
     assert one.fingerprint == other.fingerprint
-    assert one.left_out == other.left_out
+    assert one.rejected == other.rejected
     rejected = [tmp_path / each / "train.rejected.csv" for each in ("a", "b")]
     assert rejected[0].read_bytes() == rejected[1].read_bytes()
 
@@ -116,7 +116,7 @@ def test_bad_images_are_left_out_by_name_and_reason(images, tmp_path):
     rows = list(csv.reader(io.StringIO(rejected)))
     assert sorted(rows[1:]) == [
         ["1.png", "", "can't be read: it lies beside the class folders, so it has no class"],
-        ["red/a, b.png", "red", "is no JPEG, PNG, GIF, BMP, TIFF or WebP image"],
+        ["red/a, b.png", "red", "is not a JPEG, PNG, GIF, BMP, TIFF or WebP image"],
         ["red/empty.png", "red", "is empty"],
     ]
     # A clean conversion afterwards leaves no list of what is no longer true.
@@ -151,7 +151,7 @@ def test_too_many_bad_images_leave_everything_as_it_was(images, tmp_path):
     run(images, tmp_path / "shards")
     before = contents(tmp_path / "shards")
     (images / "red" / "x.png").write_bytes(b"rubbish")
-    with pytest.raises(DataError, match=r"at least 1 of 91 files .*red/x.png is no JPEG"):
+    with pytest.raises(DataError, match=r"at least 1 of 91 files .*red/x.png is not a JPEG"):
         run(images, tmp_path / "shards")
     assert contents(tmp_path / "shards") == before
     with pytest.raises(DataError, match="can't be used"):

@@ -130,7 +130,7 @@ def test_a_shard_that_was_removed_here_is_fetched_again(bucket, sharded):
     read_split(f"{bucket.url}/train", "train")
     assert bucket.fetched == [manifest.paths[1].name]
     assert manifest.repair_hint == (
-        f"remove that file, and the next start fetches it again from {bucket.url}/train"
+        f"remove that file, and the next start downloads it again from {bucket.url}/train"
     )
     assert read_manifest(sharded / "train", "train").repair_hint == "convert again"
 
@@ -338,7 +338,7 @@ def test_damage_to_a_fetched_shard_says_what_mends_it(bucket):
     text = make_source(manifest).find_corruption()
     assert text.startswith(f"{manifest.paths[2]}: record 0 (at byte 0)")
     assert text.endswith(
-        f"; remove that file, and the next start fetches it again from {bucket.url}/train"
+        f"; remove that file, and the next start downloads it again from {bucket.url}/train"
     )
     manifest.paths[2].unlink()
     assert make_source(read_split(f"{bucket.url}/train", "train")).find_corruption() is None

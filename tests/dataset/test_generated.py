@@ -34,7 +34,7 @@ def test_generated_pixels_and_bytes_become_records(tmp_path):
         ((np.zeros((3, 3, 3)), "a"), "is float64 (3, 3, 3); pixels are"),
         ((np.zeros((0, 3, 3), np.uint8), "a"), "is (0, 3, 3); an edge has from 1 to 65,500 pixels"),
         ((np.zeros((65_501, 1, 3), np.uint8), "a"), "is (65501, 1, 3); an edge has from 1"),
-        ((b"text", "a"), "is no JPEG"),
+        ((b"text", "a"), "is not a JPEG"),
         (("cat/7.jpg", "a"), "is 'cat/7.jpg'; an image is a numpy array of uint8"),
         (([[1]], "a"), "is list of 1; an image is"),
         ((PIXELS, 3), "has 3 as its label; a label is the name of a class, a str"),
@@ -53,7 +53,7 @@ def test_what_a_generator_should_not_yield_is_named_when_it_is_counted(image, te
 
 def test_what_only_looks_like_an_image_is_named_when_it_is_read():
     split = GeneratedSplit(lambda name: [(PIXELS, "a")] * 3 + [(b"text", "a")], "train")
-    with pytest.raises(DataError, match="image 3 of the generator's split train is no JPEG"):
+    with pytest.raises(DataError, match="image 3 of the generator's split train is not a JPEG"):
         list(split.records())
 
 

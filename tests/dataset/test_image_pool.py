@@ -77,8 +77,8 @@ def test_there_are_more_processes_only_where_there_is_more_work(monkeypatch):
 def test_what_is_unusable_or_makes_the_decoder_crash_has_its_reason(crashing):
     with ImagePool(1) as converters:
         for content, reason in (
-            (b"hello", "is no JPEG, PNG, GIF, BMP, TIFF or WebP image"),
-            (b"\xff\xd8\xff\xe0", "is a JPEG cut short, or damaged"),
+            (b"hello", "is not a JPEG, PNG, GIF, BMP, TIFF or WebP image"),
+            (b"\xff\xd8\xff\xe0", "is a truncated or damaged JPEG"),
             (b"crash", r"makes the decoder crash \(SIGSEGV\)"),
         ):
             with pytest.raises(UnusableImageError, match=reason):

@@ -99,7 +99,7 @@ def test_sixteen_bits_are_scaled_not_clipped():
 
 def test_thirty_two_bits_are_refused():
     content = saved(Image.new("F", (8, 8)), "TIFF")
-    with pytest.raises(UnusableImageError, match="32 bits to a pixel"):
+    with pytest.raises(UnusableImageError, match="32 bits"):
         convert_image(content, OPTIONS)
 
 
@@ -184,7 +184,7 @@ def test_a_jpeg_cut_short_is_refused(percent, max_edge):
 @pytest.mark.parametrize("percent", [5, 30, 60, 90])
 def test_other_kinds_cut_short_are_refused(kind, percent):
     content = saved(colorful(size=(200, 150)), kind)
-    with pytest.raises(UnusableImageError, match=r"can't be decoded|is no JPEG"):
+    with pytest.raises(UnusableImageError, match=r"can't be decoded|is not a JPEG"):
         convert_image(content[: len(content) * percent // 100], OPTIONS)
 
 
@@ -192,9 +192,9 @@ def test_other_kinds_cut_short_are_refused(kind, percent):
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (b"hello, world\n" * 99, "is no JPEG, PNG, GIF, BMP, TIFF or WebP image"),
-        (b"\xff\xd8\xff\xe0", "is a JPEG cut short, or damaged"),
-        (b"%PDF-1.4 and more", "is no JPEG, PNG"),
+        (b"hello, world\n" * 99, "is not a JPEG, PNG, GIF, BMP, TIFF or WebP image"),
+        (b"\xff\xd8\xff\xe0", "is a truncated or damaged JPEG"),
+        (b"%PDF-1.4 and more", "is not a JPEG, PNG"),
     ],
 )
 def test_rubbish_is_refused_with_the_reason(content, reason):
@@ -205,7 +205,7 @@ def test_rubbish_is_refused_with_the_reason(content, reason):
 def test_an_edge_longer_than_a_jpeg_can_have_is_refused():
     content = saved(Image.new("L", (65_501, 1)), "PNG")
     assert convert_image(content, OPTIONS)[1:] == (1, 64)
-    with pytest.raises(UnusableImageError, match="has 65501x1 pixels: a JPEG holds 65,500 an edge"):
+    with pytest.raises(UnusableImageError, match="65501x1 pixels"):
         convert_image(content, ImageOptions(max_edge=0))
 
 

@@ -3,7 +3,7 @@ import io
 import pytest
 from PIL import Image
 
-from library.dataset.jpeg import is_whole, read_jpeg_header
+from library.dataset.jpeg import is_complete, read_jpeg_header
 
 
 def jpeg(mode="RGB", size=(40, 30), **options):
@@ -19,20 +19,20 @@ def test_a_baseline_jpeg_is_read_without_decoding():
     assert header.is_baseline
     assert header.is_ycc
     assert header.orientation == 1
-    assert is_whole(content, header)
+    assert is_complete(content, header)
 
 
-def test_a_progressive_jpeg_is_whole_but_not_baseline():
+def test_a_progressive_jpeg_is_complete_but_not_baseline():
     content = jpeg(progressive=True)
     header = read_jpeg_header(content)
     assert not header.is_baseline
-    assert is_whole(content, header)
+    assert is_complete(content, header)
 
 
 def test_restart_markers_do_not_end_a_scan():
     content = jpeg(size=(200, 200), restart_marker_blocks=2)
     assert b"\xff\xd0" in content
-    assert is_whole(content, read_jpeg_header(content))
+    assert is_complete(content, read_jpeg_header(content))
 
 
 def test_cmyk_and_rgb_are_told_from_ycc():
@@ -56,7 +56,7 @@ def test_a_jpeg_cut_anywhere_is_never_whole():
     content = jpeg(size=(24, 16))
     for length in range(2, len(content)):
         header = read_jpeg_header(content[:length])
-        assert header is None or not is_whole(content[:length], header), length
+        assert header is None or not is_complete(content[:length], header), length
 
 
 def test_whatever_a_header_says_is_read_or_refused():
@@ -66,10 +66,10 @@ def test_whatever_a_header_says_is_read_or_refused():
             before, content[at] = content[at], value
             # A segment may say that it goes on beyond the end of the file.
             header = read_jpeg_header(bytes(content))
-            assert header is None or is_whole(bytes(content), header) in (True, False)
+            assert header is None or is_complete(bytes(content), header) in (True, False)
             content[at] = before
 
 
 def test_bytes_after_the_end_are_noticed():
     content = jpeg() + b"\0"
-    assert not is_whole(content, read_jpeg_header(content))
+    assert not is_complete(content, read_jpeg_header(content))

@@ -131,7 +131,7 @@ def test_a_flipped_bit_is_found_by_its_hash(manifest):
 
 
 def test_images_of_several_classes_are_counted_once(manifest):
-    multi_label = replace(manifest, labels="several", class_counts=(5, 6))
+    multi_label = replace(manifest, is_multi_label=True, class_counts=(5, 6))
     write_manifest(multi_label)
     assert read_manifest(manifest.folder, "train") == multi_label
     path = manifest_path(manifest.folder, "train")

@@ -11,10 +11,9 @@ from library.dataset.records import (
     FRAMING_BYTES,
     LABEL,
     TEXT,
+    Fields,
     Record,
-    bytes_field,
     frame,
-    int_field,
     parse_record,
     read_frame_sizes,
     read_frames,
@@ -115,28 +114,29 @@ def test_every_cut_is_noticed_but_those_between_records():
     for length in range(1, len(content)):
         if length == len(content) // 2:
             continue
-        with pytest.raises(DataError, match="is cut short"):
+        with pytest.raises(DataError, match="truncated"):
             frames(content[:length])
 
 
 @given(some.binary(max_size=200))
 def test_rubbish_is_no_example(content):
     # With a frame around it, so that only the Example is wrong.
-    with pytest.raises(DataError, match=r"here (has no field|is no tf.train.Example)"):
+    with pytest.raises(DataError, match=r"^here "):
         read_record(content, "here")
 
 
-def test_single_fields_are_read_or_have_a_default():
-    content = serialized(RECORD)
-    assert bytes_field(content, ENCODED, "here") == RECORD.encoded
-    assert int_field(content, LABEL, "here") == 7
-    assert bytes_field(content, "other", "here", default=b"none") == b"none"
-    with pytest.raises(DataError, match=r"here has no field other"):
-        bytes_field(content, "other", "here")
-    with pytest.raises(DataError, match=r"here is no tf\.train\.Example"):
-        int_field(content, ENCODED, "here")
-    with pytest.raises(DataError, match=r"here is no tf\.train\.Example"):
-        bytes_field(b"\x0a\xff", ENCODED, "here")
+def test_fields_are_read_by_name_and_kind():
+    fields = Fields(serialized(RECORD), "here")
+    assert fields.get_bytes(ENCODED) == RECORD.encoded
+    assert fields.get_int(LABEL) == 7
+    assert "other" not in fields
+    for wrong in (
+        lambda: fields.get_bytes("other"),
+        lambda: fields.get_int(ENCODED),
+        lambda: Fields(b"\x0a\xff", "here"),
+    ):
+        with pytest.raises(DataError, match=r"^here "):
+            wrong()
 
 
 def test_examples_of_other_programs_are_read():
@@ -148,8 +148,8 @@ def test_examples_of_other_programs_are_read():
         "image/object/bbox": Feature(float_list=FloatList(value=[0.1, 0.2])),
     }
     content = Example(features=Features(feature=features)).SerializeToString()
-    assert int_field(content, LABEL, "here") == 3
-    assert bytes_field(content, ENCODED, "here") == b"jpeg"
+    fields = Fields(content, "here")
+    assert (fields.get_int(LABEL), fields.get_bytes(ENCODED)) == (3, b"jpeg")
 
 
 def test_the_checksum_is_that_of_tensorflow():
@@ -177,5 +177,5 @@ def test_a_record_of_one_class_has_one_label_among_several():
     assert read_record(serialized(RECORD), "here", multi_label=True).label == (7,)
     assert parse_record(serialized(RECORD), ("labels",))["labels"].numpy().tolist() == [7]
     two = serialized(replace(RECORD, label=(1, 2), text=("a", "b")))
-    with pytest.raises(DataError, match="2 values where one belongs"):
+    with pytest.raises(DataError, match=LABEL):
         read_record(two, "here")

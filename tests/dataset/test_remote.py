@@ -59,7 +59,7 @@ def test_a_table_at_a_url_is_converted_as_a_local_one(tmp_path, capsys):
     local, remote = (read_manifest(tmp_path / each, "train") for each in ("a", "b"))
     assert [each.sha256 for each in remote.shards] == [each.sha256 for each in local.shards]
     assert local.examples == 12
-    left_out = [(each["file"], each["reason"]) for each in remote.left_out]
+    left_out = [(each["file"], each["reason"]) for each in remote.rejected]
     assert left_out == [("images/red/9.png", "can't be read: there is no such file")]
     page = tmp_path / "page.html"
     main("inspect", "--dataset_dir", f"file://{tmp_path}/images.csv", "--report", page)

@@ -32,7 +32,7 @@ def test_no_files_and_a_damaged_one_are_one_line(tmp_path):
         list(find_in_shards(tmp_path / "a-*"))
     path = write(tmp_path / "a.tfrecord", ONE)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"a\.tfrecord: record 0 .* is cut short"):
+    with pytest.raises(DataError, match=r"a\.tfrecord: record 0 .* is truncated"):
         list(find_in_shards(path))
     with pytest.raises(DataError, match=r"train\.manifest\.json is missing"):
         list(find_in_shards(tmp_path / "train.manifest.json"))

@@ -213,4 +213,4 @@ def test_a_broken_image_stops_the_run_by_name(capsys, monkeypatch, folder):
         "--train_epochs", 1,
     )  # fmt: skip
     assert code == 3
-    assert f"{folder}/validation/red/000.png is no JPEG" in err.splitlines()[-1]
+    assert f"{folder}/validation/red/000.png is not a JPEG" in err.splitlines()[-1]

@@ -12,7 +12,7 @@ def test_all_findings_are_told(folder):
     assert any(line.split()[:4] == ["up", "to", "32", "px"] for line in lines)
     assert "the same file in several splits (a leak): 1" in lines
     assert "the same file with different labels: 1" in lines
-    assert "  train/red/x.png is no JPEG, PNG, GIF, BMP, TIFF or WebP image" in lines
+    assert "  train/red/x.png is not a JPEG, PNG, GIF, BMP, TIFF or WebP image" in lines
 
 
 def test_a_group_is_listed_once_under_the_worst(folder):
@@ -30,4 +30,4 @@ def test_imbalance_in_words():
 def test_odd_names_stay_on_their_line(tmp_path, folder):
     (tmp_path / "train" / "red" / "a\nb.png").write_bytes(b"rubbish")
     with inspected(folder, "train") as found:
-        assert r"  train/red/a\nb.png is no JPEG" in text(found)
+        assert r"  train/red/a\nb.png is not a JPEG" in text(found)

@@ -117,7 +117,7 @@ def test_the_command_explains_given_images_without_any_data(
     assert code == 0, err
     (told,) = json.loads(out)["images"]
     assert (told["class"], told["truth"], told["nearest"]) == ("red", None, [])
-    assert "words.png is no JPEG, PNG, GIF, BMP, TIFF or WebP image: left out" in err
+    assert "words.png is not a JPEG, PNG, GIF, BMP, TIFF or WebP image: left out" in err
     assert "without the nearest training images: " in err
 
 

@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_used_is_named(data, tmp_path):
     with pytest.raises(tf.errors.OpError):
         images(source)
     assert source.find_corruption().startswith(
-        f"{tmp_path}/train/red/broken.jpg is a JPEG cut short"
+        f"{tmp_path}/train/red/broken.jpg is a truncated or damaged JPEG"
     )
 
 

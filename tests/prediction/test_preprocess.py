@@ -74,7 +74,7 @@ def test_a_snapshot_brings_how_its_images_were_prepared(snapshot_run):
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(b"", "is empty"), (b"hello", "is no JPEG"), (b"\xff\xd8\xff\xe0", "is a JPEG cut short")],
+    [(b"", "is empty"), (b"hello", "is not a JPEG"), (b"\xff\xd8\xff\xe0", "truncated")],
 )
 def test_what_is_no_image_is_refused_with_the_reason(content, text):
     with pytest.raises(UnusableImageError, match=text):

@@ -4,15 +4,7 @@ import zlib
 from pathlib import Path
 
 from library.dataset.manifest import SUFFIX, read_manifest
-from library.dataset.records import (
-    FILENAME,
-    LABEL,
-    TEXT,
-    bytes_field,
-    int_field,
-    read_frames,
-    texts_field,
-)
+from library.dataset.records import FILENAME, LABEL, TEXT, Fields, read_frames, to_text
 from library.dataset.sources.base import LabeledFile
 from library.errors import DataError
 
@@ -27,14 +19,11 @@ def find_in_shards(source):
     for path in paths:
         with path.open("rb") as file:
             for number, (offset, content) in enumerate(read_frames(file, path)):
-                where = f"{path}: record {number}"
-                label = (
-                    texts_field(content, TEXT, where) if is_multi_label else _label(content, where)
-                )
-                name = bytes_field(content, FILENAME, where, default=b"")
+                fields = Fields(content, f"{path}: record {number}")
+                name = fields.get_bytes(FILENAME) if FILENAME in fields else b""
                 yield LabeledFile(
-                    name.decode(errors="surrogateescape") or f"{path.name}/{number}",
-                    label,
+                    to_text(name) or f"{path.name}/{number}",
+                    fields.get_texts(TEXT) if is_multi_label else _label(fields),
                     len(content),
                     zlib.crc32(content),
                     # After the length and its checksum.
@@ -42,16 +31,16 @@ def find_in_shards(source):
                 )
 
 
-def _label(content, where):
-    text = bytes_field(content, TEXT, where, default=b"").decode(errors="replace")
-    return text or str(int_field(content, LABEL, where))
+def _label(fields):
+    text = fields.get_bytes(TEXT).decode(errors="replace") if TEXT in fields else ""
+    return text or str(fields.get_int(LABEL))
 
 
 def _paths(source):
     """Return the paths of a source, and whether images may have several classes."""
     if source.name.endswith(SUFFIX):
         manifest = read_manifest(source.parent, source.name.removesuffix(SUFFIX))
-        return manifest.paths, manifest.labels == "several"
+        return manifest.paths, manifest.is_multi_label
     paths = sorted(source.parent.glob(source.name))
     if not paths:
         raise DataError(f"there are no files {source}")
