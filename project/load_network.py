@@ -17,12 +17,12 @@ from library.models.scores import is_multi_label
 from library.prediction.calibrate import Fitted, check_names, fit
 from library.prediction.ensemble import combine
 from library.reporting.runs import read_settings_file
-from library.saving.checkpoints import check_classes, check_kind
-from library.saving.load import load_snapshot
+from library.saving.checkpoints import check_classes, check_multi_label
+from library.saving.snapshots import load_snapshot
 from project.assembly import make_evaluation_inputs, make_objective
 
 
-def read_network(settings):
+def read_chosen_snapshot(settings):
     """Return the Snapshot to use: the best, another, or several as one; several views on request.
 
     Raises CheckpointError, SettingsError.
@@ -72,11 +72,11 @@ def _distinct(word, *places):
 def make_inputs_for(snapshot, settings, split):
     """Return a split as snapshot's network wants it. Raises CheckpointError if classes differ."""
     check_classes(snapshot.folder, snapshot.classes, split.classes)
-    check_kind(snapshot.folder, is_multi_label(snapshot.network), split.is_multi_label)
+    check_multi_label(snapshot.folder, is_multi_label(snapshot.network), split.is_multi_label)
     return make_evaluation_inputs(settings, split, ImageFormat.of(snapshot.network))
 
 
-def judge_network(settings, snapshot, inputs, validation):
+def evaluate_snapshot(settings, snapshot, inputs, validation):
     """Return the Judgement of a snapshot on `inputs`; `validation` is for the temperature, or None.
 
     They may be the same. Raises DataError, DivergedError.

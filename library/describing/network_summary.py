@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from library.models.blocks import blocks_of
+from library.models.blocks import list_blocks
 from library.models.hub_layer import HubLayer
 
 _REPETITIONS = 5
@@ -61,7 +61,7 @@ class Description:
 
 def describe_network(network, batch_sizes=(1, 32)):
     """Return the Description of a network, after running it on noise to see how long it takes."""
-    blocks = blocks_of(network)
+    blocks = list_blocks(network)
     rows = [_row(number, part) for number, block in enumerate(blocks, 1) for part in block]
     multiply_adds, activation_bytes = _count_operations(network)
     return Description(

@@ -37,13 +37,13 @@ class LayerMaps:
 
 
 def draw_layers(opened, picture):
-    """Yield the LayerMaps of an OpenNetwork for one picture, pixels (height, width, channels).
+    """Yield the LayerMaps of an FlatNetwork for one picture, pixels (height, width, channels).
 
     All layers in the order in which they run, but those that hand their input on (dropout).
     """
     layers = [each for each in opened.layers if not isinstance(each.layer, keras.layers.Dropout)]
     pixels = tf.cast(picture, tf.float32)[tf.newaxis]
-    *given, _ = opened.model_of(*layers)(pixels, training=False)
+    *given, _ = opened.make_model(*layers)(pixels, training=False)
     for each, values in zip(layers, given, strict=True):
         values = tf.cast(values, tf.float32).numpy()[0]
         zeros = float((values == 0).mean())

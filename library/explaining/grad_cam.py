@@ -41,7 +41,7 @@ class HeatMaps:
         later = opened.layers[opened.layers.index(layer) + 1 :]
         is_flattened = any(isinstance(each.layer, keras.layers.Flatten) for each in later)
         self.method = HIRES_CAM if is_flattened else GRAD_CAM
-        self._model = opened.model_of(layer)
+        self._model = opened.make_model(layer)
         self._compiled = tf.function(self._weighed, reduce_retracing=True)
 
     def heat(self, pixels, classes):
@@ -121,7 +121,7 @@ def evidence(scores, classes, multi_label=False):
 
 def _choose(opened, name):
     if name is None:
-        return opened.last_places()
+        return opened.last_spatial_layer()
     return choose(
-        "layer with maps", name, {each.name: each for each in opened.layers if each.has_places}
+        "layer with maps", name, {each.name: each for each in opened.layers if each.is_spatial}
     )

@@ -12,7 +12,7 @@ import keras
 from library.errors import SettingsError
 from library.messages import nearest
 from library.models.hub_layer import HubLayer
-from library.models.saved_model import distinct
+from library.models.saved_model import unique_names
 
 # The name of the pretrained part of a network: a nested model, or a HubLayer.
 BASE = "base"
@@ -49,17 +49,17 @@ class Part:
         return self.name.split("/")[0] == BASE
 
 
-def parts_of(network):
+def list_layers(network):
     """Return the Parts of a network, from its input to its output."""
     return list(_parts(network, ""))
 
 
-def blocks_of(network):
+def list_blocks(network):
     """Return lists of Parts, from the input to the head, which is the last of them.
 
     The head is what follows the base or, in a network without one, the last layer.
     """
-    parts = parts_of(network)
+    parts = list_layers(network)
     has_base = any(each.is_base for each in parts)
     blocks, head = {}, []
     for part in parts:
@@ -68,7 +68,7 @@ def blocks_of(network):
     return [*blocks.values(), head]
 
 
-def find_parts(parts, scopes, key):
+def select_layers(parts, scopes, key):
     """Return the Parts that any of the scopes names.
 
     A scope is the beginning of a name, up to the end of a word in it; `*` stands for anything.
@@ -117,7 +117,7 @@ def _parts(model, prefix):
             # Each once, as layers may share some.
             found = {id(each[-1]): each for each in _weights(layer)}.values()
             names, numbers, variables = zip(*found, strict=True)
-            variables = dict(zip(distinct(names), variables, strict=True))
+            variables = dict(zip(unique_names(names), variables, strict=True))
             numbered = tuple((name, number) for number in numbers)
             yield Part(name, layer, variables, numbered, naming.of(layer.name))
 
@@ -182,6 +182,6 @@ def _containers(model):
 
 def _parts_by_layer(network):
     found = {}
-    for part in parts_of(network):
+    for part in list_layers(network):
         found.setdefault(id(part.layer), (part.layer, []))[1].append(part)
     return list(found.values())

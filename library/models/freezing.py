@@ -8,24 +8,24 @@ import keras
 
 from library.errors import SettingsError
 from library.messages import counted
-from library.models.blocks import blocks_of, find_parts, parts_of, train_only
+from library.models.blocks import list_blocks, list_layers, select_layers, train_only
 
 
 def freeze_parts(network, trainable_scopes=(), freeze=()):
     """Train only what `trainable_scopes` names, if any, and nothing that `freeze` names.
 
-    Without them, what the network itself trains stays so. Scopes are those of `find_parts`.
+    Without them, what the network itself trains stays so. Scopes are those of `select_layers`.
     Raises SettingsError for a scope that names no layer, or none that can be trained, and if
     nothing is left to train.
     """
-    parts = parts_of(network)
+    parts = list_layers(network)
     if trainable_scopes:
-        trained = find_parts(parts, trainable_scopes, "trainable_scopes")
+        trained = select_layers(parts, trainable_scopes, "trainable_scopes")
         train_only(network, trained)
         _check_trained(parts, trainable_scopes)
     else:
         trained = [each for each in parts if each.is_trained]
-    frozen = {each.name for each in find_parts(parts, freeze, "freeze")}
+    frozen = {each.name for each in select_layers(parts, freeze, "freeze")}
     trained = [each for each in trained if each.name not in frozen]
     if trainable_scopes or freeze:
         train_only(network, trained)
@@ -35,7 +35,7 @@ def freeze_parts(network, trainable_scopes=(), freeze=()):
 
 def _check_trained(parts, scopes):
     for scope in scopes:
-        if not any(each.is_trained for each in find_parts(parts, [scope], "trainable_scopes")):
+        if not any(each.is_trained for each in select_layers(parts, [scope], "trainable_scopes")):
             raise SettingsError(
                 f"trainable_scopes: nothing in {scope!r} can be trained, as in all modules in the "
                 "format of TensorFlow 1"
@@ -71,7 +71,7 @@ class Unfreezing:
         for (start, _), (other, _) in pairwise(self.stages):
             if start == other:
                 raise SettingsError(f"unfreezing: two stages begin with epoch {start}, leave one")
-        self.blocks = [[p for p in block if p.is_trained] for block in blocks_of(network)]
+        self.blocks = [[p for p in block if p.is_trained] for block in list_blocks(network)]
         if not any(self.blocks[:-1]):
             raise SettingsError("unfreezing: the base is frozen for good; add --fine_tuning")
         self._now = None
@@ -109,7 +109,7 @@ def layer_rate_factors(network: keras.Model, decay: float) -> list[tuple[keras.V
     """
     return [
         (variable, decay**depth)
-        for depth, block in enumerate(reversed(blocks_of(network)))
+        for depth, block in enumerate(reversed(list_blocks(network)))
         for part in block
         for variable in part.variables.values()
     ]

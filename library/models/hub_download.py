@@ -36,7 +36,7 @@ _DAMAGE = (zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, EOF
 _FAILURES = (*_DAMAGE, OSError, ValueError, RuntimeError, http.client.HTTPException)
 
 
-def find_module(handle, sha256=None):
+def resolve_module(handle, sha256=None):
     """Return the folder that holds the module's SavedModel, after fetching it where needed.
 
     `sha256` is what `hash_module` must give. Raises UserError, whose one line names the handle.

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from library.errors import UserError, first_line
-from library.models.hub_download import find_module
-from library.models.saved_model import distinct, load_module
+from library.models.hub_download import resolve_module
+from library.models.saved_model import load_module, unique_names
 
 
 @keras.saving.register_keras_serializable("library")
@@ -42,7 +42,7 @@ class HubLayer(keras.layers.Layer):
         self._module_variables = []
         self._values = None
         if outputs is None:
-            self._adopt(load_module(find_module(handle, sha256)))
+            self._adopt(load_module(resolve_module(handle, sha256)))
         self.trainable = trainable
         if trainable and outputs is None and not self._module.can_be_trained:
             raise UserError(f"the module {handle} cannot be fine-tuned: use --no_fine_tuning")
@@ -60,7 +60,7 @@ class HubLayer(keras.layers.Layer):
         Of equal names later ones get a number: a module made of a Keras 3 network holds each
         variable twice, and lists those first that it uses.
         """
-        names = distinct(each.name.split(":")[0] for each in self._module.variables)
+        names = unique_names(each.name.split(":")[0] for each in self._module.variables)
         return dict(zip(names, self._module_variables, strict=True))
 
     def _adopt(self, module):

@@ -18,13 +18,13 @@ class Layer:
     is_learned: bool
 
     @property
-    def has_places(self):
+    def is_spatial(self):
         """Whether it gives maps: (batch, height, width, channels) of more than one place."""
         return len(self.output.shape) == 4 and self.output.shape[1] * self.output.shape[2] > 1
 
 
 @dataclass(frozen=True)
-class OpenNetwork:
+class FlatNetwork:
     """The same network, sharing its layers, with those of nested models side by side."""
 
     pixels: keras.KerasTensor
@@ -32,18 +32,18 @@ class OpenNetwork:
     layers: tuple
     scores: keras.KerasTensor
 
-    def model_of(self, *layers):
+    def make_model(self, *layers):
         """Return a model of pixels that gives the outputs of these Layers, and the scores."""
         return keras.Model(self.pixels, [*(each.output for each in layers), self.scores])
 
-    def last_places(self):
+    def last_spatial_layer(self):
         """Return the last Layer with maps that learned layers took part in, or None."""
-        found = [each for each in self.layers if each.is_learned and each.has_places]
+        found = [each for each in self.layers if each.is_learned and each.is_spatial]
         return found[-1] if found else None
 
 
 def flatten_network(network):
-    """Return the OpenNetwork of a functional network."""
+    """Return the FlatNetwork of a functional network."""
     found = []
     # The identities of the tensors that learned layers took part in; `found` keeps them alive.
     learned = set()
@@ -81,4 +81,4 @@ def flatten_network(network):
         )
 
     opened = call_again(network, None, "")
-    return OpenNetwork(opened.input, tuple(found), opened.output)
+    return FlatNetwork(opened.input, tuple(found), opened.output)

@@ -165,7 +165,7 @@ def _check_graph(content, folder):
         )
 
 
-def distinct(names):
+def unique_names(names):
     """Return as many names, no two of them equal: the first keeps its own, later ones get a number.
 
     `kernel`, `bias`, `kernel` become `kernel`, `bias`, `kernel_1`.

@@ -13,8 +13,8 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 from library.errors import CheckpointError, first_line
 from library.files import current_folder
 from library.messages import counted
-from library.models.blocks import find_parts, parts_of
-from library.models.saved_model import distinct
+from library.models.blocks import list_layers, select_layers
+from library.models.saved_model import unique_names
 from library.saving.snapshots import read_snapshot
 
 _LISTED = 10
@@ -56,11 +56,11 @@ def load_weights(network, path, exclude_scopes=()):
     """Assign the weights in `path` to the network's variables of the same name and shape.
 
     `path` is a snapshot's folder or .keras file, a .weights.h5 or a TensorFlow checkpoint. Parts
-    that `exclude_scopes` names (see `find_parts`) are left as they are. Returns a Loading. Raises
-    CheckpointError if nothing fits, SettingsError for a scope that names nothing.
+    that `exclude_scopes` names (see `select_layers`) are left as they are. Returns a Loading.
+    Raises CheckpointError if nothing fits, SettingsError for a scope that names nothing.
     """
-    parts = parts_of(network)
-    excluded = {e.name for e in find_parts(parts, exclude_scopes, "checkpoint_exclude_scopes")}
+    parts = list_layers(network)
+    excluded = {e.name for e in select_layers(parts, exclude_scopes, "checkpoint_exclude_scopes")}
     weights = read_weights(path)
     names = _Names(weights)
     rows, used = [], set()
@@ -166,7 +166,7 @@ def _nearest(path):
 def _from_network(network):
     return {
         f"{part.name}/{name}": np.asarray(variable)
-        for part in parts_of(network)
+        for part in list_layers(network)
         for name, variable in part.variables.items()
     }
 
@@ -202,7 +202,7 @@ def _from_checkpoint(reader):
             reader.get_tensor(_OBJECT_GRAPH)
         )
         attributes = [each for node in graph.nodes for each in node.attributes if each.full_name]
-        names = distinct(each.full_name for each in attributes)
+        names = unique_names(each.full_name for each in attributes)
         keys = dict(zip((each.checkpoint_key for each in attributes), names, strict=True))
     return {
         name: reader.get_tensor(key)

@@ -1,17 +1,21 @@
-"""The latest state: everything needed to go on exactly where a run stopped.
+"""Checkpoints: everything needed to resume a run exactly where it stopped.
 
 A checkpoint is one sealed folder, `step_<step>/`, that appears whole or not at all:
 
-- `state.json`: where in the schedule the run is, and whatever else the loop wants to remember
-- `variables.npz`: every variable of network, optimizer and metrics, in order
-- `hashes.json`: what these two files were when they were written
+- `state.json`: the position in the training, and whatever else the loop restores
+- `variables.npz`: every variable of the network, the optimizer and the metrics, in order
+- `hashes.json`: SHA-256 of these two files when they were written
 """
 
 import json
+import logging
 import re
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 
 from library.errors import CheckpointError
@@ -25,21 +29,28 @@ from library.files import (
     seal_folder,
 )
 
+logger = logging.getLogger(__name__)
+
 _NAME = re.compile(r"step_\d+")
 
 
 class Checkpoints:
-    """The checkpoints in one folder: the last few, by step."""
+    """The last few checkpoints in one folder, by step."""
 
-    def __init__(self, folder, keep=1):
+    def __init__(self, folder: str | Path, keep: int = 1) -> None:
         self.folder = Path(folder)
         self.keep = keep
 
-    def save(self, step, variables, state):
+    def save(self, step: int, variables: Iterable[Any], state: dict[str, Any]) -> None:
         """Write a checkpoint, then remove all but the last `keep`.
 
-        Takes a list of variables (Keras or TensorFlow ones) and a dict that JSON can hold. Raises
-        UserError if it can't be written; all earlier ones are then intact.
+        Args:
+            step: Number of training steps taken.
+            variables: Keras or TensorFlow variables, or arrays.
+            state: Whatever else is to be restored, as JSON holds it.
+
+        Raises:
+            UserError: The checkpoint cannot be written; earlier ones are then intact.
         """
         arrays = {f"{i:05d}": np.asarray(each) for i, each in enumerate(variables)}
         path = self.folder / f"step_{step:010d}"
@@ -50,16 +61,19 @@ class Checkpoints:
         for old in self.paths()[self.keep :]:
             shutil.rmtree(old)
 
-    def paths(self):
+    def paths(self) -> list[Path]:
         """Return the checkpoints' folders, newest first."""
         found = self.folder.glob("step_*")
         return sorted((each for each in found if _NAME.fullmatch(each.name)), reverse=True)
 
-    def find_latest(self, report):
-        """Return the newest undamaged checkpoint's folder, or None if there are none at all.
+    def find_latest(self) -> Path | None:
+        """Return the newest undamaged checkpoint's folder, or None if there are no checkpoints.
 
-        Damaged ones are told to `report`, by name. Raises CheckpointError if all are damaged. What
-        a killed save left is mended: only for who alone may write there.
+        Logs each damaged one. Removes or completes what a killed save left behind, so only the
+        process that may write there can call it.
+
+        Raises:
+            CheckpointError: All checkpoints are damaged.
         """
         remove_partials(self.folder)
         for previous in self.folder.glob(f"step_*{PREVIOUS}"):
@@ -69,80 +83,95 @@ class Checkpoints:
             damage = find_damage(path)
             if damage is None:
                 return path
-            report(f"checkpoint {path} is damaged ({damage}): trying the one before it")
+            logger.warning("checkpoint %s is damaged (%s); trying the one before it", path, damage)
         if paths:
             raise CheckpointError(
-                f"all checkpoints in {self.folder} are damaged: "
-                "--resume never starts again from the beginning"
+                f"all checkpoints in {self.folder} are damaged; --resume never starts over"
             )
         return None
 
 
-def read_state(path):
+def read_state(path: Path) -> dict[str, Any]:
     """Return the state that a checkpoint was saved with."""
-    return json.loads((Path(path) / "state.json").read_text())
+    return json.loads((path / "state.json").read_text())
 
 
-def read_variables(path, variables, start=None):
-    """Assign a checkpoint's values to the variables, in the order in which they were saved.
+def read_variables(path: Path, variables: Sequence[Any], start: int | None = None) -> None:
+    """Assign a checkpoint's values to variables, in the order in which they were saved.
 
-    With `start`, these are only some of those saved: as many, from that position on. Raises
-    CheckpointError, and assigns nothing, if their number or a shape differs.
+    Args:
+        path: The checkpoint's folder.
+        variables: Keras or TensorFlow variables.
+        start: Position of the first variable among those saved, if `variables` are only some of
+            them; None if they are all.
+
+    Raises:
+        CheckpointError: The number of variables or a shape differs; nothing is assigned.
     """
-    with np.load(Path(path) / "variables.npz") as file:
+    with np.load(path / "variables.npz") as file:
         names = sorted(file.files)
         if start is not None:
             names = names[start : start + len(variables)]
         arrays = [file[name] for name in names]
+    advice = "use the settings it was made with, or --resume never"
     if len(arrays) != len(variables):
         raise CheckpointError(
             f"checkpoint {path} has {len(arrays)} variables, this network and optimizer have "
-            f"{len(variables)}: use the settings it was made with, or --resume never"
+            f"{len(variables)}; {advice}"
         )
     for array, variable in zip(arrays, variables, strict=True):
         if array.shape != tuple(variable.shape):
             raise CheckpointError(
                 f"checkpoint {path} has shape {array.shape} for {variable.name}, this network "
-                f"has {tuple(variable.shape)}: use the settings it was made with, "
-                "or --resume never"
+                f"has {tuple(variable.shape)}; {advice}"
             )
     for array, variable in zip(arrays, variables, strict=True):
-        # NumPy has no bfloat16: it comes back as raw two-byte values.
-        raw = array.dtype.kind == "V"
-        variable.assign(array.view(np.asarray(variable).dtype) if raw else array)
+        # NumPy has no bfloat16, which it reads as raw two-byte values.
+        is_raw = array.dtype.kind == "V"
+        variable.assign(array.view(np.asarray(variable).dtype) if is_raw else array)
 
 
-def check_kind(where, stored_several, wanted_several):
-    """Raise CheckpointError if images have one class here, and may have several there."""
-    if stored_several != wanted_several:
-        stored, wanted = (
-            "several classes" if each else "one class" for each in (stored_several, wanted_several)
-        )
+def check_multi_label(source: object, stored: bool, wanted: bool) -> None:
+    """Raise CheckpointError unless both or neither are multi-label.
+
+    Args:
+        source: The checkpoint or snapshot, for the message.
+        stored: Whether it is multi-label.
+        wanted: Whether the data are.
+    """
+    if stored != wanted:
+        kinds = {True: "multi-label images", False: "images of one class each"}
         raise CheckpointError(
-            f"{where} was made for images of {stored} each, these have {wanted}: "
+            f"{source} was trained on {kinds[stored]}, but the data are {kinds[wanted]}; "
             "choose another --run_dir"
         )
 
 
-def check_classes(where, stored, wanted):
-    """Raise CheckpointError, naming the difference, unless both lists of classes are the same."""
+def check_classes(source: object, stored: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise CheckpointError, naming the difference, unless both have the same classes.
+
+    Args:
+        source: The checkpoint or snapshot, for the message.
+        stored: Its class names, in label order.
+        wanted: Those of the data.
+    """
     stored, wanted = list(stored), list(wanted)
     if stored == wanted:
         return
-    gone = [each for each in stored if each not in wanted]
-    new = [each for each in wanted if each not in stored]
+    removed = [each for each in stored if each not in wanted]
+    added = [each for each in wanted if each not in stored]
     difference = "; ".join(
         f"{words} {', '.join(map(repr, names[:5]))}{' …' if names[5:] else ''}"
-        for words, names in (("only there:", gone), ("only in the data:", new))
+        for words, names in (("only there:", removed), ("only in the data:", added))
         if names
     )
     raise CheckpointError(
-        f"{where} was made for other classes ({difference or 'in another order'}): "
+        f"{source} was trained on other classes ({difference or 'in another order'}); "
         "choose another --run_dir"
     )
 
 
-def averaged_variables(network):
-    """Return the variables of a network that have averages, in their order."""
-    # The state of random generators is whole numbers, and has no mean.
+def ema_variables(network: keras.Model) -> list[keras.Variable]:
+    """Return the variables of a network that an exponential moving average follows."""
+    # The state of random generators is integers, which have no meaningful mean.
     return [each for each in network.variables if "float" in each.dtype]

@@ -1,18 +1,21 @@
-"""The best model by validation: a sealed folder, complete or absent, that needs nothing else.
+"""Snapshots: the best model by validation in a sealed folder, complete or absent.
 
-- `model.keras`: the network, taking pixels in [0, 255], giving logits
+- `model.keras`: the network, from pixels in [0, 255] to logits
 - `classes.json`: the class names in label order
 - `metrics.json`: step, epoch, the monitored value, all validation metrics
-- `data.json`: how many images of which class it learned from, and how they were prepared
-- `project.yaml`, `hyperparameters.yaml`: the settings that made it
+- `data.json`: number of training images per class, and how they were prepared
+- `project.yaml`, `hyperparameters.yaml`: the settings it was trained with
 """
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 
+from library.dataset.images import ImageOptions
 from library.dataset.preparation import describe_split, read_image_options
 from library.errors import CheckpointError, UserError
 from library.files import (
@@ -27,147 +30,196 @@ from library.files import (
     seal_folder,
 )
 from library.messages import counted_classes
+from library.saving.checkpoints import ema_variables, read_state, read_variables
 
 DATA = "data.json"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot as read from disk."""
+    """A snapshot as read from disk, or an ensemble of several.
+
+    Attributes:
+        network: From pixels in [0, 255] to logits.
+        classes: Class names in label order.
+        metrics: Contents of metrics.json.
+        folder: Where it was read from.
+        data: Contents of data.json; {} in snapshots without one.
+        members: The snapshots of an ensemble (library/prediction/ensemble.py).
+        views: Number of views of an image that the ensemble averages over.
+    """
 
     network: keras.Model
-    classes: tuple
-    metrics: dict
+    classes: tuple[str, ...]
+    metrics: dict[str, Any]
     folder: Path
-    # What library/dataset/preparation.py says of the training split; {} in older snapshots.
-    data: dict = field(default_factory=dict)
-    # Made in memory of others (library/prediction/ensemble.py): these Snapshots, and in how many
-    # views they see an image.
-    members: tuple = ()
+    data: dict[str, Any] = field(default_factory=dict)
+    members: tuple["Snapshot", ...] = ()
     views: int = 1
 
     @property
-    def image_options(self):
-        """How a file becomes an image such as the network learned from: ImageOptions."""
+    def image_options(self) -> ImageOptions:
+        """How the training images were prepared, as new ones have to be."""
         return read_image_options(self.data.get("images", {}))
 
 
-def data_text(split):
-    """Return the text of the file DATA for the split that a network learns from."""
-    return _json(describe_split(split))
+def data_text(split: Any) -> str:
+    """Return the contents of data.json for the training split."""
+    return _json_text(describe_split(split))
 
 
-def write_snapshot(folder, network, classes, metrics, texts):
-    """Replace the snapshot in `folder`; on any error the old one stays as it was.
+def write_snapshot(
+    folder: str | Path,
+    network: keras.Model,
+    classes: Sequence[str],
+    metrics: Mapping[str, Any],
+    texts: Mapping[str, str],
+) -> None:
+    """Replace the snapshot in a folder; on any error the old one stays as it was.
 
-    `texts` is a dict: more files to keep, by name. Raises UserError if it can't be written.
+    Args:
+        folder: Where to write it.
+        network: From pixels in [0, 255] to logits.
+        classes: Class names in label order.
+        metrics: Contents of metrics.json.
+        texts: Contents of further files, by name.
+
+    Raises:
+        UserError: The snapshot cannot be written.
     """
     with explain_write_errors(f"the snapshot in {folder}"), new_folder(folder) as partial:
-        remember_attributes()
         network.save(partial / "model.keras")
-        (partial / "classes.json").write_text(_json(list(classes)))
-        (partial / "metrics.json").write_text(_json(metrics))
+        (partial / "classes.json").write_text(_json_text(list(classes)))
+        (partial / "metrics.json").write_text(_json_text(metrics))
         for name, text in texts.items():
             (partial / name).write_text(text)
         seal_folder(partial)
 
 
-def mend_snapshot(folder):
-    """Undo what a replacement cut short has left. Only for who alone may write there."""
+def repair_snapshot(folder: str | Path) -> None:
+    """Undo an interrupted replacement. Only for the process that may write there."""
     folder = Path(folder)
     restore_folder(folder)
     remove_partials(folder.parent, folder.name)
 
 
-def has_snapshot(folder):
+def has_snapshot(folder: str | Path) -> bool:
     """Return whether there is a snapshot. Changes nothing: training may be about to replace it."""
     return current_folder(folder).is_dir()
 
 
-def read_snapshot(folder):
-    """Return the Snapshot in `folder`. Raises CheckpointError if it is absent or damaged.
+def read_snapshot(folder: str | Path) -> Snapshot:
+    """Return the snapshot in a folder. Changes nothing.
 
-    Changes nothing. If a training replaces the snapshot meanwhile, it is read again.
+    Reads again if a training replaces the snapshot meanwhile.
+
+    Raises:
+        CheckpointError: The snapshot is absent or damaged.
     """
     folder = Path(folder)
-    return read_sealed(folder, lambda where: _read(folder, where))
+    return read_sealed(folder, lambda path: _read(folder, path))
 
 
-def _read(folder, where):
-    """Read the Snapshot that is `where`, for now; `folder` is the name that it goes by."""
-    if where.is_file():
+def load_snapshot(source: str | Path | None, best: str | Path) -> Snapshot:
+    """Return the snapshot of a run, or the network of an earlier checkpoint as one.
+
+    Args:
+        source: The folder of a snapshot, of a run (meaning its best snapshot) or of a checkpoint
+            (whose run's best snapshot has the architecture); None for `best`.
+        best: The current run's best snapshot.
+
+    Raises:
+        CheckpointError: There is none, or it is damaged.
+    """
+    if source is None:
+        return read_snapshot(best)
+    folder = Path(source)
+    if not folder.exists() and not has_snapshot(folder):
         raise CheckpointError(
-            f"{folder} is a file: a snapshot is the folder around its model.keras"
+            f"{folder} does not exist; give the folder of a snapshot, a run or a checkpoint"
         )
-    if not where.is_dir():
-        raise CheckpointError(f"no snapshot in {folder}: python run.py trains a network first")
-    if not any((where / name).exists() for name in ("model.keras", "classes.json", SEAL)):
+    if (folder / "state.json").is_file():
+        return _read_checkpoint(folder, best)
+    if has_snapshot(folder / "best") and not (folder / "classes.json").is_file():
+        folder = folder / "best"
+    return read_snapshot(folder)
+
+
+def _read_checkpoint(folder: Path, best: str | Path) -> Snapshot:
+    """Return the best snapshot of the checkpoint's run with the checkpoint's weights."""
+    if damage := find_damage(folder):
+        raise CheckpointError(f"checkpoint {folder} is damaged ({damage}); choose another one")
+    state = read_state(folder)
+    try:
+        own_best = folder.parent.parent / "best"
+        snapshot = read_snapshot(own_best if has_snapshot(own_best) else best)
+        if tuple(state["classes"]) != snapshot.classes:
+            raise CheckpointError(f"{snapshot.folder} has other classes than checkpoint {folder}")
+        network = snapshot.network
+        read_variables(folder, network.variables, start=0)
+        if (start := state.get("averages_at")) is not None:
+            # Training evaluates and saves the averaged weights, if there are any.
+            read_variables(folder, ema_variables(network), start=start)
+        metrics = {"epoch": state["epoch"] + (state["batch"] > 0), "step": state["step"]}
+    except KeyError as error:
         raise CheckpointError(
-            f"{folder} is no snapshot of this project: a snapshot holds model.keras, classes.json "
-            "and metrics.json"
+            f"{folder} is not a checkpoint of this project: {error} is missing"
+        ) from None
+    return replace(snapshot, metrics=metrics, folder=folder)
+
+
+def _read(folder: Path, path: Path) -> Snapshot:
+    """Read the snapshot that is called `folder`, and is at `path` while it is being replaced."""
+    if path.is_file():
+        raise CheckpointError(f"{folder} is a file; a snapshot is the folder with its model.keras")
+    if not path.is_dir():
+        raise CheckpointError(f"no snapshot in {folder}; train a network first: python run.py")
+    if not any((path / name).exists() for name in ("model.keras", "classes.json", SEAL)):
+        raise CheckpointError(
+            f"{folder} is not a snapshot: it has no model.keras, classes.json and metrics.json"
         )
-    damage = find_damage(where)
-    if damage:
+    if damage := find_damage(path):
         raise CheckpointError(
-            f"the snapshot in {folder} is damaged ({damage}): move it away and train again"
+            f"the snapshot in {folder} is damaged ({damage}); move it away and train again"
         )
     snapshot = Snapshot(
-        network=_load(where / "model.keras"),
-        classes=tuple(_read_json(where / "classes.json", list)),
-        metrics=_read_json(where / "metrics.json", dict),
+        network=_load_network(path / "model.keras"),
+        classes=tuple(_read_json(path / "classes.json", list)),
+        metrics=_read_json(path / "metrics.json", dict),
         folder=folder,
-        data=_read_json(where / DATA, dict) if (where / DATA).exists() else {},
+        data=_read_json(path / DATA, dict) if (path / DATA).exists() else {},
     )
-    names, scores = len(snapshot.classes), snapshot.network.output_shape[-1]
-    if names != scores:
+    class_count, logit_count = len(snapshot.classes), snapshot.network.output_shape[-1]
+    if class_count != logit_count:
         raise CheckpointError(
-            f"{folder} holds the names of {counted_classes(names)}, but its network gives "
-            f"scores for {scores}"
+            f"{folder} names {counted_classes(class_count)}, but its network has {logit_count} "
+            "outputs"
         )
     return snapshot
 
 
-def _read_json(path, kind):
-    """Return what a file of a snapshot holds, a `kind`: a seal does not tell what was sealed."""
+def _read_json(path: Path, kind: type) -> Any:
+    """Return a file's contents, checked to be a `kind`: a hash proves no particular contents."""
     try:
         value = json.loads(path.read_text())
     except ValueError as error:
-        raise CheckpointError(f"{path} can't be read as JSON: {error}") from None
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(value, kind):
-        raise CheckpointError(f"{path} holds no {kind.__name__}, as a snapshot's would")
+        raise CheckpointError(f"{path} must hold a {kind.__name__}, not a {type(value).__name__}")
     return value
 
 
-def _load(path):
-    remember_attributes()
+def _load_network(path: Path) -> keras.Model:
     try:
-        # compile=False: the training loop is ours.
+        # The training loop is ours, so there is nothing to compile.
         return keras.models.load_model(path, compile=False)
     except UserError:
         raise
     except Exception as error:
-        # Whatever Keras finds wrong; among it, code inside the file, which it refuses to run.
+        # Keras raises many kinds, also for code inside the file, which it refuses to run.
         reason = str(error).strip().split("\n")[0].split(". ")[0]
-        raise CheckpointError(f"{path} cannot be loaded: {reason}") from error
+        raise CheckpointError(f"cannot load {path}: {reason}") from error
 
 
-def _json(value):
+def _json_text(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-
-
-def remember_attributes():
-    """Let Keras know of each kind of layer which attributes hold no weights.
-
-    Keras 3.15 keeps what it finds under one name and looks for it under another. So it makes a new
-    layer for each layer that it saves or loads, which is half the work of either. Where Keras has
-    no such names, it is left to itself.
-    """
-    try:
-        from keras.src.backend.common import global_state
-        from keras.src.saving.saving_lib import get_attr_skipset
-    except ImportError:
-        return
-    for kind in ("Layer", "Functional", "Sequential"):
-        name = f"saving_attr_skiplist_{kind}"
-        if global_state.get_global_attribute(name) is None:
-            global_state.set_global_attribute(name, get_attr_skipset(kind))

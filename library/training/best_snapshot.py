@@ -3,7 +3,7 @@
 from library.errors import CheckpointError
 from library.models.scores import is_multi_label
 from library.saving import snapshots
-from library.saving.checkpoints import check_classes, check_kind
+from library.saving.checkpoints import check_classes, check_multi_label
 from library.training.ema import holding, values_of
 
 
@@ -32,7 +32,7 @@ class BestSnapshot:
         with self._devices.strategy.scope():
             stored = snapshots.read_snapshot(folder)
         check_classes(folder, stored.classes, self._keeping.classes)
-        check_kind(folder, is_multi_label(stored.network), is_multi_label(network))
+        check_multi_label(folder, is_multi_label(stored.network), is_multi_label(network))
         if stored.network.input_shape != network.input_shape:
             raise CheckpointError(
                 f"the snapshot in {folder} takes images of shape {stored.network.input_shape[1:]}, "
@@ -73,7 +73,7 @@ class BestSnapshot:
 
     def _find(self):
         if self._devices.is_chief:
-            snapshots.mend_snapshot(self._keeping.best)
+            snapshots.repair_snapshot(self._keeping.best)
         return snapshots.has_snapshot(self._keeping.best)
 
     def _save(self, network, metrics):

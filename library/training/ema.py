@@ -10,7 +10,7 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
-from library.saving.checkpoints import averaged_variables
+from library.saving.checkpoints import ema_variables
 
 
 class ExponentialMovingAverage:
@@ -64,7 +64,7 @@ class ExponentialMovingAverage:
         return holding(self._followed(), values_of(self._averages))
 
     def _followed(self):
-        return averaged_variables(self._network)
+        return ema_variables(self._network)
 
 
 @contextlib.contextmanager

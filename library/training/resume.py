@@ -3,7 +3,7 @@
 from library.errors import CheckpointError
 from library.messages import counted
 from library.models.scores import is_multi_label
-from library.saving.checkpoints import check_classes, check_kind, read_state, read_variables
+from library.saving.checkpoints import check_classes, check_multi_label, read_state, read_variables
 from library.training.divergence import check_state
 from library.training.steps import unwrap_optimizer
 
@@ -13,7 +13,7 @@ def resume(run):
 
     Raises CheckpointError where none fits, or none is there and the plan wants one.
     """
-    path = run.devices.chief_first(lambda: run.checkpoints.find_latest(run.report))
+    path = run.devices.chief_first(lambda: run.checkpoints.find_latest())
     if path is None:
         if run.plan.resume == "must":
             raise CheckpointError(
@@ -22,7 +22,7 @@ def resume(run):
         return
     state = read_state(path)
     check_classes(path, state["classes"], run.paths.classes)
-    check_kind(path, state.get("several", False), is_multi_label(run.network))
+    check_multi_label(path, state.get("several", False), is_multi_label(run.network))
     _check_steps(path, state.get("batches_per_epoch"), run.training.batches_per_epoch)
     _check_kinds(path, state, _kinds_of(run))
     total_steps = run.learning_rate.total_steps.numpy()

@@ -145,7 +145,7 @@ class Trainer:
             write_texts(self.paths.run_dir, self.paths.texts)
         if self.kept:
             # Not before: a checkpoint may have brought another base.
-            self.seen = self.kept.make()
+            self.seen = self.kept.make_inputs()
         self.run_logger = RunLogger(
             self.paths,
             self.plan,

@@ -15,7 +15,7 @@ def describe(settings):
     from library.describing.network_summary import describe_network
     from library.files import write_file
     from library.logging import report
-    from library.models.hub_download import find_module, hash_module
+    from library.models.hub_download import hash_module, resolve_module
     from project import assembly
 
     network = assembly.make_parts(settings, train_split, batches_per_epoch=1).network
@@ -23,7 +23,7 @@ def describe(settings):
     for line in description.lines():
         print(line)
     if learn.model == "hub":
-        print(f"hub_sha256: {hash_module(find_module(learn.hub_handle))}")
+        print(f"hub_sha256: {hash_module(resolve_module(learn.hub_handle))}")
     picture = Path(project.run_dir) / "network.svg"
     title = f"{network.name}, {counted_classes(len(train_split.classes))}"
     write_file(picture, draw_network(description, title))

@@ -26,14 +26,14 @@ def evaluate(settings):
     )
     from project import load_network
 
-    stored = load_network.read_network(settings)
+    stored = load_network.read_chosen_snapshot(settings)
     inputs = load_network.make_inputs_for(stored, settings, split)
     validation = inputs
     if validation_split is not split:
         validation = validation_split and load_network.make_inputs_for(
             stored, settings, validation_split
         )
-    judgment = load_network.judge_network(settings, stored, inputs, validation)
+    judgment = load_network.evaluate_snapshot(settings, stored, inputs, validation)
     for line in format_metrics(judgment.measures):
         report(line)
     is_own = load_network.is_own_data(project)

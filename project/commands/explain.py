@@ -24,7 +24,7 @@ def explain(settings):
     from library.prediction.preprocess import Pictures
     from project import load_network
 
-    snapshot = load_network.read_network(settings)
+    snapshot = load_network.read_chosen_snapshot(settings)
 
     def inputs_of(name):
         return load_network.make_inputs_for(snapshot, settings, *read_data(project, name))

@@ -37,7 +37,7 @@ def export(settings):
     from project import load_network
 
     check_formats(project.export_formats, embedding=project.embedding)
-    snapshot = load_network.read_network(settings)
+    snapshot = load_network.read_chosen_snapshot(settings)
     fitted = load_network.fit_to_validation(settings, snapshot, validation_split)
     samples = load_network.make_samples(settings, snapshot, *splits)
     folder = Path(project.export_dir) / project.export_name

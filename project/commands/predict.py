@@ -35,7 +35,7 @@ def _predict(settings, files, validation_split, convert):
     from library.prediction.preprocess import Pictures, predict_files
     from project import load_network
 
-    snapshot = load_network.read_network(settings)
+    snapshot = load_network.read_chosen_snapshot(settings)
     snapshot, _, threshold = load_network.fit_to_validation(settings, snapshot, validation_split)
     predictor = Predictor([snapshot], embedding=project.embedding, xla=project.xla)
     answers = Answers(

@@ -19,7 +19,7 @@ def serve(settings):
         from library.serving.uploads import Limits
         from project import load_network
 
-        snapshot = load_network.read_network(settings)
+        snapshot = load_network.read_chosen_snapshot(settings)
         # Heat is the network's own: a temperature changes none of it.
         fitted = load_network.fit_to_validation(settings, snapshot, validation_split)
         own = (fitted.threshold, fitted.temperature)

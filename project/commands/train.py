@@ -83,7 +83,7 @@ def report_training(settings, splits, validation):
         write_evaluation,
     )
     from library.saving.snapshots import read_snapshot
-    from project.load_network import judge_network
+    from project.load_network import evaluate_snapshot
 
     project = settings.project
     folder, best = Path(project.run_dir), Path(project.best_model_dir)
@@ -93,7 +93,7 @@ def report_training(settings, splits, validation):
         stored = read_snapshot(best)
         # Of which this worker had a part.
         inputs = replace(validation, worker_slice=WHOLE_BATCH)
-        judgment = judge_network(settings, stored, inputs, inputs)
+        judgment = evaluate_snapshot(settings, stored, inputs, inputs)
         results = results_of(stored, judgment, splits[0], data_dir=project.data_dir)
         stem, page = folder / EVALUATION / "validation", folder / REPORT
         write_evaluation(stem, stored, inputs, judgment, splits, results, page=page, run_dir=folder)

@@ -12,7 +12,6 @@ from keras import layers
 from library.errors import SettingsError, UserError
 from library.messages import choose
 from library.models.freezing import infer_while_frozen
-from library.saving.snapshots import remember_attributes
 from project.networks.heads import add_scores
 
 # How long the server of the ImageNet weights may stay silent.
@@ -65,7 +64,6 @@ def _make_base(function, weights, image_shape):
         raise SettingsError(
             f"application_weights must be imagenet, none or a file: there is no {weights}"
         )
-    remember_attributes()
     try:
         # Keras tells of a download on stdout, which is for results.
         with _timeout(), contextlib.redirect_stdout(sys.stderr):

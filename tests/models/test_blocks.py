@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from library.describing.network_summary import describe_network
 from library.errors import SettingsError
-from library.models.blocks import _Blocks, blocks_of, find_parts, parts_of, train_only
+from library.models.blocks import _Blocks, list_blocks, list_layers, select_layers, train_only
 from project.networks.applications import application
 from project.networks.hub import hub
 from project.networks.residual import residual
@@ -69,15 +69,15 @@ def names(parts):
 
 
 def test_parts_are_the_layers_with_weights_from_input_to_output(mobile):
-    found = names(parts_of(mobile))
+    found = names(list_layers(mobile))
     assert found[:2] == ["base/Conv1", "base/bn_Conv1"]
     assert found[-3:] == ["base/Conv_1", "base/Conv_1_bn", "scores"]
-    variables = {id(v) for part in parts_of(mobile) for v in part.variables.values()}
+    variables = {id(v) for part in list_layers(mobile) for v in part.variables.values()}
     assert variables == {id(each) for each in mobile.weights}
 
 
 def test_blocks_go_by_name_and_end_with_the_head(mobile):
-    blocks = blocks_of(mobile)
+    blocks = list_blocks(mobile)
     assert names(blocks[-1]) == ["scores"]
     assert names(blocks[-2]) == ["base/Conv_1", "base/Conv_1_bn"]
     assert [each.block for each in blocks[-3]] == ["block_16"] * 6
@@ -85,7 +85,7 @@ def test_blocks_go_by_name_and_end_with_the_head(mobile):
 
 
 def test_blocks_of_a_network_without_a_base():
-    blocks = blocks_of(residual((8, 8, 3), 2, residual_layers=20))
+    blocks = list_blocks(residual((8, 8, 3), 2, residual_layers=20))
     assert [len(each) for each in blocks] == [2, *[4] * 9, 1]
     assert names(blocks[-1]) == ["scores"]
 
@@ -93,7 +93,7 @@ def test_blocks_of_a_network_without_a_base():
 @pytest.mark.slow
 def test_layers_without_block_names_form_blocks_between_merges():
     network = application((75, 75, 3), 3, application="InceptionV3", application_weights=None)
-    assert len(blocks_of(network)) == 12
+    assert len(list_blocks(network)) == 12
 
 
 def test_blocks_are_layers_side_by_side_with_the_branches_that_have_no_names():
@@ -106,17 +106,17 @@ def test_blocks_are_layers_side_by_side_with_the_branches_that_have_no_names():
         x = keras.layers.Add()([x, merged])
     x = keras.layers.GlobalAveragePooling2D()(x)
     network = keras.Model(pixels, keras.layers.Dense(2, name="scores")(x))
-    blocks = blocks_of(network)
+    blocks = list_blocks(network)
     assert [len(each) for each in blocks] == [3, 3, 3, 1]
-    assert [part.name for block in blocks for part in block] == names(parts_of(network))
+    assert [part.name for block in blocks for part in block] == names(list_layers(network))
 
 
 def test_a_module_has_parts_by_scope(tmp_path):
     save_module(tmp_path)
     network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
-    assert names(parts_of(network)) == ["base/block_1", "embedding", "scores"]
-    assert list(parts_of(network)[0].variables) == ["kernel", "mean"]
-    assert [names(each) for each in blocks_of(network)] == [
+    assert names(list_layers(network)) == ["base/block_1", "embedding", "scores"]
+    assert list(list_layers(network)[0].variables) == ["kernel", "mean"]
+    assert [names(each) for each in list_blocks(network)] == [
         ["base/block_1"],
         ["embedding", "scores"],
     ]
@@ -126,32 +126,32 @@ def test_a_module_has_parts_by_scope(tmp_path):
 def test_each_variable_of_a_module_belongs_to_a_part(save, tmp_path):
     save(tmp_path)
     network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
-    in_parts = [id(each) for part in parts_of(network) for each in part.variables.values()]
+    in_parts = [id(each) for part in list_layers(network) for each in part.variables.values()]
     assert sorted(in_parts) == sorted(map(id, network.weights))
-    numbered = [each for part in parts_of(network) for each in part.numbered]
+    numbered = [each for part in list_layers(network) for each in part.numbered]
     assert len(set(numbered)) == len(numbered) == len(network.weights)
 
 
 def test_the_variables_that_a_module_uses_are_frozen_by_name(tmp_path):
     save_keras_module(tmp_path)
     network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
-    blocks = blocks_of(network)
+    blocks = list_blocks(network)
     assert [any(p.is_trained for p in block) for block in blocks] == [True] * 3
-    parts = [p for p in parts_of(network) if p.name != "base/block1_conv"]
+    parts = [p for p in list_layers(network) if p.name != "base/block1_conv"]
     train_only(network, parts)
     trained = [each.path.split("/")[-1] for each in network.trainable_variables]
     assert trained[:3] == ["block2_conv_kernel", "block2_bn_gamma", "block2_bn_beta"]
-    assert not parts_of(network)[0].is_trained
+    assert not list_layers(network)[0].is_trained
 
 
 def test_weights_of_equal_names_within_a_layer_are_told_apart():
     network = make_attentive()
-    attention, recurrent, twins, _ = parts_of(network)
+    attention, recurrent, twins, _ = list_layers(network)
     assert list(attention.variables)[:3] == ["query/kernel", "query/bias", "key/kernel"]
     assert attention.numbered[1] == ("block1_attention", "query/1")
     assert len(recurrent.variables) == 6
     assert list(twins.variables) == ["w", "w_1"]
-    in_parts = [id(each) for part in parts_of(network) for each in part.variables.values()]
+    in_parts = [id(each) for part in list_layers(network) for each in part.variables.values()]
     assert sorted(in_parts) == sorted(map(id, network.weights))
     description = describe_network(network, batch_sizes=())
     assert sum(row.parameters for row in description.rows) == description.parameters
@@ -169,23 +169,23 @@ def test_weights_of_equal_names_within_a_layer_are_told_apart():
     ],
 )
 def test_scopes_are_beginnings_up_to_the_end_of_a_word(mobile, scope, count):
-    assert len(find_parts(parts_of(mobile), [scope], "freeze")) == count
+    assert len(select_layers(list_layers(mobile), [scope], "freeze")) == count
 
 
 def test_an_unknown_scope_names_the_nearest(mobile):
     with pytest.raises(SettingsError, match="freeze: no layer with weights is called 'score'; did"):
-        find_parts(parts_of(mobile), ["score"], "freeze")
+        select_layers(list_layers(mobile), ["score"], "freeze")
 
 
 def test_training_changes_the_chosen_parts_only(mobile):
-    parts = find_parts(parts_of(mobile), ["block_16", "scores"], "trainable_scopes")
+    parts = select_layers(list_layers(mobile), ["block_16", "scores"], "trainable_scopes")
     train_only(mobile, parts)
-    assert names(p for p in parts_of(mobile) if p.is_trained) == names(parts)
+    assert names(p for p in list_layers(mobile) if p.is_trained) == names(parts)
     wanted = {id(v) for part in parts for v in part.layer.trainable_variables}
     assert {id(each) for each in mobile.trainable_variables} == wanted
     # Normalization elsewhere runs in inference mode.
     assert not mobile.get_layer("base").get_layer("block_15_expand_BN").trainable
-    train_only(mobile, find_parts(parts_of(mobile), ["scores"], "trainable_scopes"))
+    train_only(mobile, select_layers(list_layers(mobile), ["scores"], "trainable_scopes"))
     assert len(mobile.trainable_variables) == 2
     assert not mobile.get_layer("base").trainable
 
@@ -210,8 +210,8 @@ def test_of_names_with_two_numbers_the_second_counts_where_the_first_is_a_kind()
 def test_a_frozen_module_runs_in_inference_mode(tmp_path):
     save_module(tmp_path)
     network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
-    train_only(network, parts_of(network)[1:])
+    train_only(network, list_layers(network)[1:])
     assert not network.get_layer("base").trainable
     assert len(network.trainable_variables) == 4
-    train_only(network, parts_of(network))
+    train_only(network, list_layers(network))
     assert network.trainable_variables[0].name == "block_1_kernel"

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from library.errors import SettingsError
-from library.models.blocks import blocks_of
+from library.models.blocks import list_blocks
 from library.models.freezing import (
     Unfreezing,
     freeze_parts,
@@ -170,7 +170,7 @@ def test_each_block_learns_at_its_own_rate(make, wrap):
         moved.append([each.numpy() - old for each, old in zip(weights, before, strict=True)])
     depth = {
         id(v): n
-        for n, block in enumerate(reversed(blocks_of(network)))
+        for n, block in enumerate(reversed(list_blocks(network)))
         for part in block
         for v in part.variables.values()
     }

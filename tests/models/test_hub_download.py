@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from library.errors import UserError
-from library.models.hub_download import deletion_hint, find_gap, find_module, hash_module
+from library.models.hub_download import deletion_hint, find_gap, hash_module, resolve_module
 from tests.models.test_saved_model import IMAGES, save_module
 
 
@@ -81,41 +81,41 @@ def is_whole(folder):
 
 
 def test_a_folder_is_used_where_it_lies(module, cache):
-    assert find_module(module) == module
+    assert resolve_module(module) == module
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("inside", ["", "module", "deep/module"])
 def test_an_archive_is_unpacked_once(module, tmp_path, cache, inside):
     archive = pack(module, tmp_path / "module.tar.gz", inside)
-    folder = find_module(archive)
+    folder = resolve_module(archive)
     assert is_whole(folder)
     assert folder.parent == cache
     stamp = folder.stat().st_mtime_ns
-    assert find_module(archive) == folder
+    assert resolve_module(archive) == folder
     assert folder.stat().st_mtime_ns == stamp
 
 
 def test_a_zip_is_an_archive_too(module, tmp_path):
     archive = shutil.make_archive(str(tmp_path / "zipped"), "zip", module)
-    assert hash_module(find_module(archive)) == hash_module(module)
+    assert hash_module(resolve_module(archive)) == hash_module(module)
 
 
 def test_a_url_is_fetched_once_and_asks_for_the_compressed_form(module, server):
     url, asked = server
-    folder = find_module(f"{url}/mobilenet/4")
+    folder = resolve_module(f"{url}/mobilenet/4")
     assert hash_module(folder) == hash_module(module)
-    assert find_module(f"{url}/mobilenet/4") == folder
+    assert resolve_module(f"{url}/mobilenet/4") == folder
     assert asked == ["/mobilenet/4?tf-hub-format=compressed"]
 
 
 def test_a_half_filled_cache_is_filled_again(server):
     url, asked = server
-    folder = find_module(f"{url}/mobilenet/4")
+    folder = resolve_module(f"{url}/mobilenet/4")
     # As TensorFlow Hub leaves it when it is killed: a lock that nobody holds, a part of the files.
     folder.with_suffix(".lock").write_text("someone.0123")
     (folder / "saved_model.pb").unlink()
-    assert is_whole(find_module(f"{url}/mobilenet/4"))
+    assert is_whole(resolve_module(f"{url}/mobilenet/4"))
     assert len(asked) == 2
 
 
@@ -126,13 +126,13 @@ def test_a_half_filled_cache_without_network_is_one_line(cache):
     (folder / "saved_model.pb").touch()
     (folder / "variables" / "variables.data-00000-of-00001").touch()
     with pytest.raises(UserError, match="the server cannot be reached") as caught:
-        find_module(url)
+        resolve_module(url)
     assert "\n" not in str(caught.value)
 
 
 def test_a_module_that_is_not_there_is_one_line(server):
     with pytest.raises(UserError, match="the server answers 404 Not Found"):
-        find_module(f"{server[0]}/mobilenet/5")
+        resolve_module(f"{server[0]}/mobilenet/5")
 
 
 def test_a_server_that_sends_round_in_circles_is_one_line():
@@ -149,7 +149,7 @@ def test_a_server_that_sends_round_in_circles_is_one_line():
         thread = threading.Thread(target=opened.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         with pytest.raises(UserError, match=r"the server answers 302 .+ infinite loop; ") as caught:
-            find_module(f"http://127.0.0.1:{opened.server_port}/a")
+            resolve_module(f"http://127.0.0.1:{opened.server_port}/a")
         opened.shutdown()
         thread.join()
     assert "\n" not in str(caught.value)
@@ -159,20 +159,20 @@ def test_a_cache_that_cannot_be_written_is_named(module, tmp_path, monkeypatch):
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "file" / "cache"))
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=rf"Not a directory: {tmp_path}/file/cache; "):
-        find_module(pack(module, tmp_path / "module.tar.gz"))
+        resolve_module(pack(module, tmp_path / "module.tar.gz"))
 
 
 def test_no_network_is_one_line_at_once():
     with pytest.raises(
         UserError, match=r"cannot load the module http://127\.0\.0\.1:9/x: the serv"
     ):
-        find_module("http://127.0.0.1:9/x")
+        resolve_module("http://127.0.0.1:9/x")
 
 
 def test_an_unreachable_bucket_is_one_line_at_once(monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="the server cannot be reached"):
-        find_module("gs://bucket/module")
+        resolve_module("gs://bucket/module")
 
 
 def test_a_bucket_is_copied(module, monkeypatch):
@@ -181,14 +181,14 @@ def test_a_bucket_is_copied(module, monkeypatch):
     # A folder stands for the bucket: TensorFlow reads both through the same functions.
     monkeypatch.setitem(room._FINDERS, "file", room._find_in_a_bucket)
     monkeypatch.setattr(room, "_check_reachable", lambda url: None)
-    folder = find_module(f"file://{module}")
+    folder = resolve_module(f"file://{module}")
     assert folder != module
     assert hash_module(folder) == hash_module(module)
 
 
 def test_a_wrong_handle_is_one_line(tmp_path):
     with pytest.raises(UserError) as caught:
-        find_module(tmp_path / "nothing")
+        resolve_module(tmp_path / "nothing")
     text = str(caught.value)
     assert text.startswith(f"cannot load the module {tmp_path / 'nothing'}: there is no such file")
     assert text.endswith(
@@ -208,7 +208,7 @@ def test_a_wrong_handle_is_one_line(tmp_path):
 )
 def test_a_handle_that_nobody_can_read_is_one_line(handle, words):
     with pytest.raises(UserError, match="cannot load the module") as caught:
-        find_module(handle)
+        resolve_module(handle)
     assert words in str(caught.value)
 
 
@@ -230,14 +230,14 @@ def test_a_server_that_answers_nonsense_is_one_line(answer):
         thread = threading.Thread(target=opened.handle_request, daemon=True)
         thread.start()
         with pytest.raises(UserError, match=r"the server's answer is not whole \(.+\); --hub"):
-            find_module(f"http://127.0.0.1:{opened.server_port}/a")
+            resolve_module(f"http://127.0.0.1:{opened.server_port}/a")
         thread.join()
 
 
 def test_a_file_that_is_no_archive(tmp_path):
     (tmp_path / "x").write_text("nothing")
     with pytest.raises(UserError, match="neither a folder nor a tar or zip archive"):
-        find_module(tmp_path / "x")
+        resolve_module(tmp_path / "x")
 
 
 @pytest.mark.parametrize("length", [0, 1, 10, 100, 1000])
@@ -245,7 +245,7 @@ def test_a_cut_archive_is_one_line_and_leaves_nothing(module, tmp_path, cache, l
     archive = pack(module, tmp_path / "module.tar.gz")
     archive.write_bytes(archive.read_bytes()[:length])
     with pytest.raises(UserError, match="cannot load the module"):
-        find_module(archive)
+        resolve_module(archive)
     assert not cache.exists() or not list(cache.iterdir())
 
 
@@ -271,7 +271,7 @@ def test_a_flipped_bit_is_one_line_or_changes_nothing(small, tmp_path, monkeypat
         flipped[at] ^= 1 << at % 8
         (tmp_path / "flipped").write_bytes(flipped)
         try:
-            found = find_module(tmp_path / "flipped")
+            found = resolve_module(tmp_path / "flipped")
         except UserError:
             refused += 1
         else:
@@ -288,7 +288,7 @@ def test_an_encrypted_zip_is_one_line(module, tmp_path):
             content[header.start() + flags] |= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match="is encrypted, password required for extraction; --hub"):
-        find_module(path)
+        resolve_module(path)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_what_a_module_lacks_is_named(module, change, words):
     assert find_gap(module) is None
     change(module)
     with pytest.raises(UserError, match=words):
-        find_module(module)
+        resolve_module(module)
 
 
 def tar_with(path, name, kind=tarfile.REGTYPE, target="", size=0):
@@ -327,7 +327,7 @@ def tar_with(path, name, kind=tarfile.REGTYPE, target="", size=0):
 )
 def test_a_hostile_tar_is_refused(tmp_path, name, kind, words):
     with pytest.raises(UserError, match=words):
-        find_module(tar_with(tmp_path / "hostile.tgz", name, kind, "/etc/passwd"))
+        resolve_module(tar_with(tmp_path / "hostile.tgz", name, kind, "/etc/passwd"))
     assert not (tmp_path / "evil").exists()
 
 
@@ -338,35 +338,35 @@ def test_a_hostile_zip_is_refused(tmp_path):
         with zipfile.ZipFile(tmp_path / "hostile.zip", "w") as archive:
             archive.writestr(name, "/etc/passwd")
         with pytest.raises(UserError, match=words):
-            find_module(tmp_path / "hostile.zip")
+            resolve_module(tmp_path / "hostile.zip")
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     with pytest.raises(UserError, match="the archive unpacks to 5,000,000 bytes"):
-        find_module(tar_with(tmp_path / "bomb.tgz", "zeros", size=5_000_000))
+        resolve_module(tar_with(tmp_path / "bomb.tgz", "zeros", size=5_000_000))
 
 
 def test_folders_named_like_files_are_refused(module, tmp_path):
     archive = pack(module, tmp_path / "odd.tar.gz", "variables")
     with pytest.raises(UserError, match="its folders are named like its files"):
-        find_module(archive)
+        resolve_module(archive)
 
 
 def test_the_hash_pins_a_module_wherever_it_comes_from(module, tmp_path):
     archive = pack(module, tmp_path / "module.tar.gz")
     pin = hash_module(module)
-    assert find_module(archive, pin.upper())
+    assert resolve_module(archive, pin.upper())
     with (module / "saved_model.pb").open("ab") as file:
         file.write(b"\0")
     with pytest.raises(
         UserError, match=r"is not the one expected: its hash is [0-9a-f]{64}, hub_s"
     ):
-        find_module(module, pin)
+        resolve_module(module, pin)
 
 
 def test_what_was_fetched_can_be_deleted(module, tmp_path):
-    found = find_module(pack(module, tmp_path / "module.tar.gz"))
+    found = resolve_module(pack(module, tmp_path / "module.tar.gz"))
     assert deletion_hint(found) == f"; delete {found}, and it is fetched again"
     assert deletion_hint(module) == ""
     with pytest.raises(UserError, match=rf"; delete {found}, and it is fetched again$"):
-        find_module(tmp_path / "module.tar.gz", "0" * 64)
+        resolve_module(tmp_path / "module.tar.gz", "0" * 64)

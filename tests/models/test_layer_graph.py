@@ -20,9 +20,9 @@ def test_an_opened_network_gives_the_same_scores(name, options, last):
     network = NETWORKS[name]((32, 32, 3), 2, **options)
     before = len(network.weights)
     opened = flatten_network(network)
-    layer = opened.last_places()
+    layer = opened.last_spatial_layer()
     assert layer.name.startswith(last)
-    maps, scores = opened.model_of(layer)(PIXELS, training=False)
+    maps, scores = opened.make_model(layer)(PIXELS, training=False)
     assert maps.shape[1:] == layer.output.shape[1:]
     assert np.array_equal(scores, network(PIXELS, training=False))
     assert len(network.weights) == before
@@ -56,8 +56,8 @@ def test_layers_of_nested_models_are_found_in_order_and_saved_as_before(tmp_path
         "base/pooling",
         "scores",
     ]
-    assert opened.last_places().name == "base/sum"
-    _, scores = opened.model_of(opened.last_places())(PIXELS, training=False)
+    assert opened.last_spatial_layer().name == "base/sum"
+    _, scores = opened.make_model(opened.last_spatial_layer())(PIXELS, training=False)
     assert np.array_equal(scores, network(PIXELS, training=False))
     # Looking on changes nothing of the network.
     network.save(tmp_path / "model.keras")
@@ -68,7 +68,9 @@ def test_layers_of_nested_models_are_found_in_order_and_saved_as_before(tmp_path
 def test_maps_that_nothing_learned_took_part_in_do_not_count():
     pixels = keras.Input((4, 4, 1))
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
-    assert flatten_network(keras.Model(pixels, keras.layers.Dense(2)(x))).last_places() is None
+    assert (
+        flatten_network(keras.Model(pixels, keras.layers.Dense(2)(x))).last_spatial_layer() is None
+    )
 
 
 def test_what_runs_later_but_beside_learned_layers_does_not_count_either():
@@ -77,4 +79,4 @@ def test_what_runs_later_but_beside_learned_layers_does_not_count_either():
     flipped = keras.ops.flip(pixels, 2)
     second = keras.layers.Dense(2)(keras.layers.Flatten()(flipped))
     network = keras.Model(pixels, keras.layers.Add()([first, second]))
-    assert flatten_network(network).last_places() is None
+    assert flatten_network(network).last_spatial_layer() is None

@@ -1,6 +1,6 @@
 import pytest
 
-from library.models.saved_model import distinct
+from library.models.saved_model import unique_names
 
 
 @pytest.mark.parametrize(
@@ -15,4 +15,4 @@ from library.models.saved_model import distinct
     ],
 )
 def test_no_two_names_are_equal_and_the_first_keeps_its_own(names, expected):
-    assert distinct(names) == expected
+    assert unique_names(names) == expected

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from library.errors import DivergedError, StoppedError
-from library.saving.checkpoints import averaged_variables
+from library.saving.checkpoints import ema_variables
 from library.saving.snapshots import read_snapshot
 from tests.helpers.small_run import assert_same, make_run, saved_steps, stopping_run
 
@@ -16,7 +16,7 @@ def test_the_best_and_the_latest_are_saved_at_the_end(tmp_path):
 
     def measure(*_):
         assert not (tmp_path / "best").exists()
-        seen.append([each.numpy() for each in averaged_variables(run.network)])
+        seen.append([each.numpy() for each in ema_variables(run.network)])
         return {"loss": next(measured), "accuracy": 0.5}, 18
 
     run._measure = measure
@@ -28,7 +28,7 @@ def test_the_best_and_the_latest_are_saved_at_the_end(tmp_path):
     assert (run.best["epoch"], run.best["value"]) == (2, 0.25)
     # The best is that of the second epoch; what trains goes on as after the third.
     for values, network in ((seen[1], snapshot.network), (seen[2], run.network)):
-        for value, variable in zip(values, averaged_variables(network), strict=True):
+        for value, variable in zip(values, ema_variables(network), strict=True):
             assert np.array_equal(value, variable.numpy())
 
 

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from library.errors import CheckpointError, SettingsError
-from library.models.blocks import parts_of
+from library.models.blocks import list_layers
 from library.models.weights import load_weights
 from library.saving.snapshots import write_snapshot
 from project.networks.applications import application
@@ -31,7 +31,7 @@ def save_tf1_checkpoint(network, path):
     """Save as TensorFlow 1 does: by name, with an optimizer's slots beside the weights."""
     values = {
         f"tower/{part.name}/{name}": variable.numpy()
-        for part in parts_of(network)
+        for part in list_layers(network)
         for name, variable in part.variables.items()
     }
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:

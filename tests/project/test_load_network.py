@@ -63,16 +63,16 @@ def test_other_data_than_the_runs_own_are_told(settings, colors, tmp_path):
 
 def test_a_checkpoint_and_an_ensemble_exclude_each_other(settings):
     with pytest.raises(SettingsError, match="checkpoint and ensemble exclude each other"):
-        load_network.read_network(settings("--checkpoint", "a", "--ensemble", "b"))
+        load_network.read_chosen_snapshot(settings("--checkpoint", "a", "--ensemble", "b"))
 
 
 def test_it_is_judged_and_fitted_as_the_settings_say(settings, colors, snapshot_run):
     given = settings("--max_eval_steps=1", "--bootstrap_samples=0", "--threshold=0.6")
-    snapshot = load_network.read_network(given)
+    snapshot = load_network.read_chosen_snapshot(given)
     assert snapshot.folder == snapshot_run.folder / "best"
     (split,) = read_splits(colors, "validation")
     inputs = load_network.make_inputs_for(snapshot, given, split)
-    judgment = load_network.judge_network(given, snapshot, inputs, None)
+    judgment = load_network.evaluate_snapshot(given, snapshot, inputs, None)
     assert isinstance(judgment, EvaluationResult)
     assert len(judgment.predictions) == 16  # of 18, a batch
     assert load_network.fit_to_validation(given, snapshot, None) == (snapshot, None, 0.6)

@@ -117,7 +117,7 @@ def test_wrong_settings_are_one_line_before_training(train, tmp_path, changes, e
 
 
 def latest_variables(folder):
-    path = Checkpoints(folder / "checkpoints", 1).find_latest(print)
+    path = Checkpoints(folder / "checkpoints", 1).find_latest()
     with np.load(path / "variables.npz") as file:
         return [file[name] for name in sorted(file.files)]
 

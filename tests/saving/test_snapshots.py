@@ -8,7 +8,15 @@ import pytest
 from library.errors import CheckpointError, UserError
 from library.files import seal_folder
 from library.saving import snapshots
-from library.saving.snapshots import has_snapshot, mend_snapshot, read_snapshot, write_snapshot
+from library.saving.checkpoints import Checkpoints
+from library.saving.snapshots import (
+    has_snapshot,
+    load_snapshot,
+    read_snapshot,
+    repair_snapshot,
+    write_snapshot,
+)
+from library.training.ema import ExponentialMovingAverage
 from tests.helpers.cut_short import contents, watched
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 1)).astype(np.float32)
@@ -27,7 +35,7 @@ def best(tmp_path):
     return folder
 
 
-def test_what_is_read_is_what_was_written(best):
+def test_read_snapshot_returns_what_was_written(best):
     snapshot = read_snapshot(best)
     assert np.array_equal(snapshot.network(PIXELS), make_network()(PIXELS))
     assert snapshot.classes == ("cat", "日本")
@@ -36,33 +44,19 @@ def test_what_is_read_is_what_was_written(best):
     assert json.loads((best / "classes.json").read_text()) == ["cat", "日本"]
 
 
-def test_saving_and_loading_make_no_layers_but_those_of_the_network(best, monkeypatch):
-    network, made, make = make_network(), [], keras.layers.Layer.__init__
-
-    def noted(layer, *arguments, **options):
-        made.append(type(layer).__name__)
-        make(layer, *arguments, **options)
-
-    monkeypatch.setattr(keras.layers.Layer, "__init__", noted)
-    write_snapshot(best, network, ("cat", "日本"), {"value": 0.5}, {})
-    assert not made
-    read_snapshot(best)
-    assert sorted(set(made)) == ["Dense", "Flatten", "Functional", "InputLayer"]
-
-
-def test_none_is_an_error_that_says_how_to_get_one(tmp_path):
+def test_absent_snapshot_is_an_error(tmp_path):
     assert not has_snapshot(tmp_path / "best")
-    with pytest.raises(CheckpointError, match=r"no snapshot in .*: python run.py trains"):
+    with pytest.raises(CheckpointError, match=r"python run\.py"):
         read_snapshot(tmp_path / "best")
 
 
-def test_a_failed_save_keeps_the_old_one(best, monkeypatch):
+def test_failed_write_leaves_the_old_one(best, monkeypatch):
     class FullModel:
         def save(self, path):
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
 
-    message = rf"the snapshot in {best} could not be saved \(No space left on device\); what was sa"
+    message = rf"{best} .*No space left on device"
     with pytest.raises(UserError, match=message):
         write_snapshot(best, FullModel(), ("dog",), {"value": 0.1}, {})
     assert read_snapshot(best).metrics == {"value": 0.5}
@@ -70,43 +64,43 @@ def test_a_failed_save_keeps_the_old_one(best, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["model.keras", "classes.json", "metrics.json"])
-def test_a_damaged_one_is_refused_by_name(best, name):
+def test_damaged_file_is_named(best, name):
     content = bytearray((best / name).read_bytes())
     content[len(content) // 2] ^= 1
     (best / name).write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"is damaged \(.*{name}"):
+    with pytest.raises(CheckpointError, match=name):
         read_snapshot(best)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("classes.json", "[cat]", "classes.json can't be read as JSON: Expecting value"),
-        ("classes.json", "{}", "classes.json holds no list, as a snapshot's would"),
-        ("classes.json", '["a"]', "holds the names of 1 class, but its network gives scores for 2"),
-        ("metrics.json", "[]", "metrics.json holds no dict"),
-        ("data.json", "", "data.json can't be read as JSON"),
+        ("classes.json", "[cat]", "classes.json .*JSON"),
+        ("classes.json", "{}", "classes.json .*list"),
+        ("classes.json", '["a"]', "1 class, .* 2 "),
+        ("metrics.json", "[]", "metrics.json .*dict"),
+        ("data.json", "", "data.json .*JSON"),
     ],
 )
-def test_wrong_contents_are_one_line_though_they_are_sealed(best, name, text, said):
+def test_wrong_contents_are_one_line(best, name, text, said):
     (best / name).write_text(text)
     seal_folder(best)
     with pytest.raises(CheckpointError, match=said):
         read_snapshot(best)
 
 
-def test_a_file_of_a_snapshot_is_not_the_snapshot(best):
-    with pytest.raises(CheckpointError, match=r"keras is a file: a snapshot is the folder"):
+def test_file_instead_of_folder_is_an_error(best):
+    with pytest.raises(CheckpointError, match=r"model\.keras is a file"):
         read_snapshot(best / "model.keras")
 
 
-def test_a_replacement_cut_short_at_any_point_leaves_the_old_or_the_new(best, tmp_path):
+def test_write_killed_at_any_point_leaves_the_old_or_the_new(best, tmp_path):
     with watched(best.parent, tmp_path / "states") as states:
         write_snapshot(best, make_network(1), ("cat", "日本"), {"value": 0.25}, {"a": "b"})
     values = []
     for state in states:
         before = contents(state)
-        # A reader may come while the training goes on: it takes what is there, and changes nothing.
+        # A reader beside the training takes what is there and changes nothing.
         assert has_snapshot(state / "best")
         found = read_snapshot(state / "best")
         values.append(found.metrics["value"])
@@ -114,8 +108,8 @@ def test_a_replacement_cut_short_at_any_point_leaves_the_old_or_the_new(best, tm
         assert np.array_equal(found.network.weights[0], kernel)
         assert found.folder == state / "best"
         assert contents(state) == before
-        # The next training mends it.
-        mend_snapshot(state / "best")
+        # The next training repairs it.
+        repair_snapshot(state / "best")
         assert [each.name for each in state.iterdir()] == ["best"]
         assert json.loads((state / "best" / "metrics.json").read_text()) == found.metrics
     assert values == sorted(values, reverse=True)
@@ -123,9 +117,9 @@ def test_a_replacement_cut_short_at_any_point_leaves_the_old_or_the_new(best, tm
     assert len(states) > 8
 
 
-@pytest.mark.parametrize("point", ["find_damage", "_load"])
+@pytest.mark.parametrize("point", ["find_damage", "_load_network"])
 @pytest.mark.parametrize("is_after", [False, True])
-def test_one_replaced_while_it_is_read_is_read_again(best, monkeypatch, point, is_after):
+def test_snapshot_replaced_while_read_is_read_again(best, monkeypatch, point, is_after):
     function = getattr(snapshots, point)
 
     def replace_first(path):
@@ -140,26 +134,26 @@ def test_one_replaced_while_it_is_read_is_read_again(best, monkeypatch, point, i
     assert np.array_equal(found.network.weights[0], make_network(1).weights[0])
 
 
-def test_one_read_between_the_two_renames_that_replace_it_is_read_again(best, monkeypatch):
+def test_snapshot_read_between_two_renames_is_read_again(best, monkeypatch):
     best.rename(previous := best.with_name("best.previous"))
-    load = snapshots._load
+    load = snapshots._load_network
 
     def end_replacement(path):
-        monkeypatch.setattr(snapshots, "_load", load)
+        monkeypatch.setattr(snapshots, "_load_network", load)
         write_snapshot(best.with_name("next"), make_network(1), ("a", "b"), {"value": 0.25}, {})
         best.with_name("next").rename(best)
         shutil.rmtree(previous)
         return load(path)
 
-    monkeypatch.setattr(snapshots, "_load", end_replacement)
+    monkeypatch.setattr(snapshots, "_load_network", end_replacement)
     assert read_snapshot(best).metrics == {"value": 0.25}
 
 
-def test_mending_leaves_alone_what_others_write_beside_it(best):
+def test_repair_removes_only_its_own_leftovers(best):
     others = [best.with_name(name) for name in (".best.2.7.ab.partial", ".explained.7.ab.partial")]
     for each in (*others, best.with_name(".best.7.ab.partial")):
         each.mkdir()
-    mend_snapshot(best)
+    repair_snapshot(best)
     assert sorted(best.parent.iterdir()) == sorted([best, *others])
 
 
@@ -167,6 +161,105 @@ def test_code_inside_a_model_file_is_refused(best):
     pixels = keras.Input((4, 4, 1))
     network = keras.Model(pixels, keras.layers.Lambda(lambda x: x * 2)(pixels))
     write_snapshot(best, network, ("a",), {}, {})
-    with pytest.raises(CheckpointError, match=r"model.keras cannot be loaded: .*[Ll]ambda"):
+    with pytest.raises(CheckpointError, match=r"model.keras.*[Ll]ambda"):
         read_snapshot(best)
     assert snapshots.has_snapshot(best)
+
+
+CLASSES = ("cat", "dog")
+
+
+def make_dense_network(seed):
+    keras.utils.set_random_seed(seed)
+    pixels = keras.Input((4,))
+    x = keras.layers.BatchNormalization()(keras.layers.Dense(3)(pixels))
+    return keras.Model(pixels, keras.layers.Dense(2)(keras.layers.Dropout(0.5)(x)))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder: its best is network 0, its checkpoint at step 7 network 1."""
+    folder = tmp_path / "run"
+    write_snapshot(folder / "best", make_dense_network(0), CLASSES, {"epoch": 1, "step": 4}, {})
+    save(folder, make_dense_network(1).variables)
+    return folder
+
+
+def save(folder, variables, **more):
+    state = {"classes": CLASSES, "epoch": 1, "batch": 3, "step": 7, **more}
+    Checkpoints(folder / "checkpoints", 3).save(7, variables, state)
+
+
+def weights(network):
+    return [each.numpy().tolist() for each in network.weights]
+
+
+def test_load_snapshot_of_a_run_is_its_best(run, tmp_path):
+    shutil.copytree(run / "best", tmp_path / "other")
+    for where in (None, run / "best", run, tmp_path / "other"):
+        stored = load_snapshot(where, run / "best")
+        assert weights(stored.network) == weights(make_dense_network(0))
+        assert stored.metrics["epoch"] == 1
+
+
+def test_load_snapshot_during_its_replacement(run):
+    (run / "best").rename(run / "best.previous")
+    for where in (run / "best", run, run / "checkpoints" / "step_0000000007"):
+        assert load_snapshot(where, None).classes == CLASSES
+    assert (run / "best.previous").is_dir()
+
+
+def test_load_snapshot_of_a_checkpoint(run):
+    stored = load_snapshot(run / "checkpoints" / "step_0000000007", None)
+    assert weights(stored.network) == weights(make_dense_network(1))
+    assert stored.metrics == {"epoch": 2, "step": 7}
+    assert stored.classes == CLASSES
+    assert stored.folder.name == "step_0000000007"
+
+
+def test_load_snapshot_of_a_checkpoint_takes_the_moving_average(run):
+    network, averaged = make_dense_network(1), make_dense_network(2)
+    averages = ExponentialMovingAverage(averaged, 0.9)
+    shutil.rmtree(run / "checkpoints")
+    save(run, [*network.variables, *averages.variables], averages_at=len(network.variables))
+    stored = load_snapshot(run / "checkpoints" / "step_0000000007", None)
+    assert weights(stored.network) == weights(averaged)
+
+
+def test_load_snapshot_of_a_moved_checkpoint(run, tmp_path):
+    shutil.move(run / "checkpoints", tmp_path / "elsewhere")
+    stored = load_snapshot(tmp_path / "elsewhere" / "step_0000000007", run / "best")
+    assert weights(stored.network) == weights(make_dense_network(1))
+
+
+def test_load_snapshot_errors(run, tmp_path):
+    checkpoint = run / "checkpoints" / "step_0000000007"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    for where, text in (
+        (tmp_path / "none", r"none does not exist"),
+        (tmp_path / "empty", "empty is not a snapshot"),
+        (tmp_path / "file", "file is a file"),
+    ):
+        with pytest.raises(CheckpointError, match=text):
+            load_snapshot(where, run / "best")
+    with pytest.raises(CheckpointError, match="none"):
+        load_snapshot(None, tmp_path / "none")
+
+    save(run, make_dense_network(1).variables, classes=("cat", "dodo"))
+    with pytest.raises(CheckpointError, match=r"best has other classes than .*step_"):
+        load_snapshot(checkpoint, None)
+    save(run, make_dense_network(1).variables[:3])
+    with pytest.raises(CheckpointError, match="3 variables"):
+        load_snapshot(checkpoint, None)
+    (checkpoint / "variables.npz").write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match=r"step_0000000007 .*variables.npz"):
+        load_snapshot(checkpoint, None)
+
+
+def test_load_snapshot_of_a_foreign_checkpoint(run):
+    Checkpoints(run / "checkpoints", 3).save(8, [np.zeros(3)], {"step": 1})
+    folder = run / "checkpoints" / "step_0000000008"
+    assert json.loads((folder / "state.json").read_text()) == {"step": 1}
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint .*'classes'"):
+        load_snapshot(folder, None)
