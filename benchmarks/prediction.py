@@ -32,7 +32,7 @@ from library.dataset.images import ImageOptions
 from library.inputs.decoding import ImageFormat
 from library.prediction.image_paths import find_images
 from library.prediction.predictor import Predictor
-from library.prediction.preprocess import Pictures, predict_files
+from library.prediction.preprocess import ImagePreprocessor, predict_files
 from library.saving.snapshots import Snapshot
 from project.networks.simple import simple
 
@@ -56,7 +56,7 @@ def compare(network, folder, count, rounds, convert):
     """Return the rate from files over those on ready batches; print all."""
     classes = tuple(map(str, range(CLASSES)))
     predictor = Predictor([Snapshot(network, classes, {}, folder)])
-    pictures = Pictures(ImageFormat(SIZE, 3), ImageOptions(max_edge=0), convert)
+    pictures = ImagePreprocessor(ImageFormat(SIZE, 3), ImageOptions(max_edge=0), convert)
     batch = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
 
     alone = tf.function(lambda images: tf.nn.softmax(network(images, training=False)))

@@ -1,6 +1,7 @@
 """Settings become a stored network, as it is to be used, and what it is to be measured on."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -8,14 +9,13 @@ import yaml
 from library.errors import SettingsError
 from library.evaluation.evaluate import evaluate
 from library.evaluation.metrics import MetricOptions
-from library.export.samples import read_samples
+from library.export.verification import read_export_samples
 from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
-from library.logging import report
 from library.models.scores import is_multi_label
-from library.prediction.calibrate import Fitted, check_names, fit
-from library.prediction.ensemble import combine
+from library.prediction.calibrate import CalibratedSnapshot, calibrate, check_class_names
+from library.prediction.ensemble import combine_snapshots
 from library.reporting.runs import read_settings_file
 from library.saving.checkpoints import check_classes, check_multi_label
 from library.saving.snapshots import load_snapshot
@@ -32,7 +32,7 @@ def read_chosen_snapshot(settings):
         raise SettingsError("checkpoint and ensemble exclude each other")
     folders = project.ensemble or (project.checkpoint,)
     snapshots = [load_snapshot(each, project.best_model_dir) for each in folders]
-    return combine(snapshots, views=project.tta)
+    return combine_snapshots(snapshots, views=project.tta)
 
 
 def name_results(project, results):
@@ -96,30 +96,29 @@ def evaluate_snapshot(settings, snapshot, inputs, validation):
 
 
 def fit_to_validation(settings, snapshot, split):
-    """Return the Fitted: what the settings ask to fit on the validation split, which may be None.
+    """Return the snapshot, calibrated on the validation split (or None) as the settings ask.
 
     Its threshold is the settings' own where none is fitted. Raises UserError.
     """
     project = settings.project
     has_threshold = project.threshold is not None or project.threshold_precision is not None
     if has_threshold and not is_multi_label(snapshot.network):
-        check_names(snapshot.classes)
+        check_class_names(snapshot.classes)
     if split is None:
-        return Fitted(snapshot, None, project.threshold)
-    fitted = fit(
+        return CalibratedSnapshot(snapshot, None, project.threshold)
+    fitted = calibrate(
         snapshot,
         make_inputs_for(snapshot, settings, split),
-        report,
-        calibrate=project.calibrate,
+        with_temperature=project.calibrate,
         precision=project.threshold_precision,
         xla=project.xla,
     )
-    return fitted if fitted.threshold is not None else fitted._replace(threshold=project.threshold)
+    return fitted if fitted.threshold is not None else replace(fitted, threshold=project.threshold)
 
 
 def make_samples(settings, snapshot, split, training_split=None):
-    """Return the Samples to compare exports with, and to calibrate them with if need be."""
+    """Return the ExportSamples to compare exports with, and to calibrate them with if need be."""
     inputs = make_inputs_for(snapshot, settings, split)
     training = training_split and make_inputs_for(snapshot, settings, training_split)
     with explain_read_errors(*filter(None, (inputs, training))):
-        return read_samples(split.name, make_source(split), inputs, training)
+        return read_export_samples(split.name, make_source(split), inputs, training)

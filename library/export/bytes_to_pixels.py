@@ -1,46 +1,62 @@
-"""Image bytes → the network's pixels by TensorFlow operations alone, for a graph that travels.
+"""Turn image bytes into the network's pixels with TensorFlow operations alone, inside a SavedModel.
 
-The way of library/prediction/preprocess.py, to the same pixels: what conversion would store as it
-is, is decoded as evaluation does. All else is made upright and opaque, shrunk, encoded as JPEG, and
-then decoded so. LIMITS tells what differs.
+The result is that of library/prediction/preprocess.py: an image that conversion would store as it
+is, is decoded as evaluation does; any other is oriented, flattened onto the background, shrunk,
+encoded as JPEG and then decoded. LIMITATIONS lists the differences.
 """
+
+from functools import partial
 
 import tensorflow as tf
 
-from library.dataset.images import FULL_COLOR_MAX_EDGE
+from library.dataset.images import FULL_COLOR_MAX_EDGE, ImageOptions
 from library.dataset.pixels import MIN_REDUCTION
-from library.export.decode_other import check_pixels, decode_other
-from library.export.jpeg_markers import read_markers
-from library.export.orientation import read_png_orientation, turn
-from library.export.shrinking import shrink
-from library.inputs.decoding import REDUCTIONS, decode
-
-LIMITS = (
-    "JPEG, PNG, BMP and the first picture of a GIF are understood, and give the very pixels of an "
-    "evaluation; where a large image is shrunk, a few of them differ by 1 of 255. TIFF and WebP "
-    "are refused, and so are compressed BMPs and, by a network of gray images, CMYK.",
-    "Color profiles (ICC) are left out of account.",
+from library.export.decode_png_bmp_gif import check_pixel_count, decode_png_bmp_gif
+from library.export.image_headers import (
+    apply_orientation,
+    read_jpeg_markers,
+    read_png_orientation,
 )
+from library.export.resize import shrink
+from library.inputs.decoding import REDUCTIONS, ImageFormat, decode
+
+LIMITATIONS = (
+    "JPEG, PNG, BMP and the first frame of a GIF give exactly the pixels of an evaluation, except "
+    "that a few pixels of an image that is shrunk differ by 1 of 255. TIFF, WebP and compressed "
+    "BMP are refused, and so is CMYK by a network for gray images.",
+    "Color profiles (ICC) are ignored.",
+)
+# OpenCV's weights of red, green and blue, whose sum is 2 ** 15.
+_GRAY_WEIGHTS = (9798, 19235, 3735)
 
 
-def prepare_bytes(encoded, image_format, options):
-    """Return uint8 pixels of the format's shape from an image's bytes, a scalar string.
+def prepare_bytes(
+    encoded: tf.Tensor, image_format: ImageFormat, options: ImageOptions
+) -> tf.Tensor:
+    """Prepare one image for the network.
 
-    `options` are the ImageOptions of the training images. Raises InvalidArgumentError in the graph.
+    Args:
+        encoded: The bytes of an image file, a scalar string.
+        image_format: The size and channels that the network takes.
+        options: How the training images were converted.
+
+    Returns:
+        uint8 pixels of the format's shape. The graph raises InvalidArgumentError for anything that
+        is not an image.
     """
     jpeg, shape = _convert(encoded, options)
     return decode(jpeg, shape, image_format)
 
 
-def _convert(encoded, options):
-    """Give (a conformant JPEG, its shape), as convert_image does."""
+def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return (a baseline JPEG, its shape), as convert_image does."""
     channels = 1 if options.color_space == "gray" else 3
     is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
     shape = tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(encoded), lambda: tf.ones(3, "int32"))
-    with tf.control_dependencies([check_pixels(shape[0], shape[1], options.max_pixels)]):
-        markers = read_markers(encoded)
+    with tf.control_dependencies([check_pixel_count(shape[0], shape[1], options.max_pixels)]):
+        markers = read_jpeg_markers(encoded)
     size = _fitted_size(shape[:2], options.max_edge)
-    is_kept = (
+    is_stored_unchanged = (
         is_jpeg
         & markers.is_baseline
         & markers.is_ycc
@@ -50,63 +66,67 @@ def _convert(encoded, options):
         & tf.equal(tf.strings.substr(encoded, -2, 2), b"\xff\xd9")
     )
 
-    def other():
-        pixels = decode_other(encoded, options.background, options.max_pixels)
-        smaller = _fitted_size(tf.shape(pixels)[:2], options.max_edge)
-        return pixels, smaller, read_png_orientation(encoded)
+    def decode_other():
+        pixels = decode_png_bmp_gif(encoded, options.background, options.max_pixels)
+        fitted = _fitted_size(tf.shape(pixels)[:2], options.max_edge)
+        return pixels, fitted, read_png_orientation(encoded)
 
-    def reduced():
+    def decode_jpeg():
         pixels = _decode_reduced(encoded, channels, shape[:2], size)
         return pixels, size, markers.orientation
 
-    def converted():
-        pixels, smaller, orientation = tf.cond(is_jpeg, reduced, other)
-        image = turn(shrink(pixels, smaller), orientation)
+    def convert():
+        pixels, fitted, orientation = tf.cond(is_jpeg, decode_jpeg, decode_other)
+        image = apply_orientation(shrink(pixels, fitted), orientation)
         return _encode(image, options), tf.shape(image)
 
-    return tf.cond(is_kept, lambda: (encoded, shape), converted)
+    return tf.cond(is_stored_unchanged, lambda: (encoded, shape), convert)
 
 
-def _decode_reduced(encoded, channels, sides, size):
-    """Decode at 1/2, 1/4 or 1/8 what is much larger than wanted, as the converter does."""
-    reduction = tf.reduce_min(sides / size) / MIN_REDUCTION
+def _decode_reduced(
+    encoded: tf.Tensor, channels: int, image_size: tf.Tensor, size: tf.Tensor
+) -> tf.Tensor:
+    """Decode a JPEG much larger than `size` at 1/2, 1/4 or 1/8, as the converter does."""
+    reduction = tf.reduce_min(image_size / size) / MIN_REDUCTION
     number = tf.reduce_sum(tf.cast(reduction >= tf.constant(REDUCTIONS[1:], tf.float64), tf.int32))
     branches = [
-        # `ratio` is bound now: a lambda looks names up when it runs.
-        lambda ratio=ratio: tf.io.decode_jpeg(
-            encoded, channels=channels, ratio=ratio, dct_method="INTEGER_ACCURATE"
+        partial(
+            tf.io.decode_jpeg,
+            encoded,
+            channels=channels,
+            ratio=ratio,
+            dct_method="INTEGER_ACCURATE",
         )
         for ratio in REDUCTIONS
     ]
     return tf.switch_case(number, branches)
 
 
-def _fitted_size(sides, max_edge):
-    """Give (height, width) with the longer edge at most `max_edge` (0: any): see fitted_size."""
+def _fitted_size(size: tf.Tensor, max_edge: int) -> tf.Tensor:
+    """Return (height, width) with edges of at most `max_edge` (0: any), as `fitted_size` does."""
     if not max_edge:
-        return sides
-    longer = tf.cast(tf.reduce_max(sides), tf.float64)
-    fitted = tf.cast(tf.round(tf.cast(sides * max_edge, tf.float64) / longer), tf.int32)
-    return tf.where(longer > max_edge, tf.maximum(1, fitted), sides)
+        return size
+    longer = tf.cast(tf.reduce_max(size), tf.float64)
+    fitted = tf.cast(tf.round(tf.cast(size * max_edge, tf.float64) / longer), tf.int32)
+    return tf.where(longer > max_edge, tf.maximum(1, fitted), size)
 
 
-def _encode(image, options):
-    """Return the JPEG that conversion would make of upright pixels."""
-    sides, channels = tf.shape(image)[:2], tf.shape(image)[2]
+def _encode(image: tf.Tensor, options: ImageOptions) -> tf.Tensor:
+    """Return the JPEG that conversion makes of pixels."""
+    size, channels = tf.shape(image)[:2], tf.shape(image)[2]
     if options.color_space == "gray":
-        image = tf.cond(tf.equal(channels, 1), lambda: image, lambda: _brightness(image))
+        image = tf.cond(tf.equal(channels, 1), lambda: image, lambda: _to_gray(image))
         return tf.io.encode_jpeg(image, "grayscale", options.quality)
 
-    def encoded(chroma_downsampling):
+    def encode_rgb(chroma_downsampling):
         return tf.io.encode_jpeg(
             image, "rgb", options.quality, chroma_downsampling=chroma_downsampling
         )
 
-    is_small = tf.reduce_max(sides) <= FULL_COLOR_MAX_EDGE
-    return tf.cond(is_small, lambda: encoded(False), lambda: encoded(True))
+    is_small = tf.reduce_max(size) <= FULL_COLOR_MAX_EDGE
+    return tf.cond(is_small, lambda: encode_rgb(False), lambda: encode_rgb(True))
 
 
-def _brightness(image):
-    # OpenCV's weights, of which the sum is 2 ** 15.
-    weighed = tf.reduce_sum(tf.cast(image, tf.int32) * [9798, 19235, 3735], -1, keepdims=True)
-    return tf.cast((weighed + 2**14) // 2**15, tf.uint8)
+def _to_gray(image: tf.Tensor) -> tf.Tensor:
+    weighted = tf.reduce_sum(tf.cast(image, tf.int32) * _GRAY_WEIGHTS, -1, keepdims=True)
+    return tf.cast((weighted + 2**14) // 2**15, tf.uint8)

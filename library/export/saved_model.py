@@ -1,30 +1,35 @@
-"""The SavedModel for TensorFlow Serving: image bytes, or pixels, in; classes, likeliest first, out.
+"""The SavedModel for TensorFlow Serving: image bytes or pixels in, sorted classes out.
 
 Signatures:
 - `serving_default`: `image_bytes`, strings (n,) → `classes`, strings (n, classes), and
   `probabilities`, float32 (n, classes), both sorted by probability, likeliest first
 - `pixels`: `pixels`, uint8 (n, height, width, channels) → the same
 
-On request both give `embedding` too, float32 (n, size): see library/prediction/embedding.py.
+On request both return `embedding` too, float32 (n, size): see library/prediction/embedding.py.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 import tensorflow as tf
 
 from library.export.bytes_to_pixels import prepare_bytes
 from library.inputs.decoding import ImageFormat
 from library.models.scores import is_multi_label, to_probabilities
 from library.prediction.embedding import with_embedding
+from library.saving.snapshots import Snapshot
 
 
-class _Served(tf.Module):
-    """The network with what comes before and after it."""
+class _ServingModule(tf.Module):
+    """The network with the operations before and after it."""
 
-    def __init__(self, snapshot, embedding):
+    def __init__(self, snapshot: Snapshot, embedding: bool) -> None:
         super().__init__()
         self.network = with_embedding(snapshot.network) if embedding else snapshot.network
         self._has_embedding = embedding
-        self._several = is_multi_label(snapshot.network)
-        self._names = tf.constant(snapshot.classes)
+        self._multi_label = is_multi_label(snapshot.network)
+        self._class_names = tf.constant(snapshot.classes)
         self._options = snapshot.image_options
         self._format = ImageFormat.of(snapshot.network)
         shape = [None, *self._format.shape]
@@ -32,24 +37,24 @@ class _Served(tf.Module):
             self._from_pixels, input_signature=[tf.TensorSpec(shape, tf.uint8, "pixels")]
         )
         self.from_bytes = tf.function(
-            # TensorFlow Serving decodes base64 where a name ends in _bytes.
             self._from_bytes,
+            # TensorFlow Serving decodes base64 if an input's name ends in _bytes.
             input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")],
         )
 
-    def _from_pixels(self, pixels):
-        given = self.network(tf.cast(pixels, tf.float32), training=False)
-        scores, *embeddings = given if self._has_embedding else [given]
-        probabilities = to_probabilities(scores, multi_label=self._several)
+    def _from_pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = self.network(tf.cast(pixels, tf.float32), training=False)
+        scores, *embeddings = outputs if self._has_embedding else [outputs]
+        probabilities = to_probabilities(scores, multi_label=self._multi_label)
         order = tf.argsort(probabilities, direction="DESCENDING", stable=True)
         return {
-            "classes": tf.gather(self._names, order),
+            "classes": tf.gather(self._class_names, order),
             "probabilities": tf.gather(probabilities, order, batch_dims=1),
             **({"embedding": embeddings[0]} if embeddings else {}),
         }
 
-    def _from_bytes(self, image_bytes):
-        # Decoding is for processors, whatever the network runs on.
+    def _from_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Decode on the CPU, whatever device the network runs on.
         with tf.device("/CPU:0"):
             pixels = tf.map_fn(
                 lambda encoded: prepare_bytes(encoded, self._format, self._options),
@@ -59,30 +64,31 @@ class _Served(tf.Module):
         return self._from_pixels(pixels)
 
 
-def write_saved_model(folder, snapshot, *, embedding=False):
-    """Write the SavedModel of a Snapshot into `folder`."""
-    served = _Served(snapshot, embedding)
-    signatures = {"serving_default": served.from_bytes, "pixels": served.from_pixels}
-    tf.saved_model.save(served, str(folder), signatures=signatures)
+def write_saved_model(folder: Path, snapshot: Snapshot, *, embedding: bool = False) -> None:
+    """Write the SavedModel of a snapshot into `folder`, with embeddings on request."""
+    module = _ServingModule(snapshot, embedding)
+    signatures = {"serving_default": module.from_bytes, "pixels": module.from_pixels}
+    tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
-class ServedModel:
-    """A SavedModel as read from disk: what TensorFlow Serving would answer."""
+class LoadedSavedModel:
+    """A SavedModel read from disk, which answers as TensorFlow Serving would."""
 
-    def __init__(self, folder, classes):
-        self._signatures = tf.saved_model.load(str(folder)).signatures
+    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
+        self.signatures = tf.saved_model.load(str(folder)).signatures
         self._ids = {name: number for number, name in enumerate(classes)}
 
-    def from_bytes(self, encoded):
-        """Return float32 (n, classes), in the classes' order, for a list of bytes."""
-        return self._ordered(self._signatures["serving_default"](image_bytes=tf.constant(encoded)))
+    def from_bytes(self, encoded: list[bytes]) -> np.ndarray:
+        """Return float32 probabilities (n, classes), in label order, for encoded images."""
+        outputs = self.signatures["serving_default"](image_bytes=tf.constant(encoded))
+        return self._in_label_order(outputs)
 
-    def from_pixels(self, pixels):
-        """Return float32 (n, classes), in the classes' order, for uint8 pixels."""
-        return self._ordered(self._signatures["pixels"](pixels=tf.constant(pixels)))
+    def from_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Return float32 probabilities (n, classes), in label order, for uint8 pixels."""
+        return self._in_label_order(self.signatures["pixels"](pixels=tf.constant(pixels)))
 
-    def _ordered(self, answer):
-        ids = [[self._ids[name.decode()] for name in row] for row in answer["classes"].numpy()]
-        # A row of ids is an order; its inverse brings back the classes' own.
+    def _in_label_order(self, outputs: dict[str, tf.Tensor]) -> np.ndarray:
+        ids = [[self._ids[name.decode()] for name in row] for row in outputs["classes"].numpy()]
+        # Each row of ids is a permutation; its inverse restores the label order.
         inverse = tf.argsort(tf.constant(ids), axis=1)
-        return tf.gather(answer["probabilities"], inverse, batch_dims=1).numpy()
+        return tf.gather(outputs["probabilities"], inverse, batch_dims=1).numpy()

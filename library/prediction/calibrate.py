@@ -1,6 +1,8 @@
-"""What is fitted to the validation split, on request: a temperature, and a threshold."""
+"""Fit a temperature and a threshold to the validation split, on request."""
 
-from typing import NamedTuple
+import logging
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,14 +12,20 @@ from library.evaluation.predictions import predict_batches
 from library.inputs.corruption import explain_read_errors
 from library.messages import counted
 from library.models.scores import to_probabilities
-from library.prediction.ensemble import combine
+from library.prediction.ensemble import combine_snapshots
 from library.saving.snapshots import Snapshot
 
+# The answer below the threshold.
+UNKNOWN = "unknown"
 
-class Fitted(NamedTuple):
-    """A Snapshot whose scores are divided by the temperature, and the threshold of its answers.
+logger = logging.getLogger(__name__)
 
-    Either is None where it was not asked for, or does not fit.
+
+@dataclass(frozen=True)
+class CalibratedSnapshot:
+    """A snapshot whose scores are already divided by `temperature`, and its threshold.
+
+    Both are None where they were not asked for, or where no temperature fits.
     """
 
     snapshot: Snapshot
@@ -25,88 +33,123 @@ class Fitted(NamedTuple):
     threshold: float | None = None
 
 
-def fit(snapshot, inputs, report, *, calibrate=False, precision=None, xla=False):
-    """Return the Fitted: the temperature with `calibrate`, the threshold for a `precision`.
+def calibrate(
+    snapshot: Snapshot,
+    inputs: Any,
+    *,
+    with_temperature: bool = False,
+    precision: float | None = None,
+    xla: bool = False,
+) -> CalibratedSnapshot:
+    """Fit a temperature, a threshold, or both to the validation split, and log them.
 
-    `inputs` are the validation split, as EvaluationInputs in project/inputs.py. Says to `report`
-    what came of it. Raises UserError.
+    Args:
+        snapshot: The snapshot to calibrate.
+        inputs: The validation split, as EvaluationPipeline of project/inputs.py.
+        with_temperature: Fit a temperature.
+        precision: Fit the threshold whose answers have at least this precision; None: no threshold.
+        xla: Compile the network with XLA.
+
+    Raises:
+        SettingsError: `precision` is given for a multi-label network.
+        UserError: No threshold reaches the precision.
     """
     with explain_read_errors(inputs):
-        found = predict_batches(snapshot.network, inputs.named_batches(), xla=xla)
+        predictions = predict_batches(snapshot.network, inputs.named_batches(), xla=xla)
     temperature = threshold = None
-    if calibrate:
-        temperature = fit_temperature(found.scores, found.labels)
-        report(f"temperature {temperature:.4f}" if temperature else "no temperature fits")
+    if with_temperature:
+        temperature = fit_temperature(predictions.scores, predictions.labels)
+        logger.info(f"temperature {temperature:.4f}" if temperature else "no temperature fits")
     if precision is not None:
-        if found.multi_label:
-            raise SettingsError("threshold_precision is for one class an image: use threshold")
-        probabilities = np.asarray(to_probabilities(found.scores, temperature or 1.0))
-        fitted = fit_threshold(probabilities, found.labels, precision)
-        report(fitted.describe())
-        threshold = fitted.probability
-    return Fitted(combine([snapshot], [temperature or 1.0]), temperature, threshold)
+        if predictions.multi_label:
+            raise SettingsError(
+                "threshold_precision needs one class per image; for multi-label data use threshold"
+            )
+        probabilities = np.asarray(to_probabilities(predictions.scores, temperature or 1.0))
+        threshold = fit_threshold(probabilities, predictions.labels, precision)
+        logger.info(str(threshold))
+    return CalibratedSnapshot(
+        combine_snapshots([snapshot], [temperature or 1.0]),
+        temperature,
+        threshold.probability if threshold else None,
+    )
 
 
-UNKNOWN = "unknown"
-
-
-def check_names(classes):
-    """Raise SettingsError where a class has the very name of the answer below a threshold."""
+def check_class_names(classes: tuple[str, ...]) -> None:
+    """Raise SettingsError if a class has the name of the answer below the threshold."""
     if UNKNOWN in classes:
         raise SettingsError(
-            f"the class {UNKNOWN!r} could not be told from the answer below a threshold: leave out "
+            f"the class {UNKNOWN!r} has the name of the answer below a threshold: remove "
             "threshold and threshold_precision, or rename the class"
         )
 
 
-def choose_answer(probabilities, classes, threshold=None, multi_label=False):
-    """Return the answer to the probabilities (classes,) of one image: a class, or UNKNOWN below.
+def choose_classes(
+    probabilities: np.ndarray,
+    classes: tuple[str, ...],
+    threshold: float | None = None,
+    multi_label: bool = False,
+) -> str | list[str]:
+    """Return the answer for one image.
 
-    Where `several` classes may be right at once: a list of all from the threshold on, 0.5 if None.
+    Args:
+        probabilities: Shape (classes,).
+        classes: The class names, in the order of `probabilities`.
+        threshold: The lowest probability to answer with; None: any, or 0.5 for multi-label.
+        multi_label: Whether an image may have several classes, or none.
+
+    Returns:
+        The likeliest class, or UNKNOWN if it is below the threshold; for multi-label the list of
+        all classes at or above it.
     """
     if multi_label:
-        least = 0.5 if threshold is None else threshold
-        return [classes[each] for each in (probabilities >= least).nonzero()[0]]
+        lowest = 0.5 if threshold is None else threshold
+        return [classes[index] for index in (probabilities >= lowest).nonzero()[0]]
     if threshold is not None and probabilities.max() < threshold:
         return UNKNOWN
     return classes[probabilities.argmax()]
 
 
-class Threshold(NamedTuple):
-    """A probability below which the answer is UNKNOWN, and what it gave where it was fitted."""
+@dataclass(frozen=True)
+class Threshold:
+    """A probability below which the answer is UNKNOWN, and its effect on the validation split."""
 
     probability: float
     answered: float
     precision: float
 
-    def describe(self):
-        """Return one line."""
+    def __str__(self) -> str:
         return (
             f"threshold {self.probability:.4f}: on validation, {self.answered:.1%} of the images "
-            f"are answered, {self.precision:.1%} of these rightly"
+            f"are answered, {self.precision:.1%} of them correctly"
         )
 
 
-def fit_threshold(probabilities, labels, precision):
-    """Return the lowest Threshold whose answers are right at least so often.
+def fit_threshold(probabilities: np.ndarray, labels: np.ndarray, precision: float) -> Threshold:
+    """Return the lowest threshold whose answers reach a precision.
 
-    Takes float (n, classes), int (n,) and a share above 0. Raises UserError if none reaches it.
+    Args:
+        probabilities: Shape (n, classes).
+        labels: Class ids, shape (n,).
+        precision: Share of the answers that must be correct, above 0.
+
+    Raises:
+        UserError: No threshold reaches the precision.
     """
-    certainty = probabilities.max(1)
-    order = np.argsort(-certainty, kind="stable")
-    certainty, right = certainty[order], (probabilities.argmax(1) == labels)[order]
-    reached = np.cumsum(right) / np.arange(1, len(right) + 1)
+    confidence = probabilities.max(1)
+    order = np.argsort(-confidence, kind="stable")
+    confidence, correct = confidence[order], (probabilities.argmax(1) == labels)[order]
+    reached = np.cumsum(correct) / np.arange(1, len(correct) + 1)
     # Equal probabilities are answered together, or not at all.
-    is_last = np.append(certainty[1:] < certainty[:-1], True)
-    good = np.flatnonzero(is_last & (reached >= precision))
-    if not len(good):
-        best = reached[is_last].max()
+    is_last = np.append(confidence[1:] < confidence[:-1], True)
+    candidates = np.flatnonzero(is_last & (reached >= precision))
+    if not len(candidates):
         raise UserError(
             f"no threshold reaches a precision of {precision:g} on "
-            f"{counted(len(right), 'validation image')}: {best:.4f} is the best; lower "
-            "--threshold_precision, or train further"
+            f"{counted(len(correct), 'validation image')} (highest: {reached[is_last].max():.4f}); "
+            "lower --threshold_precision or train further"
         )
-    at = good[-1]
-    # Where all are answered there is nothing to tell apart: new images may be less certain still.
-    lowest = float(certainty[at]) if at + 1 < len(right) else 0.0
-    return Threshold(lowest, float((at + 1) / len(right)), float(reached[at]))
+    last = candidates[-1]
+    # If all images are answered, use 0: new images may be less certain than any of these.
+    lowest = float(confidence[last]) if last + 1 < len(correct) else 0.0
+    return Threshold(lowest, float((last + 1) / len(correct)), float(reached[last]))

@@ -1,47 +1,52 @@
-"""A network that gives embeddings beside its scores: what its last layer makes the scores of."""
+"""Embeddings: the vectors from which a network's last layer computes the scores."""
+
+from typing import Any
 
 import keras
 
 from library.errors import SettingsError
 from library.models.scores import MULTI_LABEL
-from library.prediction.ensemble import Member
+from library.prediction.ensemble import EnsembleMember
 
 
-def with_embedding(network):
-    """Return a network of the same layers with two outputs: the scores, and the embedding.
+def with_embedding(network: keras.Model) -> keras.Model:
+    """Return a network of the same layers with two outputs: the scores and the embedding.
 
-    The embedding, float32 (n, size), is what the layer takes that gives the scores. Of several
-    views (see combining.py) it is the mean; those of several networks lie side by side. Raises
-    SettingsError where no layer is known to give the scores, or what it takes is no vector.
+    The embedding, float32 (n, size), is the input of the layer that computes the scores. For
+    several views it is their mean; those of several networks are concatenated.
+
+    Raises:
+        SettingsError: No layer is known to compute the scores, or its input is not a vector.
     """
-    if not any(isinstance(each, Member) for each in network.layers):
+    if not any(isinstance(layer, EnsembleMember) for layer in network.layers):
         return keras.Model(network.input, [network.output, _embedding_of(network)])
-    opened, views = {}, {}
+    extended: dict[int, keras.Model] = {}
+    embeddings: dict[int, list[Any]] = {}
 
-    def call(layer, *given, **options):
-        if not isinstance(layer, Member):
-            return layer(*given, **options)
-        if layer.number not in opened:
-            opened[layer.number] = with_embedding(layer.network)
-            opened[layer.number].name = layer.name
-        scores, embedding = opened[layer.number](*given, training=False)
-        views.setdefault(layer.number, []).append(embedding)
+    def call(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:
+        if not isinstance(layer, EnsembleMember):
+            return layer(*inputs, **options)
+        if layer.number not in extended:
+            extended[layer.number] = with_embedding(layer.network)
+            extended[layer.number].name = layer.name
+        scores, embedding = extended[layer.number](*inputs, training=False)
+        embeddings.setdefault(layer.number, []).append(embedding)
         return scores / layer.temperature
 
-    # The same layers, called once more: no weight is copied, and no network runs twice.
-    again = keras.models.clone_model(
+    # The same layers are called again: no weight is copied, and no network runs twice.
+    clone = keras.models.clone_model(
         network, clone_function=lambda layer: layer, call_function=call
     )
-    # In the order in which the networks were named: Keras calls them in another.
-    means = [sum(each[1:], each[0]) / len(each) for _, each in sorted(views.items())]
+    # Sort the members by number: Keras calls them in another order.
+    means = [sum(views[1:], views[0]) / len(views) for _, views in sorted(embeddings.items())]
     embedding = means[0] if len(means) == 1 else keras.ops.concatenate(means, axis=-1)
-    return keras.Model(again.input, [again.output, embedding])
+    return keras.Model(clone.input, [clone.output, embedding])
 
 
-def _embedding_of(network):
-    taken = [each.input for each in network.layers if each.name in ("scores", MULTI_LABEL)]
-    if len(taken) != 1 or len(taken[0].shape) != 2:
+def _embedding_of(network: keras.Model) -> Any:
+    inputs = [layer.input for layer in network.layers if layer.name in ("scores", MULTI_LABEL)]
+    if len(inputs) != 1 or len(inputs[0].shape) != 2:
         raise SettingsError(
-            f"the network {network.name} has no embedding: no layer called scores takes a vector"
+            f"the network {network.name} has no embedding: no layer named 'scores' takes a vector"
         )
-    return keras.ops.cast(taken[0], "float32")
+    return keras.ops.cast(inputs[0], "float32")

@@ -1,151 +1,166 @@
-"""Several networks, several views and a temperature become one network that gives scores."""
+"""Combine several networks, several views of an image and a temperature into one network.
 
+Views are test-time augmentation (the setting `tta`): the image, its mirror image, then crops.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import keras
 
 from library.errors import CheckpointError
 from library.models.scores import MULTI_LABEL, is_multi_label, to_probabilities
+from library.saving.snapshots import Snapshot
 
-# Below it, float32 would have no logarithm to tell.
-_LEAST = 1e-30
-# Where one float32 is next to another just below 1.
-_NEAR_ONE = 1e-7
+# A function of images (n, height, width, channels) that keeps their shape.
+View = Callable[[Any], Any]
+
+# The smallest probability whose logarithm is finite in float32, with a margin.
+_MIN_PROBABILITY = 1e-30
+# The distance of the largest float32 below 1 from 1, rounded up.
+_EPSILON = 1e-7
+# The share of each edge that a crop takes: 224 of 256 pixels.
+_CROP = 0.875
 
 
-def combine(snapshots, temperatures=None, views=1):
-    """Return one Snapshot whose network gives the mean of all their probabilities.
+def combine_snapshots(
+    snapshots: Sequence[Snapshot],
+    temperatures: Sequence[float] | None = None,
+    views: int = 1,
+) -> Snapshot:
+    """Return one snapshot whose probabilities are the mean over networks and views.
 
-    Each network's scores are divided by its temperature (None: all 1), for each of the first
-    `views` views (see views.py). The network gives scores like any other: those whose probabilities
-    are the mean. The Snapshot remembers its members and views, and tells no figures that were
-    measured of these alone; all else is the first one's. One network, one view and no temperature
-    stay what they are. Raises CheckpointError if the snapshots' classes or images differ.
+    Its network gives scores like any other: those whose probabilities are the mean. It has no
+    metrics if several networks are combined, because none were measured; everything else is the
+    first snapshot's. A single snapshot without views and temperature is returned as it is.
+
+    Args:
+        snapshots: Snapshots of the same classes, image shape and kind of labels.
+        temperatures: What to divide each network's scores by; None: 1 for all.
+        views: How many of the 12 views to average over.
+
+    Raises:
+        CheckpointError: The snapshots' classes, image shapes or kinds of labels differ.
     """
     first = snapshots[0]
-    for each in snapshots[1:]:
-        _check_likeness(first, each)
-    temperatures = temperatures or [1.0] * len(snapshots)
+    for other in snapshots[1:]:
+        _check_compatible(first, other)
+    temperatures = list(temperatures or [1.0] * len(snapshots))
     if len(snapshots) == views == 1 and temperatures == [1.0]:
         return first
     multi_label = is_multi_label(first.network)
     pixels = keras.Input(first.network.input_shape[1:])
-    shown = [view(pixels) for view in find_views(views)]
-    members = [
-        Member(number, each.network, temperature)
-        for number, (each, temperature) in enumerate(zip(snapshots, temperatures, strict=True), 1)
+    images = [view(pixels) for view in choose_views(views)]
+    layers = [
+        EnsembleMember(number, snapshot.network, temperature)
+        for number, (snapshot, temperature) in enumerate(
+            zip(snapshots, temperatures, strict=True), 1
+        )
     ]
-    scores = [member(images) for member in members for images in shown]
-    combined = scores[0] if len(scores) == 1 else _mean(scores, multi_label)
+    scores = [layer(view) for layer in layers for view in images]
+    mean = scores[0] if len(scores) == 1 else _mean_scores(scores, multi_label)
     name = MULTI_LABEL if multi_label else "scores"
-    output = keras.layers.Activation("linear", name=name, dtype="float32")(combined)
-    whole = [each for one in snapshots for each in one.members or (one,)]
-    metrics = {name: first.metrics[name] for name in ("epoch", "step") if name in first.metrics}
+    output = keras.layers.Activation("linear", name=name, dtype="float32")(mean)
+    members = [member for snapshot in snapshots for member in snapshot.members or (snapshot,)]
+    origin = {key: first.metrics[key] for key in ("epoch", "step") if key in first.metrics}
     return replace(
         first,
         network=keras.Model(pixels, output, name="combined"),
-        metrics=metrics if len(whole) == 1 else {},
-        members=tuple(whole),
+        metrics=origin if len(members) == 1 else {},
+        members=tuple(members),
         views=views * first.views,
     )
 
 
-def _mean(scores, multi_label):
+def _mean_scores(scores: list[Any], multi_label: bool) -> Any:
     """Return the scores whose probabilities are the mean of those of several scores."""
-    parts = [to_probabilities(each, multi_label=multi_label) for each in scores]
-    mean = sum(parts[1:], parts[0]) / len(parts)
+    probabilities = [to_probabilities(each, multi_label=multi_label) for each in scores]
+    mean = sum(probabilities[1:], probabilities[0]) / len(probabilities)
     if not multi_label:
-        return keras.ops.log(keras.ops.maximum(mean, _LEAST))
-    mean = keras.ops.clip(mean, _LEAST, 1 - _NEAR_ONE)
+        return keras.ops.log(keras.ops.maximum(mean, _MIN_PROBABILITY))
+    mean = keras.ops.clip(mean, _MIN_PROBABILITY, 1 - _EPSILON)
     return keras.ops.log(mean) - keras.ops.log1p(-mean)
 
 
-@keras.saving.register_keras_serializable("library")
-class Member(keras.layers.Layer):
-    """One of the networks: in a layer, because two of them may have the same name.
+class EnsembleMember(keras.layers.Layer):
+    """A network whose scores are divided by a temperature.
 
-    Its scores are divided by the temperature.
+    It is wrapped in a layer because two networks may have the same name.
     """
 
-    def __init__(self, number, network, temperature):
+    def __init__(self, number: int, network: keras.Model, temperature: float) -> None:
         super().__init__(name=f"member_{number}", dtype="float32")
         self.number = number
         self.network = network
         self.temperature = temperature
         self.built = True
 
-    def call(self, images):
+    def call(self, images: Any) -> Any:
         """Return the scores of a batch of images."""
         return self.network(images, training=False) / self.temperature
 
-    def compute_output_spec(self, images):
+    def compute_output_spec(self, images: Any) -> keras.KerasTensor:
         """Return the symbolic scores."""
         return keras.KerasTensor((images.shape[0], self.network.output_shape[-1]), "float32")
 
 
-def _check_likeness(first, other):
+def _check_compatible(first: Snapshot, other: Snapshot) -> None:
     if first.classes != other.classes:
-        ours, theirs = set(first.classes), set(other.classes)
-        different = sorted(ours ^ theirs) or ["their order"]
+        different = sorted(set(first.classes) ^ set(other.classes)) or ["their order"]
         raise CheckpointError(
             f"an ensemble's snapshots must have the same classes; {other.folder} differs from "
             f"{first.folder} in {different[0]!r}"
         )
     if first.network.input_shape != other.network.input_shape:
         raise CheckpointError(
-            "an ensemble's networks must take the same images: "
-            f"{first.network.input_shape[1:]} is not {other.network.input_shape[1:]}"
+            "an ensemble's networks must take the same image shape; "
+            f"{first.network.input_shape[1:]} differs from {other.network.input_shape[1:]}"
         )
     if is_multi_label(first.network) != is_multi_label(other.network):
-        raise CheckpointError(
-            "an ensemble's networks must all give several classes an image, or all one"
-        )
+        raise CheckpointError("an ensemble's networks must all be multi-label, or none of them")
 
 
-# How much of an edge a crop keeps: 7/8, as 224 of 256 pixels.
-_KEPT = 0.875
-
-
-def whole(images):
-    """Return the images as they are."""
-    return images
-
-
-def flipped(images):
-    """Return the images with left and right exchanged."""
+def _flip(images: Any) -> Any:
+    """Mirror images left to right."""
     return images[:, :, ::-1]
 
 
-def cropped(images, top, left):
-    """Return 7/8 of each edge, enlarged again. `top` and `left`: 0 the one end, 1 the other."""
+def _crop(images: Any, top: float, left: float) -> Any:
+    """Crop 7/8 of each edge and resize it to the whole; `top` and `left` are 0 to 1."""
     _, height, width, _ = images.shape
-    rows, columns = max(1, round(_KEPT * height)), max(1, round(_KEPT * width))
+    rows, columns = max(1, round(_CROP * height)), max(1, round(_CROP * width))
     y, x = round(top * (height - rows)), round(left * (width - columns))
     window = images[:, y : y + rows, x : x + columns]
     return keras.ops.image.resize(window, (height, width), data_format="channels_last")
 
 
-def _flipped_crop(images, top, left):
-    return flipped(cropped(images, top, left))
+def _flipped_crop(images: Any, top: float, left: float) -> Any:
+    return _flip(_crop(images, top, left))
 
 
-_PLACES = {
-    "center": (0.5, 0.5),
-    "top_left": (0, 0),
-    "bottom_right": (1, 1),
-    "top_right": (0, 1),
-    "bottom_left": (1, 0),
-}
-# In the order in which they are taken: each crop is followed by its mirror image.
-VIEWS = {"whole": whole, "flip": flipped}
-for _name, (_top, _left) in _PLACES.items():
-    VIEWS[f"{_name}_crop"] = partial(cropped, top=_top, left=_left)
-    VIEWS[f"{_name}_crop_flip"] = partial(_flipped_crop, top=_top, left=_left)
+def _make_views() -> dict[str, View]:
+    """Return the views in the order in which they are used; a mirror image follows each crop."""
+    positions = {
+        "center": (0.5, 0.5),
+        "top_left": (0.0, 0.0),
+        "bottom_right": (1.0, 1.0),
+        "top_right": (0.0, 1.0),
+        "bottom_left": (1.0, 0.0),
+    }
+    views: dict[str, View] = {"whole": lambda images: images, "flip": _flip}
+    for name, (top, left) in positions.items():
+        views[f"{name}_crop"] = partial(_crop, top=top, left=left)
+        views[f"{name}_crop_flip"] = partial(_flipped_crop, top=top, left=left)
+    return views
 
 
-def find_views(count):
-    """Return the first `count` views, 1 to 12: the whole image, it mirrored, then crops."""
+VIEWS = _make_views()
+
+
+def choose_views(count: int) -> list[View]:
+    """Return the first `count` of VIEWS."""
     if not 1 <= count <= len(VIEWS):
-        raise ValueError(f"there are 1 to {len(VIEWS)} views, not {count}")
+        raise ValueError(f"views must be 1 to {len(VIEWS)}, not {count}")
     return list(VIEWS.values())[:count]

@@ -1,76 +1,88 @@
-"""Predictions as lines of text: CSV, or a JSON object a line."""
+"""Format predictions as lines of CSV or JSON."""
 
 import csv
 import io
 import json
+from dataclasses import dataclass
+from typing import Any
 
 from library.errors import printable
-from library.prediction.calibrate import choose_answer
+from library.prediction.calibrate import choose_classes
+from library.prediction.preprocess import Prediction
 
 FORMATS = ("csv", "jsonl")
 
 
-class Answers:
-    """Turns Predictions into lines.
+@dataclass(frozen=True)
+class PredictionFormatter:
+    """Formats each prediction as one line.
 
-    `top_k` classes are told of each image, likeliest first. `threshold` and `several` are those of
-    choose_answer; in a CSV several classes are joined by "|". Embeddings of `embedding_size`, if
-    any, are told so that they read back as the same float32: in a CSV a column for each number.
+    Attributes:
+        classes: The class names in label order.
+        format: One of FORMATS.
+        top_k: How many of the likeliest classes to list.
+        threshold: The lowest probability to answer with: see `choose_classes`.
+        multi_label: Whether an image may have several classes; CSV joins them with "|".
+        embedding_size: Length of an embedding; CSV has a column for each of its numbers.
     """
 
-    def __init__(
-        self, classes, kind="csv", top_k=5, threshold=None, multi_label=False, embedding_size=0
-    ):
-        self.classes = classes
-        self._top_k = min(top_k, len(classes))
-        self._is_csv = kind == "csv"
-        self._several = multi_label
-        self._threshold = threshold
-        self._embedding_size = embedding_size
+    classes: tuple[str, ...]
+    format: str = "csv"
+    top_k: int = 5
+    threshold: float | None = None
+    multi_label: bool = False
+    embedding_size: int = 0
 
-    def header(self):
-        """Return the lines before the first image: that of a CSV, which names its columns."""
-        if not self._is_csv:
+    def header(self) -> list[str]:
+        """Return the lines before the first prediction: the column names of a CSV."""
+        if self.format != "csv":
             return []
         ranks = range(1, self._top_k + 1)
-        top = [f"{word}_{rank}" for rank in ranks for word in ("class", "probability")]
-        embedding = [f"embedding_{number}" for number in range(1, self._embedding_size + 1)]
+        top = [f"{column}_{rank}" for rank in ranks for column in ("class", "probability")]
+        embedding = [f"embedding_{number}" for number in range(1, self.embedding_size + 1)]
         return [_csv_line(["file", "class", "probability", *top, "error", *embedding])]
 
-    def line(self, prediction):
-        """Return the line for a Prediction."""
-        # A name may hold anything, bytes that are no UTF-8 too.
+    def line(self, prediction: Prediction) -> str:
+        """Return the line of a prediction."""
+        is_csv = self.format == "csv"
+        # A name may hold control characters, or bytes that are not UTF-8.
         name = printable(prediction.name)
-        if prediction.probabilities is None:
-            if not self._is_csv:
-                return _json_line({"file": name, "error": prediction.reason})
-            blank = [""] * self._embedding_size
-            return _csv_line([name, *[""] * (2 + 2 * self._top_k), prediction.reason, *blank])
+        probabilities = prediction.probabilities
+        if probabilities is None:
+            if not is_csv:
+                return _json_line({"file": name, "error": prediction.error})
+            blank = [""] * (2 + 2 * self._top_k)
+            return _csv_line([name, *blank, prediction.error, *[""] * self.embedding_size])
         top = [
-            (self.classes[each], round(float(prediction.probabilities[each]), 6))
-            for each in (-prediction.probabilities).argsort(kind="stable")[: self._top_k]
+            {"class": self.classes[index], "probability": round(float(probabilities[index]), 6)}
+            for index in (-probabilities).argsort(kind="stable")[: self._top_k]
         ]
-        probabilities, probability = prediction.probabilities, top[0][1]
-        answer = choose_answer(probabilities, self.classes, self._threshold, self._several)
-        # The fewest digits that tell each float32 from its neighbors.
-        embedding = prediction.embedding.astype(str).tolist() if self._embedding_size else []
-        if self._is_csv:
-            answer = "|".join(answer) if self._several else answer
-            told = [name, answer, probability, *(x for pair in top for x in pair), ""]
-            return _csv_line([*told, *embedding])
-        ranked = [{"class": text, "probability": value} for text, value in top]
-        word = "classes" if self._several else "class"
-        told = {"file": name, word: answer, "probability": probability, "top": ranked}
+        probability = top[0]["probability"]
+        answer = choose_classes(probabilities, self.classes, self.threshold, self.multi_label)
+        # The shortest text from which each float32 can be read back exactly.
+        embedding: list[str] = []
+        if self.embedding_size and prediction.embedding is not None:
+            embedding = prediction.embedding.astype(str).tolist()
+        if is_csv:
+            cell = answer if isinstance(answer, str) else "|".join(answer)
+            cells = [value for each in top for value in each.values()]
+            return _csv_line([name, cell, probability, *cells, "", *embedding])
+        key = "classes" if self.multi_label else "class"
+        content = {"file": name, key: answer, "probability": probability, "top": top}
         if embedding:
-            told["embedding"] = [float(each) for each in embedding]
-        return _json_line(told)
+            content["embedding"] = [float(each) for each in embedding]
+        return _json_line(content)
+
+    @property
+    def _top_k(self) -> int:
+        return min(self.top_k, len(self.classes))
 
 
-def _csv_line(cells):
+def _csv_line(cells: list[Any]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(cells)
     return text.getvalue()
 
 
-def _json_line(content):
+def _json_line(content: dict[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False)

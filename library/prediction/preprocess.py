@@ -1,137 +1,172 @@
-"""Any image's bytes → the very pixels that evaluation shows the network.
+"""Turn any image file into the pixels that the network sees in evaluation, and predict from them.
 
-By the same two steps: the converter's (contents decide; upright, opaque, sRGB, no larger than it
-was told), to JPEG bytes; and those of an evaluation's input, to the network's size. Anything less
-would be faster, and a network would see other pixels than those it was measured on.
+An image takes the same two steps as in evaluation: conversion to a JPEG (library/dataset), then
+decoding to the network's size (library/inputs). Skipping the first would be faster, but the network
+would see other pixels than those it was evaluated on.
 """
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
 
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image
 from library.dataset.read_bytes import read_content
+from library.dataset.sources.base import LabeledFile
 from library.dataset.worker_pool import available_cores
 from library.errors import reason_of
 from library.inputs.decoding import ImageFormat, decode
+from library.prediction.predictor import Predictor
+from library.saving.snapshots import Snapshot
+
+# What convert_image does: (content, options) → (JPEG bytes, height, width).
+ConvertImage = Callable[[bytes, ImageOptions], tuple[bytes, int, int]]
+
+# Batches whose images are prepared ahead of the network.
+_BATCHES_AHEAD = 2
+# Why an image has no prediction: argmax would name some class all the same.
+NAN_SCORES = "gives NaN or infinite scores"
 
 
-class Pictures:
-    """Prepares images for one network. May be used by several threads at once.
+class ImagePreprocessor:
+    """Prepares images for one network. Thread-safe.
 
-    `convert` may be that of Converters, in the place of convert_image.
+    Args:
+        image_format: The size and channels that the network takes.
+        options: How images were converted for training; None: the defaults.
+        convert: Converts one image, for example ImagePool.convert, which does so in a process.
     """
 
-    def __init__(self, image_format, options=None, convert=convert_image):
+    def __init__(
+        self,
+        image_format: ImageFormat,
+        options: ImageOptions | None = None,
+        convert: ConvertImage = convert_image,
+    ) -> None:
         self.image_format = image_format
         self._options = options or ImageOptions()
         self._convert = convert
-        self._decode = self._traced()
+        self._decode = self._trace_decode()
 
     @classmethod
-    def of(cls, snapshot, convert=convert_image):
-        """Return what prepares images as the Snapshot's network learned them."""
+    def for_snapshot(cls, snapshot: Snapshot, convert: ConvertImage = convert_image) -> Self:
+        """Return a preprocessor that prepares images as for the snapshot's training."""
         return cls(ImageFormat.of(snapshot.network), snapshot.image_options, convert)
 
-    def pixels(self, content):
-        """Return uint8 pixels (height, width, channels) from a file's bytes.
+    def preprocess(self, content: bytes) -> np.ndarray:
+        """Return uint8 pixels (height, width, channels) from the bytes of an image file.
 
-        Raises UnusableImageError, whose text says why after the file's name; MemoryError.
+        Raises:
+            UnusableImageError: The text is a reason that follows the file's name.
+            MemoryError: The image needs too much memory.
         """
         return self.decode(*self._convert(content, self._options))
 
-    def decode(self, encoded, height, width):
-        """Give `pixels` of what convert_image gave. Raises UnusableImageError."""
+    def decode(self, encoded: bytes, height: int, width: int) -> np.ndarray:
+        """Return the pixels of an image that is converted already. Raises UnusableImageError."""
         try:
             return self._decode(tf.constant(encoded), tf.constant([height, width, 3])).numpy()
         except tf.errors.InvalidArgumentError:
-            # A conformant JPEG is taken as it is, so damage within its data shows only now.
-            raise UnusableImageError("is a damaged JPEG: its data can't be decoded") from None
+            # A conformant JPEG is stored as it is, so damage within its data shows only here.
+            raise UnusableImageError("is a damaged JPEG: its data cannot be decoded") from None
 
-    def read(self, path):
-        """Give `pixels` of a file. Raises UnusableImageError, OSError."""
-        return self.pixels(Path(path).read_bytes())
-
-    def _traced(self):
+    def _trace_decode(self) -> Callable:
         @tf.function(
             input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([3], tf.int32)],
             autograph=False,
         )
-        def traced(encoded, shape):
-            # Where evaluation does it too: a GPU would round otherwise.
+        def traced(encoded: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+            # On the CPU, as in evaluation: a GPU rounds differently.
             with tf.device("/CPU:0"):
                 return decode(encoded, shape, self.image_format)
 
         return traced.get_concrete_function()
 
 
-# Batches whose images are prepared, or being prepared, ahead of the network.
-_BATCHES_AHEAD = 2
-# Such a row would have some class as its likeliest one, and pass any threshold.
-NO_NUMBERS = "gives scores that are no numbers"
-
-
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one file: float32 probabilities (classes,), or the reason why none are.
+    """The prediction for one file, or the error that prevented it.
 
-    The embedding, float32 (size,), is empty unless the Predictor gives one.
+    Attributes:
+        name: The file's name.
+        probabilities: float32 (classes,); None after an error.
+        error: The reason why there is no prediction, which follows the name.
+        embedding: float32 (size,); empty unless the Predictor gives embeddings.
     """
 
     name: str
     probabilities: np.ndarray | None
-    reason: str | None = None
+    error: str | None = None
     embedding: np.ndarray | None = None
 
 
-def predict_files(files, pictures, predictor, batch_size, threads=None):
-    """Yield a Prediction for each of the LabeledFiles, in their order.
+def predict_files(
+    files: Iterable[LabeledFile],
+    preprocessor: ImagePreprocessor,
+    predictor: Predictor,
+    batch_size: int,
+    threads: int | None = None,
+) -> Generator[Prediction, None, None]:
+    """Yield a prediction for each file, in order, with a few batches of pixels in memory.
 
-    Memory holds a few batches of pixels, however many files there are.
+    Args:
+        files: The files to predict; their labels are ignored.
+        preprocessor: Prepares images for the network.
+        predictor: Predicts from pixels.
+        batch_size: Images per batch.
+        threads: Threads that prepare images; None: one per core.
     """
     files = iter(files)
     with ThreadPoolExecutor(threads or available_cores()) as pool:
 
-        def start(count):
+        def submit(count: int) -> list[tuple[str, Future]]:
             return [
-                (each.name, pool.submit(_prepare, pictures, each)) for each in islice(files, count)
+                (file.name, pool.submit(_prepare, preprocessor, file))
+                for file in islice(files, count)
             ]
 
-        waiting = deque(start(_BATCHES_AHEAD * batch_size))
+        waiting = deque(submit(_BATCHES_AHEAD * batch_size))
         try:
             while batch := [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]:
                 prepared = [(name, *future.result()) for name, future in batch]
-                # While the network is busy, the threads have the batch after the next one to do.
-                waiting += start(batch_size)
-                yield from _predict(prepared, predictor)
+                # While the network runs, the threads prepare the batch after the next one.
+                waiting += submit(batch_size)
+                yield from _predict_batch(prepared, predictor)
         finally:
             for _, future in waiting:
                 future.cancel()
 
 
-def _predict(prepared, predictor):
+def _predict_batch(
+    prepared: list[tuple[str, np.ndarray | None, str | None]], predictor: Predictor
+) -> Iterator[Prediction]:
     images = [pixels for _, pixels, _ in prepared if pixels is not None]
     rows = zip(*predictor.predict(np.stack(images)), strict=True) if images else iter(())
-    for name, pixels, reason in prepared:
-        row = (None, None) if pixels is None else next(rows)
-        if pixels is not None and not all(np.isfinite(each).all() for each in row):
-            row, reason = (None, None), NO_NUMBERS
-        probabilities, embedding = row
-        yield Prediction(name, probabilities, reason, embedding)
+    for name, pixels, error in prepared:
+        if pixels is None:
+            yield Prediction(name, None, error)
+            continue
+        probabilities, embedding = next(rows)
+        if np.isfinite(probabilities).all() and np.isfinite(embedding).all():
+            yield Prediction(name, probabilities, None, embedding)
+        else:
+            yield Prediction(name, None, NAN_SCORES)
 
 
-def _prepare(pictures, file):
-    """Give (pixels, None) or (None, the reason why not) for a LabeledFile."""
+def _prepare(
+    preprocessor: ImagePreprocessor, file: LabeledFile
+) -> tuple[np.ndarray | None, str | None]:
+    """Return (pixels, None), or (None, the reason why there are none)."""
     try:
-        return pictures.pixels(read_content(file.place)), None
+        return preprocessor.preprocess(read_content(file.place)), None
     except UnusableImageError as error:
         return None, str(error)
     except MemoryError:
         return None, "needs too much memory to decode"
     except (OSError, ValueError) as error:
-        return None, f"can't be read: {reason_of(error)}"
+        return None, f"cannot be read: {reason_of(error)}"

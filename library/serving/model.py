@@ -9,9 +9,9 @@ from library.dataset.images import UnusableImageError
 from library.explaining.grad_cam import HeatMaps
 from library.explaining.overlays import color_heatmap, encode_image, to_color
 from library.messages import counted_classes
-from library.prediction.calibrate import choose_answer
+from library.prediction.calibrate import choose_classes
 from library.prediction.predictor import Predictor
-from library.prediction.preprocess import NO_NUMBERS, Pictures
+from library.prediction.preprocess import NAN_SCORES, ImagePreprocessor
 from library.serving.decoder import UploadDecoder
 from library.serving.refusals import RefusedError
 
@@ -33,7 +33,7 @@ class ServedModel:
         self._threshold = threshold
         options = replace(snapshot.image_options, max_pixels=int(max_megapixels * 1e6))
         self._decoder = UploadDecoder(options)
-        self._pictures = Pictures.of(snapshot)
+        self._pictures = ImagePreprocessor.for_snapshot(snapshot)
         self._predictor = Predictor([snapshot], [temperature or 1.0])
         self._maps = HeatMaps(snapshot.network)
         # Compiled now, so that the first picture waits no longer than others.
@@ -59,7 +59,7 @@ class ServedModel:
     def explain(self, content, name=""):
         """Give `answer`, the picture, and heat for the class `name` (the likeliest one if empty).
 
-        Pictures are data: URLs: `picture` as it was understood, upright and opaque, and
+        ImagePreprocessor are data: URLs: `picture` as it was understood, upright and opaque, and
         `heat.image`, transparent where it is cold, to be laid over it.
         """
         if name and name not in self.classes:
@@ -92,14 +92,14 @@ class ServedModel:
     def _answer(self, pixels):
         (probabilities,) = self._predictor.probabilities(pixels[np.newaxis])
         if not np.isfinite(probabilities).all():
-            raise RefusedError("failed", f"the image {NO_NUMBERS}")
+            raise RefusedError("failed", f"the image {NAN_SCORES}")
         order = np.argsort(-probabilities, kind="stable")
         ranking = [
             {"class": self.classes[each], "probability": float(probabilities[each])}
             for each in order
         ]
         multi_label = self._predictor.multi_label
-        chosen = choose_answer(probabilities, self.classes, self._threshold, multi_label)
+        chosen = choose_classes(probabilities, self.classes, self._threshold, multi_label)
         own = {"found": chosen} if multi_label else {"class": chosen}
         return {**ranking[0], **own, "classes": ranking}
 

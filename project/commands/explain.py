@@ -21,7 +21,7 @@ def explain(settings):
     from library.explaining.explanation_files import summarize, write_explanation
     from library.inputs.corruption import explain_read_errors
     from library.logging import report
-    from library.prediction.preprocess import Pictures
+    from library.prediction.preprocess import ImagePreprocessor
     from project import load_network
 
     snapshot = load_network.read_chosen_snapshot(settings)
@@ -32,7 +32,7 @@ def explain(settings):
     count, training = project.explain_images, None
     if files:
         with ImagePool(1) as converters:
-            prepare = Pictures.of(snapshot, converters.convert).pixels
+            prepare = ImagePreprocessor.for_snapshot(snapshot, converters.convert).preprocess
             pictures = read_pictures(files, prepare, count, report)
     else:
         inputs = inputs_of(project.split)

@@ -1,7 +1,9 @@
-"""The command export."""
+"""The command `export`."""
 
 import json
+import logging
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 from library.errors import SettingsError
@@ -13,46 +15,48 @@ from project.commands.setup import (
     start_tensorflow,
 )
 
+logger = logging.getLogger(__name__)
+
 
 def export(settings):
-    """Make of the snapshot what runs elsewhere, and compare each with it before it is there."""
+    """Export the best snapshot, and compare each format with it before it gets its name."""
     project = settings.project
     refuse_without_effect(project, "export", "threshold", "threshold_precision")
-    # The name is part of commands and addresses, too: of the card's, and of a server's.
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", project.export_name) or not project.export_name.strip(
-        "."
-    ):
-        raise SettingsError(
-            f"export_name {project.export_name!r} is no name for a folder: letters of a to z, "
-            "digits, dots, dashes and underscores make one"
-        )
-    # Only integers are calibrated with training images.
+    _check_name(project.export_name)
+    # Training images are needed only to calibrate integers.
     names = ("validation", "train") if "litert_int8" in project.export_formats else ("validation",)
     splits = read_data(project, *names)
     validation_split = read_validation(project)
     start_tensorflow(project)
-    from library.export.exporting import check_formats
-    from library.export.exporting import export as export_all
-    from library.logging import report
+    from library.export.export import export_snapshot
+    from library.export.formats import check_formats
     from project import load_network
 
     check_formats(project.export_formats, embedding=project.embedding)
     snapshot = load_network.read_chosen_snapshot(settings)
-    fitted = load_network.fit_to_validation(settings, snapshot, validation_split)
+    calibrated = load_network.fit_to_validation(settings, snapshot, validation_split)
     samples = load_network.make_samples(settings, snapshot, *splits)
-    folder = Path(project.export_dir) / project.export_name
-    path, figures = export_all(
-        fitted.snapshot,
-        folder,
+    folder, comparisons = export_snapshot(
+        calibrated,
+        Path(project.export_dir) / project.export_name,
         project.export_formats,
         samples,
-        fitted.temperature,
         embedding=project.embedding,
     )
-    for name, each in figures.items():
-        report(
-            f"{name}: probabilities within {each['difference']:.1e} of the snapshot's, the same "
-            f"class for {each['agreement']:.1%} of "
-            f"{counted(len(samples.pixels), f'{samples.split} image')}"
+    images = counted(len(samples.pixels), f"{samples.split} image")
+    for name, comparison in comparisons.items():
+        logger.info(
+            f"{name}: probabilities within {comparison.difference:.1e} of the snapshot's, the "
+            f"same class for {comparison.agreement:.1%} of {images}"
         )
-    print(json.dumps({"export": str(path), "formats": figures}))
+    formats = {name: asdict(comparison) for name, comparison in comparisons.items()}
+    print(json.dumps({"export": str(folder), "formats": formats}))
+
+
+def _check_name(name: str) -> None:
+    """Raise SettingsError for a name that cannot stand in a shell command and in a URL."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or not name.strip("."):
+        raise SettingsError(
+            f"export_name {name!r} is not a valid name; use letters a to z, digits, dots, dashes "
+            "and underscores"
+        )

@@ -1,63 +1,69 @@
-"""The command predict."""
+"""The command `predict`."""
 
+import logging
 from contextlib import closing
 
 from library.errors import DataError, SettingsError, printable
 from library.messages import counted
 from project.commands.setup import read_validation, start_tensorflow
 
+logger = logging.getLogger(__name__)
+
 
 def predict(settings):
-    """Say what images show; tell which of them can't be read, and go on."""
+    """Classify images and print one line for each; files that cannot be read are reported."""
     project = settings.project
     if not settings.paths:
-        raise SettingsError("predict lacks its paths: python run.py predict IMAGE-OR-FOLDER…")
+        raise SettingsError(
+            "predict needs at least one path: python run.py predict IMAGE-OR-FOLDER…"
+        )
     from library.prediction.image_paths import find_images
 
     files = find_images(settings.paths)
     validation_split = read_validation(project)
     from library.dataset.image_pool import ImagePool
 
-    # First of all: while TensorFlow is imported, a process for decoders gets ready, too.
-    with ImagePool() as converters:
+    # The pool's first process starts while TensorFlow is imported.
+    with ImagePool() as pool:
         start_tensorflow(project)
-        counts = _predict(settings, files, validation_split, converters.convert)
-    if not counts["predicted"]:
+        predicted = _predict(settings, files, validation_split, pool.convert)
+    if not predicted:
         raise DataError("none of the files could be predicted")
 
 
 def _predict(settings, files, validation_split, convert):
-    """Print the answers, and report what can't be read. Give how many there are of both."""
+    """Print the predictions and return how many there are."""
     project = settings.project
-    from library.logging import report
-    from library.prediction.output import Answers
+    from library.prediction.output import PredictionFormatter
     from library.prediction.predictor import Predictor
-    from library.prediction.preprocess import Pictures, predict_files
+    from library.prediction.preprocess import ImagePreprocessor, predict_files
     from project import load_network
 
     snapshot = load_network.read_chosen_snapshot(settings)
-    snapshot, _, threshold = load_network.fit_to_validation(settings, snapshot, validation_split)
+    calibrated = load_network.fit_to_validation(settings, snapshot, validation_split)
+    snapshot = calibrated.snapshot
     predictor = Predictor([snapshot], embedding=project.embedding, xla=project.xla)
-    answers = Answers(
-        snapshot.classes,
-        project.predict_format,
-        project.top_k,
-        threshold,
-        predictor.multi_label,
-        predictor.embedding_size,
+    formatter = PredictionFormatter(
+        classes=snapshot.classes,
+        format=project.predict_format,
+        top_k=project.top_k,
+        threshold=calibrated.threshold,
+        multi_label=predictor.multi_label,
+        embedding_size=predictor.embedding_size,
     )
-    for line in answers.header():
+    for line in formatter.header():
         print(line)
-    counts = {"predicted": 0, "unreadable": 0}
-    pictures = Pictures.of(snapshot, convert)
-    predictions = predict_files(files, pictures, predictor, project.eval_batch_size)
-    # Whatever ends this, the threads end with it.
+    predicted = unreadable = 0
+    preprocessor = ImagePreprocessor.for_snapshot(snapshot, convert)
+    predictions = predict_files(files, preprocessor, predictor, project.eval_batch_size)
+    # Closing ends the threads, whatever ends the loop.
     with closing(predictions):
         for prediction in predictions:
-            print(answers.line(prediction))
-            counts["unreadable" if prediction.reason else "predicted"] += 1
-            if prediction.reason:
-                report(f"{printable(prediction.name)} {prediction.reason}")
-    predicted = counted(counts["predicted"], "image")
-    report(f"{predicted} predicted, {counts['unreadable']:,} unreadable")
-    return counts
+            print(formatter.line(prediction))
+            if prediction.error:
+                unreadable += 1
+                logger.info(f"{printable(prediction.name)} {prediction.error}")
+            else:
+                predicted += 1
+    logger.info(f"{counted(predicted, 'image')} predicted, {unreadable:,} unreadable")
+    return predicted

@@ -117,5 +117,7 @@ def refuse_without_effect(config: Any, command: str, *names: str) -> None:
         *names: Settings that are None or False by default.
     """
     for name in names:
-        if getattr(config, name) not in (None, False):
+        value = getattr(config, name)
+        # Compared by identity, because a threshold of 0 equals False.
+        if value is not None and value is not False:
             raise SettingsError(f"{name} has no effect on {command}: leave it out")

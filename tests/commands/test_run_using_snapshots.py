@@ -1,4 +1,4 @@
-"""Using a snapshot from the command line: predict, export, and what they refuse."""
+"""Use a snapshot from the command line: predict, export and their errors."""
 
 import csv
 import json
@@ -9,9 +9,7 @@ from tests.commands.test_run import call
 from tests.conftest import ROOT, convert, write_colors
 
 
-def test_predict_tells_the_class_of_each_image_and_what_can_not_be_read(
-    capsys, snapshot_run, tmp_path, monkeypatch
-):
+def test_predict_prints_classes_and_errors(capsys, snapshot_run, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     images = tmp_path / "images"
     write_colors(images, 2, seed=9)
@@ -21,7 +19,7 @@ def test_predict_tells_the_class_of_each_image_and_what_can_not_be_read(
     assert code == 0, err
     assert "threshold 0." in err
     assert "6 images predicted, 1 unreadable" in err
-    assert f"{images}/red/notes.txt is not a JPEG" in err
+    assert f"{images}/red/notes.txt" in err
     rows = list(csv.DictReader(out.splitlines()))
     assert [row["class"] for row in rows] == ["blue", "blue", "green", "green", "red", "red", ""]
 
@@ -29,8 +27,8 @@ def test_predict_tells_the_class_of_each_image_and_what_can_not_be_read(
     more += ["--ensemble", f"{snapshot_run.folder},{snapshot_run.folder}/best"]
     code, out, err = call(capsys, "predict", f"{images}/blue/000.png", *options, *more)
     assert code == 0, err
-    told = json.loads(out)
-    assert (told["class"], told["top"][0]["class"]) == ("unknown", "blue")
+    answers = json.loads(out)
+    assert (answers["class"], answers["top"][0]["class"]) == ("unknown", "blue")
 
     (tmp_path / "empty.png").touch()
     nothing = (str(images / "red" / "notes.txt"), str(tmp_path / "empty.png"))
@@ -45,7 +43,7 @@ def test_predict_tells_the_class_of_each_image_and_what_can_not_be_read(
 
 
 @pytest.mark.parametrize("command", ["predict README.md", "serve --port=0"])
-def test_a_class_called_as_the_answer_below_a_threshold_is_refused(
+def test_threshold_refuses_a_class_named_like_its_answer(
     capsys, monkeypatch, snapshot_run, command
 ):
     monkeypatch.chdir(ROOT)
@@ -53,12 +51,10 @@ def test_a_class_called_as_the_answer_below_a_threshold_is_refused(
     for threshold in ("--threshold=0.5", "--threshold_precision=0.5"):
         code, out, err = call(capsys, *command.split(), *snapshot_run.options, threshold)
         assert (code, out, err.count("\n")) == (2, "", 1)
-        assert "the class 'red' could not be told from the answer below a threshold" in err
+        assert "'red'" in err
 
 
-def test_predict_is_evaluates_network_on_the_files_themselves(
-    capsys, colors, snapshot_run, monkeypatch
-):
+def test_predict_matches_evaluation_of_the_same_images(capsys, colors, snapshot_run, monkeypatch):
     import keras
     import numpy as np
 
@@ -76,10 +72,10 @@ def test_predict_is_evaluates_network_on_the_files_themselves(
     arguments = [*snapshot_run.options, "--top_k=3", "--predict_format=jsonl", "--embedding"]
     code, out, err = call(capsys, "predict", str(colors / "test"), *arguments)
     assert code == 0, err
-    told = {each["file"]: each for each in map(json.loads, out.splitlines())}
-    assert len(told) == len(expected) == 18
+    answers = {each["file"]: each for each in map(json.loads, out.splitlines())}
+    assert len(answers) == len(expected) == 18
     for name, probabilities in zip(expected.names, expected.probabilities, strict=True):
-        top = told[f"{colors}/test/{name}"]["top"]
+        top = answers[f"{colors}/test/{name}"]["top"]
         found = {each["class"]: each["probability"] for each in top}
         wanted = dict(zip(snapshot.classes, probabilities, strict=True))
         assert found == pytest.approx(wanted, abs=2e-6)
@@ -88,34 +84,32 @@ def test_predict_is_evaluates_network_on_the_files_themselves(
     embed = keras.Model(network.input, network.get_layer("scores").input)
     for images, _, names in inputs.named_batches():
         for name, wanted in zip(names.numpy(), embed(np.float32(images)).numpy(), strict=True):
-            found = told[f"{colors}/test/{name.decode()}"]["embedding"]
+            found = answers[f"{colors}/test/{name.decode()}"]["embedding"]
             assert found == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        ("predict", 2, "predict lacks its paths"),
-        ("predict README.md --threshold=0.5 --threshold_precision=0.9", 2, "exclude each other"),
-        ("predict no_such_place", 3, "there is no file or folder no_such_place"),
-        ("predict README.md --ensemble=docs", 4, "docs is no snapshot of this project"),
-        ("export --export_formats=saved_model,coreml", 2, "unknown export format 'coreml'"),
-        ("export --export_formats=litert --embedding", 2, "litert gives no embedding, saved_mod"),
-        ("export --export_name=../x", 2, "export_name '../x' is no name for a folder"),
-        ("export --export_name=..", 2, "export_name '..' is no name for a folder: letters of"),
-        ("export --export_name=$(x)", 2, "export_name '$(x)' is no name for a folder"),
-        ("export --export_formats=", 2, "export_formats is empty: name some of saved_model, "),
-        ("export --threshold=0", 2, "threshold has no effect on export: leave it out"),
-        ("export --threshold_precision=0.9", 2, "threshold_precision has no effect on exp"),
-        ("explain --threshold=0.5", 2, "threshold has no effect on explain: leave"),
-        ("explain --calibrate", 2, "calibrate has no effect on explain: leave"),
-        ("export --checkpoint=no_such", 4, "there is no no_such"),
-        ("export --checkpoint=x --ensemble=y", 2, "checkpoint and ensemble exclude each other"),
+        ("predict", 2, "path"),
+        ("predict README.md --threshold=0.5 --threshold_precision=0.9", 2, "threshold_precision"),
+        ("predict no_such_place", 3, "no_such_place"),
+        ("predict README.md --ensemble=docs", 4, "docs"),
+        ("export --export_formats=saved_model,coreml", 2, "'coreml'"),
+        ("export --export_formats=litert --embedding", 2, "--no_embedding"),
+        ("export --export_name=../x", 2, "export_name '../x'"),
+        ("export --export_name=..", 2, "export_name '..'"),
+        ("export --export_name=$(x)", 2, "export_name '$(x)'"),
+        ("export --export_formats=", 2, "export_formats"),
+        ("export --threshold=0", 2, "threshold has no effect on export"),
+        ("export --threshold_precision=0.9", 2, "threshold_precision has no effect on export"),
+        ("explain --threshold=0.5", 2, "threshold has no effect on explain"),
+        ("explain --calibrate", 2, "calibrate has no effect on explain"),
+        ("export --checkpoint=no_such", 4, "no_such"),
+        ("export --checkpoint=x --ensemble=y", 2, "checkpoint and ensemble"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
-    capsys, snapshot_run, monkeypatch, arguments, code, text
-):
+def test_usage_errors_are_one_line(capsys, snapshot_run, monkeypatch, arguments, code, text):
     monkeypatch.chdir(ROOT)
     found, out, err = call(capsys, *arguments.split(), *snapshot_run.options)
     assert (found, out) == (code, "")
@@ -123,7 +117,7 @@ def test_what_is_wrong_is_said_in_one_line(
     assert err.count("\n") == 1
 
 
-def test_predicting_with_a_threshold_wants_the_snapshots_own_classes(
+def test_predict_with_a_threshold_refuses_data_of_other_classes(
     capsys, snapshot_run, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(ROOT)
@@ -139,9 +133,7 @@ def test_predicting_with_a_threshold_wants_the_snapshots_own_classes(
 
 
 @pytest.mark.slow
-def test_export_gives_a_numbered_folder_that_answers_as_predict_does(
-    capsys, colors, snapshot_run, tmp_path, monkeypatch
-):
+def test_export_writes_a_numbered_folder(capsys, colors, snapshot_run, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     where = ["--export_dir", str(tmp_path), "--export_name", "colors", "--calibrate"]
     # Of the data, the validation split is enough.
@@ -151,9 +143,9 @@ def test_export_gives_a_numbered_folder_that_answers_as_predict_does(
     given[given.index("--data_dir") + 1] = str(tmp_path / "data")
     code, out, err = call(capsys, "export", *given, *where)
     assert code == 0, err
-    told = json.loads(out)
-    assert told["export"] == str(tmp_path / "colors" / "1")
-    assert told["formats"]["saved_model"]["difference"] <= 1e-5
+    answers = json.loads(out)
+    assert answers["export"] == str(tmp_path / "colors" / "1")
+    assert answers["formats"]["saved_model"]["difference"] <= 1e-5
     assert "100.0% of 18 validation images" in err
     assert (tmp_path / "colors" / "1" / "saved_model.pb").exists()
     assert "# colors, version 1" in (tmp_path / "colors" / "1" / "README.md").read_text()

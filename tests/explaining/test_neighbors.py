@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from library.explaining.neighbors import find_neighbors, make_embedding
-from library.prediction.ensemble import combine
+from library.prediction.ensemble import combine_snapshots
 from project.networks import NETWORKS
-from tests.prediction.test_predictor import make
+from tests.helpers.networks import make_snapshot
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (37, 8, 8, 3), dtype=np.uint8)
@@ -57,8 +57,8 @@ def test_of_equal_ones_the_first_is_kept_and_few_are_no_fault(network):
 
 
 def test_several_networks_compare_by_what_each_ones_last_layer_takes():
-    first, second = make(0, hidden=3), make(1, hidden=4)
-    found = make_embedding(combine([first, second]).network)(IMAGES)
+    first, second = make_snapshot(0, hidden=3), make_snapshot(1, hidden=4)
+    found = make_embedding(combine_snapshots([first, second]).network)(IMAGES)
     parts = [
         keras.Model(each.network.input, each.network.layers[-1].input)(np.float32(IMAGES))
         for each in (first, second)

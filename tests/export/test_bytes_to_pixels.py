@@ -1,16 +1,21 @@
-"""The graph's preparation against the converter's and evaluation's: the same pixels."""
+"""The graph's decoding and resizing, against the converter and evaluation: the same pixels."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from library.dataset.images import ImageOptions
+from library.dataset.images import ImageOptions, decode_image
+from library.dataset.pixels import fitted_size, shrink
+from library.export import resize
 from library.export.bytes_to_pixels import prepare_bytes
+from library.export.decode_png_bmp_gif import check_pixel_count, decode_png_bmp_gif
 from library.inputs.decoding import ImageFormat
-from library.prediction.preprocess import Pictures
+from library.prediction.preprocess import ImagePreprocessor
 
 pytestmark = pytest.mark.slow
 
@@ -26,13 +31,17 @@ def smooth(height, width, channels=3, seed=0):
     return np.dstack([np.asarray(each.resize((width, height), 3)) for each in planes])
 
 
-def encode(pixels, kind, **options):
+def encode_image(image, kind, **options):
     file = io.BytesIO()
-    Image.fromarray(np.squeeze(pixels)).save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
-def turned(orientation):
+def encode(pixels, kind, **options):
+    return encode_image(Image.fromarray(np.squeeze(pixels)), kind, **options)
+
+
+def rotated(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif
@@ -51,9 +60,9 @@ AS_STORED = {
     "network's size": encode(smooth(16, 16), "JPEG"),
     "gray jpeg": encode(smooth(40, 60, 1), "JPEG"),
     "largest": encode(smooth(120, 160), "JPEG"),
-    **{f"turned {each}": encode(smooth(40, 60), "JPEG", exif=turned(each)) for each in (3, 6)},
+    **{f"rotated {each}": encode(smooth(40, 60), "JPEG", exif=rotated(each)) for each in (3, 6)},
     "png": encode(smooth(50, 40), "PNG"),
-    **{f"png turned {each}": encode(smooth(40, 60), "PNG", exif=turned(each)) for each in (3, 8)},
+    **{f"png turned {each}": encode(smooth(40, 60), "PNG", exif=rotated(each)) for each in (3, 8)},
     "large png": encode(smooth(150, 140), "PNG"),
     "gray png": encode(smooth(50, 40, 1), "PNG"),
     "alpha": encode(smooth(50, 40, 4), "PNG"),
@@ -70,7 +79,7 @@ AS_STORED = {
 }
 TO_SHRINK = {
     "jpeg": encode(smooth(500, 375), "JPEG"),
-    "turned": encode(smooth(375, 500), "JPEG", exif=turned(8)),
+    "rotated": encode(smooth(375, 500), "JPEG", exif=rotated(8)),
     "four times": encode(smooth(900, 700), "JPEG"),
     "a little": encode(smooth(170, 165), "PNG"),
     "long": encode(smooth(30, 640, 4), "PNG"),
@@ -83,24 +92,24 @@ def both(request):
     """The graph and the converter, for color and for gray networks."""
     options = ImageOptions(160, 95, request.param, (10, 200, 60), 1_000_000)
     image_format = ImageFormat(16, 3 if request.param == "rgb" else 1)
-    return graph(image_format, options), Pictures(image_format, options)
+    return graph(image_format, options), ImagePreprocessor(image_format, options)
 
 
 @pytest.mark.parametrize("name", AS_STORED)
-def test_what_need_not_be_shrunk_has_evaluations_very_pixels(both, name):
-    found, expected = both[0](AS_STORED[name]).numpy(), both[1].pixels(AS_STORED[name])
+def test_prepare_bytes_matches_evaluation(both, name):
+    found, expected = both[0](AS_STORED[name]).numpy(), both[1].preprocess(AS_STORED[name])
     assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("name", TO_SHRINK)
-def test_of_what_is_shrunk_few_pixels_differ_and_by_one(both, name):
-    found, expected = both[0](TO_SHRINK[name]).numpy(), both[1].pixels(TO_SHRINK[name])
+def test_prepare_bytes_differs_in_few_pixels_if_shrunk(both, name):
+    found, expected = both[0](TO_SHRINK[name]).numpy(), both[1].preprocess(TO_SHRINK[name])
     difference = np.abs(found.astype(int) - expected)
     assert difference.max() <= 1
     assert (difference == 0).mean() > 0.99
 
 
-def test_no_image_and_too_large_a_one_are_errors():
+def test_prepare_bytes_refuses_damaged_and_too_large_images():
     prepare = graph(FORMAT, OPTIONS)
     for content in (b"", b"hello", AS_STORED["jpeg"][:200], AS_STORED["png"][:60]):
         with pytest.raises(tf.errors.InvalidArgumentError):
@@ -108,3 +117,124 @@ def test_no_image_and_too_large_a_one_are_errors():
     for kind in ("PNG", "JPEG"):
         with pytest.raises(tf.errors.InvalidArgumentError, match="has too many pixels"):
             prepare(encode(np.zeros((1001, 1000), np.uint8), kind))
+
+
+DECODE_OPTIONS = ImageOptions(max_edge=0, background=(10, 200, 60), max_pixels=10_000)
+decode_graph = tf.function(
+    lambda encoded: decode_png_bmp_gif(
+        encoded, DECODE_OPTIONS.background, DECODE_OPTIONS.max_pixels
+    ),
+    input_signature=[tf.TensorSpec([], tf.string)],
+    autograph=False,
+)
+COLOR = Image.fromarray(smooth(20, 30))
+CLEAR = Image.fromarray(smooth(20, 30, 4))
+
+
+def png(bits, kind, row):
+    """Return a PNG by hand: one row of samples, in bytes."""
+    channels = {0: 1, 2: 3, 4: 2}[kind]
+    header = struct.pack(">IIBBBBB", 8 * len(row) // bits // channels, 1, bits, kind, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in parts
+    )
+
+
+ROW = bytes(range(0, 240, 10))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encode_image(COLOR, "PNG"),
+        encode_image(CLEAR, "PNG"),
+        encode_image(CLEAR.convert("LA"), "PNG"),
+        encode_image(COLOR.convert("P"), "PNG"),
+        encode_image(COLOR.convert("P"), "PNG", transparency=3),
+        encode_image(Image.new("RGB", (3, 3), (1, 2, 3)), "PNG", transparency=(1, 2, 3)),
+        *(png(bits, 0, ROW) for bits in (1, 2, 4, 8, 16)),
+        png(16, 2, ROW),
+        png(16, 4, ROW),
+        encode_image(COLOR, "GIF"),
+        encode_image(COLOR.convert("P"), "GIF", transparency=3),
+        encode_image(COLOR, "GIF", save_all=True, append_images=[CLEAR.convert("RGB")]),
+        encode_image(COLOR, "BMP"),
+        encode_image(CLEAR, "BMP"),
+        encode_image(COLOR.convert("L"), "BMP"),
+        encode_image(COLOR.convert("P"), "BMP"),
+        encode_image(COLOR.quantize(5), "BMP"),
+    ],
+)
+def test_decode_png_bmp_gif_matches_the_converter(content):
+    expected, _ = decode_image(content, DECODE_OPTIONS)
+    if expected.ndim == 2:
+        expected = np.dstack([expected] * 3)
+    assert np.array_equal(decode_graph(content), expected)
+
+
+BMP = encode_image(COLOR.convert("P"), "BMP")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "Input is empty"),
+        (b"GIF", "pos 6 out of range"),
+        (b"hello, this is no image", "Unknown image file format"),
+        (encode_image(COLOR, "TIFF"), "Unknown image file format"),
+        (png(8, 0, ROW)[:50], "Invalid PNG"),
+        (BMP[:30] + struct.pack("<I", 1) + BMP[34:], "not supported"),
+        (BMP[:14] + struct.pack("<I", 12) + BMP[18:], "not supported"),
+        (encode_image(COLOR.convert("1"), "BMP"), "Number of channels inherent in the image"),
+        (encode_image(Image.new("L", (101, 100)), "PNG"), "too many pixels"),
+        (encode_image(Image.new("L", (101, 100)), "GIF"), "too many pixels"),
+        (encode_image(Image.new("L", (101, 100)), "BMP"), "too many pixels"),
+    ],
+)
+def test_decode_png_bmp_gif_refuses_other_files(content, text):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=text):
+        decode_graph(content)
+
+
+def test_check_pixel_count():
+    check_pixel_count(3, 4, 12)
+    for sides in ((0, 4), (3, 5), (60_000, 60_000)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="has too many pixels"):
+            check_pixel_count(*sides, 12)
+
+
+shrink_graph = tf.function(
+    resize.shrink,
+    input_signature=[tf.TensorSpec([None, None, None], tf.uint8), tf.TensorSpec([2], tf.int32)],
+    autograph=False,
+)
+
+
+def noisy(height, width):
+    """Return an image in which every pixel matters."""
+    noise = np.random.default_rng(height).integers(-30, 31, (height, width, 3))
+    return (smooth(height, width) + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "max_edge"),
+    [
+        *[(150, 200, 160), (161, 120, 160), (300, 90, 160), (1, 200, 100), (200, 3, 100)],
+        # So large that whole pixels are averaged first: four of them, nine, or parts of others.
+        *[(400, 300, 160), (480, 360, 96), (301, 403, 100), (20, 900, 64)],
+    ],
+)
+def test_shrink_matches_the_converter(height, width, max_edge):
+    image = noisy(height, width)
+    size = fitted_size(width, height, max_edge)
+    found = shrink_graph(image, size[::-1]).numpy()
+    difference = np.abs(found.astype(int) - shrink(image, size))
+    assert difference.max() <= 1
+    assert (difference == 0).mean() > 0.995
+
+
+def test_shrink_returns_an_image_of_that_size_unchanged():
+    image = noisy(30, 40)
+    assert np.array_equal(shrink_graph(image, (30, 40)), image)

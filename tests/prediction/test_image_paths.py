@@ -24,7 +24,7 @@ def found(*paths):
     return {each.name: read_content(each.place).decode() for each in find_images(paths)}
 
 
-def test_files_and_folders_in_the_order_given(tree):
+def test_find_images_in_files_and_folders(tree):
     assert list(found("in/deep/er/c.png", "in")) == ["in/deep/er/c.png", "in/a", "in/b.jpg"]
     assert [each.name for each in find_images(["in", "in/b.jpg"])][-2:] == [
         *["in/deep/er/c.png", "in/b.jpg"]
@@ -33,7 +33,7 @@ def test_files_and_folders_in_the_order_given(tree):
 
 
 @pytest.mark.parametrize("name", ["in.zip", "in.tar", "in.tar.gz"])
-def test_archives_and_folders_in_them(tree, name):
+def test_find_images_in_archives(tree, name):
     if name == "in.zip":
         with zipfile.ZipFile(name, "w") as archive:
             for each in ("a.png", "deep/c.png", ".hidden", "__MACOSX/a.png"):
@@ -50,7 +50,7 @@ def test_archives_and_folders_in_them(tree, name):
         find_images([f"{name}/dep"])
 
 
-def test_a_table_names_files_beside_itself_labeled_or_not(tree):
+def test_find_images_in_a_csv_file(tree):
     (tree / "list.csv").write_text("label,File\ncat,in/a\n\n,in/none.png\n")
     files = list(find_images(["list.csv"]))
     assert [each.name for each in files] == ["in/a", "in/none.png"]
@@ -67,13 +67,13 @@ def test_a_table_names_files_beside_itself_labeled_or_not(tree):
         ("FILE\n", "list.csv holds no files"),
     ],
 )
-def test_a_wrong_table_is_one_clear_word(tree, content, text):
+def test_find_images_refuses_a_wrong_csv_file(tree, content, text):
     (tree / "list.csv").write_text(content)
     with pytest.raises(DataError, match=text):
         list(find_images(["list.csv"]))
 
 
-def test_what_is_missing_or_empty_is_said_before_anything_is_read(tree):
+def test_find_images_refuses_missing_and_empty_paths(tree):
     with pytest.raises(DataError, match="there is no file or folder in/nothing"):
         find_images(["in", "in/nothing"])
     with pytest.raises(DataError, match="there is no file or folder in/a/b"):
@@ -84,7 +84,7 @@ def test_what_is_missing_or_empty_is_said_before_anything_is_read(tree):
         find_images(["in", ""])
 
 
-def test_what_is_no_regular_file_is_named_and_never_opened(tree):
+def test_find_images_never_opens_special_files(tree):
     os.mkfifo(tree / "in" / "pipe")
     (tree / "in" / "loop").symlink_to("loop")
     (tree / "in" / "up").symlink_to("..")
@@ -94,7 +94,7 @@ def test_what_is_no_regular_file_is_named_and_never_opened(tree):
     assert not any("up" in name for name in files)
 
 
-def test_a_url_is_a_file_a_folder_or_a_table(tree):
+def test_find_images_at_urls(tree):
     pytest.importorskip("fsspec")
     url = f"file://{tree}"
     names = [f"{url}/in/{each}" for each in ("a", "b.jpg", "deep/er/c.png")]

@@ -14,7 +14,7 @@ RAW = {"Content-Type": "application/octet-stream"}
 
 
 class Model:
-    """Answers with what it was given, so that a test sees it."""
+    """PredictionFormatter with what it was given, so that a test sees it."""
 
     name = "simple"
     subject = "simple <of> 2 classes"

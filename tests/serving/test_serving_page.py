@@ -87,7 +87,7 @@ def test_a_browser_shows_classes_and_heat_for_a_picture(tmp_path, model):  # noq
 
 
 class Doubtful:
-    """Answers as a model does, but for the class."""
+    """PredictionFormatter as a model does, but for the class."""
 
     name = subject = "simple"
 

@@ -1,4 +1,4 @@
-"""The graph's reading of Exif against Pillow's, and against the converter's own."""
+"""The graph's reading of JPEG markers and Exif, against the converter and Pillow."""
 
 import io
 import struct
@@ -13,13 +13,18 @@ from PIL import Image, ImageOps
 
 from library.dataset.images import ImageOptions, decode_image
 from library.dataset.jpeg import read_jpeg_header
-from library.export.jpeg_markers import read_markers
-from library.export.orientation import read_png_orientation, turn
+from library.export.image_headers import (
+    apply_orientation,
+    read_jpeg_markers,
+    read_png_orientation,
+)
+from tests.export.test_bytes_to_pixels import encode, rotated, smooth
 
-graph = tf.function(
-    lambda encoded: read_markers(encoded).orientation,
-    input_signature=[tf.TensorSpec([], tf.string)],
-    autograph=False,
+markers_graph = tf.function(
+    read_jpeg_markers, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+)
+png_graph = tf.function(
+    read_png_orientation, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
 )
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
@@ -50,12 +55,14 @@ def exif(entries, order="<", count=None):
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_all_orientations_in_both_byte_orders_are_pillows(orientation, order):
+def test_apply_orientation_matches_pillow(orientation, order):
     content = jpeg(exif([(0x010F, 2, 7), (0x0112, 3, orientation)], order))
-    assert graph(content) == orientation
+    assert markers_graph(content).orientation == orientation
     image = Image.open(io.BytesIO(content))
     expected = np.asarray(ImageOps.exif_transpose(image))
-    assert np.array_equal(turn(np.asarray(image), graph(content)), expected)
+    assert np.array_equal(
+        apply_orientation(np.asarray(image), markers_graph(content).orientation), expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,8 +83,8 @@ def test_all_orientations_in_both_byte_orders_are_pillows(orientation, order):
         b"",
     ],
 )
-def test_absent_or_broken_exif_turns_nothing(content):
-    assert graph(content) == 1
+def test_jpeg_orientation_is_1_without_valid_exif(content):
+    assert markers_graph(content).orientation == 1
 
 
 @pytest.mark.parametrize(
@@ -90,20 +97,17 @@ def test_absent_or_broken_exif_turns_nothing(content):
         (b"\xff\xd8\xff\xff\xff" + jpeg(exif([(0x0112, 3, 7)]))[3:], 7),
     ],
 )
-def test_it_is_found_wherever_the_converter_finds_it(content, orientation):
-    assert graph(content) == orientation == read_jpeg_header(content).orientation
+def test_jpeg_orientation_matches_the_converter(content, orientation):
+    assert (
+        markers_graph(content).orientation == orientation == read_jpeg_header(content).orientation
+    )
 
 
 @pytest.mark.slow
 @given(st.binary(max_size=60), st.sampled_from([b"II*\0", b"MM\0*"]))
-def test_any_bytes_mean_what_they_mean_to_the_converter(body, head):
+def test_jpeg_orientation_of_any_exif_matches_the_converter(body, head):
     content = jpeg((0xE1, b"Exif\0\0" + head + body))
-    assert graph(content) == read_jpeg_header(content).orientation
-
-
-png_graph = tf.function(
-    read_png_orientation, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
-)
+    assert markers_graph(content).orientation == read_jpeg_header(content).orientation
 
 
 def png(*chunks):
@@ -128,15 +132,56 @@ def png(*chunks):
         (png((b"eXIf", b"II*\0")), 1),
     ],
 )
-def test_a_pngs_orientation_is_the_converters(content, orientation):
+def test_png_orientation_matches_the_converter(content, orientation):
     assert png_graph(content) == orientation
     _, size = decode_image(content, ImageOptions())
     assert size == ((7, 5) if orientation < 5 else (5, 7))
 
 
 @pytest.mark.parametrize("length", [0x7FFFFFFF, 0x80000000, 0xFFFFFFF4])
-def test_a_length_that_can_not_be_ends_the_search(length):
+def test_png_orientation_is_1_after_an_impossible_length(length):
     content = bytearray(png((b"eXIf", tiff([(0x0112, 3, 6)]))))
     content[33:37] = struct.pack(">I", length)
     assert png_graph(bytes(content)) == 1
     assert png_graph(jpeg(exif([(0x0112, 3, 6)]))) == 1
+
+
+PLAIN = encode(smooth(9, 9), "JPEG")
+
+
+def adobe(transform):
+    """Return PLAIN with Adobe's marker of the color transform."""
+    body = b"Adobe" + struct.pack(">HHHB", 100, 0, 0, transform)
+    return PLAIN[:2] + b"\xff\xee" + struct.pack(">H", len(body) + 2) + body + PLAIN[2:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (PLAIN, (1, True, True)),
+        (encode(smooth(9, 9, 1), "JPEG"), (1, True, True)),
+        (encode(smooth(9, 9), "JPEG", exif=rotated(6)), (6, True, True)),
+        (encode(smooth(9, 9), "JPEG", progressive=True), (1, False, True)),
+        (encode(smooth(9, 9), "JPEG", keep_rgb=True), (1, True, False)),
+        (adobe(0), (1, True, False)),
+        (adobe(1), (1, True, True)),
+        (encode(smooth(9, 9), "PNG"), (1, False, True)),
+        (b"", (1, False, True)),
+    ],
+)
+def test_read_jpeg_markers_of_each_kind(content, expected):
+    assert tuple(each.numpy() for each in markers_graph(content)) == expected
+
+
+@pytest.mark.slow
+@given(st.lists(st.tuples(st.integers(2, 200), st.integers(0, 255)), max_size=3))
+def test_read_jpeg_markers_of_any_bytes_matches_the_converter(changes):
+    content = bytearray(adobe(1))
+    for at, value in changes:
+        content[at] = value
+    header = read_jpeg_header(bytes(content)) if content[2] == 0xFF else None
+    if header:
+        found = markers_graph(bytes(content))
+        assert found.orientation == header.orientation
+        assert np.array_equal(found[1:], (header.is_baseline, header.is_ycc))

@@ -1,0 +1,161 @@
+"""Read and apply the Exif orientation and JPEG markers with TensorFlow operations alone.
+
+TensorFlow has no operation for either. This is library/dataset/jpeg.py for a graph that runs
+without Python.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import tensorflow as tf
+
+_FILL, _SCAN, _END, _APP1, _APP14 = 0xFF, 0xDA, 0xD9, 0xE1, 0xEE
+# The first frame marker is the baseline one; C4, C8 and CC among them mark other segments.
+_BASELINE, _LAST_FRAME, _OTHER_SEGMENTS = 0xC0, 0xCF, (0xC4, 0xC8, 0xCC)
+_EXIF, _ADOBE, _RGB = tuple(b"Exif\0\0"), tuple(b"Adobe"), tuple(b"RGB")
+
+_ORIENTATION_TAG, _SHORT = 0x0112, 3
+# The size of an entry in a TIFF directory, and how much of it must be present.
+_ENTRY_BYTES, _MIN_ENTRY_BYTES = 12, 10
+# A PNG chunk's length, name and checksum.
+_CHUNK_BYTES, _EXIF_CHUNK = 12, tuple(b"eXIf")
+
+
+class JpegMarkers(NamedTuple):
+    """Scalar tensors.
+
+    Attributes:
+        orientation: The Exif orientation, int32, 1 to 8.
+        is_baseline: bool.
+        is_ycc: Whether the components are Y, Cb, Cr or Y alone, bool.
+    """
+
+    orientation: tf.Tensor
+    is_baseline: tf.Tensor
+    is_ycc: tf.Tensor
+
+
+def read_jpeg_markers(encoded: tf.Tensor) -> JpegMarkers:
+    """Read the markers of a JPEG, a scalar string, up to its first scan.
+
+    Anything else has orientation 1 and is not baseline.
+    """
+    content = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
+    size = tf.size(content)
+    # Padding makes reads past the end return zeros, without a condition at every step.
+    content = tf.pad(content, [[0, 20]])
+
+    def has_prefix(position, letters):
+        return tf.reduce_all(tf.equal(content[position : position + len(letters)], letters))
+
+    def is_inside(position, markers):
+        position = tf.minimum(position, size)
+        marker = content[position + 1]
+        is_segment = tf.equal(content[position], _FILL) & (marker != _SCAN) & (marker != _END)
+        return (position + 4 <= size) & is_segment
+
+    def read_segment(position, markers):
+        marker = content[position + 1]
+        body = position + 4
+        after = position + 2 + content[position + 2] * 256 + content[position + 3]
+        orientation, is_baseline, is_ycc = markers
+        orientation = tf.cond(
+            tf.equal(marker, _APP1) & has_prefix(body, _EXIF),
+            lambda: read_exif_orientation(content[body + len(_EXIF) : tf.minimum(after, size)]),
+            lambda: orientation,
+        )
+        is_frame = (marker >= _BASELINE) & (marker <= _LAST_FRAME)
+        is_frame &= tf.reduce_all(tf.not_equal(marker, _OTHER_SEGMENTS))
+        # A frame has bits per sample, height, width and components; then three bytes for each
+        # component, its name first.
+        is_8_bit_baseline = tf.equal(marker, _BASELINE) & tf.equal(content[body], 8)
+        is_baseline = tf.where(is_frame, is_8_bit_baseline, is_baseline)
+        names = content[body + 6 : body + 15 : 3]
+        is_rgb = tf.equal(content[body + 5], 3) & tf.reduce_all(tf.equal(names, _RGB))
+        is_ycc &= ~(is_frame & is_rgb)
+        is_adobe = tf.equal(marker, _APP14) & has_prefix(body, _ADOBE)
+        is_ycc = tf.where(is_adobe, tf.equal(content[body + 11], 1), is_ycc)
+        following = tf.where(tf.equal(marker, _FILL), position + 1, after)
+        return following, JpegMarkers(orientation, is_baseline, is_ycc)
+
+    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
+    start = tf.where(is_jpeg, 2, size)
+    markers = JpegMarkers(tf.constant(1), tf.constant(False), tf.constant(True))
+    return tf.while_loop(is_inside, read_segment, [start, markers])[1]
+
+
+def read_png_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """Return the Exif orientation of a PNG, an int32 scalar of 1 to 8; 1 if there is none."""
+    content = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
+    size = tf.size(content)
+
+    def length_at(position):
+        bits = tf.bitwise.left_shift(content[position : position + 4], [24, 16, 8, 0])
+        # A negative length would go backwards, forever.
+        return tf.minimum(tf.bitwise.bitwise_and(tf.reduce_sum(bits), 0x7FFFFFFF), size)
+
+    def is_inside(position, orientation):
+        return position + _CHUNK_BYTES <= size
+
+    def read_chunk(position, orientation):
+        start, length = position + 8, length_at(position)
+        orientation = tf.cond(
+            tf.reduce_all(tf.equal(content[position + 4 : start], _EXIF_CHUNK)),
+            lambda: read_exif_orientation(content[start : start + length]),
+            lambda: orientation,
+        )
+        return start + length + 4, orientation
+
+    is_png = tf.equal(tf.strings.substr(encoded, 0, 8), b"\x89PNG\r\n\x1a\n")
+    start = tf.where(is_png, 8, size)
+    return tf.while_loop(is_inside, read_chunk, [start, tf.constant(1)])[1]
+
+
+def read_exif_orientation(tiff: tf.Tensor) -> tf.Tensor:
+    """Return the orientation in Exif data, int32 (n,), a small TIFF; 1 if there is none."""
+    size = tf.cast(tf.size(tiff), tf.int64)
+    tiff = tf.cast(tf.pad(tiff, [[0, 16]]), tf.int64)
+    is_little = tf.reduce_all(tf.equal(tiff[:2], tf.constant(list(b"II"), tf.int64)))
+    is_big = tf.reduce_all(tf.equal(tiff[:2], tf.constant(list(b"MM"), tf.int64)))
+
+    def read_integers(positions, byte_count):
+        """Return the integers of `byte_count` bytes at some positions; zeros past the end."""
+        offsets = tf.range(byte_count, dtype=tf.int64)
+        positions = tf.clip_by_value(positions[..., tf.newaxis] + offsets, 0, size + 15)
+        weights = tf.constant([256**power for power in range(byte_count)], tf.int64)
+        return tf.reduce_sum(
+            tf.gather(tiff, positions) * tf.where(is_little, weights, weights[::-1]), axis=-1
+        )
+
+    directory = read_integers(tf.constant(4, tf.int64), 4)
+    entries = directory + 2 + _ENTRY_BYTES * tf.range(read_integers(directory, 2))
+    is_orientation = (
+        (entries + _MIN_ENTRY_BYTES <= size)
+        & tf.equal(read_integers(entries, 2), _ORIENTATION_TAG)
+        & tf.equal(read_integers(entries + 2, 2), _SHORT)
+    )
+    values = tf.boolean_mask(read_integers(entries + 8, 2), is_orientation)
+    # The first entry counts; the 1 behind them is for data without any.
+    value = tf.cast(tf.concat([values, [1]], 0)[0], tf.int32)
+    is_valid = (is_little | is_big) & (value >= 1) & (value <= 8)
+    return tf.where(is_valid, value, 1)
+
+
+def apply_orientation(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Rotate and mirror pixels (height, width, channels) by an Exif orientation of 1 to 8."""
+
+    def turned(number: int) -> tf.Tensor:
+        image = pixels
+        if number in (2, 3):
+            image = image[:, ::-1]
+        if number in (3, 4):
+            image = image[::-1]
+        if number >= 5:
+            image = tf.transpose(image, [1, 0, 2])
+        if number in (6, 7):
+            image = image[:, ::-1]
+        if number in (7, 8):
+            image = image[::-1]
+        return image
+
+    return tf.switch_case(orientation - 1, [partial(turned, number) for number in range(1, 9)])

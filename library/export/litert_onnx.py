@@ -1,0 +1,102 @@
+"""LiteRT (TensorFlow Lite) and ONNX models: pixels in, probabilities out.
+
+Each takes pixels in [0, 255] of shape (n, height, width, channels), uint8 for LiteRT's int8 and
+float32 otherwise, and returns float32 probabilities (n, classes) in label order.
+"""
+
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from library.models.scores import is_multi_label
+
+
+def to_probability_network(network: keras.Model) -> keras.Model:
+    """Return a network from float32 pixels to probabilities instead of scores."""
+    activation = "sigmoid" if is_multi_label(network) else "softmax"
+    return keras.Sequential(
+        [
+            keras.Input(network.input_shape[1:], name="pixels"),
+            network,
+            keras.layers.Activation(activation, dtype="float32", name="probabilities"),
+        ]
+    )
+
+
+def convert_to_litert(
+    network: keras.Model, precision: str, calibration: np.ndarray | None = None
+) -> bytes:
+    """Convert a network that returns probabilities to LiteRT.
+
+    Args:
+        network: See `to_probability_network`.
+        precision: "float32", "float16" (weights) or "int8" (weights and activations).
+        calibration: For int8: uint8 pixels (n, height, width, channels) of training images.
+
+    Returns:
+        The content of a .tflite file.
+    """
+    with warnings.catch_warnings():
+        # tf.lite warns that it moves to another package; the pinned TensorFlow still has it.
+        warnings.simplefilter("ignore")
+        converter = tf.lite.TFLiteConverter.from_keras_model(network)
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if precision == "int8":
+            if calibration is None:
+                raise ValueError("int8 needs images for calibration")
+            converter.representative_dataset = lambda: (
+                [image[np.newaxis].astype(np.float32)] for image in calibration
+            )
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = tf.uint8
+        return converter.convert()
+
+
+class LiteRTModel:
+    """A LiteRT model read from disk."""
+
+    def __init__(self, path: Path) -> None:
+        from ai_edge_litert.interpreter import Interpreter  # an optional package
+
+        self._interpreter = Interpreter(model_content=path.read_bytes())
+        (self.input,) = self._interpreter.get_input_details()
+        (self._output,) = self._interpreter.get_output_details()
+
+    def from_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Return float32 probabilities (n, classes) for uint8 pixels."""
+        interpreter, index = self._interpreter, self.input["index"]
+        interpreter.resize_tensor_input(index, pixels.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(index, pixels.astype(self.input["dtype"]))
+        interpreter.invoke()
+        return interpreter.get_tensor(self._output["index"])
+
+
+def write_onnx(network: keras.Model, path: Path) -> None:
+    """Write the ONNX model of a network that returns probabilities."""
+    signature = tf.TensorSpec(network.input_shape, tf.float32, name="pixels")
+    with warnings.catch_warnings():
+        # tf2onnx 1.17 uses names that NumPy 2 removed; Keras works around it.
+        warnings.simplefilter("ignore")
+        network.export(str(path), format="onnx", verbose=False, input_signature=[signature])
+
+
+class OnnxModel:
+    """An ONNX model read from disk, run by ONNX Runtime on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime  # an optional package
+
+        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        (self._input,) = self._session.get_inputs()
+
+    def from_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Return float32 probabilities (n, classes) for uint8 pixels."""
+        (probabilities,) = self._session.run(None, {self._input.name: pixels.astype("float32")})
+        return probabilities

@@ -1,0 +1,242 @@
+"""An export answers as its snapshot does, or does not exist."""
+
+import importlib.util
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from library.dataset.splits import read_splits
+from library.errors import SettingsError, UserError
+from library.export import export
+from library.export.export import export_snapshot
+from library.export.formats import FORMATS, check_formats
+from library.export.litert_onnx import LiteRTModel, convert_to_litert, to_probability_network
+from library.export.saved_model import LoadedSavedModel, write_saved_model
+from library.export.verification import ExportSamples, compare, read_export_samples
+from library.files import find_damage
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import make_source
+from library.models.scores import MULTI_LABEL
+from library.prediction.calibrate import CalibratedSnapshot
+from library.prediction.ensemble import combine_snapshots
+from library.prediction.predictor import Predictor
+from library.prediction.preprocess import ImagePreprocessor
+from library.saving.snapshots import Snapshot
+from project.inputs import EvaluationPipeline
+from tests.export.test_bytes_to_pixels import encode, smooth
+from tests.helpers.networks import PIXELS, make_snapshot
+
+
+def preprocess(snapshot, encoded):
+    preprocessor = ImagePreprocessor.for_snapshot(snapshot)
+    return np.stack([preprocessor.preprocess(each) for each in encoded])
+
+
+@pytest.fixture(scope="module")
+def calibrated():
+    return CalibratedSnapshot(make_snapshot(), temperature=1.5)
+
+
+@pytest.fixture(scope="module")
+def samples(calibrated):
+    encoded = [encode(smooth(20, 30, seed=number), "JPEG") for number in range(40)]
+    pixels = preprocess(calibrated.snapshot, encoded)
+    return ExportSamples("validation", encoded, pixels, pixels[:10])
+
+
+@pytest.mark.slow
+def test_export_snapshot_writes_numbered_saved_models(calibrated, samples, tmp_path):
+    snapshot = calibrated.snapshot
+    for number in ("1", "2"):
+        path, comparisons = export_snapshot(calibrated, tmp_path / "cats", ["saved_model"], samples)
+        assert path == tmp_path / "cats" / number
+        assert comparisons["saved_model"].difference <= 1e-5
+        assert comparisons["saved_model"].agreement == 1
+    assert find_damage(path) is None
+    assert json.loads((path / "classes.json").read_text()) == ["cat", "dog", "eel"]
+    assert (path / "classes.txt").read_text() == "cat\ndog\neel\n"
+    served = LoadedSavedModel(path, snapshot.classes)
+    answer = served.signatures["serving_default"](image_bytes=samples.encoded[:2])
+    assert (np.diff(answer["probabilities"].numpy()) <= 0).all()
+    expected = Predictor([snapshot]).probabilities(samples.pixels[:2])
+    assert answer["classes"][0, 0].numpy().decode() == snapshot.classes[expected[0].argmax()]
+    assert np.allclose(served.from_bytes(samples.encoded[:2]), expected, atol=1e-6)
+    assert np.allclose(served.from_pixels(samples.pixels[:2]), expected, atol=1e-6)
+    # So do images that conversion would change.
+    others = [
+        encode(smooth(40, 50), kind, progressive=True) for kind in ("PNG", "BMP", "GIF", "JPEG")
+    ]
+    others += [encode(smooth(200, 300), "PNG"), encode(smooth(20, 20, 4), "PNG")]
+    expected = Predictor([snapshot]).probabilities(preprocess(snapshot, others))
+    assert np.allclose(served.from_bytes(others), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["litert", "litert_float16", "litert_int8", "onnx"])
+def test_export_snapshot_writes_litert_and_onnx(calibrated, samples, tmp_path, capfd, name):
+    path, comparisons = export_snapshot(calibrated, tmp_path, [name], samples)
+    file = FORMATS[name].file
+    assert {each.name for each in path.iterdir()} == {
+        *(file, "README.md", "classes.txt", "classes.json", "hashes.json")
+    }
+    assert comparisons[name].agreement >= 0.98
+    assert comparisons[name].difference <= {"litert": 1e-4, "onnx": 1e-4}.get(name, 0.05)
+    assert f"`{file}`" in (path / "README.md").read_text()
+    # The converters' pages of log do not get out.
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_export_snapshot_leaves_nothing_if_probabilities_differ(
+    calibrated, samples, tmp_path, monkeypatch
+):
+    other = make_snapshot(seed=5)
+    monkeypatch.setattr(
+        export, "write_saved_model", lambda folder, *_, **__: write_saved_model(folder, other)
+    )
+    with pytest.raises(UserError, match=r"saved_model .*0\.\d+.*1e-05"):
+        export_snapshot(calibrated, tmp_path / "out", ["saved_model"], samples)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_export_snapshot_shows_one_line_of_a_converters_error(
+    calibrated, samples, tmp_path, monkeypatch
+):
+    def fail(*_):
+        print("pages of log")
+        raise ValueError("\n op Foo is unknown\n at …")
+
+    monkeypatch.setattr(export, "write_onnx", fail)
+    with pytest.raises(UserError, match=r"onnx .*: op Foo is unknown$"):
+        export_snapshot(calibrated, tmp_path / "out", ["onnx"], samples)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_export_snapshot_of_a_hub_network_with_embeddings(tmp_path):
+    from library.models.hub_layer import HubLayer
+    from tests.models.test_hub_layer import save_module
+
+    save_module(tmp_path / "module")
+    pixels = keras.Input((8, 8, 3))
+    features = HubLayer(tmp_path / "module")(keras.layers.Rescaling(1 / 255)(pixels))
+    network = keras.Model(pixels, keras.layers.Dense(2, name="scores")(features))
+    snapshot = Snapshot(network, ("a", "b"), {}, tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    encoded = [encode(each, "JPEG") for each in images]
+    stacked = preprocess(snapshot, encoded)
+    path, comparisons = export_snapshot(
+        CalibratedSnapshot(snapshot),
+        tmp_path / "out",
+        ["saved_model"],
+        ExportSamples("test", encoded, stacked, stacked),
+        embedding=True,
+    )
+    assert comparisons["saved_model"].difference <= 1e-5
+    assert "`embedding`" in (path / "README.md").read_text()
+    answer = tf.saved_model.load(path).signatures["serving_default"](image_bytes=encoded)
+    expected = keras.Model(pixels, features)(stacked.astype(np.float32))
+    assert np.allclose(answer["embedding"], expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_saved_model_of_an_ensemble_with_views_and_temperatures(tmp_path):
+    members = [make_snapshot(0, head=MULTI_LABEL), make_snapshot(1, head=MULTI_LABEL)]
+    snapshot = combine_snapshots(members, [2.0, 0.5], views=3)
+    write_saved_model(tmp_path, snapshot)
+    found = LoadedSavedModel(tmp_path, snapshot.classes).from_pixels(PIXELS)
+    assert np.allclose(found, Predictor([snapshot]).probabilities(PIXELS), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_saved_model_returns_embeddings_on_request(tmp_path):
+    snapshot = combine_snapshots([make_snapshot(0), make_snapshot(1, hidden=4)], views=2)
+    write_saved_model(tmp_path, snapshot, embedding=True)
+    predictor = Predictor([snapshot], embedding=True)
+    probabilities, embeddings = predictor.predict(PIXELS)
+    served = LoadedSavedModel(tmp_path, snapshot.classes)
+    assert np.allclose(served.from_pixels(PIXELS), probabilities, atol=1e-6)
+    found = served.signatures["pixels"](pixels=tf.constant(PIXELS))["embedding"]
+    assert np.allclose(found, embeddings, atol=1e-6)
+    encoded = [encode(each, "PNG") for each in PIXELS]
+    found = served.signatures["serving_default"](image_bytes=tf.constant(encoded))["embedding"]
+    assert np.allclose(found, predictor.predict(preprocess(snapshot, encoded))[1], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_litert_int8_takes_integers_and_is_smaller(tmp_path, capfd):
+    snapshot = make_snapshot()
+    sizes = {}
+    for precision in ("float32", "int8"):
+        network = to_probability_network(snapshot.network)
+        content = convert_to_litert(network, precision, PIXELS)
+        (tmp_path / precision).write_bytes(content)
+        sizes[precision] = len(content)
+    capfd.readouterr()
+    model = LiteRTModel(tmp_path / "int8")
+    assert model.input["dtype"] == np.uint8
+    found, expected = model.from_pixels(PIXELS), Predictor([snapshot]).probabilities(PIXELS)
+    assert np.abs(found - expected).max() < 0.05
+    assert model.from_pixels(PIXELS[:1]).shape == (1, 3)
+    assert sizes["int8"] < sizes["float32"]
+
+
+def with_wrong_classes(probabilities, count):
+    wrong = probabilities.copy()
+    wrong[:count] = np.roll(wrong[:count], 1, axis=1)
+    return wrong
+
+
+def test_compare_refuses_other_classes_and_nan():
+    expected = np.eye(3, dtype=np.float32)[np.arange(100) % 3]
+    assert compare("litert_int8", expected * 0.7, expected).agreement == 1
+    assert compare("litert_int8", with_wrong_classes(expected, 2), expected).agreement == 0.98
+    with pytest.raises(UserError, match=r"97\.0%.*98%"):
+        compare("litert_int8", with_wrong_classes(expected, 3), expected)
+    for name in ("litert_int8", "onnx"):
+        with pytest.raises(UserError, match=name):
+            compare(name, expected * np.nan, expected)
+
+
+def test_compare_needs_the_same_set_of_classes_if_multi_label():
+    expected = np.tile(np.float32([0.9, 0.45, 0.45]), (100, 1))
+    found = expected + np.float32([0, 0.03, 0])
+    assert compare("litert_int8", found, expected, multi_label=True).agreement == 1
+    found[:3, 1] = 0.55
+    assert compare("litert_int8", found, expected).agreement == 1
+    with pytest.raises(UserError, match=r"97\.0%"):
+        compare("litert_int8", found, expected, multi_label=True)
+
+
+def test_check_formats_refuses_unknown_ones_and_missing_packages(monkeypatch):
+    check_formats(list(FORMATS))
+    with pytest.raises(SettingsError, match=r"'onx'.*saved_model"):
+        check_formats(["onx"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_formats(["saved_model"])
+    with pytest.raises(SettingsError, match=r"ai_edge_litert.*\[litert\]"):
+        check_formats(["litert_int8"])
+
+
+def test_check_formats_allows_embeddings_for_saved_models_only():
+    check_formats(["saved_model"], embedding=True)
+    with pytest.raises(SettingsError, match=r"onnx.*saved_model.*--no_embedding"):
+        check_formats(["saved_model", "onnx"], embedding=True)
+
+
+def test_read_export_samples_has_bytes_and_pixels_of_the_same_images(colors):
+    image_format = ImageFormat(8, 3)
+    test, train = (
+        EvaluationPipeline(make_source(each), image_format, batch_size=16)
+        for each in read_splits(colors, "test", "train")
+    )
+    samples = read_export_samples("test", test.source, test, train)
+    assert (len(samples.encoded), len(samples.pixels), len(samples.calibration)) == (18, 18, 60)
+    assert read_export_samples("test", test.source, test, None).calibration is None
+    preprocessor = ImagePreprocessor(image_format)
+    for encoded, pixels in zip(samples.encoded, samples.pixels, strict=True):
+        assert np.array_equal(preprocessor.preprocess(encoded), pixels)
