@@ -1,1 +1,1 @@
-"""Predictions become metrics."""
+"""Predictions become metrics with confidence intervals."""

@@ -1,8 +1,8 @@
-"""Whether probabilities mean what they say: of all guesses at 80 %, 80 % should be right.
+"""Calibration: of all predictions made with 80 % confidence, 80 % should be correct.
 
 Expected calibration error (ECE) as in Guo et al. 2017 (arXiv 1706.04599): images in 15 bins of
 equal width by confidence; the mean distance between confidence and accuracy, bins weighted by their
-images. And the temperature of that paper, which brings the two together.
+images. Temperature scaling, from the same paper, brings the two together.
 """
 
 import numpy as np
@@ -10,67 +10,67 @@ import numpy as np
 from library.evaluation.confusion import one_hot
 
 BINS = 15
-_COLDEST, _HOTTEST = 0.05, 20.0
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
 
 
-class Bins:
-    """Each image's guesses in bins by confidence.
+class CalibrationBins:
+    """Each image's predictions in bins by confidence.
 
-    An image with one class gives one guess, its likeliest class. Where several classes may be right
-    at once, each class of each image is a guess, and right if the image has that class.
+    An image with one class gives one prediction, its likeliest class. Of a multi-label image, each
+    class is a prediction, and correct if the image has that class.
     """
 
-    def __init__(self, probabilities, labels):
-        """Take (n, classes), and labels int64 (n,) or multi-hot (n, classes)."""
+    def __init__(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
+        """Sort predictions into bins.
+
+        Args:
+            probabilities: Float (n, classes).
+            labels: int64 (n,), or multi-hot (n, classes).
+        """
+        confidence, correct = probabilities, labels > 0.5
         if labels.ndim == 1:
-            best = probabilities.argmax(1)
-            confidence, right = probabilities.max(1)[:, np.newaxis], (best == labels)[:, np.newaxis]
-        else:
-            confidence, right = probabilities, labels > 0.5
+            confidence = probabilities.max(1)[:, np.newaxis]
+            correct = (probabilities.argmax(1) == labels)[:, np.newaxis]
         confidence = confidence.astype(np.float64)
-        # The first one holds its lower edge too.
+        # The first bin holds its lower edge, too.
         bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
         rows = np.arange(len(bins))[:, np.newaxis]
-        # Each (n, BINS): how many guesses, how sure together, how many right.
-        self._guesses, self._confidence, self._right = np.zeros((3, len(bins), BINS))
-        for sums, values in (
-            (self._guesses, 1.0),
-            (self._confidence, confidence),
-            (self._right, right),
-        ):
+        # Sums per image and bin, (n, BINS): of predictions, of confidence, of correct ones.
+        self._sums = np.zeros((3, len(bins), BINS))
+        for sums, values in zip(self._sums, (np.ones(()), confidence, correct), strict=True):
             np.add.at(sums, (rows, bins), values)
 
-    def error(self, weights):
+    def error(self, weights: np.ndarray) -> np.ndarray:
         """Return the ECE for weights (n, samples): float64 (samples,)."""
+        count, confidence, correct = self._sums
         columns = weights.T.astype(np.float64)
-        distances = np.abs(columns @ (self._confidence - self._right))
-        return distances.sum(1) / np.maximum((columns @ self._guesses).sum(1), 1)
+        distances = np.abs(columns @ (confidence - correct))
+        return distances.sum(1) / np.maximum((columns @ count).sum(1), 1)
 
-    def rows(self):
-        """Return dict for each bin that is not empty: its edges, guesses, confidence, accuracy."""
-        sums = zip(*(each.sum(0).tolist() for each in self._all()), strict=True)
+    def to_json(self) -> list[dict]:
+        """Return a dict for each bin that is not empty: edges, count, confidence, accuracy."""
         return [
             {
                 "from": number / BINS,
                 "to": (number + 1) / BINS,
-                "guesses": round(guesses),
-                "confidence": confidence / guesses,
-                "accuracy": right / guesses,
+                "guesses": round(count),
+                "confidence": confidence / count,
+                "accuracy": correct / count,
             }
-            for number, (guesses, confidence, right) in enumerate(sums)
-            if guesses
+            for number, (count, confidence, correct) in enumerate(self._sums.sum(1).T.tolist())
+            if count
         ]
 
-    def _all(self):
-        return self._guesses, self._confidence, self._right
 
+def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float | None:
+    """Return the temperature that makes the labels likeliest, or None if there is no best one.
 
-def fit_temperature(scores, labels):
-    """Return what to divide logits by so that the labels become likeliest; None if nothing does.
+    The negative log-likelihood is convex in 1 / temperature: Newton's method between bounds. If all
+    predictions are correct, it has no minimum: the lower the temperature, the better.
 
-    Takes scores (n, classes) and labels int64 (n,) or multi-hot. The negative log-likelihood is
-    convex in 1 / temperature: Newton's steps, kept between bounds. Where all is right already, ever
-    colder would be ever better, and the images can't tell.
+    Args:
+        scores: Logits, float (n, classes).
+        labels: int64 (n,), or multi-hot (n, classes).
     """
     if not len(scores):
         return None
@@ -78,7 +78,7 @@ def fit_temperature(scores, labels):
     multi_label = labels.ndim == 2
     truth = labels if multi_label else one_hot(labels, scores.shape[1])
     wanted = (scores * truth).sum() / len(scores)
-    low, high, inverse = 1 / _HOTTEST, 1 / _COLDEST, 1.0
+    low, high, inverse = 1 / _MAX_TEMPERATURE, 1 / _MIN_TEMPERATURE, 1.0
     for _ in range(60):
         expected, variance = (_sigmoid if multi_label else _softmax)(scores, inverse)
         slope = expected - wanted
@@ -88,11 +88,11 @@ def fit_temperature(scores, labels):
         if abs(step - inverse) < 1e-7 * inverse:
             break
         inverse = step
-    return None if inverse > 0.999 / _COLDEST else float(1 / inverse)
+    return None if inverse > 0.999 / _MIN_TEMPERATURE else float(1 / inverse)
 
 
-def _softmax(scores, inverse):
-    """Return the mean over images of the mean and of the variance of the scores."""
+def _softmax(scores: np.ndarray, inverse: float) -> tuple[float, float]:
+    """Return the mean over images of the scores' mean and variance under the softmax."""
     shares = np.exp((scores - scores.max(1, keepdims=True)) * inverse)
     shares /= shares.sum(1, keepdims=True)
     means = (shares * scores).sum(1)
@@ -100,6 +100,7 @@ def _softmax(scores, inverse):
     return means.mean(), variances.mean()
 
 
-def _sigmoid(scores, inverse):
+def _sigmoid(scores: np.ndarray, inverse: float) -> tuple[float, float]:
+    """Return the same under one sigmoid per class, summed over classes."""
     shares = 1 / (1 + np.exp(-np.clip(scores * inverse, -500, 500)))
     return (shares * scores).sum(1).mean(), (shares * (1 - shares) * scores**2).sum(1).mean()

@@ -1,99 +1,100 @@
-"""Measures that count: right, guessed and true images of each class.
+"""Metrics that count correct, predicted and true images of each class.
 
-`weights` are (n, samples), how often each image counts in each of several resamples. Measures come
-as (samples,), or (samples, classes). NaN stands for what is not defined.
+`weights` are (n, samples): how often each image counts in each of several resamples. Metrics come
+as (samples,), or (samples, classes). NaN marks what is undefined.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 
-def mean(values, weights):
-    """Return the mean of a number per image, float (n,): accuracy, where that is 1 or 0."""
+def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the mean of a value per image, float or bool (n,), in each resample: (samples,)."""
     return values.astype(np.float64) @ weights / weights.sum(0, dtype=np.float64)
 
 
-def is_in_top(scores, labels, k):
-    """Say of each image whether its class is among the k likeliest: bool (n,).
+def in_top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Return whether each image's class is among the k with the highest scores: bool (n,).
 
-    Of equal scores the first classes' count as higher, as argmax has it.
+    Of equal scores the first classes' count as higher, as in argmax.
     """
     own = scores[np.arange(len(labels)), labels][:, np.newaxis]
     is_before = np.arange(scores.shape[1]) < labels[:, np.newaxis]
     return ((scores > own) | ((scores == own) & is_before)).sum(1) < k
 
 
-def one_hot(labels, classes):
+def one_hot(labels: np.ndarray, class_count: int) -> np.ndarray:
     """Return bool (n, classes): True at each label."""
-    return labels[:, np.newaxis] == np.arange(classes)
+    return labels[:, np.newaxis] == np.arange(class_count)
 
 
-def confusion_matrix(labels, guesses, classes):
-    """Return int64 (classes, classes): images by true class (row) and guessed class (column)."""
-    pairs = np.bincount(labels * classes + guesses, minlength=classes**2)
-    return pairs.reshape(classes, classes)
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_count: int) -> np.ndarray:
+    """Return int64 (classes, classes): images by true class (row) and predicted class (column)."""
+    pairs = np.bincount(labels * class_count + predicted, minlength=class_count**2)
+    return pairs.reshape(class_count, class_count)
 
 
-def confusion_cells(labels, guesses, classes):
-    """Return int64 (cells, 3), the same where there are any: true class, guessed class, images."""
-    cells, images = np.unique(labels * classes + guesses, return_counts=True)
-    return np.stack([cells // classes, cells % classes, images], axis=1)
+def confusion_cells(labels: np.ndarray, predicted: np.ndarray, class_count: int) -> np.ndarray:
+    """Return the matrix's cells that are not 0: int64 (cells, 3): true, predicted, images."""
+    cells, images = np.unique(labels * class_count + predicted, return_counts=True)
+    return np.stack([cells // class_count, cells % class_count, images], axis=1)
 
 
 @dataclass(frozen=True)
-class Counts:
-    """How many images of each class there are, are guessed to be, and rightly so.
+class ClassCounts:
+    """Images per resample and class, float64 (samples, classes).
 
-    Each is float64 (samples, classes).
+    Metrics of a class without images (support 0) are NaN.
     """
 
-    right: np.ndarray
-    guessed: np.ndarray
+    correct: np.ndarray
+    predicted: np.ndarray
     support: np.ndarray
 
     @classmethod
-    def of(cls, truth, guesses, weights):
-        """Count bool (n, classes), several of which may be True in a row."""
+    def count(cls, truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> Self:
+        """Count bool (n, classes), in which several of a row may be True."""
         # float32 counts exactly up to 16,777,216.
-        kind = np.float32 if len(truth) < 2**24 // 255 else np.float64
-        columns = weights.T.astype(kind)
-        counts = (columns @ each.astype(kind) for each in (truth & guesses, guesses, truth))
+        dtype = np.float32 if len(truth) < 2**24 // 255 else np.float64
+        columns = weights.T.astype(dtype)
+        counts = (columns @ each.astype(dtype) for each in (truth & predicted, predicted, truth))
         return cls(*(each.astype(np.float64) for each in counts))
 
     @property
-    def precision(self):
-        """Of the images guessed, the share guessed rightly; 0 where none was guessed."""
-        return self._where_there(_ratio(self.right, self.guessed, 0.0))
+    def precision(self) -> np.ndarray:
+        """Share of the images predicted to be of the class that are; 0 if none was predicted."""
+        return self._if_supported(_ratio(self.correct, self.predicted, 0.0))
 
     @property
-    def recall(self):
-        """Of the images that there are, the share guessed rightly."""
-        return self._where_there(_ratio(self.right, self.support, 0.0))
+    def recall(self) -> np.ndarray:
+        """Share of the class's images that were predicted to be of it."""
+        return self._if_supported(_ratio(self.correct, self.support, 0.0))
 
     @property
-    def f1(self):
-        """The harmonic mean of precision and recall: 2 right / (guessed + there)."""
-        return self._where_there(_ratio(2 * self.right, self.guessed + self.support, 0.0))
+    def f1(self) -> np.ndarray:
+        """Harmonic mean of precision and recall: 2 correct / (predicted + support)."""
+        return self._if_supported(_ratio(2 * self.correct, self.predicted + self.support, 0.0))
 
-    def _where_there(self, values):
+    def _if_supported(self, values: np.ndarray) -> np.ndarray:
         return np.where(self.support > 0, values, np.nan)
 
 
-def macro(values):
-    """Return the mean over classes, each counting the same; those not defined are left out."""
+def macro_average(values: np.ndarray) -> np.ndarray:
+    """Return the mean over the classes for which the metric is defined."""
     defined = ~np.isnan(values)
     total = np.where(defined, values, 0.0).sum(1)
     return _ratio(total, defined.sum(1), np.nan)
 
 
-def weighted(values, support):
-    """Return the mean over classes, each counting as many as it has images."""
+def weighted_average(values: np.ndarray, support: np.ndarray) -> np.ndarray:
+    """Return the mean over classes, each weighted by its number of images."""
     defined = ~np.isnan(values)
     shares = np.where(defined, support, 0.0)
     return _ratio((np.where(defined, values, 0.0) * shares).sum(1), shares.sum(1), np.nan)
 
 
-def _ratio(part, whole, otherwise):
+def _ratio(part: np.ndarray, whole: np.ndarray, otherwise: float) -> np.ndarray:
     result = np.full(np.shape(part), otherwise, np.float64)
     return np.divide(part, whole, out=result, where=whole > 0)

@@ -1,87 +1,138 @@
-"""One network judged on one split: predictions, measures, and the images it got most wrong."""
+"""Evaluate a snapshot on a split: predictions, metrics, and what they are metrics of, as JSON."""
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from library.errors import DataError, DivergedError
-from library.evaluation.metrics import MetricOptions, calibrate, measure
+from library.evaluation.metrics import EvaluationOptions, add_calibrated_metrics, compute_metrics
 from library.evaluation.predictions import Predictions, predict_batches
+from library.files import write_file
+from library.inputs.interfaces import EvaluationInputs
 from library.messages import counted
+from library.saving.snapshots import Snapshot
+
+
+# Where the summaries lie, in a run's folder.
+EVALUATION_FOLDER = "evaluation"
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What evaluation found. `losses` are float32 (n,); `measures` is a dict for JSON."""
+    """What a snapshot predicts for a split, and how good that is."""
 
+    snapshot: Snapshot
+    inputs: EvaluationInputs
     predictions: Predictions
+    # The loss of each image, float32 (n,).
     losses: np.ndarray
-    measures: dict
-
-    def worst_mistakes(self, most):
-        """Return the rows of the wrong guesses with the highest losses, worst first: int64."""
-        found = self.predictions
-        if found.multi_label:
-            wrong = ((found.scores > 0) != (found.labels > 0.5)).any(1)
-        else:
-            wrong = found.classes != found.labels
-        rows = np.flatnonzero(wrong)
-        return rows[np.argsort(-self.losses[rows], kind="stable")][:most]
+    # As compute_metrics returns them.
+    metrics: dict
 
 
-def evaluate(network, classes, inputs, objective, *, validation=None, asked=None, **how):
-    """Return the Judgement of a network on `inputs`, as EvaluationInputs in project/inputs.py.
+def evaluate(
+    snapshot: Snapshot,
+    inputs: EvaluationInputs,
+    objective: Any,
+    options: EvaluationOptions,
+    validation: EvaluationInputs | None = None,
+) -> EvaluationResult:
+    """Evaluate a snapshot's network on a split.
 
-    `objective` gives the measures of each image, as Objective in project/objective.py; `asked` is
-    Asked. The temperature is fitted on `validation`, other such inputs, or the same (see
-    `calibrate`); without any there is none. `how` is for predict_batches. Raises DataError where
-    there are no images, DivergedError where the scores are no numbers.
+    Args:
+        snapshot: The network and its classes.
+        inputs: The split.
+        objective: Computes the metrics of each image, as project/objective.py does.
+        options: What to compute, on how many batches.
+        validation: The split that the temperature is fitted on, perhaps `inputs` itself (see
+            add_calibrated_metrics); None: no temperature.
+
+    Raises:
+        DataError: The split is empty.
+        DivergedError: The network returns NaN or infinite scores.
     """
-    found = predict_batches(network, inputs.named_batches(), **how)
-    if not len(found):
-        raise DataError("the split to evaluate on is empty: convert some images")
-    _check_finite(found.scores)
-    values = _values(objective, found.labels, found.scores)
-    asked = asked or MetricOptions()
-    measures = measure(found, classes, values, asked)
+
+    def predict(split: EvaluationInputs) -> Predictions:
+        batches = split.named_batches()
+        return predict_batches(snapshot.network, batches, options.max_steps, xla=options.xla)
+
+    def compute_values(scores: np.ndarray) -> dict[str, np.ndarray]:
+        values = objective.metrics(tf.constant(predictions.labels), tf.constant(scores))
+        return {name: each.numpy() for name, each in values.items()}
+
+    predictions = predict(inputs)
+    if not len(predictions):
+        raise DataError("the split to evaluate on is empty; convert some images first")
+    _check_finite(predictions.scores)
+    values = compute_values(predictions.scores)
+    metrics = compute_metrics(predictions, snapshot.classes, values, options)
     if validation is not None:
-        is_same = validation is inputs
-        other = found if is_same else predict_batches(network, validation.named_batches(), **how)
-        measures = calibrate(
-            measures,
-            found,
-            other,
-            lambda scores: _values(objective, found.labels, scores)["loss"],
-            asked,
+        fitted_on = predictions if validation is inputs else predict(validation)
+        metrics = add_calibrated_metrics(
+            metrics, predictions, fitted_on, lambda scores: compute_values(scores)["loss"], options
         )
-    return EvaluationResult(found, values["loss"], measures)
+    return EvaluationResult(snapshot, inputs, predictions, values["loss"], metrics)
 
 
-def read_images(inputs, rows):
-    """Return pixels of some images of a split, by row: a list of uint8 (height, width, channels).
+def summarize(
+    result: EvaluationResult,
+    split: Any,
+    *,
+    data_dir: str | None = None,
+    is_own_data: bool = True,
+) -> dict:
+    """Return the metrics and what they are metrics of, as a dict for JSON.
 
-    Reads as far as the last one, and decodes these alone.
+    Args:
+        result: What `evaluate` returned.
+        split: The evaluated split, as a Manifest or the like.
+        data_dir: Where the split lies.
+        is_own_data: Whether the run trains on data from there.
     """
-    if not len(rows):
-        return []
-    source, wanted = inputs.source, tf.constant(np.asarray(rows), tf.int64)
-    keys = source.keys(None, replace(inputs.options, deterministic=True)).enumerate()
-    chosen = keys.filter(lambda row, key: tf.reduce_any(tf.equal(row, wanted))).take(len(rows))
-    images = chosen.map(lambda row, key: (row, source.load(key, inputs.image_format)[0]))
-    found = {int(row): image for row, image in images.as_numpy_iterator()}
-    return [found[int(row)] for row in rows]
+    snapshot = result.snapshot
+    members = snapshot.members or (snapshot,)
+    return {
+        "split": split.name,
+        "images": len(result.predictions),
+        "images_in_split": split.examples,
+        **result.metrics,
+        "snapshot": str(snapshot.folder) if len(members) == 1 else None,
+        "epoch": snapshot.metrics.get("epoch"),
+        "parameters": snapshot.network.count_params(),
+        "members": [
+            {"snapshot": str(each.folder), "epoch": each.metrics.get("epoch")} for each in members
+        ],
+        "views": snapshot.views,
+        "data": {"folder": data_dir, "fingerprint": split.fingerprint, "is_own": is_own_data},
+    }
 
 
-def _check_finite(scores):
+def write_summary(path: Path, summary: dict) -> None:
+    """Write what `summarize` returned as JSON."""
+    write_file(path, json.dumps(summary, indent=1) + "\n")
+
+
+def describe_scope(summary: dict) -> Iterator[str]:
+    """Yield what the metrics are of, if it is more or less than one network and a whole split."""
+    if len(summary["members"]) > 1:
+        yield f"mean of {len(summary['members'])} networks"
+    if summary["views"] > 1:
+        yield f"mean of {summary['views']} views of each image"
+    if summary["images"] < summary["images_in_split"]:
+        yield f"first {summary['images']:,} of {counted(summary['images_in_split'], 'image')}"
+    if not summary["data"]["is_own"]:
+        yield f"data from {summary['data']['folder']}"
+
+
+def _check_finite(scores: np.ndarray) -> None:
     bad = np.count_nonzero(~np.isfinite(scores).all(1))
     if bad:
         raise DivergedError(
-            f"the network's scores of {bad:,} of {counted(len(scores), 'image')} are no numbers: "
-            "it had diverged; evaluate an earlier --checkpoint"
+            f"the network returns NaN or infinite scores for {bad:,} of "
+            f"{counted(len(scores), 'image')}: it has diverged; evaluate an earlier --checkpoint"
         )
-
-
-def _values(objective, labels, scores):
-    measures = objective.metrics(tf.constant(labels), tf.constant(scores))
-    return {name: each.numpy() for name, each in measures.items()}

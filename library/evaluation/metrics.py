@@ -1,154 +1,178 @@
-"""Predictions become measures, each with the interval that the bootstrap gives it."""
+"""Metrics of predictions, each with a bootstrap confidence interval, as a dict for JSON."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from library.evaluation.bootstrap import CONFIDENCE, interval, interval_of_error, once, resamples
-from library.evaluation.calibration import Bins, fit_temperature
-from library.evaluation.confusion import (
-    Counts,
-    confusion_cells,
-    confusion_matrix,
-    is_in_top,
-    macro,
-    mean,
-    one_hot,
-    weighted,
-)
+from library.evaluation import bootstrap, confusion
+from library.evaluation.calibration import CalibrationBins, fit_temperature
+from library.evaluation.predictions import Predictions
 from library.evaluation.roc import Ranking
+from library.evaluation.table import CLASS_METRICS
 from library.models.scores import to_probabilities
 
-# With more classes, nearly all of the confusion matrix is zeros: its other cells are told.
-_MATRIX_CLASSES = 300
-OF_CLASSES = ("precision", "recall", "f1", "roc_auc", "pr_auc")
+# With more classes nearly all cells of the confusion matrix are 0, so only the others are listed.
+_MAX_MATRIX_CLASSES = 300
+
+# Weights (n, samples) → name → (samples,) or (samples, classes).
+_Compute = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class MetricOptions:
-    """What to work out: the k of top-k, and how many resamples make an interval (0: none)."""
+class EvaluationOptions:
+    """What to compute, and on how much of a split."""
 
+    # The k of top-k accuracy.
     top_k: int = 5
+    # Resamples behind each confidence interval; 0: no intervals.
     bootstrap_samples: int = 1000
     seed: int = 0
+    # Batches to evaluate on; None: all.
+    max_steps: int | None = None
+    xla: bool = False
 
 
-def measure(predictions, classes, values, asked=MetricOptions()):
-    """Return all measures of Predictions as a dict for JSON: finite numbers, None where undefined.
+def compute_metrics(
+    predictions: Predictions,
+    classes: Sequence[str],
+    values: Mapping[str, np.ndarray],
+    options: EvaluationOptions = EvaluationOptions(),
+) -> dict:
+    """Return all metrics as a dict for JSON: finite numbers, or None for what is undefined.
 
-    `values` are numbers per image by name, float (n,), as Objective.metrics gives them; their
-    means come first. `classes` are names. A class without images in the split has no measures, and
-    takes no part in the means over classes.
+    The metrics of a class without images are undefined, and averages over classes skip it.
+
+    Args:
+        predictions: At least one.
+        classes: Class names in label order.
+        values: Metrics per image, name → float (n,), as an objective computes them. Their means
+            come first in the result.
+        options: What to compute.
     """
-    parts = _Parts(predictions, len(classes), values, asked.top_k)
-    point = {name: each[0] for name, each in parts.measures(once(len(predictions))).items()}
-    drawn = _draw(parts.measures, len(predictions), asked)
-    rows = [_row(number, point, drawn) for number in range(len(classes))]
+    inputs = _MetricInputs(predictions, len(classes), values, options.top_k)
+    point, drawn = _bootstrap(inputs.compute, len(predictions), options)
+    rows = [_class_row(label, point, drawn) for label in range(len(classes))]
     overall = [name for name, value in point.items() if np.ndim(value) == 0]
     result = {
         **{name: _number(point[name]) for name in overall},
-        "top_k": parts.top_k,
-        "intervals": {
-            name: _interval(name, point[name], drawn[name]) for name in overall if name in drawn
-        },
-        "confidence": CONFIDENCE,
-        "bootstrap_samples": asked.bootstrap_samples,
+        "top_k": inputs.top_k,
+        "intervals": _intervals({name: point[name] for name in overall}, drawn),
+        "confidence": bootstrap.CONFIDENCE,
+        "bootstrap_samples": options.bootstrap_samples,
         "absent": [name for name, row in zip(classes, rows, strict=True) if not row["images"]],
         "classes": dict(zip(classes, rows, strict=True)),
-        "reliability": parts.bins.rows(),
+        "reliability": inputs.bins.to_json(),
     }
     if not predictions.multi_label:
-        pairs = predictions.labels, predictions.classes, len(classes)
-        is_small = len(classes) <= _MATRIX_CLASSES
-        name, count = (
-            ("confusion_matrix", confusion_matrix)
-            if is_small
-            else ("confusion_cells", confusion_cells)
-        )
-        result[name] = count(*pairs).tolist()
+        is_small = len(classes) <= _MAX_MATRIX_CLASSES
+        name = "confusion_matrix" if is_small else "confusion_cells"
+        count = confusion.confusion_matrix if is_small else confusion.confusion_cells
+        result[name] = count(predictions.labels, predictions.classes, len(classes)).tolist()
     return result
 
 
-def calibrate(result, predictions, validation, losses, asked=MetricOptions()):
-    """Give `result` of `measure` with the temperature fitted on validation's Predictions added.
+def add_calibrated_metrics(
+    metrics: dict,
+    predictions: Predictions,
+    validation: Predictions,
+    losses: Callable[[np.ndarray], np.ndarray],
+    options: EvaluationOptions = EvaluationOptions(),
+) -> dict:
+    """Return metrics with the temperature, and loss and calibration error under it, added.
 
-    And with what it would make of loss and calibration error. `losses` is a function of scores
-    (n, classes) that gives the loss of each image. Where both Predictions are the same, each half
-    of the images gets the temperature of the other half: no image is measured with what was fitted
-    on it. All are None where no temperature can be told. The intervals take it as given.
+    The intervals take the temperature as given. If there is no best temperature, all are None.
+
+    Args:
+        metrics: The result of compute_metrics.
+        predictions: Those that the metrics are of.
+        validation: Those that the temperature is fitted on. If they are the same object as
+            `predictions`, each half of the images is scaled with the temperature of the other half,
+            so that no image is evaluated with a temperature fitted on it.
+        losses: Function from scores (n, classes) to the loss of each image, (n,).
+        options: What to compute.
     """
     temperature = fit_temperature(validation.scores, validation.labels)
     is_same = validation is predictions
-    found = {"temperature": temperature, "cross_fitted": is_same}
-    names = ("calibrated_loss", "calibrated_ece")
-    divisors = _of_other_half(predictions) if is_same else temperature
+    divisors = _other_half_temperatures(predictions) if is_same else temperature
+    result = {**metrics, "temperature": temperature, "cross_fitted": is_same}
     if temperature is None or divisors is None:
-        return {**result, **found, **dict.fromkeys(names)}
+        return {**result, "calibrated_loss": None, "calibrated_ece": None}
     scores = predictions.scores / np.float32(divisors)
     probabilities = np.asarray(to_probabilities(scores, multi_label=predictions.multi_label))
-    bins, values = Bins(probabilities, predictions.labels), losses(scores)
+    bins, values = CalibrationBins(probabilities, predictions.labels), losses(scores)
 
-    def measures(weights):
-        return dict(zip(names, (mean(values, weights), bins.error(weights)), strict=True))
+    def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
+        loss = confusion.weighted_mean(values, weights)
+        return {"calibrated_loss": loss, "calibrated_ece": bins.error(weights)}
 
-    point = {name: each[0] for name, each in measures(once(len(predictions))).items()}
-    drawn = _draw(measures, len(predictions), asked)
-    intervals = {name: _interval(name, point[name], each) for name, each in drawn.items()}
+    point, drawn = _bootstrap(compute, len(predictions), options)
     return {
         **result,
-        **found,
-        **{name: _number(each) for name, each in point.items()},
-        "intervals": {**result["intervals"], **intervals},
+        **{name: _number(value) for name, value in point.items()},
+        "intervals": {**metrics["intervals"], **_intervals(point, drawn)},
     }
 
 
-def _of_other_half(predictions):
-    """Return float (n, 1), for each image the temperature of half it is not in; perhaps None."""
-    # In turns: a split may be in the order of its classes.
+def _other_half_temperatures(predictions: Predictions) -> np.ndarray | None:
+    """Return each image's divisor, float (n, 1): the temperature of the half it is not in."""
+    # Alternate between halves, because a split may be sorted by class.
     half = np.arange(len(predictions)) % 2
-    fitted = [
-        fit_temperature(predictions.scores[half != own], predictions.labels[half != own])
-        for own in (0, 1)
-    ]
+    others = [half != own for own in (0, 1)]
+    fitted = [fit_temperature(predictions.scores[n], predictions.labels[n]) for n in others]
     return None if None in fitted else np.array(fitted)[half, np.newaxis]
 
 
-def _draw(measures, images, asked):
-    """Return name → (samples, …) of the measures of all resamples; {} where none are asked for."""
-    drawn = {}
-    for weights in resamples(images, asked.bootstrap_samples, asked.seed):
-        for name, each in measures(weights).items():
+def _bootstrap(compute: _Compute, image_count: int, options: EvaluationOptions) -> tuple:
+    """Return name → value on the split, and name → values in all resamples, {} if there are none.
+
+    A value is a scalar or (classes,); the values are (samples,) or (samples, classes).
+    """
+    point = {name: each[0] for name, each in compute(bootstrap.unit_weights(image_count)).items()}
+    drawn: dict[str, list] = {}
+    for weights in bootstrap.bootstrap_weights(
+        image_count, options.bootstrap_samples, options.seed
+    ):
+        for name, each in compute(weights).items():
             drawn.setdefault(name, []).append(each)
-    return {name: np.concatenate(each) for name, each in drawn.items()}
+    return point, {name: np.concatenate(each) for name, each in drawn.items()}
 
 
-def _interval(name, value, drawn):
-    is_error = name in ("ece", "calibrated_ece")
-    return interval_of_error(float(value), drawn) if is_error else interval(drawn)
+def _intervals(point: dict, drawn: dict) -> dict:
+    return {
+        name: bootstrap.calibration_error_interval(float(value), drawn[name])
+        if name in ("ece", "calibrated_ece")
+        else bootstrap.percentile_interval(drawn[name])
+        for name, value in point.items()
+        if name in drawn
+    }
 
 
-class _Parts:
-    """What the measures of any resample are made of, worked out once."""
+class _MetricInputs:
+    """What the metrics of any resample are computed from."""
 
-    def __init__(self, predictions, classes, values, top_k):
+    def __init__(self, predictions: Predictions, count: int, values: Mapping, top_k: int) -> None:
         labels, probabilities = predictions.labels, predictions.probabilities
-        self.top_k = min(top_k, classes)
+        self.top_k = min(top_k, count)
         self._values = dict(values)
         if predictions.multi_label:
-            self._truth, self._guesses = labels > 0.5, predictions.scores > 0
-            self._values["exact_match"] = (self._truth == self._guesses).all(1)
+            self._truth, self._predicted = labels > 0.5, predictions.scores > 0
+            self._values["exact_match"] = (self._truth == self._predicted).all(1)
         else:
-            self._truth = one_hot(labels, classes)
-            self._guesses = one_hot(predictions.classes, classes)
-            in_top = is_in_top(predictions.scores, labels, self.top_k)
+            self._truth = confusion.one_hot(labels, count)
+            self._predicted = confusion.one_hot(predictions.classes, count)
+            in_top = confusion.in_top_k(predictions.scores, labels, self.top_k)
             self._values["top_k_accuracy"] = in_top
-        self._rankings = [Ranking(probabilities[:, n], self._truth[:, n]) for n in range(classes)]
-        self.bins = Bins(probabilities, labels)
+        columns = zip(probabilities.T, self._truth.T, strict=True)
+        self._rankings = [Ranking(*each) for each in columns]
+        self.bins = CalibrationBins(probabilities, labels)
 
-    def measures(self, weights):
+    def compute(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return name → (samples,) or (samples, classes) for weights (n, samples)."""
-        found = {name: mean(each, weights) for name, each in self._values.items()}
-        counts = Counts.of(self._truth, self._guesses, weights)
+        found = {
+            name: confusion.weighted_mean(each, weights) for name, each in self._values.items()
+        }
+        counts = confusion.ClassCounts.count(self._truth, self._predicted, weights)
         areas = [each.areas(weights) for each in self._rankings]
         of_classes = {
             "precision": counts.precision,
@@ -158,27 +182,28 @@ class _Parts:
             "pr_auc": np.stack([pr for _, pr in areas], axis=1),
         }
         for name, each in of_classes.items():
-            found[f"macro_{name}"] = macro(each)
-            found[f"weighted_{name}"] = weighted(each, counts.support)
+            found[f"macro_{name}"] = confusion.macro_average(each)
+            found[f"weighted_{name}"] = confusion.weighted_average(each, counts.support)
         found["ece"] = self.bins.error(weights)
         found |= {f"class_{name}": each for name, each in of_classes.items()}
-        found["class_images"], found["class_guesses"] = counts.support, counts.guessed
+        found["class_images"], found["class_guesses"] = counts.support, counts.predicted
         return found
 
 
-def _row(number, point, drawn):
+def _class_row(label: int, point: dict, drawn: dict) -> dict:
     row = {
-        "images": round(point["class_images"][number]),
-        "guesses": round(point["class_guesses"][number]),
-        **{name: _number(point[f"class_{name}"][number]) for name in OF_CLASSES},
+        "images": round(point["class_images"][label]),
+        "guesses": round(point["class_guesses"][label]),
+        **{name: _number(point[f"class_{name}"][label]) for name in CLASS_METRICS},
     }
     if drawn:
         row["intervals"] = {
-            name: interval(drawn[f"class_{name}"][:, number]) for name in OF_CLASSES
+            name: bootstrap.percentile_interval(drawn[f"class_{name}"][:, label])
+            for name in CLASS_METRICS
         }
     return row
 
 
-def _number(value):
-    """Return a float that JSON knows: None for what is not defined."""
+def _number(value: float) -> float | None:
+    """Return a float for JSON: None if it is not finite."""
     return float(value) if np.isfinite(value) else None

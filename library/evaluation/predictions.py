@@ -1,8 +1,10 @@
-"""What a network says of each image of a split, in the split's order."""
+"""A network's scores for each image of a split, in the split's order."""
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from library.models.inference import Inference
@@ -11,33 +13,38 @@ from library.models.scores import is_multi_label, to_probabilities
 
 @dataclass(frozen=True)
 class Predictions:
-    """One row for each image.
+    """Scores, probabilities, labels and names of n images."""
 
-    `scores` (logits) and `probabilities` are float32 (n, classes). `labels` are int64 (n,), or,
-    where `several` classes may be right at once, multi-hot float32 (n, classes). `names` are the
-    images' file names as converted, n str.
-    """
-
+    # Logits, float32 (n, classes).
     scores: np.ndarray
+    # float32 (n, classes).
     probabilities: np.ndarray
+    # int64 (n,), or multi-hot float32 (n, classes) if multi-label.
     labels: np.ndarray
-    names: tuple
+    # File names as converted.
+    names: tuple[str, ...]
     multi_label: bool = False
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
 
     @property
-    def classes(self):
+    def classes(self) -> np.ndarray:
         """The likeliest class of each image: int64 (n,)."""
         return self.scores.argmax(1)
 
 
-def predict_batches(network, batches, max_steps=None, *, temperature=1.0, xla=False):
-    """Return the Predictions for batches of (images, labels, names), no more than `max_steps`.
+def predict_batches(
+    network: keras.Model, batches: Iterable, max_steps: int | None = None, *, xla: bool = False
+) -> Predictions:
+    """Return the Predictions of a network for batches.
 
-    Images are pixels in 0…255, (batch, height, width, channels); names a string tensor (batch,),
-    as EvaluationInputs.named_batches in project/inputs.py gives them.
+    Args:
+        network: A model from pixels in [0, 255] to logits.
+        batches: (images, labels, names) each: pixels (batch, height, width, channels), and file
+            names as a string tensor (batch,).
+        max_steps: Use at most this many batches; None: all.
+        xla: Whether XLA compiles the network.
     """
     score = Inference(network, xla=xla)
     multi_label = is_multi_label(network)
@@ -47,10 +54,9 @@ def predict_batches(network, batches, max_steps=None, *, temperature=1.0, xla=Fa
         labels.append(np.asarray(some_labels))
         names += [each.decode("utf-8", "replace") for each in np.asarray(some_names).tolist()]
     if not scores:
-        empty = np.zeros((0, network.output_shape[-1]), np.float32)
-        return Predictions(
-            empty, empty, empty if multi_label else np.zeros(0, np.int64), (), multi_label
-        )
-    scores = np.concatenate(scores)
-    probabilities = np.asarray(to_probabilities(scores, temperature, multi_label=multi_label))
-    return Predictions(scores, probabilities, np.concatenate(labels), tuple(names), multi_label)
+        scores.append(np.zeros((0, network.output_shape[-1]), np.float32))
+        labels.append(scores[0] if multi_label else np.zeros(0, np.int64))
+    all_scores = np.concatenate(scores)
+    probabilities = np.asarray(to_probabilities(all_scores, multi_label=multi_label))
+    all_labels = np.concatenate(labels)
+    return Predictions(all_scores, probabilities, all_labels, tuple(names), multi_label)

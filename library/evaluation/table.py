@@ -1,91 +1,84 @@
-"""Measures as a table for people: on stderr, where the JSON goes to stdout."""
+"""Metrics as tables of text: one of the whole split, one of its classes."""
+
+from collections.abc import Collection, Iterator, Sequence
 
 from library.errors import printable
 
-# More classes than these are in the report, and here the worst of them.
-_CLASSES = 30
-_COLUMNS = ("precision", "recall", "f1", "roc_auc", "pr_auc")
-_WORDS = {
-    "exact_match": "exact match",
-    "ece": "calibration error",
-    "roc_auc": "ROC AUC",
-    "pr_auc": "PR AUC",
-    "f1": "F1",
-}
+# The metrics of each class, in the order of columns.
+CLASS_METRICS = ("precision", "recall", "f1", "roc_auc", "pr_auc")
+# Of more classes, only those with the lowest F1 are shown; the report shows all.
+_MAX_CLASSES = 30
+_MAX_ABSENT = 10
+_WORDS = {"roc": "ROC", "pr": "PR", "auc": "AUC", "f1": "F1", "ece": "calibration error"}
+
+Interval = tuple[float, float] | None
 
 
-def format_metrics(result):
-    """Return the lines of a table of all measures, as measures.py gives them."""
-    yield from _overall(result)
+def format_metrics(metrics: dict) -> Iterator[str]:
+    """Yield the lines of both tables, for metrics as compute_metrics returns them."""
+    head = ("metric", "value", f"{metrics['confidence']:.0%} interval")
+    rows = [
+        (label, format_number(value), format_interval(interval))
+        for label, value, interval in overall_metrics(metrics)
+    ]
+    if metrics.get("temperature") is not None:
+        rows.append(("temperature", format_number(metrics["temperature"]), ""))
+    yield from format_table([head, *rows], left=(0,))
     yield ""
-    yield from _classes(result)
+    yield from _format_classes(metrics)
 
 
-def overall_rows(result):
-    """Give (words, value, interval or None) of each measure of the whole split, in order."""
-    known = result["intervals"]
-    for name, value in result.items():
-        # Some are None: not defined here.
-        is_measure = isinstance(value, float) or (value is None and name in known)
-        if is_measure and name not in ("confidence", "temperature"):
-            yield words_of(name, result["top_k"]), value, known.get(name)
+def overall_metrics(metrics: dict) -> Iterator[tuple[str, float | None, Interval]]:
+    """Yield (label, value, interval) of each metric of the whole split; None: undefined."""
+    intervals = metrics["intervals"]
+    for name, value in metrics.items():
+        is_metric = isinstance(value, float) or (value is None and name in intervals)
+        if is_metric and name not in ("confidence", "temperature"):
+            yield metric_label(name, metrics["top_k"]), value, intervals.get(name)
 
 
-def words_of(name, top_k=None):
-    """Return a measure's name as words."""
+def metric_label(name: str, top_k: int | None = None) -> str:
+    """Return a metric's name as people write it: `macro_roc_auc` → macro ROC AUC."""
     if name == "top_k_accuracy":
         return f"top-{top_k} accuracy"
-    if name.startswith("calibrated_"):
-        return f"{words_of(name.removeprefix('calibrated_'))} with temperature"
-    for prefix in ("macro", "weighted"):
-        if name.startswith(f"{prefix}_"):
-            return f"{prefix} {words_of(name.removeprefix(f'{prefix}_'))}"
-    return _WORDS.get(name, name.replace("_", " "))
+    plain = name.removeprefix("calibrated_")
+    label = " ".join(_WORDS.get(word, word) for word in plain.split("_"))
+    return label if plain == name else f"{label} with temperature"
 
 
-def number(value):
-    """Return a measure as text; a dash for what is not defined."""
+def format_number(value: float | None) -> str:
+    """Return a metric's value with four decimals, or a dash if it is undefined."""
     return "-" if value is None else f"{value:.4f}"
 
 
-def _overall(result):
-    percent = f"{result['confidence']:.0%} interval"
-    rows = [(words, number(value), _between(each)) for words, value, each in overall_rows(result)]
-    if result.get("temperature") is not None:
-        rows.append(("temperature", number(result["temperature"]), ""))
-    yield from aligned([("measure", "value", percent), *rows], left=(0,))
-
-
-def _classes(result):
-    rows = list(result["classes"].items())
-    shown = rows
-    if len(rows) > _CLASSES:
-        shown = sorted(rows, key=lambda row: 2.0 if row[1]["f1"] is None else row[1]["f1"])
-        shown = shown[:_CLASSES]
-        yield f"the {_CLASSES} of {len(rows):,} classes with the lowest F1 (the report has all)"
-    lines = [
-        (printable(name), f"{row['images']:,}", *(number(row[each]) for each in _COLUMNS))
-        for name, row in shown
-    ]
-    head = ("class", "images", *(words_of(each) for each in _COLUMNS))
-    yield from aligned([head, *lines], left=(0,))
-    if result["absent"]:
-        absent = ", ".join(map(printable, result["absent"][:10]))
-        more = f" and {len(result['absent']) - 10:,} more" if result["absent"][10:] else ""
-        yield f"not in this split, and left out of the means over classes: {absent}{more}"
-
-
-def _between(interval):
+def format_interval(interval: Interval) -> str:
+    """Return an interval such as `0.9312 to 0.9407`, or nothing if there is none."""
     return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
-def aligned(rows, left):
-    """Yield the lines of a table; the columns `left` (numbers) are words, the others figures."""
+def format_table(rows: Sequence[Sequence[str]], left: Collection[int]) -> Iterator[str]:
+    """Yield the lines of a table. Columns whose numbers are in `left` are aligned left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = zip(row, widths, strict=True)
-        aligned = (
-            cell.ljust(width) if n in left else cell.rjust(width)
-            for n, (cell, width) in enumerate(cells)
+        cells = (
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        yield "  ".join(aligned).rstrip()
+        yield "  ".join(cells).rstrip()
+
+
+def _format_classes(metrics: dict) -> Iterator[str]:
+    rows = list(metrics["classes"].items())
+    if len(rows) > _MAX_CLASSES:
+        yield f"{_MAX_CLASSES} of {len(rows):,} classes, those with the lowest F1:"
+        rows.sort(key=lambda row: 2.0 if row[1]["f1"] is None else row[1]["f1"])
+    lines = [
+        (printable(name), f"{row['images']:,}", *(format_number(row[n]) for n in CLASS_METRICS))
+        for name, row in rows[:_MAX_CLASSES]
+    ]
+    head = ("class", "images", *map(metric_label, CLASS_METRICS))
+    yield from format_table([head, *lines], left=(0,))
+    if absent := metrics["absent"]:
+        more = f" and {len(absent) - _MAX_ABSENT:,} more" if absent[_MAX_ABSENT:] else ""
+        names = ", ".join(map(printable, absent[:_MAX_ABSENT]))
+        yield f"not in this split, so not in the averages over classes: {names}{more}"

@@ -1,1 +1,1 @@
-"""What evaluation found, as pages for people: a report of one network, a comparison of runs."""
+"""Evaluation results as pages: a report about one network, and a comparison of runs."""

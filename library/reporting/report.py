@@ -1,239 +1,337 @@
-"""report.html: what one network does with one split, as a page that needs no other file."""
+"""The report: what one network does with one split, as a page that needs no other file."""
 
-from dataclasses import dataclass
+import contextlib
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
-from library.evaluation.confusion import confusion_cells
-from library.evaluation.evaluate import EvaluationResult
-from library.evaluation.table import number, overall_rows, words_of
-from library.figures.html import file_name, folded, meter, page, table, text, tile
+import numpy as np
+import tensorflow as tf
+
+from library.dataset.splits import TRAINING
+from library.evaluation.evaluate import (
+    EVALUATION_FOLDER,
+    EvaluationResult,
+    describe_scope,
+    summarize,
+    write_summary,
+)
+from library.evaluation.table import (
+    format_interval,
+    format_number,
+    metric_label,
+    overall_metrics,
+)
+from library.figures.html import render
 from library.figures.training_curves import draw_curves
 from library.files import write_file
+from library.inputs.interfaces import EvaluationInputs
 from library.messages import counted_classes
-from library.reporting.confusion_matrix import confusion_section
-from library.reporting.environment import describe_environment
-from library.reporting.image_tags import thumbnail
-from library.reporting.reliability_diagram import reliability_diagram
+from library.reporting.charts import make_confusion_chart, make_thumbnail
+from library.reporting.runs import SETTINGS_FILES, read_history, read_settings_file
+from library.saving.snapshots import Snapshot, read_snapshot
 
-# So many mistakes are shown, so large a page is never.
-MISTAKES = 48
-_COLUMNS = ("f1", "precision", "recall", "roc_auc", "pr_auc")
-_HALVES = (
-    " These are the very images that it was fitted on: so both figures come from halves of them, "
-    "each with the temperature of the other half."
-)
+logger = logging.getLogger(__name__)
+
+REPORT = "report.html"
+# The number of mistakes bounds the size of the page.
+MAX_MISTAKES = 48
+_TILES = ("exact_match", "accuracy", "macro_f1", "macro_roc_auc", "loss", "ece")
+_CLASS_COLUMNS = ("f1", "precision", "recall", "roc_auc", "pr_auc")
+_PACKAGES = ("tensorflow", "keras", "numpy")
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What a report is about.
+class Report:
+    """What a report shows."""
 
-    `folder` is the network's and its epoch, or each network's; `name` the split's. `rows` are the
-    history's, dicts as in history.csv; `settings` (key, value, where from) by file; `splits`
-    Manifests or the like, the judged one first; `scope` words about what was measured, and how.
-    """
-
-    folder: str
-    name: str
-    classes: tuple
-    metrics: dict
+    # The snapshot's folder and epoch, or those of each member of an ensemble.
+    title: str
+    # Name of the evaluated split.
+    split: str
+    classes: Sequence[str]
+    # Name and size of the network.
     network: str
-    settings: dict
-    splits: tuple
-    rows: list
-    scope: tuple = ()
+    result: EvaluationResult
+    # Pixels of worst_mistakes(result): uint8 (height, width, 1 or 3) each.
+    mistake_images: Sequence[np.ndarray]
+    # Manifests or the like: the evaluated split, and others to compare its classes with.
+    splits: Sequence[Any]
+    # What the metrics are of, if not of one network and the whole split.
+    scope: Sequence[str] = ()
+    # Rows of history.csv, and the epoch of the snapshot.
+    history: Sequence[dict] = ()
+    epoch: int | None = None
+    # File name → (key, value, source) of each setting.
+    settings: dict[str, list[tuple[str, str, str]]] | None = None
 
 
-def write_report(path, subject, judgment, images):
-    """Write the page. `images` are the pixels of judgment.worst_mistakes(MISTAKES)."""
-    write_file(path, make_report(subject, judgment, images))
+@dataclass(frozen=True)
+class TrainingSplit:
+    """The training split as a snapshot remembers it."""
+
+    examples: int
+    class_counts: tuple[int, ...]
+    name: str = TRAINING
+    rejected_count: int | None = None
 
 
-def make_report(subject: Subject, judgment: EvaluationResult, images):
-    """Return the page as a str."""
-    measures = judgment.measures
-    # Where an image has several classes, the accuracy is that of single answers.
-    right = measures.get("exact_match", measures["accuracy"])
-    about = f"{subject.folder} · {subject.network}"
-    parts = [
-        f"<h1>{right:.1%} right on {text(subject.name)}</h1>",
-        f'<p class="soft">{text(about)}</p>',
-        *([f"<p>Measured: {text('; '.join(subject.scope))}.</p>"] if subject.scope else []),
-        _tiles(subject, judgment),
-    ]
-    sections = (
-        ("How training went", _curves(subject)),
-        ("All measures", _overall(measures)),
-        ("Classes", _classes(subject, measures)),
-        ("Confusion matrix", _confusion(subject, judgment.predictions)),
-        ("Worst mistakes", _mistakes(subject, judgment, images)),
-        ("Calibration", _calibration(measures)),
-        ("Data", _data(subject)),
-        ("Settings of the training", _settings(subject)),
-        ("Environment", [table(("", ""), [*map(_escaped, describe_environment())], "words")]),
+def write_training_report(
+    run_dir: Path,
+    snapshot_dir: Path,
+    splits: Sequence[Any],
+    evaluate_snapshot: Callable[[Snapshot], EvaluationResult],
+    data_dir: str | None = None,
+) -> None:
+    """Write a run's report about its best snapshot, unless it is there already.
+
+    An error is logged as a warning, because the training itself is done.
+
+    Args:
+        run_dir: Gets the page and, in its folder `evaluation`, the metrics as JSON.
+        snapshot_dir: The best snapshot.
+        splits: The evaluated split and the training split.
+        evaluate_snapshot: Function that evaluates a snapshot on the first of the splits.
+        data_dir: Where the splits lie.
+    """
+    page = run_dir / REPORT
+    with warn_on_error(page):
+        if is_current(page, snapshot_dir / "metrics.json", run_dir / "history.csv"):
+            return
+        result = evaluate_snapshot(read_snapshot(snapshot_dir))
+        summary = summarize(result, splits[0], data_dir=data_dir)
+        write_summary(run_dir / EVALUATION_FOLDER / f"{splits[0].name}.json", summary)
+        write_report(page, result, summary, splits, run_dir)
+
+
+def write_report(
+    page: Path,
+    result: EvaluationResult,
+    summary: dict,
+    splits: Sequence[Any],
+    run_dir: Path | None = None,
+) -> None:
+    """Write the page about an evaluation.
+
+    Args:
+        page: The file to write.
+        result: What was found.
+        summary: What `summarize` makes of it.
+        splits: Manifests or the like, the evaluated one first.
+        run_dir: Where history and settings are, if not around the snapshot.
+    """
+    snapshot = result.snapshot
+    members = snapshot.members or (snapshot,)
+    names = " and ".join(dict.fromkeys(each.network.name for each in members))
+    _, *shape = snapshot.network.input_shape
+    report = Report(
+        title="; ".join(f"{each.folder}, epoch {each.metrics.get('epoch')}" for each in members),
+        split=summary["split"],
+        classes=snapshot.classes,
+        network=f"{names}: {snapshot.network.count_params():,} parameters, images of "
+        f"{' x '.join(map(str, shape))}",
+        result=result,
+        mistake_images=read_images(result.inputs, worst_mistakes(result)),
+        splits=splits,
+        scope=tuple(describe_scope(summary)),
+        epoch=snapshot.metrics.get("epoch"),
     )
-    for heading, section in sections:
-        content = "\n".join(section)
-        if content:
-            parts.append(f"<section><h2>{heading}</h2>{content}</section>")
-    return page(f"{subject.name} · {subject.folder}", *parts)
-
-
-def _tiles(subject, judgment):
-    measures = judgment.measures
-    wanted = ("exact_match", "accuracy", "macro_f1", "macro_roc_auc", "loss", "ece")
-    tiles = [
-        tile("images", f"{len(judgment.predictions):,}", counted_classes(len(subject.classes)))
-    ]
-    for name in wanted:
-        if name in measures:
-            between = measures["intervals"].get(name)
-            tiles.append(tile(words_of(name), number(measures[name]), _between(between)))
-    return f'<div class="tiles">{"".join(tiles)}</div>'
-
-
-def _curves(subject):
-    if subject.rows:
-        yield '<div class="pair">'
-        for name in ("loss", "accuracy"):
-            best = subject.metrics.get("epoch")
-            svg = draw_curves(subject.rows, best, (name,), (4.6, 3.3)).decode()
-            # What comes before the drawing itself is for files.
-            yield f"<figure>{svg[svg.index('<svg') :]}</figure>"
-        yield "</div>"
-
-
-def _overall(measures):
-    intervals = f"{measures['confidence']:.0%} interval"
-    rows = [
-        (text(words), number(value), f'<span class="between">{_between(between)}</span>')
-        for words, value, between in overall_rows(measures)
-    ]
-    yield table(("measure", "value", intervals), rows)
-    if measures["bootstrap_samples"]:
-        yield (
-            f'<p class="soft">Intervals: percentiles of {measures["bootstrap_samples"]:,} '
-            "bootstrap resamples of the images, reversed for the calibration error, to which "
-            "chance adds. Macro: each class counts the same; weighted: as many times as it has "
-            "images.</p>"
+    # The history and settings of a run are not those of an ensemble.
+    if len(members) == 1:
+        # A snapshot lies in its run's folder, a checkpoint one level deeper, or both elsewhere.
+        # Folders further up may hold the settings of something else.
+        folders = [snapshot.folder, *snapshot.folder.parents[:2], *([run_dir] if run_dir else [])]
+        files = {name: _find(name, folders) for name in SETTINGS_FILES}
+        report = replace(
+            report,
+            splits=(*splits, *_training_split(snapshot, splits)),
+            history=read_history(_find("history.csv", folders)),
+            settings={name: read_settings_file(path) for name, path in files.items() if path},
         )
+    write_file(page, render_report(report))
+    logger.info("HTML report: %s", page)
 
 
-def _classes(subject, measures):
-    if measures["absent"]:
-        shown = ", ".join(measures["absent"][:20])
-        more = f" and {len(measures['absent']) - 20:,} more" if measures["absent"][20:] else ""
-        yield f"<p>Not in this split, so not measured: {text(shown)}{more}.</p>"
-    others = [each for each in subject.splits if each.name != subject.name]
-    head = ["class", "images", "", *map(words_of, _COLUMNS), "F1 interval"]
-    head += [f"in {each.name}" for each in others]
-    rows = []
-    for label, (name, row) in enumerate(measures["classes"].items()):
-        between = row.get("intervals", {}).get("f1")
-        rows.append(
-            (
-                text(name),
-                f"{row['images']:,}",
-                meter(row["f1"]),
-                *(number(row[each]) for each in _COLUMNS),
-                f'<span class="between">{_between(between)}</span>',
-                *(f"{each.class_counts[label]:,}" for each in others),
-            )
-        )
-    yield table(head, rows, "classes")
-
-
-def _confusion(subject, found):
-    if not found.multi_label:
-        cells = confusion_cells(found.labels, found.classes, len(subject.classes))
-        yield from confusion_section(cells, subject.classes)
-
-
-def _mistakes(subject, judgment, images):
-    rows = judgment.worst_mistakes(MISTAKES)
-    if not len(rows):
-        yield "<p>None: every guess is right.</p>"
-        return
-    yield (
-        '<p class="soft">The wrong guesses with the highest loss, as the network saw them: '
-        '<span class="wrong">what it took them for</span>, '
-        '<span class="right">what they are</span>, and how likely it held each.</p>'
+def render_report(report: Report) -> str:
+    """Return the page."""
+    metrics, predictions = report.result.metrics, report.result.predictions
+    others = [each for each in report.splits if each.name != report.split]
+    chart = None if predictions.multi_label else make_confusion_chart(predictions, report.classes)
+    return render(
+        "library.reporting",
+        "report.html",
+        report=report,
+        metrics=metrics,
+        # Multi-label accuracy is that of single classes, not of images.
+        accuracy=metrics.get("exact_match", metrics["accuracy"]),
+        tiles=list(_tiles(report)),
+        curves=list(_curves(report)),
+        interval_heading=f"{100 * metrics['confidence']:.0f} % interval",
+        overall=[
+            (label, format_number(value), format_interval(interval))
+            for label, value, interval in overall_metrics(metrics)
+        ],
+        class_head=(
+            *("class", "images", "", *map(metric_label, _CLASS_COLUMNS), "F1 interval"),
+            *(f"in {each.name}" for each in others),
+        ),
+        class_rows=list(_class_rows(metrics, others)),
+        confusion=chart,
+        mistakes=list(_mistakes(report)),
+        number=format_number,
+        data_rows=[_split_row(each) for each in report.splits],
+        settings={name: _by_default(rows) for name, rows in (report.settings or {}).items()},
+        environment=describe_environment(),
     )
-    yield '<div class="cards">'
-    for row, image in zip(rows, images, strict=True):
-        wrong, right = _answers(subject.classes, judgment.predictions, row)
-        yield (
-            f'<figure>{thumbnail(image)}<span class="wrong">{wrong}</span><br>'
-            f'<span class="right">{right}</span>'
-            f"<figcaption>{file_name(judgment.predictions.names[row])}</figcaption></figure>"
-        )
-    yield "</div>"
 
 
-def _answers(classes, found, row):
-    """Give (what it was taken for, what it is) as HTML, each class with its probability."""
-    if found.multi_label:
-        guessed, true = found.scores[row] > 0, found.labels[row] > 0.5
+def worst_mistakes(result: EvaluationResult, count: int = MAX_MISTAKES) -> np.ndarray:
+    """Return the rows of the wrong predictions with the highest losses, worst first: int64."""
+    predictions = result.predictions
+    if predictions.multi_label:
+        wrong = ((predictions.scores > 0) != (predictions.labels > 0.5)).any(1)
     else:
-        guessed = range(len(classes)) == found.classes[row]
-        true = range(len(classes)) == found.labels[row]
-    return tuple(
-        ", ".join(
-            f"{text(classes[n])} {found.probabilities[row, n]:.1%}"
-            for n in range(len(classes))
-            if each[n]
-        )
-        or "none"
-        for each in (guessed, true)
-    )
+        wrong = predictions.classes != predictions.labels
+    rows = np.flatnonzero(wrong)
+    return rows[np.argsort(-result.losses[rows], kind="stable")][:count]
 
 
-def _calibration(measures):
-    if not measures["reliability"]:
-        return
-    yield '<div class="pair"><figure>'
-    yield reliability_diagram(measures["reliability"])
-    yield "</figure><div>"
-    yield (
-        "<p>Where probabilities mean what they say, the blue bars reach the red marks: of guesses "
-        "that are 80 % sure, 80 % are right. Bars below their marks are too sure.</p>"
-    )
-    yield f"<p>Expected calibration error: <b>{number(measures['ece'])}</b>.</p>"
-    if measures.get("temperature") is not None:
-        halves = _HALVES if measures["cross_fitted"] else ""
-        yield (
-            f"<p>With the temperature <b>{measures['temperature']:.3f}</b>, fitted on validation "
-            f"and dividing the scores, it becomes {number(measures['calibrated_ece'])}, and the "
-            f"loss {number(measures['calibrated_loss'])}.{halves}</p>"
-        )
-    yield "</div></div>"
+def read_images(inputs: EvaluationInputs, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+    """Return the pixels of some images of a split, by row: uint8 (height, width, channels) each.
+
+    Reads the split as far as the last one, and decodes only these.
+    """
+    if not len(rows):
+        return []
+    source, wanted = inputs.source, tf.constant(np.asarray(rows), tf.int64)
+    keys = source.keys(None, replace(inputs.options, deterministic=True)).enumerate()
+    chosen = keys.filter(lambda row, key: tf.reduce_any(tf.equal(row, wanted))).take(len(rows))
+    images = chosen.map(lambda row, key: (row, source.image(key, inputs.image_format)[0]))
+    found = {int(row): image for row, image in images.as_numpy_iterator()}
+    return [found[int(row)] for row in rows]
 
 
-def _data(subject):
-    rows = [
-        (
-            text(each.name),
-            f"{each.examples:,}",
-            f"{min(each.class_counts):,} to {max(each.class_counts):,}",
-            "-" if each.rejected_count is None else f"{each.rejected_count:,}",
-        )
-        for each in subject.splits
+def describe_environment() -> list[tuple[str, str]]:
+    """Return (name, value) of what is needed to repeat a result: versions, devices, machine."""
+    gpus = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(each) for each in gpus]
+    return [
+        ("written", datetime.now().astimezone().isoformat(" ", "seconds")),
+        ("Python", platform.python_version()),
+        *((name, _version(name)) for name in _PACKAGES),
+        ("system", platform.platform()),
+        ("processor cores", str(os.cpu_count())),
+        ("devices", ", ".join(each.get("device_name", "GPU") for each in details) or "CPU"),
     ]
-    yield table(("split", "images", "in a class", "left out by conversion"), rows)
 
 
-def _settings(subject):
-    """Yield what was chosen, and folded away what was left at its default."""
-    for name, rows in subject.settings.items():
-        chosen = [row for row in rows if not row[2].startswith("default")]
-        head = (name, "value", "from")
-        yield table(head, [*map(_escaped, chosen)], "words")
-        rest = [_escaped(row) for row in rows if row not in chosen]
-        yield folded(f"{len(rest)} more, at their defaults", table(head, rest, "words"))
+@contextlib.contextmanager
+def warn_on_error(what: object) -> Iterator[None]:
+    """Log any error in the block as a warning that `what` could not be written."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        logger.warning("could not write %s (%s)", what, reason)
 
 
-def _escaped(cells):
-    return tuple(map(text, cells))
+def is_current(page: Path, *sources: Path) -> bool:
+    """Return whether a page exists and none of its sources is newer."""
+    newest = max((each.stat().st_mtime for each in sources if each.exists()), default=0.0)
+    return page.exists() and page.stat().st_mtime >= newest
 
 
-def _between(interval):
-    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+def _tiles(report: Report) -> Iterator[tuple[str, str, str]]:
+    """Yield (label, number, note)."""
+    metrics = report.result.metrics
+    images = f"{len(report.result.predictions):,}"
+    yield "images", images, counted_classes(len(report.classes))
+    for name in _TILES:
+        if name in metrics:
+            interval = format_interval(metrics["intervals"].get(name))
+            yield metric_label(name), format_number(metrics[name]), interval
+
+
+def _curves(report: Report) -> Iterator[str]:
+    """Yield an SVG element for each training curve."""
+    if report.history:
+        for name in ("loss", "accuracy"):
+            svg = draw_curves(report.history, report.epoch, (name,), (4.6, 3.3)).decode()
+            # The XML prolog before the element belongs to files.
+            yield svg[svg.index("<svg") :]
+
+
+def _class_rows(metrics: dict, others: Sequence[Any]) -> Iterator[dict]:
+    for label, (name, row) in enumerate(metrics["classes"].items()):
+        yield {
+            "name": name,
+            "images": f"{row['images']:,}",
+            "f1": row["f1"],
+            "metrics": [format_number(row[column]) for column in _CLASS_COLUMNS],
+            "interval": format_interval(row.get("intervals", {}).get("f1")),
+            "others": [f"{each.class_counts[label]:,}" for each in others],
+        }
+
+
+def _mistakes(report: Report) -> Iterator[dict]:
+    predictions, classes = report.result.predictions, report.classes
+    rows = worst_mistakes(report.result)
+    for row, image in zip(rows, report.mistake_images, strict=True):
+        if predictions.multi_label:
+            predicted = np.flatnonzero(predictions.scores[row] > 0)
+            true = np.flatnonzero(predictions.labels[row] > 0.5)
+        else:
+            predicted, true = [predictions.classes[row]], [predictions.labels[row]]
+        words = [
+            ", ".join(f"{classes[n]} {100 * predictions.probabilities[row, n]:.1f} %" for n in each)
+            for each in (predicted, true)
+        ]
+        yield {
+            "thumbnail": make_thumbnail(image),
+            "predicted": words[0] or "none",
+            "true": words[1] or "none",
+            "name": predictions.names[row],
+        }
+
+
+def _split_row(split: Any) -> tuple[str, str, str, str]:
+    return (
+        split.name,
+        f"{split.examples:,}",
+        f"{min(split.class_counts):,} to {max(split.class_counts):,}",
+        "-" if split.rejected_count is None else f"{split.rejected_count:,}",
+    )
+
+
+def _by_default(rows: list[tuple[str, str, str]]) -> tuple[list, list]:
+    """Return the settings that were chosen, and those left at their defaults."""
+    chosen = [row for row in rows if not row[2].startswith("default")]
+    return chosen, [row for row in rows if row not in chosen]
+
+
+def _training_split(snapshot: Snapshot, splits: Sequence[Any]) -> list[TrainingSplit]:
+    """Return the training split as the snapshot remembers it, unless it is among the splits."""
+    counts = snapshot.data.get("class_counts", {})
+    if TRAINING in [each.name for each in splits] or set(counts) != set(snapshot.classes):
+        return []
+    ordered = tuple(counts[each] for each in snapshot.classes)
+    return [TrainingSplit(snapshot.data["examples"], ordered)]
+
+
+def _find(name: str, folders: Sequence[Path]) -> Path | None:
+    return next((each / name for each in folders if (each / name).is_file()), None)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed under this name"
