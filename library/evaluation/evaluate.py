@@ -17,7 +17,6 @@ from library.inputs.interfaces import EvaluationInputs
 from library.messages import counted
 from library.saving.snapshots import Snapshot
 
-
 # Where the summaries lie, in a run's folder.
 EVALUATION_FOLDER = "evaluation"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from library.errors import DataError, printable
-from library.evaluation.table import aligned
+from library.evaluation.table import format_table
 from library.figures.html import page, table, text
 from library.files import write_file
 from library.messages import counted
@@ -65,12 +65,12 @@ def best_first(runs):
 
 def format_comparison(runs):
     """Yield the lines of both tables, for a terminal."""
-    yield from aligned([HEAD, *result_rows(runs)], left=(0, 1))
+    yield from format_table([HEAD, *result_rows(runs)], left=(0, 1))
     settings = setting_rows(runs)
     yield ""
     if settings:
         shown = [tuple(map(printable, row)) for row in settings]
-        yield from aligned([("what differs", *map(_name, runs)), *shown], left=range(99))
+        yield from format_table([("what differs", *map(_name, runs)), *shown], left=range(99))
     else:
         yield "no setting differs"
 

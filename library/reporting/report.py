@@ -209,10 +209,11 @@ def read_images(inputs: EvaluationInputs, rows: Sequence[int] | np.ndarray) -> l
     """
     if not len(rows):
         return []
-    source, wanted = inputs.source, tf.constant(np.asarray(rows), tf.int64)
+    source: Any = inputs.source
+    wanted = tf.constant(np.asarray(rows), tf.int64)
     keys = source.keys(None, replace(inputs.options, deterministic=True)).enumerate()
     chosen = keys.filter(lambda row, key: tf.reduce_any(tf.equal(row, wanted))).take(len(rows))
-    images = chosen.map(lambda row, key: (row, source.image(key, inputs.image_format)[0]))
+    images = chosen.map(lambda row, key: (row, source.load(key, inputs.image_format)[0]))
     found = {int(row): image for row, image in images.as_numpy_iterator()}
     return [found[int(row)] for row in rows]
 
@@ -289,10 +290,10 @@ def _mistakes(report: Report) -> Iterator[dict]:
             predicted = np.flatnonzero(predictions.scores[row] > 0)
             true = np.flatnonzero(predictions.labels[row] > 0.5)
         else:
-            predicted, true = [predictions.classes[row]], [predictions.labels[row]]
+            predicted, true = predictions.classes[[row]], predictions.labels[[row]]
         words = [
             ", ".join(f"{classes[n]} {100 * predictions.probabilities[row, n]:.1f} %" for n in each)
-            for each in (predicted, true)
+            for each in (predicted.tolist(), true.tolist())
         ]
         yield {
             "thumbnail": make_thumbnail(image),

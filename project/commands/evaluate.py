@@ -1,69 +1,115 @@
 """The command evaluate."""
 
+import hashlib
 import json
+import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from library.messages import counted
 from project.commands.setup import find_validation, read_data, start_tensorflow
 
+logger = logging.getLogger(__name__)
 
-def evaluate(settings):
-    """Measure a stored network on a split: JSON for machines, a table and a page for people."""
-    project = settings.project
-    split_name = "validation" if project.validate_only else project.split
-    (split,) = read_data(project, split_name)
-    validation_split = split if split_name == "validation" else find_validation(project)
-    start_tensorflow(project)
-    from library.evaluation.table import format_metrics
-    from library.logging import report
-    from library.reporting.evaluation_files import (
-        EVALUATION,
+
+def evaluate(settings: Any) -> None:
+    """Evaluate a snapshot on a split: JSON on stdout and in a file, a table, an HTML report."""
+    config = settings.project
+    split_name = "validation" if config.validate_only else config.split
+    (split,) = read_data(config, split_name)
+    validation_split = split if split_name == "validation" else find_validation(config)
+    start_tensorflow(config)
+    from library.evaluation.evaluate import (
+        EVALUATION_FOLDER,
         describe_scope,
-        results_of,
-        warn_on_error,
-        write_evaluation,
+        summarize,
+        write_summary,
     )
+    from library.evaluation.table import format_metrics
     from project import load_network
 
-    stored = load_network.read_chosen_snapshot(settings)
-    inputs = load_network.make_inputs_for(stored, settings, split)
+    snapshot = load_network.read_chosen_snapshot(settings)
+    inputs = load_network.make_inputs_for(snapshot, settings, split)
     validation = inputs
     if validation_split is not split:
         validation = validation_split and load_network.make_inputs_for(
-            stored, settings, validation_split
+            snapshot, settings, validation_split
         )
-    judgment = load_network.evaluate_snapshot(settings, stored, inputs, validation)
-    for line in format_metrics(judgment.measures):
-        report(line)
-    is_own = load_network.is_own_data(project)
-    results = results_of(stored, judgment, split, data_dir=project.data_dir, is_own_data=is_own)
-    report(
-        f"{split_name} accuracy {results['accuracy']:.4f}, loss {results['loss']:.4f}, "
-        + "; ".join(
-            (counted(results["images"], "image"), _of(project, results), *describe_scope(results))
-        )
+    result = load_network.evaluate_snapshot(settings, snapshot, inputs, validation)
+    for line in format_metrics(result.metrics):
+        logger.info(line)
+    summary = summarize(result, split, data_dir=config.data_dir, is_own_data=is_own_data(config))
+    scope = (counted(summary["images"], "image"), _network(config, summary))
+    logger.info(
+        "%s accuracy %.4f, loss %.4f; %s",
+        *(split_name, summary["accuracy"], summary["loss"]),
+        "; ".join((*scope, *describe_scope(summary))),
     )
-    if not sys.stdout.isatty():  # At a terminal, so long a line would bury the table.
-        print(json.dumps(results, allow_nan=False))
-    stem = project.validation_name or load_network.name_results(project, results)
-    known = {each.name: each for each in (split, validation_split) if each}
-    run_dir = None if project.checkpoint else project.run_dir
+    if not sys.stdout.isatty():  # At a terminal so long a line would bury the table.
+        print(json.dumps(summary, allow_nan=False))
+    name = config.validation_name or file_name(config, summary)
+    folder = Path(config.run_dir, EVALUATION_FOLDER)
+    splits = tuple({each.name: each for each in (split, validation_split) if each}.values())
+    write_summary(folder / f"{name}.json", summary)
+    _write_report(config, folder / f"{name}.html", result, summary, splits)
+
+
+def file_name(config: Any, summary: dict) -> str:
+    """Return the name of the evaluation's files, without a suffix.
+
+    It is the split's name only for the best snapshot, the whole split and the run's own data;
+    anything else gets a name of its own, so that no result replaces another.
+    """
+    words = [summary["split"]]
+    if config.checkpoint:
+        words.append(_with_hash(Path(config.checkpoint).name, [config.checkpoint]))
+    if config.ensemble:
+        words.append(_with_hash("ensemble", config.ensemble))
+    if config.tta > 1:
+        words.append(f"tta{config.tta}")
+    if not summary["data"]["is_own"]:
+        words.append(_with_hash(Path(config.data_dir).name, [config.data_dir]))
+    if summary["images"] < summary["images_in_split"]:
+        words.append(f"first{summary['images']}")
+    return "-".join(words)
+
+
+def is_own_data(config: Any) -> bool:
+    """Return whether data_dir is that of the run in run_dir; True if the run does not tell."""
+    try:
+        text = Path(config.run_dir, "project.yaml").read_text(encoding="utf-8")
+        data_dir = yaml.safe_load(text)["default"]["data_dir"]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return True
+    return Path(str(data_dir)).resolve() == Path(config.data_dir).resolve()
+
+
+def _with_hash(name: str, paths: Sequence[str]) -> str:
+    """Return a name followed by a hash of paths."""
+    content = "\n".join(str(Path(each).resolve()) for each in paths)
+    return f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+
+
+def _network(config: Any, summary: dict) -> str:
+    if config.ensemble:
+        return f"ensemble: {', '.join(config.ensemble)}"
+    kind = "snapshot" if config.checkpoint else "best snapshot"
+    return f"{kind}: {summary['snapshot']}, epoch {summary['epoch']}"
+
+
+def _write_report(config: Any, page: Path, result: Any, summary: dict, splits: tuple) -> None:
+    """Write the page, unless library/reporting was deleted."""
+    try:
+        from library.reporting.report import warn_on_error, write_report
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("library.reporting"):
+            raise
+        logger.info("no HTML report: library/reporting is not installed")
+        return
+    run_dir = None if config.checkpoint else Path(config.run_dir)
     with warn_on_error("the report"):
-        write_evaluation(
-            Path(project.run_dir, EVALUATION, stem),
-            stored,
-            inputs,
-            judgment,
-            tuple(known.values()),
-            results,
-            run_dir=run_dir,
-        )
-
-
-def _of(project, results):
-    """Say which network was measured."""
-    if project.ensemble:
-        return f"ensemble: {', '.join(project.ensemble)}"
-    kind = "snapshot" if project.checkpoint else "best snapshot"
-    return f"{kind}: {results['snapshot']}, epoch {results['epoch']}"
+        write_report(page, result, summary, splits, run_dir)

@@ -1,12 +1,15 @@
 """The command train."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from library.errors import SettingsError
 from library.training.cluster import read_cluster
 from project.commands.setup import read_data, start_tensorflow
+
+logger = logging.getLogger(__name__)
 
 
 def train(settings):
@@ -73,30 +76,26 @@ def train(settings):
 
 def report_training(settings, splits, validation):
     """Write report.html about the best snapshot on the validation split, unless it is there."""
+    try:
+        from library.reporting.report import write_training_report
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("library.reporting"):
+            raise
+        logger.info("no HTML report: library/reporting is not installed")
+        return
     from library.inputs.batching import WHOLE_BATCH
-    from library.reporting.evaluation_files import (
-        EVALUATION,
-        REPORT,
-        is_current,
-        results_of,
-        warn_on_error,
-        write_evaluation,
-    )
-    from library.saving.snapshots import read_snapshot
     from project.load_network import evaluate_snapshot
 
-    project = settings.project
-    folder, best = Path(project.run_dir), Path(project.best_model_dir)
-    with warn_on_error(folder / REPORT):
-        if is_current(folder / REPORT, best / "metrics.json", folder / "history.csv"):
-            return
-        stored = read_snapshot(best)
-        # Of which this worker had a part.
-        inputs = replace(validation, worker_slice=WHOLE_BATCH)
-        judgment = evaluate_snapshot(settings, stored, inputs, inputs)
-        results = results_of(stored, judgment, splits[0], data_dir=project.data_dir)
-        stem, page = folder / EVALUATION / "validation", folder / REPORT
-        write_evaluation(stem, stored, inputs, judgment, splits, results, page=page, run_dir=folder)
+    config = settings.project
+    # This worker may have prepared a part of each batch only.
+    inputs = replace(validation, worker_slice=WHOLE_BATCH)
+    write_training_report(
+        Path(config.run_dir),
+        Path(config.best_model_dir),
+        splits,
+        lambda snapshot: evaluate_snapshot(settings, snapshot, inputs, inputs),
+        config.data_dir,
+    )
 
 
 def _start_devices(settings, cluster):

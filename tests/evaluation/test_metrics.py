@@ -1,15 +1,136 @@
+"""Metrics, compared with scikit-learn."""
+
 import json
 
 import numpy as np
 import pytest
 from sklearn import metrics
 
+from library.evaluation.bootstrap import bootstrap_weights, unit_weights
 from library.evaluation.calibration import fit_temperature
-from library.evaluation.metrics import MetricOptions, calibrate, measure
+from library.evaluation.confusion import (
+    ClassCounts,
+    confusion_cells,
+    confusion_matrix,
+    in_top_k,
+    macro_average,
+    one_hot,
+    weighted_average,
+    weighted_mean,
+)
+from library.evaluation.metrics import EvaluationOptions, add_calibrated_metrics, compute_metrics
 from library.evaluation.predictions import Predictions
+from library.evaluation.roc import Ranking
 from library.models.scores import to_probabilities
 
-CLASSES = ("a", "b", "c", "none of it")
+RANDOM = np.random.default_rng(0)
+LABELS = RANDOM.integers(0, 4, 300)
+SCORES = (RANDOM.normal(size=(300, 5)) + 1.5 * np.eye(5)[LABELS]).round(1)  # With ties.
+
+
+SCORES[:, 3] -= 9  # Class 3 is never predicted; class 4 has no images.
+
+
+GUESSES = SCORES.argmax(1)
+
+
+def count_classes(weights=None):
+    weights = unit_weights(300) if weights is None else weights
+    return ClassCounts.count(one_hot(LABELS, 5), one_hot(GUESSES, 5), weights)
+
+
+def sklearn_scores(**how):
+    return metrics.precision_recall_fscore_support(LABELS, GUESSES, zero_division=0, **how)
+
+
+def test_accuracy_equals_scikit_learn():
+    assert weighted_mean(LABELS == GUESSES, unit_weights(300))[0] == metrics.accuracy_score(
+        LABELS, GUESSES
+    )
+
+
+def test_class_counts_match_scikit_learn():
+    found, expected = count_classes(), sklearn_scores(labels=range(5))
+    for ours, theirs in zip((found.precision, found.recall, found.f1), expected, strict=False):
+        assert ours[0, :4] == pytest.approx(theirs[:4])
+        assert np.isnan(ours[0, 4]), "a class without images has no metrics"
+    assert found.support[0].tolist() == expected[3].tolist()
+    assert found.precision[0, 3] == 0, "it has images, but none was predicted"
+
+
+@pytest.mark.parametrize("average", ["macro", "weighted"])
+def test_averages_over_classes_match_scikit_learn(average):
+    found, expected = count_classes(), sklearn_scores(labels=range(4), average=average)
+    for ours, theirs in zip((found.precision, found.recall, found.f1), expected, strict=False):
+        value = macro_average(ours) if average == "macro" else weighted_average(ours, found.support)
+        assert value[0] == pytest.approx(theirs)
+
+
+def test_weights_equal_repeated_images():
+    (weights,) = bootstrap_weights(300, 2)
+    rows = np.repeat(np.arange(300), weights[:, 1])
+    expected = metrics.recall_score(LABELS[rows], GUESSES[rows], labels=range(4), average=None)
+    assert count_classes(weights).recall[1, :4] == pytest.approx(expected)
+    assert weighted_mean(LABELS == GUESSES, weights)[1] == (LABELS == GUESSES)[rows].mean()
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_in_top_k_matches_scikit_learn(k):
+    scores = RANDOM.normal(size=(300, 5))
+    expected = metrics.top_k_accuracy_score(LABELS, scores, k=k, labels=range(5))
+    assert in_top_k(scores, LABELS, k).mean() == expected
+
+
+def test_in_top_k_breaks_ties_like_argmax():
+    assert in_top_k(np.zeros((3, 3)), np.arange(3), 2).tolist() == [True, True, False]
+    assert (in_top_k(SCORES, LABELS, 1) == (GUESSES == LABELS)).all()
+
+
+def test_confusion_matrix_matches_scikit_learn():
+    expected = metrics.confusion_matrix(LABELS, GUESSES, labels=range(5))
+    assert (confusion_matrix(LABELS, GUESSES, 5) == expected).all()
+    cells = [[*each, expected[tuple(each)]] for each in np.argwhere(expected).tolist()]
+    assert confusion_cells(LABELS, GUESSES, 5).tolist() == cells
+
+
+def test_averages_without_images_are_nan():
+    empty = ClassCounts.count(np.zeros((0, 2), bool), np.zeros((0, 2), bool), unit_weights(0))
+    assert np.isnan(macro_average(empty.f1)).all()
+    assert np.isnan(weighted_average(empty.f1, empty.support)).all()
+
+
+@pytest.mark.parametrize("decimals", [9, 2, 1, 0])
+def test_areas_match_scikit_learn(decimals):
+    random = np.random.default_rng(decimals)
+    truth = random.random(400) < 0.3
+    probabilities = (0.4 * truth + 0.6 * random.random(400)).round(decimals)
+    roc, pr = Ranking(probabilities, truth).areas(unit_weights(400))
+    assert roc[0] == pytest.approx(metrics.roc_auc_score(truth, probabilities))
+    assert pr[0] == pytest.approx(metrics.average_precision_score(truth, probabilities))
+
+    (weights,) = bootstrap_weights(400, 3)
+    roc, pr = Ranking(probabilities, truth).areas(weights)
+    given = {"sample_weight": weights[:, 2]}
+    assert roc[2] == pytest.approx(metrics.roc_auc_score(truth, probabilities, **given))
+    assert pr[2] == pytest.approx(metrics.average_precision_score(truth, probabilities, **given))
+
+
+def test_undefined_areas_are_nan():
+    probabilities = np.array([0.1, 0.9, 0.5])
+    for truth, expected in ((np.zeros(3, bool), np.nan), (np.ones(3, bool), 1.0)):
+        roc, pr = Ranking(probabilities, truth).areas(unit_weights(3))
+        assert np.isnan(roc[0])
+        assert pr[0] == pytest.approx(expected, nan_ok=True)
+    one = Ranking(probabilities, np.array([False, True, False]))
+    without_class = np.array([[1, 0], [0, 3], [2, 0]], np.uint8)
+    roc, pr = one.areas(without_class)
+    assert np.isnan(roc).all()
+    assert np.isnan(pr[0])
+    assert pr[1] == 1
+    assert np.isnan(Ranking(np.zeros(0), np.zeros(0, bool)).areas(unit_weights(0))).all()
+
+
+CLASSES = ("a", "b", "c", "absent")
 
 
 def predictions(count=300, *, multi_label=False, seed=0):
@@ -24,10 +145,10 @@ def predictions(count=300, *, multi_label=False, seed=0):
     return Predictions(scores, probabilities, truth if multi_label else labels, names, multi_label)
 
 
-def test_every_measure_has_an_interval_that_holds_it():
+def test_intervals_contain_their_metrics():
     found = predictions()
     right = found.classes == found.labels
-    result = measure(
+    result = compute_metrics(
         found, CLASSES, {"loss": -np.log(found.probabilities[:, 0]), "accuracy": right}
     )
     assert result["accuracy"] == metrics.accuracy_score(found.labels, found.classes)
@@ -45,29 +166,33 @@ def test_every_measure_has_an_interval_that_holds_it():
     assert np.array(result["confusion_matrix"]).trace() == right.sum()
 
 
-def test_a_class_that_is_absent_is_said_and_is_nowhere_nan():
-    result = measure(predictions(), CLASSES, {}, MetricOptions(top_k=9, bootstrap_samples=20))
-    assert result["absent"] == ["none of it"]
+def test_absent_class_has_no_metrics():
+    result = compute_metrics(
+        predictions(), CLASSES, {}, EvaluationOptions(top_k=9, bootstrap_samples=20)
+    )
+    assert result["absent"] == ["absent"]
     assert result["top_k"] == 4
     assert result["top_k_accuracy"] == 1
-    row = result["classes"]["none of it"]
+    row = result["classes"]["absent"]
     assert row["images"] == 0
     assert row["f1"] is row["roc_auc"] is row["intervals"]["f1"] is None
     json.dumps(result, allow_nan=False)
 
 
-def test_one_image_and_no_resamples():
-    result = measure(predictions(1), CLASSES, {"accuracy": np.ones(1)}, MetricOptions(2, 0))
+def test_compute_metrics_without_resamples():
+    result = compute_metrics(
+        predictions(1), CLASSES, {"accuracy": np.ones(1)}, EvaluationOptions(2, 0)
+    )
     assert result["accuracy"] == 1
     assert result["intervals"] == {}
     assert result["macro_roc_auc"] is None
     json.dumps(result, allow_nan=False)
 
 
-def test_several_labels():
+def test_multi_label_metrics_match_scikit_learn():
     found = predictions(multi_label=True)
     guesses = found.probabilities >= 0.5
-    result = measure(found, CLASSES, {}, MetricOptions(bootstrap_samples=10))
+    result = compute_metrics(found, CLASSES, {}, EvaluationOptions(bootstrap_samples=10))
     assert result["exact_match"] == metrics.accuracy_score(found.labels, guesses)
     expected = metrics.f1_score(found.labels[:, :3], guesses[:, :3], average="macro")
     assert result["macro_f1"] == pytest.approx(expected)
@@ -83,10 +208,12 @@ def losses_of(found):
     return losses
 
 
-def test_calibration_is_fitted_elsewhere_and_applied_here():
+def test_calibrated_metrics_use_validation_temperature():
     found, validation = predictions(), predictions(2000, seed=1)
-    measured = measure(found, CLASSES, {}, MetricOptions(5, 0))
-    result = calibrate(measured, found, validation, losses_of(found), MetricOptions(5, 100))
+    metrics_without = compute_metrics(found, CLASSES, {}, EvaluationOptions(5, 0))
+    result = add_calibrated_metrics(
+        metrics_without, found, validation, losses_of(found), EvaluationOptions(5, 100)
+    )
     temperature = result["temperature"]
     assert temperature == fit_temperature(validation.scores, validation.labels) > 1
     expected = losses_of(found)(found.scores / np.float32(temperature)).mean()
@@ -99,7 +226,7 @@ def test_calibration_is_fitted_elsewhere_and_applied_here():
         assert low < high
 
     sure = Predictions(9 * np.eye(4), np.eye(4), np.arange(4), tuple("abcd"))
-    result = calibrate(measured, found, sure, losses_of(found))
+    result = add_calibrated_metrics(metrics_without, found, sure, losses_of(found))
     assert [result[name] for name in ("temperature", "calibrated_loss", "calibrated_ece")] == [
         None,
         None,
@@ -107,10 +234,12 @@ def test_calibration_is_fitted_elsewhere_and_applied_here():
     ]
 
 
-def test_no_image_is_measured_with_the_temperature_fitted_on_it():
+def test_calibrated_metrics_are_cross_fitted():
     found = predictions(41)
-    measured = measure(found, CLASSES, {}, MetricOptions(5, 0))
-    result = calibrate(measured, found, found, losses_of(found), MetricOptions(5, 0))
+    metrics_without = compute_metrics(found, CLASSES, {}, EvaluationOptions(5, 0))
+    result = add_calibrated_metrics(
+        metrics_without, found, found, losses_of(found), EvaluationOptions(5, 0)
+    )
     assert result["cross_fitted"]
     assert result["temperature"] == fit_temperature(found.scores, found.labels)
     even, odd = (fit_temperature(found.scores[n::2], found.labels[n::2]) for n in (0, 1))
@@ -118,26 +247,29 @@ def test_no_image_is_measured_with_the_temperature_fitted_on_it():
     cooled[0::2] /= np.float32(odd)
     cooled[1::2] /= np.float32(even)
     assert result["calibrated_loss"] == pytest.approx(losses_of(found)(cooled).mean(), rel=1e-6)
-    # So it is worse than it looks on the images themselves.
+    # The temperature looks better on the images that it was fitted on.
     same = losses_of(found)(found.scores / np.float32(result["temperature"])).mean()
     assert result["calibrated_loss"] > same
 
-    # Half of these are all right: no temperature can be told from them.
+    # One half is all correct, so it has no best temperature.
     sure = Predictions(
         9 * np.eye(4)[[0, 1, 2, 3]], np.eye(4), np.array([1, 1, 0, 3]), tuple("abcd")
     )
-    result = calibrate(measured, sure, sure, losses_of(sure))
+    result = add_calibrated_metrics(metrics_without, sure, sure, losses_of(sure))
     assert result["temperature"] > 0
     assert result["calibrated_loss"] is None
 
 
-def test_of_many_classes_the_cells_that_hold_images_are_told():
+def test_many_classes_give_confusion_cells():
     found = predictions(20)
     scores = np.pad(found.scores, ((0, 0), (0, 300)), constant_values=-9)
     many = Predictions(scores, to_probabilities(scores).numpy(), found.labels, found.names)
-    result = measure(many, [*map(str, range(304))], {}, MetricOptions(5, 0))
+    result = compute_metrics(many, [*map(str, range(304))], {}, EvaluationOptions(5, 0))
     assert "confusion_matrix" not in result
     matrix = np.zeros((4, 4), int)
-    for true, guessed, images in result["confusion_cells"]:
-        matrix[true, guessed] += images
-    assert matrix.tolist() == measure(found, CLASSES, {}, MetricOptions(5, 0))["confusion_matrix"]
+    for true, predicted, images in result["confusion_cells"]:
+        matrix[true, predicted] += images
+    assert (
+        matrix.tolist()
+        == compute_metrics(found, CLASSES, {}, EvaluationOptions(5, 0))["confusion_matrix"]
+    )

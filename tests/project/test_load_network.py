@@ -6,6 +6,7 @@ from library.dataset.splits import read_splits
 from library.errors import SettingsError
 from library.evaluation.evaluate import EvaluationResult
 from project import load_network
+from project.commands import evaluate
 from project.settings import read_settings
 
 
@@ -30,7 +31,7 @@ def test_only_what_the_best_does_with_its_whole_split_has_the_splits_name(settin
 
     def name(*arguments, data_dir="here/sample", **changes):
         project = settings(*arguments, data_dir=data_dir).project
-        return load_network.name_results(project, whole | changes)
+        return evaluate.file_name(project, whole | changes)
 
     names = [
         name(),
@@ -54,11 +55,11 @@ def test_only_what_the_best_does_with_its_whole_split_has_the_splits_name(settin
 
 def test_other_data_than_the_runs_own_are_told(settings, colors, tmp_path):
     (tmp_path / "link").symlink_to(colors)
-    assert load_network.is_own_data(settings().project)
-    assert load_network.is_own_data(settings(data_dir=tmp_path / "link").project)
-    assert not load_network.is_own_data(settings(data_dir=tmp_path).project)
+    assert evaluate.is_own_data(settings().project)
+    assert evaluate.is_own_data(settings(data_dir=tmp_path / "link").project)
+    assert not evaluate.is_own_data(settings(data_dir=tmp_path).project)
     # Where no run tells what its data are.
-    assert load_network.is_own_data(settings(data_dir=tmp_path, run_dir=tmp_path).project)
+    assert evaluate.is_own_data(settings(data_dir=tmp_path, run_dir=tmp_path).project)
 
 
 def test_a_checkpoint_and_an_ensemble_exclude_each_other(settings):
@@ -72,9 +73,9 @@ def test_it_is_judged_and_fitted_as_the_settings_say(settings, colors, snapshot_
     assert snapshot.folder == snapshot_run.folder / "best"
     (split,) = read_splits(colors, "validation")
     inputs = load_network.make_inputs_for(snapshot, given, split)
-    judgment = load_network.evaluate_snapshot(given, snapshot, inputs, None)
-    assert isinstance(judgment, EvaluationResult)
-    assert len(judgment.predictions) == 16  # of 18, a batch
+    result = load_network.evaluate_snapshot(given, snapshot, inputs, None)
+    assert isinstance(result, EvaluationResult)
+    assert len(result.predictions) == 16  # of 18, a batch
     assert load_network.fit_to_validation(given, snapshot, None) == (snapshot, None, 0.6)
     # Calibrating leaves the threshold that was asked for.
     given = settings("--calibrate", "--threshold=0.6")

@@ -1,19 +1,47 @@
-"""The report as a browser shows it."""
+"""The report: what is on the page, and when commands write it."""
 
+import base64
+import io
 import json
+import os
+import platform
 import re
 import shutil
 import subprocess
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
+from PIL import Image
 
+import run
+from library.dataset.splits import read_splits
+from library.errors import run_main
 from library.evaluation.evaluate import EvaluationResult
-from library.evaluation.metrics import MetricOptions, measure
+from library.evaluation.metrics import EvaluationOptions, compute_metrics
 from library.evaluation.predictions import Predictions
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import make_source
 from library.models.scores import to_probabilities
-from library.reporting.report import MISTAKES, Subject, make_report
+from library.reporting import report
+from library.reporting.charts import (
+    confused_pairs,
+    draw_confusion_matrix,
+    make_confusion_chart,
+    make_thumbnail,
+)
+from library.reporting.report import (
+    MAX_MISTAKES,
+    Report,
+    describe_environment,
+    is_current,
+    read_images,
+    render_report,
+    warn_on_error,
+    worst_mistakes,
+)
+from project.inputs import EvaluationPipeline
 
 ROW = {
     "epoch": 1.0,
@@ -40,55 +68,54 @@ frame.srcdoc = PAGE;
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def make(
-    images=60, classes=3, *, multi_label=False, right=False, edge=8, cross_fitted=False, **changes
+def make_predictions(labels, scores, names=(), *, multi_label=False):
+    probabilities = np.asarray(to_probabilities(scores, multi_label=multi_label))
+    names = names or tuple(f"{number}.png" for number in range(len(labels)))
+    return Predictions(scores, probabilities, labels, names, multi_label)
+
+
+def make_page(
+    images=60, classes=3, *, multi_label=False, correct=False, edge=8, cross_fitted=False, **changes
 ):
     random = np.random.default_rng(0)
-    names = tuple(f"<i>class & {n}</i>" for n in range(classes))
+    class_names = tuple(f"<i>class & {n}</i>" for n in range(classes))
     labels = random.integers(0, classes, images)
     truth = np.eye(classes, dtype=np.float32)[labels]
-    scores = (random.normal(size=(images, classes)) + (1 + 9 * right) * truth).astype(np.float32)
-    probabilities = np.asarray(to_probabilities(scores, multi_label=multi_label))
-    found = Predictions(
-        scores,
-        probabilities,
-        truth if multi_label else labels,
-        tuple(f"<img src=x onerror=alert({n})>.png" for n in range(images)),
-        multi_label,
+    scores = (random.normal(size=(images, classes)) + (1 + 9 * correct) * truth).astype(np.float32)
+    names = tuple(f"<img src=x onerror=alert({n})>.png" for n in range(images))
+    found = make_predictions(
+        truth if multi_label else labels, scores, names, multi_label=multi_label
     )
-    losses = -np.log(probabilities[np.arange(images), labels])
+    losses = -np.log(found.probabilities[np.arange(images), labels])
     values = {"loss": losses, "accuracy": found.classes == labels}
-    measures = measure(found, names, values, MetricOptions(bootstrap_samples=50))
-    judgment = EvaluationResult(
-        found,
-        losses,
-        {
-            **measures,
-            "temperature": 1.2,
-            "calibrated_ece": 0.1,
-            "calibrated_loss": 0.7,
-            "cross_fitted": cross_fitted,
-        },
-    )
+    metrics = {
+        **compute_metrics(found, class_names, values, EvaluationOptions(bootstrap_samples=50)),
+        "temperature": 1.2,
+        "calibrated_ece": 0.1,
+        "calibrated_loss": 0.7,
+        "cross_fitted": cross_fitted,
+    }
+    result = EvaluationResult(None, None, found, losses, metrics)
     counts = tuple(np.bincount(labels, minlength=classes).tolist())
     split = SimpleNamespace(name="test", examples=images, class_counts=counts, rejected_count=2)
-    given = {
-        "folder": "out/run/best",
-        "name": "test",
-        "classes": names,
-        "metrics": {"epoch": 2},
+    mistakes = len(worst_mistakes(result))
+    values = {
+        "title": "out/run/best, epoch 2",
+        "split": "test",
+        "classes": class_names,
         "network": "simple: 100 parameters",
-        "settings": {"project.yaml": SETTINGS},
+        "result": result,
+        "mistake_images": random.integers(0, 256, (mistakes, edge, edge, 3), np.uint8),
         "splits": (split, SimpleNamespace(**{**vars(split), "name": "train"})),
-        "rows": [ROW, {**ROW, "epoch": 2.0}],
+        "history": [ROW, {**ROW, "epoch": 2.0}],
+        "epoch": 2,
+        "settings": {"project.yaml": SETTINGS},
     }
-    shown = judgment.worst_mistakes(MISTAKES)
-    pixels = random.integers(0, 256, (len(shown), edge, edge, 3), np.uint8)
-    return make_report(Subject(**{**given, **changes}), judgment, pixels)
+    return render_report(Report(**{**values, **changes}))
 
 
 def open_in_browser(path, *options):
-    """Give (the page as the browser has made it, what its console said)."""
+    """Return the page as the browser has made it, and what its console said."""
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
     command += ["--v=0", "--virtual-time-budget=3000", *options, path.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -98,13 +125,13 @@ def open_in_browser(path, *options):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
-def test_a_browser_shows_it_without_an_error_or_a_request(tmp_path):
+def test_report_in_a_browser(tmp_path):
     path, probe = tmp_path / "report.html", tmp_path / "probe.html"
-    path.write_text(make())
+    path.write_text(make_page())
     page, console = open_in_browser(path, "--dump-dom")
     assert not console
     assert page.count("<figure") > 10
-    assert "% right on test" in page
+    assert "% correct on the test split" in page
     assert "onerror=alert" not in re.sub(r"&lt;img src=x onerror=alert", "", page)
 
     # On a phone nothing but tables is wider than the screen. The page itself may run no script.
@@ -115,50 +142,211 @@ def test_a_browser_shows_it_without_an_error_or_a_request(tmp_path):
     assert int(requests) == 0
 
 
-def test_everything_is_on_the_page_and_every_name_is_escaped():
-    page = make()
+def test_report_shows_everything_escaped():
+    page = make_page(scope=("first 60 of <100>",))
     for heading in (
-        "How training went",
-        "All measures",
+        "Training curves",
+        "Metrics",
         "Classes",
         "Confusion matrix",
         "Worst mistakes",
         "Calibration",
         "Data",
-        "Settings of the training",
+        "Training settings",
         "Environment",
     ):
         assert f"<h2>{heading}</h2>" in page
     assert "<i>class" not in page
     assert "&lt;i&gt;class &amp; 2&lt;/i&gt;" in page
     assert "&lt;img src=x onerror=alert(" in page
+    assert "first 60 of &lt;100&gt;" in page
     assert "project.yaml:24 (set sample)" in page
     assert "1 more, at their defaults" in page
     assert "best: epoch 2" in page
     assert "in train" in page
-    assert "temperature <b>1.200</b>" in page
-    assert "very images" not in page
-    assert "the very images that it was fitted on" in make(cross_fitted=True)
     assert len(re.findall('src="data:image/', page)) == page.count("<figcaption>") > 10
 
 
-def test_without_history_and_mistakes_the_rest_is_there():
-    page = make(images=2, classes=2, rows=[], settings={}, right=True)
-    assert "How training went" not in page
-    assert "None: every guess is right." in page
+def test_report_says_how_the_temperature_was_fitted():
+    page, cross_fitted = make_page(), make_page(cross_fitted=True)
+    assert "temperature <b>1.200</b>" in page
+    assert "halves" in cross_fitted
+    assert "halves" not in page
 
 
-def test_several_labels_have_no_confusion_matrix_but_all_their_answers():
-    page = make(multi_label=True)
+def test_report_without_history_and_mistakes():
+    page = make_page(images=2, classes=2, history=[], settings={}, correct=True)
+    assert "Training curves" not in page
+    assert "Training settings" not in page
+    assert "every prediction is correct" in page
+
+
+def test_multi_label_report():
+    page = make_page(multi_label=True)
     assert "Confusion matrix" not in page
-    assert "exact match" in page
     exact = re.search(r"exact match</span><b>([\d.]+)<", page)[1]
-    assert f"<h1>{float(exact):.1%} right on test</h1>" in page
+    assert f"<h1>{100 * float(exact):.1f} % correct on the test split</h1>" in page
     assert re.search(r'class="wrong">[^<]*class[^<]*, [^<]*class', page)
 
 
 @pytest.mark.slow
-def test_many_images_and_classes_stay_small():
-    page = make(images=3000, classes=100, edge=224)
-    assert page.count("<figcaption>") == MISTAKES
+def test_report_of_many_images_and_classes_is_small():
+    page = make_page(images=3000, classes=100, edge=224)
+    assert page.count("<figcaption>") == MAX_MISTAKES
     assert len(page.encode()) < 2_000_000
+
+
+def test_reliability_diagram():
+    bin = {"from": 0.8, "to": 0.9, "guesses": 40, "confidence": 0.86, "accuracy": 0.5}
+    metrics = {"reliability": [bin, {**bin, "guesses": 10, "accuracy": 1.0}]}
+    found = make_predictions(np.zeros(1, int), np.ones((1, 2), np.float32))
+    metrics = {**compute_metrics(found, "ab", {"accuracy": np.ones(1)}), **metrics}
+    result = EvaluationResult(None, None, found, np.zeros(1), metrics)
+    split = SimpleNamespace(name="test", examples=1, class_counts=(1, 0), rejected_count=None)
+    page = render_report(Report("", "test", "ab", "", result, [], [split]))
+    assert "40 predictions, confidence 80 % to 90 %: 50.0 % correct" in page
+    bars = [float(each) for each in re.findall(r'<rect[^>]* height="([\d.]+)"', page)]
+    # For each bin its accuracy and, below, its share of the predictions.
+    assert bars[2] == 2 * bars[0]
+    assert bars[1] == 4 * bars[3]
+
+
+CELLS = np.array([[0, 0, 5], [0, 2, 1], [1, 1, 2], [1, 2, 8]])
+
+
+def test_confused_pairs():
+    assert confused_pairs(CELLS) == [(1, 2, 8, 0.8), (0, 2, 1, 1 / 6)]
+    assert confused_pairs(CELLS[:1]) == []
+
+
+@pytest.mark.parametrize("classes", [3, 100, 2000])
+def test_confusion_chart_by_number_of_classes(classes):
+    labels = np.array([1, 1, 1])
+    scores = np.eye(classes, dtype=np.float32)[[2, 2, 1]]
+    names = [f"class {n}" for n in range(classes)]
+    chart = make_confusion_chart(make_predictions(labels, scores), names)
+    assert chart.pairs == [("class 1", "class 2", "2", "66.7 %")]
+    assert (chart.matrix is not None) == (classes == 3)
+    assert (chart.image_url is not None) == (classes == 100)
+    if chart.matrix:
+        assert chart.matrix == [[0, 0, 0], [0, 1, 2], [0, 0, 0]]
+
+
+def test_confusion_image_shows_mistakes_in_red():
+    counts = 9 * np.eye(100, dtype=int)
+    counts[3, 70] = 4
+    pixels = np.asarray(draw_confusion_matrix(counts))
+    red, green, _, opacity = pixels[3, 70]
+    assert red > green
+    assert pixels[3, 3, 1] > pixels[3, 3, 0]
+    assert opacity > pixels[70, 3, 3]
+
+
+def read_thumbnail(pixels):
+    thumbnail = make_thumbnail(pixels)
+    kind, content = re.fullmatch(r"data:image/(\w+);base64,(.+)", thumbnail.url).groups()
+    return thumbnail, kind, Image.open(io.BytesIO(base64.b64decode(content)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_thumbnail_of_small_image_keeps_pixels(channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28, channels), np.uint8)
+    thumbnail, kind, image = read_thumbnail(pixels)
+    assert (kind, thumbnail.is_pixelated) == ("png", True)
+    assert (np.asarray(image).reshape(pixels.shape) == pixels).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_thumbnail_of_large_image_is_shrunk(channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (224, 224, channels), np.uint8)
+    thumbnail, kind, image = read_thumbnail(pixels)
+    assert (kind, image.size, thumbnail.is_pixelated) == ("jpeg", (128, 128), False)
+    assert len(thumbnail.url) < 25_000, "noise, which compresses worst"
+
+
+def test_worst_mistakes_come_first_with_their_images(colors):
+    (split,) = read_splits(colors, "test")
+    inputs = EvaluationPipeline(make_source(split), ImageFormat(8, 3), 4)
+    batches = list(inputs.named_batches())
+    images = np.concatenate([each for each, _, _ in batches])
+    labels = np.concatenate([each for _, each, _ in batches])
+    scores = np.random.default_rng(0).normal(size=(18, 3)).astype(np.float32)
+    losses = np.random.default_rng(1).random(18)
+    found = make_predictions(labels, scores)
+    rows = worst_mistakes(EvaluationResult(None, inputs, found, losses, {}), 5)
+    wrong = found.classes != labels
+    assert len(rows) == 5
+    assert wrong[rows].all()
+    assert losses[rows].tolist() == sorted(losses[wrong])[:-6:-1]
+    assert np.array_equal(read_images(inputs, rows), images[rows])
+    assert read_images(inputs, []) == []
+
+
+def test_describe_environment(monkeypatch):
+    monkeypatch.setattr(report, "_PACKAGES", ("keras", "no such package"))
+    rows = dict(describe_environment())
+    assert rows["Python"] == platform.python_version()
+    assert rows["keras"] == keras.__version__
+    assert rows["no such package"] == "not installed under this name"
+    assert rows["devices"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device", "x/a.html"), "No space left on device: x/a.html"),
+        (ValueError("first line\nsecond"), "first line"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+    ],
+)
+def test_warn_on_error(capsys, error, reason):
+    with warn_on_error("report.html"):
+        raise error
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ")
+    assert line.endswith(f"report.html ({reason})")
+
+
+def test_is_current(tmp_path):
+    page, source = tmp_path / "page", tmp_path / "source"
+    source.touch()
+    assert not is_current(page, source)
+    page.touch()
+    os.utime(source, (1, 1))
+    assert is_current(page, source, tmp_path / "none")
+    os.utime(page, (0, 0))
+    assert not is_current(page, source)
+
+
+@pytest.mark.slow
+def test_train_and_evaluate_write_reports(options, tmp_path, capsys):
+    options.remove("--no-report")
+    options += ["--bootstrap_samples", "20"]
+    folder = tmp_path / "run"
+    # In the way of the folder that the first evaluation wants.
+    folder.mkdir()
+    (folder / "evaluation").touch()
+    assert run_main(run.main, options, "run.py") == 0
+    assert "warning: could not write" in (err := capsys.readouterr().err)
+    assert "report.html" in err
+    assert not (folder / "report.html").exists()
+
+    (folder / "evaluation").unlink()
+    assert run_main(run.main, options, "run.py") == 0
+    page = (folder / "report.html").read_text()
+    assert "100.0 % correct on the validation split" in page
+    assert "--train_epochs" not in page
+    assert "command line" in page
+    assert json.loads((folder / "evaluation" / "validation.json").read_text())["images"] == 18
+    written = (folder / "report.html").stat().st_mtime_ns
+
+    assert run_main(run.main, options, "run.py") == 0
+    assert (folder / "report.html").stat().st_mtime_ns == written, "nothing changed"
+    capsys.readouterr()
+    assert run_main(run.main, ["evaluate", *options], "run.py") == 0
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert json.loads((folder / "evaluation" / "test.json").read_text()) == printed
+    page = (folder / "evaluation" / "test.html").read_text()
+    assert "correct on the test split" in page
+    assert "<th>in train</th>" in page
+    assert '<th scope="row">train</th><td>60</td><td>20 to 20</td><td>-</td>' in page
