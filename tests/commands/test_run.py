@@ -124,7 +124,7 @@ def test_xla_and_the_sets_of_the_example_work_as_written(capsys, options):
 
 @pytest.mark.slow
 def test_the_mobilenet_set_fine_tunes_a_module(capsys, options, tmp_path):
-    from tests.models.test_hub_layer import save_module
+    from tests.helpers.hub_modules import save_module
 
     save_module(tmp_path / "module")
     # The options of the fixture set the learning rate that the set would bring.

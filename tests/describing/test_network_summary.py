@@ -6,7 +6,7 @@ from library.describing.network_summary import describe_network
 from project.networks.applications import application
 from project.networks.hub import hub
 from project.networks.residual import residual
-from tests.models.test_saved_model import save_module
+from tests.helpers.hub_modules import save_module
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from library.explaining.grad_cam import HIRES_CAM, OCCLUSION
 from library.explaining.neighbors import Neighbor
 from project.networks import NETWORKS
 from tests.conftest import COLORS, ROOT
-from tests.models.test_saved_model import save_module
+from tests.helpers.hub_modules import save_module
 
 pytestmark = pytest.mark.slow
 

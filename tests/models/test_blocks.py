@@ -8,7 +8,7 @@ from library.models.blocks import _Blocks, list_blocks, list_layers, select_laye
 from project.networks.applications import application
 from project.networks.hub import hub
 from project.networks.residual import residual
-from tests.models.test_saved_model import save_module
+from tests.helpers.hub_modules import save_module
 
 
 def save_keras_module(folder):

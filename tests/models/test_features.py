@@ -14,7 +14,7 @@ from project.inputs import EvaluationPipeline, TrainingPipeline
 from project.networks.applications import application
 from project.networks.hub import hub
 from project.networks.simple import simple
-from tests.models.test_saved_model import save_module
+from tests.helpers.hub_modules import save_module
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (10, 6, 6, 3)).astype(np.float32)
 LABELS = np.arange(10) % 2

@@ -13,7 +13,7 @@ from library.models.freezing import (
     with_layer_rates,
 )
 from project.networks.hub import hub
-from tests.models.test_saved_model import save_tf1_module
+from tests.helpers.hub_modules import save_tf1_module
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from library.models.features import split_at_base
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationPipeline, TrainingPipeline
 from project.networks.hub import hub
+from tests.helpers.hub_modules import save_module
 from tests.models.test_features import Pictures, check_same
-from tests.models.test_saved_model import save_module
 
 
 class SlowPictures(Pictures):

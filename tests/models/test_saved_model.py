@@ -1,69 +1,19 @@
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework import op_def_pb2, variable_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.python.client import pywrap_tf_session
 
 from library.errors import UserError
-from library.models.saved_model import load_module
-
-IMAGES = np.random.default_rng(1).uniform(0, 1, (4, 6, 6, 3)).astype(np.float32)
-
-
-def save_module(folder, image_size=(None, None), seed=0, learned_bias=False):
-    """Save a small module in the reusable TF2 form: training, variables, regularization losses."""
-    module = tf.train.Checkpoint()
-    kernel = tf.Variable(
-        np.random.default_rng(seed).normal(size=(3, 5)).astype(np.float32), name="block_1/kernel"
-    )
-    mean = tf.Variable(tf.zeros(5), trainable=False, name="block_1/mean")
-
-    bias = tf.Variable(tf.zeros(5), name="block_2/bias")
-    learned = [kernel, bias] if learned_bias else [kernel]
-
-    @tf.function
-    def call(images, training=False):
-        features = tf.reduce_mean(images, [1, 2]) @ kernel
-        if learned_bias:
-            features += bias
-        if training:
-            mean.assign(0.9 * mean + 0.1 * tf.reduce_mean(features, 0))
-        return features - mean
-
-    @tf.function(input_signature=[])
-    def penalty():
-        return 0.5 * tf.reduce_sum(kernel**2)
-
-    images = tf.TensorSpec([None, *image_size, 3], tf.float32)
-    for training in (True, False):
-        call.get_concrete_function(images, training=training)
-    module.__call__ = call
-    module.variables = [*learned, mean]
-    module.trainable_variables = learned
-    module.regularization_losses = [penalty]
-    tf.saved_model.save(module, str(folder))
+from library.models.saved_model import load_module, unique_names
+from library.models.unsafe_ops import find_unsafe_ops
+from tests.helpers.hub_modules import IMAGES, features_of, save_module, save_tf1_module
 
 
-def save_tf1_module(folder):
-    """Save the same features in TensorFlow Hub's first format."""
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        images = tf.compat.v1.placeholder(tf.float32, [None, 6, 6, 3])
-        start = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-        kernel = tf.compat.v1.get_variable("kernel", initializer=start, use_resource=True)
-        features = tf.reduce_mean(images, [1, 2]) @ kernel
-        session.run(kernel.initializer)
-        signature = tf.compat.v1.saved_model.predict_signature_def(
-            {"images": images}, {"default": features}
-        )
-        builder = tf.compat.v1.saved_model.Builder(str(folder))
-        builder.add_meta_graph_and_variables(session, [], {"default": signature})
-        builder.save()
-    (folder / "tfhub_module.pb").write_bytes(b"\x08\x03")
-
-
-def features_of(images):
-    return images.mean((1, 2)) @ np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-
-
-def test_the_reusable_form(tmp_path):
+def test_load_module_tf2(tmp_path):
     save_module(tmp_path)
     module = load_module(tmp_path)
     assert np.allclose(module.call(IMAGES, training=False), features_of(IMAGES), atol=1e-5)
@@ -72,55 +22,55 @@ def test_the_reusable_form(tmp_path):
         (True, "block_1/kernel:0"),
     ]
     assert module.image_size is None
-    assert module.can_be_trained
+    assert any(module.are_trainable)
     kernel = module.variables[module.are_trainable.index(True)]
-    assert float(module.penalties[0]()) == pytest.approx(0.5 * np.sum(kernel.numpy() ** 2))
+    assert float(module.regularization_losses[0]()) == pytest.approx(
+        0.5 * np.sum(kernel.numpy() ** 2)
+    )
 
 
-def test_the_image_size_is_read(tmp_path):
+def test_image_size(tmp_path):
     save_module(tmp_path, image_size=(6, 7))
     assert load_module(tmp_path).image_size == (6, 7)
 
 
-def test_the_first_format(tmp_path):
+def test_load_module_tf1(tmp_path):
     save_tf1_module(tmp_path / "module")
     module = load_module(tmp_path / "module")
     assert np.allclose(module.call(IMAGES, training=False), features_of(IMAGES), atol=1e-5)
     assert module.image_size == (6, 6)
     assert len(module.variables) == 1
-    assert not module.can_be_trained
+    assert not any(module.are_trainable)
 
 
-def test_a_model_that_is_no_module_is_refused(tmp_path):
+def test_another_saved_model_is_refused(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path))
-    with pytest.raises(UserError, match="not in a form that TensorFlow Hub describes"):
+    with pytest.raises(UserError, match="is not a TensorFlow Hub module"):
         load_module(tmp_path)
 
 
-def test_a_damaged_graph_is_one_line(tmp_path):
+def test_damaged_graph_is_named(tmp_path):
     save_module(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff nothing")
-    with pytest.raises(UserError, match=r"is damaged: saved_model\.pb cannot be parsed"):
+    with pytest.raises(UserError, match=r"saved_model\.pb is damaged"):
         load_module(tmp_path)
 
 
 def test_damaged_weights_are_one_line(tmp_path):
     save_module(tmp_path)
     (tmp_path / "variables" / "variables.index").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="is damaged or no SavedModel: ") as caught:
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))) as caught:
         load_module(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.data-00000-of-00001"])
-def test_what_was_cut_in_the_cache_can_be_fetched_again(tmp_path, monkeypatch, name):
+def test_damaged_module_in_the_cache_names_the_folder_to_delete(tmp_path, monkeypatch, name):
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
     folder = tmp_path / "module"
     save_module(folder)
     (folder / name).write_bytes((folder / name).read_bytes()[:20])
-    with pytest.raises(
-        UserError, match=rf"is damaged.+; delete {folder}, and it is fetched again$"
-    ):
+    with pytest.raises(UserError, match=f"; delete {folder}"):
         load_module(folder)
 
 
@@ -133,7 +83,7 @@ def test_what_was_cut_in_the_cache_can_be_fetched_again(tmp_path, monkeypatch, n
         (lambda: tf.numpy_function(lambda: 1.0, [], tf.float64), "PyFunc"),
     ],
 )
-def test_a_graph_that_reaches_outside_is_refused(tmp_path, reach, word):
+def test_unsafe_graph_is_refused(tmp_path, reach, word):
     module = tf.Module()
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])])
@@ -143,11 +93,11 @@ def test_a_graph_that_reaches_outside_is_refused(tmp_path, reach, word):
 
     module.__call__ = call
     tf.saved_model.save(module, str(tmp_path))
-    with pytest.raises(UserError, match=rf"refused: its graph reaches outside itself \(.*{word}"):
+    with pytest.raises(UserError, match=f"refused.*{word}"):
         load_module(tmp_path)
 
 
-def test_a_graph_that_prints_is_not_refused(tmp_path):
+def test_graph_that_prints_is_loaded(tmp_path):
     module = tf.train.Checkpoint()
 
     @tf.function(input_signature=[tf.TensorSpec([None, 6, 6, 3])])
@@ -161,12 +111,169 @@ def test_a_graph_that_prints_is_not_refused(tmp_path):
     assert np.allclose(load_module(tmp_path).call(IMAGES, False), IMAGES.mean((1, 2)), atol=1e-6)
 
 
-def test_a_module_that_gives_several_things_is_refused(tmp_path):
+def test_several_outputs_are_refused(tmp_path):
     module = tf.train.Checkpoint()
     module.__call__ = tf.function(
         lambda images: (images, images), input_signature=[tf.TensorSpec([None, 6, 6, 3])]
     )
     module.trainable_variables = []
     tf.saved_model.save(module, str(tmp_path))
-    with pytest.raises(UserError, match="the module gives tuple, not one tensor of features"):
+    with pytest.raises(UserError, match="tuple"):
         load_module(tmp_path).call(IMAGES, training=False)
+
+
+def unsafe_ops_of(folder):
+    content = (folder / "saved_model.pb").read_bytes()
+    (meta_graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+    return find_unsafe_ops(meta_graph)
+
+
+def test_ops_of_the_saver_are_safe(tmp_path):
+    save_module(tmp_path / "module")
+    save_tf1_module(tmp_path / "tf1")
+    assert unsafe_ops_of(tmp_path / "module") == unsafe_ops_of(tmp_path / "tf1") == []
+
+
+def test_every_op_with_a_file_or_an_address_is_unsafe():
+    steps = op_def_pb2.OpList.FromString(
+        pywrap_tf_session.TF_GetBuffer(pywrap_tf_session.TF_GetAllOpList())
+    ).op
+    naming = {
+        each.name
+        for each in steps
+        for name in (*each.input_arg, *each.attr)
+        if re.search("file|path|address|prefix|_url|logdir", name.name)
+    }
+    graph = meta_graph_pb2.MetaGraphDef()
+    for each in naming:
+        graph.graph_def.node.add(name=each, op=each)
+        # As if its output were asked for.
+        graph.signature_def["default"].outputs[each].name = f"{each}:0"
+    assert len(naming) > 40
+    # A table's words, and ways that lead through a tree.
+    text = {"InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "CTCBeamSearchDecoder"}
+    assert naming - {*find_unsafe_ops(graph)} == text
+
+
+def save_to(path):
+    tf.raw_ops.SaveV2(prefix=path, tensor_names=["x"], shape_and_slices=[""], tensors=[tf.zeros(3)])
+
+
+def restore_from(path):
+    tf.raw_ops.RestoreV2(
+        prefix=path, tensor_names=["x"], shape_and_slices=[""], dtypes=[tf.float32]
+    )
+
+
+def save_the_old_way(path):
+    tf.raw_ops.Save(filename=path, tensor_names=["x"], data=[tf.zeros(3)])
+
+
+def query(path):
+    rows = tf.data.experimental.SqlDataset("sqlite", path, "select 1", (tf.int32,))
+    return rows.reduce(0, lambda a, b: a + b)
+
+
+@pytest.mark.parametrize(
+    ("reach", "found"),
+    [
+        (save_to, ["SaveV2"]),
+        (restore_from, ["RestoreV2"]),
+        (lambda path: tf.function(save_to)(path), ["SaveV2"]),
+        (save_the_old_way, ["Save"]),
+        (query, ["ReduceDataset", "SqlDataset"]),
+    ],
+)
+def test_unsafe_op_in_a_function(tmp_path, reach, found):
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])])
+    def call(images):
+        reach(str(tmp_path / "written"))
+        return tf.reduce_mean(images, [1, 2])
+
+    module.__call__ = call
+    tf.saved_model.save(module, str(tmp_path / "module"))
+    assert unsafe_ops_of(tmp_path / "module") == found
+
+
+def test_unsafe_op_in_a_gradient(tmp_path):
+    module = tf.Module()
+
+    @tf.custom_gradient
+    def odd(x):
+        def gradient(dy):
+            save_to(str(tmp_path / "written"))
+            return dy
+
+        return x, gradient
+
+    module.__call__ = tf.function(odd, input_signature=[tf.TensorSpec([None, 6, 6, 3])])
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)
+    tf.saved_model.save(module, str(tmp_path / "module"), options=options)
+    assert unsafe_ops_of(tmp_path / "module") == ["SaveV2"]
+
+
+@pytest.fixture
+def graph():
+    """A graph in the format of TensorFlow 1, that saves and restores one variable."""
+    graph = meta_graph_pb2.MetaGraphDef()
+    for name, kind, inputs in (
+        ("features", "Identity", []),
+        ("start", "Const", []),
+        ("save/SaveV2", "SaveV2", ["save/Const"]),
+        ("save/Identity", "Identity", ["save/Const", "^save/SaveV2"]),
+        ("save/RestoreV2", "RestoreV2", ["save/Const"]),
+        ("save/Assign", "AssignVariableOp", ["save/RestoreV2:0"]),
+        ("save/restore_all", "NoOp", ["^save/Assign"]),
+        ("init", "NoOp", []),
+    ):
+        graph.graph_def.node.add(name=name, op=kind, input=inputs)
+    graph.signature_def["default"].outputs["features"].name = "features:0"
+    graph.saver_def.restore_op_name = "save/restore_all"
+    graph.collection_def["savers"].bytes_list.value.append(graph.saver_def.SerializeToString())
+    graph.collection_def["saved_model_main_op"].node_list.value.append("init")
+    variable = variable_pb2.VariableDef(variable_name="v", initial_value_name="start:0")
+    graph.collection_def["variables"].bytes_list.value.append(variable.SerializeToString())
+    return graph
+
+
+@pytest.mark.parametrize("user", ["features", "start", "init"])
+@pytest.mark.parametrize(
+    ("used", "kind"), [("^save/Identity", "SaveV2"), ("save/RestoreV2:0", "RestoreV2")]
+)
+def test_unsafe_op_in_a_tf1_graph(graph, user, used, kind):
+    assert find_unsafe_ops(graph) == []
+    next(each for each in graph.graph_def.node if each.name == user).input.append(used)
+    assert find_unsafe_ops(graph) == [kind]
+
+
+def test_restore_op_that_saves_is_unsafe(graph):
+    graph.graph_def.node[-2].input.append("^save/SaveV2")
+    assert find_unsafe_ops(graph) == ["SaveV2"]
+
+
+def test_function_that_saves_is_unsafe_if_called(graph):
+    inner = graph.graph_def.library.function.add()
+    inner.signature.name = "inner"
+    inner.node_def.add(name="x", op="SaveV2")
+    call = graph.graph_def.node.add(name="call", op="PartitionedCall")
+    call.attr["f"].func.name = "inner"
+    assert find_unsafe_ops(graph) == []
+    graph.signature_def["default"].outputs["called"].name = "call:0"
+    assert find_unsafe_ops(graph) == ["SaveV2"]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], []),
+        (["b", "a"], ["b", "a"]),
+        (["a", "b", "a", "a"], ["a", "b", "a_1", "a_2"]),
+        # An added number never makes a name that another one has.
+        (["a", "a", "a_1"], ["a", "a_2", "a_1"]),
+        (["a_1", "a", "a", "a_1"], ["a_1", "a", "a_2", "a_1_1"]),
+    ],
+)
+def test_unique_names(names, expected):
+    assert unique_names(names) == expected

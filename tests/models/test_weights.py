@@ -9,8 +9,8 @@ from library.models.weights import load_weights
 from library.saving.snapshots import write_snapshot
 from project.networks.applications import application
 from project.networks.hub import hub
+from tests.helpers.hub_modules import save_module
 from tests.models.test_blocks import Twins, make_attentive, save_keras_module, save_nameless_module
-from tests.models.test_saved_model import save_module
 
 pytestmark = pytest.mark.slow
 

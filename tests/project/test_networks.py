@@ -13,8 +13,7 @@ from project.networks import NETWORKS, make_network
 from project.networks.applications import APPLICATIONS, application
 from project.networks.residual import residual
 from project.settings import Hyperparameters
-from tests.models.test_hub_layer import save_call
-from tests.models.test_saved_model import save_module, save_tf1_module
+from tests.helpers.hub_modules import save_call, save_module, save_tf1_module
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from library.models.hub_download import hash_module
 from library.saving.checkpoints import Checkpoints
 from library.saving.snapshots import read_snapshot
 from tests.commands.test_run import damage_shard
-from tests.models.test_saved_model import save_module, save_tf1_module
+from tests.helpers.hub_modules import save_module, save_tf1_module
 
 
 @pytest.fixture
