@@ -119,7 +119,7 @@ def test_export_snapshot_shows_one_line_of_a_converters_error(
 @pytest.mark.slow
 def test_export_snapshot_of_a_hub_network_with_embeddings(tmp_path):
     from library.models.hub_layer import HubLayer
-    from tests.models.test_hub_layer import save_module
+    from tests.helpers.hub_modules import save_module
 
     save_module(tmp_path / "module")
     pixels = keras.Input((8, 8, 3))
