@@ -112,7 +112,7 @@ def _cached(settings, source, split, image_format, crops):
         source,
         image_format,
         project.cache,
-        crops=crops,
+        has_crop=crops,
         cache_dir=project.cache_dir,
         fingerprint=split.fingerprint,
     )

@@ -1,29 +1,37 @@
 """An error while reading becomes one line: which shard, which record, which image."""
 
 import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import tensorflow as tf
 
-from library.dataset.records import read_frames, read_record
+from library.dataset.records import Record, read_frames, read_record
 from library.errors import DataError
 
 
-@contextlib.contextmanager
-def explain_read_errors(*inputs):
-    """Turn TensorFlow's errors inside the block into a DataError that names what is damaged.
+class _Source(Protocol):
+    def find_corruption(self) -> str | None: ...
 
-    `inputs` have a `source`, which knows how to look for damage.
-    """
+
+class _Inputs(Protocol):
+    @property
+    def source(self) -> _Source: ...
+
+
+@contextlib.contextmanager
+def explain_read_errors(*inputs: _Inputs) -> Iterator[None]:
+    """Replace TensorFlow's errors inside the block by a DataError that names what is corrupt."""
     with explain_source_errors(each.source for each in inputs):
         yield
 
 
 @contextlib.contextmanager
-def explain_source_errors(sources):
-    """Do so for sources of examples themselves.
+def explain_source_errors(sources: Iterable[_Source]) -> Iterator[None]:
+    """Do the same for sources of examples.
 
-    Where nothing is found, the error was about something else, and is left alone.
+    An error stays as it is if no source finds anything corrupt: it has another reason.
     """
     try:
         yield
@@ -34,10 +42,12 @@ def explain_source_errors(sources):
         raise
 
 
-def find_corrupt_record(paths, repair_hint="convert again"):
-    """Return a line that names the first record that is damaged or does not decode, or None.
+def find_corrupt_record(paths: Iterable[str | Path], repair_hint: str) -> str | None:
+    """Return one line that names the first record that is corrupt or does not decode, or None.
 
-    `repair_hint` says what to do about it.
+    Args:
+        paths: The shards.
+        repair_hint: What to do about it, the end of the line.
     """
     try:
         for path in paths:
@@ -45,16 +55,18 @@ def find_corrupt_record(paths, repair_hint="convert again"):
                 for offset, content in read_frames(file, path):
                     where = f"{path}: the record at byte {offset}"
                     _check_decodes(read_record(content, where), where)
-    except (OSError, DataError) as error:
-        return f"{error}; {repair_hint}" if isinstance(error, DataError) else str(error)
+    except DataError as error:
+        return f"{error}; {repair_hint}"
+    except OSError as error:
+        return str(error)
     return None
 
 
-def _check_decodes(record, where):
+def _check_decodes(record: Record, where: str) -> None:
     try:
         tf.io.decode_jpeg(record.encoded)
     except tf.errors.InvalidArgumentError:
         raise DataError(
-            f"{where} is whole, but its image is no JPEG that decodes; it was made from "
+            f"{where} is whole, but its image is not a JPEG that decodes; it was made from "
             f"{record.filename}"
         ) from None

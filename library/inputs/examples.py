@@ -1,36 +1,44 @@
-"""Where an epoch's examples come from, and in which order: shards, files, or a generator.
+"""Where the examples of a split come from, and in which order: shards, files or a generator.
 
-Each kind gives *keys* in the order of an epoch (something small, or the encoded record itself) and
-turns a key into an image. Between the two everything can be shuffled, skipped and divided among
+A source returns *keys* in the order of an epoch (an index, or the serialized record itself) and
+loads the image that belongs to a key. In between, keys are shuffled, skipped and divided among
 workers without decoding a pixel.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+from library.dataset.manifest import Manifest
 from library.dataset.records import parse_labels, parse_record, serialize
 from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
 from library.errors import DataError, SettingsError, UserError
-from library.inputs.batching import without_autotune
+from library.inputs.batching import WorkerSlice, without_autotune
 from library.inputs.corruption import find_corrupt_record
-from library.inputs.decoding import decode
+from library.inputs.decoding import Crop, ImageFormat, decode
+
+Dataset: TypeAlias = tf.data.Dataset
+# Shuffles an epoch; None: in order.
+Random = np.random.Generator | None
 
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """How much is read, decoded and kept ready at once. Changes speed; never what is read.
+    """How much is read, decoded and prefetched in parallel. Affects speed, never the examples.
 
-    But for `deterministic`: without it, the image that is prepared first comes first in training,
-    and no epoch can be repeated.
+    The exception is `deterministic`: if False, images are trained on in the order in which they
+    become ready, and no epoch can be repeated.
     """
 
     num_parallel_reads: int = 4
     num_parallel_calls: int | None = None
     prefetch_examples: int = 0
     prefetch_batches: int = 4
-    # Batches kept ready on the device of this name: "/GPU:0".
+    # Number of batches to prefetch to `device`, for example "/GPU:0".
     prefetch_to_device: int = 0
     device: str | None = None
     deterministic: bool = True
@@ -39,217 +47,259 @@ class PipelineOptions:
 DEFAULT_OPTIONS = PipelineOptions()
 
 
-class ExampleSource:
-    """What shards, files and generators share: an example is a serialized record."""
+class ExampleSource(ABC):
+    """The examples of a split. Here, an example is a serialized record, unless overridden."""
 
-    # How many shards are read in turns, where there are any.
-    interleaved = None
-    # Whether `keys` are in perfectly random order already, so that no buffer need shuffle them.
-    is_shuffled = False
-    # Whether an image may have several classes, or none.
-    is_multi_label = False
+    class_counts: tuple[int, ...]
+    mean_bytes: int
+    # Whether an image may have any number of classes, rather than exactly one.
+    is_multi_label: bool = False
+    # Whether `keys` are uniformly shuffled already, so that no shuffle buffer is needed.
+    is_shuffled: bool = False
+    # Number of shards that are interleaved, if there are shards.
+    interleaved: int | None = None
+    # Why the last example could not be read.
+    _failure: str | None = None
 
     @property
-    def label_spec(self):
-        """What an image's label is: a class id, or where there are several, 1 for each, else 0."""
+    @abstractmethod
+    def count(self) -> int:
+        """Number of examples."""
+
+    @abstractmethod
+    def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+        """Return the keys of all examples, shuffled if `random` is given, else in order."""
+
+    @abstractmethod
+    def indices(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+        """Return the index of each example, int64 from 0, in the order of `keys`."""
+
+    @property
+    def label_spec(self) -> tf.TensorSpec:
+        """Spec of one label: an int64 class id or, if multi-label, a float32 0 or 1 per class."""
         if self.is_multi_label:
             return tf.TensorSpec([len(self.class_counts)], tf.float32)
         return tf.TensorSpec([], tf.int64)
 
     @property
-    def label_field(self):
-        """The field of a record that `label` wants."""
+    def label_field(self) -> str:
+        """The field of a record that `label` needs."""
         return "labels" if self.is_multi_label else "label"
 
-    def label(self, fields):
-        """Return an image's label from the fields of its record."""
+    def label(self, fields: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Return an image's label, as in `label_spec`, from the fields of its record."""
         if not self.is_multi_label:
             return fields["label"]
         one_hot = tf.one_hot(fields["labels"], len(self.class_counts))
         return tf.minimum(tf.reduce_sum(one_hot, 0), 1.0)
 
-    def load(self, key, image_format, crop=None):
-        """Give (uint8 pixels, label). `crop` gives a window from an image's shape."""
+    def load(
+        self, key: tf.Tensor, image_format: ImageFormat, crop: Crop | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Decode an example.
+
+        Args:
+            key: One of `keys`.
+            image_format: Shape of the pixels.
+            crop: Chooses the window to decode; None for the whole image.
+
+        Returns:
+            (uint8 pixels, label).
+        """
         fields = parse_record(self.record(key), ("encoded", "height", "width", self.label_field))
-        # As recorded: looking into the encoded image would take longer.
+        # The recorded size: parsing the encoded image for it would take longer.
         shape = tf.cast(tf.stack([fields["height"], fields["width"], 3]), tf.int32)
         return decode(fields["encoded"], shape, image_format, crop), self.label(fields)
 
-    def record(self, key):
+    def record(self, key: tf.Tensor) -> tf.Tensor:
         """Return the serialized record for a key."""
         return key
 
-    def stored_bytes(self, key):
-        """Return what is stored of an example, from which `image` makes pixels."""
+    def stored_bytes(self, key: tf.Tensor) -> tf.Tensor:
+        """Return what is stored of an example, the input of decoding."""
         return self.record(key)
 
-    def filename(self, key):
-        """Return the file name of an example as it was converted, a scalar string."""
+    def filename(self, key: tf.Tensor) -> tf.Tensor:
+        """Return the file name that an example was converted from, a scalar string."""
         return parse_record(self.record(key), ("filename",))["filename"]
 
-    def labels(self, keys):
-        """Return int64 (n,) for a batch of keys."""
+    def labels(self, keys: tf.Tensor) -> tf.Tensor:
+        """Return the class ids of a batch of keys, int64 (n,). Not for multi-label images."""
         return parse_labels(keys)
 
-    def for_worker(self, part):
-        """Return the examples that a worker reads who reads its own shards only."""
-        raise SettingsError(
-            f"shard_by_file needs converted shards, not these {type(self).__name__}"
-        )
+    def for_worker(self, worker_slice: WorkerSlice) -> "ExampleSource":
+        """Return the examples in a worker's own shards. Raises SettingsError."""
+        raise SettingsError("shard_by_file needs converted shards (convert_dataset.py)")
+
+    def find_corruption(self) -> str | None:
+        """Return one line that names what can't be read, or None if nothing is known."""
+        return self._failure
 
 
 @dataclass(frozen=True)
 class ShardSource(ExampleSource):
-    """Examples in converted shards: those that the manifest lists.
+    """Examples in converted shards, those that the manifest lists.
 
-    `counts` are examples per shard; `interleaved`, how many shards are read in turns, is part of
-    the order.
+    `counts` are the examples per shard. `interleaved`, the number of shards read in turn, is part
+    of the order.
     """
 
-    paths: tuple
-    counts: tuple
-    class_counts: tuple
+    paths: tuple[str, ...]
+    counts: tuple[int, ...]
+    class_counts: tuple[int, ...]
     mean_bytes: int = 100_000
     interleaved: int = 16
     is_multi_label: bool = False
-    # The number of each shard's first example, where these are not all shards.
-    firsts: tuple | None = None
-    # What to do about a damaged one.
+    # Index of each shard's first example; None if these are all shards.
+    firsts: tuple[int, ...] | None = None
+    # What to do about a corrupt shard.
     repair_hint: str = "convert again"
 
     @property
-    def count(self):
-        """How many examples there are."""
+    def count(self) -> int:
+        """Number of examples."""
         return sum(self.counts)
 
-    def keys(self, random=None, options=DEFAULT_OPTIONS):
-        """Return the records: shards permuted by `random`, a numpy Generator, or all in order."""
+    def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+        """Return the records, interleaved, of the shards in order or permuted by `random`."""
         return self.interleave(random, options, np.array(self.paths), tf.data.TFRecordDataset)
 
-    def indices(self, random=None, options=DEFAULT_OPTIONS):
-        """Return each example's number, counted shard by shard, in the order of `keys`."""
+    def indices(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+        """Return each example's index, counted shard by shard, in the order of `keys`."""
         begins = self._begins()
         if len(self.paths) > self.interleaved:
             columns = (begins, begins + self.counts)
-            return self.interleave(random, options, columns, tf.data.Dataset.range)
+            return self.interleave(random, options, columns, Dataset.range)
         # All shards are open at once: first the first example of each, then the second, …
         order = self._order(random)
         counts = np.array(self.counts)[order]
         turns = np.concatenate([np.arange(each) for each in counts])
-        numbers = np.repeat(begins[order], counts) + turns
-        in_turns = numbers[np.argsort(turns, kind="stable")].astype(np.int64)
-        return without_autotune(tf.data.Dataset.from_tensor_slices(in_turns))
+        indices = np.repeat(begins[order], counts) + turns
+        interleaved = indices[np.argsort(turns, kind="stable")].astype(np.int64)
+        return without_autotune(Dataset.from_tensor_slices(interleaved))
 
-    def interleave(self, random, options, columns, open_shard):
-        """Interleave what `open_shard` gives for each row of `columns`, one row for each shard."""
+    def interleave(
+        self,
+        random: Random,
+        options: PipelineOptions,
+        columns: Any,
+        open_shard: Callable[..., Dataset],
+    ) -> Dataset:
+        """Interleave one dataset per shard.
+
+        Args:
+            random: Permutes the shards; None leaves them in order.
+            options: How many shards to read in parallel.
+            columns: An array, or a tuple of arrays, with one element per shard.
+            open_shard: Makes the dataset of a shard from its elements of `columns`.
+
+        Returns:
+            The elements of these datasets in turn, in an order that does not depend on timing.
+        """
         order = self._order(random)
-        picked = tf.nest.map_structure(lambda column: column[order], columns)
-        shards = without_autotune(tf.data.Dataset.from_tensor_slices(picked))
+        permuted = tf.nest.map_structure(lambda column: column[order], columns)
+        shards = without_autotune(Dataset.from_tensor_slices(permuted))
         return shards.interleave(
             open_shard,
             cycle_length=self.interleaved,
             num_parallel_calls=min(options.num_parallel_reads, self.interleaved),
-            # In a fixed order, whichever shard answers first, and also where images come as they
-            # are ready: workers divide the examples by their position.
+            # Always, even if images are taken as they become ready: workers divide the examples
+            # by their position.
             deterministic=True,
         )
 
-    def _order(self, random):
+    def for_worker(self, worker_slice: WorkerSlice) -> "ShardSource":
+        """Return the examples in a worker's own shards. Raises SettingsError."""
+        if worker_slice.count > len(self.paths):
+            raise SettingsError(
+                f"shard_by_file needs at least one shard for each of the {worker_slice.count} "
+                f"workers; there are {len(self.paths)}: convert with a larger --num_shards"
+            )
+        own = slice(worker_slice.index, None, worker_slice.count)
+        firsts = tuple(self._begins()[own].tolist())
+        return replace(self, paths=self.paths[own], counts=self.counts[own], firsts=firsts)
+
+    def find_corruption(self) -> str | None:
+        """Return one line that names the first corrupt record, or None if there is none."""
+        return find_corrupt_record(self.paths, self.repair_hint)
+
+    def _order(self, random: Random) -> np.ndarray:
         return random.permutation(len(self.paths)) if random else np.arange(len(self.paths))
 
-    def for_worker(self, part):
-        """Return the shards that a worker reads who reads its own only."""
-        if part.count > len(self.paths):
-            raise SettingsError(
-                f"shard_by_file needs at least one shard for each of the {part.count} workers: "
-                f"there are {len(self.paths)}; convert with a larger --num_shards"
-            )
-        mine = slice(part.index, None, part.count)
-        firsts = tuple(self._begins()[mine].tolist())
-        return replace(self, paths=self.paths[mine], counts=self.counts[mine], firsts=firsts)
-
-    def _begins(self):
+    def _begins(self) -> np.ndarray:
         if self.firsts is None:
             return np.cumsum(self.counts) - self.counts
         return np.array(self.firsts)
 
-    def find_corruption(self):
-        """Return a line that names the first damaged record, None if all are whole."""
-        return find_corrupt_record(self.paths, self.repair_hint)
-
 
 class FileSource(ExampleSource):
-    """Examples in files that were never converted: a library.dataset.unconverted split."""
+    """Examples in files that were not converted; a key is the index of a file."""
 
     is_shuffled = True
 
-    def __init__(self, split):
+    def __init__(self, split: UnconvertedSplit) -> None:
         self._split = split
         self._labels = None if split.is_multi_label else tf.constant(split.labels)
-        self._failure = None
         self.is_multi_label = split.is_multi_label
         self.class_counts = split.class_counts
-        self.count = split.examples
         self.mean_bytes = max(1, split.bytes // split.examples)
 
-    def keys(self, random=None, options=DEFAULT_OPTIONS):
-        """Return the numbers of the files, permuted by `random`, or in order."""
+    @property
+    def count(self) -> int:
+        """Number of examples."""
+        return self._split.examples
+
+    def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+        """Return the indices of the files, permuted by `random` or in order."""
         order = random.permutation(self.count) if random else np.arange(self.count)
-        return without_autotune(tf.data.Dataset.from_tensor_slices(order.astype(np.int64)))
+        return without_autotune(Dataset.from_tensor_slices(order.astype(np.int64)))
 
     indices = keys
 
-    def record(self, key):
-        """Return the record of a file, made as conversion would make it."""
+    def record(self, key: tf.Tensor) -> tf.Tensor:
+        """Return the record of a file, the one that conversion would make."""
         return tf.ensure_shape(tf.numpy_function(self._read, [key], tf.string), [])
 
-    def filename(self, key):
-        """Return the file's name, without options the file."""
+    def filename(self, key: tf.Tensor) -> tf.Tensor:
+        """Return the file's name without reading the file."""
         return tf.ensure_shape(tf.numpy_function(self._split.filename, [key], tf.string), [])
 
-    def labels(self, keys):
-        """Return int64 (n,) for a batch of keys, where images have one class each."""
+    def labels(self, keys: tf.Tensor) -> tf.Tensor:
+        """Return the class ids of a batch of keys, int64 (n,). Not for multi-label images."""
         return tf.gather(self._labels, keys)
 
-    def find_corruption(self):
-        """Return the line about the file that could not be read, None if all could."""
-        return self._failure
-
-    def _read(self, number):
+    def _read(self, index: int) -> bytes:
         try:
-            return serialize(self._split.read(number))
+            return serialize(self._split.read(index))
         except UserError as error:
-            # TensorFlow would wrap the text in pages of its own.
+            # TensorFlow would bury the text in a long message of its own.
             self._failure = str(error)
             raise
 
 
 class GeneratorSource(ExampleSource):
-    """Examples from a user's generator: a library.dataset.unconverted.GeneratedSplit."""
+    """Examples from a generator that the user wrote; a key is a record."""
 
-    def __init__(self, split):
+    def __init__(self, split: GeneratedSplit) -> None:
         self._split = split
-        self._failure = None
         self.class_counts = split.class_counts
-        self.count = split.examples
         self.mean_bytes = split.mean_bytes
 
-    def keys(self, random=None, options=DEFAULT_OPTIONS):
+    @property
+    def count(self) -> int:
+        """Number of examples."""
+        return self._split.examples
+
+    def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
         """Return the records in the generator's own order."""
         spec = tf.TensorSpec([], tf.string)
-        return without_autotune(
-            tf.data.Dataset.from_generator(self._records, output_signature=spec)
-        )
+        return without_autotune(Dataset.from_generator(self._records, output_signature=spec))
 
-    def indices(self, random=None, options=DEFAULT_OPTIONS):
-        """Return each example's number, in the order of `keys`."""
-        return without_autotune(tf.data.Dataset.range(self.count))
+    def indices(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+        """Return the index of each example, in the order of `keys`."""
+        return without_autotune(Dataset.range(self.count))
 
-    def find_corruption(self):
-        """Return the line about the image that could not be used, None if all could."""
-        return self._failure
-
-    def _records(self):
+    def _records(self) -> Iterator[bytes]:
         try:
             for record in self._split.records():
                 yield serialize(record)
@@ -258,22 +308,10 @@ class GeneratorSource(ExampleSource):
             raise
 
 
-def worker_examples(examples, part):
-    """Return the examples that a worker reads: all, or those of its own shards."""
-    return examples.for_worker(part) if part.has_own_shards else examples
-
-
-def count_batches(examples, example_count, batch_size, part):
-    """Return the number of batches of an epoch, the same for every worker."""
-    if part.has_own_shards:
-        # The worker with the most examples; the others get empty batches at the end.
-        each = [examples.for_worker(other).count for other in part.siblings()]
-        return -(-max(each) // part.size(batch_size))
-    return -(-example_count // batch_size)
-
-
-def make_source(split, interleaved=16):
-    """Return the examples of a split, converted (a Manifest) or not."""
+def make_source(
+    split: Manifest | UnconvertedSplit | GeneratedSplit, interleaved: int = ShardSource.interleaved
+) -> ExampleSource:
+    """Return the examples of a split, reading `interleaved` shards in turn if it is converted."""
     if isinstance(split, UnconvertedSplit):
         return FileSource(split)
     if isinstance(split, GeneratedSplit):
@@ -287,3 +325,26 @@ def make_source(split, interleaved=16):
         is_multi_label=split.is_multi_label,
         repair_hint=split.repair_hint,
     )
+
+
+def worker_examples(source: ExampleSource, worker_slice: WorkerSlice) -> ExampleSource:
+    """Return the examples that a worker reads: all, or those in its own shards."""
+    return source.for_worker(worker_slice) if worker_slice.has_own_shards else source
+
+
+def count_batches(
+    source: ExampleSource, example_count: int, batch_size: int, worker_slice: WorkerSlice
+) -> int:
+    """Return the number of batches in an epoch, the same for every worker.
+
+    Args:
+        source: The examples of all workers.
+        example_count: How many of them an epoch has; some may be repeated.
+        batch_size: Number of examples in a full batch, over all workers.
+        worker_slice: The part of any of the workers.
+    """
+    if worker_slice.has_own_shards:
+        # The worker with the most examples counts; the others get empty batches at the end.
+        counts = [source.for_worker(each).count for each in worker_slice.siblings()]
+        return -(-max(counts) // worker_slice.size(batch_size))
+    return -(-example_count // batch_size)

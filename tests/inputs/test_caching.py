@@ -16,7 +16,7 @@ from library.errors import DataError, SettingsError
 from library.files import locked
 from library.inputs import caching
 from library.inputs.batching import WorkerSlice
-from library.inputs.caching import DiskStore, cache_examples
+from library.inputs.caching import DiskCache, cache_examples
 from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
@@ -51,7 +51,7 @@ def epochs(source, words=("flip", "brightness")):
 
 
 def cached(manifest, kind, tmp_path, **changes):
-    given = {"crops": False, "cache_dir": tmp_path, "fingerprint": manifest.fingerprint}
+    given = {"has_crop": False, "cache_dir": tmp_path, "fingerprint": manifest.fingerprint}
     return cache_examples(make_source(manifest), FORMAT, kind, **{**given, **changes})
 
 
@@ -60,9 +60,9 @@ def cached(manifest, kind, tmp_path, **changes):
 def test_a_cache_changes_no_bit_of_any_batch(manifest, tmp_path, kind, words):
     plain = epochs(make_source(manifest), words)
     crops = "distorted_crop" in words
-    assert epochs(cached(manifest, kind, tmp_path, crops=crops), words) == plain
+    assert epochs(cached(manifest, kind, tmp_path, has_crop=crops), words) == plain
     # The second time from what the first one left.
-    assert epochs(cached(manifest, kind, tmp_path, crops=crops), words) == plain
+    assert epochs(cached(manifest, kind, tmp_path, has_crop=crops), words) == plain
     assert cached(manifest, "none", tmp_path).keys is not None
 
 
@@ -92,7 +92,7 @@ def test_a_cached_epoch_reads_no_shard(manifest, tmp_path, folder, kind):
 def test_other_data_and_other_formats_get_their_own_cache(manifest, tmp_path):
     cached(manifest, "disk", tmp_path)
     cached(manifest, "disk", tmp_path, fingerprint="f" * 64)
-    cached(manifest, "disk", tmp_path, crops=True)
+    cached(manifest, "disk", tmp_path, has_crop=True)
     assert sorted(each.name.rpartition("-")[2] for each in tmp_path.iterdir()) == [
         "8x8x3",
         "8x8x3",
@@ -157,17 +157,17 @@ def test_every_damaged_byte_of_the_caches_index_is_noticed(tmp_path):
     (folder,) = tmp_path.iterdir()
     index = folder / "index"
     whole = index.read_bytes()
-    DiskStore(folder, keeps_pixels=True)
+    DiskCache(folder)
     for position in range(len(whole)):
         flipped = bytearray(whole)
         flipped[position] ^= 1 << position % 8
         for damaged in (flipped, whole[:position]):
             index.write_bytes(damaged)
             with pytest.raises(DataError, match=f"the cache {folder} is damaged: delete it"):
-                DiskStore(folder, keeps_pixels=True)
+                DiskCache(folder)
     index.unlink()
     with pytest.raises(DataError, match="is damaged: delete it"):
-        DiskStore(folder, keeps_pixels=True)
+        DiskCache(folder)
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
@@ -198,7 +198,7 @@ def test_the_same_bytes_with_other_labels_are_other_data(manifest, tmp_path):
 
 def test_who_finds_a_cache_being_filled_waits_for_it(manifest, tmp_path, monkeypatch, capsys):
     cached(manifest, "disk", tmp_path / "before")
-    monkeypatch.setattr(caching, "_write_store", lambda *arguments: pytest.fail("it is there"))
+    monkeypatch.setattr(caching, "_fill", lambda *arguments: pytest.fail("it is there"))
     (tmp_path / "now").mkdir()
     (folder,) = (tmp_path / "before").iterdir()
     with ThreadPoolExecutor() as pool:
@@ -238,14 +238,14 @@ from library.dataset.manifest import read_manifest
 from library.inputs import caching
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
-walk = caching._walk
+walk = caching._read_all
 def slowly(*arguments):
     for number, each in enumerate(walk(*arguments)):
         yield each
         if number == 5:
             print("filling", flush=True)
             sys.stdin.read()
-caching._walk = slowly
+caching._read_all = slowly
 manifest = read_manifest(sys.argv[1], "train")
 caching.cache_examples(make_source(manifest), ImageFormat(8, 3), "disk", cache_dir=sys.argv[2],
                        fingerprint=manifest.fingerprint)
@@ -260,7 +260,7 @@ def test_a_cache_killed_while_filling_is_cleaned_and_filled_anew(manifest, tmp_p
         assert process.stdout.readline() == b"filling\n"
         (partial,) = tmp_path.glob(".images-*.partial")
         # Where a disk has no locks, what a live process of this machine writes is left alone.
-        caching._remove_dead_partials(tmp_path)
+        caching._remove_leftovers(tmp_path / partial.name.split(".")[1])
         assert partial.exists()
         process.send_signal(signal.SIGKILL)
     start = time.monotonic()
@@ -278,4 +278,4 @@ def test_labels_of_several_classes_are_cached_and_mixed(patches, tmp_path, kind,
     words = ("distorted_crop", "mixup") if crops else ("cutmix",)
     plain = epochs(make_source(manifest), words)
     for _ in range(2):
-        assert epochs(cached(manifest, kind, tmp_path, crops=crops), words) == plain
+        assert epochs(cached(manifest, kind, tmp_path, has_crop=crops), words) == plain
