@@ -27,7 +27,7 @@ import_tensorflow()
 import keras
 import tensorflow as tf
 
-from library.inputs.batching import without_autotune
+from library.inputs.examples import without_autotune
 from library.training.steps import MetricSums, make_train_steps
 from project.networks.simple import simple
 from project.objective import Objective

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from library.errors import SettingsError
 from library.inputs.balance import class_weights, oversampled_count
-from library.inputs.batching import WHOLE_BATCH
 from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import PipelineOptions, make_source
+from library.inputs.worker_slice import WHOLE_BATCH
 from library.logging import report
 from library.messages import ChoiceError, unknown_name
 from library.models.feature_cache import cache_split_features

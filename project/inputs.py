@@ -3,16 +3,17 @@
 The order of an epoch is a function of (seed, epoch) alone:
 
 1. the shards are permuted,
-2. read in turns, their records interleaved,
-3. repeated, where smaller classes are to count as much as larger ones,
+2. read in turn, so that their records are interleaved,
+3. repeated, if smaller classes are oversampled,
 4. shuffled while still encoded,
 5. and only then skipped, divided among workers, decoded, augmented (each example with a seed made
-   of the epoch's and its position) and batched.
+   from the epoch's seed and its position) and batched.
 
-So any batch of any epoch can be made again, by any number of threads or workers: a run stopped
-anywhere goes on with the very batches that it would have seen.
+So any batch of any epoch can be made again, by any number of threads or workers: a run that was
+stopped anywhere resumes with exactly the batches that it would have seen.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,22 +22,23 @@ import tensorflow as tf
 
 from library.augmentation.pipeline import Augmentations
 from library.inputs.balance import oversample, oversampled_count
-from library.inputs.batching import (
-    WHOLE_BATCH,
-    WorkerSlice,
-    make_batches,
-    prefetch,
-)
+from library.inputs.batching import count_batches, make_batches, prefetch, worker_examples
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import DEFAULT_OPTIONS, PipelineOptions, count_batches, worker_examples
+from library.inputs.examples import DEFAULT_OPTIONS, ExampleSource, PipelineOptions
+from library.inputs.worker_slice import WHOLE_BATCH, WorkerSlice
 from project.augmentations import NO_AUGMENTATIONS
 
 
-def generate_images(split):
-    """Yield (image, class name) for `data_format: generator`. An example: write your own here.
+def generate_images(split: str) -> Iterator[tuple[np.ndarray | bytes, str]]:
+    """Yield (image, class name) for `data_format: generator`. An example: replace it by your own.
 
-    An image is uint8 pixels (height, width, 1 or 3), or the bytes of a file. Takes the name of the
-    split: train, validation or test. Must yield the same each time it is called.
+    Must yield the same every time it is called.
+
+    Args:
+        split: train, validation or test.
+
+    Yields:
+        uint8 pixels (height, width, 1 or 3) or the bytes of an image file, and a class name.
     """
     random = np.random.default_rng({"train": 0, "validation": 1, "test": 2}[split])
     stripes = np.indices((32, 32)) // 4 % 2 * 120
@@ -51,13 +53,21 @@ def generate_images(split):
 
 @dataclass(frozen=True)
 class TrainingPipeline:
-    """The training split, as one shuffled and augmented data set per epoch.
+    """The training split as one shuffled and augmented dataset per epoch.
 
-    `source` is one of those in library/inputs/examples.py. `batch_size` counts the examples of all
-    workers; `worker_slice` is which of them this one prepares.
+    Attributes:
+        source: Where the examples come from.
+        image_format: Shape of the decoded images.
+        batch_size: Number of examples in a full batch, over all workers.
+        shuffle_examples: Size of the shuffle buffer.
+        seed: Determines, together with the epoch, the order and the augmentations.
+        augmentations: Random changes to the images.
+        is_oversampled: Whether smaller classes are repeated until all are equally large.
+        worker_slice: The part of each batch that this worker prepares.
+        options: How much is read, decoded and prefetched in parallel.
     """
 
-    source: object
+    source: ExampleSource
     image_format: ImageFormat
     batch_size: int
     shuffle_examples: int
@@ -68,134 +78,132 @@ class TrainingPipeline:
     options: PipelineOptions = DEFAULT_OPTIONS
 
     @property
-    def examples(self):
-        """How many examples an epoch holds: each one once, unless smaller classes are repeated."""
+    def examples(self) -> int:
+        """Number of examples in an epoch: each one once, or more if it is oversampled."""
         if self.is_oversampled:
             return oversampled_count(self.source.class_counts)
         return self.source.count
 
     @property
-    def batches_per_epoch(self):
-        """The last one may be smaller: each epoch holds every example exactly once."""
-        return count_batches(self.source, self.examples, self.batch_size, self.worker_slice)
+    def batches_per_epoch(self) -> int:
+        """Number of batches in an epoch; the last one may be smaller, none is dropped."""
+        return count_batches(self)
 
     @property
-    def order(self):
-        """What the order of an epoch's images depends on, besides their names, as JSON holds it."""
+    def is_augmented(self) -> bool:
+        """Whether images are changed after they are decoded."""
+        return self.augmentations.has_more_than_crop
+
+    @property
+    def order(self) -> list:
+        """What the order of an epoch depends on besides the file names, as JSON stores it."""
         own = self.worker_slice.count if self.worker_slice.has_own_shards else None
         numbers = (self.seed, self.examples, self.batch_size, self.shuffle_examples)
         return [*numbers, self.is_oversampled, self.source.interleaved, own]
 
-    def keys(self, epoch):
-        """Return the encoded examples of an epoch, or what stands for them, in its order."""
-        return self._ordered(epoch)[0]
+    def keys(self, epoch: int) -> tf.data.Dataset:
+        """Return the keys of the source's examples in the order of an epoch."""
+        return self._shuffled(epoch)[0]
 
-    def batches(self, epoch, start_batch=0):
-        """Return the batches of one epoch from `start_batch` on, as a tf.data.Dataset.
+    def batches(self, epoch: int, start_batch: int = 0) -> tf.data.Dataset:
+        """Return the batches of one epoch from `start_batch` on, or this worker's part of them.
 
-        Elements are (images, labels): uint8 (batch, height, width, channels), and int64 (batch,)
-        or, where images are mixed or have several classes, float32 (batch, classes). Each worker
-        gets its part.
+        Elements are (images, labels). Images are uint8 (batch, height, width, channels). Labels
+        are int64 (batch,) or, if images are mixed or multi-label, float32 (batch, classes).
         """
-        keys, example_seed = self._ordered(epoch)
-        prepare, mixes = self._prepare, self.augmentations.has_mixing
-        number = self.batches_per_epoch
+        keys, epoch_seed = self._shuffled(epoch)
+        prepare = self._prepare
         batches = make_batches(
-            keys,
-            lambda position, key: prepare(example_seed, position, key),
-            self.batch_size,
-            start_batch,
-            number,
-            self.worker_slice,
-            self.options,
+            self, keys, lambda position, key: prepare(epoch_seed, position, key), start_batch
         )
-        return prefetch(batches.map(self._mix) if mixes else batches, self.options)
+        return prefetch(
+            batches.map(self._mix) if self.augmentations.has_mixing else batches, self.options
+        )
 
     @cached_property
-    def _prepare(self):
-        source, choice = self._source, self.augmentations
+    def _prepare(self) -> Callable[..., tuple[tf.Tensor, ...]]:
+        source, augmentations = self._source, self.augmentations
 
-        # Traced once, not anew in each epoch: some augmentations are large graphs.
+        # Traced once, not again in each epoch: some augmentations are large graphs.
         @tf.function(reduce_retracing=True, autograph=False)
-        def prepare(example_seed, position, key):
-            seeds = choice.seeds(tf.stack([example_seed, position]))
-            image, label = source.load(key, self.image_format, choice.crop(seeds))
-            image = choice.apply(image, seeds)
-            return (image, label, seeds) if choice.has_mixing else (image, label)
+        def prepare(epoch_seed, position, key):
+            seeds = augmentations.seeds(tf.stack([epoch_seed, position]))
+            image, label = source.load(key, self.image_format, augmentations.crop(seeds))
+            image = augmentations.apply(image, seeds)
+            return (image, label, seeds) if augmentations.has_mixing else (image, label)
 
         return prepare
 
     def _mix(self, images, labels, seeds):
-        # Of images of several classes, they are such already.
-        multi_label = labels.dtype.is_floating
-        targets = labels if multi_label else tf.one_hot(labels, len(self.source.class_counts))
+        # Multi-label targets are one number per class already.
+        is_multi_label = labels.dtype.is_floating
+        targets = labels if is_multi_label else tf.one_hot(labels, len(self.source.class_counts))
         return self.augmentations.mix(images, targets, seeds)
 
-    def without_augmentations(self):
-        """Return the same inputs, their images cropped but not changed."""
+    def without_augmentations(self) -> "TrainingPipeline":
+        """Return the same inputs, with images cropped but not changed."""
         return replace(self, augmentations=self.augmentations.crop_only())
 
     @property
-    def _source(self):
+    def _source(self) -> ExampleSource:
         return worker_examples(self.source, self.worker_slice)
 
-    def _ordered(self, epoch):
-        """Return the keys in the epoch's order, and the seed of its examples."""
-        # Who reads only some shards counts only their examples: their seeds must be others.
+    def _shuffled(self, epoch: int) -> tuple[tf.data.Dataset, tf.Tensor]:
+        """Return the keys in the epoch's order, and the seed of the epoch's augmentations."""
+        # Workers that read their own shards count positions from 0 each: their seeds must differ.
         own = [self.worker_slice.index] if self.worker_slice.has_own_shards else []
         source, random = self._source, np.random.default_rng([self.seed, epoch, *own])
         keys = source.keys(random, self.options)
-        shuffle_seed, example_seed = map(int, random.integers(2**31, size=2))
+        shuffle_seed, epoch_seed = map(int, random.integers(2**31, size=2))
         if self.is_oversampled:
             keys = oversample(keys, source.labels, source.class_counts)
-        # Shuffle before decode: the buffer holds small encoded images, not large pixels.
+        # Shuffle before decoding: the buffer holds small encoded images, not large pixels.
         if self.is_oversampled or not source.is_shuffled:
             keys = keys.shuffle(self.shuffle_examples, shuffle_seed, reshuffle_each_iteration=False)
-        return keys, tf.constant(example_seed, tf.int64)
+        return keys, tf.constant(epoch_seed, tf.int64)
 
 
 @dataclass(frozen=True)
 class EvaluationPipeline:
-    """A split as it is: every example once, in order, nothing augmented, the last batch partial."""
+    """A split as it is: every example once, in order, not augmented. See TrainingPipeline."""
 
-    source: object
+    source: ExampleSource
     image_format: ImageFormat
     batch_size: int
     worker_slice: WorkerSlice = WHOLE_BATCH
     options: PipelineOptions = DEFAULT_OPTIONS
 
     @property
-    def examples(self):
-        """How many examples there are."""
+    def examples(self) -> int:
+        """Number of examples."""
         return self.source.count
 
     @property
-    def batches_per_epoch(self):
-        """The last one may be smaller."""
-        return count_batches(self.source, self.examples, self.batch_size, self.worker_slice)
+    def batches_per_epoch(self) -> int:
+        """Number of batches; the last one may be smaller."""
+        return count_batches(self)
 
-    def batches(self):
-        """Give (images, labels) batches as in TrainingPipeline."""
+    def batches(self) -> tf.data.Dataset:
+        """Return the batches; elements are (images, labels) as in TrainingPipeline."""
         return self._batches(lambda source, key: source.load(key, self.image_format))
 
-    def named_batches(self):
-        """Give (images, labels, names) batches: with the images' file names, string (batch,)."""
-        # No GPU holds strings.
-        return replace(self, options=replace(self.options, device=None))._batches(
+    def named_batches(self) -> tf.data.Dataset:
+        """Return the batches with file names; elements are (images, labels, names).
+
+        Names are strings (batch,), which a GPU can't hold: these batches stay on the host.
+        """
+        on_host = replace(self, options=replace(self.options, device=None))
+        return on_host._batches(
             lambda source, key: (*source.load(key, self.image_format), source.filename(key))
         )
 
-    def _batches(self, prepare):
-        source, number = worker_examples(self.source, self.worker_slice), self.batches_per_epoch
-        # In order, also where training is not.
+    def _batches(self, prepare: Callable[..., tuple[tf.Tensor, ...]]) -> tf.data.Dataset:
+        source = worker_examples(self.source, self.worker_slice)
+        # In order, even if training is not deterministic.
         options = replace(self.options, deterministic=True)
         batches = make_batches(
+            replace(self, options=options),
             source.keys(None, options),
             lambda position, key: prepare(source, key),
-            self.batch_size,
-            0,
-            number,
-            self.worker_slice,
-            options,
         )
         return prefetch(batches, options)

@@ -27,10 +27,10 @@ from library.dataset.records import parse_record
 from library.dataset.worker_pool import available_cores
 from library.errors import DataError, SettingsError, UserError
 from library.files import PARTIAL, locked, new_folder, write_file
-from library.inputs.batching import WorkerSlice
 from library.inputs.corruption import explain_source_errors
 from library.inputs.decoding import Crop, ImageFormat, decode
 from library.inputs.examples import DEFAULT_OPTIONS, Dataset, ExampleSource, PipelineOptions, Random
+from library.inputs.worker_slice import WorkerSlice
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from library.dataset.manifest import Manifest
 from library.dataset.records import parse_labels, parse_record, serialize
 from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
 from library.errors import DataError, SettingsError, UserError
-from library.inputs.batching import WorkerSlice, without_autotune
 from library.inputs.corruption import find_corrupt_record
 from library.inputs.decoding import Crop, ImageFormat, decode
+from library.inputs.worker_slice import WorkerSlice
 
 Dataset: TypeAlias = tf.data.Dataset
 # Shuffles an epoch; None: in order.
@@ -45,6 +45,16 @@ class PipelineOptions:
 
 
 DEFAULT_OPTIONS = PipelineOptions()
+
+
+def without_autotune(dataset: Dataset) -> Dataset:
+    """Turn autotuning off for a dataset and everything made from it.
+
+    Deleting an iterator can block until its autotune thread wakes up, up to a minute later.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 class ExampleSource(ABC):
@@ -325,26 +335,3 @@ def make_source(
         is_multi_label=split.is_multi_label,
         repair_hint=split.repair_hint,
     )
-
-
-def worker_examples(source: ExampleSource, worker_slice: WorkerSlice) -> ExampleSource:
-    """Return the examples that a worker reads: all, or those in its own shards."""
-    return source.for_worker(worker_slice) if worker_slice.has_own_shards else source
-
-
-def count_batches(
-    source: ExampleSource, example_count: int, batch_size: int, worker_slice: WorkerSlice
-) -> int:
-    """Return the number of batches in an epoch, the same for every worker.
-
-    Args:
-        source: The examples of all workers.
-        example_count: How many of them an epoch has; some may be repeated.
-        batch_size: Number of examples in a full batch, over all workers.
-        worker_slice: The part of any of the workers.
-    """
-    if worker_slice.has_own_shards:
-        # The worker with the most examples counts; the others get empty batches at the end.
-        counts = [source.for_worker(each).count for each in worker_slice.siblings()]
-        return -(-max(counts) // worker_slice.size(batch_size))
-    return -(-example_count // batch_size)

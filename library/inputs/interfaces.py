@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from library.inputs.batching import WorkerSlice
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import ExampleSource, PipelineOptions
+from library.inputs.worker_slice import WorkerSlice
 
 
 class TrainingBatches(Protocol):
@@ -31,7 +31,9 @@ class EvaluationBatches(Protocol):
         """Return the batches; elements are (inputs, labels)."""
 
 
-class _Inputs(Protocol):
+class Inputs(Protocol):
+    """What training and evaluation inputs share."""
+
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
@@ -63,18 +65,25 @@ class _Inputs(Protocol):
         """Number of batches in an epoch, the same for every worker."""
 
 
-class TrainingInputs(_Inputs, TrainingBatches, Protocol):
+class TrainingInputs(Inputs, TrainingBatches, Protocol):
     """A training split: shuffled and augmented, in an order that is a function of (seed, epoch)."""
 
     @property
     def order(self) -> list:
         """What the order of an epoch depends on besides the file names, as JSON stores it."""
 
+    @property
+    def is_augmented(self) -> bool:
+        """Whether images are changed after they are decoded."""
+
+    def without_augmentations(self) -> "TrainingInputs":
+        """Return the same inputs, with images cropped but not changed."""
+
     def keys(self, epoch: int) -> tf.data.Dataset:
         """Return the keys of the source's examples in the order of an epoch."""
 
 
-class EvaluationInputs(_Inputs, EvaluationBatches, Protocol):
+class EvaluationInputs(Inputs, EvaluationBatches, Protocol):
     """A split as it is: every example once, in order, not augmented."""
 
     def named_batches(self) -> tf.data.Dataset:

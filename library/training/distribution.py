@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from library.errors import SettingsError, UserError
-from library.inputs.batching import WorkerSlice
+from library.inputs.worker_slice import WorkerSlice
 from library.messages import counted
 from library.training.cluster import find_lost, wait_for_workers
 

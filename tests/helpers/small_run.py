@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from library.inputs.batching import without_autotune
+from library.inputs.examples import without_autotune
 from library.inputs.interfaces import SplitInputs as Seen
 from library.models.features import CachedFeatures
 from library.training.ema import ExponentialMovingAverage

@@ -7,7 +7,7 @@ import tensorflow as tf
 from library.dataset.manifest import read_manifest
 from library.dataset.records import Record, frame, read_frames
 from library.errors import DataError
-from library.inputs.corruption import explain_read_errors, find_corrupt_record
+from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import ShardSource, make_source
 from project.inputs import EvaluationPipeline
@@ -43,7 +43,7 @@ def test_a_flip_of_any_byte_names_shard_and_record_and_drops_nothing(tmp_path):
         damaged = bytearray(whole)
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
-        text = find_corrupt_record(inputs.source.paths)
+        text = inputs.source.find_corruption()
         assert text.startswith(f"{path}: record {int(position >= second)} (at byte "), position
         assert "is damaged" in text or "is truncated" in text
         named += "it was made from ab/" in text
@@ -73,7 +73,7 @@ def test_a_shard_that_vanishes_is_named(tmp_path):
 
 def test_what_is_no_damage_stays_what_it_was(tmp_path):
     inputs = write_shard(tmp_path / "shard.tfrecord")
-    assert find_corrupt_record(inputs.source.paths) is None
+    assert inputs.source.find_corruption() is None
     with pytest.raises(tf.errors.InvalidArgumentError), explain_read_errors(inputs):
         tf.ensure_shape(tf.zeros([2]), [3])
 

@@ -8,7 +8,6 @@ import tensorflow as tf
 from library.dataset.manifest import read_manifest
 from library.dataset.unconverted import UnconvertedSplit, read_generated, read_unconverted
 from library.errors import SettingsError
-from library.inputs.batching import WorkerSlice
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import (
     DEFAULT_OPTIONS,
@@ -18,6 +17,7 @@ from library.inputs.examples import (
     ShardSource,
     make_source,
 )
+from library.inputs.worker_slice import WorkerSlice
 from tests.conftest import convert, write_colors
 
 FORMAT = ImageFormat(16, 3)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from library.errors import UserError
 from library.files import locked
-from library.inputs.batching import without_autotune
+from library.inputs.examples import without_autotune
 from library.models import feature_cache as room
 from library.models.feature_cache import cache_features
 from library.models.features import FrozenBase, split_at_base

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.inputs.batching import without_autotune
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import DEFAULT_OPTIONS
+from library.inputs.examples import DEFAULT_OPTIONS, without_autotune
 from library.models import features as room
 from library.models.feature_cache import cache_features
 from library.models.features import FrozenBase, split_at_base

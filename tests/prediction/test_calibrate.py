@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from library.errors import SettingsError, UserError
 from library.evaluation.calibration import fit_temperature
-from library.inputs.batching import without_autotune
+from library.inputs.examples import without_autotune
 from library.models.scores import MULTI_LABEL
 from library.prediction.calibrate import (
     CalibratedSnapshot,

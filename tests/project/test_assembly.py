@@ -13,7 +13,7 @@ import run
 from library.dataset.splits import read_splits
 from library.dataset.unconverted import read_generated, read_unconverted
 from library.errors import CheckpointError, SettingsError
-from library.inputs.batching import WorkerSlice
+from library.inputs.worker_slice import WorkerSlice
 from library.messages import ChoiceError
 from library.models.scores import is_multi_label
 from library.saving.snapshots import read_snapshot

@@ -14,9 +14,9 @@ from PIL import Image
 from library.dataset.manifest import read_manifest
 from library.dataset.records import Record, frame
 from library.dataset.unconverted import read_generated, read_unconverted
-from library.inputs.batching import WorkerSlice
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import PipelineOptions, ShardSource, make_source
+from library.inputs.worker_slice import WorkerSlice
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationPipeline, TrainingPipeline, generate_images
 from tests.conftest import convert

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from library.errors import SettingsError
-from library.inputs.batching import without_autotune
+from library.inputs.examples import without_autotune
 from library.messages import ChoiceError
 from library.training.steps import MetricSums, make_train_steps
 from project.objective import Objective

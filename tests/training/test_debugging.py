@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import run
 from library.errors import DivergedError, SettingsError, UserError
-from library.inputs.batching import without_autotune
+from library.inputs.examples import without_autotune
 from library.training.debugging import OneBatch, check_overfit, numeric_checks
 
 

@@ -12,9 +12,9 @@ import tensorflow as tf
 import run
 from library.dataset.splits import read_splits
 from library.errors import SettingsError, UserError
-from library.inputs.batching import WorkerSlice
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
+from library.inputs.worker_slice import WorkerSlice
 from library.training.cluster import Cluster
 from library.training.distribution import Devices, choose_devices, naming_lost
 from project.inputs import TrainingPipeline

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.inputs.batching import without_autotune
+from library.inputs.examples import without_autotune
 from library.training.evaluator import Evaluator
 from project.objective import Objective
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from library.inputs.batching import without_autotune
+from library.inputs.examples import without_autotune
 from library.training.distribution import Devices
 from library.training.train_and_evaluate import check_one_batch, run_summary
 from project.objective import Objective

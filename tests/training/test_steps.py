@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.inputs.batching import without_autotune
+from library.inputs.examples import without_autotune
 from library.training.evaluator import make_evaluation_step
 from library.training.steps import MetricSums, learning_rate_at, make_train_steps
 from project.objective import Objective
