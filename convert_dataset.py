@@ -11,7 +11,8 @@ from library.messages import counted, counted_classes
 try:
     from pydantic import Field
 
-    from library.configuration.command_line import Command, read_options
+    from library.configuration.command_line import Command, Program
+    from library.configuration.reader import read_options
     from library.configuration.schema import (
         Count,
         CountOrZero,
@@ -26,21 +27,22 @@ try:
 except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is not active.
     sys.exit(f"convert_dataset.py: error: {missing_package(error) or error}")
 
-PROGRAM = "convert_dataset.py"
 ABOUT = (
     "Convert labeled images, <dataset_dir>/<class>/<image>, into TFRecord shards. A conversion "
     "that was stopped goes on where it was when the same command is given again. Images are never "
     "changed; those that can't be used are listed in <name>.rejected.csv."
 )
-COMMANDS = {
+_COMMANDS = {
     "convert": Command("make shards and a manifest"),
     "inspect": Command("look at the images instead: counts, sizes, duplicates; as text and HTML"),
 }
+PROGRAM = Program("convert_dataset.py", ABOUT, _COMMANDS)
 
 
 class Source(Keys):
-    """What to convert"""
+    """What to convert."""
 
+    heading = "Source"
     dataset_dir: Text | None = key(
         None,
         "folder of class folders, the same in a zip or tar (images.zip/train), a CSV file (or one "
@@ -61,8 +63,9 @@ class Source(Keys):
 
 
 class Destination(Keys):
-    """Where to"""
+    """Where to write it."""
 
+    heading = "Destination"
     tfrecord_filename: Text | None = key(
         None, "name of the split; none: the last word of dataset_dir, if that is a split's"
     )
@@ -79,8 +82,9 @@ class Destination(Keys):
 
 
 class Images(Keys):
-    """Images"""
+    """How images are stored."""
 
+    heading = "Images"
     max_edge: CountOrZero = key(384, "shrink to no more than so many pixels an edge; 0: never")
     quality: Annotated[int, Field(ge=1, le=100)] = key(95, "of the JPEGs written")
     color_space: Literal["rgb", "gray"] = key("rgb", "of the JPEGs written")
@@ -90,8 +94,9 @@ class Images(Keys):
 
 
 class Running(Keys):
-    """Running"""
+    """How to run."""
 
+    heading = "Runtime"
     num_workers: Count | None = key(None, "processes that decode; none: one for each core")
     seconds_per_image: Positive = key(60.0, "give an image up that takes longer to decode")
     verify: bool = key(False, "only check a converted split: every hash, record and image")
@@ -105,11 +110,11 @@ class Settings(Source, Destination, Images, Running):
 
 def main(arguments):
     """Do what the command line says."""
-    options = read_options(Settings, arguments, PROGRAM, ABOUT, COMMANDS)
+    options = read_options(Settings, arguments, PROGRAM)
     if options.answer is not None:
         print(options.answer)
         return
-    settings = options.values
+    settings = options.settings
     if options.command == "inspect":
         inspect(settings)
     elif settings.verify:
@@ -356,7 +361,7 @@ def splits_of(settings):
 
 def command():
     """Convert what the command line says. Give the exit code."""
-    return run_main(main, sys.argv[1:], PROGRAM)
+    return run_main(main, sys.argv[1:], PROGRAM.name)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
-"""Every key of project.yaml and hyperparameters.yaml: type, range, default, one line of meaning.
+"""Every setting of project.yaml and hyperparameters.yaml: type, default and meaning in one line.
 
-To add a key, add one line here. It is then an option, a key in YAML, in --help, in --print_config
-and in docs/settings.md (`python -m project.settings > docs/settings.md` writes that anew).
+To add a setting, add a line here. It is then an option, a YAML key, and part of --help and
+--print_config; `make docs` adds it to docs/settings.md and to the JSON schemas for editors.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from library.configuration.command_line import Command
-from library.configuration.output import reference
-from library.configuration.reader import CommandLineOnly, Recipe, read_two_files
+from library.configuration.command_line import Command, Program
+from library.configuration.reader import Recipe, Settings, SettingsReader
 from library.configuration.schema import (
     Count,
     CountOrZero,
@@ -28,14 +27,16 @@ from library.configuration.schema import (
     key,
 )
 
-PROGRAM = "run.py"
-ABOUT = "Train an image classifier, keep its best snapshot, and use it."
-# Where both files are, in the project's folder and where a package of it was installed.
+ABOUT = "Train an image classifier, keep the best snapshot, and use it."
+# Where both YAML files are, in a clone of the project and where it is installed as a package.
 HERE = Path(__file__).resolve().parents[1]
+# Keys of hyperparameters.yaml that project.yaml may set too.
+SHARED = ("model",)
+HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4"
 
 
-def _as_words(value):
-    """Give `auto`, `none` or a mapping of class to weight, as YAML has them, as words."""
+def _as_words(value: Any) -> Any:
+    """Return `auto`, `none` or a mapping of classes to weights, as YAML has them, as words."""
     if isinstance(value, dict):
         return tuple(f"{name}={weight}" for name, weight in value.items())
     return () if value in ("none", None) else (value,) if isinstance(value, str) else value
@@ -43,320 +44,350 @@ def _as_words(value):
 
 ZeroOrLess = Annotated[float, Field(le=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-ClassWeights = Annotated[Words, BeforeValidator(_as_words)]
-# Keys of hyperparameters.yaml that project.yaml may have too, for sets of that which lack them.
-IN_EITHER = ("model",)
-HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4"
+Views = Annotated[int, Field(ge=1, le=12)]
+ClassWeights = Annotated[
+    Words,
+    BeforeValidator(_as_words, json_schema_input_type=list[str] | str | dict[str, float] | None),
+]
 
 
-def read_settings(arguments: Sequence[str], commands: Mapping[str, Command] | None = None):
-    """Return the Settings for a command line, a list of str without the program's name.
+def read_settings(
+    arguments: Sequence[str], commands: Mapping[str, Command] | None = None
+) -> Settings:
+    """Return the Settings of a command line.
 
-    Raises SettingsError, whose text is one line.
+    Args:
+        arguments: The words after the program's name.
+        commands: The commands by name, the default first.
+
+    Raises:
+        SettingsError: With one line about what is wrong.
     """
-    models = (Project, Hyperparameters)
-    return read_two_files(*models, arguments, PROGRAM, ABOUT, commands or {}, HERE, IN_EITHER)
+    program = Program("run.py", ABOUT, commands or {})
+    return SettingsReader(program, Project, Hyperparameters, HERE, SHARED).read(arguments)
 
 
-class Folders(Keys):
-    """Folders"""
+class Directories(Keys):
+    """Where data is read and results are written."""
 
-    data_dir: Text = key("dataset", "folder or URL of the splits train, validation, test", "dd")
-    run_dir: LocalPath = key("out/current", "folder that a run writes everything into")
-    model_dir: LocalPath | None = key(None, "folder of checkpoints", "md", "{run_dir}/checkpoints")
+    heading = "Directories"
+    data_dir: Text = key(
+        "dataset", "directory or URL of the train, validation and test splits", "dd"
+    )
+    run_dir: LocalPath = key("out/current", "directory that the run writes everything into")
+    model_dir: LocalPath | None = key(
+        None, "directory of checkpoints", "md", "{run_dir}/checkpoints"
+    )
     best_model_dir: LocalPath | None = key(
-        None, "folder of the best snapshot", "bmd", "{run_dir}/best"
+        None, "directory of the best snapshot", "bmd", "{run_dir}/best"
     )
 
 
-class Schedule(Keys):
-    """Schedule"""
+class Training(Keys):
+    """How long to train, and on how many images at once."""
 
-    train_epochs: Count = key(30, "passes over the training images", "te")
+    heading = "Training"
+    train_epochs: Count = key(30, "number of training epochs", "te")
     max_train_steps: Count | None = key(
-        None, "stop training after so many steps in all", "mts", also=["train_steps"]
+        None, "maximum number of training steps", "mts", also=["train_steps"]
     )
     max_minutes: Positive | None = key(
-        None, "time to train; the schedule fits itself to it, its warm-up does not"
+        None, "time budget in minutes; shortens the learning-rate schedule, not the warmup"
     )
-    batch_size: Count = key(128, "images a step, over all devices", "bs")
-    train_batch_size: Count | None = key(None, "images a training step", "tbs", "{batch_size}")
-    eval_batch_size: Count | None = key(None, "images an evaluation step", "ebs", "{batch_size}")
-    steps_per_execution: Count = key(1, "steps that TensorFlow makes in one call", "spe")
-    random_seed: CountOrZero = key(0, "seed of weights, order and augmentation", "rs")
-    resume: Literal["auto", "never", "must"] = key("auto", "go on: if it can, no, or fail")
+    batch_size: Count = key(128, "global batch size, over all devices", "bs")
+    train_batch_size: Count | None = key(None, "batch size for training", "tbs", "{batch_size}")
+    eval_batch_size: Count | None = key(None, "batch size for evaluation", "ebs", "{batch_size}")
+    steps_per_execution: Count = key(1, "training steps per tf.function call", "spe")
+    random_seed: CountOrZero = key(0, "seed of weights, data order and augmentation", "rs")
+    resume: Literal["auto", "never", "must"] = key(
+        "auto", "auto: resume if there is a checkpoint; never: start over; must: fail without one"
+    )
 
 
 class Evaluation(Keys):
-    """Evaluation, the best, early stopping"""
+    """When to evaluate, which snapshot is the best, when to stop."""
 
-    epochs_between_evals: Count = key(1, "training epochs between two validations", "ebe")
-    steps_between_evals: Count | None = key(None, "validate by steps instead of epochs", "sbe")
-    eval_throttle_secs: PositiveOrZero | None = key(None, "validate by seconds instead of epochs")
+    heading = "Evaluation and early stopping"
+    epochs_between_evals: Count = key(1, "training epochs between evaluations", "ebe")
+    steps_between_evals: Count | None = key(
+        None, "training steps between evaluations, instead of epochs", "sbe"
+    )
+    eval_throttle_secs: PositiveOrZero | None = key(
+        None, "seconds between evaluations, instead of epochs"
+    )
     max_eval_steps: Count | None = key(
-        None, "evaluate on no more than so many batches", "mes", also=["eval_freq"]
+        None, "evaluate on at most this many batches", "mes", also=["eval_freq"]
     )
     checkpoint: LocalPath | None = key(
         None,
-        "network to use: a snapshot, run or checkpoint; none: the best",
+        "snapshot, run or checkpoint to use; none: the best snapshot",
         "vc",
         also=["validation_checkpoint"],
     )
-    split: Literal["train", "validation", "test"] = key("test", "split to evaluate on")
+    split: Literal["train", "validation", "test"] = key("test", "split to evaluate or explain")
     validate_only: bool = key(
-        False, "do not train: evaluate on the validation split", also=["validate"]
+        False, "evaluate on the validation split instead of training", also=["validate"]
     )
     validation_name: LocalPath | None = key(None, "name of the files that evaluate writes", "vn")
-    top_k: Count = key(5, "likeliest classes: top-k accuracy counts, and predict tells, so many")
-    bootstrap_samples: CountOrZero = key(1000, "resamples for an interval of each measure; 0: none")
-    report: bool = key(True, "write report.html when training is done")
-    best_metric: Text = key("loss", "validation metric that tells which snapshot is best")
-    best_metric_mode: Literal["min", "max"] | None = key(
-        None, "whether less or more of it is better; none: as the metric has it"
+    top_k: Count = key(5, "number of classes for top-k accuracy and for predict's answer")
+    bootstrap_samples: CountOrZero = key(
+        1000, "bootstrap resamples for each metric's confidence interval; 0: no intervals"
     )
-    early_stopping_patience: Count | None = key(None, "evaluations without a better one to stop at")
-    early_stopping_min_delta: PositiveOrZero = key(0.0, "what is less than this better is not")
-    stop_threshold: Fraction | None = key(None, "validation accuracy to stop at")
+    report: bool = key(True, "write report.html after training")
+    best_metric: Text = key("loss", "validation metric that selects the best snapshot")
+    best_metric_mode: Literal["min", "max"] | None = key(
+        None, "direction of improvement; none: the metric's usual direction"
+    )
+    early_stopping_patience: Count | None = key(
+        None, "stop after this many evaluations without improvement"
+    )
+    early_stopping_min_delta: PositiveOrZero = key(
+        0.0, "smallest change of best_metric that counts as an improvement"
+    )
+    stop_threshold: Fraction | None = key(None, "stop when validation accuracy reaches this value")
 
 
 class Saving(Keys):
-    """Saving"""
+    """What to save while training."""
 
-    keep_checkpoint_max: Count = key(3, "checkpoints to keep, the newest ones", "kcm")
-    save_checkpoints_secs: Positive = key(600.0, "seconds between two checkpoints", "scs")
-    save_summary_steps: Count = key(100, "steps between two TensorBoard scalars", "sss")
-    weight_histograms: bool = key(False, "show all weights' distributions at each evaluation")
-    profile_steps: Words = key((), "first,last: record what these steps do, for TensorBoard")
+    heading = "Checkpoints and TensorBoard"
+    keep_checkpoint_max: Count = key(3, "maximum number of checkpoints to keep", "kcm")
+    save_checkpoints_secs: Positive = key(600.0, "seconds between checkpoints", "scs")
+    save_summary_steps: Count = key(100, "training steps between TensorBoard scalars", "sss")
+    weight_histograms: bool = key(False, "write histograms of all weights at each evaluation")
+    profile_steps: Words = key((), "first,last: steps to profile for TensorBoard")
 
 
 class Prediction(Keys):
-    """Prediction and export"""
+    """How to use the best snapshot."""
 
-    ensemble: LocalPaths = key(
-        (), "snapshots or runs whose probabilities are averaged; none: the best"
-    )
-    tta: Annotated[int, Field(ge=1, le=12)] = key(
-        1, "views of an image to average: it, its mirror image, then crops"
-    )
-    predict_format: Literal["csv", "jsonl"] = key("csv", "what predict prints: a table, or JSON")
+    heading = "Prediction and export"
+    ensemble: LocalPaths = key((), "snapshots or runs to average; none: the best snapshot alone")
+    tta: Views = key(1, "test-time augmentation: views per image (as it is, mirrored, then crops)")
+    predict_format: Literal["csv", "jsonl"] = key("csv", "output format of predict")
     embedding: bool = key(
-        False, "predict, export: tell of each image, too, what the last layer takes: a vector"
+        False, "predict, export: also output each image's embedding (input of the last layer)"
     )
     threshold: Fraction | None = key(
-        None, "predict, serve: probability below which the answer is: unknown"
+        None, "predict, serve: probability below which the answer is 'unknown'"
     )
     threshold_precision: Fraction | None = key(
-        None, "fit the threshold on validation, so that this share of answers is right"
+        None, "fit the threshold on the validation split, to this share of correct answers"
     )
-    calibrate: bool = key(False, "predict, serve, export: with a temperature fitted on validation")
-    export_dir: LocalPath | None = key(None, "folder of exports", "ed", "{run_dir}/export")
-    export_name: Text = key("model", "what the exported model is called: a folder in export_dir")
+    calibrate: bool = key(
+        False, "predict, serve, export: use a temperature fitted on the validation split"
+    )
+    export_dir: LocalPath | None = key(None, "directory of exports", "ed", "{run_dir}/export")
+    export_name: Text = key("model", "name of the exported model, a directory in export_dir")
     export_formats: Words = key(
-        ("saved_model",), "of saved_model, litert, litert_float16, litert_int8, onnx"
+        ("saved_model",), "any of saved_model, litert, litert_float16, litert_int8, onnx"
     )
 
 
 class Pipeline(Keys):
-    """Input pipeline"""
+    """How images are read, decoded and batched."""
 
-    image_size: Count = key(224, "height of the images that the network sees, in pixels")
+    heading = "Input pipeline"
+    image_size: Count = key(224, "height of the network's input, in pixels")
     image_width: Count | None = key(
-        None, "their width in pixels; images are squeezed into it", follows="{image_size}"
+        None, "width of the network's input, if not square", follows="{image_size}"
     )
-    channels: Literal[1, 3] = key(3, "1 for gray, 3 for color")
+    channels: Literal[1, 3] = key(3, "1: grayscale; 3: RGB")
     data_format: Literal["tfrecord", "folder", "csv", "generator"] = key(
-        "tfrecord", "what is in data_dir; all but tfrecord are read as they are, slower"
+        "tfrecord", "format of data_dir; all but tfrecord are slower"
     )
-    csv_columns: Words = key((), "a CSV file's columns of set, file and label, if not so called")
+    csv_columns: Words = key((), "CSV columns of split, file and label; none: SET, FILE, LABEL")
     label_separator: Text | None = key(
-        None, "what divides a CSV cell of several classes, as | in cat|dog; empty cells: none"
+        None, "separator of the labels in a CSV cell (multi-label), as | in cat|dog"
     )
-    cache: Literal["none", "memory", "disk"] = key("none", "where to keep what was read or decoded")
+    cache: Literal["none", "memory", "disk"] = key(
+        "none", "where to cache the images that were read"
+    )
     cache_features: Literal["auto", "never"] = key(
         "auto",
-        "cache the features of a frozen base in cache_dir, so that it runs once per image",
+        "cache the features of a frozen base, so that it runs once per image",
         also=["keep_features"],
     )
-    cache_dir: LocalPath | None = key(None, "folder of the cache on disk", "", "{run_dir}/cache")
-    shuffle_examples: Count = key(10_000, "examples to draw the next one from; encoded, not pixels")
-    shuffle_bytes: Count = key(2**30, "no more examples to draw from than fit into this")
+    cache_dir: LocalPath | None = key(None, "directory of disk caches", "", "{run_dir}/cache")
+    shuffle_examples: Count = key(10_000, "size of the shuffle buffer, in (encoded) examples")
+    shuffle_bytes: Count = key(2**30, "maximum size of the shuffle buffer, in bytes")
     parallel_interleave_sources: Count = key(
-        16, "shards whose examples are mixed; part of the order", "pis"
+        16, "number of shards to interleave; changes the order of examples", "pis"
     )
-    deterministic: bool = key(True, "same order each time; without, faster and not repeatable")
-    shard_by_file: bool = key(False, "each worker reads its own shards only: less reading")
-    num_parallel_reads: Count = key(4, "shards read at once", "npr")
-    num_parallel_calls: Count | None = key(None, "images prepared at once; none: 4 a core", "npc")
-    prefetch_examples: CountOrZero = key(0, "encoded examples read ahead of decoding", "pre")
-    prefetch_batches: CountOrZero = key(4, "batches prepared ahead of the device", "pb")
-    prefetch_to_device: CountOrZero = key(1, "batches copied ahead to the GPU", "ptd")
+    deterministic: bool = key(True, "same order of examples each time; slightly slower")
+    shard_by_file: bool = key(False, "let each worker read only its own shards")
+    num_parallel_reads: Count = key(4, "number of shards to read in parallel", "npr")
+    num_parallel_calls: Count | None = key(
+        None, "number of images to process in parallel; none: 4 per core", "npc"
+    )
+    prefetch_examples: CountOrZero = key(0, "encoded examples to prefetch before decoding", "pre")
+    prefetch_batches: CountOrZero = key(4, "batches to prefetch", "pb")
+    prefetch_to_device: CountOrZero = key(1, "batches to prefetch to the GPU", "ptd")
 
 
 class Runtime(Keys):
-    """Runtime"""
+    """How TensorFlow runs."""
 
-    xla: bool = key(False, "compile the training step whole with XLA")
+    heading = "Runtime"
+    xla: bool = key(False, "compile the training step with XLA")
     dtype: Literal["float32", "float16", "bfloat16"] = key(
-        "float32", "what layers compute in; weights stay float32", "dt"
+        "float32", "compute dtype of layers; weights stay float32", "dt"
     )
-    loss_scale: Positive | None = key(None, "fixed loss scale for float16; none: found by itself")
-    deterministic_ops: bool = key(False, "only operations that repeat to the bit; slower on GPUs")
-    debug: bool = key(False, "learn one batch by heart, each number checked; fails if it can't")
-    engine: Literal["loop", "fit"] = key("loop", "what trains: the project's loop or Keras's fit")
-    num_gpus: CountOrZero | None = key(None, "GPUs to use on each machine; none: all; 0: the CPU")
-    gpu_growth: bool = key(False, "take a GPU's memory as needed, not all of it at the start")
-    intra_op_threads: Count | None = key(None, "threads that one operation may use; none: all")
-    inter_op_threads: Count | None = key(None, "operations that may run at once; none: tuned")
-    synchronized_batch_norm: bool = key(False, "normalize over all devices' images, not each one's")
-    worker_wait_secs: Positive = key(300.0, "time that other workers have to appear at the start")
+    loss_scale: Positive | None = key(None, "fixed loss scale for float16; none: dynamic")
+    deterministic_ops: bool = key(False, "use deterministic ops (slower on GPUs)")
+    debug: bool = key(False, "overfit one batch with numeric checks on; fail if it is not learned")
+    engine: Literal["loop", "fit"] = key(
+        "loop", "train with the project's loop or with Keras's fit"
+    )
+    num_gpus: CountOrZero | None = key(None, "GPUs to use per machine; none: all; 0: CPU only")
+    gpu_growth: bool = key(False, "allocate GPU memory as needed, not all of it at the start")
+    intra_op_threads: Count | None = key(None, "threads within one op; none: one per core")
+    inter_op_threads: Count | None = key(None, "ops to run in parallel; none: automatic")
+    synchronized_batch_norm: bool = key(False, "synchronize batch statistics across devices")
+    worker_wait_secs: Positive = key(300.0, "seconds to wait for other workers at the start")
     verbose: bool = key(False, "log more, and show the traceback of an error")
 
 
-class Looking(Keys):
-    """Explaining and serving"""
+class Demonstration(Keys):
+    """How to explain predictions and to serve the network."""
 
-    explain_images: Count = key(8, "images to explain, of those named or of the split")
-    explain_neighbors: CountOrZero = key(6, "nearest training images of each; 0: seek none")
+    heading = "Explaining and serving"
+    explain_images: Count = key(8, "maximum number of images to explain")
+    explain_neighbors: CountOrZero = key(6, "nearest training images to show per image; 0: none")
     explain_layer: Text | None = key(
-        None, "layer whose maps Grad-CAM weighs; none: the last one that has any"
+        None, "layer for Grad-CAM; none: the last one with a spatial map"
     )
-    host: Text = key("127.0.0.1", "address to serve on; 0.0.0.0: for other machines too")
-    port: Port = key(8000, "port to serve on; 0: a free one")
-    max_upload_megabytes: Positive = key(20.0, "largest upload that is read")
-    max_upload_secs: Positive = key(30.0, "time that an upload may take")
-    max_megapixels: Positive = key(50.0, "largest image that is decoded while serving")
-    max_waiting: CountOrZero = key(16, "pictures that may wait for the network; more are refused")
+    host: Text = key("127.0.0.1", "address to bind; 0.0.0.0: reachable from other machines")
+    port: Port = key(8000, "port to bind; 0: any free port")
+    max_upload_megabytes: Positive = key(20.0, "maximum size of an upload, in megabytes")
+    max_upload_secs: Positive = key(30.0, "maximum duration of an upload, in seconds")
+    max_megapixels: Positive = key(50.0, "maximum size of an uploaded image, in megapixels")
+    max_waiting: CountOrZero = key(16, "maximum number of waiting requests; more are rejected")
 
 
 class Project(
-    Recipe, Folders, Schedule, Evaluation, Saving, Prediction, Pipeline, Looking, Runtime
+    Recipe,
+    Directories,
+    Training,
+    Evaluation,
+    Saving,
+    Prediction,
+    Pipeline,
+    Demonstration,
+    Runtime,
 ):
-    """How to run: folders, batch sizes, epochs, machines (project.yaml)."""
+    """How to run (project.yaml)."""
 
 
 class Network(Keys):
-    """Network"""
+    """Which network to train."""
 
+    heading = "Network"
     model: Text = key(
-        "simple", "network, one of project/networks; project.yaml may say it where no set does", "m"
+        "simple", "network, one of project/networks, or latest; project.yaml may set it too", "m"
     )
-    residual_layers: Literal[20, 32, 44, 56, 110] = key(56, "depth of the network residual")
-    residual_dropout_rate: FractionBelowOne = key(0.0, "residual: share of the features dropped")
-    application: Text = key("MobileNetV2", "network application: its name in keras.applications")
+    residual_layers: Literal[20, 32, 44, 56, 110] = key(56, "residual: number of layers")
+    residual_dropout_rate: FractionBelowOne = key(0.0, "residual: dropout rate")
+    application: Text = key("MobileNetV2", "application: model of keras.applications")
     application_weights: LocalPath | None = key(
-        "imagenet", "its weights: imagenet, a file, or none"
+        "imagenet", "application: initial weights: imagenet, a file, or none"
     )
-    hub_handle: Text = key(HUB_HANDLE, "module of the network hub: URL, folder, archive, gs://")
-    hub_sha256: Text | None = key(None, "hash that the module must have; describe tells it")
-    dropout_rate: FractionBelowOne = key(
-        0.5, "share of the features dropped while training; residual has its own"
-    )
-    width: Count = key(32, "simple: kernels of its first convolution; later ones have more")
+    hub_handle: Text = key(HUB_HANDLE, "hub: TF-Hub module: URL, directory, archive or gs://")
+    hub_sha256: Text | None = key(None, "hub: required hash of the module, as describe prints it")
+    dropout_rate: FractionBelowOne = key(0.5, "dropout rate; not of residual, which has its own")
+    width: Count = key(32, "simple: filters of the first convolution; later ones have more")
     standardize_images: bool = key(
-        False, "simple: each image to mean 0, deviation 1; residual always does, others refuse"
+        False, "simple: standardize each image (residual always does, other networks refuse)"
     )
     head: Literal["auto", "softmax", "sigmoid", "multi_label"] = key(
-        "auto", "a score a class; sigmoid: one for two classes; multi_label: several an image"
+        "auto", "output of the network; sigmoid needs exactly 2 classes"
     )
 
 
 class Transfer(Keys):
-    """Pretrained weights"""
+    """Where training starts from, and what is trained."""
 
-    fine_tuning: bool = key(False, "train the pretrained layers too, not the head alone")
+    heading = "Transfer learning"
+    fine_tuning: bool = key(False, "train the pretrained layers too, not only the head")
     checkpoint_path: LocalPath | None = key(
-        None, "weights to begin with: a snapshot, .keras, .weights.h5 or TensorFlow checkpoint"
+        None, "initial weights: a snapshot, .keras, .weights.h5 or TensorFlow checkpoint"
     )
-    checkpoint_exclude_scopes: Words = key((), "layers whose weights in it are left out")
-    trainable_scopes: Words = key((), "the only layers to train, by the beginnings of names")
-    freeze: Words = key((), "layers not to train; * stands for anything, as in *_BN")
-    unfreezing: Words = key((), "epoch=blocks: how many top blocks to train from it on: 3=2,6=all")
+    checkpoint_exclude_scopes: Words = key((), "layers not to load from checkpoint_path")
+    trainable_scopes: Words = key((), "train only layers whose names start with one of these")
+    freeze: Words = key((), "layers to freeze; * matches anything, as in *_BN")
+    unfreezing: Words = key((), "gradual unfreezing, epoch=top blocks to train, as in 3=2,6=all")
     cached_views: Count | None = key(
-        None,
-        "number of augmented views per image whose features are cached",
-        also=["feature_views"],
+        None, "augmented views per image whose features are cached", also=["feature_views"]
     )
-    layer_rate_decay: Fraction = key(1.0, "factor of the learning rate from block to block below")
+    layer_rate_decay: Fraction = key(1.0, "layer-wise learning-rate decay, per block")
 
 
 class LearningRate(Keys):
-    """Learning rate"""
+    """The learning rate and its schedule."""
 
-    learning_rate: Positive = key(1e-3, "learning rate, after the warm-up", "lr")
+    heading = "Learning rate"
+    learning_rate: Positive = key(1e-3, "learning rate after warmup", "lr")
     learning_rate_batch_size: Count | None = key(
-        None, "batch size it is meant for: scaled by train_batch_size over this"
+        None, "scale the learning rate by train_batch_size over this"
     )
     learning_rate_decay_type: Literal[
         "fixed", "exponential", "polynomial", "step", "cosine", "one_cycle"
-    ] = key("cosine", "its course over the training")
-    warmup_epochs: PositiveOrZero = key(0.0, "epochs in which it rises from 0")
-    end_learning_rate: PositiveOrZero = key(0.0, "where polynomial, cosine and one_cycle end")
-    learning_rate_decay_power: Positive = key(1.0, "polynomial: 1 is a straight line")
-    learning_rate_decay_factor: Positive = key(0.94, "exponential: factor of each fall")
-    num_epochs_per_decay: Positive = key(2.0, "exponential: epochs between two falls")
-    learning_rate_steps: Words = key((), "step: epoch=factor, such as 30=0.1,45=0.01")
-    plateau_patience: Count | None = key(None, "evaluations without a better one to fall at")
-    plateau_factor: FractionBelowOne = key(0.1, "factor of the fall on a plateau")
+    ] = key("cosine", "learning-rate schedule")
+    warmup_epochs: PositiveOrZero = key(0.0, "epochs of linear warmup from 0")
+    end_learning_rate: PositiveOrZero = key(0.0, "polynomial, cosine, one_cycle: final value")
+    learning_rate_decay_power: Positive = key(1.0, "polynomial: power; 1 is linear")
+    learning_rate_decay_factor: Positive = key(0.94, "exponential: decay rate")
+    num_epochs_per_decay: Positive = key(2.0, "exponential: epochs per decay")
+    learning_rate_steps: Words = key((), "step: epoch=factor, as in 30=0.1,45=0.01")
+    plateau_patience: Count | None = key(
+        None, "lower the learning rate after this many evaluations without improvement"
+    )
+    plateau_factor: FractionBelowOne = key(0.1, "factor of the learning rate on a plateau")
 
 
 class Optimizer(Keys):
-    """Optimizer"""
+    """The optimizer and its hyperparameters."""
 
-    optimizer: Text = key("adam", "name of the optimizer, one of project/optimizers.py")
-    weight_decay: PositiveOrZero = key(4e-5, "decoupled from the loss; kernels only")
-    clip_norm: Positive | None = key(None, "largest norm of all gradients together")
-    clip_value: Positive | None = key(None, "largest size of one gradient")
+    heading = "Optimizer"
+    optimizer: Text = key("adam", "optimizer, one of project/optimizers.py")
+    weight_decay: PositiveOrZero = key(4e-5, "decoupled weight decay, of kernels only")
+    clip_norm: Positive | None = key(None, "maximum global norm of the gradients")
+    clip_value: Positive | None = key(None, "maximum absolute value of a gradient")
     gradient_accumulation_steps: Count = key(
-        1, "steps whose gradients make one update", also=["replicas_to_aggregate"]
+        1, "steps whose gradients are averaged for one update", also=["replicas_to_aggregate"]
     )
     moving_average_decay: FractionBelowOne | None = key(
-        None, "evaluate and keep averages of the weights, decaying so"
+        None, "decay of the weights' exponential moving average (EMA), which is evaluated and saved"
     )
-    momentum: FractionBelowOne = key(0.9, "momentum and muon: decay of the sum of gradients")
-    adam_beta1: FractionBelowOne = key(0.9, "adam and kin: decay of the mean of gradients")
-    adam_beta2: FractionBelowOne = key(0.999, "adam and kin: decay of the mean of their squares")
-    adam_epsilon: Positive = key(1e-8, "adam and kin: keeps from dividing by zero")
-    opt_epsilon: Positive = key(1.0, "adadelta and rmsprop: keeps from dividing by zero")
-    adadelta_rho: FractionBelowOne = key(0.95, "decay of its averages")
-    adagrad_initial_accumulator_value: PositiveOrZero = key(0.1, "where its sum of squares begins")
-    ftrl_learning_rate_power: ZeroOrLess = key(-0.5, "power of its sum of squares")
-    ftrl_initial_accumulator_value: PositiveOrZero = key(0.1, "where its sum of squares begins")
-    ftrl_l1: PositiveOrZero = key(0.0, "its L1 regularization")
-    ftrl_l2: PositiveOrZero = key(0.0, "its L2 regularization")
-    lion_beta1: FractionBelowOne = key(0.9, "share of the old direction in an update")
-    lion_beta2: FractionBelowOne = key(0.99, "decay of the direction")
-    rmsprop_momentum: FractionBelowOne = key(0.9, "decay of the sum of updates")
-    rmsprop_decay: FractionBelowOne = key(0.9, "decay of the mean of squares")
+    momentum: FractionBelowOne = key(0.9, "momentum, muon: momentum")
+    adam_beta1: FractionBelowOne = key(0.9, "adam and variants: decay of the first moment")
+    adam_beta2: FractionBelowOne = key(0.999, "adam and variants: decay of the second moment")
+    adam_epsilon: Positive = key(1e-8, "adam and variants: epsilon, for numerical stability")
+    opt_epsilon: Positive = key(1.0, "adadelta, rmsprop: epsilon, for numerical stability")
+    adadelta_rho: FractionBelowOne = key(0.95, "adadelta: decay rate")
+    adagrad_initial_accumulator_value: PositiveOrZero = key(0.1, "adagrad: initial accumulator")
+    ftrl_learning_rate_power: ZeroOrLess = key(-0.5, "ftrl: power of the learning rate's decay")
+    ftrl_initial_accumulator_value: PositiveOrZero = key(0.1, "ftrl: initial accumulator")
+    ftrl_l1: PositiveOrZero = key(0.0, "ftrl: L1 regularization strength")
+    ftrl_l2: PositiveOrZero = key(0.0, "ftrl: L2 regularization strength")
+    lion_beta1: FractionBelowOne = key(0.9, "lion: share of the momentum in an update")
+    lion_beta2: FractionBelowOne = key(0.99, "lion: decay of the momentum")
+    rmsprop_momentum: FractionBelowOne = key(0.9, "rmsprop: momentum")
+    rmsprop_decay: FractionBelowOne = key(0.9, "rmsprop: decay of the squared gradients")
 
 
 class Regularization(Keys):
-    """Regularization and augmentation"""
+    """Regularization, augmentation and class balance."""
 
-    l2_regularization: PositiveOrZero = key(1e-8, "weight of the squared kernels in the loss")
+    heading = "Regularization and augmentation"
+    l2_regularization: PositiveOrZero = key(1e-8, "weight of the kernels' L2 penalty in the loss")
     xentropy_label_smoothing: FractionBelowOne = key(
-        0.0, "share of a label spread over all classes", also=["label_smoothing"]
+        0.0, "label smoothing", also=["label_smoothing"]
     )
-    augmentations: Words = key((), "names, or name=strength, in the order in which to apply them")
-    class_weight: ClassWeights = key((), "auto, or class=weight each: what a class's loss counts")
+    augmentations: Words = key((), "augmentations in order: name or name=strength")
+    class_weight: ClassWeights = key((), "class weights in the loss: auto, or class=weight")
     balance: Literal["none", "oversample"] = key("none", "repeat images of smaller classes")
 
 
 class Hyperparameters(Network, Transfer, LearningRate, Optimizer, Regularization):
-    """What to learn: network, rates, regularization, augmentation (hyperparameters.yaml)."""
-
-
-COMMAND = "python -m project.settings > docs/settings.md"
-
-
-def settings_reference():
-    """Return the text of docs/settings.md."""
-    parts = (
-        ("On the command line only", CommandLineOnly),
-        ("project.yaml: how to run", Project),
-        ("hyperparameters.yaml: what to learn", Hyperparameters),
-    )
-    return reference(COMMAND, parts)
-
-
-if __name__ == "__main__":
-    print(settings_reference(), end="")
+    """What to learn (hyperparameters.yaml)."""

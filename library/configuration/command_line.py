@@ -1,22 +1,21 @@
 """Options made from keys: `--name value`, `--name=value`, `-short value`, `--flag`, `--no-flag`.
 
-argparse is not used: it takes abbreviations, so that a new key can change what an old command
-means, and its errors don't say which spelling is near.
+argparse is not used: even with `allow_abbrev=False` it takes `-b 3` for `-bs`, so that a new key
+can change what an old command means, and it refuses values such as `-1e-3`.
 """
 
 import re
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from library.configuration.help_text import help_text
-from library.configuration.resolution import COMMAND_LINE, Value, resolve
-from library.configuration.scalars import plain_value
-from library.configuration.schema import keys_of
+from library.configuration.schema import Key
+from library.configuration.yaml_parser import parse_scalar
 from library.errors import SettingsError
 from library.messages import did_you_mean, shown, unknown_name
 
 HELP = ("--help", "-h")
-# What may follow an option as its value though it begins with a dash.
+# An option's value may start with a dash if it looks like this.
 _NEGATIVE = re.compile(r"-(\.?[0-9]|\.inf).*", re.IGNORECASE | re.DOTALL)
 _TRUTHS = ("true", "false", "yes", "no", "on", "off", "0", "1")
 
@@ -30,165 +29,153 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """What the command line says: a command, the words after it, and {key: Value}."""
+class Program:
+    """What --help says of a program, and its commands by name, the default first."""
 
-    command: str | None
-    paths: tuple
-    values: dict
+    name: str
+    about: str = ""
+    commands: Mapping[str, Command] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Options:
-    """The settings of a program that has no YAML file."""
+class Arguments:
+    """What a command line says: a command ("" if there are none), its arguments, its options."""
 
-    command: str | None
-    paths: tuple
-    values: object
-    provenance: dict
-    # The text to print where --help was asked for, else None.
-    answer: str | None = None
+    command: str
+    paths: tuple[str, ...]
+    # Key → value, checked.
+    values: dict[str, Any]
 
 
-def read_options(model, arguments, program, about="", commands=MappingProxyType({})):
-    """Return the Options that the command line sets; all else has its default.
-
-    `about` and `commands` (name → Command, the first is the default) are for --help. Raises
-    SettingsError.
-    """
-    keys = keys_of(model)
-    wants_help = asks_for_help(arguments)
-    given = parse([] if wants_help else arguments, keys, commands)
-    resolved = resolve(model, None, None, given.values)
-    return Options(
-        command=given.command,
-        paths=given.paths,
-        values=resolved.model,
-        provenance={name: value.provenance for name, value in resolved.values.items()},
-        answer=help_text(program, about, commands, keys, resolved.values) if wants_help else None,
-    )
-
-
-def asks_for_help(arguments):
+def asks_for_help(arguments: Sequence[str]) -> bool:
     """Return whether --help or -h is among the options."""
     return len(without_help(arguments)) < len(arguments)
 
 
-def without_help(arguments):
-    """Return the arguments without --help and -h; after `--` they would be words like others."""
+def without_help(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments without --help and -h, except after `--`."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return [each for each in arguments[:end] if each not in HELP] + list(arguments[end:])
 
 
-def parse(arguments, keys, commands=MappingProxyType({})):
-    """Return Arguments. Raises SettingsError for what is unknown, misspelled or out of range."""
+def parse(
+    arguments: Iterable[str], keys: Iterable[Key], commands: Mapping[str, Command]
+) -> Arguments:
+    """Return the Arguments of a command line.
+
+    Args:
+        arguments: The words after the program's name.
+        keys: The keys that are options.
+        commands: The program's commands by name, the default first.
+
+    Raises:
+        SettingsError: If something is unknown, misspelled or out of range.
+    """
     return _Parser(list(arguments), keys, commands).parse()
 
 
-def _spelling(word):
-    """Return an option with underscores for hyphens, but for those it begins with."""
+def _spelling(word: str) -> str:
+    """Return an option with underscores for hyphens, except for those that it starts with."""
     name = word.lstrip("-")
     return "-" * (len(word) - len(name)) + name.replace("-", "_")
 
 
 class _Parser:
-    def __init__(self, arguments, keys, commands):
+    def __init__(
+        self, arguments: list[str], keys: Iterable[Key], commands: Mapping[str, Command]
+    ) -> None:
         self.waiting = arguments[::-1]
         self.commands = commands
-        self.words = []
-        # Key name → (the spelling that gave it, its Value)
-        self.given = {}
-        # Spelling → (key, the value that a flag stands for)
-        self.known = {}
+        # Key → (the spelling that sets it, its value)
+        self.given: dict[str, tuple[str, Any]] = {}
+        # Spelling → (key, what a flag of that spelling sets it to)
+        self.options: dict[str, tuple[Key, bool]] = {}
         for key in keys:
-            if key.short:
-                self._add(f"-{key.short}", key, True)
-            for name in key.names:
-                self._add(f"--{name}", key, True)
-                if key.is_flag:
-                    self._add(f"--no_{name}", key, False)
+            options = {f"-{key.short}": (key, True)} if key.short else {}
+            options |= {f"--{name}": (key, True) for name in key.names}
+            options |= {f"--no_{name}": (key, False) for name in key.names if key.is_flag}
+            if twice := options.keys() & {*self.options, *HELP}:
+                raise ValueError(f"two keys have the option {min(twice)}")
+            self.options |= options
 
-    def _add(self, spelling, key, value):
-        if spelling in self.known or spelling in HELP:
-            raise ValueError(f"two keys have the option {spelling}")
-        self.known[spelling] = (key, value)
-
-    def parse(self):
+    def parse(self) -> Arguments:
+        words = []
         while self.waiting:
             word = self.waiting.pop()
             if word == "--":
-                self.words += self.waiting[::-1]
+                words += self.waiting[::-1]
                 break
             if word.startswith("-") and word != "-":
-                self._option(word)
+                self._read_option(word)
             else:
-                self.words.append(word)
+                words.append(word)
         values = {name: value for name, (_, value) in self.given.items()}
-        return Arguments(*self._command(), values)
+        return Arguments(*self._command(words), values)
 
-    def _option(self, word):
+    def _command(self, words: list[str]) -> tuple[str, tuple[str, ...]]:
+        if not words:
+            return next(iter(self.commands), ""), ()
+        name, *paths = words
+        if not self.commands:
+            raise SettingsError(f"unexpected argument {shown(name)}; --help lists the options")
+        if name not in self.commands:
+            raise SettingsError(unknown_name("command", name, self.commands))
+        if paths and not self.commands[name].arguments:
+            raise SettingsError(f"unexpected argument {shown(paths[0])}: {name} takes none")
+        return name, tuple(paths)
+
+    def _read_option(self, word: str) -> None:
         written, equals, text = word.partition("=")
         if written in HELP:
             raise SettingsError(f"{written} takes no value")
-        if _spelling(written) not in self.known:
-            hint = did_you_mean(_spelling(written), [*self.known, *HELP], "--help lists all")
+        if _spelling(written) not in self.options:
+            hint = did_you_mean(_spelling(written), [*self.options, *HELP], "--help lists all")
             raise SettingsError(f"unknown option {shown(written)}{hint}")
-        key, truth = self.known[_spelling(written)]
+        key, truth = self.options[_spelling(written)]
         if not key.is_flag:
-            value = _value(written, key, text if equals else self._following(written))
+            value = _parse_value(written, key, text if equals else self._next_value(written))
         elif equals and truth:
-            value = _value(written, key, text)
+            value = _parse_value(written, key, text)
         elif equals:
             raise SettingsError(f"{written} takes no value; write --{key.name}={text or 'false'}")
         else:
-            self._refuse_loose_truth(written)
+            self._refuse_separate_truth(written)
             value = truth
         if key.name in self.given:
             spellings = f"{self.given[key.name][0]} and {written}"
-            raise SettingsError(f"{key.name} is given twice, by {spellings}; once is enough")
-        self.given[key.name] = (written, Value(value, COMMAND_LINE))
+            raise SettingsError(f"{key.name} is given twice, by {spellings}; give it once")
+        self.given[key.name] = (written, value)
 
-    def _refuse_loose_truth(self, written):
-        """Refuse `--xla false`, which would turn xla on and read `false` as a command."""
+    def _refuse_separate_truth(self, written: str) -> None:
+        """Refuse `--xla false`, which would turn xla on and take `false` for a command."""
         word = self.waiting[-1] if self.waiting else ""
         if word.lower() in _TRUTHS:
             hint = f"write {written}, {written}=false or --no-{written.lstrip('-')}"
             raise SettingsError(f"{written} takes no separate value such as {word!r}; {hint}")
 
-    def _following(self, written):
+    def _next_value(self, written: str) -> str:
         if not self.waiting:
-            raise SettingsError(f"{written} lacks its value")
+            raise SettingsError(f"{written} needs a value")
         text = self.waiting.pop()
         if text.startswith("-") and text != "-" and not _NEGATIVE.fullmatch(text):
             hint = f"if {shown(text)} is the value, write {written}={shown(text)[1:-1]}"
-            raise SettingsError(f"{written} lacks its value; {hint}")
+            raise SettingsError(f"{written} needs a value; {hint}")
         return text
 
-    def _command(self):
-        if not self.words:
-            return next(iter(self.commands), None), ()
-        name, *paths = self.words
-        if not self.commands:
-            raise SettingsError(f"unexpected word {shown(name)}; --help lists the options")
-        if name not in self.commands:
-            raise SettingsError(unknown_name("command", name, self.commands))
-        if paths and not self.commands[name].arguments:
-            raise SettingsError(f"nothing may follow the command {name}, not {shown(paths[0])}")
-        return name, tuple(paths)
 
-
-def _value(written, key, text):
-    """Return the value that a text on the command line stands for, checked."""
+def _parse_value(written: str, key: Key, text: str) -> Any:
+    """Return the value that an option's text stands for, checked."""
+    value: Any
     is_none = key.is_optional and text.lower() in ("none", "null", "~")
     if is_none or key.base is str:
         value = None if is_none else text
     elif key.base is tuple:
         value = [] if text in ("", "none") else [each.strip() for each in text.split(",")]
     elif not text:
-        raise SettingsError(f"{written} lacks its value: it must be {key.expected}")
+        raise SettingsError(f"{written} needs a value: it must be {key.expected}")
     else:
         try:
-            value = plain_value(text)
+            value = parse_scalar(text)
         except ValueError as error:
             raise SettingsError(f"{written}: {error}") from None
     return key.check(value, written if written.startswith("--") else f"{written} ({key.name})")

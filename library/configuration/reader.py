@@ -1,25 +1,22 @@
-"""Settings of two YAML files and the command line: how to run, and what to learn."""
+"""Settings from two YAML files and the command line: how to run, and what to learn."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
-from library.configuration.command_line import asks_for_help, parse, without_help
-from library.configuration.documents import read_documents
-from library.configuration.help_text import help_text, set_list
-from library.configuration.output import yaml_set
+from library.configuration.command_line import Program, asks_for_help, parse, without_help
+from library.configuration.output import format_settings, help_text
 from library.configuration.resolution import (
     COMMAND_LINE,
     DEFAULT,
     DEFAULT_SET,
-    Resolved,
-    Value,
-    make,
+    SettingsFile,
+    make_model,
     resolve,
-    sets_of,
 )
-from library.configuration.schema import Keys, LocalPath, Text, key, keys_of, request
+from library.configuration.schema import Key, Keys, LocalPath, Text, Value, action, key, keys_of
+from library.configuration.yaml_parser import Node, read_documents
 from library.errors import SettingsError
 
 CONFIG_FILE = "project.yaml"
@@ -29,224 +26,233 @@ SECOND_DOCUMENT = "second document"
 
 
 class WhichSettings(Keys):
-    """Which settings"""
+    """The settings file and its set: options only."""
 
-    config_file: LocalPath = key(CONFIG_FILE, "file that says how to run", "cf")
-    config_set: Text = key(DEFAULT_SET, "set of that file", "cs")
+    heading = "Settings files"
+    config_file: LocalPath = key(CONFIG_FILE, "settings file of the run", "cf")
+    config_set: Text = key(DEFAULT_SET, "named set in config_file", "cs")
 
 
 class Recipe(Keys):
-    """Which settings"""
+    """The hyperparameter file and its set; project.yaml may name them for one of its sets."""
 
-    # Keys of project.yaml too, so that one of its sets can bring its recipe.
-    hyperparameter_file: LocalPath = key(HYPERPARAMETER_FILE, "file that says what to learn", "hpf")
-    hyperparameter_set: Text = key(DEFAULT_SET, "set of that file", "hps")
-
-
-class Requests(Keys):
-    """Instead of running"""
-
-    print_config: bool = request("print every value, and where it comes from")
-    list_sets: bool = request("print the sets of both files, and what each changes")
-    dry_run: bool = request("check settings, data and network; write nothing")
+    heading = "Settings files"
+    hyperparameter_file: LocalPath = key(HYPERPARAMETER_FILE, "hyperparameter file", "hpf")
+    hyperparameter_set: Text = key(DEFAULT_SET, "named set in hyperparameter_file", "hps")
 
 
-class CommandLineOnly(WhichSettings, Requests):
-    """What no file may say."""
+class Actions(Keys):
+    """What to do instead of a run."""
+
+    heading = "Actions"
+    print_config: bool = action("print every setting with its origin, then exit")
+    list_sets: bool = action("list the sets of both files and what each changes, then exit")
+    dry_run: bool = action("check settings, data and network; write nothing")
+
+
+class CommandLineOnly(WhichSettings, Actions):
+    """Options that no file may set."""
 
 
 WHICH = tuple(each.name for each in keys_of(WhichSettings) + keys_of(Recipe))
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a run is told: a command, two frozen models, and where each value comes from."""
+class Options:
+    """The settings of a program that reads no file."""
 
     command: str
-    # The words after the command, where it takes some.
-    paths: tuple
-    project: Keys
-    hyperparameters: Keys
-    # {key: "default" | "project.yaml:14 (set gtx1080ti, inherited from default)" | "command line"}
-    provenance: dict
-    # Whether to check settings, data and network only.
-    dry_run: bool
-    # The text that --help, --print_config or --list_sets asks for; None where there is work to do.
-    answer: str | None
-    values: dict
-
-    def project_yaml(self):
-        """Return a project.yaml that repeats this run, if it lies beside hyperparameters.yaml."""
-        values = dict(self.values)
-        values["hyperparameter_file"] = Value(HYPERPARAMETER_FILE, "beside this file")
-        values["hyperparameter_set"] = Value(DEFAULT_SET, "its one set")
-        return yaml_set(keys_of(type(self.project)), values, "How to run, as resolved.")
-
-    def hyperparameters_yaml(self):
-        """Return a hyperparameters.yaml that repeats this run."""
-        keys = keys_of(type(self.hyperparameters))
-        return yaml_set(keys, self.values, "What to learn, as resolved.")
-
-    def config_yaml(self):
-        """Return one file of two documents that repeats this run: what --print_config prints."""
-        keys = keys_of(WhichSettings) + keys_of(type(self.project))
-        # Shown, not set: what they name has become part of this one file.
-        project = yaml_set(keys, self.values, "How to run, as resolved.", remarks=WHICH)
-        return f"{project}\n---\n{self.hyperparameters_yaml()}"
+    paths: tuple[str, ...]
+    settings: Any
+    # The text to print if --help was asked for, else None.
+    answer: str | None = None
 
 
-def read_two_files(
-    project,
-    hyperparameters,
-    arguments,
-    program,
-    about="",
-    commands=MappingProxyType({}),
-    beside=None,
-    in_either=(),
-):
-    """Return the Settings for a command line, a list of str without the program's name.
+def read_options(model: type[Keys], arguments: Sequence[str], program: Program) -> Options:
+    """Return the Options of a command line; what it does not set has its default.
 
-    `project` and `hyperparameters` are Keys models without a key in common; `project` has the keys
-    of Recipe. `commands`: name → Command, the first the default. Where no file is named and the
-    current folder has none, it is looked for in the folder `beside`. `in_either` names keys of
-    `hyperparameters` that the config file may have too, for sets that lack them. Raises
-    SettingsError.
+    Args:
+        model: The program's settings.
+        arguments: The words after the program's name.
+        program: The program's name, description and commands.
+
+    Raises:
+        SettingsError: With one line about what is wrong.
     """
-    reader = _Reader(project, hyperparameters, program, about, commands, beside, in_either)
-    return reader.help(arguments) if asks_for_help(arguments) else reader.read(arguments)
+    wants_help = asks_for_help(arguments)
+    parsed = parse([] if wants_help else arguments, keys_of(model), program.commands)
+    values = resolve(model, _from_command_line(parsed.values))
+    answer = help_text(program, keys_of(model), values) if wants_help else None
+    return Options(parsed.command, parsed.paths, make_model(model, values), answer)
 
 
 @dataclass(frozen=True)
-class _Reader:
-    project: type
-    hyperparameters: type
-    program: str
-    about: str
-    commands: Mapping
-    beside: Path | None = None
-    in_either: tuple = ()
+class Settings:
+    """What to run: a command, two frozen models, and where each value comes from."""
+
+    command: str
+    paths: tuple[str, ...]
+    project: Any
+    hyperparameters: Any
+    # Key → value and origin. Where a key follows another one, the value is None, as written.
+    values: dict[str, Value]
+    # The text that --help, --print_config or --list_sets asks for, else None.
+    answer: str | None = None
 
     @property
-    def keys(self):
+    def dry_run(self) -> bool:
+        """Whether to check settings, data and network only."""
+        return self.values["dry_run"].value
+
+    def project_yaml(self) -> str:
+        """Return a project.yaml that repeats this run, together with its hyperparameters.yaml."""
+        values = self.values | {
+            "hyperparameter_file": Value(HYPERPARAMETER_FILE, DEFAULT),
+            "hyperparameter_set": Value(DEFAULT_SET, DEFAULT),
+        }
+        return format_settings("How to run, as resolved.", keys_of(self.project.__class__), values)
+
+    def hyperparameters_yaml(self) -> str:
+        """Return a hyperparameters.yaml that repeats this run."""
+        keys = keys_of(self.hyperparameters.__class__)
+        return format_settings("What to learn, as resolved.", keys, self.values)
+
+    def config_yaml(self) -> str:
+        """Return one file of two documents that repeats this run, as --print_config prints it."""
+        keys = keys_of(WhichSettings) + keys_of(self.project.__class__)
+        # Shown, not set: what these keys name has become part of the file.
+        project = format_settings("How to run, as resolved.", keys, self.values, comments=WHICH)
+        return f"{project}\n---\n{self.hyperparameters_yaml()}"
+
+
+@dataclass(frozen=True)
+class SettingsReader:
+    """Reads project.yaml, hyperparameters.yaml and the command line.
+
+    Attributes:
+        program: The program's name, description and commands.
+        project: The keys of project.yaml, those of Recipe among them.
+        hyperparameters: The keys of hyperparameters.yaml; none is in `project` too.
+        folder: Where to look for a file that is not named and not in the working directory.
+        shared: Keys of `hyperparameters` that project.yaml may set too, for sets without them.
+    """
+
+    program: Program
+    project: type[Keys]
+    hyperparameters: type[Keys]
+    folder: Path | None = None
+    shared: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """All keys, each of which is an option."""
         models = (CommandLineOnly, self.project, self.hyperparameters)
         return tuple(each for model in models for each in keys_of(model))
 
-    def read(self, arguments):
-        """Return Settings. The project comes first, because one of its sets may name the recipe."""
-        given = parse(arguments, self.keys, self.commands)
-        selection = resolve(CommandLineOnly, None, None, given.values)
-        selection = self._look_beside(selection, "config_file")
-        file, chosen = selection.model.config_file, selection.model.config_set
-        documents = _read(file, "config_file", selection, at_most=2)
-        either = [each for each in keys_of(self.hyperparameters) if each.name in self.in_either]
-        misplaced = _misplaced(self.hyperparameters, HYPERPARAMETER_FILE, but=either)
-        sets = sets_of(documents[0], file, self.project, misplaced, either)
-        how = _locate_recipe(resolve(self.project, sets, chosen, given.values), file, documents)
-        how = self._look_beside(how, "hyperparameter_file")
-        recipes = self._recipes(how, documents)
-        recipe = how.model.hyperparameter_set
-        what = resolve(
-            self.hyperparameters, recipes, recipe, given.values, beneath=sets.layers(chosen)
-        )
-        settings = _settings(given, selection, how, what)
-        if selection.model.list_sets:
-            lists = (set_list(sets, chosen), set_list(recipes, recipe))
+    def read(self, arguments: Sequence[str]) -> Settings:
+        """Return the Settings of a command line.
+
+        Args:
+            arguments: The words after the program's name.
+
+        Raises:
+            SettingsError: With one line about what is wrong; never if --help is asked for.
+        """
+        if not asks_for_help(arguments):
+            return self._read(arguments)
+        try:
+            settings = self._read(without_help(arguments))
+            of = {name: settings.values[name].value for name in WHICH}
+            note = (
+                f"Values in brackets are in effect now (set {of['config_set']} of "
+                f"{of['config_file']}, set {of['hyperparameter_set']} of "
+                f"{of['hyperparameter_file']})."
+            )
+        except SettingsError as error:
+            defaults = {each.name: Value(each.default, DEFAULT) for each in self.keys}
+            settings = self._settings("", (), defaults)
+            note = f"Values in brackets are the built-in defaults, because of an error: {error}"
+        return replace(settings, answer=help_text(self.program, self.keys, settings.values, note))
+
+    def _read(self, arguments: Sequence[str]) -> Settings:
+        parsed = parse(arguments, self.keys, self.program.commands)
+        given = _from_command_line(parsed.values)
+        values = resolve(CommandLineOnly, given)
+        values["config_file"] = self._find(values["config_file"])
+        documents = _read_file(values, "config_file", max_documents=2)
+        # project.yaml comes first, because one of its sets may name the hyperparameters.
+        project_sets = self._project_sets(values["config_file"].value, documents[0])
+        project_layers = project_sets.layers(values["config_set"].value)
+        values |= resolve(self.project, project_layers | given)
+        values["hyperparameter_file"] = recipe = self._locate_recipe(values, documents)
+        if recipe.provenance != SECOND_DOCUMENT:
+            documents = _read_file(values, "hyperparameter_file")
+        recipe_sets = self._recipe_sets(values["hyperparameter_file"].value, documents[-1])
+        recipe_layers = recipe_sets.layers(values["hyperparameter_set"].value)
+        values |= resolve(self.hyperparameters, project_layers | recipe_layers | given)
+        settings = self._settings(parsed.command, parsed.paths, values)
+        if values["list_sets"].value:
+            lists = (
+                project_sets.listing(values["config_set"].value),
+                recipe_sets.listing(values["hyperparameter_set"].value),
+            )
             return replace(settings, answer="\n\n".join(lists))
-        if selection.model.print_config:
+        if values["print_config"].value:
             return replace(settings, answer=settings.config_yaml().rstrip())
         return settings
 
-    def _look_beside(self, resolved, name):
-        """Give `resolved` with the path of a file that nobody named, wherever it is."""
-        found = resolved.values[name]
-        if found.provenance != DEFAULT or self.beside is None or Path(found.value).exists():
-            return resolved
-        path = self.beside / found.value
-        return _with(resolved, name, Value(str(path), DEFAULT)) if path.exists() else resolved
+    def _settings(self, command: str, paths: tuple[str, ...], values: dict[str, Value]) -> Settings:
+        project = make_model(self.project, values)
+        hyperparameters = make_model(self.hyperparameters, values)
+        return Settings(command, paths, project, hyperparameters, values)
 
-    def _recipes(self, how, documents):
-        """Return the sets of the hyperparameter file, which may be config file's second part."""
-        file = how.model.hyperparameter_file
-        if how.values["hyperparameter_file"].provenance == SECOND_DOCUMENT:
-            document = documents[1]
-        else:
-            (document,) = _read(file, "hyperparameter_file", how)
-        misplaced = _misplaced(self.project, CONFIG_FILE)
-        return sets_of(document, file, self.hyperparameters, misplaced)
+    def _project_sets(self, file: str, document: Node) -> SettingsFile:
+        keys = keys_of(self.hyperparameters)
+        shared = tuple(each for each in keys if each.name in self.shared)
+        misplaced = _misplaced((each for each in keys if each not in shared), HYPERPARAMETER_FILE)
+        return SettingsFile(file, document, keys_of(self.project) + shared, misplaced)
 
-    def help(self, arguments):
-        """Return Settings whose answer is --help, whatever else is wrong."""
-        try:
-            settings = self.read(without_help(arguments))
-            note = _which_words(settings)
-        except SettingsError as error:
-            settings = self._defaults()
-            note = f"In brackets the built-in defaults, as the settings are wrong: {error}"
-        about = (self.about, note)
-        text = help_text(self.program, about, self.commands, self.keys, settings.values)
-        return replace(settings, answer=text)
+    def _recipe_sets(self, file: str, document: Node) -> SettingsFile:
+        misplaced = _misplaced(keys_of(self.project), CONFIG_FILE)
+        return SettingsFile(file, document, keys_of(self.hyperparameters), misplaced)
 
-    def _defaults(self):
-        models = (CommandLineOnly, self.project, self.hyperparameters)
-        resolved = (resolve(each, None, None, {}) for each in models)
-        return _settings(parse([], self.keys, self.commands), *resolved)
+    def _find(self, file: Value) -> Value:
+        """Return the path of a file; one that is not named may be in `folder`."""
+        path, provenance = file
+        if provenance != DEFAULT or self.folder is None or Path(path).exists():
+            return file
+        beside = self.folder / path
+        return Value(str(beside), DEFAULT) if beside.exists() else file
+
+    def _locate_recipe(self, values: Mapping[str, Value], documents: list[Node]) -> Value:
+        """Return the path of the hyperparameter file as seen from the working directory.
+
+        A config file names a file beside itself, so that the two can be moved together. If it has a
+        second document, that is the hyperparameter file, unless the command line names another.
+        """
+        path, provenance = named = values["hyperparameter_file"]
+        config_file = values["config_file"].value
+        if provenance == COMMAND_LINE:
+            return named
+        if len(documents) == 1:
+            beside = Value(str(Path(config_file).parent / path), provenance)
+            return self._find(named) if provenance == DEFAULT else beside
+        if provenance == DEFAULT:
+            return Value(config_file, SECOND_DOCUMENT)
+        where = f"hyperparameter_file at {provenance}"
+        raise SettingsError(f"{where} contradicts the file's second document; remove one of them")
 
 
-def _read(file, name, resolved, at_most=1):
-    return read_documents(file, at_most, f"{name}, {resolved.values[name].provenance}")
+def _from_command_line(values: Mapping[str, Any]) -> dict[str, Value]:
+    return {name: Value(value, COMMAND_LINE) for name, value in values.items()}
 
 
-def _misplaced(model, file, but=()):
-    """Say of the keys that have no place in a file where they belong: {key: words}."""
-    keys = [each for each in keys_of(model) if each not in but]
+def _read_file(values: Mapping[str, Value], name: str, max_documents: int = 1) -> list[Node]:
+    path, provenance = values[name]
+    return read_documents(path, max_documents, f"{name}, {provenance}")
+
+
+def _misplaced(keys: Iterable[Key], file: str) -> dict[str, str]:
+    """Return {name: where it belongs} for the keys that belong elsewhere."""
     words = {name: f"belongs in {file}" for each in keys for name in each.names}
-    return words | {each.name: "is for the command line" for each in keys_of(CommandLineOnly)}
-
-
-def _locate_recipe(how, file, documents):
-    """Give `how` with the path of its hyperparameter file as seen from the working folder.
-
-    A config file means the file beside itself, so that the two can be moved together. If it has a
-    second document, that is the hyperparameter file, unless the command line names another.
-    """
-    named = how.values["hyperparameter_file"]
-    if named.provenance == COMMAND_LINE:
-        return how
-    if len(documents) == 2:
-        if named.provenance != DEFAULT:
-            where = f"hyperparameter_file at {named.provenance}"
-            raise SettingsError(f"{where} contradicts the file's second document; drop one of them")
-        found = Value(file, SECOND_DOCUMENT)
-    elif named.provenance != DEFAULT:
-        found = Value(str(Path(file).parent / named.value), named.provenance)
-    else:
-        return how
-    return _with(how, "hyperparameter_file", found)
-
-
-def _with(resolved, name, value):
-    values = resolved.values | {name: value}
-    return Resolved(make(type(resolved.model), values), values)
-
-
-def _settings(given, selection, how, what):
-    values = selection.values | how.values | what.values
-    return Settings(
-        command=given.command,
-        paths=given.paths,
-        project=how.model,
-        hyperparameters=what.model,
-        provenance={name: each.provenance for name, each in values.items()},
-        dry_run=selection.model.dry_run,
-        answer=None,
-        values=values,
-    )
-
-
-def _which_words(settings):
-    which = {name: settings.values[name].value for name in WHICH}
-    return (
-        f"In brackets what holds now, by set {which['config_set']} of {which['config_file']} and "
-        f"set {which['hyperparameter_set']} of {which['hyperparameter_file']}."
-    )
+    return words | {each.name: "is an option only" for each in keys_of(CommandLineOnly)}

@@ -1,162 +1,175 @@
-"""Defaults < the file's default set < the chosen set < the command line: one frozen model.
+"""Which value counts: defaults < a file's default set < its chosen set < the command line."""
 
-A file of another model may name some keys too (`beneath`): they lie between defaults and the file.
-
-Each value carries its provenance: where it was written, or that it is the default.
-"""
-
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
-from library.configuration.documents import Mapping, inherited, is_null, lineage, value_of
-from library.configuration.schema import keys_of, own_words
+from library.configuration.output import terminal_columns
+from library.configuration.schema import Key, Keys, Value, keys_of, own_message
+from library.configuration.yaml_parser import (
+    Entry,
+    MappingNode,
+    Node,
+    is_null,
+    lineage,
+    merged_entries,
+    to_python,
+    to_yaml,
+)
 from library.errors import SettingsError
 from library.messages import did_you_mean, shown
 
 DEFAULT_SET = "default"
+# Provenances, beside a file with line and set.
 DEFAULT = "default"
 COMMAND_LINE = "command line"
-# Top-level names that begin so are no sets, but places for anchors that sets share.
+# Top-level names that start like this are not sets, but hold anchors that sets share.
 HELPER_PREFIXES = (".", "x-")
+_NO_BREAK = "\u00a0"
 
 
-@dataclass(frozen=True)
-class Value:
-    """A value and where it comes from: DEFAULT, COMMAND_LINE, or a file, line and set."""
+class SettingsFile:
+    """The named sets of one YAML file.
 
-    value: object
-    provenance: str
+    All sets are checked, whichever is chosen later: an error shows when it is made, not on another
+    machine.
 
+    Attributes:
+        file: The path, as it was named.
+        sets: The sets by name, each an entry of a mapping, or of null if the set is empty.
+    """
 
-@dataclass(frozen=True)
-class Resolved:
-    """A frozen model, and the {key: Value} that it was made of (there, None may follow a key)."""
+    def __init__(
+        self, file: str, document: Node, keys: Iterable[Key], misplaced: Mapping[str, str]
+    ) -> None:
+        """Check all sets.
 
-    model: object
-    values: dict
+        Args:
+            file: The path, for messages.
+            document: The parsed file.
+            keys: The keys that the file may set.
+            misplaced: Names of other keys, and where they belong.
 
+        Raises:
+            SettingsError: If a set, a key or a value is wrong.
+        """
+        self.file = file
+        self.sets: dict[str, Entry] = {}
+        self._known = {name: each for each in keys for name in each.names}
+        self._misplaced = misplaced
+        if is_null(document):
+            return
+        if not isinstance(document, MappingNode) or document.parents:
+            problem = "expected named sets, such as 'default:' with its keys indented below it"
+            raise SettingsError(f"{file}:{document.line}: {problem}")
+        checked: set[int] = set()
+        for name, entry in document.entries.items():
+            if name.startswith(HELPER_PREFIXES):
+                continue
+            self.sets[name] = entry
+            if not is_null(entry.node) and not isinstance(entry.node, MappingNode):
+                found = shown(to_python(entry.node))
+                problem = f"the set {shown(name)} must hold keys, not {found}"
+                raise SettingsError(f"{file}:{entry.line}: {problem}")
+            for mapping in lineage(self._mapping(name), checked):
+                self._check(name, mapping)
 
-@dataclass(frozen=True)
-class Sets:
-    """The named sets of one YAML file, each key and value checked."""
+    def _check(self, name: str, mapping: MappingNode) -> None:
+        for written, entry in mapping.entries.items():
+            place = self._place(entry, name, mapping)
+            if written in self._misplaced:
+                raise SettingsError(f"{written!r} at {place} {self._misplaced[written]}")
+            if written not in self._known:
+                names = [*self._known, *self._misplaced]
+                hint = did_you_mean(written, names, "--help lists all keys")
+                raise SettingsError(f"unknown key {shown(written)} at {place}{hint}")
+            known = self._known[written]
+            known.check(to_python(entry.node), f"{written} at {place}")
+            if written != known.name and known.name in mapping.entries:
+                clash = f"{written} at {place} is another name of {known.name}"
+                raise SettingsError(f"{clash}, which is there too; remove one of them")
 
-    file: str
-    # Name → Entry of a Mapping, or of None where a set holds nothing.
-    entries: dict
-    # Spelling → Key: the names of the model's keys, and the other names that they go by.
-    known: dict
+    def _place(self, entry: Entry, name: str, owner: MappingNode) -> str:
+        """Return where an entry of a set is written: file, line and set."""
+        origin = "" if owner.name in ("<<", name) else f", inherited from {owner.name}"
+        return f"{self.file}:{entry.line} (set {name}{origin})"
 
-    @property
-    def names(self):
-        """The sets' names, in the order of the file."""
-        return list(self.entries)
+    def _mapping(self, name: str) -> MappingNode:
+        node = self.sets[name].node
+        return node if isinstance(node, MappingNode) else MappingNode(name, node.line, {}, (), 0)
 
-    def line(self, name):
-        """Return the line on which a set begins."""
-        return self.entries[name].line
+    def layers(self, name: str) -> dict[str, Value]:
+        """Return {key: Value} of a set, over those of the default set.
 
-    def own(self, name):
-        """Give {key: value} of what is written in the set itself."""
-        mapping = self._mapping(name)
-        return {key: value_of(entry.node) for key, entry in mapping.entries.items()}
-
-    def parents(self, name):
-        """Return the names of the sets and helpers that a set inherits from, nearest first."""
-        return [each.name for each in self._mapping(name).parents]
-
-    def layer(self, name):
-        """Give {key: Value} of a set, with what it inherits. The default set may be missing."""
-        if name not in self.entries:
-            if name == DEFAULT_SET:
-                return {}
-            known = sorted({DEFAULT_SET, *self.names[:50]})
+        Raises:
+            SettingsError: If there is no such set. The default set may be missing.
+        """
+        if name not in self.sets and name != DEFAULT_SET:
+            known = sorted({DEFAULT_SET, *list(self.sets)[:50]})
             hint = f"{did_you_mean(name, known)} (known: {', '.join(known)})"
             raise SettingsError(f"{self.file}: unknown set {shown(name)}{hint}")
-        found = {}
-        for key, (entry, owner) in inherited(self._mapping(name)).items():
-            # The nearest comes first, under whichever of its names.
-            value = Value(value_of(entry.node), _place(self.file, entry, name, owner))
-            found.setdefault(self.known[key].name, value)
-        return found
+        values: dict[str, Value] = {}
+        for each in dict.fromkeys((name, DEFAULT_SET)):
+            if each in self.sets:
+                for written, (entry, owner) in merged_entries(self._mapping(each)).items():
+                    value = Value(to_python(entry.node), self._place(entry, each, owner))
+                    # The nearest comes first, under whichever of its names.
+                    values.setdefault(self._known[written].name, value)
+        return values
 
-    def layers(self, name):
-        """Give {key: Value} of a set, with what it leaves to the default set."""
-        return self.layer(DEFAULT_SET) | self.layer(name)
+    def listing(self, chosen: str) -> str:
+        """Return all sets as text: lines, parents, own values, and a star before the chosen one."""
+        lines = [self.file]
+        width = max(map(len, self.sets), default=0)
+        for name, entry in self.sets.items():
+            mapping = self._mapping(name)
+            parents = ", ".join(each.name for each in mapping.parents)
+            inherits = f", inherits {parents}" if parents else ""
+            star = "*" if name == chosen else " "
+            lines.append(f"{star} {name.ljust(width)}  line {entry.line}{inherits}")
+            # A no-break space keeps a key and its value on one line; to_yaml escapes those in text.
+            pairs = [
+                f"{written}: {to_yaml(to_python(each.node))}".replace(" ", _NO_BREAK)
+                for written, each in mapping.entries.items()
+            ]
+            text = textwrap.fill(
+                ", ".join(pairs) or "no values of its own",
+                terminal_columns(),
+                initial_indent=" " * 6,
+                subsequent_indent=" " * 6,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            lines.append(text.replace(_NO_BREAK, " "))
+        return "\n".join(lines)
 
-    def _mapping(self, name):
-        node = self.entries[name].node
-        return node if isinstance(node, Mapping) else Mapping(name, node.line, {}, (), 0)
 
+def resolve(model: type[Keys], layers: Mapping[str, Value]) -> dict[str, Value]:
+    """Return {key: Value}, checked, of all keys of a model.
 
-def sets_of(document, file, model, elsewhere, more=()):
-    """Return the Sets of a YAML document, each with the keys of `model`, and `more` Keys.
+    Args:
+        model: The keys; other keys in `layers` are ignored.
+        layers: The values that replace defaults.
 
-    `elsewhere` says of keys that have no place here where they belong: {key: words}. All sets are
-    checked, whichever is chosen later: a slip shows when it is made, not on another machine.
+    Raises:
+        SettingsError: If a value is invalid.
     """
-    if is_null(document):
-        return Sets(file, {}, {})
-    if not isinstance(document, Mapping) or document.parents:
-        problem = "named sets are expected here, such as 'default:' with its keys indented below"
-        raise SettingsError(f"{file}:{document.line}: {problem}")
-    known = {name: each for each in (*keys_of(model), *more) for name in each.names}
-    sets, seen = {}, set()
-    for name, entry in document.entries.items():
-        if name.startswith(HELPER_PREFIXES):
-            continue
-        sets[name] = entry
-        if isinstance(entry.node, Mapping):
-            for mapping in lineage(entry.node, seen):
-                for key, each in mapping.entries.items():
-                    place = _place(file, each, name, mapping)
-                    _check(key, each, place, known, elsewhere)
-                    if key != known[key].name and known[key].name in mapping.entries:
-                        clash = f"{key} at {place} is another name of {known[key].name}"
-                        raise SettingsError(f"{clash}, which stands there too; drop one of them")
-        elif not is_null(entry.node):
-            problem = f"the set {shown(name)} must hold keys, not {shown(value_of(entry.node))}"
-            raise SettingsError(f"{file}:{entry.line}: {problem}")
-    return Sets(file, sets, known)
-
-
-def _place(file, entry, name, owner):
-    """Say where an entry of a set is written: file, line, set, and the set it comes from."""
-    is_own = owner.name in ("<<", name)
-    return f"{file}:{entry.line} (set {name}{'' if is_own else f', inherited from {owner.name}'})"
-
-
-def _check(key, entry, place, known, elsewhere):
-    if key in elsewhere:
-        raise SettingsError(f"{key!r} at {place} {elsewhere[key]}")
-    if key not in known:
-        hint = did_you_mean(key, [*known, *elsewhere], "--help lists every key")
-        raise SettingsError(f"unknown key {shown(key)} at {place}{hint}")
-    known[key].check(value_of(entry.node), f"{key} at {place}")
-
-
-def resolve(model, sets, set_name, given, beneath=None):
-    """Return the Resolved model: defaults < `beneath` < set default < set `set_name` < `given`.
-
-    `sets` is None where there is no file. Of `given` and `beneath`, {key: Value}, those of the
-    model are used.
-    """
-    keys = keys_of(model)
-    layers = {each.name: Value(each.default, DEFAULT) for each in keys}
-    layers |= beneath or {}
-    if sets is not None:
-        layers |= sets.layers(set_name)
-    layers |= given
     values = {}
-    for each in keys:
-        value, provenance = layers[each.name].value, layers[each.name].provenance
-        values[each.name] = Value(each.check(value, f"{each.name} at {provenance}"), provenance)
-    return Resolved(make(model, values), values)
+    for each in keys_of(model):
+        found = layers.get(each.name, Value(each.default, DEFAULT))
+        checked = each.check(found.value, f"{each.name} at {found.provenance}")
+        values[each.name] = Value(checked, found.provenance)
+    return values
 
 
-def make(model, values):
-    """Return the model of {key: Value}. A check of the project's own may refuse the combination."""
+def make_model(model: type[Keys], values: Mapping[str, Value]) -> Keys:
+    """Return a model of the values of its keys.
+
+    Raises:
+        SettingsError: If a check of the project's own refuses a combination.
+    """
     try:
-        return model(**{name: each.value for name, each in values.items()})
+        return model(**{name: values[name].value for name in model.model_fields})
     except ValidationError as error:
-        raise SettingsError(own_words(error) or str(error)) from None
+        raise SettingsError(own_message(error) or str(error)) from None

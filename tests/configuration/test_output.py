@@ -1,17 +1,92 @@
-"""What is printed can be run from, and repeats the run."""
+"""--help, --print_config, the reference and the JSON schemas."""
 
 import re
 import shutil
+from typing import Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from library.configuration.scalars import yaml_value
+from library.configuration.command_line import Program
+from library.configuration.output import format_value, json_schema, reference
+from library.configuration.reader import CommandLineOnly, read_options
+from library.configuration.schema import Keys, key, keys_of
+from library.configuration.yaml_parser import read_documents, to_python, to_yaml
+from project.generate_docs import hyperparameters_schema, project_schema
 from project.settings import Hyperparameters, read_settings
-from tests.project.test_settings import KEYS, WHICH, files
+from run import COMMANDS
+from tests.conftest import ROOT
+from tests.helpers.settings import KEYS, WHICH, Bakery, write_settings
 
 
-def test_print_config_shows_every_value_and_its_origin():
+@pytest.mark.parametrize("columns", [60, 80, 92, 200])
+def test_help_shows_every_key_and_fits(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = read_settings(["--help"], COMMANDS).answer
+    for each in (*KEYS, *keys_of(CommandLineOnly)):
+        assert re.search(rf"--(\[no-\])?{each.name}\b", text), each.name
+    for each in COMMANDS:
+        assert f"\n  {each}" in text
+    assert max(map(len, text.splitlines())) <= min(max(columns, 80), 100)
+
+
+def test_help_shows_values_of_the_chosen_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    sets = "default: {data_dir: there}\nlarge: {batch_size: 77, xla: true}\n"
+    text = read_settings(
+        [*write_settings(tmp_path, sets), "-cs", "large", "-lr", "0.25", "-h"]
+    ).answer
+    assert re.search(r"--batch_size, -bs N .*\[77\]", text)
+    assert re.search(r"--train_batch_size, -tbs N .*\[batch_size\]", text)
+    assert re.search(r"--\[no-\]xla .*\[true\]", text)
+    assert re.search(r"--learning_rate, -lr X .*\[0.25\]", text)
+    assert "[there]" in text
+    assert "set large of" in text
+
+
+@pytest.mark.parametrize(
+    "wrong", ["--config_file=nowhere.yaml", "--batch_size=0", "--what", "evil"]
+)
+def test_help_answers_in_spite_of_errors(wrong):
+    text = read_settings([wrong, "--help"]).answer
+    assert wrong.partition("=")[2] in text
+    assert re.search(r"--batch_size, -bs N .*\[128\]", text)
+
+
+def test_help_lists_many_choices_in_the_meaning():
+    class Course(Keys):
+        course: Literal["fixed", "exponential", "polynomial", "cosine"] = key(
+            "fixed", "how it goes"
+        )
+        mode: Literal["min", "max"] = key("min", "which way")
+
+    text = read_options(Course, ["-h"], Program("x.py")).answer
+    assert re.search("--course NAME +how it goes.* fixed, exponential, polynomial", text)
+    assert re.search(r"--mode min\|max +which way \[min\]", text)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "none"),
+        ((), "none"),
+        (True, "true"),
+        (600.0, "600"),
+        (1e-8, "1e-08"),
+        (("a", "b=2"), "a,b=2"),
+        ("two\nlines", "two?lines"),
+        (
+            "https://example.org/a/very/long/path/to/something",
+            "https://example.o…/path/to/something",
+        ),
+    ],
+)
+def test_format_value(value, words):
+    assert format_value(value) == words
+
+
+def test_print_config_shows_every_value_with_its_origin():
     text = read_settings(["-cs", "sample", "-lr", "1e-5", "--print_config"]).answer
     for each in KEYS:
         assert re.search(rf"^  (# )?{each.name}: .+  # .+", text, re.MULTILINE), each.name
@@ -54,14 +129,14 @@ def without_which(read):
 
 @given(ANY)
 @settings(deadline=None)
-def test_what_is_printed_repeats_the_run(tmp_path_factory, values):
+def test_written_settings_repeat_the_run(tmp_path_factory, values):
     folder = tmp_path_factory.getbasetemp() / "printed"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     texts = ["default:\n", "default:\n"]
     for name, value in values.items():
-        texts[name in Hyperparameters.model_fields] += f"  {name}: {yaml_value(value)}\n"
-    first = read_settings(files(folder, *texts))
+        texts[name in Hyperparameters.model_fields] += f"  {name}: {to_yaml(value)}\n"
+    first = read_settings(write_settings(folder, *texts))
     given = {each.name: each.default for each in KEYS if each.name not in WHICH} | values
     for name in values:
         if given[name] is not None and given[name] != "none":
@@ -70,7 +145,7 @@ def test_what_is_printed_repeats_the_run(tmp_path_factory, values):
     (folder / "one.yaml").write_text(first.config_yaml(), encoding="utf-8")
     one = read_settings(["--config_file", str(folder / "one.yaml")])
     assert without_which(one) == without_which(first)
-    assert one.provenance["hyperparameter_file"] == "second document"
+    assert one.values["hyperparameter_file"].provenance == "second document"
     # Two files side by side, as a run leaves them; wherever they are carried.
     (folder / "run").mkdir()
     (folder / "run" / "project.yaml").write_text(first.project_yaml(), encoding="utf-8")
@@ -79,3 +154,69 @@ def test_what_is_printed_repeats_the_run(tmp_path_factory, values):
     two = read_settings(["--config_file", str(folder / "run" / "project.yaml")])
     assert without_which(two) == without_which(first)
     assert two.project_yaml().splitlines()[0] == first.project_yaml().splitlines()[0]
+
+
+def test_reference_has_a_row_for_every_key():
+    text = reference([("The bakery", Bakery)])
+    assert text.startswith(
+        """\
+## The bakery
+
+### Bakery
+
+| key | short | default | value | meaning |
+| --- | --- | --- | --- | --- |
+| `loaves` |  | `1` | an integer of at least 1 | loaves |
+| `ovens` |  | `loaves` | an integer of at least 1, or none | ovens |
+| `heat` |  | `180.0` | a number greater than 0 | heat |
+"""
+    )
+    assert "| `kind` |  | `bread` | one of bread, cake | kind |\n" in text
+    assert "| `sign` |  | `town/bread` | a string, or none | sign |\n" in text
+
+
+SCHEMAS = {"project.yaml": project_schema(), "hyperparameters.yaml": hyperparameters_schema()}
+
+
+def refuses(schema, sets):
+    """Whether a schema refuses sets: with jsonschema if it is installed, else by the keys."""
+    try:
+        from jsonschema import Draft7Validator
+    except ModuleNotFoundError:
+        known = schema["definitions"]["set"]["properties"].keys()
+        return any(values.keys() - known for values in sets.values())
+    Draft7Validator.check_schema(schema)
+    return not Draft7Validator(schema).is_valid(sets)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_json_schema_accepts_shipped_files_and_refuses_misspelled_keys(name):
+    schema = SCHEMAS[name]
+    (document,) = read_documents(ROOT / name)
+    sets = to_python(document)
+    assert len(sets) > 3
+    assert not refuses(schema, sets)
+    for misspelled in ({"mine": {"bach_size": 1}}, {"mine": {"learning-rate": 0.1}}):
+        assert refuses(schema, {**sets, **misspelled})
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_json_schema_is_named_in_the_first_line(name):
+    first = (ROOT / name).read_text().splitlines()[0]
+    path = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)[1]
+    assert (ROOT / path).is_file()
+
+
+def test_json_schema_of_keys():
+    schema = json_schema("Bakery", keys_of(Bakery))
+    properties = schema["definitions"]["set"]["properties"]
+    assert properties.keys() == {"<<", *Bakery.model_fields}
+    assert properties["loaves"] == {
+        "default": 1,
+        "description": "loaves",
+        "minimum": 1,
+        "type": "integer",
+    }
+    assert properties["kind"]["enum"] == ["bread", "cake"]
+    kinds = [each.get("type", each.get("const")) for each in properties["ovens"]["anyOf"]]
+    assert kinds == ["integer", "null", "none"]

@@ -1,4 +1,4 @@
-"""Keys: types and ranges in words, values checked, what stands for none."""
+"""Keys: types and ranges, checked values, what replaces None."""
 
 import re
 from typing import Annotated, Literal
@@ -18,9 +18,9 @@ from library.configuration.schema import (
     PositiveOrZero,
     Text,
     Words,
+    action,
     key,
     keys_of,
-    request,
 )
 from library.errors import SettingsError
 
@@ -29,7 +29,7 @@ def make_key(annotation, default=None):
     model = type(
         "Some",
         (Keys,),
-        {"__doc__": "Some", "__annotations__": {"it": annotation}, "it": key(default, "it")},
+        {"__annotations__": {"it": annotation}, "it": key(default, "it")},
     )
     (only,) = keys_of(model)
     return only
@@ -38,29 +38,29 @@ def make_key(annotation, default=None):
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
-        (int, "a whole number"),
-        (Count, "a whole number of at least 1"),
-        (CountOrZero, "a whole number of at least 0"),
-        (Count | None, "a whole number of at least 1, or none"),
+        (int, "an integer"),
+        (Count, "an integer of at least 1"),
+        (CountOrZero, "an integer of at least 0"),
+        (Count | None, "an integer of at least 1, or none"),
         (float, "a number"),
-        (Positive, "a number above 0"),
+        (Positive, "a number greater than 0"),
         (PositiveOrZero, "a number of at least 0"),
-        (Fraction, "a number of at least 0 and of at most 1"),
-        (FractionBelowOne, "a number of at least 0 and below 1"),
+        (Fraction, "a number from 0 to 1"),
+        (FractionBelowOne, "a number of at least 0 and less than 1"),
         (Annotated[float, Field(le=0.5)], "a number of at most 0.5"),
         (bool, "true or false"),
-        (Text, "text"),
-        (Text | None, "text, or none"),
-        (LocalPath | None, "text, or none"),
-        (LocalPaths, "a list of words"),
-        (Words, "a list of words"),
+        (Text, "a string"),
+        (Text | None, "a string, or none"),
+        (LocalPath | None, "a string, or none"),
+        (LocalPaths, "a list of strings"),
+        (Words, "a list of strings"),
         (Literal["a", "b"], "one of a, b"),
         (Literal[1, 3] | None, "one of 1, 3, or none"),
     ],
 )
-def test_what_is_expected_in_words(annotation, words):
+def test_expected(annotation, words):
     assert make_key(annotation).expected == words
-    with pytest.raises(SettingsError, match=f"^it must be {words}, not keys of its own$"):
+    with pytest.raises(SettingsError, match=f"^it must be {words}, not "):
         make_key(annotation).check({"a": 1})
 
 
@@ -76,7 +76,7 @@ def test_what_is_expected_in_words(annotation, words):
         (Text, "x" * 4096, "x" * 4096),
     ],
 )
-def test_values_as_the_model_holds_them(annotation, value, checked):
+def test_check_returns_the_value_of_the_model(annotation, value, checked):
     assert repr(make_key(annotation).check(value)) == repr(checked)
 
 
@@ -99,12 +99,12 @@ def test_values_as_the_model_holds_them(annotation, value, checked):
         (Literal[1, 3], "1"),
     ],
 )
-def test_nothing_is_converted_in_silence(annotation, value):
+def test_check_refuses_other_types(annotation, value):
     with pytest.raises(SettingsError, match=r"^it must be "):
         make_key(annotation).check(value)
 
 
-def test_a_check_of_the_projects_own():
+def test_own_check_keeps_its_message():
     def even(value):
         if value % 2:
             raise ValueError(f"must be even, not {value}")
@@ -118,41 +118,37 @@ def test_a_check_of_the_projects_own():
 
 @pytest.mark.parametrize("url", ["gs://b/run", "s3+x-1.y://b", "FILE:///tmp/run"])
 @pytest.mark.parametrize("annotation", [LocalPath, LocalPath | None, LocalPaths])
-def test_a_url_is_no_local_path(annotation, url):
+def test_local_path_refuses_url(annotation, url):
     value = ["out/run", url] if annotation is LocalPaths else url
-    with pytest.raises(
-        SettingsError, match=f"^it must be a local path, not the URL '{re.escape(url)}'$"
-    ):
+    with pytest.raises(SettingsError, match=f"^it .*local path.*{re.escape(url)}"):
         make_key(annotation).check(value)
 
 
 @pytest.mark.parametrize("path", ["out/run", "/a b/c", "a:/b", "gs:/b", "out/gs://b", "://b", "~"])
-def test_local_paths(path):
+def test_local_path(path):
     assert make_key(LocalPath | None).check(path) == path
     assert make_key(LocalPaths).check([path]) == (path,)
 
 
 class Folders(Keys):
-    """Where things are."""
-
+    heading = "Where things are"
     top: Text = key("out", "top", "t")
     below: Text | None = key(None, "below", follows="{top}/below")
 
 
 class Speed(Keys):
-    """How fast"""
-
+    heading = "How fast"
     pace: Count = key(3, "pace")
     pace_at_night: Count | None = key(None, "pace at night", follows="{pace}")
-    race: bool = request("run")
+    race: bool = action("run")
 
 
 class Both(Folders, Speed):
-    """Both."""
+    pass
 
 
-def test_groups_stand_in_order_under_their_headings():
-    assert [(each.group, each.name) for each in keys_of(Both)] == [
+def test_keys_of_groups_by_heading_in_order():
+    assert [(each.heading, each.name) for each in keys_of(Both)] == [
         ("Where things are", "top"),
         ("Where things are", "below"),
         ("How fast", "pace"),
@@ -161,7 +157,7 @@ def test_groups_stand_in_order_under_their_headings():
     ]
 
 
-def test_what_stands_for_none():
+def test_follows_replaces_none():
     assert (Both().below, Both().pace_at_night) == ("out/below", 3)
     both = Both(top="x", pace=7)
     assert (both.below, both.pace_at_night) == ("x/below", 7)

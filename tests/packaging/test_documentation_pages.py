@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 import convert_dataset
-from library.configuration.command_line import read_options
+from library.configuration.reader import read_options
 from project.settings import read_settings
 from run import COMMANDS
 from tests.conftest import ROOT
@@ -63,7 +63,7 @@ def test_every_command_it_shows_is_understood(page, monkeypatch):
         read_settings(words, COMMANDS)
     room = convert_dataset
     for words in commands(page, "convert_dataset.py"):
-        read_options(room.Settings, words, room.PROGRAM, room.ABOUT, room.COMMANDS)
+        read_options(room.Settings, words, room.PROGRAM)
 
 
 def test_commands_are_found_in_all_their_forms():
@@ -83,7 +83,7 @@ def test_commands_are_found_in_all_their_forms():
 @EACH_PAGE
 def test_every_option_it_names_is_one(page):
     room = convert_dataset
-    converter = read_options(room.Settings, ["--help"], room.PROGRAM, room.ABOUT, room.COMMANDS)
+    converter = read_options(room.Settings, ["--help"], room.PROGRAM)
     helps = converter.answer + read_settings(["--help"]).answer
     known = set(re.findall(r"--(?:\[no-\])?([a-z]\w*)", helps))
     known |= {"all", "gpus"}  # of dataset/make_sample.py, of srun
@@ -121,7 +121,7 @@ def test_every_program_in_it_compiles(page):
 def test_every_make_target_it_shows_exists(page):
     makefile = (ROOT / "Makefile").read_text()
     shown = "\n".join([*blocks(page, "sh"), *spans(page)])
-    targets = set(re.findall(r"^\s*make ([a-z]+)", shown, re.M))
+    targets = set(re.findall(r"^\s*make ([a-z-]+)", shown, re.M))
     assert targets if page == ROOT / "README.md" else True
     assert [each for each in targets if not re.search(rf"^{each}:", makefile, re.M)] == []
 
@@ -129,6 +129,6 @@ def test_every_make_target_it_shows_exists(page):
 def test_make_help_knows_every_target_and_clean_leaves_runs_and_images():
     makefile = (ROOT / "Makefile").read_text()
     targets = re.search(r"^\.PHONY: (.+)$", makefile, re.M)[1].split()
-    assert re.findall(r"^([a-z]+):[^#]*## \w", makefile, re.M) == targets
+    assert re.findall(r"^([a-z-]+):[^#]*## \w", makefile, re.M) == targets
     deleted = re.search(r"^clean:.*\n\t(.+)$", makefile, re.M)[1].split()
     assert not {"out", "out/", "dataset", "."} & set(deleted)

@@ -1,4 +1,4 @@
-"""The project's settings as a person meets them."""
+"""The project's settings: every key, the shipped files, the forerunners' options and files."""
 
 import os
 import subprocess
@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 from library.configuration.reader import CommandLineOnly
 from library.configuration.schema import keys_of
 from library.errors import SettingsError
-from project.settings import Hyperparameters, Project, read_settings, settings_reference
+from project.settings import Hyperparameters, Project, read_settings
 from run import COMMANDS
 from tests.conftest import ROOT
-
-KEYS = keys_of(Project) + keys_of(Hyperparameters)
-WHICH = ("hyperparameter_file", "hyperparameter_set")
+from tests.helpers.settings import KEYS, WHICH, write_settings
 
 
 @pytest.fixture(autouse=True)
@@ -27,18 +25,10 @@ def _beside_the_files(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
 
 
-def files(folder, project="", hyperparameters=""):
-    """Write both files. Give the options that name them."""
-    (folder / "p.yaml").write_text(project)
-    (folder / "h.yaml").write_text(hyperparameters)
-    paths = (folder / "p.yaml", folder / "h.yaml")
-    return [f"--{n}_file={p}" for n, p in zip(("config", "hyperparameter"), paths, strict=True)]
-
-
 def shell(*arguments):
-    """Run in a new interpreter. Give (its seconds of computing, the finished process).
+    """Run a new interpreter. Return (its CPU seconds, the finished process).
 
-    Not the clock's: other programs have their turns, so that it tells nothing on a busy machine.
+    Wall-clock time would depend on what else the machine does.
     """
     begun = os.times()
     done = subprocess.run(
@@ -53,12 +43,9 @@ def shell(*arguments):
     return seconds - begun.children_user - begun.children_system, done
 
 
-# What every key promises.
-
-
-def test_every_key_is_documented_and_its_default_is_valid():
+def test_every_key_has_a_meaning_and_a_valid_default():
     names = [each.name for each in (*KEYS, *keys_of(CommandLineOnly))]
-    assert len(names) == len(set(names)), "a key stands in two models"
+    assert len(names) == len(set(names)), "two models have the same key"
     for each in KEYS:
         assert each.meaning, each.name
         assert len(each.meaning.splitlines()) == 1, each.name
@@ -66,11 +53,6 @@ def test_every_key_is_documented_and_its_default_is_valid():
             each.meaning[0].islower() or not each.meaning[0].isalpha() or each.meaning[1].isupper()
         )
         assert each.check(each.default) == each.default, each.name
-
-
-def test_the_reference_is_what_the_settings_say():
-    words = "run `python -m project.settings > docs/settings.md`"
-    assert (ROOT / "docs/settings.md").read_text() == settings_reference(), words
 
 
 FORERUNNERS = """
@@ -82,14 +64,11 @@ num_parallel_calls npc prefetch_batches pb
 """
 
 
-def test_the_short_names_are_the_forerunners():
+def test_short_options_are_the_forerunners():
     shorts = {each.name: each.short for each in (*KEYS, *keys_of(CommandLineOnly))}
     words = iter(FORERUNNERS.split())
     for name, short in zip(words, words, strict=True):
         assert shorts[name] == short
-
-
-# What the files of the project say.
 
 
 def test_without_arguments():
@@ -99,22 +78,22 @@ def test_without_arguments():
     assert settings.project.train_batch_size == settings.project.batch_size
     assert settings.project.model_dir == "out/current/checkpoints"
     assert settings.project.best_model_dir == "out/current/best"
-    assert settings.provenance["xla"] == "default"
+    assert settings.values["xla"].provenance == "default"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands(command):
+def test_command(command):
     assert read_settings(["--dry_run", command], COMMANDS).command == command
     assert read_settings(["--dry_run", command], COMMANDS).dry_run
 
 
-def test_the_forerunners_commands_work_as_they_stand():
+def test_commands_of_the_forerunner():
     line = "--xla --epochs_between_evals 1000 --train_epochs 10000 --learning_rate 0.0001"
     settings = read_settings(line.split())
     assert settings.project.xla is True
     assert settings.project.epochs_between_evals == 1000
     assert settings.hyperparameters.learning_rate == 1e-4
-    assert settings.provenance["learning_rate"] == "command line"
+    assert settings.values["learning_rate"].provenance == "command line"
     assert read_settings(["--config_set", "gtx1080ti", "--xla"]).project.train_batch_size == 512
 
 
@@ -152,8 +131,8 @@ mobilenet:
 """
 
 
-def test_the_forerunners_own_files(tmp_path):
-    given = files(tmp_path, FORERUNNER_PROJECT, FORERUNNER_HYPERPARAMETERS)
+def test_files_of_the_forerunner(tmp_path):
+    given = write_settings(tmp_path, FORERUNNER_PROJECT, FORERUNNER_HYPERPARAMETERS)
     settings = read_settings([*given, "-cs", "thinkpadx201t", "-hps", "mobilenet"])
     assert settings.project.train_batch_size == 10
     assert settings.project.eval_batch_size == 128
@@ -170,28 +149,25 @@ ensemble validation_name checkpoint_path application_weights
 
 
 @pytest.mark.parametrize("name", LOCAL.split())
-def test_a_url_is_refused_where_only_a_local_path_works(tmp_path, name):
-    words = f"{name} must be a local path, not the URL 'gs://b/x'"
-    with pytest.raises(SettingsError, match=f"^--{words}$"):
+def test_url_is_refused_for_local_paths(tmp_path, name):
+    with pytest.raises(SettingsError, match=f"^--{name} .*local path.*'gs://b/x'$"):
         read_settings([f"--{name}", "gs://b/x"])
     if name == "config_file":
         return
     value = "[out/a, 'gs://b/x']" if name == "ensemble" else "gs://b/x"
     texts = ["default:\n", "default:\n"]
-    of_recipe = name in Hyperparameters.model_fields
-    texts[of_recipe] += f"other:\n  {name}: {value}\n"
-    given = files(tmp_path, *texts)
-    place = rf"{tmp_path}/{'h' if of_recipe else 'p'}.yaml:3 \(set other\)"
-    with pytest.raises(SettingsError, match=f"^{words.replace(' ', f' at {place} ', 1)}$"):
+    is_hyperparameter = name in Hyperparameters.model_fields
+    texts[is_hyperparameter] += f"other:\n  {name}: {value}\n"
+    given = write_settings(tmp_path, *texts)
+    place = rf"{tmp_path}/{'h' if is_hyperparameter else 'p'}.yaml:3 \(set other\)"
+    with pytest.raises(SettingsError, match=f"^{name} at {place} .*local path.*'gs://b/x'$"):
         read_settings(given)
 
 
 @pytest.mark.parametrize("name", ["data_dir", "hub_handle"])
-def test_what_can_be_read_at_a_url_may_be_one(name):
+def test_url_is_accepted(name):
     assert read_settings([f"--{name}", "gs://b/x"]).values[name].value == "gs://b/x"
 
-
-# Whatever is given, and how fast the answer comes.
 
 LINES = (
     "default:|&a|*a|<<: *a|<<: [*a]|x-y: &b|  batch_size: 3|  batch_size: x|  xla: yes|- 1|\t|  a:"
@@ -205,7 +181,7 @@ LINES = (
     st.lists(st.sampled_from(["--help", "--list_sets", "-bs", "0", "3", "-cs", "a"]), max_size=3),
 )
 @hypothesis_settings(deadline=None)
-def test_nothing_makes_anything_but_a_settings_error(tmp_path_factory, text, arguments):
+def test_any_settings_are_read_or_refused_in_one_line(tmp_path_factory, text, arguments):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(text, encoding="utf-8", errors="ignore")
     for option in ("--config_file", "--hyperparameter_file"):
@@ -217,16 +193,18 @@ def test_nothing_makes_anything_but_a_settings_error(tmp_path_factory, text, arg
         assert len(problem.splitlines()) < 2
 
 
-def test_ten_thousand_keys_in_a_megabyte(tmp_path):
+def test_reads_ten_thousand_keys_fast(tmp_path):
     keys = [each for each in KEYS if each.name in Project.model_fields and each.name not in WHICH]
     values = {each.name: each.default for each in keys if each.default}
     values |= {name: [*value] for name, value in values.items() if isinstance(value, tuple)}
     lines = [f"  {name}: {value}  # {'why ' * 18}\n" for name, value in values.items()]
     sets = "".join(f"set{i}:\n{''.join(lines)}" for i in range(10_000 // len(lines) + 1))
-    given = files(tmp_path, sets)
+    given = write_settings(tmp_path, sets)
     assert len(sets) > 900_000
     begun = time.process_time()
-    assert read_settings([*given, "-cs", "set9"]).provenance["data_dir"].endswith("(set set9)")
+    assert (
+        read_settings([*given, "-cs", "set9"]).values["data_dir"].provenance.endswith("(set set9)")
+    )
     assert time.process_time() - begun < 2
 
 
@@ -242,7 +220,7 @@ print([name for name in ("tensorflow", "keras", "numpy") if name in sys.modules]
     ("arguments", "code"),
     [(["--help"], 0), (["--print_config"], 0), (["--list_sets"], 0), (["-lr", "x"], 2), (["x"], 2)],
 )
-def test_the_answer_comes_at_once_and_without_tensorflow(arguments, code):
+def test_answers_fast_without_tensorflow(arguments, code):
     seconds, done = shell("run.py", *arguments)
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == (1 if code else 0)
@@ -252,19 +230,30 @@ def test_the_answer_comes_at_once_and_without_tensorflow(arguments, code):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_names_of_the_estimator_framework_are_understood():
+def test_options_of_the_estimator_framework():
     words = "--train_steps 7 --eval-freq 3 --label_smoothing 0.1 --replicas_to_aggregate 2"
     settings = read_settings(words.split())
     assert settings.project.max_train_steps == 7
     assert settings.project.max_eval_steps == 3
     assert settings.hyperparameters.xentropy_label_smoothing == 0.1
     assert settings.hyperparameters.gradient_accumulation_steps == 2
-    with pytest.raises(SettingsError, match="max_train_steps is given twice, by --train_steps and"):
+    with pytest.raises(SettingsError, match=r"max_train_steps .*--train_steps and"):
         read_settings(["--train_steps", "7", "--max_train_steps", "7"])
     shown = read_settings(["--help"]).answer
     assert "--label_smoothing" in shown
 
 
-def test_a_power_that_ftrl_can_not_take_is_refused():
-    with pytest.raises(SettingsError, match="power must be a number of at most 0, not 1"):
+def test_positive_ftrl_power_is_refused():
+    with pytest.raises(SettingsError, match=r"--ftrl_learning_rate_power .* 0, not 1"):
         read_settings(["--ftrl_learning_rate_power", "1"])
+
+
+@pytest.mark.parametrize(
+    ("old", "name", "value"),
+    [("keep_features", "cache_features", "never"), ("feature_views", "cached_views", 3)],
+)
+def test_names_of_version_0_1_are_understood(tmp_path, old, name, value):
+    assert read_settings([f"--{old}", str(value)]).values[name] == (value, "command line")
+    texts = ["default:\n", "default:\n"]
+    texts[name in Hyperparameters.model_fields] = f"default:\n  {old}: {value}\n"
+    assert read_settings(write_settings(tmp_path, *texts)).values[name].value == value
