@@ -18,7 +18,7 @@ from library.logging import report
 from library.messages import ChoiceError, unknown_name
 from library.models.feature_cache import cache_split_features
 from library.models.features import CachedFeatures, split_at_base
-from library.models.freezing import Unfreezing, freeze_parts, layer_rate_factors
+from library.models.freezing import Unfreezing, freeze_layers, layer_rate_factors
 from library.models.weights import load_weights
 from library.saving.checkpoints import Checkpoints
 from library.saving.snapshots import DATA, data_text
@@ -223,7 +223,7 @@ def _transfer(network, project, learn):
         loading = load_weights(network, learn.checkpoint_path, learn.checkpoint_exclude_scopes)
         for line in loading.lines():
             report(line)
-    freeze_parts(network, learn.trainable_scopes, learn.freeze)
+    freeze_layers(network, learn.trainable_scopes, learn.freeze)
 
 
 def make_objective(settings, training_split=None, *, is_multi_label=False):

@@ -77,7 +77,7 @@ def describe_network(network, batch_sizes=(1, 32)):
 def _row(number, part):
     is_module = isinstance(part.layer, HubLayer)
     shape = "" if is_module else " x ".join(map(str, part.layer.output.shape[1:]))
-    return LayerRow(number, part.name, shape, _size(part.variables.values()), part.is_trained)
+    return LayerRow(number, part.name, shape, _size(part.variables.values()), part.is_trainable)
 
 
 def _size(variables):

@@ -1,6 +1,6 @@
 """What training changes: by scope, in stages over the epochs, and how fast each block."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,93 +8,115 @@ import keras
 
 from library.errors import SettingsError
 from library.messages import counted
-from library.models.blocks import list_blocks, list_layers, select_layers, train_only
+from library.models.blocks import (
+    WeightedLayer,
+    list_blocks,
+    list_layers,
+    select_layers,
+    train_only,
+)
 
 
-def freeze_parts(network, trainable_scopes=(), freeze=()):
-    """Train only what `trainable_scopes` names, if any, and nothing that `freeze` names.
+def freeze_layers(
+    network: keras.Model, trainable_scopes: Sequence[str] = (), freeze: Sequence[str] = ()
+) -> None:
+    """Choose by name which layers are trained; without scopes, leave the network as it is.
 
-    Without them, what the network itself trains stays so. Scopes are those of `select_layers`.
-    Raises SettingsError for a scope that names no layer, or none that can be trained, and if
-    nothing is left to train.
+    Args:
+        network: The network, whose layers it makes trainable or not.
+        trainable_scopes: Train only these layers, if any; see `select_layers`.
+        freeze: Freeze these layers.
+
+    Raises:
+        SettingsError: A scope names no layer, or none that can be trained, or no trainable layer
+            remains.
     """
-    parts = list_layers(network)
+    layers = list_layers(network)
     if trainable_scopes:
-        trained = select_layers(parts, trainable_scopes, "trainable_scopes")
+        trained = select_layers(layers, trainable_scopes, "trainable_scopes")
         train_only(network, trained)
-        _check_trained(parts, trainable_scopes)
+        _check_trainable(layers, trainable_scopes)
     else:
-        trained = [each for each in parts if each.is_trained]
-    frozen = {each.name for each in select_layers(parts, freeze, "freeze")}
-    trained = [each for each in trained if each.name not in frozen]
+        trained = [each for each in layers if each.is_trainable]
+    frozen = {each.name for each in select_layers(layers, freeze, "freeze")}
     if trainable_scopes or freeze:
-        train_only(network, trained)
+        train_only(network, [each for each in trained if each.name not in frozen])
     if not network.trainable_variables:
-        raise SettingsError("nothing is left to train: freeze and trainable_scopes leave no layer")
+        raise SettingsError("freeze and trainable_scopes leave no layer to train")
 
 
-def _check_trained(parts, scopes):
+def _check_trainable(layers: Sequence[WeightedLayer], scopes: Sequence[str]) -> None:
     for scope in scopes:
-        if not any(each.is_trained for each in select_layers(parts, [scope], "trainable_scopes")):
+        named = select_layers(layers, [scope], "trainable_scopes")
+        if not any(each.is_trainable for each in named):
             raise SettingsError(
-                f"trainable_scopes: nothing in {scope!r} can be trained, as in all modules in the "
-                "format of TensorFlow 1"
+                f"trainable_scopes: {scope!r} cannot be trained, like all modules in the format of "
+                "TensorFlow 1"
             )
 
 
-def infer_while_frozen(base):
-    """Make a nested network run in inference mode as long as none of it is trained.
+def infer_while_frozen(base: keras.Model) -> None:
+    """Make a nested network run in inference mode as long as none of it is trainable.
 
-    Keras lets frozen BatchNormalization rest, but frozen layers drop out features all the same:
-    what the head trains on would then not be what it is given afterwards.
+    In frozen layers Keras stops BatchNormalization, but not dropout: the head would be trained on
+    other features than it gets afterwards.
     """
     call = base.call
 
-    def call_in_its_mode(inputs, training=None, mask=None):
+    def call_in_mode(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return call(inputs, training=training and bool(base.trainable_variables), mask=mask)
 
-    # Of this object alone: saved and loaded, it is a network as any other.
-    base.call = call_in_its_mode
+    # A subclass would be part of the saved model, which could then be loaded only with this
+    # package. test_keras_drops_out_in_frozen_models tells when Keras needs this no longer.
+    base.call = call_in_mode
 
 
 class Unfreezing:
-    """Training the head first, and from certain epochs on the top blocks of the base too.
+    """Gradual unfreezing: train the head first, from certain epochs also the base's top blocks.
 
-    `stages` are words such as `3=2` (from the fourth epoch on, the top two blocks) and `6=all`.
-    A block is frozen again where a stage names fewer. What the network does not train when this is
-    made, is never trained. Raises SettingsError for words that say something else.
+    What the network does not train when this is made stays frozen. A block is frozen again if a
+    later stage names fewer.
     """
 
-    def __init__(self, network, stages):
+    def __init__(self, network: keras.Model, stages: Iterable[str]) -> None:
+        """Parse the stages.
+
+        Args:
+            network: The network.
+            stages: Words such as `3=2` (two blocks from the fourth epoch on) and `6=all`.
+
+        Raises:
+            SettingsError: A word has another form, or the base is not trainable.
+        """
         self.network = network
-        self.stages = sorted(_stage(word) for word in stages)
+        self.stages = sorted(_parse_stage(word) for word in stages)
         for (start, _), (other, _) in pairwise(self.stages):
             if start == other:
-                raise SettingsError(f"unfreezing: two stages begin with epoch {start}, leave one")
-        self.blocks = [[p for p in block if p.is_trained] for block in list_blocks(network)]
+                raise SettingsError(f"unfreezing: two stages start at epoch {start}; remove one")
+        self.blocks = [[e for e in block if e.is_trainable] for block in list_blocks(network)]
         if not any(self.blocks[:-1]):
-            raise SettingsError("unfreezing: the base is frozen for good; add --fine_tuning")
-        self._now = None
+            raise SettingsError("unfreezing: the base is not trainable; add --fine_tuning")
+        self._current: int | None = None
 
-    def block_count(self, epoch):
-        """Return how many blocks below the head are trained in an epoch, numbered from 0."""
-        count = 0
-        for start, blocks in self.stages:
-            if epoch >= start:
-                count = blocks
-        return min(count, len(self.blocks) - 1)
+    def block_count(self, epoch: int) -> int:
+        """Return the number of blocks below the head to train in an epoch, counted from 0."""
+        counts = [blocks for start, blocks in self.stages if start <= epoch]
+        return min(counts[-1] if counts else 0, len(self.blocks) - 1)
 
-    def apply(self, epoch):
-        """Freeze and unfreeze for an epoch. Give a line about the change, or None without one."""
+    def apply(self, epoch: int) -> str | None:
+        """Freeze and unfreeze for an epoch, counted from 0.
+
+        Returns:
+            A line for the log, or None if nothing changes.
+        """
         count = self.block_count(epoch)
-        if count == self._now:
+        if count == self._current:
             return None
-        self._now = count
+        self._current = count
         trained = [each for block in self.blocks[-1 - count :] for each in block]
         train_only(self.network, trained)
-        what = f" and the top {count} of {len(self.blocks) - 1} blocks" if count else " alone"
-        layers = counted(len(trained), "layer")
-        return f"epoch {epoch + 1}: training the head{what}, {layers}"
+        what = f"and the top {count} of {len(self.blocks) - 1} blocks" if count else "only"
+        return f"epoch {epoch + 1}: training the head {what} ({counted(len(trained), 'layer')})"
 
 
 def layer_rate_factors(network: keras.Model, decay: float) -> list[tuple[keras.Variable, float]]:
@@ -110,13 +132,13 @@ def layer_rate_factors(network: keras.Model, decay: float) -> list[tuple[keras.V
     return [
         (variable, decay**depth)
         for depth, block in enumerate(reversed(list_blocks(network)))
-        for part in block
-        for variable in part.variables.values()
+        for layer in block
+        for variable in layer.variables.values()
     ]
 
 
-class _LayerwiseRates:
-    """A mixin for Keras optimizers, which have one learning rate (keras issue 21741)."""
+class _LayerwiseRates(keras.optimizers.Optimizer):
+    """A mixin for Keras's optimizers, which have one learning rate only (keras issue 21741)."""
 
     rate_factors: dict[str, float]
 
@@ -145,11 +167,11 @@ def with_layer_rates(
     """
     kind = type(optimizer)
     members = {"rate_factors": {optimizer._var_key(each): factor for each, factor in factors}}
-    scaled = type(kind.__name__, (_LayerwiseRates, kind), members)
+    scaled: Any = type(kind.__name__, (_LayerwiseRates, kind), members)
     return scaled.from_config({**optimizer.get_config(), "learning_rate": learning_rate})
 
 
-def _stage(word):
+def _parse_stage(word: str) -> tuple[int, int]:
     start, _, blocks = word.partition("=")
     try:
         count = 10**6 if blocks.strip() == "all" else int(blocks)
@@ -158,6 +180,6 @@ def _stage(word):
     except ValueError:
         pass
     raise SettingsError(
-        f"unfreezing: {word!r} must be an epoch and how many of the top blocks to train "
-        "from it on, such as 3=2 or 6=all"
+        f"unfreezing: {word!r} must be an epoch and a number of top blocks to train from then on, "
+        "such as 3=2 or 6=all"
     )

@@ -1,8 +1,10 @@
-"""Weights from elsewhere into a network, by name: what was loaded, what was left out, and why."""
+"""Weights from elsewhere, assigned to a network by name: what was loaded or skipped, and why."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
@@ -18,97 +20,109 @@ from library.models.saved_model import unique_names
 from library.saving.snapshots import read_snapshot
 
 _LISTED = 10
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+# What optimizers and savers store in a checkpoint beside the weights.
+_NO_WEIGHTS = ("optimizer/", "save_counter", "global_step", ".OPTIMIZER_SLOT")
+_SLOTS = {"Adam", "Adam_1", "Momentum", "RMSProp", "RMSProp_1", "ExponentialMovingAverage"}
+_SOURCES = "a snapshot's folder, a .keras or .weights.h5 file or a TensorFlow checkpoint"
 
 
 @dataclass(frozen=True)
 class LoadedVariable:
-    """What became of one variable of the network."""
+    """What happened to one variable of the network; `reason` is empty if it was loaded."""
 
-    part: str
+    layer: str
     variable: str
-    # Empty if it was loaded.
-    why_not: str
+    reason: str
 
 
 @dataclass(frozen=True)
-class Loading:
-    """What became of all variables of a network, and what was in the file beside them."""
+class LoadingResult:
+    """What happened to all variables of a network, and what in the file was not used."""
 
     path: str
-    rows: tuple
-    unused: tuple
+    rows: tuple[LoadedVariable, ...]
+    unused: tuple[str, ...]
 
-    def lines(self):
-        """Return the lines of a table: what was loaded as a whole, what was left out by layer."""
-        loaded = sum(not each.why_not for each in self.rows)
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of a table: what was loaded in sum, what was skipped by layer."""
+        loaded = sum(not each.reason for each in self.rows)
         yield f"loaded {loaded} of {len(self.rows)} variables from {self.path}"
-        outermost = Counter(each.part.split("/")[0] for each in self.rows if not each.why_not)
+        outermost = Counter(each.layer.split("/")[0] for each in self.rows if not each.reason)
         for name, count in outermost.items():
             yield f"  loaded    {name}: {counted(count, 'variable')}"
-        left_out = dict.fromkeys((each.part, each.why_not) for each in self.rows if each.why_not)
-        for part, why_not in left_out:
-            yield f"  left out  {part}: {why_not}"
+        skipped = dict.fromkeys((each.layer, each.reason) for each in self.rows if each.reason)
+        for layer, reason in skipped:
+            yield f"  skipped   {layer}: {reason}"
         if self.unused:
             yield f"  not used  {_listed(self.unused)}"
 
 
-def load_weights(network, path, exclude_scopes=()):
-    """Assign the weights in `path` to the network's variables of the same name and shape.
+def load_weights(
+    network: keras.Model, path: str | Path, exclude_scopes: Sequence[str] = ()
+) -> LoadingResult:
+    """Assign weights from a file to the network's variables of the same name and shape.
 
-    `path` is a snapshot's folder or .keras file, a .weights.h5 or a TensorFlow checkpoint. Parts
-    that `exclude_scopes` names (see `select_layers`) are left as they are. Returns a Loading.
-    Raises CheckpointError if nothing fits, SettingsError for a scope that names nothing.
+    Args:
+        network: The network.
+        path: A snapshot's folder, a .keras or .weights.h5 file, or a TensorFlow checkpoint.
+        exclude_scopes: Layers to leave as they are; see `select_layers`.
+
+    Raises:
+        CheckpointError: Nothing fits, or the file cannot be read.
+        SettingsError: A scope names no layer.
     """
-    parts = list_layers(network)
-    excluded = {e.name for e in select_layers(parts, exclude_scopes, "checkpoint_exclude_scopes")}
+    layers = list_layers(network)
+    excluded = {e.name for e in select_layers(layers, exclude_scopes, "checkpoint_exclude_scopes")}
     weights = read_weights(path)
     names = _Names(weights)
-    rows, used = [], set()
-    for part in parts:
-        for numbered, (name, variable) in zip(part.numbered, part.variables.items(), strict=True):
-            if part.name in excluded:
-                why_not = "excluded by checkpoint_exclude_scopes"
+    rows: list[LoadedVariable] = []
+    used = set()
+    for layer in layers:
+        for numbered, (name, variable) in zip(layer.numbered, layer.variables.items(), strict=True):
+            if layer.name in excluded:
+                reason = "excluded by checkpoint_exclude_scopes"
             else:
-                found = names.find((part.name, name), numbered)
-                why_not = _assign(variable, weights.get(found))
+                found = names.find((layer.name, name), numbered)
+                reason = _assign(variable, weights.get(found) if found else None)
                 used.add(found)
-            rows.append(LoadedVariable(part.name, name, why_not))
-    if all(row.why_not for row in rows):
+            rows.append(LoadedVariable(layer.name, name, reason))
+    if all(row.reason for row in rows):
         raise CheckpointError(
-            f"nothing in {path} fits this network: it holds {_listed(list(weights), 3)}, the "
-            f"network has {_listed([f'{r.part}/{r.variable}' for r in rows], 3)}"
+            f"nothing in {path} fits this network: the file has {_listed(list(weights), 3)}, the "
+            f"network {_listed([f'{row.layer}/{row.variable}' for row in rows], 3)}"
         )
     unused = dict.fromkeys(each.rpartition("/")[0] for each in weights if each not in used)
-    return Loading(str(path), tuple(rows), tuple(unused))
+    return LoadingResult(str(path), tuple(rows), tuple(unused))
 
 
 class _Names:
-    """The names in a file, to be found whole or by their ends."""
+    """The names in a file, found whole or by their ends."""
 
-    def __init__(self, names):
+    def __init__(self, names: Iterable[str]) -> None:
         self.whole = set(names)
-        self.by_end = {}
-        for name in names:
+        self.by_end: dict[str, list[str]] = {}
+        for name in self.whole:
             words = name.split("/")
             for start in range(len(words) - 1):
                 self.by_end.setdefault("/".join(words[start:]), []).append(name)
 
-    def find(self, *names):
-        """Return the first of the names that is in the file, also where the base has another name.
+    def find(self, *candidates: tuple[str, str]) -> str | None:
+        """Return the first (layer, name within it) that is in the file, as one name.
 
-        Names are (layer, name within it): of the layer's name at least the last word must fit.
+        Of the layer's name the last word suffices, because bases have other names elsewhere.
         """
-        for layer, name in names:
+        for layer, name in candidates:
             if f"{layer}/{name}" in self.whole:
                 return f"{layer}/{name}"
-            candidates = self.by_end.get(f"{layer.rpartition('/')[2]}/{name}", ())
-            if len(candidates) == 1:
-                return candidates[0]
+            found = self.by_end.get(f"{layer.rpartition('/')[2]}/{name}", ())
+            if len(found) == 1:
+                return found[0]
         return None
 
 
-def _assign(variable, value):
-    """Assign the value if it fits. Give why not, or nothing."""
+def _assign(variable: keras.Variable, value: np.ndarray | None) -> str:
+    """Assign the value if it fits. Return why it does not, or ""."""
     if value is None:
         return "not in the file"
     if tuple(value.shape) != tuple(variable.shape):
@@ -117,23 +131,22 @@ def _assign(variable, value):
     return ""
 
 
-def _listed(names, limit=_LISTED):
+def _listed(names: Sequence[str], limit: int = _LISTED) -> str:
     more = len(names) - limit
-    return ", ".join(map(str, names[:limit])) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
-_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-# What optimizers and savers keep beside the weights.
-_BESIDE = ("optimizer/", "save_counter", "global_step", ".OPTIMIZER_SLOT")
-_SLOTS = {"Adam", "Adam_1", "Momentum", "RMSProp", "RMSProp_1", "ExponentialMovingAverage"}
-KINDS = "a snapshot's folder, a .keras or .weights.h5 file or a TensorFlow checkpoint"
+def read_weights(path: str | Path) -> dict[str, np.ndarray]:
+    """Return the weights in a file by name.
 
+    Names are those of `list_layers` and their variables, as far as the file has them
+    (`scores/kernel`); a .weights.h5 file numbers the variables of a layer (`scores/0`).
 
-def read_weights(path):
-    """Give {name: array} for a snapshot, a .keras or .weights.h5 file or a TensorFlow checkpoint.
+    Args:
+        path: A snapshot's folder, a .keras or .weights.h5 file, or a TensorFlow checkpoint.
 
-    Names are those of Parts and their variables, as far as the file knows them: `scores/kernel`.
-    A .weights.h5 file has numbers for the variables of a layer: `scores/0`. Raises CheckpointError.
+    Raises:
+        CheckpointError: It is none of these, or damaged.
     """
     path = Path(path)
     if (current_folder(path) / "model.keras").is_file():
@@ -147,43 +160,41 @@ def read_weights(path):
         if checkpoint and Path(f"{checkpoint}.index").is_file():
             return _from_checkpoint(tf.train.load_checkpoint(checkpoint))
     except Exception as error:
-        # Keras, h5py and TensorFlow each raise errors of their own.
+        # Keras, h5py and TensorFlow raise errors of their own.
         raise CheckpointError(
             f"checkpoint_path: {path} cannot be read: {first_line(error)}"
         ) from error
-    what = "is none of these" if path.exists() else "does not exist"
-    raise CheckpointError(f"checkpoint_path: {path} {what}: it must be {KINDS}{_nearest(path)}")
+    problem = f"is not {_SOURCES}" if path.exists() else f"does not exist; it must be {_SOURCES}"
+    raise CheckpointError(f"checkpoint_path: {path} {problem}{_nearby(path)}")
 
 
-def _nearest(path):
-    """Return a hint where the path is that of a run, or of one of a checkpoint's files."""
+def _nearby(path: Path) -> str:
+    """Return a hint if the path is a run, or one of a checkpoint's files."""
     for near in (path / "best", path.parent / "best", path.parent / path.stem):
         if (near / "model.keras").is_file() or Path(f"{near}.index").is_file():
             return f"; did you mean {near}?"
     return ""
 
 
-def _from_network(network):
+def _from_network(network: keras.Model) -> dict[str, np.ndarray]:
     return {
-        f"{part.name}/{name}": np.asarray(variable)
-        for part in list_layers(network)
-        for name, variable in part.variables.items()
+        f"{layer.name}/{name}": np.asarray(variable)
+        for layer in list_layers(network)
+        for name, variable in layer.variables.items()
     }
 
 
-def _from_h5(path):
+def _from_h5(path: Path) -> dict[str, np.ndarray]:
     found = {}
 
-    def visit(group, prefix):
+    def visit(group: h5py.Group, prefix: str) -> None:
         """Collect the variables of a layer and of the layers inside it."""
         name = prefix
         if "vars" in group:
             # The outermost name is that of the network itself.
             own = str(group["vars"].attrs.get("name", ""))
             name = f"{prefix}{own}/" if group.name != "/" else ""
-            found.update(
-                {f"{name}{each}": np.asarray(group["vars"][each]) for each in group["vars"]}
-            )
+            found.update({f"{name}{k}": np.asarray(value) for k, value in group["vars"].items()})
         for key in group:
             if key != "vars" and isinstance(group[key], h5py.Group):
                 visit(group[key], name)
@@ -191,12 +202,12 @@ def _from_h5(path):
     with h5py.File(path) as file:
         visit(file, "")
     if not found:
-        raise ValueError("it is no .weights.h5 file of Keras 3")
+        raise ValueError("it is not a .weights.h5 file of Keras 3")
     return found
 
 
-def _from_checkpoint(reader):
-    keys = {key: key for key in reader.get_variable_to_shape_map()}
+def _from_checkpoint(reader: Any) -> dict[str, np.ndarray]:
+    keys: Mapping[str, str] = {key: key for key in reader.get_variable_to_shape_map()}
     if _OBJECT_GRAPH in keys:
         graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
             reader.get_tensor(_OBJECT_GRAPH)
@@ -207,5 +218,5 @@ def _from_checkpoint(reader):
     return {
         name: reader.get_tensor(key)
         for key, name in keys.items()
-        if not any(each in key for each in _BESIDE) and name.split("/")[-1] not in _SLOTS
+        if not any(each in key for each in _NO_WEIGHTS) and name.split("/")[-1] not in _SLOTS
     }

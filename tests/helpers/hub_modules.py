@@ -1,5 +1,6 @@
 """Small modules in TensorFlow Hub's formats."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -66,4 +67,32 @@ def save_call(folder, call, *shape, dtype=tf.float32):
     module = tf.train.Checkpoint()
     module.__call__ = tf.function(call, input_signature=[tf.TensorSpec(shape, dtype)])
     module.trainable_variables = []
+    tf.saved_model.save(module, str(folder))
+
+
+def save_keras_module(folder):
+    """Save a Keras 3 network as a module: its file holds each variable twice, one of them dead."""
+    pixels = x = keras.Input((6, 6, 3))
+    for name in ("block1_conv", "block2_conv"):
+        x = keras.layers.Conv2D(2, 3, use_bias=False, name=name)(x)
+    x = keras.layers.BatchNormalization(name="block2_bn")(x)
+    network = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(x))
+    module = tf.train.Checkpoint(network=network)
+    module.__call__ = tf.function(
+        lambda images, training=False: network(images, training=training),
+        input_signature=[tf.TensorSpec([None, 6, 6, 3])],
+    )
+    module.variables = [each.value for each in network.variables]
+    module.trainable_variables = [each.value for each in network.trainable_variables]
+    tf.saved_model.save(module, str(folder))
+
+
+def save_nameless_module(folder):
+    """Save a module whose variables are in no scope."""
+    module = tf.train.Checkpoint(a=tf.Variable(tf.ones((3, 4))), b=tf.Variable(tf.ones((4, 5))))
+    module.__call__ = tf.function(
+        lambda images: tf.reduce_mean(images, [1, 2]) @ module.a @ module.b,
+        input_signature=[tf.TensorSpec([None, None, None, 3])],
+    )
+    module.variables = module.trainable_variables = [module.a, module.b]
     tf.saved_model.save(module, str(folder))

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from library.errors import SettingsError, UserError
 from library.messages import ChoiceError
-from library.models.freezing import freeze_parts
+from library.models.freezing import freeze_layers
 from library.models.scores import is_multi_label
 from project.networks import NETWORKS, make_network
 from project.networks.applications import APPLICATIONS, application
@@ -228,7 +228,7 @@ def test_a_frozen_application_gives_the_same_features_while_training(tmp_path):
 def test_an_application_frozen_later_drops_out_nothing_either():
     options = {"application": "EfficientNetB0", "application_weights": None, "dropout_rate": 0.0}
     network = application((32, 32, 3), 3, fine_tuning=True, **options)
-    freeze_parts(network, freeze=["base"])
+    freeze_layers(network, freeze=["base"])
     pixels = random_pixels((32, 32, 3))
     assert np.array_equal(network(pixels, training=True), network(pixels))
 

@@ -1,0 +1,24 @@
+"""Small networks with unusual layers."""
+
+import keras
+
+
+class Twins(keras.layers.Layer):
+    """A layer that calls two weights by one name."""
+
+    def build(self, shape):
+        self.first = self.add_weight(name="w", shape=(shape[-1],))
+        self.second = self.add_weight(name="w", shape=(shape[-1],))
+
+    def call(self, x):
+        return x * self.first + self.second
+
+
+def make_attentive():
+    """Return a network of layers within which weights have equal names."""
+    pixels = keras.Input((4, 4, 3))
+    x = keras.layers.Reshape((16, 3))(pixels)
+    x = keras.layers.MultiHeadAttention(2, 2, name="block1_attention")(x, x)
+    # Named, or a second network in one process would have other names.
+    x = keras.layers.Bidirectional(keras.layers.GRU(2, name="gru"), name="block2_recurrent")(x)
+    return keras.Model(pixels, keras.layers.Dense(2, name="scores")(Twins(name="twins")(x)))
