@@ -1,28 +1,44 @@
-"""Labeled files in a folder tree, of any size: nothing is sorted or kept."""
+"""Labeled files in a folder tree of any size: nothing is sorted or held in memory."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from library.dataset.sources.base import check_classes, is_ignored, label_of, labeled_file
+from library.dataset.locations import FileLocation, Location, NoLocation
+from library.dataset.sources.base import (
+    LabeledFile,
+    check_classes,
+    is_ignored,
+    label_of,
+    make_labeled_file,
+)
 from library.errors import DataError, reason_of
 
 
-def find_in_folder(root, without=None, follow_links=False):
-    """Yield the LabeledFiles under `root`, which may itself be a link.
+def find_in_folder(
+    root: Path, exclude: str | Path | None = None, follow_links: bool = False
+) -> Iterator[LabeledFile]:
+    """Yield the labeled files under a folder.
 
-    What a link inside it leads to must lie inside too, unless `follow_links`: an image that does
-    not is never read. Raises DataError for such a link to a folder, of which nobody knows how much
-    it holds, and for a class folder without any images.
+    Args:
+        root: The folder, which may itself be a link.
+        exclude: A folder inside it that is not searched.
+        follow_links: Whether to follow links that lead out of it. Otherwise such an image is never
+            read.
+
+    Raises:
+        DataError: A class folder has no images, or, without `follow_links`, a link leads to a
+            folder outside, which may be of any size.
     """
     inside = None if follow_links else os.path.join(os.path.realpath(root), "")  # noqa: PTH118
-    without = Path(without).resolve() if without and Path(without) != root else None
+    excluded = Path(exclude).resolve() if exclude and Path(exclude) != root else None
     found, filled = set(), set()
     # Each folder is visited once, whatever links lead back to it.
-    seen = set()
-    waiting = [(str(root), "")]
-    while waiting:
-        path, prefix = waiting.pop()
-        if not _is_new(path, seen) or (without and Path(path).resolve() == without):
+    visited: set[tuple[int, int]] = set()
+    pending = [(str(root), "")]
+    while pending:
+        path, prefix = pending.pop()
+        if not _is_new(path, visited) or (excluded and Path(path).resolve() == excluded):
             continue
         if prefix.count("/") == 1:
             found.add(prefix[:-1])
@@ -43,12 +59,12 @@ def find_in_folder(root, without=None, follow_links=False):
             if label is not None:
                 filled.add(label)
                 yield _labeled_entry(entry, name, label, inside)
-        # Last in, first out; a folder itself before the links to it.
-        waiting += [each[1:] for each in sorted(folders, reverse=True)]
+        # Last in, first out: a folder itself is visited before the links to it.
+        pending += [each[1:] for each in sorted(folders, reverse=True)]
     check_classes(found, filled, root)
 
 
-def _entries(path):
+def _entries(path: str) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             yield from entries
@@ -56,14 +72,14 @@ def _entries(path):
         raise DataError(f"the folder {path} can't be read: {reason_of(error)}") from None
 
 
-def _is_folder(entry):
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
 
 
-def _leads_out(entry, inside):
+def _leads_out(entry: os.DirEntry[str], inside: str | None) -> bool:
     return (
         inside is not None
         and entry.is_symlink()
@@ -71,25 +87,26 @@ def _leads_out(entry, inside):
     )
 
 
-def _is_new(path, seen):
+def _is_new(path: str, visited: set[tuple[int, int]]) -> bool:
     status = Path(path).stat()
     identity = (status.st_dev, status.st_ino)
-    if identity in seen:
+    if identity in visited:
         return False
-    seen.add(identity)
+    visited.add(identity)
     return True
 
 
-def _labeled_entry(entry, name, label, inside):
+def _labeled_entry(
+    entry: os.DirEntry[str], name: str, label: str, inside: str | None
+) -> LabeledFile:
     try:
         status = entry.stat()
     except OSError as error:  # a link to nothing, or to itself
-        return labeled_file(name, label, 0, 0, ("none", reason_of(error)))
+        return make_labeled_file(name, label, 0, 0, NoLocation(reason_of(error)))
+    location: Location = FileLocation(entry.path)
     if not entry.is_file():
-        # Reading from a pipe or a device could wait forever.
-        place = ("none", "it is no regular file")
+        # Reading from a pipe or a device could block forever.
+        location = NoLocation("it is not a regular file")
     elif _leads_out(entry, inside):
-        place = ("none", "it is a link that leads out of the folder: convert with --follow_links")
-    else:
-        place = ("file", entry.path)
-    return labeled_file(name, label, status.st_size, status.st_mtime_ns, place)
+        location = NoLocation("it is a link that leads out of the folder: use --follow_links")
+    return make_labeled_file(name, label, status.st_size, status.st_mtime_ns, location)

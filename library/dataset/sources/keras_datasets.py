@@ -4,11 +4,13 @@ import contextlib
 import io
 import sys
 import zlib
+from collections.abc import Iterator
 
 from PIL import Image
 
+from library.dataset.locations import MemoryLocation
 from library.dataset.sources.base import LabeledFile
-from library.errors import DataError
+from library.errors import DataError, first_line
 from library.tensorflow_import import captured_stderr
 
 _FASHION = "T-shirt_top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
@@ -23,7 +25,7 @@ _CIFAR100 = (
     "snail,snake,spider,squirrel,streetcar,sunflower,sweet_pepper,table,tank,telephone,television,"
     "tiger,tractor,train,trout,tulip,turtle,wardrobe,whale,willow_tree,wolf,woman,worm"
 )
-# Class names in the order of the labels, which Keras leaves to its documentation.
+# Class names in the order of the labels, which Keras only documents.
 KERAS_DATASETS = {
     "fashion_mnist": tuple(_FASHION.split(",")),
     "cifar10": tuple(_CIFAR10.split(",")),
@@ -32,25 +34,24 @@ KERAS_DATASETS = {
 }
 
 
-def find_in_keras(name, split):
-    """Yield the LabeledFiles of a Keras dataset: its test part for `test`, else the other one."""
+def find_in_keras(name: str, split: str) -> Iterator[LabeledFile]:
+    """Yield the labeled files of a Keras dataset: its test part for `test`, else the other part."""
     with captured_stderr():
-        from keras import datasets  # late: seconds, and only for this
+        from keras import datasets  # Imported late: it takes seconds.
 
     try:
-        # Keras tells of its download on stdout, where results belong.
+        # Keras reports its download on stdout, where results belong.
         with contextlib.redirect_stdout(sys.stderr):
             parts = getattr(datasets, name).load_data()
-    # Whatever the network or a damaged download makes it raise.
+    # The network and a damaged download make it raise anything.
     except Exception as error:
-        raise DataError(f"keras.datasets.{name} can't be loaded: {error}") from None
+        raise DataError(f"keras.datasets.{name} can't be loaded: {first_line(error)}") from None
     images, labels = parts[1 if split == "test" else 0]
     for number, (image, label) in enumerate(zip(images, labels.reshape(-1), strict=True)):
         png = io.BytesIO()
         Image.fromarray(image).save(png, "PNG", compress_level=1)
         content = png.getvalue()
         text = KERAS_DATASETS[name][label]
-        where = ("content", content)
-        yield LabeledFile(
-            f"{text}/{number:05d}.png", text, len(content), zlib.crc32(content), where
-        )
+        file = f"{text}/{number:05d}.png"
+        location = MemoryLocation(content)
+        yield LabeledFile(file, text, len(content), zlib.crc32(content), location)

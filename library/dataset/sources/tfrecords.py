@@ -1,19 +1,24 @@
-"""Labeled images in TFRecord files that exist already, ours or another program's."""
+"""Labeled images in existing TFRecord files, this project's or another program's."""
 
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from library.dataset.locations import RecordLocation
 from library.dataset.manifest import SUFFIX, read_manifest
 from library.dataset.records import FILENAME, LABEL, TEXT, Fields, read_frames, to_text
 from library.dataset.sources.base import LabeledFile
 from library.errors import DataError
 
 
-def find_in_shards(source):
-    """Yield a LabeledFile for each record of a manifest's shards, a file, or a pattern's files.
+def find_in_shards(source: str | Path) -> Iterator[LabeledFile]:
+    """Yield a labeled file for each record of TFRecord files.
 
-    The class is the field image/class/text or, where there is none, the number in
-    image/class/label. It is a tuple of classes where the manifest says that images have several.
+    The class is the field image/class/text or, without it, the number in image/class/label. It is a
+    tuple of classes if the manifest says that the data is multi-label.
+
+    Args:
+        source: A manifest, a TFRecord file, or a pattern of such files.
     """
     paths, is_multi_label = _paths(Path(source))
     for path in paths:
@@ -26,18 +31,18 @@ def find_in_shards(source):
                     fields.get_texts(TEXT) if is_multi_label else _label(fields),
                     len(content),
                     zlib.crc32(content),
-                    # After the length and its checksum.
-                    ("record", str(path), offset + 12, len(content)),
+                    # The content follows its length and the length's checksum.
+                    RecordLocation(str(path), offset + 12, len(content)),
                 )
 
 
-def _label(fields):
+def _label(fields: Fields) -> str:
     text = fields.get_bytes(TEXT).decode(errors="replace") if TEXT in fields else ""
     return text or str(fields.get_int(LABEL))
 
 
-def _paths(source):
-    """Return the paths of a source, and whether images may have several classes."""
+def _paths(source: Path) -> tuple[Sequence[Path], bool]:
+    """Return the paths of a source, and whether its images are multi-label."""
     if source.name.endswith(SUFFIX):
         manifest = read_manifest(source.parent, source.name.removesuffix(SUFFIX))
         return manifest.paths, manifest.is_multi_label

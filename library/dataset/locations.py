@@ -1,0 +1,160 @@
+"""Where the bytes of a labeled file are, one class per kind, and how each kind is read.
+
+`read()` raises OSError or ValueError for a file that cannot be read, and UnreachableError if the
+network fails, which says nothing about the file.
+"""
+
+import os
+import struct
+import zlib
+from io import FileIO
+from pathlib import Path
+from typing import NamedTuple
+
+from library.dataset.records import ENCODED, Fields
+from library.errors import DataError
+
+# No image of as many pixels as are accepted, at 8 bytes each, is larger.
+_MAX_BYTES = 1 << 30
+# A member's header in a zip, before its name.
+_ZIP_HEADER_BYTES = 30
+
+
+class FileLocation(NamedTuple):
+    """A file on a local disk."""
+
+    path: str
+
+    def read(self) -> bytes:
+        """Return the file's bytes."""
+        # Unbuffered: in one piece, without a copy.
+        with FileIO(self.path) as file:
+            _check_size(os.fstat(file.fileno()).st_size)
+            return file.readall()
+
+
+class RangeLocation(NamedTuple):
+    """Bytes within a file, such as a member of an uncompressed tar."""
+
+    path: str
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """Return the bytes of the range."""
+        return _read_range(self.path, self.offset, self.size)
+
+
+class ZipLocation(NamedTuple):
+    """A member of a zip, stored or deflated.
+
+    Read without zipfile, which would hold the archive's whole directory in every worker: 650 bytes
+    per member.
+    """
+
+    path: str
+    offset: int
+    compressed_size: int
+    size: int
+    is_deflated: bool
+
+    def read(self) -> bytes:
+        """Return the member's bytes, decompressed."""
+        _check_size(self.size)
+        # The name and the extra field may be of other lengths than in the archive's directory.
+        header = _read_range(self.path, self.offset, _ZIP_HEADER_BYTES)
+        begin = self.offset + _ZIP_HEADER_BYTES + sum(struct.unpack_from("<HH", header, 26))
+        content = _read_range(self.path, begin, self.compressed_size)
+        if self.is_deflated:
+            try:
+                # No more than the directory says, however much the data would expand to.
+                content = zlib.decompressobj(wbits=-15).decompress(content, self.size + 1)
+            except zlib.error as error:
+                raise ValueError(f"its compressed data is damaged: {error}") from None
+        if len(content) != self.size:
+            raise ValueError("its size is not the one in the archive's directory")
+        return content
+
+
+class RecordLocation(NamedTuple):
+    """A record of a TFRecord file."""
+
+    path: str
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """Return the record's encoded image."""
+        record = _read_range(self.path, self.offset, self.size)
+        return Fields(record, self.path).get_bytes(ENCODED)
+
+
+class MemoryLocation(NamedTuple):
+    """Bytes that were read already."""
+
+    content: bytes
+
+    def read(self) -> bytes:
+        """Return the bytes."""
+        return self.content
+
+
+class RemoteLocation(NamedTuple):
+    """A file at a URL."""
+
+    url: str
+
+    def read(self) -> bytes:
+        """Return the file's bytes."""
+        from library.dataset.storage import read_url
+
+        try:
+            return read_url(self.url)
+        except DataError as error:
+            raise OSError(str(error)) from None
+
+
+class StreamLocation(NamedTuple):
+    """A member of a compressed tar, which can be read only after all members before it."""
+
+    def read(self) -> bytes:
+        """Raise ValueError."""
+        raise ValueError("it can only be read together with the files before it")
+
+
+class NoLocation(NamedTuple):
+    """A file that is never read."""
+
+    reason: str
+
+    def read(self) -> bytes:
+        """Raise ValueError with the reason."""
+        raise ValueError(self.reason)
+
+
+Location = (
+    FileLocation
+    | RangeLocation
+    | ZipLocation
+    | RecordLocation
+    | MemoryLocation
+    | RemoteLocation
+    | StreamLocation
+    | NoLocation
+)
+
+
+def _check_size(size: int) -> None:
+    """Raise ValueError for a size that would fill the memory, before anything is read."""
+    if size > _MAX_BYTES:
+        raise ValueError(f"its {size:,} bytes are more than {_MAX_BYTES:,}")
+
+
+def _read_range(path: str, offset: int, size: int) -> bytes:
+    _check_size(size)
+    with Path(path).open("rb") as file:
+        file.seek(offset)
+        content = file.read(size)
+    if len(content) < size:
+        raise ValueError("the archive is cut short")
+    return content
