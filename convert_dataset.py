@@ -158,7 +158,7 @@ def convert_one(settings, name, folder, divide=iter):
         return
     import shutil
 
-    from library.dataset.sources.remote import fetch_training_manifest, upload
+    from library.dataset.remote_splits import fetch_training_manifest, upload
     from library.dataset.storage import local_folder
 
     if settings.append:
@@ -204,19 +204,15 @@ def convert_to_folder(settings, name, folder, divide):
 
 def find_source(settings, name, folder, with_content=False):
     """Yield the LabeledFiles that the settings ask for; see `find_files`."""
-    from library.dataset.sources.find import find_files
+    from library.dataset.sources.find import SourceOptions, find_files
 
     if settings.source is None:
         if settings.dataset_dir is None:
             raise SettingsError("dataset_dir is missing: say which images, such as dataset/train")
-        return find_files(
-            settings.dataset_dir,
-            folder,
-            settings.csv_columns,
-            with_content,
-            settings.label_separator or "",
-            settings.follow_links,
+        options = SourceOptions(
+            folder, settings.csv_columns, settings.label_separator or "", settings.follow_links
         )
+        return find_files(settings.dataset_dir, options, with_content)
     from library.dataset.sources.keras_datasets import find_in_keras
 
     return find_in_keras(settings.source, name)
@@ -348,12 +344,12 @@ def inspect(settings):
 def splits_of(settings):
     """Give {split: settings} for each split in a folder or archive of splits, or for it alone."""
     from library.dataset.sources.base import SPLITS
-    from library.dataset.sources.find import is_there
+    from library.dataset.sources.find import exists
 
     if settings.source or not settings.dataset_dir:
         return {settings.tfrecord_filename or "train": settings}
     inside = {split: f"{settings.dataset_dir.rstrip('/')}/{split}" for split in SPLITS}
-    there = {split: path for split, path in inside.items() if is_there(path)}
+    there = {split: path for split, path in inside.items() if exists(path)}
     if not there:
         there = {Path(settings.dataset_dir).name: settings.dataset_dir}
     return {split: settings.model_copy(update={"dataset_dir": at}) for split, at in there.items()}

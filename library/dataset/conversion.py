@@ -203,7 +203,7 @@ def _batches(files, labels):
     """Yield lists of Tasks."""
     batch, size = [], 0
     for file in files:
-        batch.append(Task(file.place, _id_of(file.label, labels), file.label, file.name))
+        batch.append(Task(file.location, _id_of(file.label, labels), file.label, file.name))
         size += file.size
         if len(batch) == _BATCH_FILES or size >= _BATCH_BYTES:
             yield batch

@@ -1,42 +1,52 @@
-"""One labeled file → the bytes of its record, as the workers do it."""
+"""One labeled file → the bytes of its record, as the worker processes make it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from library.dataset.images import UnusableImageError, convert_image
-from library.dataset.read_bytes import read_content
+from library.dataset.images import ImageOptions, UnusableImageError, convert_image
+from library.dataset.locations import Location
 from library.dataset.records import Record, frame
 from library.errors import reason_of
 
-
-def naming_option(function, content, options):
-    """Return function(content, options). What it raises names the option that would help."""
-    try:
-        return function(content, options)
-    except UnusableImageError as error:
-        raise UnusableImageError(f"{error} ({error.option})" if error.option else error) from None
+_Result = TypeVar("_Result")
 
 
 class Task(NamedTuple):
-    """One file to be made into a record."""
+    """A file to encode: where it is, its class id (multi-label: ids), its class and its name."""
 
-    place: tuple
-    label: int | tuple
-    text: str | tuple
+    location: Location
+    label: int | tuple[int, ...]
+    text: str | tuple[str, ...]
     name: str
 
 
 @dataclass(frozen=True)
 class EncodeRecord:
-    """The function of a Task that gives a framed record; picklable, for other processes."""
+    """The function from a Task to a framed record; picklable, for other processes."""
 
-    options: object
+    options: ImageOptions
 
-    def __call__(self, task):
-        """Raises UnusableImageError if the file is no image that can be used, or can't be read."""
-        try:
-            content = read_content(task.place)
-        except (OSError, ValueError) as error:
-            raise UnusableImageError(f"can't be read: {reason_of(error)}") from None
-        jpeg, height, width = naming_option(convert_image, content, self.options)
+    def __call__(self, task: Task) -> bytes:
+        """Raise UnusableImageError if the file is not a usable image or can't be read."""
+        content = read_image_bytes(task.location)
+        jpeg, height, width = with_remedy(convert_image, content, self.options)
         return frame(Record(jpeg, height, width, task.label, task.text, task.name))
+
+
+def read_image_bytes(location: Location) -> bytes:
+    """Return the bytes at a location. Raise UnusableImageError if they can't be read."""
+    try:
+        return location.read()
+    except (OSError, ValueError) as error:
+        raise UnusableImageError(f"can't be read: {reason_of(error)}") from None
+
+
+def with_remedy(
+    function: Callable[[bytes, ImageOptions], _Result], content: bytes, options: ImageOptions
+) -> _Result:
+    """Return function(content, options); an UnusableImageError names the option that helps."""
+    try:
+        return function(content, options)
+    except UnusableImageError as error:
+        raise UnusableImageError(f"{error} ({error.option})") if error.option else error from None

@@ -1,84 +1,98 @@
-"""The files of a source in one stable order, kept on disk: a million take 30 MB of memory."""
+"""The files of a source in a stable order, held on disk: a million take 30 MB of memory."""
 
 import hashlib
 import marshal
 import tempfile
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from io import FileIO
+from typing import get_args
 
 import numpy as np
 
-from library.dataset.sources.base import LabeledFile, is_streamed
+from library.dataset.locations import Location, NoLocation
+from library.dataset.sources.base import LabeledFile
 
 # A collision of 64 bits would only leave two files in the order in which they were found.
 _DIGEST_BYTES = 8
 _FINGERPRINT_BYTES = 16
+_LOCATIONS = get_args(Location)
+_LOCATION_IDS = {kind: number for number, kind in enumerate(_LOCATIONS)}
 
 
 class FileIndex:
-    """LabeledFiles in an order made of seed and names, however they were found."""
+    """Labeled files in an order that depends only on a seed and their names.
 
-    def __init__(self, files, seed=0):
-        # Open as long as the listing lives.
+    Attributes:
+        counts: Files per class.
+        bytes: Size of all files.
+        fingerprint: A number that changes with the files, in whatever order they are found.
+        is_streamed: Whether the files can be read only one after another, as they were found.
+        is_multi_label: Whether labels are tuples of classes.
+    """
+
+    def __init__(self, files: Iterable[LabeledFile], seed: int = 0) -> None:
+        # Open as long as the index lives.
         self.file = tempfile.TemporaryFile()  # noqa: SIM115
         # Unbuffered: reading at random, a buffer would be filled for each file.
-        self.reader = FileIO(self.file.fileno(), closefd=False)
-        self.counts = Counter()
+        self._reader = FileIO(self.file.fileno(), closefd=False)
+        self.counts: Counter[str] = Counter()
         self.bytes = 0
         self.fingerprint = 0
-        # Whether the files can only be read one after another, as they were found.
         self.is_streamed = False
-        # Whether images may have several classes, or none.
         self.is_multi_label = False
-        # Where each file's line begins, and the last one ends.
-        self.offsets = array("Q", [0])
+        # Where each file's entry begins, and the last one ends.
+        self._offsets = array("Q", [0])
         try:
             keys = self._write(files, str(seed).encode())
         except BaseException:
             self.close()
             raise
-        self.order = np.argsort(np.frombuffer(keys, np.uint64), kind="stable")
+        self._order = np.argsort(np.frombuffer(keys, np.uint64), kind="stable")
 
-    def _write(self, files, salt):
-        """Write all files down; give the key of each one's place in the order."""
+    def _write(self, files: Iterable[LabeledFile], salt: bytes) -> "array[int]":
+        """Write all files to disk and return their sort keys."""
         keys = array("Q")
         for file in files:
-            # A tenth of what pickling takes; nobody but this process ever reads it.
-            self.offsets.append(self.offsets[-1] + self.file.write(marshal.dumps(tuple(file))))
+            name, label, size, version, location = file
+            # marshal takes a tenth of pickle's time; only this process reads the entry.
+            entry = (name, label, size, version, _LOCATION_IDS[type(location)], *location)
+            self._offsets.append(self._offsets[-1] + self.file.write(marshal.dumps(entry)))
             self.counts.update(file.labels)
-            self.is_multi_label |= isinstance(file.label, tuple)
-            self.bytes += file.size
-            self.is_streamed |= is_streamed(file)
-            keys.append(int.from_bytes(name_hash(file.name, _DIGEST_BYTES, salt), "big"))
-            # A sum: the same files found in another order are the same listing.
-            facts = f"{file.size} {file.stamp} {file.label}/{file.name}"
-            if file.place[0] == "none":
-                facts += f" {file.place[1]}"  # It may be readable next time.
+            self.is_multi_label |= isinstance(label, tuple)
+            self.bytes += size
+            self.is_streamed |= file.is_streamed
+            keys.append(int.from_bytes(name_hash(name, _DIGEST_BYTES, salt), "big"))
+            facts = f"{size} {version} {label}/{name}"
+            if isinstance(location, NoLocation):
+                facts += f" {location.reason}"  # The file may be readable next time.
+            # A sum does not depend on the order.
             self.fingerprint += int.from_bytes(name_hash(facts, _FINGERPRINT_BYTES), "big")
         self.file.flush()
         return keys
 
-    def __len__(self):
-        return len(self.order)
+    def __len__(self) -> int:
+        return len(self._order)
 
-    def __getitem__(self, number):
-        found = int(self.order[number])
-        begin, end = self.offsets[found : found + 2]
-        self.reader.seek(begin)
-        return LabeledFile(*marshal.loads(self.reader.read(end - begin)))
+    def __getitem__(self, number: int) -> LabeledFile:
+        found = int(self._order[number])
+        begin, end = self._offsets[found : found + 2]
+        self._reader.seek(begin)
+        name, label, size, version, kind, *location = marshal.loads(self._reader.read(end - begin))
+        return LabeledFile(name, label, size, version, _LOCATIONS[kind](*location))
 
-    def found_at(self, number):
-        """Return where in the order of finding, from 0, the listing's file `number` was found."""
-        return int(self.order[number])
+    def found_at(self, number: int) -> int:
+        """Return the position, from 0, at which the file `number` of the index was found."""
+        return int(self._order[number])
 
-    def close(self):
-        """Return the disk space back."""
-        self.reader.close()
+    def close(self) -> None:
+        """Free the disk space."""
+        self._reader.close()
         self.file.close()
 
 
-def name_hash(name, size, salt=b""):
-    """Give `size` bytes that depend on nothing but a name and a salt, on any machine."""
+def name_hash(name: str, size: int, salt: bytes = b"") -> bytes:
+    """Return `size` bytes that depend only on a name and a salt, on any machine."""
     content = name.encode("utf-8", "surrogateescape")
     return hashlib.blake2b(content, digest_size=size, key=salt).digest()

@@ -1,80 +1,52 @@
-"""The converted splits of one data folder, which must agree about the classes."""
+"""The converted splits of a data folder, which must agree about the classes."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from library.dataset.manifest import SUFFIX, manifest_path, read_manifest, read_manifest_file
-from library.dataset.sources.base import SPLITS
+from library.dataset.manifest import (
+    SUFFIX,
+    Manifest,
+    manifest_path,
+    read_manifest,
+    read_manifest_file,
+)
+from library.dataset.sources.base import TRAINING
 from library.dataset.storage import is_remote
 from library.errors import DataError
 
-
-def read_splits(data_dir, *names):
-    """Return the manifests of `<data_dir>/<name>/<name>.manifest.json`, in order.
-
-    Shards at a URL are fetched first, once: the manifests are those of the local copies.
-    Raises DataError: with the command that converts a split, if one is missing; naming the
-    classes, if two splits differ in them; if only one has several classes for each image; naming
-    the split, if one is empty. Raises UserError where shards can't be fetched.
-    """
-    data_dir = str(data_dir).rstrip("/") or "/"
-    manifests = [_find_split(f"{data_dir}/{name}", name) for name in names]
-    # Before what may be many gigabytes are fetched.
-    _check_agreement(data_dir, names, manifests)
-    _bring(manifests)
-    return manifests
-
-
-def read_split(folder, name):
-    """Return the manifest of the split `name` in a folder or at a URL. Raises UserError."""
-    manifest = _find_split(folder, name)
-    _bring([manifest])
-    return manifest
-
-
-def _find_split(folder, name):
-    if not is_remote(folder):
-        return read_manifest(folder, name)
-    from library.dataset.download import find_split
-
-    return find_split(str(folder).rstrip("/"), name)
-
-
-def _bring(manifests):
-    """Fetch the shards of those that are at a URL."""
-    if remote := [each for each in manifests if each.origin]:
-        from library.dataset.download import fetch_shards
-
-        fetch_shards(remote)
-
-
-def _check_agreement(data_dir, names, manifests):
-    first = manifests[0]
-    for name, manifest in zip(names, manifests, strict=True):
-        if not manifest.examples:
-            raise DataError(f"the split {name} in {data_dir} is empty: convert some images")
-        if manifest.is_multi_label != first.is_multi_label:
-            raise DataError(
-                f"the splits {names[0]} and {name} in {data_dir}: only one has several classes per "
-                "image: convert both with the same --label_separator, or without"
-            )
-        if manifest.classes != first.classes:
-            odd = sorted(set(first.classes) ^ set(manifest.classes))
-            words = f"{', '.join(map(repr, odd[:5]))} in one only" if odd else "another order"
-            raise DataError(
-                f"the splits {names[0]} and {name} in {data_dir} have different classes ({words}): "
-                "convert both again"
-            )
-
-
-TRAINING = SPLITS[0]
-# What is written between several classes of an image.
+# What people write between the classes of an image.
 _SEPARATORS = "|;,+&/"
 
 
-def find_training_manifest(folder, name):
-    """Return the path of the training split's manifest beside the split `name`, or None.
+def read_splits(data_dir: str | Path, *names: str) -> list[Manifest]:
+    """Return the manifests of `<data_dir>/<name>/<name>.manifest.json`, in order.
 
-    Looked for in `folder` itself, and in the folder `train` beside it.
+    Shards at a URL are downloaded first, once; the manifests are those of the local copies.
+
+    Raises:
+        DataError: A split is missing or empty, or splits differ in their classes, or in whether
+            they are multi-label.
+        UserError: Shards can't be downloaded.
+    """
+    data_dir = str(data_dir).rstrip("/") or "/"
+    manifests = [_find_split(f"{data_dir}/{name}", name) for name in names]
+    # Check before the download, which may be many gigabytes.
+    _check_agreement(data_dir, names, manifests)
+    _fetch_remote(manifests)
+    return manifests
+
+
+def read_split(folder: str | Path, name: str) -> Manifest:
+    """Return the manifest of the split `name` in a folder or at a URL. Raise UserError."""
+    manifest = _find_split(folder, name)
+    _fetch_remote([manifest])
+    return manifest
+
+
+def find_training_manifest(folder: str | Path, name: str) -> Path | None:
+    """Return the path of the training split's manifest in `folder` or in `train` beside it.
+
+    None if there is none, or if the split `name` itself is the training split.
     """
     if name == TRAINING:
         return None
@@ -85,30 +57,39 @@ def find_training_manifest(folder, name):
     return None
 
 
-def order_classes(labels, training_manifest=None):
+def order_classes(
+    labels: Iterable[str], training_manifest: str | Path | None = None
+) -> tuple[str, ...]:
     """Return the classes in the order of their ids.
 
-    Those of the training split where its manifest is given; else the labels found, by code point.
-    Raises DataError for a label that the training split lacks.
+    Args:
+        labels: The classes found.
+        training_manifest: Path or URL of the manifest whose classes to use, or its folder. None:
+            sort the labels by code point.
+
+    Raises:
+        DataError: A label is not among the classes of the training split.
     """
     if training_manifest is None:
         return tuple(sorted(labels))
     path = training_manifest
     if not is_remote(path) and Path(path).is_dir():
         path = Path(path) / f"{TRAINING}{SUFFIX}"
-    classes = _read(path).classes
+    classes = _read_manifest_at(path).classes
     unknown = sorted(set(labels) - set(classes))
     if unknown:
+        names = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
+        subject = f"the class {names} is" if len(unknown) == 1 else f"the classes {names} are"
         raise DataError(
-            f"{_names(unknown)} not among the classes of {path} ({', '.join(classes[:10])}"
-            f"{', …' if len(classes) > 10 else ''}): rename or remove what is not, or convert "
-            "the training split again if its classes have changed"
+            f"{subject} not among the classes of {path} ({', '.join(classes[:10])}"
+            f"{', …' if len(classes) > 10 else ''}): rename or remove what does not belong, or "
+            "convert the training split again if its classes have changed"
         )
     return classes
 
 
-def find_joined(classes):
-    """Give (class, separator) of one whose name is made of others', as cat|dog is, or None."""
+def find_joined(classes: Iterable[str]) -> tuple[str, str] | None:
+    """Return (class, separator) of a class whose name joins others, such as cat|dog, or None."""
     known = set(classes)
     for name in classes:
         for separator in _SEPARATORS:
@@ -118,15 +99,43 @@ def find_joined(classes):
     return None
 
 
-def _read(path):
+def _find_split(folder: str | Path, name: str) -> Manifest:
+    if not is_remote(folder):
+        return read_manifest(folder, name)
+    from library.dataset.remote_splits import find_split
+
+    return find_split(str(folder).rstrip("/"), name)
+
+
+def _read_manifest_at(path: str | Path) -> Manifest:
     if not is_remote(path):
         return read_manifest_file(path)
-    from library.dataset.download import find_split
-
-    url, _, file = path.rpartition("/")
-    return find_split(url, file.removesuffix(SUFFIX))
+    folder, _, file = str(path).rpartition("/")
+    return _find_split(folder, file.removesuffix(SUFFIX))
 
 
-def _names(names):
-    shown = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
-    return f"the class {shown} is" if len(names) == 1 else f"the classes {shown} are"
+def _fetch_remote(manifests: Sequence[Manifest]) -> None:
+    if remote := [each for each in manifests if each.origin]:
+        from library.dataset.remote_splits import fetch_shards
+
+        fetch_shards(remote)
+
+
+def _check_agreement(data_dir: str, names: Sequence[str], manifests: Sequence[Manifest]) -> None:
+    first = manifests[0]
+    for name, manifest in zip(names, manifests, strict=True):
+        if not manifest.examples:
+            raise DataError(f"the split {name} in {data_dir} is empty: convert some images")
+        if manifest.is_multi_label != first.is_multi_label:
+            multi, single = (name, names[0]) if manifest.is_multi_label else (names[0], name)
+            raise DataError(
+                f"in {data_dir} the split {multi} is multi-label and {single} is not: convert both "
+                "with the same --label_separator, or without"
+            )
+        if manifest.classes != first.classes:
+            odd = sorted(set(first.classes) ^ set(manifest.classes))
+            difference = f"only one has {', '.join(map(repr, odd[:5]))}" if odd else "another order"
+            raise DataError(
+                f"the splits {names[0]} and {name} in {data_dir} have different classes "
+                f"({difference}): convert both again"
+            )

@@ -1,45 +1,45 @@
-"""Files at gs://, s3://, https:// and the like, through fsspec: an extra, `.[remote]`."""
+"""Files at gs://, s3://, https:// and so on, through fsspec: the extra `.[remote]`."""
 
 import contextlib
 import errno
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Literal
 
 from library.errors import DataError, UnreachableError, UserError
 
-# Each store has its own word for what changes with the content, and its own class of errors.
-_MARKS = ("etag", "ETag", "md5Hash", "mtime", "LastModified", "Last-Modified", "created")
+# What changes with a file's content has another name, and a failure another class, in each store.
+_VERSION_KEYS = ("etag", "ETag", "md5Hash", "mtime", "LastModified", "Last-Modified", "created")
 _FORBIDDEN = re.compile(
     r"\b40[13]\b|forbidden|unauthori[sz]ed|access ?denied|credential|permission", re.IGNORECASE
 )
 # Errors of this machine's disk, which are not the store's.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_LONGEST_REASON = 200
-# What says that nothing is there; below a file there is nothing to be read.
-_MISSING = {"read": (FileNotFoundError, NotADirectoryError), "written": FileNotFoundError}
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MAX_REASON = 200
 
 
-class NothingThereError(DataError):
-    """A URL leads to nothing."""
+class NotFoundError(DataError):
+    """There is nothing at a URL."""
 
 
-def is_remote(place):
+def is_remote(path: str | Path) -> bool:
     """Return whether a source or folder is a URL."""
-    return "://" in str(place)
+    return "://" in str(path)
 
 
-def open_store(url):
-    """Return the file system of fsspec that a URL is in, and its path there. Raises UserError."""
-    with naming_failure(url):
+def open_store(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL, and the path in it. Raise UserError."""
+    with explain_store_errors(url):
         try:
-            store = _store_of(url.partition("://")[0])
+            store = _open_store(url.partition("://")[0])
         except ImportError as error:
             raise DataError(
-                f"{url} lacks its package: {error}; pip install '.[remote]' brings those of "
+                f"{url} needs a package: {error}; pip install '.[remote]' installs those for "
                 "gs://, s3:// and https://"
             ) from None
         except ValueError as error:
@@ -47,69 +47,88 @@ def open_store(url):
     return store, store._strip_protocol(url)
 
 
-@contextlib.contextmanager
-def naming_failure(url, done="read"):
-    """Turn whatever a store raises inside the block into one line about the URL.
+def _open_store(protocol: str) -> Any:
+    import fsspec
 
-    Raises NothingThereError; DataError where it must not be read (or what is `done`: "written");
-    UnreachableError for all else. Errors of this machine's disk are left alone.
+    if fsspec.get_filesystem_class(protocol).async_impl:
+        return _open_shared_store(protocol)
+    # fsspec remembers one per thread: not all stores are thread-safe.
+    return fsspec.filesystem(protocol)
+
+
+@lru_cache(maxsize=8)
+def _open_shared_store(protocol: str) -> Any:
+    import fsspec
+
+    return fsspec.filesystem(protocol)
+
+
+@contextlib.contextmanager
+def explain_store_errors(url: str, action: Literal["read", "written"] = "read") -> Iterator[None]:
+    """Turn whatever a store raises within the block into one line about the URL.
+
+    Raises:
+        NotFoundError: There is nothing at the URL.
+        DataError: It may not be read (or written).
+        UnreachableError: Anything else, except errors of this machine's disk.
     """
+    # Below a file there is nothing to read.
+    missing = (FileNotFoundError, *([NotADirectoryError] if action == "read" else []))
     try:
         yield
     except UserError:
         raise
-    except _MISSING[done] as error:
-        raise NothingThereError(f"there is no {url}, or no bucket of that name") from error
+    except missing as error:
+        raise NotFoundError(f"there is no {url}, or no bucket of that name") from error
     except Exception as error:
-        if getattr(error, "errno", None) in _DISK:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             raise
         kind = type(error).__name__
-        reason = " ".join(str(error).split())[:_LONGEST_REASON] or kind
+        reason = " ".join(str(error).split())[:_MAX_REASON] or kind
         if isinstance(error, PermissionError) or _FORBIDDEN.search(f"{kind} {reason}"):
             raise DataError(
-                f"{url} must not be {done} by you, or you are not logged in: {reason}"
+                f"{url} may not be {action} by you, or you are not logged in: {reason}"
             ) from error
-        raise UnreachableError(f"{url} can't be {done}: {reason}") from error
+        raise UnreachableError(f"{url} can't be {action}: {reason}") from error
 
 
-def read_url(url):
-    """Return the bytes at a URL. Raises DataError and UnreachableError."""
+def read_url(url: str) -> bytes:
+    """Return the bytes at a URL. Raise DataError, UnreachableError."""
     store, path = open_store(url)
-    with naming_failure(url):
+    with explain_store_errors(url):
         return store.cat_file(path)
 
 
-def stamp_of(facts):
-    """Return a number that changes with a file, from what its store tells about it."""
-    mark = next((facts[each] for each in _MARKS if facts.get(each) is not None), "")
+def list_folder(url: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return (name, the store's entry) of each file and folder in a folder, sorted by name."""
+    store, path = open_store(url)
+    with explain_store_errors(url):
+        entries = store.ls(path, detail=True)
+        # Otherwise the store would remember every entry.
+        store.invalidate_cache(path)
+    paths = {each["name"].rstrip("/"): each for each in entries}
+    # Some stores hold the folder itself as a file without a name.
+    paths.pop(path.rstrip("/"), None)
+    return sorted((name.rpartition("/")[2], entry) for name, entry in paths.items())
+
+
+def version_of(entry: dict[str, Any]) -> int:
+    """Return a number that changes with a file, from the store's entry for it."""
+    mark = next((entry[key] for key in _VERSION_KEYS if entry.get(key) is not None), "")
     if isinstance(mark, datetime):
-        # The same moment may come as a number elsewhere.
+        # Another call to the store may return the same time as a number.
         mark = mark.timestamp()
     return int.from_bytes(hashlib.blake2b(str(mark).encode(), digest_size=8).digest(), "big")
 
 
-def local_folder(url, purpose="written"):
-    """Return the folder of this machine for what is at `url`; always the same one.
+def local_folder(url: str, purpose: Literal["written", "fetched"] = "written") -> Path:
+    """Return the local folder for a URL, always the same one.
 
-    In it is made what goes to the URL (`written`), or kept what comes from there (`fetched`).
+    Args:
+        url: The remote folder.
+        purpose: "written" for what is made locally and then uploaded, "fetched" for downloads.
     """
     url = url.rstrip("/")
     name = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / f"image-classification-{purpose}-{name}" / url.rpartition("/")[2]
-
-
-def _store_of(protocol):
-    import fsspec
-
-    if fsspec.get_filesystem_class(protocol).async_impl:
-        return _shared_store(protocol)
-    # One for each thread, which it remembers: not all can be used by several.
-    return fsspec.filesystem(protocol)
-
-
-@lru_cache(maxsize=8)
-def _shared_store(protocol):
-    import fsspec
-
-    return fsspec.filesystem(protocol)

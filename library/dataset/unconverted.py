@@ -1,7 +1,7 @@
-"""A split that was never converted: images in folders, or in a CSV file.
+"""Splits that were never converted: labeled files, or images from a generator.
 
-For a first look, and for data that changes. Each image is made conformant as conversion would
-make it, so the network sees the very same pixels; but anew in each epoch.
+For a first look, and for data that changes. Each image is made conformant as conversion makes it,
+so a network sees the same pixels, but this is repeated in each epoch.
 """
 
 import hashlib
@@ -9,222 +9,214 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from library.dataset.encode_record import read_image_bytes
 from library.dataset.file_index import FileIndex
 from library.dataset.images import MAX_JPEG_EDGE, ImageOptions, UnusableImageError, convert_image
+from library.dataset.locations import NoLocation
 from library.dataset.pixels import encode_jpeg
-from library.dataset.read_bytes import read_content
 from library.dataset.records import Record
-from library.dataset.sources.base import NO_CLASS
-from library.dataset.sources.find import find_files
-from library.dataset.splits import TRAINING
+from library.dataset.sources.base import NO_CLASS, TRAINING, LabeledFile
+from library.dataset.sources.find import SourceOptions, find_files
 from library.errors import DataError, printable
 from library.messages import counted
 
 _TIMED_IMAGES = 16
-# Conversion also shrinks to 384 pixels; here that would cost more than it spares.
+_QUALITY = 95
+# Conversion also shrinks to 384 pixels; here that would cost more time than it saves.
 _OPTIONS = ImageOptions(max_edge=0)
+_SKIPPED_BY_CONVERSION = "convert_dataset.py would skip and list it"
+
+# Returns the (image, class name) pairs of a split: pixels (uint8, height, width, 1 or 3 channels)
+# or a file's bytes.
+Generator = Callable[[str], Iterable[tuple[np.ndarray | bytes, str]]]
 
 
 class UnconvertedSplit:
-    """Labeled files, any of which can be read at any time. Raises DataError if one is missing."""
+    """Labeled files, any of which can be read at any time.
 
-    def __init__(self, source, name, classes, listing):
+    Attributes:
+        source: Where the files are.
+        name: Name of the split.
+        classes: In the order of their ids.
+        class_counts: Images per class, in the same order.
+        labels: Class id of each image, int64; None for multi-label data.
+        is_multi_label: Whether an image may have several classes, or none.
+        rejected_count: Number of files without a class.
+    """
+
+    def __init__(self, source: str, name: str, classes: tuple[str, ...], index: FileIndex) -> None:
         self.source = source
         self.name = name
         self.classes = classes
-        # Whether an image may have several classes, or none.
-        self.is_multi_label = listing.is_multi_label
-        # A listing is one open file: two threads must not seek in it at once.
+        self.is_multi_label = index.is_multi_label
+        # An index is one open file: two threads must not seek in it at once.
         self._lock = threading.Lock()
-        self._listing = listing
+        self._index = index
         self._ids = {each: number for number, each in enumerate(classes)}
         numbers, labels, missing = [], [], []
-        for number in range(len(listing)):
-            file = listing[number]
+        for number in range(len(index)):
+            file = index[number]
             if file.label == NO_CLASS:
                 continue
-            if file.place[0] == "none":
+            if isinstance(file.location, NoLocation):
                 missing.append(file)
             numbers.append(number)
-            labels.append(-1 if self.is_multi_label else self._ids[file.label])
-        _check_found(missing, source)
-        # Position in the listing of each file that has a label.
+            labels.append(-1 if self.is_multi_label else self._id_of(file))
+        if missing:
+            raise _missing_error(missing, source)
+        # Number in the index of each image.
         self._numbers = np.array(numbers, np.int64)
-        # Class id of each, where images have one.
         self.labels = None if self.is_multi_label else np.array(labels, np.int64)
-        self.class_counts = tuple(listing.counts[each] for each in classes)
-        self.rejected_count = len(listing) - len(numbers)
+        self.class_counts = tuple(index.counts[each] for each in classes)
+        self.rejected_count = len(index) - len(numbers)
 
     @property
-    def examples(self):
-        """How many images there are."""
+    def examples(self) -> int:
+        """Number of images."""
         return len(self._numbers)
 
     @property
-    def bytes(self):
-        """The size of all files."""
-        return self._listing.bytes
+    def mean_bytes(self) -> int:
+        """Mean size of a file."""
+        return max(1, self._index.bytes // self.examples)
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """A hash that changes whenever a file, its size, its time or its class does."""
-        content = f"{self.classes} {self._listing.fingerprint}"
+        content = f"{self.classes} {self._index.fingerprint}"
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def filename(self, number):
+    def filename(self, number: int) -> bytes:
         """Return the name of an image, numbered from 0, as bytes: names need not be UTF-8."""
-        with self._lock:
-            return self._listing[int(self._numbers[number])].name.encode("utf-8", "surrogateescape")
+        return self._file(number).name.encode("utf-8", "surrogateescape")
 
-    def read(self, number):
-        """Return the Record of an image, numbered from 0. Raises DataError."""
-        with self._lock:
-            file = self._listing[int(self._numbers[number])]
+    def read(self, number: int) -> Record:
+        """Return the record of an image, numbered from 0. Raise DataError if it is unusable."""
+        file = self._file(number)
         try:
-            content = read_content(file.place)
-            return make_record(content, file.label, self._label(file), file.name)
-        except (OSError, ValueError, UnusableImageError) as error:
+            content = read_image_bytes(file.location)
+            return _make_record(content, file.label, self._id_of(file), file.name)
+        except UnusableImageError as error:
             raise DataError(
-                f"{self.source}/{printable(file.name)} {error}; converting would leave it out, "
-                "by name: convert_dataset.py"
+                f"{self.source}/{printable(file.name)} {error}; {_SKIPPED_BY_CONVERSION}"
             ) from None
 
-    def _label(self, file):
-        if self.is_multi_label:
-            return tuple(self._ids[each] for each in file.label)
-        return self._ids[file.label]
-
-    def describe(self):
-        """Return one line for the start: what converting would gain."""
+    def describe(self) -> str:
+        """Return one line about the time per epoch that conversion would save."""
         timed = min(_TIMED_IMAGES, self.examples)
         start = time.perf_counter()
         for number in range(timed):
             self.read(number)
         seconds = (time.perf_counter() - start) / timed
         return (
-            f"{self.source} is not converted: finding, reading and checking an image takes "
-            f"{1000 * seconds:.2g} ms, {seconds * self.examples:,.1f} s an epoch, which shards "
-            "would spare (convert_dataset.py)"
+            f"{self.source} is not converted: finding, reading and checking takes "
+            f"{1000 * seconds:.2g} ms per image, {seconds * self.examples:,.1f} s per epoch; "
+            "convert_dataset.py would save that"
         )
 
+    def _file(self, number: int) -> LabeledFile:
+        with self._lock:
+            return self._index[int(self._numbers[number])]
 
-def read_unconverted(data_dir, names, data_format, columns=(), label_separator=""):
-    """Return the UnconvertedSplits `<data_dir>/<name>`, in order. Raises DataError.
+    def _id_of(self, file: LabeledFile) -> int | tuple[int, ...]:
+        if isinstance(file.label, tuple):
+            return tuple(self._ids[each] for each in file.label)
+        return self._ids[file.label]
 
-    `data_dir` is a folder of class folders or, for the format csv, a CSV file, either of them local
-    or a URL; or an archive. `columns` and `label_separator` are for CSV files: see `find_files`.
+
+def read_unconverted(
+    data_dir: str | Path,
+    names: Sequence[str],
+    data_format: str,
+    columns: Sequence[str] = (),
+    label_separator: str = "",
+) -> list[UnconvertedSplit]:
+    """Return the splits `<data_dir>/<name>`, with the classes of the training split.
+
+    Args:
+        data_dir: A folder of class folders or a CSV file, local or at a URL; or an archive.
+        names: Names of the splits, in the order wanted.
+        data_format: "folder" or "csv".
+        columns: For CSV files, see `SourceOptions`.
+        label_separator: For CSV files, see `SourceOptions`.
+
+    Raises:
+        DataError: A split is missing or empty, has a class that training lacks, or has files that
+            can't be read, or can be read only in order.
     """
     data_dir = str(data_dir).rstrip("/")
     if data_format == "csv" and not data_dir.lower().endswith(".csv"):
-        raise DataError(f"data_format csv wants data_dir to be a CSV file, not {data_dir}")
-    given = {"columns": columns, "label_separator": label_separator}
-    listings = {
-        name: _list_files(f"{data_dir}/{name}", given) for name in dict.fromkeys((TRAINING, *names))
+        raise DataError(f"data_format csv needs a CSV file as data_dir, not {data_dir}")
+    options = SourceOptions(columns=columns, label_separator=label_separator)
+    indexes = {
+        name: _make_index(f"{data_dir}/{name}", options)
+        for name in dict.fromkeys((TRAINING, *names))
     }
-    # Fixed by the training split, whichever is read.
-    classes = tuple(sorted(listings[TRAINING].counts.keys() - {NO_CLASS}))
-    for name, listing in listings.items():
-        check_labels(listing.counts.keys() - {NO_CLASS}, classes, f"{data_dir}/{name}")
-        if listing.is_streamed:
+    classes = tuple(sorted(indexes[TRAINING].counts.keys() - {NO_CLASS}))
+    for name, index in indexes.items():
+        _check_labels(index.counts.keys() - {NO_CLASS}, classes, f"{data_dir}/{name}")
+        if index.is_streamed:
             raise DataError(
-                f"{data_dir} can only be read from front to back: unpack it, or convert it"
+                f"{data_dir} can be read only from front to back: unpack it, or convert it"
             )
-    return [UnconvertedSplit(f"{data_dir}/{name}", name, classes, listings[name]) for name in names]
-
-
-def make_record(content, text, label, filename):
-    """Return a Record of a file's bytes or of uint8 pixels (height, width, 1 or 3)."""
-    if isinstance(content, np.ndarray):
-        content = _encode_pixels(content)
-    encoded, height, width = convert_image(content, _OPTIONS)
-    return Record(encoded, height, width, label, text, filename)
-
-
-def _list_files(source, given):
-    listing = FileIndex(find_files(source, **given))
-    # Whoever reads from it decides how long it is needed.
-    weakref.finalize(listing, listing.file.close)
-    return listing
-
-
-def _check_found(missing, source):
-    if missing:
-        name, reason = missing[0].name, missing[0].place[1]
-        more = f", and {len(missing) - 1:,} more like it" if len(missing) > 1 else ""
-        raise DataError(
-            f"{source}/{printable(name)}: {reason}{more}; converting would leave out what can't be "
-            "read, by name: convert_dataset.py"
-        )
-
-
-def check_pixels(pixels):
-    """Raise ValueError for an array that is no image. Its text goes on after the image's name."""
-    is_shape = pixels.ndim == 3 and pixels.shape[2] in (1, 3)
-    if pixels.dtype != np.uint8 or not is_shape:
-        raise ValueError(
-            f"is {pixels.dtype} {pixels.shape}; pixels are uint8 (height, width, 1 or 3)"
-        )
-    if not 0 < min(pixels.shape[:2]) <= max(pixels.shape[:2]) <= MAX_JPEG_EDGE:
-        raise ValueError(f"is {pixels.shape}; an edge has from 1 to {MAX_JPEG_EDGE:,} pixels")
-
-
-def _encode_pixels(pixels):
-    check_pixels(pixels)
-    color = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-    # At full resolution of color: what is generated is often small.
-    return encode_jpeg(np.ascontiguousarray(color), 95, has_full_color=True)
-
-
-def check_labels(labels, classes, where):
-    """Raise DataError unless the labels found are some of the classes, and there are any."""
-    if not labels:
-        raise DataError(f"{where} holds no images of any class")
-    if unknown := sorted(set(labels) - set(classes)):
-        raise DataError(
-            f"{where} has the class {unknown[0]!r}, which the training split lacks "
-            f"(it has: {', '.join(classes[:10])}{', …' if len(classes) > 10 else ''})"
-        )
+    return [UnconvertedSplit(f"{data_dir}/{name}", name, classes, indexes[name]) for name in names]
 
 
 class GeneratedSplit:
-    """Images that a function of the user's yields, the same ones whenever it is called.
+    """Images that a generator function yields, the same whenever it is called.
 
-    Calls it once, to count them. Raises DataError for what is no image, or has no class.
+    The function is called once to count its images.
+
+    Attributes:
+        name: Name of the split.
+        source: What to call the split in a message.
+        classes: In the order of their ids.
+        class_counts: Images per class, in the same order.
+        examples: Number of images.
+        mean_bytes: Size of an encoded image, estimated.
     """
 
     is_multi_label = False
     rejected_count = 0
+    # Nobody knows what a generator will yield.
+    fingerprint = None
 
-    def __init__(self, generate, name, classes=None):
+    def __init__(
+        self, generate: Generator, name: str, classes: tuple[str, ...] | None = None
+    ) -> None:
+        """Count the images. Raise DataError for one that is not an image, or has no class.
+
+        Args:
+            generate: The generator function.
+            name: Name of the split, its argument.
+            classes: Classes of the training split; None: those that are found, sorted.
+        """
         self._generate = generate
         self.name = name
         self.source = f"the generator's split {name}"
-        counts, sizes = Counter(), []
+        counts: Counter[str] = Counter()
+        sizes = []
         for number, (content, label) in enumerate(self._images()):
             counts[label] += 1
-            # Only 0, 1, 2, 4, 8, …: to encode an image may take longer than to generate it.
+            # Only 0, 1, 2, 4, 8, …: encoding may take longer than generating.
             if number & (number - 1) == 0:
                 sizes.append(len(self._record(number, content, label, 0).encoded))
         self.classes = classes or tuple(sorted(counts))
-        check_labels(counts, self.classes, self.source)
+        _check_labels(counts, self.classes, self.source)
         self.class_counts = tuple(counts[each] for each in self.classes)
-        self.examples = sum(counts.values())
-        # Of a record, about.
+        self.examples = counts.total()
         self.mean_bytes = sum(sizes) // len(sizes)
 
-    @property
-    def fingerprint(self):
-        """None: who can tell what a generator will yield?"""
-        return None
-
-    def records(self):
-        """Yield the Record of each image. Raises DataError, also where there are more or fewer."""
+    def records(self) -> Iterator[Record]:
+        """Yield the record of each image. Raise DataError if they are others than were counted."""
         ids = {each: number for number, each in enumerate(self.classes)}
-        for number, (content, label) in enumerate(self._as_many()):
+        for number, (content, label) in enumerate(self._counted_images()):
             if label not in ids:
                 raise DataError(
                     f"image {number} of {self.source} has the class {label!r}, which none had when "
@@ -232,16 +224,16 @@ class GeneratedSplit:
                 )
             yield self._record(number, content, label, ids[label])
 
-    def describe(self):
-        """Return one line for the start: what converting would gain."""
+    def describe(self) -> str:
+        """Return one line about what conversion would save."""
         return (
-            f"the split {self.name} comes from a generator: it was run once to count its "
-            f"{self.examples:,} images, and runs again in each epoch; written as files and "
-            "converted, they would be read faster, and a run could go on without generating again"
+            f"the split {self.name} comes from a generator, which was run once to count its "
+            f"{self.examples:,} images and runs again in each epoch; files, converted, would be "
+            "read faster, and resuming would not generate them again"
         )
 
-    def _images(self):
-        """Yield (image, label), of which the kinds are checked, but not what is in bytes."""
+    def _images(self) -> Iterator[tuple[np.ndarray | bytes, str]]:
+        """Yield (image, label), with their types checked, but not what is in bytes."""
         images = self._generate(self.name)
         if not isinstance(images, Iterable):
             raise DataError(f"{self.source} is {images!r}: it must yield (image, class name)")
@@ -252,18 +244,18 @@ class GeneratedSplit:
                 raise DataError(f"image {number} of {self.source} {error}") from None
             yield image
 
-    def _as_many(self):
-        """Yield what `_images` does. Raises DataError unless there are as many as were counted."""
+    def _counted_images(self) -> Iterator[tuple[np.ndarray | bytes, str]]:
+        """Yield what `_images` does. Raise DataError unless there are as many as were counted."""
         count, last = 0, None
         for image in self._images():
             count += 1
             if count > self.examples:
                 break
-            # One behind: whoever has got the last one may never ask whether more would come.
-            if count > 1:
+            # One behind: a caller that has the last image may never ask for another.
+            if last is not None:
                 yield last
             last = image
-        if count != self.examples:
+        if count != self.examples or last is None:
             now = "more" if count > self.examples else f"only {count:,}"
             raise DataError(
                 f"{self.source} yielded {counted(self.examples, 'image')} when they were counted, "
@@ -271,39 +263,92 @@ class GeneratedSplit:
             )
         yield last
 
-    def _record(self, number, content, text, label):
+    def _record(self, number: int, content: np.ndarray | bytes, text: str, label: int) -> Record:
         try:
-            return make_record(content, text, label, f"image {number}")
-        except (ValueError, UnusableImageError) as error:
+            return _make_record(content, text, label, f"image {number}")
+        except UnusableImageError as error:
             raise DataError(f"image {number} of {self.source} {error}") from None
 
 
-def read_generated(generate, names):
-    """Return the GeneratedSplits of `generate(name)`, in order. Raises DataError."""
+def read_generated(generate: Generator, names: Sequence[str]) -> list[GeneratedSplit]:
+    """Return the splits of a generator function, in order, with the training split's classes."""
     training = GeneratedSplit(generate, TRAINING)
-    rest = {
+    others = {
         name: GeneratedSplit(generate, name, training.classes) for name in {*names} - {TRAINING}
     }
-    return [training if name == TRAINING else rest[name] for name in names]
+    return [training if name == TRAINING else others[name] for name in names]
 
 
-def _check_image(image):
+def _make_index(source: str, options: SourceOptions) -> FileIndex:
+    index = FileIndex(find_files(source, options))
+    # The split may live longer than the function that makes it.
+    weakref.finalize(index, index.file.close)
+    return index
+
+
+def _make_record(
+    content: np.ndarray | bytes,
+    text: str | tuple[str, ...],
+    label: int | tuple[int, ...],
+    filename: str,
+) -> Record:
+    """Return the record of a file's bytes, or of uint8 pixels (height, width, 1 or 3)."""
+    if isinstance(content, np.ndarray):
+        color = np.broadcast_to(content, (*content.shape[:2], 3))
+        # With the color at full resolution: generated images are often small.
+        content = encode_jpeg(np.ascontiguousarray(color), _QUALITY, has_full_color=True)
+    encoded, height, width = convert_image(content, _OPTIONS)
+    return Record(encoded, height, width, label, text, filename)
+
+
+def _missing_error(missing: Sequence[LabeledFile], source: str) -> DataError:
+    name, location = missing[0].name, missing[0].location
+    assert isinstance(location, NoLocation)
+    more = f", and {len(missing) - 1:,} more files" if len(missing) > 1 else ""
+    return DataError(
+        f"{source}/{printable(name)}: {location.reason}{more}; {_SKIPPED_BY_CONVERSION}"
+    )
+
+
+def _check_labels(labels: Collection[str], classes: Sequence[str], where: str) -> None:
+    """Raise DataError unless there are labels, and all are among the classes."""
+    if not labels:
+        raise DataError(f"{where} holds no images of any class")
+    if unknown := sorted(set(labels) - set(classes)):
+        raise DataError(
+            f"{where} has the class {unknown[0]!r}, which the training split lacks "
+            f"(it has: {', '.join(classes[:10])}{', …' if len(classes) > 10 else ''})"
+        )
+
+
+def _check_image(image: Any) -> None:
+    """Raise ValueError, whose text follows the image's name, unless it is (image, class name)."""
     if not isinstance(image, tuple | list) or len(image) != 2:
         raise ValueError(f"is {_kind(image)}; it must be a pair: (image, class name)")
     content, label = image
     if not isinstance(label, str) or not label:
         raise ValueError(f"has {_kind(label)} as its label; a label is the name of a class, a str")
     if isinstance(content, np.ndarray):
-        check_pixels(content)
+        _check_pixels(content)
     elif not isinstance(content, bytes):
         raise ValueError(
             f"is {_kind(content)}; an image is a numpy array of uint8 pixels, or a file's bytes"
         )
 
 
-def _kind(value):
-    """Return what a value is: numbers and short texts as they are, of all else the type."""
+def _check_pixels(pixels: np.ndarray) -> None:
+    has_channels = pixels.ndim == 3 and pixels.shape[2] in (1, 3)
+    if pixels.dtype != np.uint8 or not has_channels:
+        raise ValueError(
+            f"is {pixels.dtype} {pixels.shape}; pixels are uint8 (height, width, 1 or 3)"
+        )
+    if not 0 < min(pixels.shape[:2]) <= max(pixels.shape[:2]) <= MAX_JPEG_EDGE:
+        raise ValueError(f"is {pixels.shape}; an edge has from 1 to {MAX_JPEG_EDGE:,} pixels")
+
+
+def _kind(value: Any) -> str:
+    """Return numbers and short texts as they are, and the type of anything else."""
     if isinstance(value, int | float | str) and len(repr(value)) < 40:
         return repr(value)
-    many = f" of {len(value)}" if isinstance(value, tuple | list) else ""
-    return f"{type(value).__name__}{many}"
+    length = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"{type(value).__name__}{length}"

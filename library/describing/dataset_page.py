@@ -4,7 +4,6 @@ import base64
 from dataclasses import replace
 
 from library.dataset.images import UnusableImageError, convert_image
-from library.dataset.read_bytes import read_content
 from library.describing.dataset_text import (
     aspect_histogram,
     duplicate_lists,
@@ -129,7 +128,7 @@ def _figure(inspection, number, options):
 def _thumbnail(file, options):
     options = replace(options, max_edge=_EDGE, quality=80)
     try:
-        jpeg, height, width = convert_image(read_content(file.place), options)
+        jpeg, height, width = convert_image(file.location.read(), options)
     except (UnusableImageError, OSError, ValueError):
         return ""  # It was there a moment ago.
     content = base64.b64encode(jpeg).decode()

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from tqdm import tqdm
 
-from library.dataset.encode_record import naming_option
+from library.dataset.encode_record import read_image_bytes, with_remedy
 from library.dataset.file_index import FileIndex
-from library.dataset.images import UnusableImageError, decode_image
+from library.dataset.images import decode_image
 from library.dataset.pixels import to_gray
-from library.dataset.read_bytes import read_content
 from library.dataset.sources.base import NO_CLASS, labels_of
 from library.dataset.worker_pool import WorkerPool
 from library.describing.duplicates import (
@@ -21,7 +20,7 @@ from library.describing.duplicates import (
     perceptual_hash,
     signature,
 )
-from library.errors import DataError, reason_of
+from library.errors import DataError
 
 # Enough for a hash of 9 by 9 spots.
 _EDGE = 64
@@ -30,17 +29,14 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class MeasureFile:
-    """The function of a place that gives (exact hash, perceptual hash, signature, size)."""
+    """The function from a location to (exact hash, perceptual hash, signature, size)."""
 
     options: object
 
-    def __call__(self, place):
+    def __call__(self, location):
         """Raises UnusableImageError if the file is no image that can be used."""
-        try:
-            content = read_content(place)
-        except (OSError, ValueError) as error:
-            raise UnusableImageError(f"can't be read: {reason_of(error)}") from None
-        pixels, (width, height) = naming_option(decode_image, content, self.options)
+        content = read_image_bytes(location)
+        pixels, (width, height) = with_remedy(decode_image, content, self.options)
         gray = to_gray(pixels)
         return exact_hash(content), perceptual_hash(gray), signature(gray), (width, height)
 
@@ -148,4 +144,4 @@ def _measured(splits, workers):
 
 def _batches(listing):
     for first in range(0, len(listing), _BATCH):
-        yield [listing[n].place for n in range(first, min(first + _BATCH, len(listing)))]
+        yield [listing[n].location for n in range(first, min(first + _BATCH, len(listing)))]

@@ -7,7 +7,6 @@ from math import ceil
 import numpy as np
 
 from library.dataset.images import UnusableImageError
-from library.dataset.read_bytes import read_content
 from library.errors import DataError, printable, reason_of
 from library.explaining.feature_maps import draw_layers
 from library.explaining.grad_cam import HeatMaps
@@ -149,7 +148,7 @@ def read_pictures(files, prepare, count, report):
 def _usable(files, prepare, report):
     for file in files:
         try:
-            yield Picture(file.name, prepare(read_content(file.place)))
+            yield Picture(file.name, prepare(file.location.read()))
         except UnusableImageError as error:
             report(f"{printable(file.name)} {error}: left out")
         except MemoryError:

@@ -252,7 +252,7 @@ class FileSource(ExampleSource):
         self._labels = None if split.is_multi_label else tf.constant(split.labels)
         self.is_multi_label = split.is_multi_label
         self.class_counts = split.class_counts
-        self.mean_bytes = max(1, split.bytes // split.examples)
+        self.mean_bytes = split.mean_bytes
 
     @property
     def count(self) -> int:

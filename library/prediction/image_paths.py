@@ -7,9 +7,10 @@ import csv
 import os
 from pathlib import Path
 
-from library.dataset.sources.base import LabeledFile, is_archive, is_ignored, is_ours
+from library.dataset.locations import FileLocation, NoLocation, RemoteLocation
+from library.dataset.sources.base import LabeledFile, is_archive, is_generated, is_ignored
 from library.dataset.sources.find import find_files
-from library.dataset.sources.table import beside, open_table
+from library.dataset.sources.table import file_url, open_table
 from library.dataset.storage import is_remote
 from library.errors import DataError, reason_of
 
@@ -71,10 +72,12 @@ def _at_url(url):
 def _file(path, name=None):
     try:
         size = path.stat().st_size
-        place = ("file", str(path)) if path.is_file() else ("none", "is no regular file")
+        location = FileLocation(str(path))
+        if not path.is_file():
+            location = NoLocation("is not a regular file")
     except (OSError, ValueError) as error:
-        size, place = 0, ("none", reason_of(error))
-    return LabeledFile(name or str(path), "", size, 0, place)
+        size, location = 0, NoLocation(reason_of(error))
+    return LabeledFile(name or str(path), "", size, 0, location)
 
 
 def _in_folder(root):
@@ -93,13 +96,13 @@ def _in_archive(path, inside):
     from library.dataset.sources.archive import find_members
 
     prefix = "" if inside == "." else f"{inside}/"
-    for name, is_folder, size, stamp, place in find_members(path, with_content=True):
+    for name, is_folder, size, version, location in find_members(path, with_content=True):
         name = name.removeprefix("./").replace("\\", "/")
         *folders, last = name.split("/")
         if is_folder or any(map(is_ignored, folders)) or not _is_taken(last):
             continue
         if name == inside or name.startswith(prefix):
-            yield LabeledFile(f"{path}/{name}", "", size, stamp, place)
+            yield LabeledFile(f"{path}/{name}", "", size, version, location)
 
 
 def _in_table(path):
@@ -123,9 +126,8 @@ def _in_table(path):
                     raise DataError(f"{path}, line {rows.line_num}: a file is missing")
                 # Relative to the table, as in a conversion.
                 name = row[at].strip()
-                if is_remote(path) or is_remote(name):
-                    url = name if is_remote(name) else beside(path, name)
-                    yield LabeledFile(name, "", 0, 0, ("remote", url))
+                if url := file_url(path, name):
+                    yield LabeledFile(name, "", 0, 0, RemoteLocation(url))
                 else:
                     yield _file(path.parent / name, name)
     except (OSError, csv.Error) as error:
@@ -133,4 +135,4 @@ def _in_table(path):
 
 
 def _is_taken(name):
-    return not is_ours(name) and not name.startswith(".")
+    return not is_generated(name) and not name.startswith(".")

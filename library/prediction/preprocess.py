@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image
-from library.dataset.read_bytes import read_content
 from library.dataset.sources.base import LabeledFile
 from library.dataset.worker_pool import available_cores
 from library.errors import reason_of
@@ -163,7 +162,7 @@ def _prepare(
 ) -> tuple[np.ndarray | None, str | None]:
     """Return (pixels, None), or (None, the reason why there are none)."""
     try:
-        return preprocessor.preprocess(read_content(file.place)), None
+        return preprocessor.preprocess(file.location.read()), None
     except UnusableImageError as error:
         return None, str(error)
     except MemoryError:

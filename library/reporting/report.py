@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from library.dataset.splits import TRAINING
+from library.dataset.sources.base import TRAINING
 from library.evaluation.evaluate import (
     EVALUATION_FOLDER,
     EvaluationResult,

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from library.dataset.read_bytes import read_content
+from library.dataset.locations import NoLocation, StreamLocation
 from library.dataset.sources.archive import find_in_archive
 from library.errors import DataError
 
@@ -28,7 +28,7 @@ def write_tar(path, files=FILES, mode="w"):
 
 
 def contents(path, inside="train", **options):
-    return {f.name: read_content(f.place) for f in find_in_archive(path, inside, **options)}
+    return {f.name: f.location.read() for f in find_in_archive(path, inside, **options)}
 
 
 EXPECTED = {name.removeprefix("train/"): content for name, content in FILES.items()}
@@ -47,7 +47,7 @@ def test_a_tars_members_are_read_where_they_lie(tmp_path):
 def test_a_compressed_tar_gives_its_content_with_the_file(tmp_path, kind):
     path = write_tar(tmp_path / f"a.tar.{kind}", mode=f"w:{kind}")
     assert contents(path, with_content=True) == EXPECTED
-    assert {file.place for file in find_in_archive(path, "train")} == {("streamed",)}
+    assert {file.location for file in find_in_archive(path, "train")} == {StreamLocation()}
 
 
 def test_members_outside_the_folder_are_never_images(tmp_path):
@@ -72,8 +72,8 @@ def test_links_in_a_tar_are_not_followed(tmp_path):
         member = tarfile.TarInfo("train/cat/passwd")
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(member)
-    places = {file.name: file.place for file in find_in_archive(path, "train")}
-    assert places["cat/passwd"] == ("none", "it is a link or a device")
+    locations = {file.name: file.location for file in find_in_archive(path, "train")}
+    assert isinstance(locations["cat/passwd"], NoLocation)
 
 
 def test_a_folder_that_is_not_inside_is_one_line(tmp_path):
@@ -93,7 +93,7 @@ def test_an_empty_class_folder_is_refused(tmp_path):
 def test_a_damaged_archive_is_one_line(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"rubbish" * 200)
-    with pytest.raises(DataError, match="is no archive that can be read"):
+    with pytest.raises(DataError, match=r"\.(zip|tar|gz) is not a readable archive"):
         contents(path)
 
 
@@ -102,5 +102,5 @@ def test_a_zip_cut_anywhere_is_one_line_or_a_reason(tmp_path):
     path = tmp_path / "cut.zip"
     for length in range(0, len(whole), 3):
         path.write_bytes(whole[:length])
-        with pytest.raises(DataError, match="is no archive that can be read"):
+        with pytest.raises(DataError, match=r"\.(zip|tar|gz) is not a readable archive"):
             contents(path)

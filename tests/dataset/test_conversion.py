@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from library.dataset.conversion import ConversionOptions, convert
+from library.dataset.locations import RemoteLocation
 from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.sources.find import find_files
 from library.errors import DataError, UnreachableError, UserError
@@ -132,10 +133,10 @@ def test_a_network_that_fails_leaves_nothing_out_and_keeps_what_is_finished(imag
 
     def find(with_content=False):
         for file in find_files(images):
-            url = f"file://{file.place[1]}"
+            url = f"file://{file.location.path}"
             # The answer to a folder in the place of a file tells nothing about that.
             is_down = network_is_down and file.name == "red/007.png"
-            yield file._replace(place=("remote", f"file://{images}" if is_down else url))
+            yield file._replace(location=RemoteLocation(f"file://{images}" if is_down else url))
 
     network_is_down, options = True, replace(OPTIONS, num_shards=3)
     text = r"can't be read: .*; finished shards are kept, and the same command goes on from there"

@@ -3,9 +3,10 @@ import random
 import pytest
 
 from library.dataset.file_index import FileIndex, name_hash
+from library.dataset.locations import FileLocation, NoLocation
 from library.dataset.sources.base import LabeledFile
 
-FILES = [LabeledFile(f"c{n % 3}/{n}", f"c{n % 3}", n, n, ("file", "x")) for n in range(200)]
+FILES = [LabeledFile(f"c{n % 3}/{n}", f"c{n % 3}", n, n, FileLocation("x")) for n in range(200)]
 
 
 def names(listing):
@@ -26,8 +27,8 @@ def test_the_order_does_not_depend_on_how_files_were_found():
 
 def test_a_seed_gives_another_order_and_a_change_another_fingerprint():
     assert names(FileIndex(FILES)) != names(FileIndex(FILES, 1))
-    changed = [LabeledFile("c0/0", "c0", 0, 99, ("file", "x")), *FILES[1:]]
-    unread = [LabeledFile("c0/0", "c0", 0, 0, ("none", "it is a link")), *FILES[1:]]
+    changed = [LabeledFile("c0/0", "c0", 0, 99, FileLocation("x")), *FILES[1:]]
+    unread = [LabeledFile("c0/0", "c0", 0, 0, NoLocation("it is a link")), *FILES[1:]]
     listings = [FileIndex(FILES), FileIndex(changed), FileIndex(unread), FileIndex(FILES[1:])]
     assert len({each.fingerprint for each in listings}) == 4
     for each in listings:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from library.dataset.locations import FileLocation, NoLocation
 from library.dataset.sources.base import is_ignored
 from library.dataset.sources.folder import find_in_folder
 from library.errors import DataError
@@ -33,7 +34,7 @@ def test_a_class_folder_without_images_is_refused(tmp_path):
 
 def test_the_folder_of_the_shards_is_not_looked_into(tmp_path):
     write(tmp_path, "cat/1.jpg", "shards/2.jpg")
-    assert found(tmp_path, without=tmp_path / "shards") == {"cat/1.jpg": "cat"}
+    assert found(tmp_path, exclude=tmp_path / "shards") == {"cat/1.jpg": "cat"}
 
 
 def test_links_that_lead_back_end(tmp_path):
@@ -43,7 +44,7 @@ def test_links_that_lead_back_end(tmp_path):
     (tmp_path / "cat" / "gone").symlink_to("nowhere")
     files = {file.name: file for file in find_in_folder(tmp_path)}
     assert sorted(files) == ["cat/1.jpg", "cat/gone", "cat/self"]
-    assert files["cat/gone"].place == ("none", "No such file or directory")
+    assert files["cat/gone"].location == NoLocation("No such file or directory")
 
 
 def test_links_lead_nowhere_outside_unless_they_are_to_be_followed(tmp_path):
@@ -54,17 +55,18 @@ def test_links_lead_nowhere_outside_unless_they_are_to_be_followed(tmp_path):
     (root / "cat" / "beside.jpg").symlink_to("../../in-too/4.jpg")
     # The folder itself may be a link, and be reached through others.
     (tmp_path / "link").symlink_to("in")
-    reason = "it is a link that leads out of the folder: convert with --follow_links"
     for place in (root, tmp_path / "link", tmp_path / "outside" / ".." / "link"):
-        files = {file.name: file.place for file in find_in_folder(place)}
-        assert files.pop("cat/far.jpg") == files.pop("cat/beside.jpg") == ("none", reason)
-        assert {kind for kind, _ in files.values()} == {"file"}
+        files = {file.name: file.location for file in find_in_folder(place)}
+        for name in ("cat/far.jpg", "cat/beside.jpg"):
+            with pytest.raises(ValueError, match="--follow_links"):
+                files.pop(name).read()
+        assert {type(each) for each in files.values()} == {FileLocation}
         assert sorted(files) == ["cat/1.jpg", "cat/a/2.jpg", "cat/near.jpg"]
     (root / "dog").symlink_to("../outside")
     with pytest.raises(DataError, match=r"link .*in/dog leads out of .*in, to .*/outside: copy"):
         found(root)
-    followed = {file.name: file.place[0] for file in find_in_folder(root, follow_links=True)}
-    assert followed["dog/3.jpg"] == followed["cat/far.jpg"] == "file"
+    followed = {file.name: file.location for file in find_in_folder(root, follow_links=True)}
+    assert followed["dog/3.jpg"].read() == followed["cat/far.jpg"].read() == b"bytes"
     (root / ".hidden").symlink_to("../outside")
     (root / "dog").unlink()
     assert len(found(root)) == 5
@@ -74,13 +76,13 @@ def test_a_pipe_is_never_read(tmp_path):
     write(tmp_path, "cat/1.jpg")
     os.mkfifo(tmp_path / "cat" / "pipe")
     files = {file.name: file for file in find_in_folder(tmp_path)}
-    assert files["cat/pipe"].place == ("none", "it is no regular file")
+    assert isinstance(files["cat/pipe"].location, NoLocation)
 
 
 def test_an_image_beside_the_class_folders_is_left_out_with_the_reason(tmp_path):
     write(tmp_path, "cat/1.jpg", "2.jpg")
     files = {file.name: file for file in find_in_folder(tmp_path)}
-    assert files["2.jpg"].place == ("none", "it lies beside the class folders, so it has no class")
+    assert isinstance(files["2.jpg"].location, NoLocation)
 
 
 def test_a_folder_that_can_not_be_read_is_one_line(tmp_path):

@@ -53,7 +53,7 @@ def test_it_gives_what_converting_here_gives():
 
 
 def test_a_jpeg_that_is_kept_as_it_is_needs_no_process(monkeypatch):
-    monkeypatch.setattr(module.Workers, "apply", None)
+    monkeypatch.setattr(module.WorkerPool, "apply", None)
     content = encode("red", "JPEG", (20, 9))
     with ImagePool() as converters:
         assert converters.convert(content, OPTIONS) == (content, 9, 20)

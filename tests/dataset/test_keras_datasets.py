@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from library.dataset.read_bytes import read_content
 from library.dataset.sources.keras_datasets import KERAS_DATASETS, find_in_keras
 from library.errors import DataError
 
@@ -30,7 +29,7 @@ def test_each_image_is_a_file_of_its_class(keras):
         "truck/00001.png",
         "cat/00002.png",
     ]
-    image = Image.open(io.BytesIO(read_content(files[0].place)))
+    image = Image.open(io.BytesIO(files[0].location.read()))
     assert image.getpixel((0, 0)) == (200, 200, 200)
     assert [file.label for file in find_in_keras("cifar10", "test")] == ["automobile"] * 2
 

@@ -1,6 +1,7 @@
 import pytest
 
-from library.dataset.sources.remote import RemoteSizes
+from library.dataset.locations import NoLocation
+from library.dataset.sources.remote import RemoteFacts
 from library.errors import UnreachableError
 from tests.conftest import write_colors
 
@@ -37,10 +38,10 @@ def urls(folder, numbers):
 
 
 def test_a_folder_is_listed_once_where_many_files_in_it_are_wanted(bucket):
-    sizes = RemoteSizes()
+    sizes = RemoteFacts()
     found = sizes.find([*urls("a", range(40)), *urls("b", range(3)), *urls("a", [40])])
     assert [each[0] for each in found[:43]] == [*range(40), *range(3)]
-    assert found[43] == "there is no such file"
+    assert isinstance(found[43][2], NoLocation)
     assert bucket["ls"] == ["/sizes/a"]
     assert sorted(bucket["info"]) == [f"/sizes/b/{number}" for number in range(3)]
     # One file after another of the same folder: asked for often enough, it is listed as well.
@@ -51,23 +52,21 @@ def test_a_folder_is_listed_once_where_many_files_in_it_are_wanted(bucket):
 
 
 def test_a_stamp_is_the_same_whichever_way_it_was_asked_for(bucket):
-    assert RemoteSizes().find(urls("a", range(40)))[:3] == RemoteSizes().find(urls("a", range(3)))
+    assert RemoteFacts().find(urls("a", range(40)))[:3] == RemoteFacts().find(urls("a", range(3)))
     assert len(bucket["ls"]) == 1
 
 
 def test_a_file_on_disk_too(tmp_path):
     write_colors(tmp_path, 40, size=2)
     links = [f"file://{tmp_path}/red/{number:03d}.png" for number in range(40)]
-    assert RemoteSizes().find(links)[:3] == RemoteSizes().find(links[:3])
+    assert RemoteFacts().find(links)[:3] == RemoteFacts().find(links[:3])
 
 
 def test_what_is_not_there_or_no_file_has_a_reason(bucket):
-    few, many = RemoteSizes(), RemoteSizes()
-    assert few.find(["memory://sizes/a", "memory://sizes/a/x"]) == [
-        "it is a folder",
-        "there is no such file",
-    ]
-    assert set(many.find(urls("nowhere", range(40)))) == {"there is no such file"}
+    few, many = RemoteFacts(), RemoteFacts()
+    reasons = [each[2].reason for each in few.find(["memory://sizes/a", "memory://sizes/a/x"])]
+    assert "folder" in reasons[0]
+    assert {each[2].reason for each in many.find(urls("nowhere", range(40)))} == {reasons[1]}
     # Listing the folder told that already.
     assert len(bucket["info"]) == 2
 
@@ -77,7 +76,7 @@ def test_where_a_folder_must_not_be_listed_its_files_are_asked_for(bucket, monke
         raise OSError("Forbidden: no listing here")
 
     monkeypatch.setattr(MEMORY, "ls", refuse)
-    assert [each[0] for each in RemoteSizes().find(urls("a", range(40)))] == list(range(40))
+    assert [each[0] for each in RemoteFacts().find(urls("a", range(40)))] == list(range(40))
 
 
 def test_a_store_that_fails_is_no_reason_to_leave_files_out(bucket, monkeypatch):
@@ -87,7 +86,7 @@ def test_a_store_that_fails_is_no_reason_to_leave_files_out(bucket, monkeypatch)
     for name, count in (("ls", 40), ("info", 1)):
         monkeypatch.setattr(MEMORY, name, fail)
         with pytest.raises(UnreachableError, match="can't be read: reset by peer"):
-            RemoteSizes().find(urls("a", range(count)))
+            RemoteFacts().find(urls("a", range(count)))
     monkeypatch.undo()
 
 
@@ -96,6 +95,6 @@ def test_a_file_that_must_not_be_read_has_the_reason(bucket, monkeypatch):
         raise PermissionError("no")
 
     monkeypatch.setattr(MEMORY, "info", refuse)
-    (reason,) = RemoteSizes().find(urls("a", [1]))
+    ((_, _, location),) = RemoteFacts().find(urls("a", [1]))
     monkeypatch.undo()
-    assert "must not be read by you" in reason
+    assert "may not be read by you" in location.reason

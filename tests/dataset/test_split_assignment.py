@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from library.dataset.locations import FileLocation
 from library.dataset.sources.base import LabeledFile
 from library.dataset.split_assignment import Splitter, read_fractions
 from library.errors import DataError, SettingsError
@@ -24,11 +25,11 @@ def test_train_has_the_rest_and_comes_first():
     [
         (["validation"], "should be like validation=0.1"),
         (["validation=much"], "should be like validation=0.1"),
-        (["dev=0.1"], "'dev' should be one of train, validation, test"),
-        (["test=0.1", "test=0.1"], "'test' should be one of"),
+        (["dev=0.1"], "'dev'; use train, validation, test"),
+        (["test=0.1", "test=0.1"], "duplicate name 'test'"),
         (["test=1.5"], "test is 1.5, not between 0 and 1"),
         (["test=0.6", "validation=0.6"], "leave nothing for train"),
-        (["train=0.5", "test=0.1"], "leave nothing for train, or not all is used"),
+        (["train=0.5", "test=0.1"], "leave nothing for train, or do not add up"),
     ],
 )
 def test_words_that_make_no_sense_are_refused(words, reason):
@@ -56,7 +57,7 @@ def test_every_class_is_divided_in_the_same_proportions():
 def files(**counts):
     for label, count in counts.items():
         for number in range(count):
-            yield LabeledFile(f"{label}/{number}", label, 1, 1, ())
+            yield LabeledFile(f"{label}/{number}", label, 1, 1, FileLocation(""))
 
 
 def test_files_are_divided_and_it_is_told_which_classes_a_split_lacks():
@@ -72,13 +73,13 @@ def test_files_are_divided_and_it_is_told_which_classes_a_split_lacks():
 
 
 def test_a_split_without_images_and_a_class_without_any_to_train_on_are_refused():
-    with pytest.raises(DataError, match="no image falls to validation: add images, or draw anew"):
+    with pytest.raises(DataError, match="validation gets no image: add images"):
         list(Splitter(FRACTIONS).divide(files(cat=1), "train"))
     for seed in range(20):
         splitter = Splitter(FRACTIONS, seed=seed)
         if splitter.split_of("dog/0") != "train":
             break
-    with pytest.raises(DataError, match="'dog' has 1 image, none in train: add images, or draw"):
+    with pytest.raises(DataError, match="'dog' has 1 image, none in train: add images"):
         list(splitter.divide(files(cat=90, dog=1), "train"))
     assert list(splitter.divide([], "train")) == []
 
@@ -95,7 +96,7 @@ def test_a_group_stays_together_across_classes():
 def test_an_image_of_no_group_and_a_bad_pattern_are_refused():
     with pytest.raises(DataError, match=r"nothing in 'cat/1\.jpg' matches"):
         Splitter(FRACTIONS, "patient[0-9]+").split_of("cat/1.jpg")
-    with pytest.raises(SettingsError, match="is no regular expression"):
+    with pytest.raises(SettingsError, match="is not a regular expression"):
         Splitter(FRACTIONS, "(")
 
 

@@ -1,12 +1,13 @@
 from library.dataset.encode_record import Task
 from library.dataset.file_index import FileIndex
+from library.dataset.locations import StreamLocation
 from library.dataset.records import FRAMING_BYTES, Record, frame
 from library.dataset.shards import ShardWriter, Stage, WorkFolder
 from library.dataset.sources.base import LabeledFile
 
 
 def test_records_of_a_stream_get_the_order_of_the_listing(tmp_path):
-    files = [LabeledFile(f"cat/{n}", "cat", n, n, ("streamed",)) for n in range(30)]
+    files = [LabeledFile(f"cat/{n}", "cat", n, n, StreamLocation()) for n in range(30)]
     listing = FileIndex(files)
     assert listing.is_streamed
     work = WorkFolder(tmp_path, "train", "plan")

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 import pytest
 
 from library.dataset.storage import (
-    NothingThereError,
+    NotFoundError,
+    explain_store_errors,
     is_remote,
     local_folder,
-    naming_failure,
     open_store,
     read_url,
-    stamp_of,
+    version_of,
 )
 from library.errors import DataError, UnreachableError, UserError
 
@@ -36,17 +36,17 @@ def test_each_url_has_a_local_folder_of_its_own(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("error", "kind", "text"),
     [
-        (FileNotFoundError("b/x"), NothingThereError, "there is no gs://b/x, or no bucket of that"),
-        (PermissionError("b/x"), DataError, "gs://b/x must not be read by you, or you are not log"),
+        (FileNotFoundError("b/x"), NotFoundError, "there is no gs://b/x, or no bucket of that"),
+        (PermissionError("b/x"), DataError, "gs://b/x may not be read by you, or you are not log"),
         (OSError("Forbidden: b/x\nno access"), DataError, "not logged in: Forbidden: b/x no acces"),
-        (RuntimeError("Invalid Credentials, 401"), DataError, "must not be read by you"),
+        (RuntimeError("Invalid Credentials, 401"), DataError, "may not be read by you"),
         (ConnectionError("reset"), UnreachableError, "^gs://b/x can't be read: reset$"),
         (TimeoutError(), UnreachableError, "gs://b/x can't be read: TimeoutError"),
         (RuntimeError("code 503, 4030 bytes"), UnreachableError, "can't be read: code 503"),
     ],
 )
 def test_what_a_store_raises_becomes_one_line(error, kind, text):
-    with pytest.raises(kind, match=text) as caught, naming_failure("gs://b/x"):
+    with pytest.raises(kind, match=text) as caught, explain_store_errors("gs://b/x"):
         raise error
     assert "\n" not in str(caught.value)
     assert (caught.value.exit_code, kind.exit_code) == ((1, 1), (3, 3))[
@@ -55,16 +55,16 @@ def test_what_a_store_raises_becomes_one_line(error, kind, text):
 
 
 def test_below_a_file_there_is_nothing_and_nothing_can_be_written():
-    for done, kind in (("read", NothingThereError), ("written", UnreachableError)):
-        with pytest.raises(kind), naming_failure("file:///a/b", done):
+    for done, kind in (("read", NotFoundError), ("written", UnreachableError)):
+        with pytest.raises(kind), explain_store_errors("file:///a/b", done):
             raise NotADirectoryError("Not a directory")
 
 
 def test_errors_of_ones_own_and_of_the_disk_are_left_alone():
-    with pytest.raises(OSError, match="No space left") as caught, naming_failure("gs://b/x"):
+    with pytest.raises(OSError, match="No space left") as caught, explain_store_errors("gs://b/x"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not isinstance(caught.value, UserError)
-    with pytest.raises(DataError, match=r"^mine$"), naming_failure("gs://b/x"):
+    with pytest.raises(DataError, match=r"^mine$"), explain_store_errors("gs://b/x"):
         raise DataError("mine")
 
 
@@ -76,7 +76,7 @@ def test_unknown_stores_and_those_not_installed_are_one_line(monkeypatch):
         raise ImportError("Please install gcsfs")
 
     monkeypatch.setattr("fsspec.get_filesystem_class", lack)
-    text = r"gs://b lacks its package: Please install gcsfs; pip install '.\[remote\]' brings thos"
+    text = r"gs://b needs a package: Please install gcsfs; pip install '.\[remote\]'"
     with pytest.raises(DataError, match=text):
         open_store("gs://b")
 
@@ -84,15 +84,19 @@ def test_unknown_stores_and_those_not_installed_are_one_line(monkeypatch):
 def test_bytes_are_read_or_it_is_said_that_there_are_none(tmp_path):
     (tmp_path / "a").write_bytes(b"content")
     assert read_url(f"file://{tmp_path}/a") == b"content"
-    with pytest.raises(NothingThereError, match=f"there is no file://{tmp_path}/b"):
+    with pytest.raises(NotFoundError, match=f"there is no file://{tmp_path}/b"):
         read_url(f"file://{tmp_path}/b")
 
 
-def test_a_stamp_changes_with_what_a_store_tells():
-    assert stamp_of({"etag": "a"}) == stamp_of({"etag": "a", "mtime": 3}) != stamp_of({"etag": "b"})
+def test_a_version_changes_with_what_a_store_tells():
+    assert (
+        version_of({"etag": "a"})
+        == version_of({"etag": "a", "mtime": 3})
+        != version_of({"etag": "b"})
+    )
     moment = datetime(2024, 5, 1, tzinfo=UTC)
-    assert stamp_of({"created": moment}) == stamp_of({"created": moment.timestamp()})
-    assert stamp_of({}) == stamp_of({"mtime": None})
+    assert version_of({"created": moment}) == version_of({"created": moment.timestamp()})
+    assert version_of({}) == version_of({"mtime": None})
 
 
 def test_threads_share_a_store_only_if_that_is_made_for_it():

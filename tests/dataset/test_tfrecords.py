@@ -1,6 +1,5 @@
 import pytest
 
-from library.dataset.read_bytes import read_content
 from library.dataset.records import Record, frame
 from library.dataset.sources.tfrecords import find_in_shards
 from library.errors import DataError
@@ -24,7 +23,7 @@ def test_each_record_is_a_file_of_its_class(tmp_path):
         ("a-1.tfrecord/0", "1"),
         ("cat/1.jpg", "cat"),
     ]
-    assert [read_content(file.place) for file in files] == [b"one", b"two", b"one"]
+    assert [file.location.read() for file in files] == [b"one", b"two", b"one"]
 
 
 def test_no_files_and_a_damaged_one_are_one_line(tmp_path):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from library.dataset.images import UnusableImageError
+from library.dataset.locations import MemoryLocation, NoLocation
 from library.dataset.sources.base import LabeledFile
 from library.errors import DataError
 from library.explaining.explanation import read_pictures
@@ -17,8 +18,8 @@ def prepare(content):
 
 def files(*contents):
     for number, content in enumerate(contents):
-        place = ("content", content) if content is not None else ("none", "it is a pipe")
-        yield LabeledFile(f"{number}.png", "", 4, 0, place)
+        location = MemoryLocation(content) if content is not None else NoLocation("it is a pipe")
+        yield LabeledFile(f"{number}.png", "", 4, 0, location)
 
 
 def test_what_is_no_image_is_told_of_and_the_rest_goes_on():

@@ -3,14 +3,14 @@
 from library.dataset.conversion import ConversionOptions, convert
 from library.dataset.images import ImageOptions
 from library.dataset.records import read_frames, read_record
-from library.dataset.sources.find import find_files
+from library.dataset.sources.find import SourceOptions, find_files
 
 OPTIONS = ConversionOptions(ImageOptions(max_edge=32), num_workers=1)
 
 
 def run(source, folder, options=OPTIONS, name="train", **others):
     return convert(
-        lambda with_content=False: find_files(source, folder, with_content=with_content),
+        lambda with_content=False: find_files(source, SourceOptions(folder), with_content),
         folder,
         name,
         options,

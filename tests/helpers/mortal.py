@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 from library.dataset import conversion
-from library.dataset.sources.find import find_files
+from library.dataset.sources.find import SourceOptions, find_files
 
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 
 class InProcess:
-    """In the place of Workers: the function is applied here."""
+    """Replaces WorkerPool: the function is applied in this process."""
 
     def __init__(self, function, *_):
         self.function = function
@@ -43,10 +43,10 @@ def convert(source, folder):
     """Convert within this process, in small batches: it can be killed between them."""
     # What was written outlives a process that is killed, synced or not; only a power cut differs.
     os.fsync = lambda handle: None
-    conversion.Workers = InProcess
+    conversion.WorkerPool = InProcess
     conversion._BATCH_FILES = 4
     conversion.convert(
-        lambda with_content=False: find_files(source, folder, with_content=with_content),
+        lambda with_content=False: find_files(source, SourceOptions(folder), with_content),
         folder,
         "train",
         conversion.ConversionOptions(num_shards=3, num_workers=1),

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from library.dataset.read_bytes import read_content
+from library.dataset.locations import NoLocation
 from library.errors import DataError
 from library.prediction.image_paths import find_images
 
@@ -21,7 +21,7 @@ def tree(tmp_path, monkeypatch):
 
 
 def found(*paths):
-    return {each.name: read_content(each.place).decode() for each in find_images(paths)}
+    return {each.name: each.location.read().decode() for each in find_images(paths)}
 
 
 def test_find_images_in_files_and_folders(tree):
@@ -54,9 +54,9 @@ def test_find_images_in_a_csv_file(tree):
     (tree / "list.csv").write_text("label,File\ncat,in/a\n\n,in/none.png\n")
     files = list(find_images(["list.csv"]))
     assert [each.name for each in files] == ["in/a", "in/none.png"]
-    assert read_content(files[0].place) == b"in/a"
+    assert files[0].location.read() == b"in/a"
     with pytest.raises(ValueError, match="No such file"):
-        read_content(files[1].place)
+        files[1].location.read()
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_find_images_never_opens_special_files(tree):
     os.mkfifo(tree / "in" / "pipe")
     (tree / "in" / "loop").symlink_to("loop")
     (tree / "in" / "up").symlink_to("..")
-    files = {each.name: each.place for each in find_images(["in"])}
-    assert files["in/pipe"] == ("none", "is no regular file")
-    assert files["in/loop"][0] == "none"
+    files = {each.name: each.location for each in find_images(["in"])}
+    assert isinstance(files["in/pipe"], NoLocation)
+    assert isinstance(files["in/loop"], NoLocation)
     assert not any("up" in name for name in files)
 
 
@@ -106,7 +106,7 @@ def test_find_images_at_urls(tree):
     for each in ("nowhere", "nowhere.csv"):
         with pytest.raises(DataError, match=f"there is no {url}/{each}"):
             find_images([f"{url}/{each}"])
-    with pytest.raises(DataError, match="copy this here first"):
+    with pytest.raises(DataError, match="download it first"):
         find_images([f"{url}/in.zip"])
     with pytest.raises(DataError, match=f"{url}/empty holds no files"):
         find_images([f"{url}/empty"])

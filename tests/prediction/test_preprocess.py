@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from library.dataset.images import ImageOptions, UnusableImageError
+from library.dataset.locations import FileLocation, MemoryLocation, NoLocation
 from library.dataset.sources.base import LabeledFile
 from library.dataset.splits import read_splits
 from library.inputs.decoding import ImageFormat
@@ -127,8 +128,8 @@ class Recorder:
         return pixels.astype(np.float32), 2 * pixels.astype(np.float32)
 
 
-def file(number, *location):
-    return LabeledFile(str(number), "", 0, 0, location or ("content", bytes([number])))
+def file(number, location=None):
+    return LabeledFile(str(number), "", 0, 0, location or MemoryLocation(bytes([number])))
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 100])
@@ -145,8 +146,8 @@ def test_predict_files_yields_every_file_in_order(count):
 
 def test_predict_files_reports_unreadable_files_and_continues():
     files = [
-        *[file(1, "content", b""), file(2), file(3, "none", "is not a regular file")],
-        *[file(4, "content", b"long"), file(5, "file", "/no/such/file"), file(6)],
+        *[file(1, MemoryLocation(b"")), file(2), file(3, NoLocation("is not a regular file"))],
+        *[file(4, MemoryLocation(b"long")), file(5, FileLocation("/no/such/file")), file(6)],
     ]
     found = list(predict_files(files, FirstByte(), Recorder(), batch_size=2))
     texts = ["is empty", None, "regular file", "memory", "No such file", None]

@@ -8,6 +8,7 @@ from library.dataset.locations import Location, NoLocation, StreamLocation
 from library.errors import DataError
 
 SPLITS = ("train", "validation", "test")
+TRAINING = SPLITS[0]
 # The label of an image beside the class folders, which is rejected and listed.
 NO_CLASS = ""
 # The files that a conversion writes, which may be among the images it was made from.

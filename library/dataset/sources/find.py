@@ -67,7 +67,7 @@ def find_files(
         if outer.is_file():
             inside = source.relative_to(outer).as_posix()
             return _find_inside(outer, "" if inside == "." else inside, options, with_content)
-    raise DataError(f"{source} is not a folder: put images at {source}/<class>/<image>")
+    raise DataError(f"there is no folder {source}: put images at {source}/<class>/<image>")
 
 
 def exists(source: str | Path) -> bool:
@@ -85,13 +85,13 @@ def _find_at_url(url: str, options: SourceOptions) -> Iterator[LabeledFile]:
 
         return find_in_table(table[1], table[2] or "", options.columns, options.label_separator)
     if url.endswith(".manifest.json"):
-        from library.dataset.download import fetch_manifest
+        from library.dataset.remote_splits import fetch_manifest
         from library.dataset.sources.tfrecords import find_in_shards
 
         return find_in_shards(fetch_manifest(url))
     if _REMOTE_FILE.fullmatch(url):
         raise DataError(
-            f"{url}: only folders, CSV files and manifests can be read from a URL; download it first"
+            f"{url}: only folders, CSV files and manifests can be at a URL; download it first"
         )
     from library.dataset.sources.remote import find_in_url
 

@@ -1,48 +1,55 @@
-"""Images in folders at a URL, and shards that go there."""
+"""Labeled files in folders at a URL, and what a store knows about single files."""
 
-import contextlib
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from library.dataset.manifest import manifest_path
-from library.dataset.shards import rejected_path
+from library.dataset.locations import Location, NoLocation, RemoteLocation
 from library.dataset.sources.base import (
     NO_CLASS,
     LabeledFile,
     check_classes,
+    is_generated,
     is_ignored,
-    is_ours,
     label_of,
-    labeled_file,
+    make_labeled_file,
 )
-from library.dataset.splits import TRAINING
 from library.dataset.storage import (
-    NothingThereError,
-    naming_failure,
+    NotFoundError,
+    explain_store_errors,
+    list_folder,
     open_store,
-    read_url,
-    stamp_of,
+    version_of,
 )
 from library.errors import DataError
 
+# Files of a folder that are looked up one by one before the folder is listed.
+_MIN_LISTED = 32
+_THREADS = 32
+# Their folders are web pages, if anything, which have neither sizes nor versions.
+_NEVER_LISTED = ("http://", "https://")
+_MISSING = "there is no such file"
 
-def find_in_url(url):
-    """Yield the LabeledFiles of a remote folder tree."""
+# Size, version and location of a remote file.
+Facts = tuple[int, int, Location]
+
+
+def find_in_url(url: str) -> Iterator[LabeledFile]:
+    """Yield the labeled files of a remote folder tree."""
     url = url.rstrip("/")
     found, filled = set(), set()
     try:
-        for prefix, name, facts in _walk(url):
-            if facts["type"] == "directory":
-                if not prefix:
+        for name, entry in _walk(url):
+            if entry["type"] == "directory":
+                if "/" not in name:
                     found.add(name)
                 continue
-            label = label_of(prefix + name)
+            label = label_of(name)
             if label is not None:
                 filled.add(label)
-                place = ("remote", f"{url}/{prefix}{name}")
-                size, stamp = facts.get("size") or 0, stamp_of(facts)
-                yield labeled_file(prefix + name, label, size, stamp, place)
-    except NothingThereError:
+                yield make_labeled_file(name, label, *_facts(f"{url}/{name}", entry))
+    except NotFoundError:
         if filled:
             raise  # One of its folders vanished meanwhile.
     if not filled:
@@ -50,144 +57,95 @@ def find_in_url(url):
     check_classes(found, filled, url)
 
 
-def find_any_in_url(url):
-    """Yield a LabeledFile of each file below a URL, or of the one there, sorted; without labels.
-
-    Its name is its own URL.
-    """
+def find_any_in_url(url: str) -> Iterator[LabeledFile]:
+    """Yield each file below a URL, or the one at it, without labels and named by its URL."""
     url = url.rstrip("/")
-    (found,) = RemoteSizes().find([url])
-    if not isinstance(found, str):
-        yield LabeledFile(url, NO_CLASS, *found, ("remote", url))
+    ((size, version, location),) = RemoteFacts().find([url])
+    if isinstance(location, RemoteLocation):
+        yield LabeledFile(url, NO_CLASS, size, version, location)
         return
-    for prefix, name, facts in _walk(url):
-        if facts["type"] != "directory" and not name.startswith(".") and not is_ours(name):
-            place = f"{url}/{prefix}{name}"
-            size, stamp = facts.get("size") or 0, stamp_of(facts)
-            yield LabeledFile(place, NO_CLASS, size, stamp, ("remote", place))
+    for path, entry in _walk(url):
+        name = path.rpartition("/")[2]
+        if entry["type"] != "directory" and not name.startswith(".") and not is_generated(name):
+            yield LabeledFile(f"{url}/{path}", NO_CLASS, *_facts(f"{url}/{path}", entry))
 
 
-def _walk(url):
-    """Yield (path to its folder, name, facts) of each file and folder below a URL, sorted.
+def _walk(url: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (path relative to the URL, entry) of each file and folder below a URL, sorted.
 
-    Stores have such a function too; it leaves out, without a word, what must not be listed.
+    Unlike fsspec's own walk, this raises an error for a folder that may not be listed.
     """
-    waiting = [""]
-    while waiting:
-        prefix = waiting.pop()
-        store, folder = open_store(url + f"/{prefix}".rstrip("/"))
-        with naming_failure(f"{url}/{prefix}"):
-            entries = store.ls(folder, detail=True)
-            # Else it would remember all that it was told.
-            store.invalidate_cache(folder)
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
         folders = []
-        for facts in sorted(entries, key=lambda each: each["name"]):
-            path = facts["name"].rstrip("/")
-            name = path.rpartition("/")[2]
-            if path == folder.rstrip("/"):
-                continue  # The folder itself, which some stores keep as a file without a name.
-            if facts["type"] == "directory":
+        for name, entry in list_folder(f"{url}/{prefix}".rstrip("/")):
+            if entry["type"] == "directory":
                 if is_ignored(name):
                     continue
                 folders.append(f"{prefix}{name}/")
-            yield prefix, name, facts
-        waiting += reversed(folders)
+            yield prefix + name, entry
+        pending += reversed(folders)
 
 
-def fetch_training_manifest(url, folder):
-    """Copy the training split's manifest beside the remote split to where `folder` expects it."""
-    url = url.rstrip("/")
-    beside = url.rpartition("/")[0] + f"/{TRAINING}"
-    for theirs, ours in ((url, folder), (beside, folder.parent / TRAINING)):
-        path = manifest_path(ours, TRAINING)
-        # Not to be asked whether it is there: stores say no, too, if they can't be reached, and
-        # the classes would get other numbers.
-        with contextlib.suppress(NothingThereError):
-            content = read_url(f"{theirs}/{path.name}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+def _facts(url: str, entry: dict[str, Any]) -> Facts:
+    return entry.get("size") or 0, version_of(entry), RemoteLocation(url)
 
 
-def upload(manifest, url):
-    """Copy a split to `url`: its shards first, and the manifest, which makes them count, last."""
-    store, path = open_store(url)
-    rejected = rejected_path(manifest.folder, manifest.name)
-    last = manifest_path(manifest.folder, manifest.name)
-    with naming_failure(url, "written"):
-        store.makedirs(path, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            store.rm_file(f"{path}/{last.name}")
-        for file in (*manifest.paths, *([rejected] if rejected.exists() else []), last):
-            store.put_file(str(file), f"{path}/{file.name}")
+class RemoteFacts:
+    """Looks up sizes and versions of remote files, by listing a folder if many are in it."""
 
+    def __init__(self) -> None:
+        self._wanted: Counter[str] = Counter()
+        # {folder: {name: facts}}, with None for a folder that can't be listed.
+        self._listed: dict[str, dict[str, Facts] | None] = {}
 
-# Files asked for one by one in a folder before it is listed.
-_LISTED_FROM = 32
-_AT_ONCE = 32
-# Their folders are pages, if anything; those tell neither sizes nor stamps.
-_NEVER_LISTED = ("http://", "https://")
+    def find(self, urls: Sequence[str]) -> list[Facts]:
+        """Return (size, version, location) for each URL; NoLocation has the reason if none.
 
-
-class RemoteSizes:
-    """Remembers the folders that it listed."""
-
-    def __init__(self):
-        self._wanted = Counter()
-        # {folder: {name: (size, stamp)}}, or None for one that can't be listed.
-        self._listed = {}
-
-    def find(self, urls):
-        """Give (size, stamp) of each of the URLs, or the reason, a str, why there is none.
-
-        Raises UnreachableError.
+        Raises UnreachableError if the store does not answer.
         """
         self._wanted.update(map(_folder_of, urls))
         for folder in dict.fromkeys(map(_folder_of, urls)):
-            if self._wanted[folder] >= _LISTED_FROM and folder not in self._listed:
+            if self._wanted[folder] >= _MIN_LISTED and folder not in self._listed:
                 self._listed[folder] = _list(folder)
-        alone = [url for url in urls if self._listed.get(_folder_of(url)) is None]
-        with ThreadPoolExecutor(_AT_ONCE) as executor:
-            asked = dict(zip(alone, executor.map(_ask, alone), strict=True))
-        return [asked.get(url) or self._look_up(url) for url in urls]
+        single = [url for url in urls if self._listed.get(_folder_of(url)) is None]
+        with ThreadPoolExecutor(_THREADS) as executor:
+            facts = dict(zip(single, executor.map(_look_up, single), strict=True))
+        for url in urls:
+            if (listed := self._listed.get(_folder_of(url))) is not None:
+                facts[url] = listed.get(url.rpartition("/")[2], (0, 0, NoLocation(_MISSING)))
+        return [facts[url] for url in urls]
 
-    def _look_up(self, url):
-        folder, _, name = url.rpartition("/")
-        return self._listed[folder].get(name, "there is no such file")
 
-
-def _folder_of(url):
+def _folder_of(url: str) -> str:
     return url.rpartition("/")[0]
 
 
-def _list(folder):
+def _list(folder: str) -> dict[str, Facts] | None:
     if folder.startswith(_NEVER_LISTED):
         return None
-    store, path = open_store(folder)
     try:
-        with naming_failure(folder):
-            found = store.ls(path, detail=True)
-            # Else the store would remember all that it was told, many times what we do.
-            store.invalidate_cache(path)
-    except NothingThereError:
+        return {
+            name: _facts(f"{folder}/{name}", entry)
+            for name, entry in list_folder(folder)
+            if entry["type"] != "directory"
+        }
+    except NotFoundError:
         return {}
     except DataError:
         return None  # Its files may be readable even so.
-    return {
-        facts["name"].rpartition("/")[2]: (facts.get("size") or 0, stamp_of(facts))
-        for facts in found
-        if facts["type"] != "directory"
-    }
 
 
-def _ask(url):
+def _look_up(url: str) -> Facts:
     store, path = open_store(url)
     try:
-        with naming_failure(url):
-            facts = store.info(path)
-    except NothingThereError:
-        return "there is no such file"
+        with explain_store_errors(url):
+            entry = store.info(path)
+    except NotFoundError:
+        return 0, 0, NoLocation(_MISSING)
     except DataError as error:
-        return str(error)
-    if facts["type"] == "directory":
-        return "it is a folder"
-    return facts.get("size") or 0, stamp_of(facts)
+        return 0, 0, NoLocation(str(error))
+    if entry["type"] == "directory":
+        return 0, 0, NoLocation("it is a folder")
+    return _facts(url, entry)

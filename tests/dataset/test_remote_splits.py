@@ -6,9 +6,9 @@ import time
 import pytest
 
 import run
-from library.dataset import download
-from library.dataset.download import fetch_shards, find_split
+from library.dataset import remote_splits
 from library.dataset.manifest import read_manifest
+from library.dataset.remote_splits import fetch_shards, find_split
 from library.dataset.sources.find import find_files
 from library.dataset.splits import read_split, read_splits
 from library.errors import DataError, StoppedError, UnreachableError, UserError, run_main
@@ -88,9 +88,7 @@ def test_shards_are_fetched_once_and_are_those_of_the_url(bucket, sharded, capsy
     assert sorted(bucket.fetched) == sorted(wanted)
     said = capsys.readouterr().err
     count = len(shard_names(sharded, "train"))
-    assert (
-        f"fetching {bucket.url}/train: {count} of {count} shards, 0.1 MB, to {train.folder}" in said
-    )
+    assert f"{bucket.url}/train: {count} of {count} shards, 0.1 MB, to {train.folder}" in said
     assert read_splits(bucket.url, "train", "test") == [train, test]
     assert len(bucket.fetched) == len(wanted)
     assert not capsys.readouterr().err
@@ -102,9 +100,7 @@ def test_a_fetch_that_was_stopped_goes_on_where_it_was(bucket, sharded, capsys):
     names = shard_names(sharded, "train")
     whole = (sharded / "train" / names[-1]).read_bytes()
     bucket.change(f"train/{names[-1]}", whole[:-1])
-    with pytest.raises(
-        DataError, match=f"{names[-1]} is not the shard .* lists: it is shorter; if"
-    ):
+    with pytest.raises(DataError, match=f"{names[-1]} .*: too short"):
         read_split(f"{bucket.url}/train", "train")
     folder = find_split(f"{bucket.url}/train", "train").folder
     there = {path.name for path in folder.iterdir()}
@@ -138,9 +134,9 @@ def test_a_shard_that_was_removed_here_is_fetched_again(bucket, sharded):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda content: content + b"x", "it is longer"),
-        (lambda content: content[:9], "it is shorter"),
-        (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "its SHA-256 is another"),
+        (lambda content: content + b"x", "too long"),
+        (lambda content: content[:9], "too short"),
+        (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "another SHA-256"),
     ],
 )
 def test_a_shard_that_is_not_what_the_manifest_says_is_named(bucket, sharded, change, text):
@@ -172,7 +168,7 @@ def test_splits_that_disagree_are_refused_before_anything_is_fetched(bucket, tmp
     (tmp_path / "images" / "red").rename(tmp_path / "images" / "rot")
     convert(tmp_path / "images", tmp_path / "apart", "validation")
     bucket.put(tmp_path / "apart")
-    with pytest.raises(DataError, match=r"different classes \('red', 'rot' in one only\)"):
+    with pytest.raises(DataError, match=r"different classes \(only one has 'red', 'rot'\)"):
         read_splits(bucket.url, "train", "validation")
     assert not bucket.fetched
 
@@ -190,9 +186,7 @@ def test_a_network_that_fails_keeps_what_was_fetched(bucket, sharded, monkeypatc
         bucket.get_file(remote, local, callback)
 
     bucket.fetch_by(fail)
-    with pytest.raises(
-        UnreachableError, match=f"{names[-1]} can't be read: reset by peer; what wa"
-    ):
+    with pytest.raises(UnreachableError, match=f"{names[-1]} can't be read: reset by peer; "):
         read_splits(bucket.url, "train")
     bucket.fetch_by(bucket.get_file)
     bucket.fetched.clear()
@@ -223,8 +217,8 @@ def test_an_interrupt_ends_those_under_way_soon(bucket, monkeypatch):
         raise KeyboardInterrupt
 
     bucket.fetch_by(endless)
-    monkeypatch.setattr(download, "as_completed", interrupt)
-    with pytest.raises(StoppedError, match=r"^interrupted; what was fetched is kept") as caught:
+    monkeypatch.setattr(remote_splits, "as_completed", interrupt)
+    with pytest.raises(StoppedError, match=r"^interrupted; ") as caught:
         read_splits(bucket.url, "train")
     assert caught.value.exit_code == 130
     assert not list(find_split(f"{bucket.url}/train", "train").folder.glob("*"))
@@ -233,17 +227,13 @@ def test_an_interrupt_ends_those_under_way_soon(bucket, monkeypatch):
 def test_a_disk_that_is_too_small_or_not_writable_is_said_at_once(bucket, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(
-        UserError, match=r"has 0.0 MB free, and the shards to fetch take 0.\d MB: ma"
-    ):
+    with pytest.raises(UserError, match=r" 0\.0 MB free.* 0\.\d MB.*XDG_CACHE_HOME"):
         read_splits(bucket.url, "train")
     assert not bucket.fetched
     monkeypatch.undo()
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(
-        UserError, match=r"can't be written: Not a directory; what was fetched is k"
-    ):
+    with pytest.raises(UserError, match=r"can't be written: Not a directory; "):
         read_splits(bucket.url, "train")
 
 
@@ -252,7 +242,7 @@ def test_a_disk_that_fills_up_on_the_way_is_said(bucket, monkeypatch):
         raise OSError(28, "No space left on device")
 
     bucket.fetch_by(fill)
-    with pytest.raises(UserError, match=r"can't be written: No space left on device; what was fe"):
+    with pytest.raises(UserError, match=r"can't be written: No space left on device; "):
         read_splits(bucket.url, "train")
 
 
@@ -271,7 +261,7 @@ def test_other_data_at_the_url_are_fetched_beside_and_take_what_they_can(bucket,
     assert sorted(bucket.fetched) == [s.file for s in after.shards if s.sha256 not in kept]
     assert 0 < len(bucket.fetched) < len(after.shards)
     said = capsys.readouterr().err
-    assert f"{bucket.url}/train has changed since it was last fetched; earlier copies stay" in said
+    assert f"{bucket.url}/train has changed" in said
     # What an earlier run reads is as it was.
     assert read_manifest(before.folder, "train") == before
 
@@ -306,7 +296,7 @@ def test_a_second_run_waits_and_then_fetches_nothing(bucket, capsys):
         while "waiting for it" not in capsys.readouterr().err:
             time.sleep(0.01)
         assert not done.is_set()
-        download._fetch(manifest)
+        remote_splits._fetch(manifest)
         count = len(bucket.fetched)
     thread.join(10)
     assert done.is_set()

@@ -1,0 +1,292 @@
+"""Converted splits at a URL: downloaded once to a folder of this machine, and uploaded.
+
+The folder is `<local_folder(url, "fetched")>/<version>`, where the version is a hash of the
+manifest: other data at the same URL get another folder, so what a run reads never changes. A shard
+gets its final name once its bytes are those that the manifest lists, and the manifest is written
+last.
+"""
+
+import contextlib
+import hashlib
+import logging
+import shutil
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from library.dataset.manifest import (
+    SUFFIX,
+    Manifest,
+    Shard,
+    manifest_path,
+    parse_manifest,
+    read_manifest,
+    read_manifest_file,
+    write_manifest,
+)
+from library.dataset.shards import rejected_path
+from library.dataset.sources.base import TRAINING
+from library.dataset.storage import (
+    NotFoundError,
+    explain_store_errors,
+    local_folder,
+    open_store,
+    read_url,
+)
+from library.errors import DataError, StoppedError, UnreachableError, UserError, reason_of
+from library.files import locked, new_file, remove_partials, sha256_of
+from library.messages import counted
+
+# Concurrent downloads: a single one would mostly wait for the network.
+_THREADS = 8
+_RESUMABLE = "downloaded shards are kept; run the same command to resume"
+
+logger = logging.getLogger(__name__)
+
+
+def find_split(url: str, name: str) -> Manifest:
+    """Return the manifest of the split `name` at a URL, with the local paths of its shards.
+
+    Raises:
+        DataError: There is no manifest, or it is damaged.
+        UnreachableError: The store does not answer.
+    """
+    manifest_url = f"{url}/{manifest_path('', name)}"
+    try:
+        content = read_url(manifest_url)
+    except NotFoundError as error:
+        raise DataError(
+            f"{error}; this makes it from your images: python convert_dataset.py "
+            f"--dataset_dir IMAGES --tfrecord_filename {name} --tfrecord_dir {url}"
+        ) from None
+    version = hashlib.sha256(content).hexdigest()[:16]
+    folder = local_folder(url, "fetched") / version
+    return replace(parse_manifest(content, manifest_url, folder, name), origin=url)
+
+
+def fetch_manifest(url: str) -> Path:
+    """Download the split whose manifest is at a URL, and return its local manifest's path."""
+    folder, _, file = url.rpartition("/")
+    manifest = find_split(folder, file.removesuffix(SUFFIX))
+    fetch_shards([manifest])
+    return manifest_path(manifest.folder, manifest.name)
+
+
+def fetch_shards(manifests: Sequence[Manifest]) -> None:
+    """Download the shards of manifests from `find_split` to their local paths.
+
+    Raises:
+        DataError: A shard is not the one that its manifest lists.
+        UserError: The network fails, or the disk is too small. Finished downloads are kept.
+    """
+    missing = [each for each in manifests if not _is_complete(each)]
+    _check_space(missing)
+    for manifest in missing:
+        folder = manifest.folder
+        try:
+            lock = folder.with_name(f".{folder.name}.lock")
+            with locked(lock, f"the download of {manifest.origin}", wait=True):
+                # The previous holder of the lock may have finished the download.
+                if not _is_complete(manifest):
+                    _fetch(manifest)
+        except UnreachableError as error:
+            raise UnreachableError(f"{error}; {_RESUMABLE}") from error
+        except OSError as error:
+            reason = reason_of(error)
+            raise UserError(f"{folder} can't be written: {reason}; {_RESUMABLE}") from error
+        except KeyboardInterrupt:
+            raise StoppedError(f"interrupted; {_RESUMABLE}", 130) from None
+
+
+def fetch_training_manifest(url: str, folder: Path) -> None:
+    """Copy the manifest of the training split to where the local twin of a remote split expects it.
+
+    Args:
+        url: The remote split's folder; the training split is in it, or in the folder beside it.
+        folder: The local folder for it.
+    """
+    url = url.rstrip("/")
+    sibling = f"{url.rpartition('/')[0]}/{TRAINING}"
+    for remote, local in ((url, folder), (sibling, folder.parent / TRAINING)):
+        path = manifest_path(local, TRAINING)
+        # Read it instead of asking whether it exists: stores also answer no if they can't be
+        # reached, and then the classes would get other ids.
+        with contextlib.suppress(NotFoundError):
+            content = read_url(f"{remote}/{path.name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def upload(manifest: Manifest, url: str) -> None:
+    """Copy a split to a URL: the shards first, the manifest, which makes them valid, last."""
+    store, path = open_store(url)
+    rejected = rejected_path(manifest.folder, manifest.name)
+    last = manifest_path(manifest.folder, manifest.name)
+    with explain_store_errors(url, "written"):
+        store.makedirs(path, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            store.rm_file(f"{path}/{last.name}")
+        for file in (*manifest.paths, *([rejected] if rejected.exists() else []), last):
+            store.put_file(str(file), f"{path}/{file.name}")
+
+
+def _is_complete(manifest: Manifest) -> bool:
+    try:
+        read_manifest(manifest.folder, manifest.name)
+    except DataError:
+        return False
+    return True
+
+
+def _check_space(manifests: Sequence[Manifest]) -> None:
+    """Raise UserError if the disk can't hold the missing shards."""
+    needed = sum(shard.bytes for each in manifests for shard in _missing_shards(each))
+    if not needed:
+        return
+    folder = manifests[0].folder
+    disk = next(each for each in folder.parents if each.exists())
+    free = shutil.disk_usage(disk).free
+    if free < needed:
+        raise UserError(
+            f"{disk} has {_megabytes(free)} free, and the shards take {_megabytes(needed)}: make "
+            f"room (earlier downloads are in {folder.parents[2] / 'image-classification-fetched-*'}"
+            "), or set XDG_CACHE_HOME to a folder on a larger disk"
+        )
+
+
+def _missing_shards(manifest: Manifest) -> list[Shard]:
+    return [
+        shard
+        for shard, path in zip(manifest.shards, manifest.paths, strict=True)
+        if not path.exists() or path.stat().st_size != shard.bytes
+    ]
+
+
+def _fetch(manifest: Manifest) -> None:
+    """Download the missing shards of a split, several at once, and then write its manifest."""
+    folder, url = manifest.folder, manifest.origin
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_partials(folder)
+    earlier = _find_earlier_shards(manifest)
+    missing = _missing_shards(manifest)
+    size = sum(shard.bytes for shard in missing)
+    shards = f"{len(missing):,} of {counted(len(manifest.shards), 'shard')}"
+    logger.info("downloading %s: %s, %s, to %s", url, shards, _megabytes(size), folder)
+    if earlier:
+        logger.info(
+            "%s has changed since its last download; earlier copies remain in %s: delete them when "
+            "no run reads them any more",
+            url,
+            folder.parent,
+        )
+    with (
+        # No bar unless stderr is a terminal.
+        tqdm(total=size, unit="B", unit_scale=True, desc=manifest.name, disable=None) as bar,
+        ThreadPoolExecutor(_THREADS) as executor,
+    ):
+        progress = _Progress(bar)
+        futures = [
+            executor.submit(_fetch_shard, shard, manifest, earlier.get(shard.sha256), progress)
+            for shard in manifest.shards
+        ]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            # Running downloads end at their next piece, the others never begin.
+            progress.stopped.set()
+            for future in futures:
+                future.cancel()
+            raise
+    write_manifest(manifest)
+
+
+def _find_earlier_shards(manifest: Manifest) -> dict[str, Path]:
+    """Return {SHA-256: path} of the shards in earlier downloads of the same split."""
+    shards: dict[str, Path] = {}
+    for path in manifest.folder.parent.glob(f"*/{manifest_path('', manifest.name)}"):
+        if path.parent == manifest.folder:
+            continue
+        with contextlib.suppress(DataError):
+            other = read_manifest_file(path)
+            shards |= {s.sha256: p for s, p in zip(other.shards, other.paths, strict=True)}
+    return shards
+
+
+def _fetch_shard(
+    shard: Shard, manifest: Manifest, earlier: Path | None, progress: "_Progress"
+) -> None:
+    """Bring a shard to its final name, from an earlier copy or from the URL."""
+    path, url = manifest.folder / shard.file, f"{manifest.origin}/{shard.file}"
+    if _is_intact(path, shard):
+        return
+    if earlier and _is_intact(earlier, shard):
+        path.unlink(missing_ok=True)
+        # Not all file systems have hard links.
+        with contextlib.suppress(OSError):
+            path.hardlink_to(earlier)
+            return
+    store, remote = open_store(url)
+    with new_file(path) as file:
+        partial_path = Path(file.name)
+        callback = progress.callback(partial_path, shard.bytes, _damage(url, manifest, "too long"))
+        with explain_store_errors(url):
+            # Some stores want a name, not the open file; it is the same file.
+            store.get_file(remote, str(partial_path), callback=callback)
+        callback.absolute_update(shard.bytes)  # Some stores report nothing meanwhile.
+        if partial_path.stat().st_size != shard.bytes:
+            raise _damage(url, manifest, "too short")
+        if sha256_of(partial_path) != shard.sha256:
+            raise _damage(url, manifest, "another SHA-256")
+
+
+class _Progress:
+    """The progress bar of all downloads, and the signal that stops them."""
+
+    def __init__(self, bar: Any) -> None:
+        self.stopped = threading.Event()
+        self._bar = bar
+        self._lock = threading.Lock()
+
+    def callback(self, path: Path, size: int, too_long: DataError) -> Any:
+        """Return the fsspec callback of a shard; it raises `too_long` beyond the shard's size."""
+        from fsspec.callbacks import Callback
+
+        done = 0
+
+        def update(_: int, count: int) -> None:
+            nonlocal done
+            if self.stopped.is_set():
+                raise InterruptedError("stopped")
+            # A store that retries counts some bytes twice.
+            if path.stat().st_size > size:
+                raise too_long
+            count = min(count, size)
+            with self._lock:
+                self._bar.update(count - done)
+            done = count
+
+        return Callback(hooks={"update": update})
+
+
+def _is_intact(path: Path, shard: Shard) -> bool:
+    try:
+        return path.stat().st_size == shard.bytes and sha256_of(path) == shard.sha256
+    except OSError:
+        return False
+
+
+def _damage(url: str, manifest: Manifest, what: str) -> DataError:
+    return DataError(
+        f"{url} is not the shard that {manifest_path('', manifest.name)} lists: {what}; if it was "
+        "just being replaced, try again, otherwise convert again"
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
