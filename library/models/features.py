@@ -7,6 +7,7 @@ place of the images in the same inputs, in the same order.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,7 +30,7 @@ class CachedFeatures:
     """
 
     head: keras.Model
-    make: Callable
+    make_inputs: Callable[[], Any]
 
 
 @dataclass(frozen=True)
