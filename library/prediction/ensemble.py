@@ -64,7 +64,7 @@ def combine_snapshots(
     name = MULTI_LABEL if multi_label else "scores"
     output = keras.layers.Activation("linear", name=name, dtype="float32")(mean)
     members = [member for snapshot in snapshots for member in snapshot.members or (snapshot,)]
-    origin = {key: first.metrics[key] for key in ("epoch", "step") if key in first.metrics}
+    origin = {key: value for key, value in first.metrics.items() if key in ("epoch", "step")}
     return replace(
         first,
         network=keras.Model(pixels, output, name="combined"),

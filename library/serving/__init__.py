@@ -1,1 +1,1 @@
-"""A small local server: a page to try the model in a browser, and a JSON endpoint."""
+"""A small local server: a page for trying the model in a browser, and a JSON endpoint."""

@@ -1,19 +1,25 @@
-"""The requests that the server answers: `/`, `/predict`, `/health`; all else is refused in JSON."""
+"""The ASGI application: `/`, `/predict` and `/health`; errors are JSON, too."""
 
-import contextlib
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from library.serving.hosts import OnlyHosts
-from library.serving.refusals import RefusedError
-from library.serving.serving_page import make_page, policy_of
-from library.serving.uploads import read_upload
+from library.serving.model import ServedModel
+from library.serving.page import content_security_policy, make_page
+from library.serving.request_error import RequestError
+from library.serving.uploads import RequestLimits, read_upload
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -21,81 +27,117 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_WORDS = {404: "not_found", 405: "wrong_method"}
+_HTTP_CODES = {404: "not_found", 405: "wrong_method"}
+# Each may hold a whole upload in memory.
+_MAX_UPLOADS = 64
+
+logger = logging.getLogger(__name__)
 
 
-def make_application(model, limits, turns, report, hosts=("*",), page=None):
-    """Return the ASGI application around a ServedModel.
+class InferenceQueue:
+    """Runs one function at a time in a thread, while a few others wait.
 
-    `limits` are Limits of an upload, `turns` are Turns at the network. `hosts` are the names that
-    the server answers to.
-    `page` is an HTML text to show instead of the usual one.
+    Memory stays bounded, and the event loop stays free to answer other requests.
     """
-    page = page or make_page(model.subject, limits.bytes)
 
-    async def show_page(request):
-        policy = {"Content-Security-Policy": policy_of(page)}
-        return HTMLResponse(page, headers={**_HEADERS, **policy})
+    def __init__(self, max_waiting: int) -> None:
+        self._places = asyncio.Semaphore(max_waiting + 1)
+        self._worker = anyio.CapacityLimiter(1)
 
-    async def tell_health(request):
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return function(*args). Raises RequestError (busy) if too many wait already."""
+        if self._places.locked():
+            raise RequestError("busy", "too many images are waiting; try again later")
+        # A place is free again when the work is done, even if the client disconnected before.
+        async with self._places:
+            return await anyio.to_thread.run_sync(function, *args, limiter=self._worker)
+
+
+def make_application(
+    model: ServedModel,
+    limits: RequestLimits,
+    hosts: Sequence[str] = ("*",),
+    page: str | None = None,
+) -> Starlette:
+    """Return the ASGI application.
+
+    Args:
+        model: The model that answers.
+        limits: What is accepted.
+        hosts: Host names that the server answers to: otherwise a web site could make its own name
+            point here, and its pages could read the answers.
+        page: HTML to show instead of the usual page.
+    """
+    html = page or make_page(model.description, limits.upload_bytes)
+    queue = InferenceQueue(limits.waiting)
+    uploads = asyncio.Semaphore(_MAX_UPLOADS)
+
+    async def show_page(request: Request) -> Response:
+        policy = {"Content-Security-Policy": content_security_policy(html)}
+        return HTMLResponse(html, headers={**_HEADERS, **policy})
+
+    async def show_health(request: Request) -> Response:
         return _json({"status": "ok", "network": model.name, "classes": list(model.classes)})
 
-    async def predict(request):
+    async def predict(request: Request) -> Response:
         _check_origin(request)
-        content = await read_upload(request, limits)
-        wanted = request.query_params.get("explain")
-        if wanted is None:
-            return _json(await turns.take(model.answer, content))
-        return _json(await turns.take(model.explain, content, wanted))
-
-    async def refuse(request, error):
-        headers = {"Retry-After": "1"} if error.word == "busy" else {}
-        # What is left of the body is not read, so the connection can't be used again.
-        headers |= {"Connection": "close"} if error.status in (408, 413) else {}
-        return _json(error.body, error.status, headers)
-
-    async def refuse_http(request, error):
-        word = _WORDS.get(error.status_code, "bad_form")
-        text = f"{request.method} {request.url.path}: {error.detail}"
-        body = {"error": word, "message": text}
-        return _json(body, error.status_code, error.headers or {})
-
-    async def fail(request, error):
-        report(f"{request.method} {request.url.path} failed: {type(error).__name__}: {error}")
-        refusal = RefusedError("failed", "the server could not answer; its log says more")
-        return _json(refusal.body, refusal.status)
-
-    async def gone(request, error):
-        return Response(status_code=400)  # Nobody is there to read it.
-
-    @contextlib.asynccontextmanager
-    async def lifespan(application):
-        yield
-        turns.close()
+        if uploads.locked():
+            raise RequestError("busy", "too many uploads at once; try again later")
+        async with uploads:
+            content = await read_upload(request, limits)
+            class_name = request.query_params.get("explain")
+            if class_name is None:
+                return _json(await queue.run(model.classify, content))
+            return _json(await queue.run(model.explain, content, class_name))
 
     return Starlette(
         routes=[
             Route("/", show_page),
-            Route("/health", tell_health),
+            Route("/health", show_health),
             Route("/predict", predict, methods=["POST"]),
         ],
-        middleware=[Middleware(OnlyHosts, hosts=hosts)],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+        ],
         exception_handlers={
-            RefusedError: refuse,
-            HTTPException: refuse_http,
-            ClientDisconnect: gone,
-            Exception: fail,
+            RequestError: _refuse,
+            HTTPException: _refuse_http,
+            ClientDisconnect: _ignore,
+            Exception: _fail,
         },
-        lifespan=lifespan,
     )
 
 
-def _check_origin(request):
-    """Refuse what another site's page sends by itself: it would cost time, unasked."""
+async def _refuse(request: Request, error: Any) -> Response:
+    headers = {"Retry-After": "1"} if error.code == "busy" else {}
+    if error.code in ("busy", "too_slow", "too_large"):
+        # The rest of the body is not read, so the connection cannot be used again.
+        headers["Connection"] = "close"
+    return _json(error.body, error.status, headers)
+
+
+async def _refuse_http(request: Request, error: Any) -> Response:
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    body = {"error": _HTTP_CODES.get(error.status_code, "bad_form"), "message": message}
+    return _json(body, error.status_code, error.headers)
+
+
+async def _ignore(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # The client is gone.
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    logger.error(f"{request.method} {request.url.path}: {type(error).__name__}: {error}")
+    failure = RequestError("failed", "the server failed to answer; see its log")
+    return _json(failure.body, failure.status)
+
+
+def _check_origin(request: Request) -> None:
+    """Refuse requests from another web site's pages, which would cost time without being asked."""
     origin = request.headers.get("origin")
     if origin and urlsplit(origin).netloc != request.headers.get("host"):
-        raise RefusedError("other_origin", f"pages of {origin} may not ask here")
+        raise RequestError("other_origin", f"pages of {origin} must not use this server")
 
 
-def _json(body, status=200, headers=None):
+def _json(body: object, status: int = 200, headers: Any = None) -> Response:
     return JSONResponse(body, status, headers={**_HEADERS, **(headers or {})})

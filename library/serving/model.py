@@ -1,108 +1,124 @@
-"""An image's bytes → what the network says of it, and why, as JSON has it."""
+"""Classify and explain one image at a time, as JSON objects."""
 
-import base64
 from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 
 from library.dataset.images import UnusableImageError
 from library.explaining.grad_cam import HeatMaps
 from library.explaining.overlays import color_heatmap, encode_image, to_color
+from library.figures.html import data_url
 from library.messages import counted_classes
 from library.prediction.calibrate import choose_classes
 from library.prediction.predictor import Predictor
 from library.prediction.preprocess import NAN_SCORES, ImagePreprocessor
-from library.serving.decoder import UploadDecoder
-from library.serving.refusals import RefusedError
+from library.saving.snapshots import Snapshot
+from library.serving.decoder import Converted, UploadDecoder
+from library.serving.request_error import RequestError
 
 
 class ServedModel:
-    """A snapshot that answers about one image at a time. Not for several threads at once.
+    """A snapshot that answers requests. Not thread-safe. A context manager, which ends a process.
 
-    A context manager: it ends the process that decodes. Below `threshold` the answer is unknown;
-    scores are divided by `temperature`.
+    Args:
+        snapshot: The snapshot.
+        max_megapixels: Larger images are refused.
+        threshold: The lowest probability to answer with: see `choose_classes`.
+        temperature: What to divide scores by; None: 1.
     """
 
-    def __init__(self, snapshot, max_megapixels=50.0, threshold=None, temperature=None):
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        max_megapixels: float = 50.0,
+        threshold: float | None = None,
+        temperature: float | None = None,
+    ) -> None:
         self.classes = snapshot.classes
-        self.name = snapshot.network.name
+        self.name: str = snapshot.network.name
         classes = counted_classes(len(self.classes))
-        self.subject = f"{self.name}, {classes}, {snapshot.folder}"
+        self.description = f"{self.name}, {classes}, {snapshot.folder}"
         if threshold is not None:
-            self.subject += f", from a probability of {threshold:.4g} on"
+            self.description += f", threshold {threshold:.4g}"
         self._threshold = threshold
         options = replace(snapshot.image_options, max_pixels=int(max_megapixels * 1e6))
         self._decoder = UploadDecoder(options)
-        self._pictures = ImagePreprocessor.for_snapshot(snapshot)
+        self._preprocessor = ImagePreprocessor.for_snapshot(snapshot)
         self._predictor = Predictor([snapshot], [temperature or 1.0])
-        self._maps = HeatMaps(snapshot.network)
-        # Compiled now, so that the first picture waits no longer than others.
-        empty = np.zeros((1, *self._pictures.image_format.shape), np.uint8)
-        self._predictor.probabilities(empty)
-        self._maps.heat(empty, [0])
+        self._heat_maps = HeatMaps(snapshot.network)
+        # Compile now, so that the first image takes no longer than others.
+        blank = np.zeros((1, *self._preprocessor.image_format.shape), np.uint8)
+        self._predictor.probabilities(blank)
+        self._heat_maps.heat(blank, [0])
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._decoder.__exit__(*error)
 
-    def answer(self, content):
-        """Return the classes of an image with their probabilities, likeliest first.
+    def classify(self, content: bytes) -> dict[str, Any]:
+        """Return all classes with their probabilities, likeliest first.
 
-        `class` and `probability` are the likeliest one's, but `class` is unknown below the
-        threshold; where several may be right, `found` is all of those. Raises RefusedError.
+        `class` and `probability` are those of the likeliest class, but `class` is unknown below the
+        threshold. For multi-label, `found` lists all classes from the threshold on.
+
+        Raises:
+            RequestError: The image is not usable.
         """
         converted, _ = self._decoder.decode(content)
-        return self._answer(self._pixels(converted))
+        return self._classify(self._to_pixels(converted))
 
-    def explain(self, content, name=""):
-        """Give `answer`, the picture, and heat for the class `name` (the likeliest one if empty).
+    def explain(self, content: bytes, class_name: str = "") -> dict[str, Any]:
+        """Return what `classify` does, the image, and a heat map for a class.
 
-        ImagePreprocessor are data: URLs: `picture` as it was understood, upright and opaque, and
-        `heat.image`, transparent where it is cold, to be laid over it.
+        Images are data: URLs: `picture`, upright and opaque, and `heat.image`, which is transparent
+        where there is no evidence, to be laid over it.
+
+        Args:
+            content: The bytes of an image file.
+            class_name: The class to explain; "": the likeliest one.
+
+        Raises:
+            RequestError: The image is not usable, or there is no such class.
         """
-        if name and name not in self.classes:
-            raise RefusedError("unknown_class", f"there is no class {name!r}")
+        if class_name and class_name not in self.classes:
+            raise RequestError("unknown_class", f"there is no class {class_name!r}")
         converted, shown = self._decoder.decode(content, is_shown=True)
-        pixels = self._pixels(converted)
-        answer = self._answer(pixels)
-        name = name or answer["classes"][0]["class"]
-        heat, _ = self._maps.heat(pixels[np.newaxis], [self.classes.index(name)])
-        picture = to_color(shown)
-        painted = encode_image(color_heatmap(heat[0], picture.size))
+        pixels = self._to_pixels(converted)
+        answer = self._classify(pixels)
+        class_name = class_name or answer["classes"][0]["class"]
+        heat, _ = self._heat_maps.heat(pixels[np.newaxis], [self.classes.index(class_name)])
+        image = to_color(shown)
+        overlay = encode_image(color_heatmap(heat[0], image.size))
         return {
             **answer,
-            "picture": _url("webp", encode_image(picture, "WEBP", quality=85)),
+            "picture": data_url(encode_image(image, "WEBP", quality=85), "image/webp"),
             "heat": {
-                "class": name,
-                "method": self._maps.method,
-                "layer": self._maps.layer,
+                "class": class_name,
+                "method": self._heat_maps.method,
+                "layer": self._heat_maps.layer,
                 "is_empty": not heat.any(),
-                "image": _url("png", painted),
+                "image": data_url(overlay, "image/png"),
             },
         }
 
-    def _pixels(self, converted):
+    def _to_pixels(self, converted: Converted) -> np.ndarray:
         try:
-            return self._pictures.decode(*converted)
+            return self._preprocessor.decode(*converted)
         except UnusableImageError as error:
-            raise RefusedError("damaged_image", f"the image {error}") from None
+            raise RequestError("damaged_image", f"the image {error}") from None
 
-    def _answer(self, pixels):
+    def _classify(self, pixels: np.ndarray) -> dict[str, Any]:
         (probabilities,) = self._predictor.probabilities(pixels[np.newaxis])
         if not np.isfinite(probabilities).all():
-            raise RefusedError("failed", f"the image {NAN_SCORES}")
-        order = np.argsort(-probabilities, kind="stable")
+            raise RequestError("failed", f"the image {NAN_SCORES}")
         ranking = [
-            {"class": self.classes[each], "probability": float(probabilities[each])}
-            for each in order
+            {"class": self.classes[index], "probability": float(probabilities[index])}
+            for index in np.argsort(-probabilities, kind="stable")
         ]
         multi_label = self._predictor.multi_label
         chosen = choose_classes(probabilities, self.classes, self._threshold, multi_label)
-        own = {"found": chosen} if multi_label else {"class": chosen}
-        return {**ranking[0], **own, "classes": ranking}
-
-
-def _url(kind, content):
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        key = "found" if multi_label else "class"
+        return {**ranking[0], key: chosen, "classes": ranking}

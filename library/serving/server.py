@@ -1,25 +1,30 @@
-"""Where the server listens, and how it starts and ends."""
+"""Listen on a socket and run uvicorn until a signal arrives."""
 
 import contextlib
-import functools
 import importlib.util
 import ipaddress
 import os
 import signal
 import socket
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from library.errors import SettingsError, StoppedError, UserError
 
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.applications import Starlette
+
+# The modules that the server needs, and their packages.
 _PACKAGES = {"starlette": "starlette", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
-# Connections at once; whoever comes later is refused at once (503).
-_CONNECTIONS = 64
-# The time that a request has to be named whole, without its body.
-_HEAD_SECS = 10
 
 
-def check_packages():
+def check_packages() -> None:
     """Raise SettingsError if a package of the extra `serve` is missing."""
-    missing = [name for each, name in _PACKAGES.items() if not importlib.util.find_spec(each)]
+    missing = [
+        package for module, package in _PACKAGES.items() if not importlib.util.find_spec(module)
+    ]
     if missing:
         raise SettingsError(
             f"serve needs {', '.join(missing)}: pip install {' '.join(missing)} "
@@ -27,28 +32,33 @@ def check_packages():
         )
 
 
-def open_socket(host, port):
-    """Return a socket that listens; port 0 takes a free one. Raises UserError, SettingsError."""
+def open_socket(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 chooses a free one.
+
+    Raises:
+        SettingsError: The host is not a name or address of this machine.
+        UserError: The port cannot be used.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     except (OSError, UnicodeError):
-        raise SettingsError(f"host {host!r} is no name or address of this machine") from None
+        raise SettingsError(f"host {host!r} is not a name or address of this machine") from None
     try:
-        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+        return socket.create_server((host, port), family=family)
     except OSError as error:
-        reason = os.strerror(error.errno)
+        reason = os.strerror(error.errno or 0)
         raise UserError(
-            f"can't listen on port {port} of {host}: {reason}; choose another --port or --host"
+            f"cannot listen on port {port} of {host}: {reason}; choose another --port or --host"
         ) from None
 
 
-def hosts_of(host):
-    """Return the names that a server on `host` answers to: any but on loopback."""
-    return ("localhost", "127.0.0.1", "[::1]", "::1", host) if is_loopback(host) else ("*",)
+def allowed_hosts(host: str) -> tuple[str, ...]:
+    """Return the host names that a server on `host` answers to: any, except on loopback."""
+    return ("localhost", "127.0.0.1", "[::1]", host) if is_loopback(host) else ("*",)
 
 
-def is_loopback(host):
-    """Whether only this machine can reach the host."""
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach the host."""
     if host == "localhost":
         return True
     try:
@@ -57,24 +67,22 @@ def is_loopback(host):
         return False
 
 
-def url_of(listening):
-    """Return the URL of a socket that listens."""
+def socket_url(listening: socket.socket) -> str:
+    """Return the URL of a listening socket."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def serve_forever(application, listening):
-    """Answer until a signal comes. Raises StoppedError (130 for SIGINT, 143 for SIGTERM)."""
+def serve_forever(application: "Starlette", listening: socket.socket) -> None:
+    """Serve until a signal arrives. Raises StoppedError (130 for SIGINT, 143 for SIGTERM)."""
     server = make_server(application)
-    with _ended_by_signals():
+    with _stopped_by_signals():
         server.run(sockets=[listening])
 
 
-def make_server(application, connections=_CONNECTIONS, head_secs=_HEAD_SECS):
-    """Return uvicorn's server, which logs nothing: what matters is reported by the application."""
+def make_server(application: "Starlette") -> "uvicorn.Server":
+    """Return a uvicorn server that logs nothing: the application logs what matters."""
     import uvicorn
-
-    from library.serving.connections import Connection
 
     return uvicorn.Server(
         uvicorn.Config(
@@ -83,8 +91,8 @@ def make_server(application, connections=_CONNECTIONS, head_secs=_HEAD_SECS):
             log_level="critical",
             access_log=False,
             server_header=False,
-            # Of the parsers and loops that there may be, those that are always there.
-            http=functools.partial(Connection, head_secs=head_secs, most=connections),
+            # Of the parsers and loops that uvicorn can use, these are always installed.
+            http="h11",
             loop="asyncio",
             ws="none",
             timeout_keep_alive=5,
@@ -94,15 +102,15 @@ def make_server(application, connections=_CONNECTIONS, head_secs=_HEAD_SECS):
 
 
 @contextlib.contextmanager
-def _ended_by_signals():
-    """Turn the signal that uvicorn hands on when it has ended into a StoppedError."""
+def _stopped_by_signals() -> Iterator[None]:
+    """Raise StoppedError for the signal that uvicorn raises again after it has shut down."""
 
-    def stop(number, frame):
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
         raise StoppedError("the server was stopped", 128 + number)
 
-    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""A request's body → the bytes of one image, within limits of size and time."""
+"""Read the bytes of one image from a request, within limits of size and time."""
 
 import asyncio
 import logging
@@ -8,86 +8,99 @@ from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.types import Message, Receive
 
-from library.serving.refusals import RefusedError
+from library.serving.request_error import RequestError
 
-# What curl says of any --data-binary; contents decide anyway.
-_RAW = ("", "application/octet-stream", "application/x-www-form-urlencoded")
-# It would log each bad form, which whoever sent it is told of.
-logging.getLogger("python_multipart").disabled = True
-# A body that is too large is read on, and dropped, up to so many times the limit: whoever is cut
-# off while sending never sees the answer.
+# Content types of a body that is the image itself; the last one is what curl --data-binary sends.
+_RAW_TYPES = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+# A body over the limit is read and dropped up to this multiple of it, because a client whose
+# connection is closed while it sends never sees the response.
 _DROPPED = 4
+
+# It would log every malformed form, which the response reports already.
+logging.getLogger("python_multipart").disabled = True
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What an upload may be, and how long it may take."""
+class RequestLimits:
+    """What the server accepts.
 
-    megabytes: float = 20
-    seconds: float = 30
+    Attributes:
+        upload_megabytes: Largest body of a request.
+        upload_seconds: Longest time that a body may take to arrive.
+        waiting: How many uploads may wait while another one is classified.
+    """
+
+    upload_megabytes: float = 20
+    upload_seconds: float = 30
+    waiting: int = 16
 
     @property
-    def bytes(self):
-        """How many bytes a body may have."""
-        return int(self.megabytes * 1e6)
+    def upload_bytes(self) -> int:
+        """Largest body of a request, in bytes."""
+        return int(self.upload_megabytes * 1e6)
 
 
-async def read_upload(request, limits):
-    """Return the bytes of the image in a POST: the body itself, or a file in a form.
+async def read_upload(request: Request, limits: RequestLimits) -> bytes:
+    """Return the image in a POST request: the body itself, or a file in a form.
 
-    Raises RefusedError, ClientDisconnect.
+    Raises:
+        RequestError: The request has no image, is too large, too slow, or malformed.
+        ClientDisconnect: The client is gone.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_form = kind == "multipart/form-data"
-    if not is_form and kind not in _RAW and not kind.startswith("image/"):
-        raise RefusedError(
-            "wrong_type", f"send an image, or a form with a file (multipart/form-data), not {kind}"
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_form = content_type == "multipart/form-data"
+    if not (is_form or content_type in _RAW_TYPES or content_type.startswith("image/")):
+        raise RequestError(
+            "wrong_type",
+            f"send an image, or a form with a file (multipart/form-data), not {content_type}",
         )
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > _DROPPED * limits.bytes:
+    if declared.isdecimal() and int(declared) > _DROPPED * limits.upload_bytes:
         raise _too_large(limits)
-    limited = Request(request.scope, _limited(request.receive, limits))
+    limited = Request(request.scope, _limit_size(request.receive, limits))
     try:
-        async with asyncio.timeout(limits.seconds):
-            content = await (_file_in_form(limited) if is_form else limited.body())
+        async with asyncio.timeout(limits.upload_seconds):
+            content = await (_read_form(limited) if is_form else limited.body())
     except TimeoutError:
-        raise RefusedError(
-            "too_slow", f"the upload took longer than {limits.seconds:g} seconds"
+        raise RequestError(
+            "too_slow", f"the upload took longer than {limits.upload_seconds:g} seconds"
         ) from None
     if not content:
-        raise RefusedError("no_image", "the upload is empty")
+        raise RequestError("no_image", "the upload is empty")
     return content
 
 
-def _limited(receive, limits):
-    """Give `receive`, which raises RefusedError instead of the last part of too large a body."""
+def _limit_size(receive: Receive, limits: RequestLimits) -> Receive:
+    """Return a `receive` that raises RequestError at the end of a body that is too large."""
     total = 0
 
-    async def limited():
+    async def limited() -> Message:
         nonlocal total
         while True:
             message = await receive()
             total += len(message.get("body", b""))
-            if total <= limits.bytes:
+            if total <= limits.upload_bytes:
                 return message
-            if not message.get("more_body", False) or total > _DROPPED * limits.bytes:
+            if not message.get("more_body", False) or total > _DROPPED * limits.upload_bytes:
                 raise _too_large(limits)
 
     return limited
 
 
-def _too_large(limits):
-    return RefusedError("too_large", f"the upload has more than {limits.megabytes:g} MB")
+def _too_large(limits: RequestLimits) -> RequestError:
+    return RequestError("too_large", f"the upload has more than {limits.upload_megabytes:g} MB")
 
 
-async def _file_in_form(request):
+async def _read_form(request: Request) -> bytes:
     try:
         async with request.form(max_files=1, max_fields=16) as form:
             for value in form.values():
                 if isinstance(value, UploadFile):
                     return await value.read()
-    except (HTTPException, FormParserError) as error:
-        reason = getattr(error, "detail", None) or error
-        raise RefusedError("bad_form", f"the form can't be read: {reason}") from None
-    raise RefusedError("no_image", "the form has no file")
+    except HTTPException as error:
+        raise RequestError("bad_form", f"the form cannot be read: {error.detail}") from None
+    except FormParserError as error:
+        raise RequestError("bad_form", f"the form cannot be read: {error}") from None
+    raise RequestError("no_image", "the form has no file")

@@ -5,6 +5,7 @@ import logging
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from library.errors import SettingsError
 from library.messages import counted
@@ -18,30 +19,30 @@ from project.commands.setup import (
 logger = logging.getLogger(__name__)
 
 
-def export(settings):
+def export(settings: Any) -> None:
     """Export the best snapshot, and compare each format with it before it gets its name."""
-    project = settings.project
-    refuse_without_effect(project, "export", "threshold", "threshold_precision")
-    _check_name(project.export_name)
+    config = settings.project
+    refuse_without_effect(config, "export", "threshold", "threshold_precision")
+    _check_name(config.export_name)
     # Training images are needed only to calibrate integers.
-    names = ("validation", "train") if "litert_int8" in project.export_formats else ("validation",)
-    splits = read_data(project, *names)
-    validation_split = read_validation(project)
-    start_tensorflow(project)
+    names = ("validation", "train") if "litert_int8" in config.export_formats else ("validation",)
+    splits = read_data(config, *names)
+    validation_split = read_validation(config)
+    start_tensorflow(config)
     from library.export.export import export_snapshot
     from library.export.formats import check_formats
     from project import load_network
 
-    check_formats(project.export_formats, embedding=project.embedding)
+    check_formats(config.export_formats, embedding=config.embedding)
     snapshot = load_network.read_chosen_snapshot(settings)
     calibrated = load_network.fit_to_validation(settings, snapshot, validation_split)
     samples = load_network.make_samples(settings, snapshot, *splits)
     folder, comparisons = export_snapshot(
         calibrated,
-        Path(project.export_dir) / project.export_name,
-        project.export_formats,
+        Path(config.export_dir) / config.export_name,
+        config.export_formats,
         samples,
-        embedding=project.embedding,
+        embedding=config.embedding,
     )
     images = counted(len(samples.pixels), f"{samples.split} image")
     for name, comparison in comparisons.items():

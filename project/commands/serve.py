@@ -1,38 +1,45 @@
-"""The command serve."""
+"""The command `serve`."""
+
+import logging
+from typing import Any
 
 from project.commands.setup import read_validation, start_tensorflow
 
+logger = logging.getLogger(__name__)
 
-def serve(settings):
-    """Answer on a local page, and in JSON, what a network sees in an image."""
-    project = settings.project
+
+def serve(settings: Any) -> None:
+    """Serve a local web page and a JSON endpoint."""
+    config = settings.project
     from library.serving import server
 
     server.check_packages()
-    with server.open_socket(project.host, project.port) as listening:
-        validation_split = read_validation(project)
-        start_tensorflow(project)
-        from library.logging import report
+    with server.open_socket(config.host, config.port) as listening:
+        validation_split = read_validation(config)
+        start_tensorflow(config)
         from library.serving.application import make_application
         from library.serving.model import ServedModel
-        from library.serving.turns import Turns
-        from library.serving.uploads import Limits
+        from library.serving.uploads import RequestLimits
         from project import load_network
 
         snapshot = load_network.read_chosen_snapshot(settings)
-        # Heat is the network's own: a temperature changes none of it.
-        fitted = load_network.fit_to_validation(settings, snapshot, validation_split)
-        own = (fitted.threshold, fitted.temperature)
-        with ServedModel(snapshot, project.max_megapixels, *own) as model:
-            application = make_application(
-                model,
-                Limits(project.max_upload_megabytes, project.max_upload_secs),
-                Turns(project.max_waiting),
-                report,
-                server.hosts_of(project.host),
-            )
-            if not server.is_loopback(project.host):
-                report(f"warning: whoever reaches {project.host} may use it; it asks no password")
-            report(f"serving {model.subject}; Ctrl-C ends it")
-            print(server.url_of(listening), flush=True)
+        calibrated = load_network.fit_to_validation(settings, snapshot, validation_split)
+        limits = RequestLimits(
+            upload_megabytes=config.max_upload_megabytes,
+            upload_seconds=config.max_upload_secs,
+            waiting=config.max_waiting,
+        )
+        # The snapshot as it is on disk: a temperature does not change heat maps, and layers of a
+        # calibrated network are harder to reach.
+        with ServedModel(
+            snapshot, config.max_megapixels, calibrated.threshold, calibrated.temperature
+        ) as model:
+            hosts = server.allowed_hosts(config.host)
+            application = make_application(model, limits, hosts)
+            if not server.is_loopback(config.host):
+                logger.warning(
+                    f"anyone who can reach {config.host} can use this server; there is no password"
+                )
+            logger.info(f"serving {model.description}; press Ctrl-C to stop")
+            print(server.socket_url(listening), flush=True)
             server.serve_forever(application, listening)

@@ -1,6 +1,6 @@
-import http.client
+"""The server on real sockets, and the command `serve`."""
+
 import io
-import json
 import os
 import re
 import signal
@@ -14,120 +14,114 @@ from PIL import Image
 import run
 from library.errors import SettingsError, UserError, run_main
 from library.serving import server
-from library.serving.application import make_application
-from library.serving.turns import Turns
-from library.serving.uploads import Limits
 from tests.conftest import COLORS, ROOT
-from tests.serving.test_application import RAW, Model
+from tests.helpers.serving import EchoModel, RunningServer, ask
+
+HEAD = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+UPLOAD = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nabc"
 
 
-class Running:
-    """A server in a thread, on a free port."""
-
-    def __init__(self, model, page=None, limits=None, **connections):
-        limits, hosts = limits or Limits(0.5, 0.5), server.hosts_of("127.0.0.1")
-        application = make_application(model, limits, Turns(2), print, hosts, page)
-        self._listening = server.open_socket("127.0.0.1", 0)
-        self.url = server.url_of(self._listening)
-        self.port = self._listening.getsockname()[1]
-        self._server = server.make_server(application, **connections)
-        self._thread = threading.Thread(target=self._server.run, args=([self._listening],))
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.should_exit = True
-        self._thread.join(20)
-        self._listening.close()
-        assert not self._thread.is_alive()
+def connect(running, content=b""):
+    connection = socket.create_connection(("127.0.0.1", running.port), timeout=20)
+    connection.sendall(content)
+    return connection
 
 
-def ask(port, content):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    connection.request("POST", "/predict", content, RAW)
-    run_main = connection.getresponse()
-    found = run_main.status, json.loads(run_main.read())
-    connection.close()
-    return found
+@pytest.fixture(scope="module")
+def running():
+    with RunningServer(EchoModel()) as each:
+        yield each
 
 
-def test_over_a_real_socket_it_answers_whatever_comes():
-    with Running(Model()) as running:
-        assert ask(running.port, b"abc") == (200, {"bytes": 3})
-        # Larger than allowed, and larger than what a socket holds: the answer is seen all the same.
-        status, body = ask(running.port, b"x" * 1_900_000)
-        assert (status, body["error"]) == (413, "too_large")
-        # One that says nothing, one that stops in the middle, one that hangs up.
-        silent = socket.create_connection(("127.0.0.1", running.port))
-        slow = socket.create_connection(("127.0.0.1", running.port), timeout=20)
-        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nabc")
-        gone = socket.create_connection(("127.0.0.1", running.port))
-        gone.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nabc")
-        gone.close()
-        no_http = socket.create_connection(("127.0.0.1", running.port), timeout=20)
-        no_http.sendall(b"\x16\x03\x01 hello\r\n\r\n")
-        assert b"400" in no_http.recv(999)
-        assert ask(running.port, b"abc") == (200, {"bytes": 3})
+def test_server_answers_and_refuses_a_large_upload(running):
+    assert ask(running.port, b"abc") == (200, {"bytes": 3})
+    # Larger than the limit, and than the buffer of a socket: the client sees the answer all the
+    # same.
+    status, body = ask(running.port, b"x" * 1_900_000)
+    assert (status, body["error"]) == (413, "too_large")
+
+
+def test_server_refuses_other_protocols(running):
+    with connect(running, b"\x16\x03\x01 hello\r\n\r\n") as connection:
+        assert b"400" in connection.recv(999)
+
+
+@pytest.mark.parametrize("content", [b"", HEAD, UPLOAD], ids=["silent", "half a head", "upload"])
+def test_server_answers_others_while_clients_are_silent(running, content):
+    # More of them than uploads may run at once, if they do not upload.
+    silent = [connect(running, content) for _ in range(2 if content == UPLOAD else 70)]
+    assert ask(running.port, b"abc") == (200, {"bytes": 3})
+    for connection in silent:
+        connection.close()
+    assert ask(running.port, b"abc") == (200, {"bytes": 3})
+
+
+def test_server_ends_a_slow_upload(running):
+    with connect(running, UPLOAD) as slow:
         assert b"408" in slow.recv(99)
+
+
+def test_server_waits_for_a_slow_model():
+    class SlowModel(EchoModel):
+        def classify(self, content):
+            time.sleep(0.6)
+            return super().classify(content)
+
+    with RunningServer(SlowModel()) as running:
         assert ask(running.port, b"abc") == (200, {"bytes": 3})
-        for each in (silent, slow, no_http):
-            each.close()
 
 
-def test_a_port_in_use_is_one_line():
+def test_open_socket_names_a_port_in_use():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        text = rf"can't listen on port {port} of 127\.0\.0\.1: Address already in use; choose an"
+        text = rf"port {port} of 127\.0\.0\.1: Address already in use"
         with pytest.raises(UserError, match=text):
             server.open_socket("127.0.0.1", port)
 
 
-def test_a_host_that_is_none_is_one_line():
-    with pytest.raises(SettingsError, match="host 'no such host' is no name or address"):
+def test_open_socket_refuses_an_unknown_host():
+    with pytest.raises(SettingsError, match="'no such host'"):
         server.open_socket("no such host", 0)
 
 
-def test_who_can_reach_a_host():
+def test_is_loopback():
     assert all(map(server.is_loopback, ("localhost", "127.0.0.1", "127.8.8.8", "::1")))
     assert not any(map(server.is_loopback, ("0.0.0.0", "::", "192.168.0.7", "example.org")))
-    assert server.hosts_of("0.0.0.0") == ("*",)
+    assert server.allowed_hosts("0.0.0.0") == ("*",)
 
 
-def test_the_url_of_a_socket():
+def test_socket_url():
     with server.open_socket("127.0.0.1", 0) as listening:
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", server.url_of(listening))
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", server.socket_url(listening))
 
     class Six:
         def getsockname(self):
             return ("::1", 8000, 0, 0)
 
-    assert server.url_of(Six()) == "http://[::1]:8000/"
+    assert server.socket_url(Six()) == "http://[::1]:8000/"
 
 
-def test_a_missing_package_is_one_line_and_2(monkeypatch, capsys, snapshot_run):
+def test_serve_names_a_missing_package(monkeypatch, capsys, snapshot_run):
     monkeypatch.chdir(ROOT)
     find = server.importlib.util.find_spec
     monkeypatch.setattr(
         server.importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find(name)
     )
     assert run_main(run.main, ["serve", *snapshot_run.options], "run.py") == 2
-    assert capsys.readouterr().err == (
-        "run.py: error: serve needs uvicorn: pip install uvicorn (the extra serve of "
-        "pyproject.toml)\n"
-    )
+    error = capsys.readouterr().err
+    assert "pip install uvicorn" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["--port", "65536"], 2, "--port must be .* at most 65535, not 65536"),
-        (["--host", "no such host"], 2, "host 'no such host' is no name"),
-        (["--port", "0", "--best_model_dir", "nowhere"], 4, "no snapshot in nowhere"),
+        (["--port", "65536"], 2, "--port .*65535.*65536"),
+        (["--host", "no such host"], 2, "'no such host'"),
+        (["--port", "0", "--best_model_dir", "nowhere"], 4, "nowhere"),
     ],
 )
-def test_what_stands_in_the_way_is_one_line(
+def test_serve_reports_usage_errors_in_one_line(
     capsys, monkeypatch, snapshot_run, arguments, code, text
 ):
     monkeypatch.chdir(ROOT)
@@ -139,7 +133,7 @@ def test_what_stands_in_the_way_is_one_line(
 
 
 def wait_then(port, function, *arguments):
-    """Call the function as soon as the port listens."""
+    """Call the function when the port listens."""
     for _ in range(600):
         try:
             socket.create_connection(("127.0.0.1", port)).close()
@@ -151,18 +145,18 @@ def wait_then(port, function, *arguments):
 
 
 def ask_then_stop(port, number, found):
-    """Ask the server as soon as it is there, then send this process a signal."""
+    """Send an image to the server, then a signal to this process."""
     content = io.BytesIO()
     Image.new("RGB", (30, 30), COLORS["red"]).save(content, "PNG")
     try:
-        # The port listens from the start; the answer comes when the network is there.
+        # The port listens from the start; the answer comes when the network is loaded.
         found.append(ask(port, content.getvalue()))
     finally:
         os.kill(os.getpid(), number)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_command_serves_until_a_signal_comes(capsys, monkeypatch, snapshot_run, number, code):
+def test_serve_runs_until_a_signal(capsys, monkeypatch, snapshot_run, number, code):
     monkeypatch.chdir(ROOT)
     host = "0.0.0.0" if code == 143 else "127.0.0.1"
     with server.open_socket(host, 0) as free:
@@ -171,7 +165,7 @@ def test_the_command_serves_until_a_signal_comes(capsys, monkeypatch, snapshot_r
     asking = threading.Thread(target=wait_then, args=(port, ask_then_stop, number, found))
     asking.start()
     given = ["serve", *snapshot_run.options, "--host", host, "--port", str(port)]
-    # What predict takes, serve takes too.
+    # Options of predict, which serve takes too.
     given += ["--threshold=1", "--calibrate", "--tta=2"] if code == 143 else []
     assert run_main(run.main, given, "run.py") == code
     asking.join()
@@ -180,7 +174,7 @@ def test_the_command_serves_until_a_signal_comes(capsys, monkeypatch, snapshot_r
     assert body["class"] == ("unknown" if code == 143 else "red")
     out, err = capsys.readouterr()
     assert out == f"http://{host}:{port}/\n"
-    assert err.splitlines()[-1] == "run.py: error: the server was stopped"
-    assert ("warning: whoever reaches 0.0.0.0 may use it" in err) == (code == 143)
+    assert err.splitlines()[-1].startswith("run.py: error: ")
+    assert bool(re.search(r"warning: .*0\.0\.0\.0", err)) == (code == 143)
     assert bool(re.search("temperature [0-9.]+|no temperature fits", err)) == (code == 143)
     assert "Traceback" not in err

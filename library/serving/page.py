@@ -1,0 +1,37 @@
+"""The page for trying a model in a browser; it loads nothing from elsewhere."""
+
+import base64
+import hashlib
+import re
+
+from library.figures.html import render
+
+
+def make_page(description: str, max_bytes: int) -> str:
+    """Return the page as HTML.
+
+    Args:
+        description: One line about the model.
+        max_bytes: Largest upload.
+    """
+    return render("library.serving", "page.html", description=description, max_bytes=max_bytes)
+
+
+def content_security_policy(page: str) -> str:
+    """Return the Content-Security-Policy that allows only the page's own scripts and styles."""
+    hashes = {
+        tag: " ".join(
+            f"'sha256-{_hash(text)}'"
+            for text in re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        )
+        for tag in ("script", "style")
+    }
+    return (
+        f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']}; "
+        "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
