@@ -1,1 +1,1 @@
-"""Why a network answers as it does, as pictures."""
+"""Explanations of predictions: heatmaps, nearest training images, feature maps, kernels."""

@@ -1,157 +1,185 @@
-"""Why a network answers as it does about some pictures: all there is to show of it."""
+"""Explanations of a network's predictions for some images."""
 
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil
 
+import keras
 import numpy as np
 
-from library.dataset.images import UnusableImageError
-from library.errors import DataError, printable, reason_of
-from library.explaining.feature_maps import draw_layers
-from library.explaining.grad_cam import HeatMaps
-from library.explaining.neighbors import find_neighbors, make_embedding
+from library.dataset.sources.base import LabeledFile
+from library.errors import DataError, printable
+from library.explaining.feature_maps import LayerOutput, draw_layers
+from library.explaining.grad_cam import HeatmapModel
+from library.explaining.neighbors import Neighbor, find_neighbors, make_embed
 from library.figures.kernels import first_kernels
 from library.inputs.corruption import explain_read_errors
+from library.inputs.interfaces import EvaluationInputs
 from library.messages import counted
 from library.models.layer_graph import flatten_network
 from library.models.scores import is_multi_label, to_probabilities
+from library.prediction.preprocess import ImagePreprocessor, preprocess_file
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as the network sees it, uint8 (height, width, 1 or 3); its classes, if known."""
+class InputImage:
+    """An image as the network sees it."""
 
     name: str
+    # uint8 (height, width, 1 or 3).
     pixels: np.ndarray
-    truths: tuple | None = None
+    # None: unknown.
+    true_classes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the network says of one Picture, and why."""
+class ImageExplanation:
+    """A prediction for one image, and the evidence for it."""
 
-    picture: Picture
-    # Class names with their probabilities, the likeliest first.
-    ranking: tuple
-    # {class name: heat (rows, columns) from 0 to 1}: the likeliest class, and the true ones.
-    heats: dict
-    # Neighbors with their class names: [(Neighbor, names)].
-    nearest: tuple
+    image: InputImage
+    # (class, probability), the likeliest first.
+    ranking: tuple[tuple[str, float], ...]
+    # Class → heatmap (rows, columns) in [0, 1]: of the predicted class and the true ones.
+    heatmaps: dict[str, np.ndarray]
+    # Training images with their classes, the nearest first.
+    neighbors: tuple[tuple[Neighbor, tuple[str, ...]], ...]
 
     @property
-    def is_right(self):
-        """Whether the likeliest class is a true one; None where nobody knows."""
-        return self.picture.truths and self.ranking[0][0] in self.picture.truths
+    def is_correct(self) -> bool | None:
+        """Whether the predicted class is a true one; None if those are unknown."""
+        true_classes = self.image.true_classes
+        return None if true_classes is None else self.ranking[0][0] in true_classes
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Answers, and what the network's layers make of the first picture."""
+    """Explanations of several images, and what the layers make of the first one."""
 
-    answers: tuple
-    # How heat was found, and the layer whose maps were weighed (None: none).
+    images: tuple[ImageExplanation, ...]
+    # How the heatmaps were made, and of which layer (None for occlusion).
     method: str
     layer: str | None
-    # The first layer's kernels, (height, width, in, out), or None.
+    # The first layer's kernels, (height, width, in, out), if it has any.
     kernels: np.ndarray | None
-    layers: tuple
+    layers: tuple[LayerOutput, ...]
 
 
-def explain_pictures(network, classes, pictures, training=None, *, nearest=6, layer=None):
-    """Return the Explanation of some Pictures.
+def explain_images(
+    network: keras.Model,
+    classes: Sequence[str],
+    images: Sequence[InputImage],
+    training: EvaluationInputs | None = None,
+    *,
+    neighbor_count: int = 6,
+    layer: str | None = None,
+) -> Explanation:
+    """Explain a network's predictions.
 
-    `training` are the EvaluationInputs to find the nearest images in, or None. `layer` names the
-    layer whose maps are weighed (None: the last one that has any). Raises ChoiceError for an
-    unknown one, DataError where the training images are damaged.
+    Args:
+        network: A functional model from pixels in [0, 255] to logits.
+        classes: Class names in label order.
+        images: At least one.
+        training: The training split, in which neighbors are found; None: no neighbors.
+        neighbor_count: Neighbors per image.
+        layer: Name of the layer whose feature maps are weighted; None: the last one with any.
+
+    Raises:
+        ChoiceError: There is no such layer.
+        DataError: Training images are damaged.
     """
-    opened = flatten_network(network)
-    maps = HeatMaps(network, layer, opened)
-    pixels = np.stack([each.pixels for each in pictures])
-    neighbors = [[] for _ in pictures]
+    flat_network = flatten_network(network)
+    heatmap_model = HeatmapModel(network, layer, flat_network)
+    neighbors: list[list[Neighbor]] = [[] for _ in images]
     if training is not None:
-        embed = make_embedding(network)
+        embed = make_embed(network)
+        queries = embed(np.stack([each.pixels for each in images]))
         with explain_read_errors(training):
-            batches = training.named_batches()
-            neighbors = find_neighbors(embed(pixels), batches, embed, nearest)
-    answers = [
-        _answer(maps, classes, picture, is_multi_label(network), near)
-        for picture, near in zip(pictures, neighbors, strict=True)
-    ]
+            neighbors = find_neighbors(queries, training.named_batches(), embed, neighbor_count)
+    multi_label = is_multi_label(network)
     return Explanation(
-        answers=tuple(answers),
-        method=maps.method,
-        layer=maps.layer,
+        images=tuple(
+            _explain_image(heatmap_model, classes, image, near, multi_label)
+            for image, near in zip(images, neighbors, strict=True)
+        ),
+        method=heatmap_model.method,
+        layer=heatmap_model.layer,
         kernels=first_kernels(network),
-        layers=tuple(draw_layers(opened, pictures[0].pixels)),
+        layers=tuple(draw_layers(flat_network, images[0].pixels)),
     )
 
 
-def choose_pictures(inputs, classes, count):
-    """Return up to `count` Pictures of EvaluationInputs, of as many classes as may be.
+def choose_images(inputs: EvaluationInputs, classes: Sequence[str], count: int) -> list[InputImage]:
+    """Return up to `count` images of a split, the first ones of as many classes as possible.
 
-    Those that come first of each class. Raises DataError where they are damaged.
+    Raises DataError if images are damaged.
     """
     with explain_read_errors(inputs):
-        return _first_of_each(inputs.named_batches(), classes, count)
+        return list(islice(_first_of_each_class(inputs, classes, count), count))
 
 
-def _first_of_each(batches, classes, count):
-    most = ceil(count / len(classes))
-    chosen, taken = [], np.zeros(len(classes), int)
-    for images, labels, names in batches:
-        for image, label, name in zip(
-            np.asarray(images), np.asarray(labels), np.asarray(names), strict=True
-        ):
-            kind = label if np.ndim(label) == 0 else label.argmax()
-            if taken[kind] < most:
-                taken[kind] += 1
-                truths = class_names(label, classes)
-                chosen.append(Picture(name.decode("utf-8", "replace"), image, truths))
-            if len(chosen) == count:
-                return chosen
-    return chosen
+def load_images(
+    files: Iterable[LabeledFile], preprocessor: ImagePreprocessor, count: int
+) -> list[InputImage]:
+    """Return the first `count` files that are usable images. Raises DataError if none is."""
+    files = iter(files)
+    images = list(islice(_usable_images(files, preprocessor), count))
+    if not images:
+        raise DataError("none of the files is a usable image")
+    if next(files, None) is not None:
+        logger.info(
+            f"Explaining the first {counted(count, 'image')} only; raise --explain_images for more."
+        )
+    return images
 
 
-def class_names(label, classes):
-    """Return the names for a class id, or for 0 and 1 for each class."""
-    numbers = [int(label)] if np.ndim(label) == 0 else np.flatnonzero(label)
-    return tuple(classes[each] for each in numbers)
+def class_names(label: int | Sequence[float], classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the names for a class id, or for a multi-hot label."""
+    class_ids = np.atleast_1d(label) if np.ndim(label) == 0 else np.flatnonzero(label)
+    return tuple(classes[each] for each in class_ids.tolist())
 
 
-def _answer(maps, classes, picture, multi_label, neighbors):
-    pixels = picture.pixels[np.newaxis]
-    # The scores first, because they tell whose heat is wanted.
-    _, scores = maps.heat(pixels, [0])
+def _explain_image(
+    heatmap_model: HeatmapModel,
+    classes: Sequence[str],
+    image: InputImage,
+    neighbors: list[Neighbor],
+    multi_label: bool,
+) -> ImageExplanation:
+    pixels = image.pixels[np.newaxis]
+    # The scores come first, because the heatmap is that of the predicted class.
+    _, scores = heatmap_model.heatmaps(pixels, [0])
     (probabilities,) = np.asarray(to_probabilities(scores, multi_label=multi_label))
     order = np.argsort(-probabilities, kind="stable")
     ranking = tuple((classes[each], float(probabilities[each])) for each in order)
-    wanted = dict.fromkeys((ranking[0][0], *(picture.truths or ())))
-    heats = {name: maps.heat(pixels, [classes.index(name)])[0][0] for name in wanted}
-    nearest = tuple((each, class_names(each.label, classes)) for each in neighbors)
-    return Answer(picture, ranking, heats, nearest)
+    shown = dict.fromkeys((ranking[0][0], *(image.true_classes or ())))
+    heatmaps = {name: heatmap_model.heatmaps(pixels, [classes.index(name)])[0][0] for name in shown}
+    named = tuple((each, class_names(each.label, classes)) for each in neighbors)
+    return ImageExplanation(image, ranking, heatmaps, named)
 
 
-def read_pictures(files, prepare, count, report):
-    """Return a Picture for each of the first `count` LabeledFiles that is a usable image.
+def _first_of_each_class(
+    inputs: EvaluationInputs, classes: Sequence[str], count: int
+) -> Iterator[InputImage]:
+    most, taken = ceil(count / len(classes)), np.zeros(len(classes), int)
+    for batch in inputs.named_batches():
+        for pixels, label, name in zip(*map(np.asarray, batch), strict=True):
+            class_id = label if np.ndim(label) == 0 else label.argmax()
+            if taken[class_id] < most:
+                taken[class_id] += 1
+                true_classes = class_names(label, classes)
+                yield InputImage(name.decode("utf-8", "replace"), pixels, true_classes)
 
-    `prepare` gives the network's pixels from a file's bytes. Raises DataError if none is usable.
-    """
-    files = iter(files)
-    if pictures := list(islice(_usable(files, prepare, report), count)):
-        if next(files, None) is not None:
-            report(f"stopping after {counted(count, 'image')}; --explain_images takes more")
-        return pictures
-    raise DataError("none of the files is an image that can be used")
 
-
-def _usable(files, prepare, report):
+def _usable_images(
+    files: Iterable[LabeledFile], preprocessor: ImagePreprocessor
+) -> Iterator[InputImage]:
     for file in files:
-        try:
-            yield Picture(file.name, prepare(file.location.read()))
-        except UnusableImageError as error:
-            report(f"{printable(file.name)} {error}: left out")
-        except MemoryError:
-            report(f"{printable(file.name)} needs too much memory to decode: left out")
-        except (OSError, ValueError) as error:
-            report(f"{printable(file.name)} can't be read: {reason_of(error)}: left out")
+        pixels, reason = preprocess_file(preprocessor, file)
+        if pixels is None:
+            logger.info(f"{printable(file.name)} {reason}; skipped")
+        else:
+            yield InputImage(file.name, pixels)

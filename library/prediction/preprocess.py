@@ -125,7 +125,7 @@ def predict_files(
 
         def submit(count: int) -> list[tuple[str, Future]]:
             return [
-                (file.name, pool.submit(_prepare, preprocessor, file))
+                (file.name, pool.submit(preprocess_file, preprocessor, file))
                 for file in islice(files, count)
             ]
 
@@ -157,7 +157,7 @@ def _predict_batch(
             yield Prediction(name, None, NAN_SCORES)
 
 
-def _prepare(
+def preprocess_file(
     preprocessor: ImagePreprocessor, file: LabeledFile
 ) -> tuple[np.ndarray | None, str | None]:
     """Return (pixels, None), or (None, the reason why there are none)."""

@@ -6,8 +6,8 @@ from typing import Any, Self
 import numpy as np
 
 from library.dataset.images import UnusableImageError
-from library.explaining.grad_cam import HeatMaps
-from library.explaining.overlays import color_heatmap, encode_image, to_color
+from library.explaining.grad_cam import HeatmapModel
+from library.explaining.overlays import color_heatmap, encode_image, to_rgb_image
 from library.figures.html import data_url
 from library.messages import counted_classes
 from library.prediction.calibrate import choose_classes
@@ -46,11 +46,11 @@ class ServedModel:
         self._decoder = UploadDecoder(options)
         self._preprocessor = ImagePreprocessor.for_snapshot(snapshot)
         self._predictor = Predictor([snapshot], [temperature or 1.0])
-        self._heat_maps = HeatMaps(snapshot.network)
+        self._heatmap_model = HeatmapModel(snapshot.network)
         # Compile now, so that the first image takes no longer than others.
         blank = np.zeros((1, *self._preprocessor.image_format.shape), np.uint8)
         self._predictor.probabilities(blank)
-        self._heat_maps.heat(blank, [0])
+        self._heatmap_model.heatmaps(blank, [0])
 
     def __enter__(self) -> Self:
         return self
@@ -89,16 +89,16 @@ class ServedModel:
         pixels = self._to_pixels(converted)
         answer = self._classify(pixels)
         class_name = class_name or answer["classes"][0]["class"]
-        heat, _ = self._heat_maps.heat(pixels[np.newaxis], [self.classes.index(class_name)])
-        image = to_color(shown)
+        heat, _ = self._heatmap_model.heatmaps(pixels[np.newaxis], [self.classes.index(class_name)])
+        image = to_rgb_image(shown)
         overlay = encode_image(color_heatmap(heat[0], image.size))
         return {
             **answer,
             "picture": data_url(encode_image(image, "WEBP", quality=85), "image/webp"),
             "heat": {
                 "class": class_name,
-                "method": self._heat_maps.method,
-                "layer": self._heat_maps.layer,
+                "method": self._heatmap_model.method,
+                "layer": self._heatmap_model.layer,
                 "is_empty": not heat.any(),
                 "image": data_url(overlay, "image/png"),
             },

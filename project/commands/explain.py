@@ -1,58 +1,56 @@
 """The command explain."""
 
 import json
+import logging
 from pathlib import Path
+from typing import Any
 
 from library.errors import CheckpointError, DataError
 from project.commands.setup import read_data, refuse_without_effect, start_tensorflow
 
+logger = logging.getLogger(__name__)
 
-def explain(settings):
-    """Draw why a network answers as it does, about given images or some of a split's."""
-    project = settings.project
-    names = ("threshold", "threshold_precision", "calibrate")
-    refuse_without_effect(project, "explain", *names)
+
+def explain(settings: Any) -> None:
+    """Explain predictions for given images, or for some of a split, on a page and as PNGs."""
+    config = settings.project
+    refuse_without_effect(config, "explain", "threshold", "threshold_precision", "calibrate")
     from library.prediction.image_paths import find_images
 
     files = find_images(settings.paths) if settings.paths else None
-    start_tensorflow(project)
+    start_tensorflow(config)
     from library.dataset.image_pool import ImagePool
-    from library.explaining.explanation import choose_pictures, explain_pictures, read_pictures
-    from library.explaining.explanation_files import summarize, write_explanation
-    from library.inputs.corruption import explain_read_errors
-    from library.logging import report
+    from library.explaining.explanation import choose_images, explain_images, load_images
+    from library.explaining.explanation_files import explanation_json, write_explanation
     from library.prediction.preprocess import ImagePreprocessor
     from project import load_network
 
     snapshot = load_network.read_chosen_snapshot(settings)
 
-    def inputs_of(name):
-        return load_network.make_inputs_for(snapshot, settings, *read_data(project, name))
+    def inputs_of(split_name: str) -> Any:
+        return load_network.make_inputs_for(snapshot, settings, *read_data(config, split_name))
 
-    count, training = project.explain_images, None
     if files:
-        with ImagePool(1) as converters:
-            prepare = ImagePreprocessor.for_snapshot(snapshot, converters.convert).preprocess
-            pictures = read_pictures(files, prepare, count, report)
+        with ImagePool(1) as pool:
+            preprocessor = ImagePreprocessor.for_snapshot(snapshot, pool.convert)
+            images = load_images(files, preprocessor, config.explain_images)
     else:
-        inputs = inputs_of(project.split)
-        with explain_read_errors(inputs):
-            pictures = choose_pictures(inputs, snapshot.classes, count)
-    if project.explain_neighbors:
+        images = choose_images(inputs_of(config.split), snapshot.classes, config.explain_images)
+    training = None
+    if config.explain_neighbors:
         try:
             training = inputs_of("train")
         except (DataError, CheckpointError) as error:
-            report(f"without the nearest training images: {error}")
-    with explain_read_errors(*filter(None, [training])):
-        explanation = explain_pictures(
-            snapshot.network,
-            snapshot.classes,
-            pictures,
-            training,
-            nearest=project.explain_neighbors,
-            layer=project.explain_layer,
-        )
+            logger.info(f"without the nearest training images: {error}")
+    explanation = explain_images(
+        snapshot.network,
+        snapshot.classes,
+        images,
+        training,
+        neighbor_count=config.explain_neighbors,
+        layer=config.explain_layer,
+    )
     subject = f"{snapshot.network.name} in {snapshot.folder}"
-    page = write_explanation(explanation, Path(project.run_dir) / "explain", subject)
-    report(f"heat by {explanation.method}; open {page} in a browser")
-    print(json.dumps({"page": str(page), **summarize(explanation)}))
+    page = write_explanation(explanation, Path(config.run_dir) / "explain", subject)
+    logger.info(f"heatmaps by {explanation.method}; HTML page: {page}")
+    print(json.dumps({"page": str(page), **explanation_json(explanation)}))

@@ -1,18 +1,19 @@
+"""Heatmaps, compared with their formulas and with patches that they must find."""
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
 
-from library.explaining.grad_cam import GRAD_CAM, HIRES_CAM, OCCLUSION, HeatMaps, evidence
+from library.explaining.grad_cam import GRAD_CAM, HIRES_CAM, OCCLUSION, HeatmapModel, class_evidence
 from library.messages import ChoiceError
 from project.networks import NETWORKS
 
 pytestmark = pytest.mark.slow
-
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.uniform(0, 255, (3, 8, 8, 3)).astype(np.float32)
-# Where a patch may lie: (row, column) of its corner.
+# Corners (row, column) of the patches.
 CORNERS = [(1, 1), (1, 10), (10, 1), (10, 10)]
 
 
@@ -30,28 +31,28 @@ def train(network, images, labels, steps=40):
 
 
 def share_inside(heat, y, x, edge=5, size=16):
-    """Return which share of a heat map lies on the patch, after enlarging it to the picture."""
+    """Return which share of a heat map lies on the patch, after enlarging it to the image."""
     large = tf.image.resize(heat[..., np.newaxis], (size, size)).numpy()[..., 0]
     return large[y : y + edge, x : x + edge].sum() / large.sum()
 
 
-def test_the_heat_is_on_the_patch_whose_place_is_the_class():
+def test_heatmap_finds_patch_whose_position_is_the_class():
     keras.utils.set_random_seed(0)
     network = NETWORKS["simple"]((16, 16, 3), 4, dropout_rate=0.0)
     labels = np.arange(40) % 4
     images = np.stack([draw_patch(*CORNERS[each], (230, 30, 30)) for each in labels])
     train(network, images, labels)
-    maps = HeatMaps(network)
-    # Each place has weights of its own here, so an average over places would tell nothing.
+    maps = HeatmapModel(network)
+    # The positions have weights of their own here, so Grad-CAM's average would be misleading.
     assert maps.method == HIRES_CAM
-    heat, scores = maps.heat(images[:4], labels[:4])
+    heat, scores = maps.heatmaps(images[:4], labels[:4])
     assert (scores.argmax(1) == labels[:4]).all()
     for number, corner in enumerate(CORNERS):
         y, x = np.unravel_index(heat[number].argmax(), heat[number].shape)
         assert (y, x) == (corner[0] > 5, corner[1] > 5)
 
 
-def test_the_heat_is_on_the_patch_whose_color_is_the_class():
+def test_heatmap_finds_patch_whose_color_is_the_class():
     keras.utils.set_random_seed(0)
     pixels = keras.Input((16, 16, 3))
     x = layers.Rescaling(1 / 127.5, offset=-1)(pixels)
@@ -60,21 +61,21 @@ def test_the_heat_is_on_the_patch_whose_color_is_the_class():
     x = layers.GlobalAveragePooling2D()(x)
     network = keras.Model(pixels, layers.Dense(3, name="scores")(x))
     labels = np.arange(48) % 3
-    places = RANDOM.integers(0, 11, (48, 2))
+    corners = RANDOM.integers(0, 11, (48, 2))
     colors = [(230, 30, 30), (30, 230, 30), (30, 30, 230)]
     images = np.stack(
-        [draw_patch(y, x, colors[each]) for each, (y, x) in zip(labels, places, strict=True)]
+        [draw_patch(y, x, colors[each]) for each, (y, x) in zip(labels, corners, strict=True)]
     )
     train(network, images, labels)
-    maps = HeatMaps(network)
+    maps = HeatmapModel(network)
     assert maps.method == GRAD_CAM
-    heat, _ = maps.heat(images, labels)
-    for each, (y, x) in zip(heat, places, strict=True):
+    heat, _ = maps.heatmaps(images, labels)
+    for each, (y, x) in zip(heat, corners, strict=True):
         hottest = np.unravel_index(each.argmax(), each.shape)
         assert y <= hottest[0] < y + 5
         assert x <= hottest[1] < x + 5
-    shares = [share_inside(each, *at) for each, at in zip(heat, places, strict=True)]
-    # The patch is a tenth of the picture; what lies two pixels beside it still sees some of it.
+    shares = [share_inside(each, *at) for each, at in zip(heat, corners, strict=True)]
+    # The patch is a tenth of the image; positions two pixels beside it still see some of it.
     assert np.mean(shares) > 0.5
     assert min(shares) > 0.3
 
@@ -95,41 +96,41 @@ def normalized(heat):
     return heat / heat.max((1, 2), keepdims=True)
 
 
-def test_the_heat_of_averages_is_the_formula():
+def test_grad_cam_matches_formula():
     kernel, weights = RANDOM.normal(size=(1, 1, 3, 4)), RANDOM.normal(size=(4, 3))
-    maps = HeatMaps(make_averaging(kernel, weights))
-    heat, scores = maps.heat(PIXELS, [0, 2, 1])
+    maps = HeatmapModel(make_averaging(kernel, weights))
+    heat, scores = maps.heatmaps(PIXELS, [0, 2, 1])
     assert (maps.method, maps.layer) == (GRAD_CAM, "maps")
     activations = PIXELS @ kernel[0, 0]
     assert np.allclose(scores, activations.mean((1, 2)) @ weights, rtol=1e-4)
-    # A map's weight is the class's weight over the number of places, which drops out.
+    # A map's weight is the class's weight over the number of positions, which cancels out.
     by_hand = np.einsum("nyxk,nk->nyx", activations, weights[:, [0, 2, 1]].T)
     assert np.allclose(heat, normalized(by_hand), atol=1e-4)
 
 
-def test_behind_a_flatten_each_place_has_its_own_weight():
+def test_hires_cam_matches_formula():
     kernel = RANDOM.normal(size=(1, 1, 3, 2))
     pixels = keras.Input((8, 8, 3))
     x = layers.Conv2D(2, 1, use_bias=False, name="maps")(pixels)
     network = keras.Model(pixels, layers.Dense(3, name="scores")(layers.Flatten()(x)))
     network.get_layer("maps").set_weights([kernel])
-    maps = HeatMaps(network)
-    heat, _ = maps.heat(PIXELS, [1, 1, 0])
+    maps = HeatmapModel(network)
+    heat, _ = maps.heatmaps(PIXELS, [1, 1, 0])
     weights = network.get_layer("scores").get_weights()[0].reshape(8, 8, 2, 3)
     parts = (PIXELS @ kernel[0, 0])[..., np.newaxis] * weights
     by_hand = np.stack([parts[n, ..., label].sum(-1) for n, label in enumerate((1, 1, 0))])
     assert np.allclose(heat, normalized(by_hand), atol=1e-4)
 
 
-def test_a_linear_network_has_no_maps_so_parts_of_the_picture_are_covered():
+def test_occlusion_matches_formula():
     pixels = keras.Input((8, 8, 3))
     network = keras.Model(pixels, layers.Dense(3, name="scores")(layers.Flatten()(pixels)))
-    maps = HeatMaps(network)
+    maps = HeatmapModel(network)
     assert (maps.method, maps.layer) == (OCCLUSION, None)
-    heat, scores = maps.heat(PIXELS[:1], [1])
+    heat, scores = maps.heatmaps(PIXELS[:1], [1])
     weights = network.get_layer("scores").get_weights()[0].reshape(8, 8, 3, 3)[..., 1]
     assert np.allclose(scores, network(PIXELS[:1]), rtol=1e-4)
-    # What a covered pixel takes away; a cell here is one pixel, and a square four of them.
+    # The evidence lost with each pixel. A cell is one pixel here, and a square four of them.
     lost = (weights * (PIXELS[0] - PIXELS[0].mean((0, 1)))).sum(-1)
     squares = sum(lost[y : 7 + y, x : 7 + x] for y in (0, 1) for x in (0, 1))
     padded = np.pad(squares, 1)
@@ -139,33 +140,34 @@ def test_a_linear_network_has_no_maps_so_parts_of_the_picture_are_covered():
     assert np.allclose(heat, normalized(by_hand[np.newaxis]), atol=1e-3)
 
 
-def test_pictures_too_small_to_divide_are_covered_whole():
+def test_occlusion_of_one_pixel():
     pixels = keras.Input((1, 1, 3))
     network = keras.Model(pixels, layers.Dense(3)(layers.Flatten()(pixels)))
-    heat, _ = HeatMaps(network).heat(PIXELS[:, :1, :1], [0, 1, 2])
-    # Covered by its own mean, nothing changes.
+    heat, _ = HeatmapModel(network).heatmaps(PIXELS[:, :1, :1], [0, 1, 2])
+    # Covering a pixel with its own mean changes nothing.
     assert (heat == 0).all()
     assert heat.shape == (3, 1, 1)
 
 
-def test_of_two_classes_the_difference_counts():
+def test_class_evidence_of_two_classes_is_the_lead():
     scores = tf.constant([[0.0, 3.0], [0.0, -2.0]])
-    assert evidence(scores, tf.constant([0, 1])).numpy().tolist() == [-3.0, -2.0]
-    assert evidence(scores, tf.constant([0, 1]), multi_label=True).numpy().tolist() == [0.0, -2.0]
+    assert class_evidence(scores, tf.constant([0, 1])).numpy().tolist() == [-3.0, -2.0]
+    assert class_evidence(scores, tf.constant([0, 1]), multi_label=True).numpy().tolist() == [
+        0.0,
+        -2.0,
+    ]
     many = tf.constant([[0.0, 3.0, 1.0]])
-    assert evidence(many, tf.constant([2])).numpy().tolist() == [1.0]
+    assert class_evidence(many, tf.constant([2])).numpy().tolist() == [1.0]
 
 
-def test_another_layer_can_be_asked_for():
+def test_heatmap_of_chosen_layer():
     network = NETWORKS["simple"]((16, 16, 3), 2, dropout_rate=0.0, head="sigmoid")
-    pictures = np.stack([draw_patch(1, 1, (230, 30, 30))] * 2)
-    maps = HeatMaps(network, "block1_convolution")
-    heat, _ = maps.heat(pictures, [0, 1])
+    images = np.stack([draw_patch(1, 1, (230, 30, 30))] * 2)
+    maps = HeatmapModel(network, "block1_convolution")
+    heat, _ = maps.heatmaps(images, [0, 1])
     assert heat.shape == (2, 16, 16)
-    # What speaks for one of two classes speaks against the other.
+    # Evidence for one of two classes is evidence against the other.
     assert not np.logical_and(heat[0] > 0, heat[1] > 0).any()
     assert heat[0].max() == heat[1].max() == 1
-    with pytest.raises(
-        ChoiceError, match="unknown layer with maps 'block1_convolutoin'; did you m"
-    ):
-        HeatMaps(network, "block1_convolutoin")
+    with pytest.raises(ChoiceError, match="did you mean 'block1_convolution'"):
+        HeatmapModel(network, "block1_convolutoin")
