@@ -1,11 +1,13 @@
-"""The command line: labeled images → TFRecord shards and a manifest. TensorFlow is not needed."""
+"""The command line of conversion: labeled images → TFRecord shards. TensorFlow is not needed."""
 
+import logging
+import shutil
 import sys
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from library.errors import DataError, SettingsError, missing_package, run_main
+from library.errors import DataError, SettingsError, UserError, missing_package, run_main
 from library.messages import counted, counted_classes
 
 try:
@@ -24,23 +26,34 @@ try:
         Words,
         key,
     )
+    from library.dataset.manifest import Manifest, read_manifest
+    from library.dataset.options import ConversionOptions, ImageOptions
+    from library.dataset.sources.base import SPLITS
 except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is not active.
     sys.exit(f"convert_dataset.py: error: {missing_package(error) or error}")
 
-ABOUT = (
-    "Convert labeled images, <dataset_dir>/<class>/<image>, into TFRecord shards. A conversion "
-    "that was stopped goes on where it was when the same command is given again. Images are never "
-    "changed; those that can't be used are listed in <name>.rejected.csv."
+if TYPE_CHECKING:
+    from library.dataset.conversion import Source
+    from library.dataset.split_assignment import Splitter
+
+# Not __name__, which is __main__ for a script: the handler is that of the package `library`.
+logger = logging.getLogger("library.convert_dataset")
+
+_ABOUT = (
+    "Convert labeled images, <dataset_dir>/<class>/<image>, to TFRecord shards. Run the same "
+    "command again to resume a conversion that was stopped. Images are never changed; those that "
+    "can't be used are skipped and listed in <name>.rejected.csv."
 )
 _COMMANDS = {
-    "convert": Command("make shards and a manifest"),
-    "inspect": Command("look at the images instead: counts, sizes, duplicates; as text and HTML"),
+    "convert": Command("write shards and a manifest"),
+    "inspect": Command("summarize the images: counts, sizes, duplicates; as text and HTML"),
 }
-PROGRAM = Program("convert_dataset.py", ABOUT, _COMMANDS)
+PROGRAM = Program("convert_dataset.py", _ABOUT, _COMMANDS)
+_DEFAULTS = ConversionOptions()
 
 
-class Source(Keys):
-    """What to convert."""
+class SourceKeys(Keys):
+    """Which images to convert."""
 
     heading = "Source"
     dataset_dir: Text | None = key(
@@ -50,68 +63,88 @@ class Source(Keys):
         "folder, a CSV file, a manifest",
     )
     source: Literal["fashion_mnist", "cifar10", "cifar100", "mnist"] | None = key(
-        None, "one of Keras's datasets in the place of dataset_dir; downloaded"
+        None, "one of Keras's datasets instead of dataset_dir; downloaded"
     )
-    csv_columns: Words = key((), "a CSV file's columns of set, file and label, if not so called")
+    csv_columns: Words = key((), "names of a CSV file's columns of set, file and label")
     label_separator: Text | None = key(
-        None, "what divides a CSV cell of several classes, as | in cat|dog; empty cells: none"
+        None, "separator of several classes in a CSV cell, such as | in cat|dog; none: one class"
     )
-    follow_links: bool = key(False, "also read what links lead to outside the folder of images")
+    follow_links: bool = key(False, "follow links that lead out of the folder of images")
     classes_from: Text | None = key(
         None, "manifest that fixes the classes; none: that of the training split beside this one"
     )
 
 
-class Destination(Keys):
-    """Where to write it."""
+class DestinationKeys(Keys):
+    """Where the shards go."""
 
     heading = "Destination"
     tfrecord_filename: Text | None = key(
-        None, "name of the split; none: the last word of dataset_dir, if that is a split's"
+        None, "name of the split; none: the last folder of dataset_dir, if it is a split's name"
     )
     tfrecord_dir: Text | None = key(None, "folder of the shards; none: dataset_dir")
-    num_shards: CountOrZero = key(0, "number of shards; 0: of about 128 MiB, 8 for small ones")
-    random_seed: CountOrZero = key(0, "seed of the order of images, and of --split")
+    num_shards: CountOrZero = key(
+        _DEFAULTS.num_shards, "number of shards; 0: about 128 MiB each, or 8 if that is more"
+    )
+    random_seed: CountOrZero = key(
+        _DEFAULTS.random_seed, "seed of the order of images, and of --split"
+    )
     append: bool = key(False, "add images to a converted split; its shards stay as they are")
     split: Words = key(
-        (), "divide into <tfrecord_dir>/<split>: validation=0.1,test=0.1; train has the rest"
+        (),
+        "divide the images into <tfrecord_dir>/<split>, such as validation=0.1,test=0.1; train "
+        "gets the rest",
     )
     group_by: Text | None = key(
-        None, "pattern in a file's path; what has the same match stays in one split"
+        None, "regular expression for paths; files with the same match stay in one split"
     )
 
 
-class Images(Keys):
-    """How images are stored."""
+class ImageKeys(Keys):
+    """How the images are stored."""
 
     heading = "Images"
-    max_edge: CountOrZero = key(384, "shrink to no more than so many pixels an edge; 0: never")
-    quality: Annotated[int, Field(ge=1, le=100)] = key(95, "of the JPEGs written")
-    color_space: Literal["rgb", "gray"] = key("rgb", "of the JPEGs written")
-    background: Text = key("white", "color behind what is transparent: a name, or #rrggbb")
-    max_megapixels: Positive = key(128.0, "refuse larger images before decoding them")
-    max_bad_fraction: FractionBelowOne = key(0.01, "of the images may be unusable")
+    max_edge: CountOrZero = key(
+        _DEFAULTS.images.max_edge, "shrink images to at most this many pixels per edge; 0: never"
+    )
+    quality: Annotated[int, Field(ge=1, le=100)] = key(
+        _DEFAULTS.images.quality, "quality of the JPEGs written"
+    )
+    color_space: Literal["rgb", "gray"] = key(
+        _DEFAULTS.images.color_space, "color space of the JPEGs written"
+    )
+    background: Text = key("white", "color behind transparent pixels: a name, or #rrggbb")
+    max_megapixels: Positive = key(
+        _DEFAULTS.images.max_pixels / 1e6, "skip larger images before decoding them"
+    )
+    max_bad_fraction: FractionBelowOne = key(
+        _DEFAULTS.max_bad_fraction, "largest share of unusable images"
+    )
 
 
-class Running(Keys):
-    """How to run."""
+class ExecutionKeys(Keys):
+    """How the conversion runs."""
 
-    heading = "Runtime"
-    num_workers: Count | None = key(None, "processes that decode; none: one for each core")
-    seconds_per_image: Positive = key(60.0, "give an image up that takes longer to decode")
+    heading = "Execution"
+    num_workers: Count | None = key(
+        _DEFAULTS.num_workers, "processes that decode; none: one per core"
+    )
+    seconds_per_image: Positive = key(
+        _DEFAULTS.seconds_per_image, "skip an image that takes longer to decode"
+    )
     verify: bool = key(False, "only check a converted split: every hash, record and image")
     report: LocalPath = key("out/inspection.html", "HTML page that inspect writes")
-    verbose: bool = key(False, "show where an error came from")
+    verbose: bool = key(False, "show the traceback of an error")
 
 
-class Settings(Source, Destination, Images, Running):
-    """All of them"""
+class Settings(SourceKeys, DestinationKeys, ImageKeys, ExecutionKeys):
+    """All options."""
 
 
-def main(arguments):
-    """Do what the command line says."""
+def main(arguments: Sequence[str]) -> None:
+    """Run the command that the arguments name. Raises UserError."""
     options = read_options(Settings, arguments, PROGRAM)
-    if options.answer is not None:
+    if options.answer is not None:  # --help
         print(options.answer)
         return
     settings = options.settings
@@ -122,42 +155,45 @@ def main(arguments):
     elif settings.split:
         convert_splits(settings)
     else:
-        convert_one(settings, split_name(settings), shard_folder(settings))
+        convert_one(settings, find_split_name(settings), find_shard_folder(settings))
 
 
-def convert_splits(settings):
+def convert_splits(settings: Settings) -> None:
     """Divide one source into several splits, the training split first: it fixes the classes."""
     from library.dataset.split_assignment import Splitter, read_fractions
 
     if settings.tfrecord_filename or settings.append:
-        raise SettingsError("split: the splits name the files; leave out tfrecord_filename, append")
+        raise SettingsError("split: can't be combined with tfrecord_filename or append")
     if settings.tfrecord_dir is None:
-        raise SettingsError("split: tfrecord_dir is missing: the folder of the splits' folders")
+        raise SettingsError("split: tfrecord_dir is missing: the parent folder of the splits")
     fractions = read_fractions(settings.split)
     if settings.source and "test" in fractions:
         raise SettingsError(
-            f"split: {settings.source} has a test part of its own: leave test out, and convert it "
+            f"split: {settings.source} has its own test split; leave out test, and convert it "
             "with --tfrecord_filename test"
         )
     splitter = Splitter(fractions, settings.group_by, settings.random_seed)
     for split in fractions:
-        folder = f"{settings.tfrecord_dir}/{split}"
-        convert_one(settings, split, folder, partial(splitter.divide, split=split))
+        convert_one(settings, split, f"{settings.tfrecord_dir}/{split}", splitter)
         for label, count in splitter.lacking(split).items():
-            words = f"{split} has no image of {label!r} ({counted(count, 'image')} in all)"
-            print(words, file=sys.stderr)
+            logger.warning(
+                f"{split} has no image of {label!r} ({counted(count, 'image')} in all splits)"
+            )
 
 
-def convert_one(settings, name, folder, divide=iter):
-    """Convert one split to a folder or URL, and say what came of it.
+def convert_one(
+    settings: Settings, name: str, folder: Path | str, splitter: "Splitter | None" = None
+) -> None:
+    """Convert the split `name` to a folder or URL; a splitter selects its files."""
+    from library.dataset.conversion import convert
 
-    `divide` gives those of all files that belong to it.
-    """
+    options = make_conversion_options(settings)
     if "://" not in str(folder):
-        print(result(*convert_to_folder(settings, name, Path(folder), divide)))
+        base = read_manifest(folder, name) if settings.append else None
+        source = make_source(settings, name, folder, splitter)
+        manifest = convert(source, folder, name, options, base)
+        logger.info(f"{folder}: {name}: wrote {describe(manifest, base)}")
         return
-    import shutil
-
     from library.dataset.remote_splits import fetch_training_manifest, upload
     from library.dataset.storage import local_folder
 
@@ -165,71 +201,48 @@ def convert_one(settings, name, folder, divide=iter):
         raise SettingsError(f"append: {folder} is remote; append to a local copy and upload that")
     local = local_folder(str(folder))
     fetch_training_manifest(str(folder), local)
-    manifest, _ = convert_to_folder(settings, name, local, divide)
+    manifest = convert(make_source(settings, name, local, splitter), local, name, options)
     upload(manifest, str(folder))
-    print(result(manifest, at=folder))
+    logger.info(f"{folder}: {name}: wrote {describe(manifest)}")
     shutil.rmtree(local.parent)
 
 
-def convert_to_folder(settings, name, folder, divide):
-    """Convert one split; give its Manifest, and that of the split that it was appended to."""
-    from library.dataset.conversion import convert
-    from library.dataset.manifest import manifest_path, read_manifest
-    from library.dataset.splits import find_training_manifest, order_classes
+def make_source(
+    settings: Settings,
+    split: str,
+    shard_folder: Path | str | None,
+    splitter: "Splitter | None" = None,
+) -> "Source":
+    """Return the files that the settings name, without any in the folder of the shards."""
+    from library.dataset.conversion import Source
+    from library.dataset.sources.find import SourceOptions
 
-    base = names = None
-    fixed_by = settings.classes_from or find_training_manifest(folder, name)
-    if settings.append:
-        from library.dataset.verification import converted_names
-
-        base, fixed_by = read_manifest(folder, name), manifest_path(folder, name)
-        names = converted_names(base)
-
-    def find(with_content=False):
-        for file in divide(find_source(settings, name, folder, with_content)):
-            if names is None or file.name not in names:
-                yield file
-
-    manifest = convert(
-        find,
-        folder,
-        name,
-        conversion_options(settings),
-        partial(order_classes, training_manifest=fixed_by),
-        settings.source or settings.dataset_dir,
-        base,
+    path = settings.source or settings.dataset_dir
+    if path is None:
+        raise SettingsError("dataset_dir is missing: the images, such as dataset/train")
+    return Source(
+        path=path,
+        split=split,
+        is_keras=settings.source is not None,
+        options=SourceOptions(
+            shard_folder,
+            settings.csv_columns,
+            settings.label_separator or "",
+            settings.follow_links,
+        ),
+        splitter=splitter,
     )
-    return manifest, base
 
 
-def find_source(settings, name, folder, with_content=False):
-    """Yield the LabeledFiles that the settings ask for; see `find_files`."""
-    from library.dataset.sources.find import SourceOptions, find_files
-
-    if settings.source is None:
-        if settings.dataset_dir is None:
-            raise SettingsError("dataset_dir is missing: say which images, such as dataset/train")
-        options = SourceOptions(
-            folder, settings.csv_columns, settings.label_separator or "", settings.follow_links
-        )
-        return find_files(settings.dataset_dir, options, with_content)
-    from library.dataset.sources.keras_datasets import find_in_keras
-
-    return find_in_keras(settings.source, name)
-
-
-def conversion_options(settings):
+def make_conversion_options(settings: Settings) -> ConversionOptions:
     """Return the ConversionOptions that the settings ask for."""
     from PIL import ImageColor
-
-    from library.dataset.conversion import ConversionOptions
-    from library.dataset.images import ImageOptions
 
     try:
         background = ImageColor.getrgb(settings.background)[:3]
     except ValueError:
         raise SettingsError(
-            f"background: {settings.background!r} is no color; write a name, or #rrggbb"
+            f"background: {settings.background!r} is not a color; write a name, or #rrggbb"
         ) from None
     return ConversionOptions(
         images=ImageOptions(
@@ -240,123 +253,127 @@ def conversion_options(settings):
             max_pixels=int(settings.max_megapixels * 1e6),
         ),
         num_shards=settings.num_shards,
-        num_workers=settings.num_workers or 0,
+        num_workers=settings.num_workers,
         random_seed=settings.random_seed,
         max_bad_fraction=settings.max_bad_fraction,
         seconds_per_image=settings.seconds_per_image,
+        classes_from=settings.classes_from,
     )
 
 
-def split_name(settings):
-    """Return the split's name: as said, or as the source's last word says."""
-    from library.dataset.sources.base import SPLITS
-
+def find_split_name(settings: Settings) -> str:
+    """Return the split's name: tfrecord_filename, or the last folder of dataset_dir."""
     if settings.source and settings.tfrecord_filename == "validation":
         raise SettingsError(
-            f"source: {settings.source} has train and test only: divide train with "
+            f"source: {settings.source} has only train and test; divide train with "
             "--split validation=0.1"
         )
     if settings.tfrecord_filename is not None:
         if "/" in settings.tfrecord_filename or settings.tfrecord_filename.startswith("."):
             raise SettingsError(
-                f"tfrecord_filename: {settings.tfrecord_filename!r} is no name for a file; "
+                f"tfrecord_filename: {settings.tfrecord_filename!r} is not a file name; "
                 "the folder goes into tfrecord_dir"
             )
         return settings.tfrecord_filename
     if not (settings.dataset_dir or settings.source or settings.tfrecord_dir):
-        raise SettingsError("dataset_dir is missing: say which images, such as dataset/train")
+        raise SettingsError("dataset_dir is missing: the images, such as dataset/train")
     images = Path(settings.dataset_dir or "")
     if images.name in SPLITS:
         return images.name
     for split in SPLITS:
         if settings.dataset_dir and (images / split).is_dir():
             raise SettingsError(
-                f"dataset_dir: {images} holds splits; convert one at a time, such as "
-                f"{images / split}"
+                f"dataset_dir: {images} has splits; convert one at a time, such as {images / split}"
             )
     raise SettingsError(
-        "tfrecord_filename is missing: the split's name, such as train; or let --split "
-        "validation=0.1,test=0.1 divide the images"
+        "tfrecord_filename is missing: the split's name, such as train; or divide the images with "
+        "--split validation=0.1,test=0.1"
     )
 
 
-def shard_folder(settings):
-    """Return the folder of the shards: as said, or that of the images."""
+def find_shard_folder(settings: Settings) -> Path | str:
+    """Return the folder of the shards: tfrecord_dir, or dataset_dir if that is a folder."""
     if settings.tfrecord_dir is not None:
         return settings.tfrecord_dir
     if settings.dataset_dir is not None and Path(settings.dataset_dir).is_dir():
         return Path(settings.dataset_dir)
     if settings.dataset_dir and "://" not in settings.dataset_dir:
         images = Path(settings.dataset_dir)
-        there = next(each for each in (images, *images.absolute().parents) if each.exists())
+        existing = next(each for each in (images, *images.absolute().parents) if each.exists())
         # Else it is an archive or a table, or the images lie within one.
-        if there.is_dir() and "*" not in images.name:
-            raise DataError(f"there is no folder {images}: put images at {images}/<class>/<image>")
-    raise SettingsError("tfrecord_dir is missing: the folder that the shards go to")
+        if existing.is_dir() and "*" not in images.name:
+            raise DataError(f"there is no folder {images}; put images at {images}/<class>/<image>")
+    raise SettingsError("tfrecord_dir is missing: the folder of the shards")
 
 
-def result(manifest, base=None, at=None):
-    """Return the line that says what was converted."""
-    examples = manifest.examples - (base.examples if base else 0)
-    left_out = manifest.rejected_count - (base.rejected_count if base else 0)
+def describe(manifest: Manifest, base: Manifest | None = None) -> str:
+    """Return what a manifest has beyond `base`: images, classes, shards, size, rejected files."""
+    images = counted(manifest.examples - (base.examples if base else 0), "image")
+    if base:
+        images += f" more, {manifest.examples:,} in all,"
     size = sum(shard.bytes for shard in manifest.shards)
-    words = counted(examples, "image")
-    words += f" added, {manifest.examples:,} in all" if base else ""
-    words += f" of {counted_classes(len(manifest.classes))} in "
-    words += f"{counted(len(manifest.shards), 'shard')} ({size / 1e6:,.1f} MB)"
-    if left_out:
-        words += f"; {left_out:,} left out, see {manifest.name}.rejected.csv"
-    return f"{at or manifest.folder}: {manifest.name} holds {words}"
+    text = f"{images} of {counted_classes(len(manifest.classes))} in "
+    text += f"{counted(len(manifest.shards), 'shard')} ({size / 1e6:,.1f} MB)"
+    if rejected := manifest.rejected_count - (base.rejected_count if base else 0):
+        text += f"; skipped {rejected:,} (see {manifest.name}.rejected.csv)"
+    return text
 
 
-def verify(settings):
-    """Check a converted split, and say that nothing is wrong with it."""
+def verify(settings: Settings) -> None:
+    """Check every hash, record and image of a converted split."""
     from library.dataset.splits import read_split
     from library.dataset.verification import verify as verify_split
     from library.dataset.worker_pool import available_cores
 
-    manifest = read_split(shard_folder(settings), split_name(settings))
+    manifest = read_split(find_shard_folder(settings), find_split_name(settings))
     verify_split(manifest, settings.num_workers or available_cores())
-    copied = f"{manifest.origin}, as fetched to {manifest.folder}" if manifest.origin else None
-    print(f"{result(manifest, at=copied)}: every hash, record and image is as it should be")
+    where = f"{manifest.origin} (a copy in {manifest.folder})" if manifest.origin else None
+    logger.info(
+        f"{where or manifest.folder}: {manifest.name}: verified every hash, record and image: "
+        f"{describe(manifest)}"
+    )
 
 
-def inspect(settings):
-    """Print what there is to know about the images, and write it with thumbnails as HTML."""
+def inspect(settings: Settings) -> None:
+    """Print a summary of the images, and write it with thumbnails as HTML."""
     from library.dataset.worker_pool import available_cores
-    from library.describing.dataset_page import page
-    from library.describing.dataset_summary import inspect_splits
-    from library.describing.dataset_text import text
     from library.files import write_file
 
-    options = conversion_options(settings)
-    workers = settings.num_workers or available_cores()
-    splits = {
-        split: partial(find_source, each, split, settings.tfrecord_dir)
-        for split, each in splits_of(settings).items()
+    try:
+        from library.describing.dataset_page import page
+        from library.describing.dataset_summary import format_summary, inspect_splits
+    except ModuleNotFoundError as error:
+        raise UserError(missing_package(error) or f"inspect needs {error.name}") from None
+
+    images = make_conversion_options(settings).images
+    sources = {
+        split: make_source(each, split, settings.tfrecord_dir)
+        for split, each in find_splits(settings).items()
     }
-    with inspect_splits(splits, options.images, workers) as inspection:
-        print(text(inspection))
-        write_file(settings.report, page(inspection, options.images))
-    print(f"with pictures: {settings.report}")
+    workers = settings.num_workers or available_cores()
+    with inspect_splits(sources, images, workers) as inspection:
+        print(format_summary(inspection))
+        write_file(settings.report, page(inspection, images))
+    logger.info(f"HTML report: {settings.report}")
 
 
-def splits_of(settings):
-    """Give {split: settings} for each split in a folder or archive of splits, or for it alone."""
-    from library.dataset.sources.base import SPLITS
+def find_splits(settings: Settings) -> Mapping[str, Settings]:
+    """Return settings for each split in a folder or archive of splits, or for it alone."""
     from library.dataset.sources.find import exists
 
     if settings.source or not settings.dataset_dir:
         return {settings.tfrecord_filename or "train": settings}
     inside = {split: f"{settings.dataset_dir.rstrip('/')}/{split}" for split in SPLITS}
-    there = {split: path for split, path in inside.items() if exists(path)}
-    if not there:
-        there = {Path(settings.dataset_dir).name: settings.dataset_dir}
-    return {split: settings.model_copy(update={"dataset_dir": at}) for split, at in there.items()}
+    paths = {split: path for split, path in inside.items() if exists(path)}
+    if not paths:
+        paths = {Path(settings.dataset_dir).name: settings.dataset_dir}
+    return {
+        split: settings.model_copy(update={"dataset_dir": path}) for split, path in paths.items()
+    }
 
 
-def command():
-    """Convert what the command line says. Give the exit code."""
+def command() -> int:
+    """Run what the command line asks for, and return the exit code."""
     return run_main(main, sys.argv[1:], PROGRAM.name)
 
 

@@ -1,157 +1,226 @@
-"""Labeled files → images → records → shards and a manifest: parallel, resumable, whole or not."""
+"""Convert labeled files to a split of shards: in parallel, resumable, all or nothing.
+
+The steps of `convert`: index the files, encode each as a record in a worker process, write the
+records into shards, publish these with a manifest.
+"""
 
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator, Set
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from library.dataset.encode_record import EncodeRecord, Task
 from library.dataset.file_index import FileIndex
-from library.dataset.images import ImageOptions
-from library.dataset.manifest import check_hashes, read_manifest
-from library.dataset.shards import ShardWriter, Stage, WorkFolder, drop_work, publish, work_folder
-from library.dataset.sources.base import NO_CLASS, SPLITS, labels_of
+from library.dataset.manifest import Manifest, check_hashes, manifest_path, read_manifest
+from library.dataset.options import ConversionOptions
+from library.dataset.shards import (
+    RejectedFile,
+    ShardLimits,
+    ShardWriter,
+    StreamBuffer,
+    WorkFolder,
+    publish,
+    remove_work_folder,
+    work_folder_path,
+)
+from library.dataset.sources.base import NO_CLASS, SPLITS, LabeledFile, labels_of
+from library.dataset.sources.find import SourceOptions, find_files
+from library.dataset.split_assignment import Splitter
+from library.dataset.splits import find_training_manifest, order_classes
+from library.dataset.verification import read_filenames
 from library.dataset.worker_pool import WorkerPool, available_cores
 from library.errors import DataError, StoppedError, UnreachableError, UserError, reason_of
 from library.files import locked
 from library.messages import counted
 
-# Without --num_shards: shards of this size, but at least so many where there are enough images,
-# because several are read at the same time.
+# Without --num_shards: shards of about this size, but at least _MIN_SHARDS where there are enough
+# images, because several shards are read at the same time.
 SHARD_BYTES = 128 << 20
-_LEAST_SHARDS = 8
-_LEAST_IN_A_SHARD = 32
-# A batch goes to a worker as a whole: large enough for its overhead to vanish, small enough for
-# all batches under way to fit in memory.
+_MIN_SHARDS = 8
+_MIN_FILES_PER_SHARD = 32
+# A worker gets a batch at a time: large enough to hide the overhead, small enough for all batches
+# under way to fit in memory.
 _BATCH_FILES = 64
 _BATCH_BYTES = 4 << 20
-# Less work than this would be done before another worker has started.
+# Less work than this is done before another worker has started.
 _FILES_PER_WORKER = 1000
 _BYTES_PER_WORKER = 8 << 20
-_GOES_ON = "finished shards are kept, and the same command goes on from there"
+_RESUMABLE = "finished shards are kept; run the same command to resume"
 
 
 @dataclass(frozen=True)
-class ConversionOptions:
-    """How to convert. `num_shards` and `num_workers` of 0 are chosen to fit."""
+class Source:
+    """The files of one split.
 
-    images: ImageOptions = field(default_factory=ImageOptions)
-    num_shards: int = 0
-    num_workers: int = 0
-    random_seed: int = 0
-    max_bad_fraction: float = 0.01
-    seconds_per_image: float = 60
-
-
-def convert(find, folder, name, options, find_classes=sorted, source="", base=None):
-    """Convert files into the split `name` in `folder`; give its Manifest.
-
-    `find(with_content)` yields them: see `find_files`.
-    `find_classes` gives the classes in the order of their ids, from the labels found. `base` is the
-    Manifest of the same split as it is, if the files are to be added to it. Raises DataError, and
-    leaves whatever was there before as it was, where too many files are unusable.
+    Attributes:
+        path: What `find_files` takes, or the name of a dataset that Keras downloads (`is_keras`).
+        split: The split's name.
+        options: How to look for files.
+        splitter: Selects the split's files; None: all files.
+        known_names: Files that are not found again.
     """
-    most = options.num_workers or available_cores()
-    function = EncodeRecord(options.images)
-    with (
-        WorkerPool(
-            function, most, options.images.memory_bytes, options.seconds_per_image
-        ) as workers,
-        closing(FileIndex(find(), options.random_seed)) as listing,
-    ):
-        if base and not len(listing):
-            drop_work(folder, name)
+
+    path: str
+    split: str
+    options: SourceOptions = field(default_factory=SourceOptions)
+    is_keras: bool = False
+    splitter: Splitter | None = None
+    known_names: Set[str] = frozenset()
+
+    def __str__(self) -> str:
+        return self.path
+
+    def find(self, *, with_content: bool = False) -> Iterator[LabeledFile]:
+        """Yield the files, in no certain order.
+
+        With `with_content`, those of a compressed tar, which can only be read in the order found,
+        come with their bytes.
+        """
+        files = self._find_all(with_content)
+        if self.splitter:
+            files = self.splitter.divide(files, self.split)
+        return (file for file in files if file.name not in self.known_names)
+
+    def _find_all(self, with_content: bool) -> Iterable[LabeledFile]:
+        if self.is_keras:
+            from library.dataset.sources.keras_datasets import find_in_keras
+
+            return find_in_keras(self.path, self.split)
+        return find_files(self.path, self.options, with_content)
+
+
+def convert(
+    source: Source,
+    folder: Path | str,
+    name: str,
+    options: ConversionOptions,
+    base: Manifest | None = None,
+) -> Manifest:
+    """Convert files into the split `name` in `folder`.
+
+    Args:
+        source: The files.
+        folder: Where shards and manifest go.
+        name: The split's name.
+        options: How to convert.
+        base: The split as it is, to append the files whose names it doesn't have yet.
+
+    Returns:
+        The split's new manifest.
+
+    Raises:
+        DataError: The files are unusable, or too many of them. The old split stays as it was.
+        UserError: The disk is full, or another process is converting this split.
+    """
+    if base:
+        source = replace(source, known_names=read_filenames(base))
+    pool = WorkerPool(
+        EncodeRecord(options.images),
+        options.num_workers or available_cores(),
+        options.images.memory_bytes,
+        options.seconds_per_image,
+    )
+    with pool as workers, closing(FileIndex(source.find(), options.random_seed)) as index:
+        if base and not len(index):
+            remove_work_folder(folder, name)
             return base
-        _check_labels(listing, source, base)
-        classes = tuple(find_classes(set(listing.counts) - {NO_CLASS}))
-        plan = _plan(listing, classes, options, base)
-        # With nothing to tidy up no lock is needed: a finished split may be on a read-only disk.
-        leftovers = (_lock_path(folder, name), work_folder(folder, name))
-        if not base and not any(each.exists() for each in leftovers):
-            done = _already_done(folder, name, plan)
-            if done:
-                return done
+        _check_labels(index, source, base)
+        classes = _order_classes(index, folder, name, options, base)
+        plan = _make_plan(index, classes, options, base)
+        # Nothing to tidy up needs no lock: a finished split may be on a read-only disk.
+        is_tidy = not base and not _has_leftovers(folder, name)
+        if is_tidy and (finished := _find_finished(folder, name, plan)):
+            return finished
         with _locked(folder, name, base):
-            done = None if base else _already_done(folder, name, plan)
-            if done:
-                drop_work(folder, name)
-                return done
+            if not base and (finished := _find_finished(folder, name, plan)):
+                remove_work_folder(folder, name)
+                return finished
             work = WorkFolder(folder, name, plan, len(base.shards) if base else 0)
             try:
-                _convert_all(find, listing, classes, work, workers, options)
-                counts = _count_classes(work, listing)
+                _write_shards(source, index, work, _Encoder(workers, classes, index, options))
+                counts = _count_classes(work, index)
             except DataError:
                 work.remove()
                 raise
-            settings = {"source": str(source), "plan": plan, **_choices(options)}
-            return publish(work, classes, counts, settings, base, listing.is_multi_label)
+            draft = base or Manifest(Path(folder), name, classes, (0,) * len(classes), ())
+            manifest = replace(
+                draft,
+                class_counts=tuple(
+                    before + counts[label]
+                    for label, before in zip(classes, draft.class_counts, strict=True)
+                ),
+                settings={"source": str(source), "plan": plan, **_settings_of(options)},
+                is_multi_label=index.is_multi_label,
+            )
+            return publish(work, manifest)
 
 
-@contextmanager
-def _locked(folder, name, base):
-    """Let nobody else convert the split within the block; errors in it tell that it can go on."""
-    lock = _lock_path(folder, name)
-    try:
-        with locked(lock, f"the split {name} in {folder}", "wait for it, or end it"):
-            if base and read_manifest(folder, name) != base:
-                raise UserError(f"{folder}: {name} has just been changed: give the command again")
-            yield
-    except OSError as error:
-        raise UserError(f"{folder} can't be written: {reason_of(error)}; {_GOES_ON}") from error
-    except UnreachableError as error:
-        raise UnreachableError(f"{error}; {_GOES_ON}") from error
-    except KeyboardInterrupt:
-        raise StoppedError(f"interrupted; {_GOES_ON}", 130) from None
-
-
-def _lock_path(folder, name):
-    return Path(folder) / f".{name}.lock"
-
-
-def _check_labels(listing, source, base):
-    labels = set(listing.counts)
-    if base and base.is_multi_label != listing.is_multi_label:
+def _check_labels(index: FileIndex, source: Source, base: Manifest | None) -> None:
+    labels = set(index.counts)
+    if base and base.is_multi_label != index.is_multi_label:
         raise DataError(
-            f"append: only one of {base.name} and {source} has several classes per image: give the "
+            f"append: only one of {base.name} and {source} has several classes per image; use the "
             "same --label_separator as before"
         )
-    if not labels and len(listing):
-        raise DataError(f"no image of {source} has any class: all labels are empty")
+    if not labels and len(index):
+        raise DataError(f"no image of {source} has a class: all labels are empty")
     if not labels:
-        raise DataError(f"{source} holds no images: put them at {source}/<class>/<image>")
+        raise DataError(f"{source} has no images; put them at {source}/<class>/<image>")
     if labels == {NO_CLASS}:
         raise DataError(
-            f"the images in {source} have no class: put them at {source}/<class>/<image>"
+            f"the images in {source} have no class; put them at {source}/<class>/<image>"
         )
     if len(labels) > 1 and labels <= {*SPLITS, NO_CLASS}:
         raise DataError(
-            f"{source} holds splits, not classes ({', '.join(sorted(labels - {NO_CLASS}))}): "
-            f"convert one at a time, such as {source}/{max(labels & set(SPLITS))}"
+            f"{source} has splits, not classes ({', '.join(sorted(labels - {NO_CLASS}))}); convert "
+            f"one at a time, such as {source}/{max(labels & set(SPLITS))}"
         )
 
 
-def _choices(options):
-    choices = asdict(options.images)
-    choices["background"] = list(options.images.background)  # as JSON gives it back
-    return {**choices, "num_shards": options.num_shards, "random_seed": options.random_seed}
+def _order_classes(
+    index: FileIndex,
+    folder: Path | str,
+    name: str,
+    options: ConversionOptions,
+    base: Manifest | None,
+) -> tuple[str, ...]:
+    """Return the classes in the order of their ids, fixed by another manifest if there is one."""
+    fixed_by = options.classes_from or find_training_manifest(folder, name)
+    if base:
+        fixed_by = manifest_path(folder, name)
+    return order_classes(set(index.counts) - {NO_CLASS}, fixed_by)
 
 
-def _plan(listing, classes, options, base):
-    """Return a hash of all that the shards' bytes depend on."""
+def _settings_of(options: ConversionOptions) -> dict[str, Any]:
+    images = asdict(options.images)
+    images["background"] = list(images["background"])  # as JSON returns it
+    return {**images, "num_shards": options.num_shards, "random_seed": options.random_seed}
+
+
+def _make_plan(
+    index: FileIndex, classes: tuple[str, ...], options: ConversionOptions, base: Manifest | None
+) -> str:
+    """Return a hash of everything that the shards' bytes depend on."""
     libraries = {each: version(each) for each in ("pillow", "simplejpeg", "opencv-python-headless")}
-    files = (len(listing), str(listing.fingerprint), base.fingerprint if base else "")
-    facts = [files, classes, _choices(options), libraries]
+    files = (len(index), str(index.fingerprint), base.fingerprint if base else "")
+    facts = [files, classes, _settings_of(options), libraries]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _already_done(folder, name, plan):
-    """Return the Manifest of a conversion by the same plan whose shards are all as they were."""
+def _has_leftovers(folder: Path | str, name: str) -> bool:
+    return _lock_path(folder, name).exists() or work_folder_path(folder, name).exists()
+
+
+def _find_finished(folder: Path | str, name: str, plan: str) -> Manifest | None:
+    """Return the manifest of a conversion by the same plan, if all its shards are intact."""
     try:
         manifest = read_manifest(folder, name)
         if manifest.settings.get("plan") != plan:
@@ -162,94 +231,116 @@ def _already_done(folder, name, plan):
     return manifest
 
 
-def _convert_all(find, listing, classes, work, workers, options):
-    """Bring all files of the listing that are not yet in a finished shard into one."""
-    total = len(listing)
-    labels = {text: label for label, text in enumerate(classes)}
-    workers.grow(1 + max(total // _FILES_PER_WORKER, listing.bytes // _BYTES_PER_WORKER))
-    ends = _shard_end(total, options.num_shards)
-    if not listing.is_streamed:
-        files = (listing[number] for number in range(work.position, total))
-        _convert_files(files, total, labels, work, ends, workers, options)
-        return
-    stage = Stage(work)
-    files = islice(find(with_content=True), stage.work.position, None)
-    _convert_files(files, total, labels, stage.work, stage.ends_after, workers, options)
-    with ShardWriter(work, ends) as writer:
-        stage.move(listing, writer)
+@contextmanager
+def _locked(folder: Path | str, name: str, base: Manifest | None) -> Iterator[None]:
+    """Lock the split; make errors inside the block say that the conversion can be resumed."""
+    lock = _lock_path(folder, name)
+    try:
+        with locked(lock, f"the split {name} in {folder}", "wait for it, or end it"):
+            if base and read_manifest(folder, name) != base:
+                raise UserError(f"{folder}: {name} has just changed; run the command again")
+            yield
+    except OSError as error:
+        raise UserError(f"{folder} can't be written: {reason_of(error)}; {_RESUMABLE}") from error
+    except UnreachableError as error:
+        raise UnreachableError(f"{error}; {_RESUMABLE}") from error
+    except KeyboardInterrupt:
+        raise StoppedError(f"interrupted; {_RESUMABLE}", 130) from None
 
 
-def _convert_files(files, total, labels, work, ends, workers, options):
-    """Write the next files of `total` into shards. Raises DataError where too many are unusable."""
-    allowed = int(options.max_bad_fraction * total)
-    left_out = work.left_out
-    with (
-        ShardWriter(work, ends) as writer,
-        tqdm(total=total, initial=work.position, unit=" images", desc=work.name) as bar,
-    ):
-        for tasks, results in workers.map(_batches(files, labels)):
-            for task, (is_record, result) in zip(tasks, results, strict=True):
-                if is_record:
-                    writer.write(result, task.text)
-                    continue
-                writer.leave_out(task, result)
-                left_out.append({"file": task.name, "reason": result})
-                if len(left_out) > allowed:
-                    raise DataError(_too_many(left_out, total, options.max_bad_fraction))
-            bar.update(len(tasks))
+def _lock_path(folder: Path | str, name: str) -> Path:
+    return Path(folder) / f".{name}.lock"
 
 
-def _batches(files, labels):
-    """Yield lists of Tasks."""
-    batch, size = [], 0
-    for file in files:
-        batch.append(Task(file.location, _id_of(file.label, labels), file.label, file.name))
-        size += file.size
-        if len(batch) == _BATCH_FILES or size >= _BATCH_BYTES:
+class _Encoder:
+    """Encodes files in worker processes and writes the records into shards."""
+
+    def __init__(
+        self,
+        workers: WorkerPool,
+        classes: tuple[str, ...],
+        index: FileIndex,
+        options: ConversionOptions,
+    ) -> None:
+        self.workers = workers
+        self.ids = {text: number for number, text in enumerate(classes)}
+        self.total = len(index)
+        self.options = options
+        workers.grow(1 + max(self.total // _FILES_PER_WORKER, index.bytes // _BYTES_PER_WORKER))
+
+    def run(self, files: Iterable[LabeledFile], work: WorkFolder, limits: ShardLimits) -> None:
+        """Write the next files into shards. Raises DataError if too many are unusable."""
+        rejected = work.rejected
+        with (
+            ShardWriter(work, limits) as writer,
+            tqdm(total=self.total, initial=work.position, unit=" images", desc=work.name) as bar,
+        ):
+            for tasks, results in self.workers.map(self._batches(files)):
+                for task, (is_record, result) in zip(tasks, results, strict=True):
+                    if is_record:
+                        writer.write(result, task.text)
+                        continue
+                    rejected.append(writer.reject(task.name, task.text, result))
+                    self._check_rejected(rejected)
+                bar.update(len(tasks))
+
+    def _check_rejected(self, rejected: list[RejectedFile]) -> None:
+        fraction = self.options.max_bad_fraction
+        if len(rejected) > int(fraction * self.total):
+            examples = "; ".join(f"{each.file} {each.reason}" for each in rejected[:3])
+            more = "; …" if len(rejected) > 3 else ""
+            raise DataError(
+                f"at least {len(rejected)} of {counted(self.total, 'file')} can't be used, more "
+                f"than max_bad_fraction ({fraction:g}) allows: {examples}{more}"
+            )
+
+    def _batches(self, files: Iterable[LabeledFile]) -> Iterator[list[Task]]:
+        batch, size = [], 0
+        for file in files:
+            batch.append(Task(file.location, self._id_of(file.label), file.label, file.name))
+            size += file.size
+            if len(batch) == _BATCH_FILES or size >= _BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+        if batch:
             yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+
+    def _id_of(self, label: str | tuple[str, ...]) -> int | tuple[int, ...]:
+        if isinstance(label, tuple):
+            return tuple(self.ids[each] for each in label)
+        # A file without a class is rejected, so it needs no id.
+        return self.ids.get(label, -1)
 
 
-def _id_of(label, ids):
-    if isinstance(label, tuple):
-        return tuple(ids[each] for each in label)
-    # A file without a class has no id either; it is left out.
-    return ids.get(label, -1)
+def _write_shards(source: Source, index: FileIndex, work: WorkFolder, encoder: _Encoder) -> None:
+    """Write all files of the index that are not yet in a finished shard."""
+    limits = _shard_limits(len(index), encoder.options.num_shards)
+    if not index.is_streamed:
+        encoder.run((index[number] for number in range(work.position, len(index))), work, limits)
+        return
+    buffer = StreamBuffer(work)
+    files = islice(source.find(with_content=True), buffer.work.position, None)
+    encoder.run(files, buffer.work, buffer.limits)
+    with ShardWriter(work, limits) as writer:
+        buffer.move(index, writer)
 
 
-def _shard_end(total, num_shards):
-    """Return the function that says when a shard ends."""
+def _shard_limits(total: int, num_shards: int) -> ShardLimits:
     if num_shards:
         count = min(num_shards, total)
-        ends = {number * total // count for number in range(1, count + 1)}
-        return lambda files, size, position: position in ends
-    most = max(_LEAST_IN_A_SHARD, -(-total // _LEAST_SHARDS))
-    return lambda files, size, position: files >= most or size >= SHARD_BYTES
+        return ShardLimits(ends=frozenset(n * total // count for n in range(1, count + 1)))
+    return ShardLimits(max(_MIN_FILES_PER_SHARD, -(-total // _MIN_SHARDS)), SHARD_BYTES)
 
 
-def _too_many(left_out, total, fraction):
-    examples = "; ".join(f"{each['file']} {each['reason']}" for each in left_out[:3])
-    more = "; …" if len(left_out) > 3 else ""
-    return (
-        f"at least {len(left_out)} of {counted(total, 'file')} can't be used, more than "
-        f"max_bad_fraction ({fraction:g}) allows: {examples}{more}"
-    )
-
-
-def _count_classes(work, listing):
-    counts = Counter()
+def _count_classes(work: WorkFolder, index: FileIndex) -> Counter[str]:
+    """Return the records of each class. Raises DataError for a class without any."""
+    counts: Counter[str] = Counter()
     for shard in work.finished:
         counts.update(shard.counts)
-    empty = sorted(set(listing.counts) - set(counts) - {NO_CLASS})
+    empty = sorted(set(index.counts) - set(counts) - {NO_CLASS})
     if empty:
+        file = next(each for each in work.rejected if empty[0] in labels_of(each.label))
         raise DataError(
-            f"no image of the class {empty[0]!r} can be used: "
-            + next(
-                f"{each['file']} {each['reason']}"
-                for each in work.left_out
-                if empty[0] in labels_of(each["label"])
-            )
+            f"no image of the class {empty[0]!r} can be used: {file.file} {file.reason}"
         )
     return counts

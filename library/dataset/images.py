@@ -5,7 +5,6 @@ Conformant means: baseline, upright, sRGB or gray as asked, no longer than `max_
 
 import io
 import warnings
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import simplejpeg
 from PIL import Image
 
 from library.dataset.jpeg import ORIENTATION_TAG, JpegHeader, is_complete, read_jpeg_header
+from library.dataset.options import ImageOptions
 from library.dataset.pixels import (
     MIN_REDUCTION,
     apply_orientation,
@@ -33,8 +33,6 @@ Image.MAX_IMAGE_PIXELS = None
 FULL_COLOR_MAX_EDGE = 128
 # The longest edge that libjpeg takes.
 MAX_JPEG_EDGE = 65_500
-# Upper bounds: of an image's memory while it is decoded, and of what a process takes by itself.
-_BYTES_PER_PIXEL, _MIN_MEMORY_BYTES = 16, 2 << 30
 _TRANSPARENT = {"RGBA", "LA", "PA", "La", "RGBa"}
 # libjpeg warns of stray bytes between segments, which some cameras write; they do no harm.
 _HARMLESS = ("extraneous bytes", "Invalid SOS")
@@ -50,30 +48,6 @@ class UnusableImageError(Exception):
     def __init__(self, text: str, option: str | None = None) -> None:
         super().__init__(text)
         self.option = option
-
-
-@dataclass(frozen=True, slots=True)
-class ImageOptions:
-    """How images are stored.
-
-    Attributes:
-        max_edge: Longest edge in pixels; 0: any.
-        quality: Of JPEGs, 1 to 100.
-        color_space: `rgb` or `gray`.
-        background: Color behind transparent pixels: red, green, blue, 0 to 255.
-        max_pixels: Larger images are refused before they are decoded.
-    """
-
-    max_edge: int = 384
-    quality: int = 95
-    color_space: str = "rgb"
-    background: tuple[int, int, int] = (255, 255, 255)
-    max_pixels: int = 128_000_000
-
-    @property
-    def memory_bytes(self) -> int:
-        """The most memory that a decoding process may need."""
-        return max(_MIN_MEMORY_BYTES, _BYTES_PER_PIXEL * self.max_pixels)
 
 
 class EncodedImage(NamedTuple):

@@ -42,6 +42,16 @@ class Record:
     text: str | tuple[str, ...]
     filename: str
 
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All labels, as a tuple."""
+        return self.label if isinstance(self.label, tuple) else (self.label,)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The names of all classes, as a tuple."""
+        return self.text if isinstance(self.text, tuple) else (self.text,)
+
 
 _FIELDS = {
     "encoded": (ENCODED, bytes),
@@ -90,8 +100,8 @@ def serialize(record: Record) -> bytes:
     features[FORMAT].bytes_list.value.append(b"JPEG")
     features[HEIGHT].int64_list.value.append(record.height)
     features[WIDTH].int64_list.value.append(record.width)
-    features[LABEL].int64_list.value.extend(_as_tuple(record.label))
-    features[TEXT].bytes_list.value.extend(map(_to_bytes, _as_tuple(record.text)))
+    features[LABEL].int64_list.value.extend(record.labels)
+    features[TEXT].bytes_list.value.extend(map(_to_bytes, record.texts))
     features[FILENAME].bytes_list.value.append(_to_bytes(record.filename))
     # Deterministic: fields in the order of their names, so equal records are equal bytes.
     return example.SerializeToString(deterministic=True)
@@ -213,10 +223,6 @@ def to_text(content: bytes) -> str:
 
 def _to_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
-
-
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
 
 
 def _source(content: bytes) -> str:

@@ -1,7 +1,7 @@
-"""Shards on their way: finished ones wait in a work folder until all are, then get their names.
+"""Write shards: finished ones wait in a work folder until all are, then get their final names.
 
-The work folder lies beside the shards-to-be. A killed conversion finds there what it had finished;
-whatever else it left is of no use and is written again.
+The work folder lies beside the future shards. After a conversion was killed, its finished shards
+are found there; anything else in it is dropped and written again.
 """
 
 import contextlib
@@ -9,16 +9,17 @@ import csv
 import hashlib
 import io
 import json
+import math
 import shutil
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from glob import escape
 from pathlib import Path
 
 import numpy as np
 
-from library.dataset.encode_record import Task
+from library.dataset.file_index import FileIndex
 from library.dataset.manifest import (
     Manifest,
     Shard,
@@ -32,106 +33,145 @@ from library.dataset.sources.base import labels_of
 from library.errors import DataError
 from library.files import PARTIAL, new_file, remove_partials, sha256_of, sync_folder, write_file
 
+Label = str | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RejectedFile:
+    """A file that can't be used. `number` is its position in the index of files."""
+
+    number: int
+    file: str
+    label: Label
+    reason: str
+
 
 @dataclass
-class Finished:
-    """A finished shard: the files [first, end) of the listing, less those left out."""
+class FinishedShard:
+    """The records of the files [first, end) of the index, except rejected ones."""
 
     first: int
     end: int
-    examples: int
-    bytes: int
-    sha256: str
-    counts: dict
-    # [{"number" in the listing, "file", "label", "reason"}, …]
-    left_out: list = field(default_factory=list)
+    examples: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    rejected: list[RejectedFile] = field(default_factory=list)
 
 
-def work_folder(folder, name):
-    """Return the folder in which the conversion `name` keeps what it has finished."""
+@dataclass(frozen=True)
+class ShardLimits:
+    """When a shard ends: at so many files or bytes, or at one of the positions `ends`."""
+
+    files: float = math.inf
+    bytes: float = math.inf
+    ends: frozenset[int] = frozenset()
+
+    def is_reached(self, shard: FinishedShard) -> bool:
+        """Return whether the shard is to end here."""
+        return (
+            shard.end - shard.first >= self.files
+            or shard.bytes >= self.bytes
+            or shard.end in self.ends
+        )
+
+
+def work_folder_path(folder: Path | str, name: str) -> Path:
+    """Return the path of the work folder of the split `name`."""
     return Path(folder) / f".{name}.converting"
 
 
-def drop_work(folder, name):
-    """Remove what a conversion left that was killed after it had written its manifest."""
-    shutil.rmtree(work_folder(folder, name), ignore_errors=True)
+def remove_work_folder(folder: Path | str, name: str) -> None:
+    """Remove what is left of a conversion that was killed after it had written its manifest."""
+    shutil.rmtree(work_folder_path(folder, name), ignore_errors=True)
+
+
+def rejected_path(folder: Path | str, name: str) -> Path:
+    """Return the path of the list of the split's rejected files."""
+    return Path(folder) / f"{name}.rejected.csv"
 
 
 class WorkFolder:
-    """The finished shards of one plan. Those of another plan are dropped."""
+    """The finished shards of one plan; those of another plan are dropped.
 
-    def __init__(self, folder, name, plan, first_number=0):
+    Args:
+        folder: Where the shards go in the end.
+        name: The split's name.
+        plan: A hash of everything that the shards' bytes depend on.
+        first_number: How many shards the split has before the first of these.
+    """
+
+    def __init__(self, folder: Path | str, name: str, plan: str, first_number: int = 0) -> None:
         self.target = Path(folder)
         self.name = name
-        # How many shards there are before the first of these.
+        self.plan = plan
         self.first_number = first_number
-        self.path = work_folder(folder, name)
-        self.finished = []
+        self.path = work_folder_path(folder, name)
+        self.finished: list[FinishedShard] = []
         plan_path = self.path / "plan"
         if plan_path.exists() and plan_path.read_text() == plan:
             remove_partials(self.path)
             self._resume()
         else:
-            shutil.rmtree(self.path, ignore_errors=True)
+            self.remove()
             self.path.mkdir(parents=True)
             write_file(plan_path, plan)
 
     @property
-    def position(self):
-        """How many files of the listing are dealt with."""
+    def position(self) -> int:
+        """How many files of the index are in finished shards, or rejected."""
         return self.finished[-1].end if self.finished else 0
 
     @property
-    def left_out(self):
-        """What was left out so far, as in Finished."""
-        return [each for shard in self.finished for each in shard.left_out]
+    def rejected(self) -> list[RejectedFile]:
+        """The files rejected so far."""
+        return [file for shard in self.finished for file in shard.rejected]
 
-    def remove(self):
-        """Drop all that was finished."""
-        shutil.rmtree(self.path, ignore_errors=True)
+    def remove(self) -> None:
+        """Drop everything that was finished."""
+        remove_work_folder(self.target, self.name)
 
-    def shard_path(self, number):
+    def shard_path(self, number: int) -> Path:
         """Return the path of a finished shard."""
         return self.path / f"{number:05d}.tfrecord"
 
-    def add(self, shard):
-        """Note a shard, whose file is in place already, as finished."""
-        number = len(self.finished)
-        write_file(self.path / f"{number:05d}.json", json.dumps(asdict(shard)))
+    def add(self, shard: FinishedShard) -> None:
+        """Record a shard, whose file is in place already, as finished."""
+        # Not *.json alone, as in version 0.1, whose notes have other keys.
+        note = self.path / f"{len(self.finished):05d}.shard.json"
+        write_file(note, json.dumps(asdict(shard)))
         self.finished.append(shard)
 
-    def publish(self):
-        """Return finished shards their final names, and return them as the manifest's Shards.
-
-        No manifest may list files of these names while this runs.
-        """
-        kept = self._kept()
+    def publish(self) -> tuple[Shard, ...]:
+        """Give the finished shards their final names. No manifest may list these while it runs."""
+        filled = self._filled()
         shards = []
-        for position, (number, shard) in enumerate(kept):
-            final = self._final_path(position, len(kept))
+        for position, (number, shard) in enumerate(filled):
+            final = self._final_path(position, len(filled))
             if self.shard_path(number).exists():
                 self.shard_path(number).replace(final)
             shards.append(Shard(final.name, shard.examples, shard.bytes, shard.sha256))
         sync_folder(self.target)
         return tuple(shards)
 
-    def _kept(self):
-        # Where all of its files were left out, a shard is empty.
-        return [(n, shard) for n, shard in enumerate(self.finished) if shard.examples]
+    def _filled(self) -> list[tuple[int, FinishedShard]]:
+        """Return the numbered shards, without those whose files were all rejected."""
+        return [(number, shard) for number, shard in enumerate(self.finished) if shard.examples]
 
-    def _final_path(self, position, count):
+    def _final_path(self, position: int, count: int) -> Path:
         first = self.first_number
         return self.target / shard_name(self.name, first + position, first + count)
 
-    def _resume(self):
-        notes = sorted(self.path.glob("*.json"))
-        self.finished = [Finished(**json.loads(note.read_bytes())) for note in notes]
-        for position, (number, shard) in enumerate(self._kept()):
+    def _resume(self) -> None:
+        notes = sorted(self.path.glob("*.shard.json"))
+        self.finished = [_read_note(note) for note in notes]
+        filled = self._filled()
+        for position, (number, shard) in enumerate(filled):
             path = self.shard_path(number)
             if path.exists() and path.stat().st_size == shard.bytes:
                 continue
-            # Killed between the first renaming and the last: it may have its final name already.
-            final = self._final_path(position, len(self._kept()))
+            # Killed between the first and the last rename: it may have its final name already.
+            final = self._final_path(position, len(filled))
             if not (final.exists() and sha256_of(final) == shard.sha256):
                 del self.finished[number:]
                 for note in notes[number:]:
@@ -139,26 +179,35 @@ class WorkFolder:
                 return
 
 
-class ShardWriter:
-    """Writes records into one shard after another, in the order of the listing.
+def _read_note(path: Path) -> FinishedShard:
+    note = json.loads(path.read_bytes())
+    return FinishedShard(**note | {"rejected": [RejectedFile(**each) for each in note["rejected"]]})
 
-    When its block ends well, the last shard is finished; on an error, dropped.
+
+class ShardWriter:
+    """Writes records into one shard after another, in the order of the index. A context manager.
+
+    When its block ends well, the last shard is finished; on an error it is dropped.
     """
 
-    def __init__(self, work, ends_after):
+    def __init__(self, work: WorkFolder, limits: ShardLimits) -> None:
         self.work = work
-        # (files in the shard, bytes in the shard, position in the listing) → whether to end it
-        self.ends_after = ends_after
-        # While the disk takes its time over a finished shard, the next one is filled.
+        self.limits = limits
+        # A finished shard is synced to disk while the next one is filled.
         self.executor = ThreadPoolExecutor(1)
-        self.storing = None
-        self.position = work.position
-        self._begin(len(work.finished))
+        self.storing: Future[None] | None = None
+        self.number = len(work.finished)
+        self._begin(work.position)
 
-    def __enter__(self):
+    @property
+    def position(self) -> int:
+        """How many files of the index were dealt with."""
+        return self.shard.end
+
+    def __enter__(self) -> "ShardWriter":
         return self
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None and self.shard.end > self.shard.first:
                 self._end()
@@ -169,16 +218,8 @@ class ShardWriter:
         finally:
             self.executor.shutdown()
 
-    def _begin(self, number):
-        self.number = number
-        self.shard = Finished(self.position, self.position, 0, 0, "", {})
-        self.counts = Counter()
-        self.digest = hashlib.sha256()
-        self.context = new_file(self.work.shard_path(number))
-        self.file = self.context.__enter__()
-
-    def write(self, record, label):
-        """Write a framed record of the `label` (a tuple: of several), made from the next file."""
+    def write(self, record: bytes, label: Label) -> None:
+        """Write the framed record of the index's next file."""
         self.file.write(record)
         self.digest.update(record)
         self.shard.examples += 1
@@ -186,73 +227,76 @@ class ShardWriter:
         self.counts.update(labels_of(label))
         self._advance()
 
-    def leave_out(self, file, reason):
-        """Note that the listing's next file gives no record."""
-        note = {"number": self.position, "file": file.name, "label": file.text, "reason": reason}
-        self.shard.left_out.append(note)
+    def reject(self, file: str, label: Label, reason: str) -> RejectedFile:
+        """Note that the index's next file gives no record."""
+        rejected = RejectedFile(self.position, file, label, reason)
+        self.shard.rejected.append(rejected)
         self._advance()
+        return rejected
 
-    def _advance(self):
-        shard = self.shard
-        self.position += 1
-        shard.end = self.position
-        if self.ends_after(shard.end - shard.first, shard.bytes, shard.end):
+    def _advance(self) -> None:
+        self.shard.end += 1
+        if self.limits.is_reached(self.shard):
             self._end()
-            self._begin(self.number + 1)
+            self.number += 1
+            self._begin(self.shard.end)
 
-    def _end(self):
+    def _begin(self, position: int) -> None:
+        self.shard = FinishedShard(position, position)
+        self.counts: Counter[str] = Counter()
+        self.digest = hashlib.sha256()
+        self.context = new_file(self.work.shard_path(self.number))
+        self.file = self.context.__enter__()
+
+    def _end(self) -> None:
         self.shard.sha256 = self.digest.hexdigest()
         self.shard.counts = dict(self.counts)
-        # One at a time: they must be noted in order, and an error should be told soon.
+        # One at a time: shards are noted in order, and errors surface soon.
         self._wait()
         self.storing = self.executor.submit(self._store, self.context, self.shard)
 
-    def _store(self, context, shard):
+    def _store(
+        self, context: contextlib.AbstractContextManager[object], shard: FinishedShard
+    ) -> None:
         context.__exit__(None, None, None)
         self.work.add(shard)
 
-    def _wait(self):
+    def _wait(self) -> None:
         if self.storing is not None:
             self.storing.result()
 
-    def _drop(self):
+    def _drop(self) -> None:
         error = InterruptedError()
         with contextlib.suppress(InterruptedError, RuntimeError):
             self.context.__exit__(type(error), error, None)
 
 
-def rejected_path(folder, name):
-    """Return the path of the list of what was left out of the split `name`."""
-    return Path(folder) / f"{name}.rejected.csv"
+def publish(work: WorkFolder, manifest: Manifest) -> Manifest:
+    """Give the finished shards their names, write the manifest, remove what it replaces.
 
+    Args:
+        work: The finished shards.
+        manifest: The split's, with all but the finished shards and rejected files: those already
+            listed belong to the split that is appended to.
 
-def publish(work, classes, counts, settings, base=None, is_multi_label=False):
-    """Return all finished shards their names, write the manifest, drop what it replaces; return it.
-
-    The shards follow those of the manifest `base`, if there is one. `labels` are as in a Manifest.
+    Returns:
+        The manifest as written.
     """
+    is_append = bool(manifest.shards)
     _remove_partials(work)
     previous = _previous_shards(work)
-    if base is None:
-        # First of all: until the new one is written, there is no split of this name. With a base,
-        # the old one stays true all the while, for no file that it lists is touched.
+    if not is_append:
+        # First, so that there is no split of this name until the new one is whole. Appending
+        # changes no file that the old manifest lists, so that stays true.
         manifest_path(work.target, work.name).unlink(missing_ok=True)
-    left_out = work.left_out
-    _write_rejected(work, left_out, base)
-    shown = tuple({"file": each["file"], "reason": each["reason"]} for each in left_out)
-    manifest = Manifest(
-        folder=work.target,
-        name=work.name,
-        classes=classes,
-        class_counts=tuple(
-            counts[each] + (base.class_counts[label] if base else 0)
-            for label, each in enumerate(classes)
-        ),
-        shards=(base.shards if base else ()) + work.publish(),
-        settings=settings,
-        rejected=(base.rejected if base else ()) + shown,
-        rejected_count=len(left_out) + (base.rejected_count if base else 0),
-        is_multi_label=is_multi_label,
+    rejected = work.rejected
+    _write_rejected(work, rejected, is_append)
+    listed = tuple({"file": each.file, "reason": each.reason} for each in rejected)
+    manifest = replace(
+        manifest,
+        shards=manifest.shards + work.publish(),
+        rejected=manifest.rejected + listed,
+        rejected_count=manifest.rejected_count + len(rejected),
     )
     write_manifest(manifest)
     for stale in previous - set(manifest.paths):
@@ -261,76 +305,66 @@ def publish(work, classes, counts, settings, base=None, is_multi_label=False):
     return manifest
 
 
-def _remove_partials(work):
-    """Delete what a conversion killed while it published left half-written beside the shards."""
+def _remove_partials(work: WorkFolder) -> None:
+    """Delete half-written files of a conversion that was killed while it published."""
     for path in (manifest_path(work.target, work.name), rejected_path(work.target, work.name)):
-        # Only of this split: another may be under way in the same folder.
+        # Only this split's: another may be under way in the same folder.
         for partial in work.target.glob(f".{escape(path.name)}.*{PARTIAL}"):
             partial.unlink(missing_ok=True)
 
 
-def _previous_shards(work):
+def _previous_shards(work: WorkFolder) -> set[Path]:
     try:
         return set(read_manifest(work.target, work.name).paths)
     except DataError:
         return set()
 
 
-def _write_rejected(work, left_out, base):
+def _write_rejected(work: WorkFolder, rejected: list[RejectedFile], is_append: bool) -> None:
     path = rejected_path(work.target, work.name)
-    before = ""
-    if base and path.exists():
-        before = path.read_text(encoding="utf-8", errors="surrogateescape")
-    if not left_out and not base:
-        path.unlink(missing_ok=True)
-    if not left_out:
+    if not rejected:
+        if not is_append:
+            path.unlink(missing_ok=True)
         return
+    before = path.read_bytes() if is_append and path.exists() else b""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     if not before:
         rows.writerow(["file", "label", "reason"])
-    rows.writerows(
-        [each["file"], "|".join(labels_of(each["label"])), each["reason"]] for each in left_out
-    )
-    write_file(path, (before + text.getvalue()).encode("utf-8", "surrogateescape"))
+    rows.writerows([each.file, "|".join(labels_of(each.label)), each.reason] for each in rejected)
+    write_file(path, before + text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-# A killed conversion goes on after the last finished piece.
-_PIECE_FILES = 1024
-_PIECE_BYTES = 64 << 20
+class StreamBuffer:
+    """Records in the order of a stream, inside the work folder, before they are put in order.
 
+    A killed conversion resumes after the last finished piece.
+    """
 
-class Stage:
-    """Pieces of finished records, in the order of the stream, inside the work folder."""
+    limits = ShardLimits(files=1024, bytes=64 << 20)
 
-    def __init__(self, work):
-        plan = (work.path / "plan").read_text()
-        self.work = WorkFolder(work.path, work.name, plan)
+    def __init__(self, work: WorkFolder) -> None:
+        self.work = WorkFolder(work.path, work.name, work.plan)
 
-    @staticmethod
-    def ends_after(files, size, _position):
-        """Return whether a piece is to end."""
-        return files >= _PIECE_FILES or size >= _PIECE_BYTES
-
-    def move(self, listing, writer):
-        """Write all records into the writer's shards, in the order of the listing."""
-        pieces, offsets, sizes = self._locate(len(listing))
-        left_out = {each["number"]: each for each in self.work.left_out}
-        for number in range(writer.position, len(listing)):
-            found = listing.found_at(number)
-            if found in left_out:
-                note = left_out[found]
-                writer.leave_out(Task((), -1, note["label"], note["file"]), note["reason"])
+    def move(self, index: FileIndex, writer: ShardWriter) -> None:
+        """Write all records into the writer's shards, in the order of the index."""
+        pieces, offsets, sizes = self._locate(len(index))
+        rejected = {file.number: file for file in self.work.rejected}
+        for number in range(writer.position, len(index)):
+            found = index.found_at(number)
+            if found in rejected:
+                file = rejected[found]
+                writer.reject(file.file, file.label, file.reason)
                 continue
-            with self.work.shard_path(pieces[found]).open("rb") as file:
-                file.seek(offsets[found])
-                writer.write(file.read(sizes[found]), listing[number].label)
+            with self.work.shard_path(pieces[found]).open("rb") as piece:
+                piece.seek(offsets[found])
+                writer.write(piece.read(sizes[found]), index[number].label)
 
-    def _locate(self, count):
-        """Return arrays of the piece, offset and size of each record, in the order of stream."""
+    def _locate(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the piece, offset and size of each record, in the order of the stream."""
         pieces, offsets, sizes = (np.zeros(count, np.int64) for _ in range(3))
         for piece, shard in enumerate(self.work.finished):
-            absent = {each["number"] for each in shard.left_out}
+            absent = {file.number for file in shard.rejected}
             present = (n for n in range(shard.first, shard.end) if n not in absent)
             with self.work.shard_path(piece).open("rb") as file:
                 for number, (offset, size) in zip(present, read_frame_sizes(file), strict=True):

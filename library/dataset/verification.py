@@ -1,13 +1,15 @@
 """Read every shard of a split, and decode every image in it."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import simplejpeg
 from tqdm import tqdm
 
 from library.dataset.jpeg import read_jpeg_header
-from library.dataset.manifest import check_hashes
+from library.dataset.manifest import Manifest, check_hashes
 from library.dataset.records import FILENAME, Fields, read_frames, read_record, to_text
 from library.dataset.worker_pool import WorkerPool
 from library.errors import DataError
@@ -18,40 +20,41 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class CheckRecord:
-    """The function of (where, serialized record) that gives its labels; for other processes."""
+    """Check one record and return its labels; picklable, for worker processes."""
 
     classes: tuple[str, ...]
     is_multi_label: bool = False
 
-    def __call__(self, located):
-        """Raises DataError for a record that is not as conversion writes it."""
+    def __call__(self, located: tuple[str, bytes]) -> tuple[int, ...]:
+        """Check (where, serialized record). Raises DataError unless conversion wrote it so."""
         where, content = located
         record = read_record(content, where, multi_label=True)
+        labels, texts = record.labels, record.texts
         where = f"{where}, made from {record.filename},"
-        if not self.is_multi_label and len(record.label) != 1:
-            raise DataError(f"{where} has {len(record.label)} labels where one belongs")
-        for label in record.label:
+        if not self.is_multi_label and len(labels) != 1:
+            raise DataError(f"{where} has {len(labels)} labels, not one")
+        for label in labels:
             if not 0 <= label < len(self.classes):
-                raise DataError(f"{where} has the label {label}, which no class has")
-        if record.text != tuple(self.classes[label] for label in record.label):
-            texts = ", ".join(map(repr, record.text)) or "none"
-            raise DataError(f"{where} is of the class {texts}, but its label says another")
+                raise DataError(f"{where} has the label {label}, which is no class's")
+        if texts != tuple(self.classes[label] for label in labels):
+            names = ", ".join(map(repr, texts)) or "none"
+            raise DataError(f"{where} has the class {names}, which its label contradicts")
         header = read_jpeg_header(record.encoded)
         if header is None or (header.width, header.height) != (record.width, record.height):
-            raise DataError(f"{where} is no JPEG of {record.width}x{record.height} pixels")
+            raise DataError(f"{where} is not a JPEG of {record.width}x{record.height} pixels")
         try:
             simplejpeg.decode_jpeg(record.encoded, "GRAY", strict=False)
         except ValueError as error:
             raise DataError(f"{where} can't be decoded: {error}") from None
-        return record.label
+        return labels
 
 
-def verify(manifest, num_workers):
-    """Check sizes, hashes, checksums, fields and images of a converted split, against its manifest.
+def verify(manifest: Manifest, num_workers: int) -> None:
+    """Check sizes, hashes, checksums, fields and images of a split against its manifest.
 
-    Raises DataError that names the first shard, record and source image with a fault.
+    Raises DataError, naming the first faulty shard, record and source image.
     """
-    counts = Counter()
+    counts: Counter[int] = Counter()
     check = CheckRecord(manifest.classes, manifest.is_multi_label)
     with (
         WorkerPool(check, num_workers) as workers,
@@ -68,33 +71,37 @@ def verify(manifest, num_workers):
     found = tuple(counts[label] for label in range(len(manifest.classes)))
     if found != manifest.class_counts:
         raise DataError(
-            f"{manifest.name}: the shards hold {found} images of each class, not those listed"
+            f"{manifest.name}: the shards have {found} images per class, "
+            f"the manifest {manifest.class_counts}"
         )
 
 
-def _batches(manifest):
+def read_filenames(manifest: Manifest) -> frozenset[str]:
+    """Return the names of the source files of all records."""
+    records = (each for path in manifest.paths for each in _locate_records(path))
+    return frozenset(
+        to_text(Fields(content, where).get_bytes(FILENAME)) for where, content in records
+    )
+
+
+def _batches(manifest: Manifest) -> Iterator[list[tuple[str, bytes]]]:
     batch = []
     for shard, path in zip(manifest.shards, manifest.paths, strict=True):
-        number = -1
-        with path.open("rb") as file:
-            for number, (_, content) in enumerate(read_frames(file, path)):
-                batch.append((f"{path}: record {number}", content))
-                if len(batch) == _BATCH:
-                    yield batch
-                    batch = []
-        if number + 1 != shard.examples:
-            records = counted(number + 1, "record")
-            raise DataError(f"{path} holds {records}, not {shard.examples:,}")
+        count = 0
+        for located in _locate_records(path):
+            count += 1
+            batch.append(located)
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+        if count != shard.examples:
+            raise DataError(f"{path} has {counted(count, 'record')}, not {shard.examples:,}")
     if batch:
         yield batch
 
 
-def converted_names(manifest):
-    """Return the names of the source files of all records."""
-    names = set()
-    for path in manifest.paths:
-        with path.open("rb") as file:
-            for number, (_, content) in enumerate(read_frames(file, path)):
-                fields = Fields(content, f"{path}: record {number}")
-                names.add(to_text(fields.get_bytes(FILENAME)))
-    return names
+def _locate_records(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield (name for messages, serialized record) for each record of a shard."""
+    with path.open("rb") as file:
+        for number, (_, content) in enumerate(read_frames(file, path)):
+            yield f"{path}: record {number}", content

@@ -4,7 +4,7 @@ import base64
 from dataclasses import replace
 
 from library.dataset.images import UnusableImageError, convert_image
-from library.describing.dataset_text import (
+from library.describing.dataset_summary import (
     aspect_histogram,
     duplicate_lists,
     imbalance,

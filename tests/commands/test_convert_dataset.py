@@ -6,8 +6,9 @@ import pytest
 
 import convert_dataset
 from library.dataset.manifest import read_manifest
-from library.dataset.verification import converted_names
-from library.errors import DataError, SettingsError
+from library.dataset.options import ConversionOptions
+from library.dataset.verification import read_filenames
+from library.errors import DataError, SettingsError, UserError
 from tests.conftest import ROOT, write_colors
 
 
@@ -22,14 +23,16 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def test_a_splits_folder_says_name_and_place(data, capsys):
+def test_folder_of_split_gives_name_and_destination(data, capsys):
     main("--dataset_dir", data / "train")
-    assert capsys.readouterr().out == (
-        f"{data}/train: train holds 12 images of 3 classes in 1 shard (0.0 MB)\n"
-    ).replace("0.0 MB", f"{read_manifest(data / 'train', 'train').shards[0].bytes / 1e6:.1f} MB")
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = [line for line in err.splitlines() if line.startswith(f"{data}/train: train: ")]
+    assert "12 images of 3 classes in 1 shard " in line
+    assert read_manifest(data / "train", "train").examples == 12
 
 
-def test_the_bundled_sample_converts(tmp_path):
+def test_convert_reads_bundled_sample(tmp_path):
     sample = ROOT / "dataset" / "sample.zip"
     main("--dataset_dir", sample / "test", "--tfrecord_dir", tmp_path, "--num_shards", 8)
     manifest = read_manifest(tmp_path, "test")
@@ -38,7 +41,7 @@ def test_the_bundled_sample_converts(tmp_path):
     main("--verify", "--tfrecord_dir", tmp_path, "--tfrecord_filename", "test")
 
 
-def test_the_training_split_fixes_the_classes(data):
+def test_training_split_fixes_classes(data):
     main("--dataset_dir", data / "train")
     shutil.rmtree(data / "test" / "green")
     main("--dataset_dir", data / "test")
@@ -50,7 +53,7 @@ def test_the_training_split_fixes_the_classes(data):
         main("--dataset_dir", data / "test")
 
 
-def test_one_folder_is_divided_and_adding_images_moves_none(data, tmp_path):
+def test_split_keeps_assignment_of_old_images(data, tmp_path):
     write_colors(tmp_path / "photos", 40)
     arguments = ["--dataset_dir", tmp_path / "photos", "--split", "validation=0.2,test=0.2"]
     names = []
@@ -59,13 +62,13 @@ def test_one_folder_is_divided_and_adding_images_moves_none(data, tmp_path):
         main(*arguments, "--tfrecord_dir", folder)
         splits = [read_manifest(folder / s, s) for s in ("train", "validation", "test")]
         assert sum(each.examples for each in splits) == 3 * count
-        names.append([converted_names(each) for each in splits])
+        names.append([read_filenames(each) for each in splits])
         shutil.rmtree(tmp_path / "photos")
         write_colors(tmp_path / "photos", 60)
     assert all(before <= after for before, after in zip(*names, strict=True))
 
 
-def test_a_link_out_of_the_folder_is_left_out_by_name_or_followed(data, tmp_path):
+def test_outside_link_is_rejected_or_followed(data, tmp_path):
     (data / "train" / "red" / "far.png").symlink_to(data / "test" / "red" / "000.png")
     arguments = ["--dataset_dir", data / "train", "--tfrecord_dir", tmp_path / "shards"]
     main(*arguments, "--max_bad_fraction", 0.1)
@@ -75,21 +78,21 @@ def test_a_link_out_of_the_folder_is_left_out_by_name_or_followed(data, tmp_path
     assert read_manifest(tmp_path / "shards", "train").class_counts == (4, 4, 5)
 
 
-def test_new_images_are_added_and_old_ones_are_not_added_twice(data, capsys):
+def test_append_adds_only_new_images(data, capsys):
     main("--dataset_dir", data / "train")
     extra = data / "train" / "red" / "new.png"
     shutil.copy(data / "test" / "red" / "000.png", extra)
     main("--dataset_dir", data / "train", "--append")
-    assert "1 image added, 13 in all" in capsys.readouterr().out
+    assert "1 image more, 13 in all" in capsys.readouterr().err
     main("--dataset_dir", data / "train", "--append")
-    assert "0 images added, 13 in all" in capsys.readouterr().out
+    assert "0 images more, 13 in all" in capsys.readouterr().err
     (data / "train" / "new class").mkdir()
     shutil.copy(extra, data / "train" / "new class")
     with pytest.raises(DataError, match="the class 'new class' is not among"):
         main("--dataset_dir", data / "train", "--append")
 
 
-def test_inspect_prints_and_writes_a_page(data, tmp_path, capsys):
+def test_inspect_prints_summary_and_writes_page(data, tmp_path, capsys):
     page = tmp_path / "out" / "look.html"
     main("inspect", "--dataset_dir", data, "--report", page)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -97,32 +100,44 @@ def test_inspect_prints_and_writes_a_page(data, tmp_path, capsys):
     assert page.read_text().startswith("<!doctype html>")
 
 
+def test_inspect_without_its_package_is_one_line(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "library.describing.dataset_summary", None)
+    with pytest.raises(UserError, match=r"inspect needs library\.describing"):
+        main("inspect", "--dataset_dir", data)
+
+
+def test_defaults_are_those_of_the_library():
+    assert convert_dataset.make_conversion_options(convert_dataset.Settings()) == (
+        ConversionOptions()
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "reason"),
     [
-        ([], SettingsError, "dataset_dir is missing: say which images, such as dataset/train"),
-        (["--dataset_dir", "."], SettingsError, r"\. holds splits; convert one .*, such as train"),
-        (["--dataset_dir", "x"], SettingsError, "tfrecord_filename is missing.*or let --split"),
-        (["--dataset_dir", "train/train"], DataError, "no folder train/train: put images at"),
+        ([], SettingsError, "dataset_dir is missing"),
+        (["--dataset_dir", "."], SettingsError, r"dataset_dir: .*, such as train"),
+        (["--dataset_dir", "x"], SettingsError, "tfrecord_filename is missing.*--split"),
+        (["--dataset_dir", "train/train"], DataError, "no folder train/train"),
         (["--dataset_dir", "a/*.tfrecord", "--tfrecord_filename=x"], SettingsError, "tfrecord_dir"),
         (["--dataset_dir", "train.csv/train"], SettingsError, "tfrecord_dir is missing"),
         (["--tfrecord_filename", "train"], SettingsError, "tfrecord_dir is missing"),
         (["--dataset_dir", "nowhere/train"], DataError, "there is no folder nowhere/train"),
-        (["--tfrecord_filename", "../x"], SettingsError, "is no name for a file"),
+        (["--tfrecord_filename", "../x"], SettingsError, "tfrecord_filename: '../x'"),
         (["--split", "test=0.1"], SettingsError, "tfrecord_dir is missing"),
-        (["--split", "test=0.1", "--append"], SettingsError, "leave out tfrecord_filename"),
+        (["--split", "test=0.1", "--append"], SettingsError, "split: .*tfrecord_filename"),
         (
             ["--split", "test=0.1", "--source", "mnist", "--tfrecord_dir", "x"],
             SettingsError,
-            "mnist has a test part of its own",
+            "mnist has its own test split",
         ),
         (
             ["--source", "mnist", "--tfrecord_filename", "validation", "--tfrecord_dir", "x"],
             SettingsError,
-            "mnist has train and test only: divide train",
+            "mnist .*--split validation",
         ),
         (["--dataset_dir", "x", "--max_edges", "3"], SettingsError, "did you mean '--max_edge'"),
-        (["--dataset_dir", "train", "--background", "blu"], SettingsError, "'blu' is no color"),
+        (["--dataset_dir", "train", "--background", "blu"], SettingsError, "background: 'blu'"),
         (["--tfrecord_filename", "train", "--tfrecord_dir", "x"], SettingsError, "dataset_dir is"),
         (["--dataset_dir", "a.zip/train", "--tfrecord_dir", "x"], DataError, "there is no folder"),
         (["--dataset_dir", "gs://b/train"], SettingsError, "tfrecord_dir is missing"),
@@ -131,7 +146,7 @@ def test_inspect_prints_and_writes_a_page(data, tmp_path, capsys):
         (["--append", "--dataset_dir", "train"], DataError, r"train.manifest.json is missing"),
     ],
 )
-def test_what_is_wrong_is_one_line(tmp_path, monkeypatch, arguments, error, reason):
+def test_usage_error_is_one_line(tmp_path, monkeypatch, arguments, error, reason):
     monkeypatch.chdir(tmp_path)
     write_colors(tmp_path / "train", 1)
     (tmp_path / "train.csv").write_text("TRAIN,train/red/000.png,red\n")
@@ -140,7 +155,7 @@ def test_what_is_wrong_is_one_line(tmp_path, monkeypatch, arguments, error, reas
     assert "\n" not in str(caught.value)
 
 
-def test_exit_codes_and_one_line_as_a_person_sees_them(tmp_path):
+def test_exit_codes(tmp_path):
     command = [sys.executable, str(ROOT / "convert_dataset.py")]
     for arguments, code in ((["--dataset_dir", "nowhere/train"], 3), (["--nonsense"], 2)):
         run = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True)
@@ -150,7 +165,7 @@ def test_exit_codes_and_one_line_as_a_person_sees_them(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_tensorflow_is_never_imported(data):
+def test_tensorflow_is_not_imported(data):
     code = (
         "import sys, convert_dataset\n"
         "convert_dataset.main(['--dataset_dir', sys.argv[1]])\n"
@@ -162,22 +177,22 @@ def test_tensorflow_is_never_imported(data):
     assert subprocess.run(command, cwd=ROOT).returncode == 0
 
 
-def test_sources_are_never_written_to(data, tmp_path):
+def test_images_are_not_changed(data, tmp_path):
     before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in data.rglob("*.png")}
     main("--dataset_dir", data / "train", "--tfrecord_dir", tmp_path / "out")
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in data.rglob("*.png")} == before
 
 
-def test_images_of_several_classes_are_converted_counted_and_verified(patches, capsys):
+def test_multi_label_split_is_converted_and_verified(patches, capsys):
     manifest = read_manifest(patches / "train", "train")
     assert manifest.is_multi_label
     assert manifest.classes == ("blue", "red")
     assert (manifest.examples, manifest.class_counts) == (48, (24, 24))
     main("--verify", "--tfrecord_dir", patches / "train", "--tfrecord_filename", "train")
-    assert "every hash, record and image is as it should be" in capsys.readouterr().out
+    assert "verified" in capsys.readouterr().err
 
 
-def test_images_of_several_classes_are_inspected(patches, tmp_path, capsys):
+def test_multi_label_images_are_inspected(patches, tmp_path, capsys):
     table = patches / "images" / "patches.csv"
     report = tmp_path / "page.html"
     main("inspect", "--dataset_dir", table, "--label_separator", "|", "--report", report)
@@ -188,7 +203,7 @@ def test_images_of_several_classes_are_inspected(patches, tmp_path, capsys):
     assert report.read_text().count("<figure>") >= 14
 
 
-def test_images_of_several_classes_keep_them_from_shards_and_when_appended(patches, tmp_path):
+def test_multi_label_shards_are_converted_and_appended_to(patches, tmp_path):
     whole = patches / "test" / "test.manifest.json"
     main("--dataset_dir", whole, "--tfrecord_dir", tmp_path, "--tfrecord_filename", "test")
     manifest = read_manifest(tmp_path, "test")
@@ -202,7 +217,7 @@ def test_images_of_several_classes_keep_them_from_shards_and_when_appended(patch
     assert read_manifest(tmp_path, "test").class_counts == (12, 12)
 
 
-def test_images_of_one_class_are_not_appended_to_those_of_several(patches, data, tmp_path):
+def test_single_label_images_are_not_appended_to_multi_label_split(patches, data, tmp_path):
     whole = patches / "test" / "test.manifest.json"
     main("--dataset_dir", whole, "--tfrecord_dir", tmp_path, "--tfrecord_filename", "test")
     (data / "test" / "green").rename(data / "green")
@@ -211,9 +226,9 @@ def test_images_of_one_class_are_not_appended_to_those_of_several(patches, data,
         main(*arguments, "--tfrecord_filename", "test")
 
 
-def test_a_table_without_any_label_is_refused(tmp_path):
+def test_table_without_labels_is_refused(tmp_path):
     shutil.copy(ROOT / "dataset" / "README.md", tmp_path / "1.jpg")
     (tmp_path / "images.csv").write_text("TRAIN,1.jpg,\n")
     arguments = ["--dataset_dir", tmp_path / "images.csv", "--tfrecord_dir", tmp_path / "shards"]
-    with pytest.raises(DataError, match=r"no image of .* has any class: all labels are empty"):
+    with pytest.raises(DataError, match="all labels are empty"):
         main(*arguments, "--tfrecord_filename", "train", "--label_separator", "|")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from library.dataset.conversion import ConversionOptions, convert
+from library.dataset.conversion import ConversionOptions, Source, convert
 from library.dataset.locations import RemoteLocation
 from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.sources.find import find_files
@@ -19,13 +19,20 @@ from tests.conftest import write_colors
 from tests.helpers.converting import OPTIONS, contents, records, run
 
 
+def write_new_colors(folder):
+    """Write two images per class with names of their own."""
+    write_colors(folder, 2, seed=9)
+    for path in folder.rglob("*.png"):
+        path.rename(path.with_stem(f"new-{path.stem}"))
+
+
 @pytest.fixture
 def images(tmp_path):
     write_colors(tmp_path / "images", 30)
     return tmp_path / "images"
 
 
-def test_every_image_is_in_one_record_with_its_class(images, tmp_path):
+def test_convert_writes_each_image_with_its_class(images, tmp_path):
     manifest = run(images, tmp_path / "shards")
     found = list(records(manifest))
     assert manifest.classes == ("blue", "green", "red")
@@ -41,7 +48,7 @@ def test_every_image_is_in_one_record_with_its_class(images, tmp_path):
     check_hashes(manifest)
 
 
-def test_shards_mix_the_classes_and_a_seed_changes_the_order(images, tmp_path):
+def test_seed_shuffles_classes(images, tmp_path):
     names = [
         [each.filename for each in records(run(images, tmp_path / f"{seed}", options))]
         for seed, options in (
@@ -58,7 +65,7 @@ def test_shards_mix_the_classes_and_a_seed_changes_the_order(images, tmp_path):
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 7, 90, 500])
-def test_as_many_shards_as_asked_for_but_never_empty_ones(images, tmp_path, wanted):
+def test_num_shards_is_met_without_empty_shards(images, tmp_path, wanted):
     options = ConversionOptions(OPTIONS.images, num_shards=wanted, num_workers=1)
     manifest = run(images, tmp_path / "shards", options)
     assert len(manifest.shards) == min(wanted, 90)
@@ -67,7 +74,7 @@ def test_as_many_shards_as_asked_for_but_never_empty_ones(images, tmp_path, want
     assert max(counts) - min(counts) <= 1
 
 
-def test_a_shard_whose_images_are_all_unusable_is_dropped(tmp_path):
+def test_shard_without_usable_images_is_dropped(tmp_path):
     write_colors(tmp_path / "images", 1)
     (tmp_path / "images" / "red" / "x.png").write_bytes(b"rubbish")
     options = ConversionOptions(OPTIONS.images, num_shards=4, max_bad_fraction=0.5)
@@ -76,14 +83,14 @@ def test_a_shard_whose_images_are_all_unusable_is_dropped(tmp_path):
     assert manifest.shards[2].file == "train_00002-of-00003.tfrecord"
 
 
-def test_shards_end_at_their_size(images, tmp_path, monkeypatch):
+def test_shards_end_at_size(images, tmp_path, monkeypatch):
     monkeypatch.setattr("library.dataset.conversion.SHARD_BYTES", 5000)
     manifest = run(images, tmp_path / "shards")
     assert len(manifest.shards) > 8
     assert all(shard.bytes >= 5000 for shard in manifest.shards[:-1])
 
 
-def test_the_same_images_in_any_kind_of_source_give_the_same_bytes(images, tmp_path):
+def test_every_kind_of_source_gives_same_bytes(images, tmp_path):
     results = []
     for kind in ("folder", "zip", "tar", "gztar"):
         source = images
@@ -95,7 +102,7 @@ def test_the_same_images_in_any_kind_of_source_give_the_same_bytes(images, tmp_p
     assert {*results, again.fingerprint} == {results[0]}
 
 
-def test_a_compressed_tar_with_rubbish_leaves_out_what_others_do(images, tmp_path):
+def test_compressed_tar_rejects_as_folder_does(images, tmp_path):
     (images / "red" / "x.png").write_bytes(b"rubbish")
     options = ConversionOptions(OPTIONS.images, max_bad_fraction=0.1)
     tar = Path(shutil.make_archive(str(tmp_path / "tar"), "gztar", images))
@@ -106,7 +113,7 @@ def test_a_compressed_tar_with_rubbish_leaves_out_what_others_do(images, tmp_pat
     assert rejected[0].read_bytes() == rejected[1].read_bytes()
 
 
-def test_bad_images_are_left_out_by_name_and_reason(images, tmp_path):
+def test_unusable_images_are_listed_with_reason(images, tmp_path):
     (images / "red" / "a, b.png").write_bytes(b"rubbish")
     (images / "red" / "empty.png").write_bytes(b"")
     (images / "1.png").write_bytes((images / "red" / "000.png").read_bytes())
@@ -127,79 +134,78 @@ def test_bad_images_are_left_out_by_name_and_reason(images, tmp_path):
     assert not (tmp_path / "shards" / "train.rejected.csv").exists()
 
 
-def test_a_network_that_fails_leaves_nothing_out_and_keeps_what_is_finished(images, tmp_path):
+def test_network_failure_rejects_nothing_and_resumes(images, tmp_path):
     pytest.importorskip("fsspec")
     wanted = run(images, tmp_path / "wanted", replace(OPTIONS, num_shards=3))
 
-    def find(with_content=False):
-        for file in find_files(images):
-            url = f"file://{file.location.path}"
-            # The answer to a folder in the place of a file tells nothing about that.
-            is_down = network_is_down and file.name == "red/007.png"
-            yield file._replace(location=RemoteLocation(f"file://{images}" if is_down else url))
+    class RemoteSource(Source):
+        def find(self, *, with_content=False):
+            for file in find_files(images):
+                # Reading a folder as a file fails as a store does that can't be reached.
+                is_down = network_is_down and file.name == "red/007.png"
+                path = images if is_down else file.location.path
+                yield file._replace(location=RemoteLocation(f"file://{path}"))
 
     network_is_down, options = True, replace(OPTIONS, num_shards=3)
-    text = r"can't be read: .*; finished shards are kept, and the same command goes on from there"
-    with pytest.raises(UnreachableError, match=text):
-        convert(find, tmp_path / "shards", "train", options)
+    source = RemoteSource("remote", "train")
+    with pytest.raises(UnreachableError, match="resume"):
+        convert(source, tmp_path / "shards", "train", options)
     assert (tmp_path / "shards" / ".train.converting").is_dir()
     network_is_down = False
-    done = convert(find, tmp_path / "shards", "train", options)
+    done = convert(source, tmp_path / "shards", "train", options)
     assert [shard.sha256 for shard in done.shards] == [shard.sha256 for shard in wanted.shards]
 
 
-def test_too_many_bad_images_leave_everything_as_it_was(images, tmp_path):
+def test_too_many_bad_images_change_nothing(images, tmp_path):
     run(images, tmp_path / "shards")
     before = contents(tmp_path / "shards")
     (images / "red" / "x.png").write_bytes(b"rubbish")
-    with pytest.raises(DataError, match=r"at least 1 of 91 files .*red/x.png is not a JPEG"):
+    with pytest.raises(DataError, match=r"1 of 91 .*red/x\.png"):
         run(images, tmp_path / "shards")
     assert contents(tmp_path / "shards") == before
-    with pytest.raises(DataError, match="can't be used"):
+    with pytest.raises(DataError, match="max_bad_fraction"):
         run(images, tmp_path / "elsewhere")
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_a_class_of_which_no_image_can_be_used_is_refused(images, tmp_path):
+def test_class_without_usable_image_is_refused(images, tmp_path):
     (images / "cat").mkdir()
     (images / "cat" / "x.png").write_bytes(b"rubbish")
     options = ConversionOptions(OPTIONS.images, max_bad_fraction=0.5)
-    with pytest.raises(DataError, match=r"no image of the class 'cat' can be used: cat/x"):
+    with pytest.raises(DataError, match=r"'cat'.*cat/x"):
         run(images, tmp_path / "shards", options)
     assert not list((tmp_path / "shards").iterdir())
 
 
-def test_empty_misplaced_and_split_folders_are_refused(images, tmp_path):
+def test_wrong_folders_are_refused(images, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no images: put them at"):
+    with pytest.raises(DataError, match="has no images"):
         run(tmp_path / "empty", tmp_path / "shards")
     (tmp_path / "flat").mkdir()
     shutil.copy(images / "red" / "000.png", tmp_path / "flat")
-    with pytest.raises(DataError, match="have no class: put them at"):
+    with pytest.raises(DataError, match="have no class"):
         run(tmp_path / "flat", tmp_path / "shards")
     shutil.copytree(images, tmp_path / "data" / "train")
     shutil.copytree(images, tmp_path / "data" / "test")
-    with pytest.raises(DataError, match=r"holds splits, not classes \(test, train\)"):
+    with pytest.raises(DataError, match=r"\(test, train\)"):
         run(tmp_path / "data", tmp_path / "shards")
     assert not (tmp_path / "shards").exists()
 
 
-def test_shards_among_the_images_are_no_images(images):
+def test_shards_among_images_are_ignored(images):
     first = run(images, images)
     assert run(images, images).fingerprint == first.fingerprint
     assert first.examples == 90
 
 
-def test_a_second_conversion_replaces_the_first_and_its_shards(images, tmp_path):
+def test_second_conversion_replaces_first(images, tmp_path):
     folder = tmp_path / "shards"
     run(images, folder, ConversionOptions(OPTIONS.images, num_shards=9))
     manifest = run(images, folder, ConversionOptions(OPTIONS.images, num_shards=2))
     assert sorted(contents(folder)) == ["train.manifest.json", *(s.file for s in manifest.shards)]
 
 
-def test_a_finished_conversion_is_not_done_again_unless_a_shard_is_damaged(
-    images, tmp_path, monkeypatch
-):
+def test_finished_conversion_is_repeated_only_if_damaged(images, tmp_path, monkeypatch):
     manifest = run(images, tmp_path / "shards")
     stamps = [path.stat().st_mtime_ns for path in manifest.paths]
     with monkeypatch.context() as patched:
@@ -213,11 +219,11 @@ def test_a_finished_conversion_is_not_done_again_unless_a_shard_is_damaged(
     check_hashes(run(images, tmp_path / "shards"))
 
 
-def test_images_are_added_in_shards_of_their_own(images, tmp_path):
+def test_append_adds_shards(images, tmp_path):
     folder = tmp_path / "shards"
     base = run(images, folder)
     before = contents(folder)
-    write_colors(tmp_path / "more", 2, seed=9)
+    write_new_colors(tmp_path / "more")
     appended = run(tmp_path / "more", folder, base=base)
     assert appended.examples == 96
     assert appended.class_counts == (32, 32, 32)
@@ -227,7 +233,7 @@ def test_images_are_added_in_shards_of_their_own(images, tmp_path):
     assert read_manifest(folder, "train") == appended
 
 
-def test_two_conversions_of_a_split_at_once_are_refused(images, tmp_path):
+def test_concurrent_conversions_of_split_are_refused(images, tmp_path):
     message = rf"the split train in .*shards is in use by process {os.getpid()} on .*: wait for it"
     with locked(tmp_path / "shards" / ".train.lock", "", ""):
         with pytest.raises(UserError, match=message):
@@ -235,7 +241,7 @@ def test_two_conversions_of_a_split_at_once_are_refused(images, tmp_path):
         run(images, tmp_path / "shards", name="test")
     assert sorted(contents(tmp_path / "shards"))[0] == "test.manifest.json"
     base = run(images, tmp_path / "shards")
-    write_colors(tmp_path / "more", 2, seed=9)
+    write_new_colors(tmp_path / "more")
     run(tmp_path / "more", tmp_path / "shards", base=base)
-    with pytest.raises(UserError, match=r"shards: train has just been changed"):
+    with pytest.raises(UserError, match="train has just changed"):
         run(tmp_path / "more", tmp_path / "shards", base=base)

@@ -1,16 +1,31 @@
 import pytest
 
-from library.dataset.encode_record import Task
-from library.dataset.shards import ShardWriter, WorkFolder, work_folder
+from library.dataset import shards
+from library.dataset.file_index import FileIndex
+from library.dataset.locations import StreamLocation
+from library.dataset.manifest import Manifest, manifest_path, read_manifest
+from library.dataset.records import Record, frame
+from library.dataset.shards import (
+    FinishedShard,
+    RejectedFile,
+    ShardLimits,
+    ShardWriter,
+    StreamBuffer,
+    WorkFolder,
+    publish,
+    rejected_path,
+    work_folder_path,
+)
+from library.dataset.sources.base import LabeledFile
 from library.files import sha256_of
 
 
 def write(work, count, per_shard=2):
-    """Write records until the listing's first `count` files are dealt with; every fifth is bad."""
-    with ShardWriter(work, lambda files, size, position: files >= per_shard) as writer:
+    """Write records of the index's first `count` files; every fifth file is rejected."""
+    with ShardWriter(work, ShardLimits(files=per_shard)) as writer:
         for number in range(work.position, count):
             if number % 5 == 4:
-                writer.leave_out(Task((), 0, "cat", f"cat/{number}"), "is bad")
+                writer.reject(f"cat/{number}", "cat", "is bad")
             else:
                 writer.write(b"record %d" % number, "cat")
 
@@ -19,38 +34,45 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_nothing_has_its_final_name_before_all_is_done(tmp_path):
+def publish_records(folder, count, plan="plan", per_shard=2, base=None):
+    work = WorkFolder(folder, "train", plan, len(base.shards) if base else 0)
+    write(work, count, per_shard)
+    return publish(work, base or Manifest(folder, "train", ("cat",), (count - count // 5,), ()))
+
+
+@pytest.mark.parametrize(
+    ("files", "size", "position", "is_reached"),
+    [(1, 1, 1, False), (8, 1, 8, True), (1, 99, 1, True), (1, 1, 40, True)],
+)
+def test_limits_end_shard_by_files_bytes_or_position(files, size, position, is_reached):
+    limits = ShardLimits(files=8, bytes=99, ends=frozenset({40}))
+    assert limits.is_reached(FinishedShard(position - files, position, bytes=size)) == is_reached
+
+
+def test_work_folder_publishes_final_names_at_the_end(tmp_path):
     work = WorkFolder(tmp_path, "train", "plan")
     write(work, 7)
     assert names(tmp_path) == [".train.converting"]
-    shards = work.publish()
-    assert [shard.examples for shard in shards] == [2, 2, 1, 1]
-    assert shards[0].file == "train_00000-of-00004.tfrecord"
-    assert all(sha256_of(tmp_path / shard.file) == shard.sha256 for shard in shards)
-    assert work.left_out == [{"number": 4, "file": "cat/4", "label": "cat", "reason": "is bad"}]
+    published = work.publish()
+    assert [shard.examples for shard in published] == [2, 2, 1, 1]
+    assert published[0].file == "train_00000-of-00004.tfrecord"
+    assert all(sha256_of(tmp_path / shard.file) == shard.sha256 for shard in published)
+    assert work.rejected == [RejectedFile(4, "cat/4", "cat", "is bad")]
     work.remove()
-    assert names(tmp_path) == sorted(shard.file for shard in shards)
+    assert names(tmp_path) == sorted(shard.file for shard in published)
 
 
-def test_finished_shards_are_kept_for_the_same_plan_only(tmp_path):
-    write(WorkFolder(tmp_path, "train", "plan"), 4)
+def test_work_folder_resumes_same_plan_only(tmp_path):
+    write(WorkFolder(tmp_path, "train", "plan"), 6)
     again = WorkFolder(tmp_path, "train", "plan")
-    assert again.position == 4
+    assert again.position == 6
+    assert again.rejected == [RejectedFile(4, "cat/4", "cat", "is bad")]
     write(again, 7)
     assert len(again.publish()) == 4
     assert WorkFolder(tmp_path, "train", "other").position == 0
 
 
-def test_a_shard_under_way_is_dropped(tmp_path):
-    work = WorkFolder(tmp_path, "train", "plan")
-    writer = ShardWriter(work, lambda files, size, position: files >= 2)
-    for _ in range(3):
-        writer.write(b"record", "cat")
-    writer.__exit__(InterruptedError, InterruptedError(), None)
-    assert names(work_folder(tmp_path, "train")) == ["00000.json", "00000.tfrecord", "plan"]
-
-
-def test_a_shard_that_is_gone_or_cut_is_written_again_with_those_after_it(tmp_path):
+def test_work_folder_rewrites_from_first_damaged_shard(tmp_path):
     work = WorkFolder(tmp_path, "train", "plan")
     write(work, 8)
     work.shard_path(1).write_bytes(b"cut")
@@ -58,21 +80,105 @@ def test_a_shard_that_is_gone_or_cut_is_written_again_with_those_after_it(tmp_pa
 
 
 @pytest.mark.parametrize("renamed", range(5))
-def test_killed_between_the_renamings_it_goes_on(tmp_path, renamed):
+def test_work_folder_resumes_between_renames(tmp_path, renamed):
     work = WorkFolder(tmp_path, "train", "plan")
     write(work, 8)
     for number in range(min(renamed, 4)):
         work.shard_path(number).replace(tmp_path / f"train_{number:05d}-of-00004.tfrecord")
     again = WorkFolder(tmp_path, "train", "plan")
     assert again.position == 8
-    shards = again.publish()
-    assert all(sha256_of(tmp_path / shard.file) == shard.sha256 for shard in shards)
+    assert all(sha256_of(tmp_path / shard.file) == shard.sha256 for shard in again.publish())
 
 
-def test_numbers_go_on_after_those_of_a_base(tmp_path):
+def test_work_folder_numbers_appended_shards(tmp_path):
     work = WorkFolder(tmp_path, "train", "plan", first_number=8)
     write(work, 4)
     assert [shard.file for shard in work.publish()] == [
         "train_00008-of-00010.tfrecord",
         "train_00009-of-00010.tfrecord",
     ]
+
+
+def test_writer_drops_unfinished_shard_on_error(tmp_path):
+    work = WorkFolder(tmp_path, "train", "plan")
+    writer = ShardWriter(work, ShardLimits(files=2))
+    for _ in range(3):
+        writer.write(b"record", "cat")
+    writer.__exit__(InterruptedError, InterruptedError(), None)
+    assert names(work_folder_path(tmp_path, "train")) == [
+        "00000.shard.json",
+        "00000.tfrecord",
+        "plan",
+    ]
+
+
+def test_publish_lists_shards_and_rejected_files(tmp_path):
+    manifest = publish_records(tmp_path, 7)
+    assert read_manifest(tmp_path, "train") == manifest
+    assert names(tmp_path) == sorted(
+        ["train.manifest.json", "train.rejected.csv", *(shard.file for shard in manifest.shards)]
+    )
+    assert rejected_path(tmp_path, "train").read_text() == "file,label,reason\ncat/4,cat,is bad\n"
+
+
+def test_publish_removes_replaced_files(tmp_path):
+    publish_records(tmp_path, 9)
+    manifest = publish_records(tmp_path, 3, plan="other", per_shard=3)
+    assert names(tmp_path) == ["train.manifest.json", manifest.shards[0].file]
+
+
+def test_publish_appends(tmp_path):
+    base = publish_records(tmp_path, 7)
+    both = publish_records(tmp_path, 6, "more", base=base)
+    assert both.shards[:4] == base.shards
+    assert both.rejected_count == 2
+    assert len(rejected_path(tmp_path, "train").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("is_append", [False, True])
+def test_publish_interrupted_leaves_no_false_manifest(tmp_path, monkeypatch, is_append):
+    base = publish_records(tmp_path, 7)
+
+    def stop(_):
+        raise InterruptedError
+
+    monkeypatch.setattr(shards, "write_manifest", stop)
+    with pytest.raises(InterruptedError):
+        publish_records(tmp_path, 6, "more", base=base if is_append else None)
+    assert manifest_path(tmp_path, "train").exists() == is_append
+    if is_append:
+        assert read_manifest(tmp_path, "train") == base
+
+
+def test_publish_removes_own_partial_files(tmp_path):
+    (tmp_path / ".train.manifest.json.1.ab.partial").write_text("half")
+    (tmp_path / ".test.manifest.json.1.ab.partial").write_text("another's")
+    publish_records(tmp_path, 3)
+    assert [name for name in names(tmp_path) if name.endswith(".partial")] == [
+        ".test.manifest.json.1.ab.partial"
+    ]
+
+
+def test_stream_buffer_puts_records_in_order_of_index(tmp_path):
+    files = [LabeledFile(f"cat/{n}", "cat", n, n, StreamLocation()) for n in range(30)]
+    index = FileIndex(files)
+    assert index.is_streamed
+    work = WorkFolder(tmp_path, "train", "plan")
+    framed = {}
+    with ShardWriter(StreamBuffer(work).work, ShardLimits(files=4)) as writer:
+        for number, file in enumerate(files):
+            framed[file.name] = frame(Record(b"x" * number, 1, 1, 0, "cat", file.name))
+            if number == 11:
+                writer.reject(file.name, "cat", "is bad")
+            else:
+                writer.write(framed[file.name], "cat")
+    # Made again, as after a kill, it finds the finished pieces.
+    buffer = StreamBuffer(WorkFolder(tmp_path, "train", "plan"))
+    assert buffer.work.position == 30
+    with ShardWriter(work, ShardLimits(files=10)) as writer:
+        buffer.move(index, writer)
+    content = b"".join(work.shard_path(number).read_bytes() for number in range(3))
+    expected = [index[number].name for number in range(30)]
+    assert content == b"".join(framed[name] for name in expected if name != "cat/11")
+    assert work.rejected == [RejectedFile(expected.index("cat/11"), "cat/11", "cat", "is bad")]
+    index.close()

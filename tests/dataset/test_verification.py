@@ -5,7 +5,7 @@ import pytest
 from library.dataset.images import ImageOptions, convert_image
 from library.dataset.manifest import Manifest, Shard, write_manifest
 from library.dataset.records import Record, frame
-from library.dataset.verification import CheckRecord, converted_names, verify
+from library.dataset.verification import CheckRecord, read_filenames, verify
 from library.errors import DataError
 from library.files import sha256_of
 from tests.dataset.test_images import colorful, saved
@@ -27,17 +27,17 @@ def split(folder, *records, counts=(0, 2)):
 def test_a_good_split_passes(tmp_path):
     manifest = split(tmp_path, GOOD, replace(GOOD, filename="dog/2.jpg"))
     verify(manifest, 1)
-    assert converted_names(manifest) == {"dog/1.jpg", "dog/2.jpg"}
+    assert read_filenames(manifest) == {"dog/1.jpg", "dog/2.jpg"}
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"label": 2}, "has the label 2, which no class has"),
-        ({"label": 0}, "is of the class 'dog', but its label says another"),
-        ({"width": 9}, r"is no JPEG of 9x\d+ pixels"),
-        ({"encoded": b"rubbish"}, "is no JPEG"),
-        ({"encoded": JPEG[: len(JPEG) // 2]}, "can't be decoded|is no JPEG"),
+        ({"label": 2}, "label 2"),
+        ({"label": 0}, "class 'dog'"),
+        ({"width": 9}, r"JPEG of 9x\d+ pixels"),
+        ({"encoded": b"rubbish"}, "JPEG"),
+        ({"encoded": JPEG[: len(JPEG) // 2]}, "can't be decoded|JPEG"),
     ],
 )
 def test_a_wrong_record_is_named_with_its_source(changes, reason):
@@ -68,21 +68,21 @@ def test_every_kind_of_flipped_byte_is_found(tmp_path):
 
 def test_missing_records_other_counts_and_other_bytes_are_found(tmp_path):
     manifest = split(tmp_path, GOOD)
-    with pytest.raises(DataError, match="holds 1 record, not 2"):
+    with pytest.raises(DataError, match="1 record, not 2"):
         verify(manifest, 1)
-    with pytest.raises(DataError, match=r"hold \(0, 2\) images of each class, not those listed"):
+    with pytest.raises(DataError, match=r"\(0, 2\) images per class"):
         verify(split(tmp_path, GOOD, GOOD, counts=(1, 1)), 1)
     manifest = split(tmp_path, GOOD, GOOD)
     manifest.paths[0].write_bytes(frame(GOOD) + frame(replace(GOOD, filename="dog/9.jpg")))
-    with pytest.raises(DataError, match="its SHA-256 is not that in the manifest"):
+    with pytest.raises(DataError, match="SHA-256"):
         verify(manifest, 1)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"label": (0, 2), "text": ("cat", "cow")}, "has the label 2, which no class has"),
-        ({"label": (0, 1), "text": ("cat",)}, "is of the class 'cat', but its label says another"),
+        ({"label": (0, 2), "text": ("cat", "cow")}, "label 2"),
+        ({"label": (0, 1), "text": ("cat",)}, "class 'cat'"),
     ],
 )
 def test_wrong_records_of_several_classes_are_named(changes, reason):
@@ -94,5 +94,5 @@ def test_wrong_records_of_several_classes_are_named(changes, reason):
 def test_several_classes_are_wrong_where_one_belongs():
     right = ("here", frame(replace(GOOD, label=(0, 1), text=("cat", "dog")))[12:-4])
     assert CheckRecord(("cat", "dog"), is_multi_label=True)(right) == (0, 1)
-    with pytest.raises(DataError, match="has 2 labels where one belongs"):
+    with pytest.raises(DataError, match="2 labels"):
         CheckRecord(("cat", "dog"))(right)

@@ -1,22 +1,15 @@
-"""What the tests of conversion share: convert a folder in this process, and look at what came."""
+"""What the tests of conversion share: convert a folder in this process, and read the result."""
 
-from library.dataset.conversion import ConversionOptions, convert
+from library.dataset.conversion import ConversionOptions, Source, convert
 from library.dataset.images import ImageOptions
 from library.dataset.records import read_frames, read_record
-from library.dataset.sources.find import SourceOptions, find_files
+from library.dataset.sources.find import SourceOptions
 
 OPTIONS = ConversionOptions(ImageOptions(max_edge=32), num_workers=1)
 
 
-def run(source, folder, options=OPTIONS, name="train", **others):
-    return convert(
-        lambda with_content=False: find_files(source, SourceOptions(folder), with_content),
-        folder,
-        name,
-        options,
-        source=source,
-        **others,
-    )
+def run(source, folder, options=OPTIONS, name="train", base=None):
+    return convert(Source(str(source), name, SourceOptions(folder)), folder, name, options, base)
 
 
 def records(manifest):

@@ -1,8 +1,8 @@
 """A program that converts in children which are killed: at a change of the disk, or any time.
 
-Started once by test_conversion_stopped.py, for importing takes longer than converting. Each line of
-its input is JSON: the arguments of `convert` below. It answers with what became of the child: its
-exit code, or "killed".
+Started once by test_conversion_interrupted.py, because importing takes longer than converting. Each
+line of its input is JSON: the arguments of `convert` below. It answers with what became of the
+child: its exit code, or "killed".
 """
 
 import json
@@ -13,13 +13,12 @@ import time
 from pathlib import Path
 
 from library.dataset import conversion
-from library.dataset.sources.find import SourceOptions, find_files
 
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 
 class InProcess:
-    """Replaces WorkerPool: the function is applied in this process."""
+    """In the place of WorkerPool: the function is applied here."""
 
     def __init__(self, function, *_):
         self.function = function
@@ -46,11 +45,10 @@ def convert(source, folder):
     conversion.WorkerPool = InProcess
     conversion._BATCH_FILES = 4
     conversion.convert(
-        lambda with_content=False: find_files(source, SourceOptions(folder), with_content),
+        conversion.Source(str(source), "train", conversion.SourceOptions(folder)),
         folder,
         "train",
         conversion.ConversionOptions(num_shards=3, num_workers=1),
-        source=source,
     )
 
 
