@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from library.configuration.output import json_schema, reference
 from library.configuration.reader import CommandLineOnly
 from library.configuration.schema import keys_of
+from library.describing.settings_reference import json_schema, reference
 from library.files import write_file
 from project.settings import SHARED, Hyperparameters, Project
 

@@ -4,13 +4,13 @@ To add a setting, add a line here. It is then an option, a YAML key, and part of
 --print_config; `make docs` adds it to docs/settings.md and to the JSON schemas for editors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from library.configuration.command_line import Command, Program
+from library.configuration.command_line import Commands, Program
 from library.configuration.reader import Recipe, Settings, SettingsReader
 from library.configuration.schema import (
     Count,
@@ -51,9 +51,7 @@ ClassWeights = Annotated[
 ]
 
 
-def read_settings(
-    arguments: Sequence[str], commands: Mapping[str, Command] | None = None
-) -> Settings:
+def read_settings(arguments: Sequence[str], commands: Commands | None = None) -> Settings:
     """Return the Settings of a command line.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from library.configuration.schema import Key
+from library.configuration.schema import COMMAND_LINE, Key, Value
 from library.configuration.yaml_parser import parse_scalar
 from library.errors import SettingsError
 from library.messages import did_you_mean, shown, unknown_name
@@ -28,13 +28,17 @@ class Command:
     arguments: str = ""
 
 
+# By name, the default first.
+Commands = Mapping[str, Command]
+
+
 @dataclass(frozen=True)
 class Program:
-    """What --help says of a program, and its commands by name, the default first."""
+    """What --help says of a program, and its commands."""
 
     name: str
     about: str = ""
-    commands: Mapping[str, Command] = field(default_factory=dict)
+    commands: Commands = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,24 +47,18 @@ class Arguments:
 
     command: str
     paths: tuple[str, ...]
-    # Key → value, checked.
-    values: dict[str, Any]
+    # By the names of keys, checked.
+    values: dict[str, Value]
 
 
-def asks_for_help(arguments: Sequence[str]) -> bool:
-    """Return whether --help or -h is among the options."""
-    return len(without_help(arguments)) < len(arguments)
-
-
-def without_help(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments without --help and -h, except after `--`."""
+def take_help(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the arguments without --help and -h, except after `--`, and whether there was one."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    return [each for each in arguments[:end] if each not in HELP] + list(arguments[end:])
+    rest = [each for each in arguments[:end] if each not in HELP] + list(arguments[end:])
+    return rest, len(rest) < len(arguments)
 
 
-def parse(
-    arguments: Iterable[str], keys: Iterable[Key], commands: Mapping[str, Command]
-) -> Arguments:
+def parse(arguments: Iterable[str], keys: Iterable[Key], commands: Commands) -> Arguments:
     """Return the Arguments of a command line.
 
     Args:
@@ -81,13 +79,11 @@ def _spelling(word: str) -> str:
 
 
 class _Parser:
-    def __init__(
-        self, arguments: list[str], keys: Iterable[Key], commands: Mapping[str, Command]
-    ) -> None:
+    def __init__(self, arguments: list[str], keys: Iterable[Key], commands: Commands) -> None:
         self.waiting = arguments[::-1]
         self.commands = commands
-        # Key → (the spelling that sets it, its value)
-        self.given: dict[str, tuple[str, Any]] = {}
+        # The name of a key → (the spelling that sets it, its value)
+        self.given: dict[str, tuple[str, Value]] = {}
         # Spelling → (key, what a flag of that spelling sets it to)
         self.options: dict[str, tuple[Key, bool]] = {}
         for key in keys:
@@ -139,19 +135,16 @@ class _Parser:
         elif equals:
             raise SettingsError(f"{written} takes no value; write --{key.name}={text or 'false'}")
         else:
-            self._refuse_separate_truth(written)
+            # `--xla false` would turn xla on and take `false` for a command.
+            if self.waiting and self.waiting[-1].lower() in _TRUTHS:
+                hint = f"write {written}, {written}=false or --no-{written.lstrip('-')}"
+                problem = f"takes no separate value such as {self.waiting[-1]!r}"
+                raise SettingsError(f"{written} {problem}; {hint}")
             value = truth
         if key.name in self.given:
             spellings = f"{self.given[key.name][0]} and {written}"
             raise SettingsError(f"{key.name} is given twice, by {spellings}; give it once")
-        self.given[key.name] = (written, value)
-
-    def _refuse_separate_truth(self, written: str) -> None:
-        """Refuse `--xla false`, which would turn xla on and take `false` for a command."""
-        word = self.waiting[-1] if self.waiting else ""
-        if word.lower() in _TRUTHS:
-            hint = f"write {written}, {written}=false or --no-{written.lstrip('-')}"
-            raise SettingsError(f"{written} takes no separate value such as {word!r}; {hint}")
+        self.given[key.name] = (written, Value(value, COMMAND_LINE))
 
     def _next_value(self, written: str) -> str:
         if not self.waiting:

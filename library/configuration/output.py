@@ -1,4 +1,4 @@
-"""Keys and values for people: --help, YAML to run from, the reference, JSON schemas."""
+"""Keys and values for people: --help, and YAML to run from."""
 
 import shutil
 import textwrap
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from library.configuration.command_line import Program
-from library.configuration.schema import Key, Keys, Value, keys_of
+from library.configuration.schema import Key, Value
 from library.configuration.yaml_parser import to_yaml
 
 MIN_COLUMNS, MAX_COLUMNS = 80, 100
@@ -22,7 +22,8 @@ _SYNTAX = (
 )
 
 
-def _groups(keys: Iterable[Key]) -> dict[str, list[Key]]:
+def group_by_heading(keys: Iterable[Key]) -> dict[str, list[Key]]:
+    """Return {heading: its keys}, in order."""
     groups: dict[str, list[Key]] = {}
     for key in keys:
         groups.setdefault(key.heading, []).append(key)
@@ -58,7 +59,7 @@ def help_text(
             summary = each.summary + " [default]" * is_default
             lines += _help_entry(f"{name} {each.arguments}".strip(), summary, columns)
         lines.append("")
-    for heading, group in _groups(keys).items():
+    for heading, group in group_by_heading(keys).items():
         lines.append(heading)
         for key in group:
             lines += _help_entry(_option(key), _help(key, values[key.name].value), columns)
@@ -142,7 +143,7 @@ def format_settings(
         pairs[key.name] = f"{start}{key.name}: {to_yaml(values[key.name].value)}"
     width = max((len(pair) for pair in pairs.values() if len(pair) <= COMMENT_COLUMN), default=0)
     lines = [f"# {title}", "default:"]
-    for heading, group in _groups(keys).items():
+    for heading, group in group_by_heading(keys).items():
         lines += ["", f"  # {heading}"]
         for key in group:
             value, provenance = values[key.name]
@@ -150,58 +151,3 @@ def format_settings(
             # A file's name may hold a line break, which would end the comment.
             lines.append(f"{pairs[key.name].ljust(width)}  # {_printable(provenance + follows)}")
     return "\n".join(lines) + "\n"
-
-
-def reference(parts: Iterable[tuple[str, type[Keys]]]) -> str:
-    """Return tables of all keys as Markdown; `parts` are (heading, model)."""
-    lines = []
-    for title, model in parts:
-        lines += [f"## {title}", ""]
-        for heading, group in _groups(keys_of(model)).items():
-            lines += [f"### {heading}", "", "| key | short | default | value | meaning |"]
-            lines.append("| --- | --- | --- | --- | --- |")
-            lines += [_reference_row(key) for key in group]
-            lines.append("")
-    return "\n".join(lines)
-
-
-def _reference_row(key: Key) -> str:
-    is_followed = key.default is None and key.follows
-    default = key.followed_words if is_followed else to_yaml(key.default)
-    also = f" (also `{'`, `'.join(key.also)}`)" if key.also else ""
-    short = f"`-{key.short}`" if key.short else ""
-    cells = (f"`{key.name}`", short, f"`{default}`", key.expected, key.meaning + also)
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def json_schema(title: str, keys: Iterable[Key]) -> dict[str, Any]:
-    """Return the JSON schema of a YAML file of named sets, for editors that complete keys.
-
-    Draft 7, as the YAML language server reads it.
-    """
-    one_set = {
-        "type": ["object", "null"],
-        "additionalProperties": False,
-        "properties": {
-            "<<": {"description": "sets to inherit from: *name, or [*first, *second]"},
-            **{name: _key_schema(key) for key in keys for name in key.names},
-        },
-    }
-    return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": title,
-        "type": ["object", "null"],
-        "definitions": {"set": one_set},
-        # Shared keys, which are not checked until a set inherits them.
-        "patternProperties": {r"^(\.|x-)": {"anyOf": [{"$ref": "#/definitions/set"}, {}]}},
-        "additionalProperties": {"$ref": "#/definitions/set"},
-    }
-
-
-def _key_schema(key: Key) -> dict[str, Any]:
-    schema = key.adapter.json_schema()
-    for name in ("short", "follows", "also", "is_action"):
-        del schema[name]
-    if key.is_optional:
-        schema["anyOf"].append({"const": "none"})
-    return schema

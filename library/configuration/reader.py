@@ -5,17 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from library.configuration.command_line import Program, asks_for_help, parse, without_help
+from library.configuration.command_line import Program, parse, take_help
 from library.configuration.output import format_settings, help_text
-from library.configuration.resolution import (
+from library.configuration.resolution import DEFAULT_SET, SettingsFile, make_model, resolve
+from library.configuration.schema import (
     COMMAND_LINE,
     DEFAULT,
-    DEFAULT_SET,
-    SettingsFile,
-    make_model,
-    resolve,
+    Key,
+    Keys,
+    LocalPath,
+    Text,
+    Value,
+    action,
+    key,
+    keys_of,
 )
-from library.configuration.schema import Key, Keys, LocalPath, Text, Value, action, key, keys_of
 from library.configuration.yaml_parser import Node, read_documents
 from library.errors import SettingsError
 
@@ -79,9 +83,9 @@ def read_options(model: type[Keys], arguments: Sequence[str], program: Program) 
     Raises:
         SettingsError: With one line about what is wrong.
     """
-    wants_help = asks_for_help(arguments)
-    parsed = parse([] if wants_help else arguments, keys_of(model), program.commands)
-    values = resolve(model, _from_command_line(parsed.values))
+    rest, wants_help = take_help(arguments)
+    parsed = parse([] if wants_help else rest, keys_of(model), program.commands)
+    values = resolve(model, parsed.values)
     answer = help_text(program, keys_of(model), values) if wants_help else None
     return Options(parsed.command, parsed.paths, make_model(model, values), answer)
 
@@ -158,10 +162,11 @@ class SettingsReader:
         Raises:
             SettingsError: With one line about what is wrong; never if --help is asked for.
         """
-        if not asks_for_help(arguments):
-            return self._read(arguments)
+        rest, wants_help = take_help(arguments)
+        if not wants_help:
+            return self._read(rest)
         try:
-            settings = self._read(without_help(arguments))
+            settings = self._read(rest)
             of = {name: settings.values[name].value for name in WHICH}
             note = (
                 f"Values in brackets are in effect now (set {of['config_set']} of "
@@ -176,26 +181,24 @@ class SettingsReader:
 
     def _read(self, arguments: Sequence[str]) -> Settings:
         parsed = parse(arguments, self.keys, self.program.commands)
-        given = _from_command_line(parsed.values)
-        values = resolve(CommandLineOnly, given)
+        values = resolve(CommandLineOnly, parsed.values)
         values["config_file"] = self._find(values["config_file"])
         documents = _read_file(values, "config_file", max_documents=2)
         # project.yaml comes first, because one of its sets may name the hyperparameters.
         project_sets = self._project_sets(values["config_file"].value, documents[0])
-        project_layers = project_sets.layers(values["config_set"].value)
-        values |= resolve(self.project, project_layers | given)
+        config_set = values["config_set"].value
+        project_layers = project_sets.layers(config_set)
+        values |= resolve(self.project, project_layers | parsed.values)
         values["hyperparameter_file"] = recipe = self._locate_recipe(values, documents)
         if recipe.provenance != SECOND_DOCUMENT:
             documents = _read_file(values, "hyperparameter_file")
-        recipe_sets = self._recipe_sets(values["hyperparameter_file"].value, documents[-1])
-        recipe_layers = recipe_sets.layers(values["hyperparameter_set"].value)
-        values |= resolve(self.hyperparameters, project_layers | recipe_layers | given)
+        recipe_sets = self._recipe_sets(recipe.value, documents[-1])
+        recipe_set = values["hyperparameter_set"].value
+        layers = project_layers | recipe_sets.layers(recipe_set) | parsed.values
+        values |= resolve(self.hyperparameters, layers)
         settings = self._settings(parsed.command, parsed.paths, values)
         if values["list_sets"].value:
-            lists = (
-                project_sets.listing(values["config_set"].value),
-                recipe_sets.listing(values["hyperparameter_set"].value),
-            )
+            lists = (project_sets.listing(config_set), recipe_sets.listing(recipe_set))
             return replace(settings, answer="\n\n".join(lists))
         if values["print_config"].value:
             return replace(settings, answer=settings.config_yaml().rstrip())
@@ -241,10 +244,6 @@ class SettingsReader:
             return Value(config_file, SECOND_DOCUMENT)
         where = f"hyperparameter_file at {provenance}"
         raise SettingsError(f"{where} contradicts the file's second document; remove one of them")
-
-
-def _from_command_line(values: Mapping[str, Any]) -> dict[str, Value]:
-    return {name: Value(value, COMMAND_LINE) for name, value in values.items()}
 
 
 def _read_file(values: Mapping[str, Value], name: str, max_documents: int = 1) -> list[Node]:

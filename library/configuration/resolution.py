@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping
 from pydantic import ValidationError
 
 from library.configuration.output import terminal_columns
-from library.configuration.schema import Key, Keys, Value, keys_of, own_message
+from library.configuration.schema import DEFAULT, Key, Keys, Value, keys_of, own_message
 from library.configuration.yaml_parser import (
     Entry,
-    MappingNode,
     Node,
-    is_null,
     lineage,
     merged_entries,
     to_python,
@@ -21,9 +19,6 @@ from library.errors import SettingsError
 from library.messages import did_you_mean, shown
 
 DEFAULT_SET = "default"
-# Provenances, beside a file with line and set.
-DEFAULT = "default"
-COMMAND_LINE = "command line"
 # Top-level names that start like this are not sets, but hold anchors that sets share.
 HELPER_PREFIXES = (".", "x-")
 _NO_BREAK = "\u00a0"
@@ -58,25 +53,25 @@ class SettingsFile:
         self.sets: dict[str, Entry] = {}
         self._known = {name: each for each in keys for name in each.names}
         self._misplaced = misplaced
-        if is_null(document):
+        if document.value is None:
             return
-        if not isinstance(document, MappingNode) or document.parents:
+        if not isinstance(document.value, dict) or document.parents:
             problem = "expected named sets, such as 'default:' with its keys indented below it"
             raise SettingsError(f"{file}:{document.line}: {problem}")
         checked: set[int] = set()
-        for name, entry in document.entries.items():
+        for name, entry in document.value.items():
             if name.startswith(HELPER_PREFIXES):
                 continue
             self.sets[name] = entry
-            if not is_null(entry.node) and not isinstance(entry.node, MappingNode):
+            if entry.node.value is not None and not isinstance(entry.node.value, dict):
                 found = shown(to_python(entry.node))
                 problem = f"the set {shown(name)} must hold keys, not {found}"
                 raise SettingsError(f"{file}:{entry.line}: {problem}")
             for mapping in lineage(self._mapping(name), checked):
                 self._check(name, mapping)
 
-    def _check(self, name: str, mapping: MappingNode) -> None:
-        for written, entry in mapping.entries.items():
+    def _check(self, name: str, mapping: Node) -> None:
+        for written, entry in mapping.value.items():
             place = self._place(entry, name, mapping)
             if written in self._misplaced:
                 raise SettingsError(f"{written!r} at {place} {self._misplaced[written]}")
@@ -86,18 +81,18 @@ class SettingsFile:
                 raise SettingsError(f"unknown key {shown(written)} at {place}{hint}")
             known = self._known[written]
             known.check(to_python(entry.node), f"{written} at {place}")
-            if written != known.name and known.name in mapping.entries:
+            if written != known.name and known.name in mapping.value:
                 clash = f"{written} at {place} is another name of {known.name}"
                 raise SettingsError(f"{clash}, which is there too; remove one of them")
 
-    def _place(self, entry: Entry, name: str, owner: MappingNode) -> str:
+    def _place(self, entry: Entry, name: str, owner: Node) -> str:
         """Return where an entry of a set is written: file, line and set."""
         origin = "" if owner.name in ("<<", name) else f", inherited from {owner.name}"
         return f"{self.file}:{entry.line} (set {name}{origin})"
 
-    def _mapping(self, name: str) -> MappingNode:
+    def _mapping(self, name: str) -> Node:
         node = self.sets[name].node
-        return node if isinstance(node, MappingNode) else MappingNode(name, node.line, {}, (), 0)
+        return node if isinstance(node.value, dict) else Node({}, node.line, name=name)
 
     def layers(self, name: str) -> dict[str, Value]:
         """Return {key: Value} of a set, over those of the default set.
@@ -131,7 +126,7 @@ class SettingsFile:
             # A no-break space keeps a key and its value on one line; to_yaml escapes those in text.
             pairs = [
                 f"{written}: {to_yaml(to_python(each.node))}".replace(" ", _NO_BREAK)
-                for written, each in mapping.entries.items()
+                for written, each in mapping.value.items()
             ]
             text = textwrap.fill(
                 ", ".join(pairs) or "no values of its own",

@@ -53,8 +53,10 @@ _KINDS = {
     str: "a string",
     tuple: "a list of strings",
 }
-_LOW = {"ge": "of at least", "gt": "greater than"}
-_HIGH = {"le": "of at most", "lt": "less than"}
+_LIMITS = {"ge": "of at least", "gt": "greater than", "le": "of at most", "lt": "less than"}
+# Where values come from, beside a file, line and set.
+DEFAULT = "default"
+COMMAND_LINE = "command line"
 
 
 def key(
@@ -176,7 +178,7 @@ class Key:
 
 
 class Value(NamedTuple):
-    """A key's value and where it comes from: "default", "command line", or file, line and set."""
+    """A key's value and where it comes from: DEFAULT, COMMAND_LINE, or file, line and set."""
 
     value: Any
     provenance: str
@@ -191,7 +193,7 @@ def own_message(error: ValidationError) -> str:
 def _describe_limits(limits: dict[str, float]) -> str:
     if limits.keys() >= {"ge", "le"}:
         return f" from {limits['ge']:g} to {limits['le']:g}"
-    words = [f"{text} {limits[n]:g}" for n, text in (_LOW | _HIGH).items() if n in limits]
+    words = [f"{text} {limits[n]:g}" for n, text in _LIMITS.items() if n in limits]
     return " " * bool(words) + " and ".join(words)
 
 
@@ -210,8 +212,8 @@ def keys_of(model: type[Keys]) -> tuple[Key, ...]:
 
 
 def _make_key(name: str, field: FieldInfo, heading: str) -> Key:
-    found = _inspect(field.annotation, field.metadata)
-    choices = get_args(found.base) if get_origin(found.base) is Literal else ()
+    base, limits, is_optional = _inspect(field.annotation, field.metadata)
+    choices = get_args(base) if get_origin(base) is Literal else ()
     extra: Any = field.json_schema_extra
     return Key(
         name=name,
@@ -219,29 +221,22 @@ def _make_key(name: str, field: FieldInfo, heading: str) -> Key:
         default=field.get_default(call_default_factory=True),
         meaning=field.description or "",
         **extra,
-        base=type(choices[0]) if choices else get_origin(found.base) or found.base,
+        base=type(choices[0]) if choices else get_origin(base) or base,
         choices=choices,
-        limits=found.limits,
-        is_optional=found.is_optional,
+        limits=limits,
+        is_optional=is_optional,
         annotation=Annotated[field.annotation, field],
     )
 
 
-class _Inspected(NamedTuple):
-    """What an annotation is made of."""
-
-    base: Any
-    limits: dict[str, float]
-    is_optional: bool
-
-
-def _inspect(annotation: Any, metadata: Iterable[Any] = ()) -> _Inspected:
+def _inspect(annotation: Any, metadata: Iterable[Any] = ()) -> tuple[Any, dict[str, float], bool]:
+    """Return the plain type of an annotation, its limits, and whether it allows None."""
     limits: dict[str, float] = {}
     is_optional = False
     for each in metadata:
         # An Annotated alias carries a FieldInfo, which carries the limits.
         for limit in (each, *(each.metadata if isinstance(each, FieldInfo) else ())):
-            limits |= {n: getattr(limit, n) for n in (*_LOW, *_HIGH) if hasattr(limit, n)}
+            limits |= {n: getattr(limit, n) for n in _LIMITS if hasattr(limit, n)}
     if get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
         annotation, more_limits, is_optional = _inspect(inner, more)
@@ -251,4 +246,4 @@ def _inspect(annotation: Any, metadata: Iterable[Any] = ()) -> _Inspected:
         is_optional = len(members) < len(get_args(annotation))
         annotation, more_limits, _ = _inspect(members[0])
         limits |= more_limits
-    return _Inspected(annotation, limits, is_optional)
+    return annotation, limits, is_optional

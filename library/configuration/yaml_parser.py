@@ -5,6 +5,7 @@ equal keys, and forgets lines, so only its event parser is used. ruamel.yaml rea
 took 25 times as long for a file of 200 KB, and 4 seconds to refuse 20,000 nested brackets.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -40,7 +41,6 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 # Strings that need no quotes, because no version of YAML takes them for anything else.
 _SAFE_TEXT = re.compile(r"(?!\.+$|\.inf|\.nan|\.[0-9])[a-z_./][a-z0-9_./+=-]*", re.IGNORECASE)
 _RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"}
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 # Characters that no YAML file may hold.
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # The parser's messages for the most common mistakes, for people who don't know its grammar.
@@ -80,50 +80,38 @@ def parse_scalar(text: str) -> bool | int | float | str | None:
 
 def to_yaml(value: Any) -> str:
     """Return a scalar, or a list of scalars, as YAML on one line."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
+    if value is None or isinstance(value, int):
+        return json.dumps(value)
     if isinstance(value, float):
-        text = repr(value)
-        if text in ("inf", "-inf", "nan"):
-            return text.replace("inf", ".inf").replace("nan", ".nan")
         # 1e-05 is a number in YAML 1.2 but a string in 1.1; 1.0e-05 is a number in both.
+        text = repr(value).replace("inf", ".inf").replace("nan", ".nan")
         mantissa, e, exponent = text.partition("e")
         return text if "." in mantissa else f"{mantissa}.0{e}{exponent}"
-    if isinstance(value, str):
-        is_safe = _SAFE_TEXT.fullmatch(value) and value.lower() not in _RESERVED
-        return value if is_safe else f'"{"".join(map(_escape, value))}"'
-    return f"[{', '.join(to_yaml(each) for each in value)}]"
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if character in _ESCAPES or character.isprintable():
-        return _ESCAPES.get(character, character)
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    if not isinstance(value, str):
+        return f"[{', '.join(map(to_yaml, value))}]"
+    if _SAFE_TEXT.fullmatch(value) and value.lower() not in _RESERVED:
+        return value
+    quoted = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)
 
 
 @dataclass(frozen=True, slots=True)
-class ScalarNode:
-    """A single value."""
+class Node:
+    """A scalar, a list or a mapping.
 
-    value: bool | int | float | str | None
+    Attributes:
+        value: A scalar, a tuple of nodes, or {key: Entry} without what is inherited.
+        line: The line on which it starts.
+        size: The number of nodes in it, with each alias counted as what it refers to.
+        name: The key that a mapping is the value of.
+        parents: The mappings that a mapping inherits from (`<<`), nearest first.
+    """
+
+    value: Any
     line: int
     size: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceNode:
-    """A list of nodes."""
-
-    items: "tuple[Node, ...]"
-    line: int
-    size: int
+    name: str = ""
+    parents: "tuple[Node, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,38 +119,17 @@ class Entry:
     """One key of a mapping: the line of the key, and the value's node."""
 
     line: int
-    node: "Node"
-
-
-@dataclass(frozen=True, slots=True)
-class MappingNode:
-    """Keys with their values, and the mappings to inherit from (`<<`), nearest first."""
-
-    name: str
-    line: int
-    entries: dict[str, Entry]
-    parents: "tuple[MappingNode, ...]"
-    size: int
-
-
-Node = ScalarNode | SequenceNode | MappingNode
-
-
-def is_null(node: Node) -> bool:
-    """Return whether a node is null, written or not."""
-    return isinstance(node, ScalarNode) and node.value is None
+    node: Node
 
 
 def to_python(node: Node) -> Any:
     """Return a node as plain Python: scalars, lists, and dicts with what they inherit."""
-    if isinstance(node, ScalarNode):
-        return node.value
-    if isinstance(node, SequenceNode):
-        return [to_python(each) for each in node.items]
-    return {key: to_python(entry.node) for key, (entry, _) in merged_entries(node).items()}
+    if isinstance(node.value, dict):
+        return {key: to_python(entry.node) for key, (entry, _) in merged_entries(node).items()}
+    return [*map(to_python, node.value)] if isinstance(node.value, tuple) else node.value
 
 
-def lineage(mapping: MappingNode, visited: set[int] | None = None) -> Iterator[MappingNode]:
+def lineage(mapping: Node, visited: set[int] | None = None) -> Iterator[Node]:
     """Yield a mapping and all that it inherits from, nearest first, each once.
 
     A mapping adds nothing when it is met again. So the time is linear, however the merge keys are
@@ -182,11 +149,11 @@ def lineage(mapping: MappingNode, visited: set[int] | None = None) -> Iterator[M
             waiting.extend(reversed(each.parents))
 
 
-def merged_entries(mapping: MappingNode) -> dict[str, tuple[Entry, MappingNode]]:
+def merged_entries(mapping: Node) -> dict[str, tuple[Entry, Node]]:
     """Return {key: (entry, the mapping that holds it)}; own keys override inherited ones."""
-    found: dict[str, tuple[Entry, MappingNode]] = {}
+    found: dict[str, tuple[Entry, Node]] = {}
     for each in lineage(mapping):
-        for key, entry in each.entries.items():
+        for key, entry in each.value.items():
             found.setdefault(key, (entry, each))
     return found
 
@@ -251,7 +218,7 @@ class _Composer:
                     found.append(self._node(self.parser.get_event(), 1, ""))
         except yaml.YAMLError as error:
             raise SettingsError(self._describe(error)) from None
-        return found or [ScalarNode(None, 1)]
+        return found or [Node(None, 1)]
 
     def _error(self, event: Any, problem: object) -> SettingsError:
         return SettingsError(f"{self.file}:{event.start_mark.line + 1}: {problem}")
@@ -272,17 +239,16 @@ class _Composer:
         if event.anchor in self.anchors:
             first = self.anchors[event.anchor][0]
             anchor = shown(f"&{event.anchor}")
-            raise self._error(event, f"duplicate anchor {anchor} (first at line {first})")
+            raise self._error(event, f"duplicate anchor {anchor} (see line {first})")
         if event.anchor is not None:
             self.anchors[event.anchor] = (line, None)
-        node: Node
         if isinstance(event, yaml.ScalarEvent):
-            node = ScalarNode(self._scalar(event), line)
+            node = Node(self._scalar(event), line)
         elif isinstance(event, yaml.SequenceStartEvent):
             items = []
             while not isinstance(inner := self.parser.get_event(), yaml.SequenceEndEvent):
                 items.append(self._node(inner, depth + 1, name))
-            node = SequenceNode(tuple(items), line, 1 + sum(each.size for each in items))
+            node = Node(tuple(items), line, 1 + sum(each.size for each in items))
         else:
             node = self._mapping(line, depth, name)
         if event.anchor is not None:
@@ -299,7 +265,7 @@ class _Composer:
         except ValueError as error:
             raise self._error(event, error) from None
 
-    def _mapping(self, line: int, depth: int, name: str) -> MappingNode:
+    def _mapping(self, line: int, depth: int, name: str) -> Node:
         entries: dict[str, Entry] = {}
         parents, size = None, 1
         while not isinstance(event := self.parser.get_event(), yaml.MappingEndEvent):
@@ -311,29 +277,26 @@ class _Composer:
                     raise self._error(event, "a second '<<'; to merge two, write <<: [*a, *b]")
                 parents = self._parents(event, node)
             elif key in entries:
-                first = entries[key].line
-                raise self._error(event, f"duplicate key {key!r} (first at line {first})")
+                raise self._error(event, f"duplicate key {key!r} (see line {entries[key].line})")
             else:
                 entries[key] = Entry(event.start_mark.line + 1, node)
-        return MappingNode(name, line, entries, parents or (), size)
+        return Node(entries, line, size, name, parents or ())
 
     def _key(self, event: Any, depth: int) -> str:
         node = self._node(event, depth + 1, "")
-        if not isinstance(node, ScalarNode):
-            raise self._error(event, "a key must be a string, not a list or a mapping")
-        if not isinstance(node.value, str):
-            raise self._error(
-                event, f"the key {event.value or '(empty)'} is not a string; quote it"
-            )
-        if len(node.value) > MAX_KEY_CHARACTERS:
-            raise self._error(event, f"a key of {len(node.value):,} characters is too long")
-        return node.value
+        key = node.value
+        if not isinstance(key, str):
+            found = shown(to_python(node))
+            raise self._error(event, f"a key must be a string, not {found}; use quotes")
+        if len(key) > MAX_KEY_CHARACTERS:
+            raise self._error(event, f"a key of {len(key):,} characters is too long")
+        return key
 
-    def _parents(self, event: Any, node: Node) -> tuple[MappingNode, ...]:
-        nodes = node.items if isinstance(node, SequenceNode) else (node,)
+    def _parents(self, event: Any, node: Node) -> tuple[Node, ...]:
+        nodes = node.value if isinstance(node.value, tuple) else (node,)
         # A set whose keys are all commented out is null, and may be inherited from.
-        parents = tuple(each for each in nodes if isinstance(each, MappingNode))
-        if len(parents) + sum(map(is_null, nodes)) < len(nodes):
+        parents = tuple(each for each in nodes if each.value is not None)
+        if not all(isinstance(each.value, dict) for each in parents):
             raise self._error(event, "'<<' must name a mapping (<<: *name) or a list of mappings")
         return parents
 
@@ -343,8 +306,7 @@ class _Composer:
             raise self._error(event, f"unknown anchor {shown(f'&{event.anchor}')}{hint}")
         _, node = self.anchors[event.anchor]
         if node is None:
-            alias = shown(f"*{event.anchor}")
-            raise self._error(event, f"{alias} refers to what contains it: a cycle")
+            raise self._error(event, f"{shown(f'*{event.anchor}')} refers to itself: a cycle")
         self.expanded_count += node.size
         if self.expanded_count > MAX_EXPANDED_NODES:
             problem = f"more than {MAX_EXPANDED_NODES:,} keys and values, with aliases expanded"

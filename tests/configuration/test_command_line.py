@@ -21,7 +21,9 @@ class Shop(Bakery):
 
 
 def values(*arguments):
-    return parse(arguments, keys_of(Shop), COMMANDS).values
+    given = parse(arguments, keys_of(Shop), COMMANDS).values
+    assert {each.provenance for each in given.values()} <= {"command line"}
+    return {name: each.value for name, each in given.items()}
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 from pydantic import model_validator
 
 from library.configuration.resolution import (
-    COMMAND_LINE,
     DEFAULT_SET,
     SettingsFile,
     make_model,
     resolve,
 )
-from library.configuration.schema import Count, Keys, Value, key, keys_of
+from library.configuration.schema import COMMAND_LINE, Count, Keys, Value, key, keys_of
 from library.configuration.yaml_parser import read_documents, to_yaml
 from library.errors import SettingsError
 from project.settings import read_settings

@@ -30,13 +30,13 @@ def read(tmp_path, content):
 
 def test_values_and_lines(tmp_path):
     node = read(tmp_path, "one:\n  rate: 1e-4\n\n  flag: no\n  list: [a, 'b', 3]\ntwo: null\n")
-    one = node.entries["one"].node
+    one = node.value["one"].node
     assert to_python(node) == {
         "one": {"rate": 1e-4, "flag": "no", "list": ["a", "b", 3]},
         "two": None,
     }
-    assert [node.entries["one"].line, node.entries["two"].line] == [1, 6]
-    lines = {key: entry.line for key, entry in one.entries.items()}
+    assert [node.value["one"].line, node.value["two"].line] == [1, 6]
+    lines = {key: entry.line for key, entry in one.value.items()}
     assert lines == {"rate": 2, "flag": 4, "list": 5}
 
 
@@ -69,7 +69,7 @@ d: *a
     )
     assert to_python(node)["c"] == {"w": 3, "x": 1, "y": 2, "z": 4}
     assert to_python(node)["d"] == {"x": 1, "y": 1}
-    owners = {key: owner.name for key, (_, owner) in merged_entries(node.entries["c"].node).items()}
+    owners = {key: owner.name for key, (_, owner) in merged_entries(node.value["c"].node).items()}
     assert owners == {"w": "<<", "x": "a", "y": "b", "z": "c"}
 
 
@@ -92,7 +92,7 @@ REFUSED = {
     "--- a\n--- b\n": "file.yaml:2: .*---",
     "2080: {}": "file.yaml:1: .*2080",
     "true: {}": "file.yaml:1: .*true",
-    "? \n: 1": "file.yaml:1: .*empty",
+    "? \n: 1": "file.yaml:1: .*none",
     "? [a]\n: 1": "file.yaml:1: .*list",
     f"{'k' * 201}: 1": "file.yaml:1: .*201",
     "a: !!str 1": "file.yaml:1: .*'tag:yaml.org,2002:str'",
