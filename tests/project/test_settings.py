@@ -254,3 +254,9 @@ def test_names_of_version_0_1_are_understood(tmp_path, old, name, value):
     texts = ["default:\n", "default:\n"]
     texts[name in Hyperparameters.model_fields] = f"default:\n  {old}: {value}\n"
     assert read_settings(write_settings(tmp_path, *texts)).values[name].value == value
+
+
+def test_config_file_may_set_the_model_with_the_shipped_hyperparameters(tmp_path):
+    (given, _) = write_settings(tmp_path, "default: {model: latest}\n")
+    settings = read_settings([given, f"--hyperparameter_file={ROOT}/hyperparameters.yaml"])
+    assert settings.hyperparameters.model == "latest"
