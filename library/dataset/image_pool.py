@@ -1,61 +1,66 @@
-"""Images converted in processes of their own: a decoder that crashes costs one image, not the run.
+"""Convert images in processes of their own: an image that crashes a decoder costs only itself.
 
-For those who convert as they go, in threads: a conversion of a whole split asks `Workers` itself.
+For callers that convert image by image in threads; converting a split uses WorkerPool itself.
 """
 
 from threading import Lock
+from typing import Self
 
-from library.dataset.images import UnusableImageError, convert_image, find_conformant
-from library.dataset.worker import limit_memory
-from library.dataset.worker_pool import WorkerPool, available_cores
+from library.dataset.images import (
+    EncodedImage,
+    ImageOptions,
+    UnusableImageError,
+    convert_image,
+    find_conformant,
+)
+from library.dataset.worker_pool import WorkerPool, available_cores, limit_memory
 
 # Less work than this would be done before another process has imported its libraries.
 _FILES_PER_PROCESS = 64
 _BYTES_PER_PROCESS = 8 << 20
-# A process limits its memory itself, once it is told how large an image may be.
+# A process limits its memory itself, once it knows how large an image may be.
 _UNLIMITED = -1
 
 
 class ImagePool:
-    """Return what convert_image gives, but runs no decoder in this process. A context manager.
+    """Converts images like `convert_image`, without running a decoder in this process.
 
-    What conversion would keep as it is needs none, and goes straight through. The first process
-    starts at once, while the caller still has other things to do; others as the work grows, up to
-    `most` (None: one a core).
+    The first process starts at once, while the caller prepares; more start as the work grows.
+    JPEGs that are used as they are need no process.
     """
 
-    def __init__(self, most=None):
-        self._workers = WorkerPool(_convert, most or available_cores(), _UNLIMITED)
+    def __init__(self, max_workers: int | None = None) -> None:
+        """Start the first process. `max_workers` None: one per core."""
+        self._pool = WorkerPool(_convert, max_workers or available_cores(), _UNLIMITED)
         self._lock = Lock()
         self._files = self._bytes = 0
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
-        self._workers.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        self._pool.__exit__(*error)
 
-    def convert(self, content, options):
-        """Give (JPEG bytes, height, width) by ImageOptions. For several threads at once.
+    def convert(self, content: bytes, options: ImageOptions) -> EncodedImage:
+        """Return (JPEG bytes, height, width) of an image. Thread-safe.
 
-        Raises UnusableImageError, also where the decoder crashes, hangs or needs too much memory.
+        Raises UnusableImageError, also if the decoder crashes, hangs or needs too much memory.
         """
-        kept = find_conformant(content, options)
-        if kept:
-            return kept
+        if conformant := find_conformant(content, options):
+            return conformant
         with self._lock:
             self._files += 1
             self._bytes += len(content)
             work = max(self._files // _FILES_PER_PROCESS, self._bytes // _BYTES_PER_PROCESS)
-            self._workers.grow(1 + work)
-        is_done, result = self._workers.apply((content, options))
+            self._pool.grow(1 + work)
+        is_done, result = self._pool.apply((content, options))
         if not is_done:
             raise UnusableImageError(result)
         return result
 
 
-def _convert(item):
-    """The function of the processes, of a file's bytes and ImageOptions."""
+def _convert(item: tuple[bytes, ImageOptions]) -> EncodedImage:
+    """Convert an image in a worker process."""
     content, options = item
     limit_memory(options.memory_bytes)
     return convert_image(content, options)

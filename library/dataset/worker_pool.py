@@ -1,6 +1,12 @@
-"""Apply a function to many items in several processes; what crashes one costs that item alone."""
+"""Apply a function to many items in several processes; an item that crashes one costs only itself.
+
+A worker process runs this module as its main program, and exchanges pickles with the pool over
+stdin and stdout. pebble.ProcessPool, whose workers share one pipe, took 30 % more CPU time for
+images that are stored as they are.
+"""
 
 import contextlib
+import faulthandler
 import os
 import pickle
 import queue
@@ -9,143 +15,176 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, BinaryIO, Self
 
 from library.errors import UnreachableError, UserError
 
 _ROOT = Path(__file__).resolve().parents[2]
-# How the worker's timer ends it: by a signal, or on Windows, which has none, by leaving with 1.
-_OUT_OF_TIME = -signal.SIGALRM if hasattr(signal, "SIGALRM") else 1
-# Batches under way for each worker: one in work, one waiting, one being fetched.
-_AHEAD = 3
+# Batches under way per worker: one in work, one waiting, one being fetched.
+_BATCHES_PER_WORKER = 3
+# A worker's exit code when its time is up; Windows has no such signal.
+_TIMEOUT_EXIT_CODE = -signal.SIGALRM if hasattr(signal, "SIGALRM") else 1
+_WORKER_ENVIRONMENT = {
+    # Each worker has one core: threads of libraries would only compete.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    # By default glibc returns each array of pixels to the system and asks for zeroed pages again:
+    # a third of the time per image.
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "134217728",
+}
+
+# (True, the function's result), (False, the reason why there is none) or, if the network failed,
+# (None, the reason).
+Result = tuple[bool | None, Any]
 
 
 class WorkerPool:
-    """Processes that apply `function` (picklable, importable) to items.
+    """Processes that apply a function to items.
 
-    An item that makes its process crash, hang for `seconds` or need more than `memory_bytes` has
-    a failure as its result; the process is replaced.
+    The result of an item that makes its process crash, exceed its memory or its time is a failure;
+    the process is replaced.
     """
 
-    def __init__(self, function, most, memory_bytes=2 << 30, seconds=60):
-        self.setup = (function, memory_bytes, seconds)
-        self.seconds = seconds
-        self.most = most
-        self.processes = []
-        self.is_closing = False
-        self.idle = queue.LifoQueue()
-        self.executor = ThreadPoolExecutor(most)
-        # While the caller still looks for work, the first process imports its libraries.
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        max_workers: int,
+        memory_bytes: int = 2 << 30,
+        seconds: float = 60,
+    ) -> None:
+        """Start the first process, which imports its libraries while the caller looks for work.
+
+        Args:
+            function: What to apply to each item; picklable and importable.
+            max_workers: Largest number of processes; see `grow`.
+            memory_bytes: Memory limit of a process; -1 for none.
+            seconds: Time limit for an item.
+        """
+        self._settings = (function, memory_bytes, seconds)
+        self._seconds = seconds
+        self._max_workers = max_workers
+        self._is_closing = False
+        self.processes: list[_Process] = []
+        self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
+        self._threads = ThreadPoolExecutor(max_workers)
         self.grow(1)
-        self.executor.submit(self._apply, [])
+        self._threads.submit(self._apply_batch, [])
 
-    def grow(self, count):
-        """Use up to `count` processes, but no more than `most`; each starts when it gets work."""
-        while len(self.processes) < min(count, self.most):
-            self.processes.append(_Process(self.setup))
-            self.idle.put(self.processes[-1])
+    def grow(self, count: int) -> None:
+        """Use up to `count` processes, limited by `max_workers`; each starts when it gets work."""
+        while len(self.processes) < min(count, self._max_workers):
+            self.processes.append(_Process(self._settings))
+            self._idle.put(self.processes[-1])
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error):
-        self.is_closing = True
+    def __exit__(self, *error: object) -> None:
+        self._is_closing = True
         if error != (None, None, None):
-            # Nobody waits for what is under way.
+            # Nobody waits for the batches under way.
             for process in self.processes:
                 process.kill()
-        self.executor.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
         for process in self.processes:
             process.end()
 
-    def map(self, batches):
-        """Yield (batch, results) in the order of batches, which are taken as they are needed.
+    def map(self, batches: Iterable[Sequence[Any]]) -> Iterator[tuple[Sequence[Any], list[Result]]]:
+        """Yield (batch, results) in order; batches are taken only as they are needed.
 
-        Each result is (True, the function's) or (False, the reason why there is none). Raises
-        UnreachableError if the function did: that is the network's fault, and no item's.
+        Raises UnreachableError if the function did, because then no item is at fault.
         """
-        waiting = deque()
+        pending: deque[tuple[Sequence[Any], Future[list[Result]]]] = deque()
         for batch in batches:
-            waiting.append((batch, self.executor.submit(self._apply, batch)))
-            if len(waiting) >= len(self.processes) * _AHEAD:
-                done, future = waiting.popleft()
-                yield done, _checked(future.result())
-        while waiting:
-            done, future = waiting.popleft()
-            yield done, _checked(future.result())
+            pending.append((batch, self._threads.submit(self._apply_batch, batch)))
+            if len(pending) >= len(self.processes) * _BATCHES_PER_WORKER:
+                yield _finish(*pending.popleft())
+        while pending:
+            yield _finish(*pending.popleft())
 
-    def apply(self, item):
-        """Return the result of one item, when a process is free. For several threads at once."""
-        results = self._apply([item])
-        return results[0] if results else (False, "was left out: its process was ended")
+    def apply(self, item: Any) -> Result:
+        """Return the result of one item. Thread-safe: waits for a free process."""
+        results = self._apply_batch([item])
+        return results[0] if results else (False, "was skipped: its process was ended")
 
-    def _apply(self, batch):
-        process = self.idle.get()
+    def _apply_batch(self, batch: Sequence[Any]) -> list[Result]:
+        process = self._idle.get()
         try:
-            return [] if self.is_closing else process.ask(batch)
-        except _DiedError:
-            if self.is_closing:
+            return [] if self._is_closing else process.apply(batch)
+        except _WorkerDiedError:
+            if self._is_closing:
                 return []
-            # One of them did it: each by itself shows which, and gives it a second chance.
+            # Applying to each item alone shows which one did it, and gives it a second chance.
             return [self._apply_alone(process, item) for item in batch]
         finally:
-            self.idle.put(process)
+            self._idle.put(process)
 
-    def _apply_alone(self, process, item):
+    def _apply_alone(self, process: "_Process", item: Any) -> Result:
         try:
-            return process.ask([item])[0]
-        except _DiedError as error:
-            return False, error.reason(self.seconds)
+            return process.apply([item])[0]
+        except _WorkerDiedError as error:
+            return False, error.reason(self._seconds)
 
 
-def _checked(results):
-    for is_answered, result in results:
-        if is_answered is None:
+def _finish(
+    batch: Sequence[Any], future: Future[list[Result]]
+) -> tuple[Sequence[Any], list[Result]]:
+    results = future.result()
+    for is_done, result in results:
+        if is_done is None:
             raise UnreachableError(result)
-    return results
+    return batch, results
 
 
-class _DiedError(Exception):
-    """A worker process ended in the middle of its work."""
+class _WorkerDiedError(Exception):
+    """A worker process ended while it had work."""
 
-    def reason(self, seconds):
-        (code,) = self.args
-        if code == _OUT_OF_TIME:
+    def __init__(self, exit_code: int | None) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+    def reason(self, seconds: float) -> str:
+        """Return why, to follow the item's name."""
+        if self.exit_code == _TIMEOUT_EXIT_CODE:
             return f"takes more than {seconds:g} s to decode"
-        if code is not None and code < 0:
+        cause = f"exit code {self.exit_code}"
+        if self.exit_code is not None and self.exit_code < 0:
             with contextlib.suppress(ValueError):
-                return f"makes the decoder crash ({signal.Signals(-code).name})"
-        return f"makes the decoder crash (exit code {code})"
+                cause = signal.Signals(-self.exit_code).name
+        return f"makes the decoder crash ({cause})"
 
 
 class _Process:
-    """One worker process, started when it is first asked, and again after it died."""
+    """A worker process, started by its first work, and again after it died."""
 
-    def __init__(self, setup):
-        self.setup = setup
-        self.process = None
+    def __init__(self, settings: tuple[Callable[[Any], Any], int, float]) -> None:
+        self._settings = settings
+        self.process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, items):
-        if self.process is None:
-            self._start()
+    def apply(self, items: Sequence[Any]) -> list[Result]:
+        """Return the results of items. Raise _WorkerDiedError."""
+        process = self.process or self._start()
         try:
-            _send(self.process.stdin, items)
-            return pickle.load(self.process.stdout)
+            return _exchange(process, items)
         except (OSError, EOFError, pickle.UnpicklingError):
-            raise _DiedError(self.end()) from None
+            raise _WorkerDiedError(self.end()) from None
 
-    def kill(self):
-        """Have the process die at once, whatever it does."""
-        process = self.process
-        if process is not None:
+    def kill(self) -> None:
+        """End the process at once. Safe while another thread waits for it."""
+        if (process := self.process) is not None:
             process.kill()
 
-    def end(self):
-        """End the process; give its exit code."""
+    def end(self) -> int | None:
+        """End the process, and return its exit code."""
         process, self.process = self.process, None
         if process is None:
             return None
+        assert process.stdin is not None
+        assert process.stdout is not None
         with contextlib.suppress(OSError):
             process.stdin.close()
         process.stdout.close()
@@ -155,51 +194,115 @@ class _Process:
             process.kill()
             return process.wait()
 
-    def _start(self):
-        environment = dict(os.environ)
-        paths = [str(_ROOT), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        # Each worker has one core: libraries that start threads of their own would only compete.
-        environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        # Else glibc gives each array of pixels back to the system, and asks for zeroed pages again
-        # for the next: a third of the time that an image takes.
-        environment |= {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "134217728"}
-        command = [sys.executable, "-W", "ignore", "-m", "library.dataset.worker"]
+    def _start(self) -> "subprocess.Popen[bytes]":
+        paths = filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | _WORKER_ENVIRONMENT
+        command = [sys.executable, "-W", "ignore", "-m", "library.dataset.worker_pool"]
         with tempfile.TemporaryFile() as errors:
-            self.process = subprocess.Popen(
+            process = self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=environment,
             )
-            _widen(self.process.stdout)
+            assert process.stdout is not None
+            _widen(process.stdout.fileno())
             try:
-                _send(self.process.stdin, self.setup)
-                pickle.load(self.process.stdout)
+                _exchange(process, self._settings)
             except (OSError, EOFError, pickle.UnpicklingError):
                 code = self.end()
                 errors.seek(0)
                 lines = errors.read().decode(errors="replace").split("\n")
                 last = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
                 raise UserError(f"a worker process can't start: {last}") from None
+        return process
 
 
-def _widen(pipe):
-    """Let a pipe hold many records: with 64 KiB, the default, each image would mean a switch."""
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        import fcntl  # only on Unix, and its F_SETPIPE_SZ only on Linux
+def _exchange(process: "subprocess.Popen[bytes]", message: object) -> Any:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    _send(process.stdin, message)
+    return pickle.load(process.stdout)
 
-        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)
 
-
-def _send(file, content):
-    pickle.dump(content, file, protocol=5)
+def _send(file: Any, message: object) -> None:
+    pickle.dump(message, file, protocol=5)
     file.flush()
 
 
-def available_cores():
-    """Return how many cores this process may use."""
+def _widen(pipe: int) -> None:
+    """Let a pipe hold many records: at 64 KiB, the default, each image means a process switch."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl  # only on Unix, and F_SETPIPE_SZ only on Linux
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1 << 20)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def limit_memory(size: int) -> None:
+    """Limit the memory of this process to `size` bytes, unless it has a lower limit already."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # only on Unix
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def _run_worker() -> None:
+    """Read (function, memory_bytes, seconds) from stdin, then batches of items until its end."""
+    requests, answers = sys.stdin.buffer, _take_stdout()
+    # Ctrl-C reaches the whole process group; the pool ends a worker by closing its stdin.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    function, memory_bytes, seconds = pickle.load(requests)
+    limit_memory(memory_bytes)
+    _send(answers, "ready")
+    with contextlib.suppress(EOFError):
+        while True:
+            items = pickle.load(requests)
+            _send(answers, [_apply(function, item, seconds) for item in items])
+            _limit_time(0)
+
+
+def _take_stdout() -> BinaryIO:
+    """Return stdout, and give stderr in its place to any library that prints."""
+    stdout = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return stdout
+
+
+def _apply(function: Callable[[Any], Any], item: Any, seconds: float) -> Result:
+    _limit_time(seconds)
+    try:
+        return True, function(item)
+    except MemoryError:
+        return False, "needs too much memory to decode"
+    except UnreachableError as error:
+        return None, str(error)
+    except Exception as error:
+        return False, " ".join(str(error).split()) or type(error).__name__
+
+
+def _limit_time(seconds: float) -> None:
+    """Have the system end this process after `seconds`; 0 for never.
+
+    Not by a Python signal handler, which would wait for a decoder that hangs.
+    """
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    elif seconds:  # Windows: a thread, which takes far longer to start.
+        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.stderr)
+    else:
+        faulthandler.cancel_dump_traceback_later()
+
+
+if __name__ == "__main__":
+    # If the parent ends while we answer, nobody is left to tell.
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        _run_worker()

@@ -66,12 +66,12 @@ def test_there_are_more_processes_only_where_there_is_more_work(monkeypatch):
         counts = []
         for _ in range(8):
             converters.convert(content, OPTIONS)
-            counts.append(len(converters._workers.processes))
+            counts.append(len(converters._pool.processes))
     assert counts == [1, 1, 2, 2, 2, 2, 2, 2]
     monkeypatch.setattr(module, "_BYTES_PER_PROCESS", len(content))
     with ImagePool(2) as converters:
         converters.convert(content, OPTIONS)
-        assert len(converters._workers.processes) == 2
+        assert len(converters._pool.processes) == 2
 
 
 def test_what_is_unusable_or_makes_the_decoder_crash_has_its_reason(crashing):
