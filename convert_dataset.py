@@ -340,7 +340,7 @@ def inspect(settings: Settings) -> None:
     from library.files import write_file
 
     try:
-        from library.describing.dataset_page import page
+        from library.describing.dataset_page import render_dataset_page
         from library.describing.dataset_summary import format_summary, inspect_splits
     except ModuleNotFoundError as error:
         raise UserError(missing_package(error) or f"inspect needs {error.name}") from None
@@ -353,7 +353,7 @@ def inspect(settings: Settings) -> None:
     workers = settings.num_workers or available_cores()
     with inspect_splits(sources, images, workers) as inspection:
         print(format_summary(inspection))
-        write_file(settings.report, page(inspection, images))
+        write_file(settings.report, render_dataset_page(inspection, images))
     logger.info(f"HTML report: {settings.report}")
 
 

@@ -1,45 +1,59 @@
-"""Runs side by side: what they reached, and what differs in their settings."""
+"""Runs side by side: what they reached, and in which settings they differ."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from library.errors import DataError, printable
 from library.evaluation.table import format_table
-from library.figures.html import page, table, text
+from library.figures.html import render
 from library.files import write_file
 from library.messages import counted
-from library.reporting.runs import read_runs
+from library.reporting.runs import Run, read_runs
 
 PAGE, SUMMARY = "compare.html", "summary.md"
 HEAD = ("run", "best", "epoch", "accuracy", "test accuracy", "time", "images/s", "parameters")
-# Where a run lies is its name.
-_PLACES = ("run_dir", "model_dir", "best_model_dir", "cache_dir")
+# Settings that only say where a run lies.
+_PATHS = ("run_dir", "model_dir", "best_model_dir", "cache_dir")
 
 
-def find_runs(folders, beside):
-    """Give (Runs, the best first; lines about what is none; the folder for what is written).
+def find_runs(folders: Sequence[str | Path], parent: Path) -> tuple[list[Run], list[str], Path]:
+    """Read the runs to compare.
 
-    Without `folders` all in the folder `beside` are meant. Raises DataError where none is a run.
+    Args:
+        folders: The runs; if there are none, all folders in `parent`.
+        parent: The folder that usually holds the runs.
+
+    Returns:
+        The runs, the one with the highest validation accuracy first; a line for each folder that is
+        not a run; the folder that holds the runs.
+
+    Raises:
+        DataError: No folder is a run.
     """
-    folder = Path(folders[0]).parent if folders else Path(beside)
-    if not folders and folder.is_dir():
-        folders = sorted(each for each in folder.iterdir() if each.is_dir())
-    own = (PAGE, SUMMARY)
-    runs, skipped = read_runs(each for each in folders if Path(each).name not in own)
+    parent = Path(folders[0]).parent if folders else parent
+    if not folders and parent.is_dir():
+        folders = sorted(each for each in parent.iterdir() if each.is_dir())
+    runs, skipped = read_runs(each for each in folders if Path(each).name not in (PAGE, SUMMARY))
     if not runs:
-        why = skipped[0].removeprefix("skipped: ") if skipped else f"none in {folder}"
-        raise DataError(f"no run to compare: {why}")
-    return best_first(runs), skipped, folder
+        reason = skipped[0].removeprefix("skipped: ") if skipped else f"none in {parent}"
+        raise DataError(f"no run to compare: {reason}")
+    return best_first(runs), skipped, parent
 
 
-def result_rows(runs):
-    """Return the cells, words, of a row for each run, in the order of HEAD."""
+def best_first(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs sorted by validation accuracy, the highest first."""
+    return sorted(runs, key=lambda run: -run.best["validation"].get("accuracy", 0.0))
+
+
+def result_rows(runs: Iterable[Run]) -> list[tuple[str, ...]]:
+    """Return a row of cells for each run, in the order of HEAD."""
     return [
         (
-            _name(run),
+            str(run.folder),
             f"{run.best['monitored']} {run.best['value']:.4f}",
             str(run.best["epoch"]),
-            _share(run.best["validation"].get("accuracy")),
-            _test(run.test),
+            _accuracy(run.best["validation"].get("accuracy")),
+            _accuracy(*run.test or (None,)),
             _duration(run.seconds),
             _count(run.images_per_second),
             _count(run.parameters),
@@ -48,96 +62,72 @@ def result_rows(runs):
     ]
 
 
-def setting_rows(runs):
-    """Give (key, value in each run …) of the settings in which the runs differ.
+def setting_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """Return (key, value in each run …) of the settings in which the runs differ.
 
-    A dash stands for what an older version of the project did not know: no difference by itself.
+    A dash marks a setting that the version behind a run did not have; it counts as no difference.
     """
-    keys = dict.fromkeys(key for run in runs for key in run.settings if key not in _PLACES)
+    keys = dict.fromkeys(key for run in runs for key in run.settings if key not in _PATHS)
     rows = [(key, *(run.settings.get(key, "-") for run in runs)) for key in keys]
     return [row for row in rows if len({*row[1:]} - {"-"}) > 1]
 
 
-def best_first(runs):
-    """Return the runs by their validation accuracy, the highest first."""
-    return sorted(runs, key=lambda run: -run.best["validation"].get("accuracy", 0.0))
-
-
-def format_comparison(runs):
+def format_comparison(runs: Sequence[Run]) -> Iterator[str]:
     """Yield the lines of both tables, for a terminal."""
-    yield from format_table([HEAD, *result_rows(runs)], left=(0, 1))
-    settings = setting_rows(runs)
+    yield from format_table(_printable([HEAD, *result_rows(runs)]), left=(0, 1))
     yield ""
-    if settings:
-        shown = [tuple(map(printable, row)) for row in settings]
-        yield from format_table([("what differs", *map(_name, runs)), *shown], left=range(99))
+    if settings := setting_rows(runs):
+        rows = [("setting", *_names(runs)), *settings]
+        yield from format_table(_printable(rows), left=range(len(rows[0])))
     else:
         yield "no setting differs"
 
 
-def make_page(runs, skipped):
-    """Return the page as a str."""
-    rows = [tuple(map(text, row)) for row in result_rows(runs)]
-    settings = [tuple(map(text, row)) for row in setting_rows(runs)]
-    parts = [
-        f"<h1>{counted(len(runs), 'run')}</h1>",
-        '<p class="soft">Best and accuracy are on validation, the highest accuracy first.</p>',
-        table(HEAD, rows, "classes"),
-        "<h2>What differs in their settings</h2>",
-        table(("setting", *map(_name, runs)), settings, "words") if settings else "<p>Nothing.</p>",
-        *(f'<p class="soft">{text(line)}</p>' for line in skipped),
-    ]
-    return page("Runs compared", *parts)
+def render_comparison(template: str, runs: Sequence[Run], skipped: Sequence[str]) -> str:
+    """Return both tables as HTML or Markdown, from `comparison.html` or `comparison.md`."""
+    return render(
+        "library.reporting",
+        template,
+        heading=counted(len(runs), "run"),
+        head=HEAD,
+        results=result_rows(runs),
+        settings_head=("setting", *_names(runs)),
+        settings=setting_rows(runs),
+        skipped=skipped,
+    )
 
 
-def make_summary(runs, skipped):
-    """Return the same as Markdown."""
-    lines = [f"# {counted(len(runs), 'run')}", "", *_markdown([HEAD, *result_rows(runs)]), ""]
-    settings = setting_rows(runs)
-    if settings:
-        lines += ["## What differs in their settings", ""]
-        lines += [*_markdown([("setting", *map(_name, runs)), *settings]), ""]
-    lines += [f"- {printable(line)}" for line in skipped]
-    return "\n".join(lines).rstrip() + "\n"
+def write_comparison(
+    folder: Path, runs: Sequence[Run], skipped: Sequence[str]
+) -> tuple[Path, Path]:
+    """Write the page and the Markdown summary into a folder, and return both paths."""
+    page, summary = Path(folder) / PAGE, Path(folder) / SUMMARY
+    write_file(page, render_comparison("comparison.html", runs, skipped))
+    write_file(summary, render_comparison("comparison.md", runs, skipped))
+    return page, summary
 
 
-def write_comparison(folder, runs, skipped):
-    """Write the page and the summary into a folder. Give both paths."""
-    paths = Path(folder) / PAGE, Path(folder) / SUMMARY
-    for path, make in zip(paths, (make_page, make_summary), strict=True):
-        write_file(path, make(runs, skipped))
-    return paths
+def _names(runs: Iterable[Run]) -> list[str]:
+    return [str(run.folder) for run in runs]
 
 
-def _name(run):
-    return printable(run.folder)
+def _printable(rows: Iterable[Iterable[str]]) -> list[list[str]]:
+    return [[printable(cell) for cell in row] for row in rows]
 
 
-def _share(value):
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _test(result):
-    if result is None:
+def _accuracy(value: float | None, interval: tuple[float, float] | None = None) -> str:
+    if value is None:
         return "-"
-    accuracy, between = result
-    words = f" ({between[0]:.3f} to {between[1]:.3f})" if between else ""
-    return f"{accuracy:.4f}{words}"
+    return f"{value:.4f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
 
 
-def _count(value):
+def _count(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
-def _duration(seconds):
+def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
-def _markdown(rows):
-    escaped = [[printable(cell).replace("|", "\\|") for cell in row] for row in rows]
-    head, *rest = (f"| {' | '.join(row)} |" for row in escaped)
-    return [head, "|" + " --- |" * len(rows[0]), *rest]

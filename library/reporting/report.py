@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from library.dataset.sources.base import TRAINING
+from library.errors import reason_of
 from library.evaluation.evaluate import (
     EVALUATION_FOLDER,
     EvaluationResult,
@@ -238,10 +239,9 @@ def warn_on_error(what: object) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-        logger.warning("could not write %s (%s)", what, reason)
+        filename = error.filename if isinstance(error, OSError) else None
+        where = f": {filename}" if filename else ""
+        logger.warning(f"could not write {what} ({reason_of(error)}{where})")
 
 
 def is_current(page: Path, *sources: Path) -> bool:

@@ -1,11 +1,13 @@
-"""A run as its folder tells of it: what it reached, when, how fast, and with which settings.
+"""What a run reached, how fast, and with which settings, as its folder tells.
 
 Reads text files only, so that comparing many runs needs no TensorFlow.
 """
 
 import csv
 import json
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,83 +15,45 @@ from library.errors import UserError
 from library.files import find_damage, read_sealed
 
 SETTINGS_FILES = ("project.yaml", "hyperparameters.yaml")
-# A line of these files: `  key: value   # where it comes from`.
+# A line of these files: `  key: value   # source`.
 _SETTING = re.compile(r"  (\w+): (.*\S)\s+# (.+)")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or stopped run that has a snapshot. None stands for what is not known."""
+    """A finished or stopped run with a snapshot. None: unknown."""
 
     folder: Path
     # The snapshot's metrics.json: epoch, step, monitored, value, validation.
     best: dict
     # Rows of history.csv.
-    rows: list
-    # Key → the text of its value.
-    settings: dict
+    history: list[dict[str, float]]
+    # Key → value as text.
+    settings: dict[str, str]
+    # Training time up to the newest checkpoint.
     seconds: float | None
     parameters: int | None
-    # What evaluation found of the best snapshot on the whole test split of its own data:
-    # (accuracy, (low, high) or None).
-    test: tuple | None
+    # Accuracy and its interval, if `evaluate` was run on the whole test split of the run's data.
+    test: tuple[float, tuple[float, float] | None] | None
 
     @property
-    def images_per_second(self):
-        """The mean over the evaluations' rows."""
-        rates = [row.get("images_per_second", float("nan")) for row in self.rows]
-        rates = [rate for rate in rates if rate == rate]  # Not those that are NaN.
+    def images_per_second(self) -> float | None:
+        """The mean over the rows of the history."""
+        rates = [row.get("images_per_second", math.nan) for row in self.history]
+        rates = [rate for rate in rates if not math.isnan(rate)]
         return sum(rates) / len(rates) if rates else None
 
 
-def read_run(folder):
-    """Return Run in a folder. Raises UserError, one line, where there is none or half of one."""
+def read_run(folder: str | Path) -> Run:
+    """Return the run in a folder. Raises UserError, one line, if there is none or a damaged one."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder")
+        raise UserError(f"{folder} is not a folder")
     return read_sealed(folder / "best", lambda best: _read_run(folder, best))
 
 
-def _read_run(folder, best):
-    if not best.is_dir():
-        raise UserError(f"{folder} has no best snapshot: no run, or none that was ever evaluated")
-    if damage := find_damage(best):
-        raise UserError(f"the snapshot in {folder} is damaged ({damage})")
-    try:
-        metrics = json.loads((best / "metrics.json").read_text())
-        evaluated = [
-            _read_json(folder / "evaluation" / f"{each}.json") for each in ("test", "validation")
-        ]
-        # Of an earlier best, they say nothing about this one.
-        test, validation = (
-            each if each and each.get("epoch") == metrics["epoch"] else None for each in evaluated
-        )
-        return Run(
-            folder=folder,
-            best=metrics,
-            rows=read_history(folder / "history.csv"),
-            settings={
-                key: value
-                for name in SETTINGS_FILES
-                for key, value, _ in read_settings_file(best / name)
-            },
-            seconds=_seconds(folder / "checkpoints"),
-            parameters=next(
-                (
-                    int(each["parameters"])
-                    for each in (test, validation)
-                    if each and "parameters" in each
-                ),
-                None,
-            ),
-            test=_accuracy(test) if test and _is_whole(test) else None,
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder} cannot be read: {error!r}") from None
-
-
-def read_runs(folders):
-    """Give (Runs, lines about those that are none)."""
+def read_runs(folders: Iterable[str | Path]) -> tuple[list[Run], list[str]]:
+    """Return the runs, and a line for each folder that is not one."""
     runs, skipped = [], []
     for folder in folders:
         try:
@@ -99,52 +63,79 @@ def read_runs(folders):
     return runs, skipped
 
 
-def read_history(path):
-    """Return rows of a history.csv, their numbers as floats; none where there is no such file."""
-    if path is None or not Path(path).is_file():
+def read_history(path: Path | None) -> list[dict[str, float]]:
+    """Return the rows of a history.csv, NaN for empty cells; [] if there is no such file."""
+    if path is None or not path.is_file():
         return []
-    with Path(path).open(newline="") as file:
+    with path.open(newline="") as file:
         return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-def read_settings_file(path):
-    """Give (key, value, where it comes from) of each line of a settings file as resolved."""
-    if not Path(path).is_file():
+def read_settings_file(path: Path) -> list[tuple[str, str, str]]:
+    """Return (key, value, source) of each line of a resolved settings file; [] without one."""
+    if not path.is_file():
         return []
-    found = map(_SETTING.fullmatch, Path(path).read_text().splitlines())
-    return [match.groups() for match in found if match]
+    matches = map(_SETTING.fullmatch, path.read_text().splitlines())
+    return [(match[1], match[2], match[3]) for match in matches if match]
 
 
-def _number(words):
+def _read_run(folder: Path, best: Path) -> Run:
+    """Return the run whose snapshot lies in `best` at the moment."""
+    if not best.is_dir():
+        raise UserError(f"{folder} has no best snapshot: not a run, or one not evaluated yet")
+    if damage := find_damage(best):
+        raise UserError(f"the snapshot in {folder} is damaged ({damage})")
     try:
-        return float(words)
-    except (TypeError, ValueError):
-        return float("nan")  # Not measured then.
+        metrics = json.loads((best / "metrics.json").read_text())
+        summaries = {
+            split: _read_summary(folder / "evaluation" / f"{split}.json", metrics["epoch"])
+            for split in ("test", "validation")
+        }
+        counts = [each["parameters"] for each in summaries.values() if "parameters" in each]
+        settings = [each for name in SETTINGS_FILES for each in read_settings_file(best / name)]
+        return Run(
+            folder=folder,
+            best=metrics,
+            history=read_history(folder / "history.csv"),
+            settings={key: value for key, value, _ in settings},
+            seconds=_training_seconds(folder / "checkpoints"),
+            parameters=int(counts[0]) if counts else None,
+            test=_test_accuracy(summaries["test"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder} cannot be read: {error!r}") from None
 
 
-def _read_json(path):
-    return json.loads(path.read_text()) if path.is_file() else None
+def _read_summary(path: Path, epoch: int) -> dict:
+    """Return an evaluation of the snapshot of an epoch; {} if it is missing or about another."""
+    summary = json.loads(path.read_text()) if path.is_file() else {}
+    return summary if summary.get("epoch") == epoch else {}
 
 
-def _is_whole(result):
-    """Return whether what was measured is all of the split, of the run's own data, seen as it is.
+def _test_accuracy(summary: dict) -> tuple[float, tuple[float, float] | None] | None:
+    """Return accuracy and interval, if they are those of the run itself on its whole test split.
 
-    Older versions did not tell: theirs is believed.
+    Version 0.1 did not say what it had evaluated; its results count.
     """
-    is_part = result["images"] < result["images_in_split"] if "images_in_split" in result else False
-    is_plain = result.get("views", 1) == len(result.get("members", [None])) == 1
-    return is_plain and not is_part and result.get("data", {}).get("is_own", True)
+    if not summary or summary.get("images", 0) < summary.get("images_in_split", 0):
+        return None
+    is_plain = summary.get("views", 1) == len(summary.get("members", [None])) == 1
+    if not is_plain or not summary.get("data", {}).get("is_own", True):
+        return None
+    interval = summary.get("intervals", {}).get("accuracy")
+    if interval is not None:
+        low, high = map(float, interval)
+        interval = low, high
+    return float(summary["accuracy"]), interval
 
 
-def _accuracy(result):
-    between = result.get("intervals", {}).get("accuracy")
-    if between is not None:
-        low, high = map(float, between)
-        between = low, high
-    return float(result["accuracy"]), between
-
-
-def _seconds(checkpoints):
-    """Return how long the run took up to its newest checkpoint."""
+def _training_seconds(checkpoints: Path) -> float | None:
     newest = max(checkpoints.glob("step_[0-9]*/state.json"), default=None)
     return json.loads(newest.read_text()).get("seconds") if newest else None
+
+
+def _number(cell: str | None) -> float:
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        return math.nan

@@ -1,17 +1,20 @@
 """The command compare."""
 
-import sys
+import logging
 from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
 
 
-def compare(settings):
-    """Show runs side by side, and what differs in their settings: a table, a page, a summary."""
+def compare(settings: Any) -> None:
+    """Compare runs and the settings in which they differ: a table, a page, a Markdown summary."""
     from library.reporting.comparison import find_runs, format_comparison, write_comparison
 
     runs, skipped, folder = find_runs(settings.paths, Path(settings.project.run_dir).parent)
     for line in skipped:
-        print(line, file=sys.stderr)
+        logger.info(line)
     for line in format_comparison(runs):
         print(line)
     page, summary = write_comparison(folder, runs, skipped)
-    print(f"written: {page} and {summary}", file=sys.stderr)
+    logger.info(f"wrote {page} and {summary}")

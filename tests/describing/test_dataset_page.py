@@ -1,26 +1,28 @@
+"""The page about a dataset."""
+
 import re
 
 from library.dataset.images import ImageOptions
-from library.describing.dataset_page import page
+from library.describing.dataset_page import render_dataset_page
 from tests.describing.test_dataset_summary import folder, inspected
 
 __all__ = ["folder"]
 
 
-def test_the_page_needs_no_other_file(folder):
+def test_page_holds_its_images(folder):
     with inspected(folder, "train", "test") as found:
-        html = page(found, ImageOptions())
-    sources = re.findall(r'src="([^"]*)"', html)
-    assert sources
-    assert all(each.startswith("data:image/jpeg;base64,") for each in sources)
-    assert "href=" not in html
-    assert "Same file in several splits (leak): 1" in html
+        page = render_dataset_page(found, ImageOptions())
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert sources[0] == "data:,"
+    assert sources[1:]
+    assert all(each.startswith("data:image/jpeg;base64,") for each in sources[1:])
+    assert "several splits (leak): 1</h2>" in page
 
 
-def test_names_are_escaped(folder):
+def test_page_escapes_names(folder):
     (folder / "train" / "<script>").mkdir()
     (folder / "train" / "<script>" / "x.png").write_bytes(b"rubbish")
     with inspected(folder, "train") as found:
-        html = page(found, ImageOptions())
-    assert "<script>" not in html
-    assert "&lt;script&gt;" in html
+        page = render_dataset_page(found, ImageOptions())
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page

@@ -1,3 +1,6 @@
+"""Runs as their folders tell, and their comparison."""
+
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -5,18 +8,152 @@ from dataclasses import replace
 import pytest
 
 import run
-from library.errors import DataError
+from library.errors import DataError, UserError
+from library.files import seal_folder
+from library.reporting import runs as runs_module
 from library.reporting.comparison import (
     best_first,
     format_comparison,
-    make_page,
-    make_summary,
+    render_comparison,
     setting_rows,
     write_comparison,
 )
-from library.reporting.runs import read_run
+from library.reporting.runs import read_history, read_run, read_runs, read_settings_file
 from tests.conftest import ROOT
-from tests.reporting.test_runs import write_run
+
+SETTINGS = """default:
+
+  # Schedule
+  train_epochs: {epochs}     # command line
+  learning_rate_steps: [a, "b # c"]  # hyperparameters.yaml:3 (set default)
+"""
+
+
+def write_run(folder, accuracy=0.9, epochs=3, test_epoch=2, **test):
+    best = folder / "best"
+    best.mkdir(parents=True)
+    metrics = {"epoch": 2, "step": 8, "monitored": "validation loss", "value": 0.25}
+    metrics["validation"] = {"loss": 0.25, "accuracy": accuracy}
+    (best / "metrics.json").write_text(json.dumps(metrics))
+    (best / "project.yaml").write_text(SETTINGS.format(epochs=epochs))
+    seal_folder(best)
+    rows = "epoch,images_per_second\n1,100\n2,300\n3,\n"
+    (folder / "history.csv").write_text(rows)
+    (folder / "checkpoints" / "step_0000000012").mkdir(parents=True)
+    state = folder / "checkpoints" / "step_0000000012" / "state.json"
+    state.write_text(json.dumps({"seconds": 3725.4}))
+    (folder / "evaluation").mkdir()
+    found = {"epoch": test_epoch, "accuracy": 0.8, "intervals": {"accuracy": [0.7, 0.9]}}
+    content = json.dumps({**found, "parameters": 1234, **test})
+    (folder / "evaluation" / "test.json").write_text(content)
+    return folder
+
+
+def test_read_run(tmp_path):
+    run = read_run(write_run(tmp_path / "a"))
+    assert run.best["value"] == 0.25
+    assert run.settings == {"train_epochs": "3", "learning_rate_steps": '[a, "b # c"]'}
+    assert (run.seconds, run.images_per_second, run.parameters) == (3725.4, 200, 1234)
+    assert run.test == (0.8, (0.7, 0.9))
+    assert read_run(write_run(tmp_path / "b", intervals={})).test == (0.8, None)
+
+
+def test_read_run_ignores_evaluation_of_earlier_best(tmp_path):
+    run = read_run(write_run(tmp_path / "a", test_epoch=1))
+    assert run.test is run.parameters is None
+
+
+WHOLE = {"images": 9, "images_in_split": 9, "views": 1, "members": [{}], "data": {"is_own": True}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_taken"),
+    [
+        ({}, True),
+        ({"images": 8}, False),
+        ({"data": {"is_own": False}}, False),
+        ({"views": 2}, False),
+        ({"members": [{}, {}]}, False),
+    ],
+)
+def test_read_run_takes_accuracy_of_whole_test_split_only(tmp_path, changes, is_taken):
+    run = read_run(write_run(tmp_path / "a", **WHOLE | changes))
+    assert (run.test is not None) == is_taken
+    assert run.parameters == 1234
+
+
+def test_read_run_without_optional_files(tmp_path):
+    folder = write_run(tmp_path / "a")
+    for name in ("history.csv", "checkpoints/step_0000000012/state.json", "evaluation/test.json"):
+        (folder / name).unlink()
+    run = read_run(folder)
+    assert run.seconds is run.images_per_second is run.parameters is run.test is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("best/metrics.json", "{}", "metrics.json"),
+        ("best/hashes.json", None, "hashes.json"),
+        ("evaluation/test.json", "{", "JSONDecodeError"),
+        ("evaluation/test.json", "[1]", "AttributeError"),
+        ("evaluation/test.json", '{"epoch": 2}', "KeyError..accuracy"),
+        ("evaluation/test.json", '{"epoch": 2, "accuracy": []}', "TypeError"),
+    ],
+)
+def test_read_run_names_damage(tmp_path, name, content, text):
+    folder = write_run(tmp_path / "a")
+    (folder / name).write_text(content) if content else (folder / name).unlink()
+    with pytest.raises(UserError, match=text):
+        read_run(folder)
+
+
+def test_read_run_while_best_is_replaced(tmp_path, monkeypatch):
+    folder = write_run(tmp_path / "run")
+    write_run(tmp_path / "next", accuracy=0.95)
+    find_damage = runs_module.find_damage
+
+    def replace_first(best):
+        monkeypatch.setattr(runs_module, "find_damage", find_damage)
+        (folder / "best").rename(folder / "best.previous")
+        damage = find_damage(best)
+        (tmp_path / "next" / "best").rename(folder / "best")
+        return damage
+
+    monkeypatch.setattr(runs_module, "find_damage", replace_first)
+    assert read_run(folder).best["validation"]["accuracy"] == 0.95
+
+
+def test_read_run_after_interrupted_replacement(tmp_path):
+    folder = write_run(tmp_path / "run")
+    (folder / "best").rename(folder / "best.previous")
+    assert read_run(folder).best["epoch"] == 2
+
+
+def test_read_runs_skips_other_folders(tmp_path):
+    (tmp_path / "half").mkdir()
+    folders = [tmp_path / "none", tmp_path / "half", write_run(tmp_path / "a")]
+    runs, skipped = read_runs(folders)
+    assert [run.folder.name for run in runs] == ["a"]
+    none, half = skipped
+    assert f"{tmp_path}/none" in none
+    assert f"{tmp_path}/half" in half
+
+
+def test_read_history(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,loss\n1,0.5\n2,\n")
+    first, second = read_history(path)
+    assert first == {"epoch": 1, "loss": 0.5}
+    assert second["loss"] != second["loss"]
+    assert read_history(None) == read_history(tmp_path / "none") == []
+
+
+def test_read_settings_file(tmp_path):
+    path = tmp_path / "project.yaml"
+    path.write_text(SETTINGS.format(epochs=5))
+    assert read_settings_file(path)[0] == ("train_epochs", "5", "command line")
+    assert read_settings_file(tmp_path / "none") == []
 
 
 @pytest.fixture
@@ -27,60 +164,66 @@ def runs(tmp_path, monkeypatch):
     return best_first(read_run(f"out/{name}") for name in ("a|<b>", "c"))
 
 
-def test_runs_side_by_side_the_best_first(runs):
+def test_format_comparison(runs):
     lines = [*format_comparison(runs)]
     assert " ".join(lines[1].split()) == "out/c validation loss 0.2500 2 0.9000 - 1 h 02 min 200 -"
     assert "0.8000 (0.700 to 0.900)" in lines[2]
     assert "1,234" in lines[2]
-    assert lines[-2].split() == ["what", "differs", "out/c", "out/a|<b>"]
+    assert lines[-2].split() == ["setting", "out/c", "out/a|<b>"]
     assert lines[-1].split() == ["train_epochs", "30", "3"]
 
 
-def test_only_what_differs_is_told(runs):
+def test_setting_rows_show_differences_only(runs):
     assert [row[0] for row in setting_rows(runs)] == ["train_epochs"]
     older = replace(runs[0], settings={"width": "64"})
     assert [row[0] for row in setting_rows([*runs, older])] == ["train_epochs"]
     assert setting_rows([runs[0], older]) == []
     assert [*format_comparison(runs[:1])][-1] == "no setting differs"
-    assert "Nothing." in make_page(runs[:1], [])
+    assert "None." in render_comparison("comparison.html", runs[:1], [])
+    assert "Settings" not in render_comparison("comparison.md", runs[:1], [])
 
 
-def test_the_page_and_the_summary_hold_both_tables_escaped(runs):
-    page, summary = (make(runs, ["skipped: <x>"]) for make in (make_page, make_summary))
+def test_page_and_summary_hold_both_tables(runs):
+    page, summary = (
+        render_comparison(template, runs, ["skipped: <x>"])
+        for template in ("comparison.html", "comparison.md")
+    )
     assert "a|&lt;b&gt;" in page
     assert "<b>" not in page
     assert "skipped: &lt;x&gt;" in page
     assert "| train_epochs | 30 | 3 |" in summary
     assert "| out/a\\|<b> |" in summary
-    assert summary.endswith("- skipped: <x>\n")
+    assert summary.endswith(" |\n\n- skipped: <x>\n")
+    assert "\n\n\n" not in summary
     assert [each.read_text() for each in write_comparison("out", runs, ["skipped: <x>"])] == [
         page,
         summary,
     ]
 
 
-def test_the_command_compares_names_what_it_skips_and_says_where(runs, capsys, tmp_path):
+def test_command_compares_runs(runs, capsys, tmp_path):
     for name in ("project.yaml", "hyperparameters.yaml"):
         (tmp_path / name).write_text("default:\n")
     (tmp_path / "out" / "half").mkdir()
     run.main(["compare", "out/c", "out/half", "out/a|<b>"])
     out, err = capsys.readouterr()
     assert out.splitlines()[1].startswith("out/c ")
-    assert "skipped: out/half has no best snapshot" in err
-    assert "written: out/compare.html and out/summary.md" in err
+    assert "skipped: out/half " in err
+    assert "out/compare.html" in err
+    assert "out/summary.md" in err
 
     # None named: all beside the run's own folder; and its own products are no runs.
     run.main(["compare", "--run_dir", "out/current"])
     again, err = capsys.readouterr()
     assert sorted(again.splitlines()[1:3]) == sorted(out.splitlines()[1:3])
-    assert "summary.md" not in err.split("written:")[0]
-    with pytest.raises(DataError, match=r"no run to compare: out/half has no best snapshot"):
+    assert err.count("summary.md") == 1
+    with pytest.raises(DataError, match="out/half"):
         run.main(["compare", "out/half"])
-    with pytest.raises(DataError, match="no run to compare: none in nowhere"):
+    with pytest.raises(DataError, match="nowhere"):
         run.main(["compare", "--run_dir", "nowhere/current"])
 
 
-def test_comparing_needs_no_tensorflow(runs, tmp_path):
+def test_command_needs_no_tensorflow(runs, tmp_path):
     check = (
         "import sys, run\n"
         f"run.main(['compare', {str(tmp_path / 'out' / 'c')!r}])\n"
