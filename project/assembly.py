@@ -207,7 +207,7 @@ def make_kept(settings, network, training, validation, splits, replicas=1):
     changes = (training.augmentations.fingerprint, project.random_seed)
     views = [(*changes, view) for view in range(count)] if learn.augmentations else [()]
     base, head = both
-    of = (base, training, validation, fingerprints, views, project.cache_dir, report)
+    of = (base, training, validation, fingerprints, views, project.cache_dir)
     return CachedFeatures(head, partial(cache_split_features, *of))
 
 

@@ -13,12 +13,12 @@ from library.dataset.sources.base import LabeledFile
 from library.errors import DataError, printable
 from library.explaining.feature_maps import LayerOutput, draw_layers
 from library.explaining.grad_cam import HeatmapModel
+from library.explaining.layer_graph import flatten_network
 from library.explaining.neighbors import Neighbor, find_neighbors, make_embed
 from library.figures.kernels import first_kernels
 from library.inputs.corruption import explain_read_errors
 from library.inputs.interfaces import EvaluationInputs
 from library.messages import counted
-from library.models.layer_graph import flatten_network
 from library.models.scores import is_multi_label, to_probabilities
 from library.prediction.preprocess import ImagePreprocessor, preprocess_file
 

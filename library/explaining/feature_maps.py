@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from library.explaining.layer_graph import FlatNetwork
 from library.figures.kernels import kernel_grid
 from library.messages import counted
-from library.models.layer_graph import FlatNetwork
 
 MAX_MAPS = 64
 _MIN_EDGE_PIXELS, _MAX_EDGE_PIXELS = 24, 96

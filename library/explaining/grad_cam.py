@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from library.explaining.layer_graph import FlatNetwork, Layer, flatten_network
 from library.messages import choose
-from library.models.layer_graph import FlatNetwork, Layer, flatten_network
 from library.models.scores import is_multi_label
 
 GRAD_CAM, HIRES_CAM, OCCLUSION = "Grad-CAM", "HiResCAM", "occlusion"

@@ -1,154 +1,150 @@
-"""The features of a frozen base are made once, and written to disk: whole or not at all."""
+"""The features of a frozen base, computed once and cached on disk."""
 
-import contextlib
 import hashlib
+import logging
 import math
-import shutil
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from library.errors import UserError, reason_of
-from library.files import PARTIAL, find_damage, locked, new_folder, seal_folder
-from library.inputs.caching import remove_if_dead
-from library.inputs.interfaces import SplitInputs
+from library.inputs.caching import CachedSource, RowFormat, find_missing_space, open_cache
+from library.inputs.examples import ExampleSource
+from library.inputs.interfaces import EvaluationInputs, SplitInputs, TrainingInputs
 from library.messages import counted
 from library.models.features import (
-    FEATURES,
-    LABELS,
     CachedEvaluationInputs,
     CachedTrainingInputs,
-    Features,
+    FeatureSource,
     FrozenBase,
-    Numbers,
 )
 
+logger = logging.getLogger(__name__)
 
-def cache_features(base, batches, numbers, examples, folder, key, report):
-    """Return the Features of all examples, from `folder` if an earlier run kept them there.
 
-    `base` is a FrozenBase, `batches` are (images, labels), `numbers` the examples' numbers in the
-    order of these batches. `key` says all that makes features differ but the base. Of runs that
-    want the same ones at once, the first makes them. Raises UserError if they can't be written.
+@dataclass(frozen=True)
+class IndexedBatches:
+    """Images to compute features of, each example once.
+
+    Attributes:
+        batches: (images, labels) batches.
+        indices: The examples' indices, int64, in the order of these batches.
+        key: Whatever makes the features differ, besides the base.
     """
-    name = hashlib.sha256(repr(key).encode() + base.fingerprint).hexdigest()[:32]
+
+    batches: Iterable[tuple[Any, Any]]
+    indices: tf.data.Dataset
+    key: tuple[Any, ...]
+
+
+def cache_features(
+    base: FrozenBase, source: ExampleSource, images: IndexedBatches, folder: str | Path
+) -> FeatureSource:
+    """Return the features of all examples, from the cache if an earlier run filled it.
+
+    Args:
+        base: The base.
+        source: The examples.
+        images: Their images.
+        folder: The folder of caches.
+
+    Raises:
+        UserError: The cache can't be written.
+    """
+    name = hashlib.sha256(repr(images.key).encode() + base.fingerprint).hexdigest()[:32]
     folder = Path(folder) / f"features-{name}"
+    # float32, whatever the base computes in.
+    row_bytes = 4 * math.prod(base.feature_shape)
 
-    if find_damage(folder) is not None:  # Most often, because there is no such folder.
-        lock = folder.with_name(f".{folder.name}.lock")
-        with _naming_failure(folder):
-            _remove_leftovers(folder.parent)
-            with locked(lock, f"the feature cache {folder}", wait=True):
-                _make(base, batches, numbers, examples, folder, report)
-    return Features(examples, folder)
+    def make_rows() -> Iterator[tuple[int, bytes, Any]]:
+        if missing := find_missing_space(folder.parent, source.count * row_bytes):
+            raise OSError(missing)
+        logger.info(
+            "caching the base's features of %s in %s", counted(source.count, "image"), folder
+        )
+        indices = iter(read_indices(images.indices))
+        # No bar unless stderr is a terminal.
+        with tqdm(total=source.count, unit=" images", desc="features", disable=None) as bar:
+            for pixels, labels in images.batches:
+                features = base.features(pixels)
+                for row, label in zip(features, np.asarray(labels), strict=True):
+                    yield next(indices), row.tobytes(), label
+                bar.update(len(features))
 
-
-def numbers_of(keys):
-    """Return the numbers in a data set of them, as an array."""
-    # In large batches: one by one they take longer than they should.
-    return np.concatenate(list(keys.batch(2**16).as_numpy_iterator()))
-
-
-def _remove_leftovers(folder):
-    """Delete what killed runs left half-written: what a live one writes has its lock."""
-    for partial in folder.glob(f".features-*{PARTIAL}"):
-        lock = partial.with_name(f".{partial.name.split('.')[1]}.lock")
-        with contextlib.suppress(UserError), locked(lock, "", ""):
-            remove_if_dead(partial)
-
-
-@contextlib.contextmanager
-def _naming_failure(folder):
+    row_format = RowFormat(source.count, source.label_spec, row_bytes)
     try:
-        yield
+        cache = open_cache(folder, row_format, make_rows, verify=True)
     except OSError as error:
         raise UserError(
-            f"features can't be kept in {folder}: {reason_of(error)}: make room, choose "
-            "another --cache_dir, or --cache_features never"
+            f"cannot cache features in {folder}: {reason_of(error)}; free some space, choose "
+            "another --cache_dir, or use --cache_features never"
         ) from error
+    return FeatureSource(source, cache, base.feature_shape)
 
 
-def _make(base, batches, numbers, examples, folder, report):
-    if folder.exists():
-        damage = find_damage(folder)
-        if damage is None:
-            return  # Made by the run that was waited for.
-        report(f"the kept features in {folder} are damaged ({damage}): making them again")
-        shutil.rmtree(folder)
-    report(f"keeping the base's features of {counted(examples.count, 'image')} in {folder}")
-    with new_folder(folder) as partial:
-        _write(base, batches, numbers_of(numbers), examples, partial)
-        seal_folder(partial)
+def read_indices(dataset: tf.data.Dataset) -> np.ndarray:
+    """Return the elements of a data set of indices as an array."""
+    # In large batches, because single elements take long.
+    return np.concatenate(list(dataset.batch(2**16).as_numpy_iterator()))
 
 
-def _write(base, batches, numbers, examples, folder):
-    # float32 holds whatever a base computes in.
-    row_bytes = 4 * math.prod(base.feature_shape)
-    _check_space(folder, examples.count * row_bytes)
-    shape, spec = (examples.count, *base.feature_shape), examples.label_spec
-    labels = np.zeros((examples.count, *spec.shape), spec.dtype.as_numpy_dtype)
-    done = 0
-    with (
-        # Row by row, as it may be more than the memory. Not mapped: on a full disk that is fatal.
-        (folder / FEATURES).open("wb") as file,
-        # No bar where stderr is no terminal.
-        tqdm(total=examples.count, unit=" images", desc="features", disable=None) as bar,
-    ):
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        begin = file.tell()
-        for images, batch_labels in batches:
-            at = numbers[done : done + len(batch_labels)]
-            for number, row in zip(at, base.features(images), strict=True):
-                file.seek(begin + number * row_bytes)
-                file.write(row)
-            labels[at] = batch_labels
-            done += len(at)
-            bar.update(len(at))
-    np.save(folder / LABELS, labels)
+def cache_split_features(
+    base: keras.Model,
+    training: TrainingInputs,
+    validation: EvaluationInputs,
+    fingerprints: Sequence[str],
+    views: Sequence[tuple[Any, ...]],
+    folder: str | Path,
+) -> SplitInputs:
+    """Return inputs of the base's features, after running it over all images not cached yet.
 
+    Args:
+        base: A base as `split_at_base` returns it.
+        training: Inputs of the training images.
+        validation: Inputs of the validation images.
+        fingerprints: Hashes of the two splits.
+        views: For each view of the training images, beginning with that of epoch 0, what makes it
+            differ besides the order; () if images are not augmented.
+        folder: The folder of caches.
 
-def _check_space(folder, needed):
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(f"they take {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
-
-
-def cache_split_features(base, training, validation, fingerprints, views, folder, report):
-    """Return the Inputs of features that `base` gives, one of a network that split_at_base split.
-
-    `training` and `validation` are as TrainingInputs and EvaluationInputs in project/inputs.py,
-    `fingerprints` those of their splits. `views` says of each view of the training images what
-    makes it another one beside the order: the first is what epoch 0 would see, and so on. One that
-    says nothing gives images as they are. Runs the base over all of these, unless an earlier run
-    kept what it gave in `folder`.
+    Raises:
+        UserError: The cache can't be written.
     """
-    base = FrozenBase(base)
-
-    def keep(inputs, batches, numbers, fingerprint, view=()):
-        key = (fingerprint, inputs.image_format, view)
-        return replace(
-            inputs,
-            source=cache_features(base, batches, numbers, inputs.source, folder, key, report),
-        )
-
-    # Each image once: those of smaller classes are repeated when training. And in order, which
-    # tells which features are whose.
+    frozen = FrozenBase(base)
+    # Each image once, although training may repeat those of smaller classes; and in order, so that
+    # features are those of their index.
     options = replace(training.options, deterministic=True)
     once = replace(training, is_oversampled=False, options=options)
-    numbered = replace(once, source=Numbers(training.source))
-    kept = []
+    indexed = replace(once, source=_index_source(training.source))
+    cached = []
     for epoch, view in enumerate(views):
-        numbers = numbered.keys(epoch)
-        # What is random about an example is a matter of its place in the order.
-        what = (view, _hash_of(numbers)) if view else view
-        kept.append(keep(training, once.batches(epoch), numbers, fingerprints[0], what))
-    numbers = Numbers(validation.source).keys()
-    in_order = keep(validation, validation.batches(), numbers, fingerprints[1])
-    return SplitInputs(CachedTrainingInputs(tuple(kept)), CachedEvaluationInputs(in_order))
+        indices = indexed.keys(epoch)
+        key: tuple[Any, ...] = (fingerprints[0], training.image_format, view)
+        if view:
+            # An example's augmentations depend on its position in the order.
+            order = hashlib.sha256(read_indices(indices).tobytes()).hexdigest()
+            key = (fingerprints[0], training.image_format, (view, order))
+        images = IndexedBatches(once.batches(epoch), indices, key)
+        source = cache_features(frozen, training.source, images, folder)
+        cached.append(replace(training, source=source))
+    images = IndexedBatches(
+        validation.batches(),
+        validation.source.indices(),
+        (fingerprints[1], validation.image_format, ()),
+    )
+    source = cache_features(frozen, validation.source, images, folder)
+    return SplitInputs(
+        CachedTrainingInputs(tuple(cached)),
+        CachedEvaluationInputs(replace(validation, source=source)),
+    )
 
 
-def _hash_of(numbers):
-    return hashlib.sha256(numbers_of(numbers).tobytes()).hexdigest()
+def _index_source(source: ExampleSource) -> CachedSource:
+    """Return a source whose keys are the examples' indices."""
+    return CachedSource(source, np.zeros(source.count, np.int64))

@@ -1,7 +1,7 @@
-"""What a frozen base gives for each image, kept on disk: the base runs once, the head every epoch.
+"""Cached features: a frozen base runs once per image, and only the head runs in every epoch.
 
-The head then sees the very batches that it would have seen behind the base: kept features take the
-place of the images in the same inputs, in the same order.
+The head gets the very batches that it would get behind the base: cached features take the place of
+the images in the same inputs, in the same order.
 """
 
 from collections.abc import Callable
@@ -14,65 +14,71 @@ import numpy as np
 import tensorflow as tf
 
 from library.inputs.batching import prefetch
+from library.inputs.caching import CachedSource, DiskCache
+from library.inputs.examples import ExampleSource
+from library.inputs.interfaces import EvaluationInputs, Inputs, SplitInputs, TrainingInputs
 from library.models.blocks import BASE
 from library.models.inference import Inference
 
-FEATURES, LABELS = "features.npy", "labels.npy"
-# Up to here features are read into memory, which serves them faster.
+# Features of up to this size are read into memory, which is faster than reading them from disk.
 _MEMORY_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """What trains on kept features: the head of a network, and a function that makes its Inputs.
+    """What training on cached features needs.
 
-    It runs the base as it is when called, so call it when the base's weights are what they will be.
+    Attributes:
+        head: The part of the network behind the base, which shares its layers.
+        make_inputs: Returns inputs of features. It runs the base with its present weights, so call
+            it only when these are final.
     """
 
     head: keras.Model
-    make_inputs: Callable[[], Any]
+    make_inputs: Callable[[], SplitInputs]
 
 
 @dataclass(frozen=True)
 class CachedTrainingInputs:
-    """Training inputs that give kept features: of the views of the images, another each epoch.
+    """Training inputs of cached features, from another view of the images in each epoch.
 
-    `views` are training inputs whose source is Features, one for each view.
+    Attributes:
+        views: For each view, training inputs with a FeatureSource.
     """
 
-    views: tuple
+    views: tuple[TrainingInputs, ...]
 
-    def batches(self, epoch, start_batch=0):
-        """Give (features, labels) batches, as the training inputs give images."""
+    def batches(self, epoch: int, start_batch: int = 0) -> tf.data.Dataset:
+        """Return the epoch's (features, labels) batches from `start_batch` on."""
         inputs = self.views[epoch % len(self.views)]
         return _gather(inputs, inputs.keys(epoch), start_batch)
 
 
 @dataclass(frozen=True)
 class CachedEvaluationInputs:
-    """Evaluation inputs whose source is Features, to give these."""
+    """Evaluation inputs of cached features; `inputs` have a FeatureSource."""
 
-    inputs: object
+    inputs: EvaluationInputs
 
     @property
-    def batch_size(self):
-        """How many images a batch stands for."""
+    def batch_size(self) -> int:
+        """Number of examples in a full batch."""
         return self.inputs.batch_size
 
-    def batches(self):
-        """Give (features, labels) batches, as the evaluation inputs give images."""
+    def batches(self) -> tf.data.Dataset:
+        """Return the (features, labels) batches."""
         return self._batches
 
     @cached_property
-    def _batches(self):
-        # Once: to make a data set takes longer than to go through one of features.
+    def _batches(self) -> tf.data.Dataset:
+        # Making a data set takes longer than going through one of features.
         return _gather(self.inputs, self.inputs.source.keys(None, self.inputs.options))
 
 
-def split_at_base(network):
-    """Give (base, head), which share the network's layers, or None if its base is not frozen.
+def split_at_base(network: keras.Model) -> tuple[keras.Model, keras.Model] | None:
+    """Return (base, head), which share the network's layers, or None unless its base is frozen.
 
-    The base takes pixels and gives features; the head takes these and gives scores.
+    The base is from pixels to features, the head from features to logits.
     """
     names = [each.name for each in network.layers]
     if BASE not in names or network.get_layer(BASE).trainable_variables:
@@ -81,35 +87,26 @@ def split_at_base(network):
     return keras.Model(network.input, features), keras.Model(features, network.output)
 
 
-class Features:
-    """Kept features as a source of examples, in place of the images that they were made of."""
+class FeatureSource(CachedSource):
+    """Examples whose cached features take the place of their images. A key is an index."""
 
-    def __init__(self, examples, folder):
-        self._examples = examples
-        self.is_shuffled = examples.is_shuffled
-        self.class_counts = examples.class_counts
-        self.count = examples.count
-        self._labels = tf.constant(np.load(folder / LABELS))
-        self._features = np.load(folder / FEATURES, mmap_mode="r")
+    def __init__(
+        self, source: ExampleSource, cache: DiskCache, feature_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__(source, cache.labels)
+        self._features = cache.array(feature_shape, "<f4")
         if self._features.nbytes <= _MEMORY_BYTES:
-            self._features = tf.constant(np.array(self._features))
-
-    def keys(self, *how):
-        """Return the examples' numbers, in the very order of the examples themselves."""
-        return _numbers(self._examples, *how)
-
-    def labels(self, keys):
-        """Return int64 (n,) for a batch of keys."""
-        return tf.gather(self._labels, keys)
+            with tf.device("CPU"):
+                self._features = tf.constant(np.array(self._features))
 
     @cached_property
-    def batch(self):
-        """A function that gives (features, labels) for a batch of keys."""
-        # Traced once, not anew in each epoch, which would take longer than the epoch.
+    def gather(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+        """A function that returns (features, labels) for a batch of keys."""
+        # Traced only once: tracing takes longer than an epoch.
         keys = tf.TensorSpec([None], tf.int64)
-        return tf.function(self._batch, input_signature=[keys], autograph=False)
+        return tf.function(self._gather, input_signature=[keys], autograph=False)
 
-    def _batch(self, keys):
+    def _gather(self, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         labels = self.labels(keys)
         if tf.is_tensor(self._features):
             return tf.gather(self._features, keys), labels
@@ -117,46 +114,33 @@ class Features:
         return tf.ensure_shape(features, [None, *self._features.shape[1:]]), labels
 
 
-class Numbers:
-    """An example's number in place of each example: what tells which features are whose."""
-
-    def __init__(self, examples):
-        self._examples = examples
-        self.is_shuffled = examples.is_shuffled
-        self.class_counts = examples.class_counts
-        self.count = examples.count
-
-    def keys(self, *how):
-        """Return the numbers, in the order of the examples."""
-        return _numbers(self._examples, *how)
-
-
 class FrozenBase:
-    """A base as it is now, compiled once for all the splits and views that it runs over."""
+    """A base with its present weights, compiled once for all splits and views.
 
-    def __init__(self, base):
+    Attributes:
+        features: Function from pixels (n, height, width, channels) to a float32 array of features.
+        feature_shape: Shape of one image's features.
+    """
+
+    def __init__(self, base: keras.Model) -> None:
         self._weights = base.weights
-        self.input_shape, self.feature_shape = base.input_shape[1:], base.output_shape[1:]
-        # Gives float32 features of a batch of pixels.
+        self._input_shape = base.input_shape[1:]
+        self.feature_shape: tuple[int, ...] = base.output_shape[1:]
         self.features = Inference(base)
 
     @cached_property
-    def fingerprint(self):
-        """Return bytes that tell this base from others: its weights, what it makes of one picture.
+    def fingerprint(self) -> bytes:
+        """Bytes that differ between bases: the weights, and the features of one image.
 
-        The latter tells graphs and preprocessing apart, however they are written.
+        The features differ if the graph or the preprocessing does, however it is written.
         """
-        picture = np.random.default_rng(0).uniform(0, 255, (1, *self.input_shape))
-        arrays = (*self._weights, self.features(picture.astype(np.float32)))
+        image = np.random.default_rng(0).uniform(0, 255, (1, *self._input_shape))
+        arrays = (*self._weights, self.features(image.astype(np.float32)))
         return b"".join(np.ascontiguousarray(each).tobytes() for each in arrays)
 
 
-def _gather(inputs, keys, start_batch=0):
-    """Return batches of what is kept for these keys: gathered whole, not image by image."""
+def _gather(inputs: Inputs, keys: tf.data.Dataset, start_batch: int = 0) -> tf.data.Dataset:
+    """Return batches of features: gathered whole, not example by example."""
     keys = keys.skip(start_batch * inputs.batch_size).batch(inputs.batch_size)
-    return prefetch(keys.map(inputs.source.batch), inputs.options)
-
-
-def _numbers(examples, *how):
-    # Cached examples have numbers for keys already.
-    return getattr(examples, "indices", examples.keys)(*how)
+    source: Any = inputs.source
+    return prefetch(keys.map(source.gather), inputs.options)

@@ -20,6 +20,7 @@ from library.explaining.explanation import (
 )
 from library.explaining.feature_maps import draw_layers, draw_values
 from library.explaining.grad_cam import HIRES_CAM
+from library.explaining.layer_graph import flatten_network
 from library.explaining.neighbors import find_neighbors, make_embed
 from library.explaining.overlays import (
     color_heatmap,
@@ -28,7 +29,6 @@ from library.explaining.overlays import (
     overlay_heatmap,
     to_rgb_image,
 )
-from library.models.layer_graph import flatten_network
 from library.models.scores import MULTI_LABEL
 from library.prediction.ensemble import combine_snapshots
 from project.networks import NETWORKS

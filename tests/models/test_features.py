@@ -1,14 +1,33 @@
-import dataclasses
+"""Cached features: how they are computed, cached, and fed to the head."""
 
+import dataclasses
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from library.errors import UserError
+from library.files import locked
+from library.inputs import caching
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import DEFAULT_OPTIONS, without_autotune
+from library.inputs.examples import (
+    DEFAULT_OPTIONS,
+    ExampleSource,
+    PipelineOptions,
+    without_autotune,
+)
 from library.models import features as room
-from library.models.feature_cache import cache_features
+from library.models.feature_cache import IndexedBatches, cache_features, cache_split_features
 from library.models.features import FrozenBase, split_at_base
+from project.augmentations import choose_augmentations
 from project.inputs import EvaluationPipeline, TrainingPipeline
 from project.networks.applications import application
 from project.networks.hub import hub
@@ -16,51 +35,57 @@ from project.networks.simple import simple
 from tests.helpers.hub_modules import save_module
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (10, 6, 6, 3)).astype(np.float32)
-LABELS = np.arange(10) % 2
+# One class is twice as large as the other.
+LABELS = np.arange(10) % 3 // 2
 ORDER = np.random.default_rng(1).permutation(10)
 
 
-class Examples:
-    """Ten pictures, in an order of their own."""
+def dataset_of(*arrays):
+    return without_autotune(tf.data.Dataset.from_tensor_slices(*arrays))
 
-    is_shuffled = False
-    class_counts = (5, 5)
+
+class Examples(ExampleSource):
+    """Ten images, in an order of their own."""
+
+    class_counts = (7, 3)
+    mean_bytes = 100
     count = 10
-    label_spec = tf.TensorSpec([], tf.int64)
 
     def keys(self, random=None, options=None):
-        pytest.fail("these are images")
+        return dataset_of(random.permutation(10) if random else ORDER.astype(np.int64))
 
-    def indices(self, random=None, options=None):
-        return without_autotune(tf.data.Dataset.from_tensor_slices(ORDER.astype(np.int64)))
+    indices = keys
+
+    def labels(self, keys):
+        return tf.gather(tf.constant(LABELS), keys)
+
+    def load(self, key, image_format, crop=None):
+        return tf.gather(tf.constant(PIXELS), key), self.labels(key)
 
 
-def batches():
-    shuffled = without_autotune(tf.data.Dataset.from_tensor_slices((PIXELS[ORDER], LABELS[ORDER])))
-    return shuffled.batch(4)
+def batches(labels=LABELS):
+    return dataset_of((PIXELS[ORDER], labels[ORDER])).batch(4)
 
 
 @pytest.fixture
 def network(tmp_path):
-    return make_network(tmp_path)
+    """A head on a frozen module of five features, which is saved in tmp_path."""
+    save_module(tmp_path / "module")
+    return hub((6, 6, 3), 2, hub_handle=str(tmp_path / "module"))
 
 
-def make_network(folder):
-    """A head on a frozen module of five features, which is saved below the folder."""
-    save_module(folder / "module")
-    return hub((6, 6, 3), 2, hub_handle=str(folder / "module"))
+def cache(base, folder, *, key=(), images=None, source=None):
+    source = source or Examples()
+    images = IndexedBatches(batches() if images is None else images, source.indices(), key)
+    return cache_features(FrozenBase(base), source, images, folder)
 
 
-def keep(base, folder, key="", tell=None, given=None):
-    """Return the Features, and what was told meanwhile."""
-    told, examples = [], Examples()
-    given = batches() if given is None else given
-    tell = tell or told.append
-    base = FrozenBase(base)
-    return cache_features(base, given, examples.indices(), examples, folder, key, tell), told
+@pytest.fixture
+def base(network):
+    return split_at_base(network)[0]
 
 
-def test_a_network_is_split_at_its_base(network):
+def test_split_at_base(network):
     base, head = split_at_base(network)
     assert base.output_shape == (None, 5)
     assert np.array_equal(head(base(PIXELS)), network(PIXELS))
@@ -69,7 +94,7 @@ def test_a_network_is_split_at_its_base(network):
     ]
 
 
-def test_an_application_is_split_too():
+def test_split_at_base_of_an_application():
     network = application((32, 32, 1), 2, application="MobileNetV3Small", application_weights=None)
     network.get_layer("base").trainable = False
     base, head = split_at_base(network)
@@ -77,75 +102,52 @@ def test_an_application_is_split_too():
     assert np.array_equal(head(base(pixels)), network(pixels))
 
 
-def test_without_a_frozen_base_there_is_nothing_to_keep(network):
+def test_split_at_base_without_a_frozen_base_is_none(network):
     network.get_layer("base").trainable = True
     assert split_at_base(network) is None
     assert split_at_base(simple((8, 8, 3), 2)) is None
 
 
 @pytest.mark.parametrize("memory", [0, room._MEMORY_BYTES])
-def test_each_image_gets_its_own_features(network, tmp_path, memory, monkeypatch):
+def test_each_image_gets_its_own_features(base, tmp_path, memory, monkeypatch):
     monkeypatch.setattr(room, "_MEMORY_BYTES", memory)
-    base, _ = split_at_base(network)
-    kept, _ = keep(base, tmp_path / "cache")
-    features, labels = next(
-        iter(without_autotune(tf.data.Dataset.range(10)).batch(10).map(kept.batch))
-    )
+    cached = cache(base, tmp_path / "cache")
+    indices = without_autotune(tf.data.Dataset.range(10)).batch(10)
+    features, labels = next(iter(indices.map(cached.gather)))
     assert np.allclose(features, base(PIXELS), atol=1e-5)
     assert np.array_equal(labels, LABELS)
-    assert list(kept.keys().as_numpy_iterator()) == list(ORDER)
-    assert np.array_equal(kept.labels([3, 4]), [1, 0])
+    assert list(cached.keys().as_numpy_iterator()) == list(ORDER)
+    assert np.array_equal(cached.labels([2, 3]), [1, 0])
 
 
-class Pictures(Examples):
-    """The same ten as inputs see them, one class twice as large as the other."""
-
-    labels_of_all = np.arange(10) % 3 // 2
-    class_counts = (7, 3)
-
-    def keys(self, random=None, options=None):
-        return without_autotune(
-            tf.data.Dataset.from_tensor_slices(random.permutation(10) if random else ORDER)
-        )
-
-    indices = keys
-
-    def labels(self, keys):
-        return tf.gather(tf.constant(self.labels_of_all), keys)
-
-    def load(self, key, image_format, crop=None):
-        return tf.gather(tf.constant(PIXELS), key), self.labels(key)
+def check_same(base, cached, expected):
+    """Check that batches of features are those of batches of images."""
+    cached, expected = list(cached), list(expected)
+    assert len(cached) == len(expected) > 1
+    for (features, labels), (images, other_labels) in zip(cached, expected, strict=True):
+        assert np.allclose(features, base(images), atol=1e-5)
+        assert np.array_equal(labels, other_labels)
 
 
 @pytest.mark.parametrize("is_oversampled", [False, True])
-def test_batches_are_those_of_the_images(network, tmp_path, is_oversampled):
-    base, _ = split_at_base(network)
-    frozen, pictures, shape = FrozenBase(base), Pictures(), ImageFormat(6, 3)
-    validation = EvaluationPipeline(pictures, shape, 4)
-    numbers = pictures.keys()
-    kept = cache_features(frozen, validation.batches(), numbers, pictures, tmp_path, "", print)
-    training = TrainingPipeline(pictures, shape, 4, 5, seed=0, is_oversampled=is_oversampled)
-    both = room.CachedTrainingInputs((dataclasses.replace(training, source=kept),))
+def test_batches_are_those_of_the_images(base, tmp_path, is_oversampled):
+    source, shape = Examples(), ImageFormat(6, 3)
+    validation = EvaluationPipeline(source, shape, 4)
+    cached = cache(base, tmp_path, images=validation.batches())
+    training = TrainingPipeline(source, shape, 4, 5, seed=0, is_oversampled=is_oversampled)
+    views = room.CachedTrainingInputs((dataclasses.replace(training, source=cached),))
     for epoch, start in ((0, 0), (1, 0), (1, 1)):
-        check_same(base, both.batches(epoch, start), training.batches(epoch, start))
-    in_order = room.CachedEvaluationInputs(dataclasses.replace(validation, source=kept))
+        check_same(base, views.batches(epoch, start), training.batches(epoch, start))
+    in_order = room.CachedEvaluationInputs(dataclasses.replace(validation, source=cached))
     assert in_order.batch_size == 4
-    for _ in range(2):  # Every evaluation gives all of them.
+    for _ in range(2):  # every evaluation
         check_same(base, in_order.batches(), validation.batches())
-
-
-def check_same(base, kept, wanted):
-    kept, wanted = list(kept), list(wanted)
-    assert len(kept) == len(wanted) > 1
-    for (features, labels), (images, other_labels) in zip(kept, wanted, strict=True):
-        assert np.allclose(features, base(images), atol=1e-5)
-        assert np.array_equal(labels, other_labels)
 
 
 def test_views_take_turns():
     class Features:
         def __init__(self, view):
-            self.batch = lambda keys: (keys, tf.fill(tf.shape(keys), view))
+            self.gather = lambda keys: (keys, tf.fill(tf.shape(keys), view))
 
     class Inputs:
         batch_size, options = 2, DEFAULT_OPTIONS
@@ -163,3 +165,181 @@ def test_views_take_turns():
         ([12, 13], [1, 1]),
         ([22, 23], [0, 0]),
     ]
+
+
+def made(capsys):
+    """How often features were computed since the last call, as the log says."""
+    return capsys.readouterr().err.count("10 images")
+
+
+@pytest.mark.slow
+def test_features_are_computed_once_for_each_base_and_key(base, tmp_path, capsys):
+    folder = tmp_path / "cache"
+    cache(base, folder)
+    assert made(capsys) == 1
+    cache(base, folder)
+    assert made(capsys) == 0
+    cache(base, folder, key=("other data",))
+    assert made(capsys) == 1
+    base.weights[0].assign(base.weights[0] + 1)
+    cache(base, folder)
+    assert made(capsys) == 1
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_other_preprocessing_makes_another_base(network, base, tmp_path, capsys):
+    pixels = keras.Input((6, 6, 3))
+    other = keras.Model(pixels, network.get_layer("base")(keras.layers.Rescaling(1 / 127)(pixels)))
+    cache(base, tmp_path)
+    cache(other, tmp_path)
+    assert made(capsys) == 2
+
+
+@pytest.mark.parametrize("name", ["blobs", "index"])
+def test_damaged_features_are_computed_again(base, tmp_path, capsys, name):
+    cache(base, tmp_path / "cache")
+    (folder,) = (tmp_path / "cache").iterdir()
+    content = bytearray((folder / name).read_bytes())
+    content[-1] ^= 1
+    (folder / name).write_bytes(content)
+    cached = cache(base, tmp_path / "cache")
+    assert made(capsys) == 2
+    assert np.allclose(cached.gather([0])[0], base(PIXELS[:1]), atol=1e-5)
+
+
+def test_interrupted_run_leaves_nothing(base, tmp_path):
+    def images():
+        yield from batches().take(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache(base, tmp_path, images=images())
+    assert list(tmp_path.iterdir()) == [tmp_path / "module"]
+
+
+def test_leftovers_of_killed_runs_are_removed(base, tmp_path):
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    # Of a killed run here; in a container of the same number; of a live run on a disk without
+    # locks; and of one on another machine, whose processes have other numbers.
+    processes = (dead.pid, os.getpid(), os.getppid(), dead.pid)
+    names = [f".features-{n}.{process}.0.partial" for n, process in enumerate(processes)]
+    for name in names:
+        (tmp_path / name).mkdir()
+    with locked(tmp_path / ".features-3.lock", "", ""):
+        cache(base, tmp_path)
+    assert sorted(each.name for each in tmp_path.glob(".*")) == names[2:]
+
+
+def test_lack_of_space_is_an_error_before_anything_is_written(base, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=150)
+    monkeypatch.setattr(caching.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(UserError, match=r"/features-\w+: .* needed .*--cache_dir"):
+        cache(base, tmp_path, images=iter(()))
+    assert list(tmp_path.iterdir()) == [tmp_path / "module"]
+
+
+def test_full_disk_is_an_error_and_no_signal(base, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (180, hard))
+    try:
+        with pytest.raises(UserError, match=r"/features-\w+: File too large.*--cache_dir"):
+            cache(base, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == [tmp_path / "module"]
+
+
+def test_of_two_runs_that_want_the_same_features_one_computes_them(base, tmp_path, capsys):
+    in_use = f"in use by process {os.getpid()} on "
+
+    def slowly():
+        while in_use not in capsys.readouterr().err:
+            time.sleep(0.01)
+        yield from batches()
+
+    with ThreadPoolExecutor(2) as runs:
+        computing = runs.submit(cache, base, tmp_path, images=slowly())
+        while not list(tmp_path.glob(".*.partial")):
+            time.sleep(0.01)
+        waiting = runs.submit(cache, base, tmp_path, images=iter(()))
+        first, second = computing.result(), waiting.result()
+    assert np.array_equal(first.gather(range(10))[0], second.gather(range(10))[0])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_progress_bar_on_a_terminal_only(base, tmp_path, capsys, monkeypatch):
+    cache(base, tmp_path)
+    assert "100%" not in capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    cache(base, tmp_path, key=("other data",))
+    assert "features: 100%" in capsys.readouterr().err
+
+
+def test_multi_label_targets_are_cached(base, tmp_path):
+    source = Examples()
+    source.is_multi_label = True
+    targets = np.array([[1, 0], [1, 1]], np.float32)[LABELS]
+    cached = cache(base, tmp_path / "cache", images=batches(targets), source=source)
+    assert np.array_equal(cached.gather(np.arange(10))[1], targets)
+
+
+class SlowExamples(Examples):
+    """Examples of which one can take long to decode."""
+
+    slow = None
+
+    def load(self, key, image_format, crop=None):
+        def wait(index):
+            time.sleep(0.2 if index == self.slow else 0)
+            return index
+
+        return super().load(tf.ensure_shape(tf.numpy_function(wait, [key], tf.int64), []), crop)
+
+
+@pytest.mark.slow
+def test_cache_split_features(base, tmp_path, capsys):
+    source, shape = SlowExamples(), ImageFormat(6, 3)
+    validation = EvaluationPipeline(source, shape, 4)
+    plain = TrainingPipeline(source, shape, 4, 5, seed=0)
+
+    def cached_of(inputs, views):
+        fingerprints, folder = ("train", "validation"), tmp_path / "cache"
+        return cache_split_features(base, inputs, validation, fingerprints, views, folder)
+
+    cached = cached_of(plain, [()])
+    assert made(capsys) == 2
+    for epoch in (0, 1):
+        check_same(base, cached.training.batches(epoch), plain.batches(epoch))
+    check_same(base, cached.validation.batches(), validation.batches())
+
+    # Two more views; those of validation are cached.
+    training = dataclasses.replace(plain, augmentations=choose_augmentations(("brightness",)))
+    cached = cached_of(training, [("first",), ("second",)])
+    assert made(capsys) == 2
+    for epoch in (0, 1):
+        check_same(base, cached.training.batches(epoch), training.batches(epoch))
+
+    # Another order makes other views of the images.
+    other_order = dataclasses.replace(training, shuffle_examples=2)
+    cached = cached_of(other_order, [("first",)])
+    assert made(capsys) == 1
+    cached = cached_of(other_order, [("first",)])
+    assert made(capsys) == 0
+    check_same(base, cached.training.batches(0), other_order.batches(0))
+    # But not of images that are not augmented.
+    cached_of(dataclasses.replace(plain, shuffle_examples=2), [()])
+    assert made(capsys) == 0
+
+    # Each image is cached once, however often smaller classes are repeated.
+    oversampled = dataclasses.replace(plain, is_oversampled=True)
+    cached = cached_of(oversampled, [()])
+    assert made(capsys) == 0
+    check_same(base, cached.training.batches(0), oversampled.batches(0))
+
+    # Without determinism, images arrive in another order; each gets its own features all the same.
+    source.slow = 3
+    options = PipelineOptions(deterministic=False)
+    cached = cached_of(dataclasses.replace(plain, options=options), [("unordered",)])
+    assert made(capsys) == 1
+    check_same(base, cached.training.batches(0), plain.batches(0))

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from library.models.layer_graph import flatten_network
+from library.explaining.layer_graph import flatten_network
 from project.networks import NETWORKS
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
@@ -16,7 +16,7 @@ PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.floa
         ("residual", {"residual_layers": 8}, "stage3_block1_relu"),
     ],
 )
-def test_an_opened_network_gives_the_same_scores(name, options, last):
+def test_flatten_network_gives_the_same_scores(name, options, last):
     network = NETWORKS[name]((32, 32, 3), 2, **options)
     before = len(network.weights)
     opened = flatten_network(network)
@@ -43,7 +43,7 @@ def make_nested():
     return keras.Model(pixels, keras.layers.Dense(3, name="scores")(x))
 
 
-def test_layers_of_nested_models_are_found_in_order_and_saved_as_before(tmp_path):
+def test_flatten_nested_models(tmp_path):
     network = make_nested()
     opened = flatten_network(network)
     names = [each.name for each in opened.layers if "rescaling" not in each.name]
@@ -65,7 +65,7 @@ def test_layers_of_nested_models_are_found_in_order_and_saved_as_before(tmp_path
     assert np.array_equal(again(PIXELS, training=False), scores)
 
 
-def test_maps_that_nothing_learned_took_part_in_do_not_count():
+def test_unlearned_maps_are_not_the_last_spatial_layer():
     pixels = keras.Input((4, 4, 1))
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
     assert (
@@ -73,7 +73,7 @@ def test_maps_that_nothing_learned_took_part_in_do_not_count():
     )
 
 
-def test_what_runs_later_but_beside_learned_layers_does_not_count_either():
+def test_maps_beside_learned_layers_are_not_the_last_spatial_layer():
     pixels = keras.Input((4, 4, 1))
     first = keras.layers.Dense(2)(keras.layers.Flatten()(pixels))
     flipped = keras.ops.flip(pixels, 2)
