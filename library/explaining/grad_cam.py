@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from library.explaining.layer_graph import FlatNetwork, Layer, flatten_network
+from library.explaining.layer_graph import FlatLayer, FlatNetwork, flatten_network
 from library.messages import choose
 from library.models.scores import is_multi_label
 
@@ -133,7 +133,7 @@ def class_evidence(scores: tf.Tensor, class_ids: tf.Tensor, multi_label: bool = 
     return own - tf.gather(scores, 1 - class_ids, batch_dims=1)
 
 
-def _choose_layer(flat_network: FlatNetwork, name: str | None) -> Layer | None:
+def _choose_layer(flat_network: FlatNetwork, name: str | None) -> FlatLayer | None:
     if name is None:
         return flat_network.last_spatial_layer()
     layers = {each.name: each for each in flat_network.layers if each.is_spatial}

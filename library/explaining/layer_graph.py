@@ -8,7 +8,7 @@ import keras
 
 
 @dataclass(frozen=True)
-class LayerOutput:
+class FlatLayer:
     """One call of a layer.
 
     Attributes:
@@ -40,14 +40,14 @@ class FlatNetwork:
     """
 
     pixels: keras.KerasTensor
-    layers: tuple[LayerOutput, ...]
+    layers: tuple[FlatLayer, ...]
     scores: keras.KerasTensor
 
-    def make_model(self, *layers: LayerOutput) -> keras.Model:
+    def make_model(self, *layers: FlatLayer) -> keras.Model:
         """Return a model from pixels to the outputs of these layers, and the logits."""
         return keras.Model(self.pixels, [*(each.output for each in layers), self.scores])
 
-    def last_spatial_layer(self) -> LayerOutput | None:
+    def last_spatial_layer(self) -> FlatLayer | None:
         """Return the last layer whose output is a map that depends on weights, or None."""
         found = [each for each in self.layers if each.is_learned and each.is_spatial]
         return found[-1] if found else None
@@ -55,7 +55,7 @@ class FlatNetwork:
 
 def flatten_network(network: keras.Model) -> FlatNetwork:
     """Return the flat view of a functional network."""
-    found: list[LayerOutput] = []
+    found: list[FlatLayer] = []
     # Identities of the tensors that depend on weights; `found` keeps the tensors alive.
     learned: set[int] = set()
 
@@ -78,7 +78,7 @@ def flatten_network(network: keras.Model) -> FlatNetwork:
             is_learned = has_weights or any(id(each) in learned for each in inputs)
             if is_learned:
                 learned.update(map(id, keras.tree.flatten(output)))
-            found.append(LayerOutput(name, layer, output, is_learned))
+            found.append(FlatLayer(name, layer, output, is_learned))
             return output
 
         return call
