@@ -32,8 +32,8 @@ from library.explaining.overlays import (
 from library.models.scores import MULTI_LABEL
 from library.prediction.ensemble import combine_snapshots
 from project.networks import NETWORKS
-from tests.helpers.networks import make_snapshot
 from tests.explaining.test_layer_graph import PIXELS, make_nested
+from tests.helpers.networks import make_snapshot
 
 CLASSES = ("cat", "dog", "owl")
 RANDOM = np.random.default_rng(0)
