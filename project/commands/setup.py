@@ -49,6 +49,7 @@ def read_data(config: Any, *names: str) -> Sequence[Any]:
         )
     if config.data_format == "tfrecord":
         return read_splits(config.data_dir, *names)
+    splits: Sequence[Any]
     if config.data_format == "generator":
         from library.dataset.unconverted import read_generated
 

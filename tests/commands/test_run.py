@@ -1,4 +1,4 @@
-"""The command line as a person meets it."""
+"""run.py: training, evaluation, errors and exit codes."""
 
 import csv
 import json
@@ -16,14 +16,14 @@ from tests.conftest import ROOT
 
 
 def call(capsys, *arguments):
-    """Run in this process. Give (exit code, stdout, stderr)."""
+    """Run in this process. Return (exit code, stdout, stderr)."""
     code = run_main(run.main, list(arguments), "run.py")
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
 
 def damage_shard(data_dir):
-    """Flip a bit of the first image for training. Give the shard's path."""
+    """Flip a bit of the first training image. Return the shard's path."""
     shard = read_manifest(data_dir / "train", "train").paths[0]
     content = bytearray(shard.read_bytes())
     content[200] ^= 1
@@ -31,15 +31,15 @@ def damage_shard(data_dir):
     return shard
 
 
-def test_train_then_evaluate_then_train_again(capsys, options, colors, tmp_path):
+def test_train_then_evaluate_then_resume(capsys, options, colors, tmp_path):
     code, out, err = call(capsys, *options)
     assert code == 0, err
     assert "simple: " in err
-    assert "60 training and 18 validation images" in err
+    assert re.search(r"\b60 .*\b18 .*images", err)
     best = json.loads(out)
     assert best["validation"]["accuracy"] == 1.0
-    kept = {each.name for each in (tmp_path / "run" / "best").iterdir()}
-    assert kept >= {"model.keras", "metrics.json", "classes.json", "project.yaml"}
+    saved = {each.name for each in (tmp_path / "run" / "best").iterdir()}
+    assert saved >= {"model.keras", "metrics.json", "classes.json", "project.yaml"}
     with (tmp_path / "run" / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
     assert (tmp_path / "run" / "curves.svg").exists()
@@ -54,7 +54,7 @@ def test_train_then_evaluate_then_train_again(capsys, options, colors, tmp_path)
     assert [row["images"] for row in result["classes"].values()] == [6, 6, 6]
     assert "macro ROC AUC" in err
     assert result["epoch"] == best["epoch"]
-    assert "test accuracy 1.0000" in err
+    assert re.search("accuracy.* 1.0000", err)
     assert str(tmp_path / "run" / "best") in err
 
     # With no other split than the one asked for, only the temperature is missing.
@@ -65,11 +65,11 @@ def test_train_then_evaluate_then_train_again(capsys, options, colors, tmp_path)
     assert code == 0, err
     assert json.loads(out)["accuracy"] == 1.0
     assert "temperature" not in json.loads(out)
-    assert "no temperature without a validation split" in err
+    assert re.search("warning: .*temperature.*validation", err)
 
     code, out, err = call(capsys, *options)
     assert code == 0
-    assert "finished already" in err
+    assert re.search("already.*train_epochs", err)
 
     # What the run wrote repeats it.
     written = ["--config_file", str(tmp_path / "run" / "project.yaml")]
@@ -85,7 +85,7 @@ def best_line(out):
 
 
 @pytest.mark.slow
-def test_evaluating_another_split_and_an_earlier_checkpoint(capsys, options, tmp_path):
+def test_evaluate_split_and_checkpoint(capsys, options, tmp_path):
     assert call(capsys, *options)[0] == 0
     checkpoint = str(tmp_path / "run" / "checkpoints" / "step_0000000008")
     more = ("--split", "validation", "--checkpoint", checkpoint, "--bootstrap_samples", "0")
@@ -99,10 +99,10 @@ def test_evaluating_another_split_and_an_earlier_checkpoint(capsys, options, tmp
     assert (result["epoch"], result["snapshot"], result["split"]) == (2, checkpoint, "validation")
     code, out, err = call(capsys, "evaluate", *options, "--checkpoint", str(tmp_path))
     assert (code, out) == (4, "")
-    assert err.splitlines()[-1].startswith(f"run.py: error: {tmp_path} is no snapshot of this")
+    assert err.splitlines()[-1].startswith(f"run.py: error: {tmp_path} ")
 
 
-def test_validation_alone_as_the_forerunner_had_it(capsys, snapshot_run, tmp_path):
+def test_validate_only(capsys, snapshot_run, tmp_path):
     best, run_dir = str(snapshot_run.folder / "best"), str(tmp_path / "run")
     more = ["--run_dir", run_dir, "--bootstrap_samples", "0", "--validate", "-vc", best]
     code, out, err = call(capsys, *snapshot_run.options[:2], *more, "-vn", "mine")
@@ -115,15 +115,15 @@ def test_validation_alone_as_the_forerunner_had_it(capsys, snapshot_run, tmp_pat
 
 
 @pytest.mark.slow
-def test_xla_and_the_sets_of_the_example_work_as_written(capsys, options):
+def test_train_with_config_set_and_xla(capsys, options):
     code, out, err = call(capsys, "--config_set", "gtx1080ti", "--xla", *options)
     assert code == 0, err
     assert json.loads(out)["validation"]["accuracy"] == 1.0
-    assert "1 step of 512 an epoch" in err
+    assert re.search(r"batch size.* 512\b|\b512 an epoch", err)
 
 
 @pytest.mark.slow
-def test_the_mobilenet_set_fine_tunes_a_module(capsys, options, tmp_path):
+def test_hyperparameter_set_mobilenet_fine_tunes_hub_module(capsys, options, tmp_path):
     from tests.helpers.hub_modules import save_module
 
     save_module(tmp_path / "module")
@@ -143,14 +143,14 @@ def test_the_mobilenet_set_fine_tunes_a_module(capsys, options, tmp_path):
     assert json.loads(out)["epoch"] == json.loads(again)["epoch"]
 
 
-def test_a_dry_run_writes_nothing(capsys, options, tmp_path):
+def test_dry_run_writes_nothing(capsys, options, tmp_path):
     code, _, err = call(capsys, *options, "--dry_run")
     assert code == 0, err
-    assert "training images (16, 8, 8, 3) → scores (16, 3)" in err
+    assert re.search(r"\(16, 8, 8, 3\).*\(16, 3\)", err)
     assert not (tmp_path / "run").exists()
 
 
-def test_without_converted_data_it_says_which_command_converts(capsys, monkeypatch, tmp_path):
+def test_missing_data_names_the_conversion_command(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     code, _, err = call(capsys, "--data_dir", str(tmp_path))
     assert code == 3
@@ -158,10 +158,10 @@ def test_without_converted_data_it_says_which_command_converts(capsys, monkeypat
     assert f"python convert_dataset.py --dataset_dir {tmp_path}/train" in err
 
 
-def test_evaluating_without_a_snapshot_is_4(capsys, options):
+def test_evaluate_without_snapshot_exits_4(capsys, options, tmp_path):
     code, _, err = call(capsys, "evaluate", *options)
     assert code == 4
-    assert "no snapshot in" in err
+    assert str(tmp_path / "run" / "best") in err
 
 
 @pytest.mark.parametrize(
@@ -176,14 +176,14 @@ def test_evaluating_without_a_snapshot_is_4(capsys, options):
         (["--model", "simpel"], "unknown network 'simpel'; did you mean 'simple'"),
     ],
 )
-def test_wrong_settings_are_one_line_and_2(capsys, options, arguments, text):
+def test_wrong_settings_exit_2(capsys, options, arguments, text):
     code, out, err = call(capsys, *options, *arguments)
     assert (code, out) == (2, "")
     assert re.search(text, err.splitlines()[-1])
     assert "Traceback" not in err
 
 
-def test_help_and_errors_answer_without_tensorflow():
+def test_help_and_errors_without_tensorflow():
     for arguments, code in ((["--help"], 0), (["--print_config"], 0), (["--nonsense"], 2)):
         check = (
             "import sys, run\nfrom library.errors import run_main\n"
@@ -194,9 +194,7 @@ def test_help_and_errors_answer_without_tensorflow():
         assert done.returncode == code, done.stderr
 
 
-def test_damage_is_named_by_what_reads_images_beside_the_training_itself(
-    capsys, colors, snapshot_run, tmp_path, monkeypatch
-):
+def test_damaged_record_is_named(capsys, colors, snapshot_run, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     shutil.copytree(colors, tmp_path / "data")
     shard = damage_shard(tmp_path / "data")
@@ -207,12 +205,10 @@ def test_damage_is_named_by_what_reads_images_beside_the_training_itself(
     for arguments in (["--dry_run"], ["explain", "--explain_images=1", *best]):
         code, out, err = call(capsys, *arguments, *given)
         assert (code, out) == (3, "")
-        assert f"{shard}: record 0 (at byte 0) is damaged" in err.splitlines()[-1]
+        assert f"{shard}: record 0 " in err.splitlines()[-1]
 
 
-def test_at_a_terminal_evaluate_leaves_the_long_line_to_its_file(
-    capsys, snapshot_run, tmp_path, monkeypatch
-):
+def test_evaluate_at_a_terminal_prints_no_json(capsys, snapshot_run, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     given = [*snapshot_run.options, "--bootstrap_samples=0", "--max_eval_steps=1"]
@@ -220,7 +216,7 @@ def test_at_a_terminal_evaluate_leaves_the_long_line_to_its_file(
     both = f"{snapshot_run.folder},{snapshot_run.folder}/best"
     code, out, err = call(capsys, "evaluate", *given, "--ensemble", both)
     assert (code, out) == (0, ""), err
-    assert f", 16 images; ensemble: {both.replace(',', ', ')}; the mean of 2 networks; the f" in err
+    assert f"16 images; ensemble: {both.replace(',', ', ')}; " in err
     (written,) = (tmp_path / "evaluation").glob("test-ensemble-*-first16.json")
     result = json.loads(written.read_text())
     assert (result["images"], result["images_in_split"]) == (16, 18)
@@ -228,14 +224,14 @@ def test_at_a_terminal_evaluate_leaves_the_long_line_to_its_file(
     assert result["snapshot"] is result["epoch"] is None
     assert len(result["data"]["fingerprint"]) == 64
     page = written.with_suffix(".html").read_text()
-    assert "Measured: the mean of 2 networks; the first 16 of 18 images." in page
-    # These belong to a run, not to several.
-    assert "How training went" not in page
-    assert "Settings of the training" not in page
+    assert re.search("Evaluated: .*2 networks.*16 of 18 images", page)
+    # These belong to one run.
+    assert "Training curves" not in page
+    assert "train_epochs" not in page
 
 
 @pytest.mark.slow
-def test_evaluate_keeps_what_was_measured_otherwise_apart(
+def test_evaluate_names_files_after_what_was_evaluated(
     capsys, snapshot_run, colors, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(ROOT)
@@ -253,15 +249,18 @@ def test_evaluate_keeps_what_was_measured_otherwise_apart(
     assert (result["images"], result["views"], result["data"]["is_own"]) == (18, 1, True)
     (foreign,) = (each for name, each in names.items() if name.startswith("test-other-"))
     page = foreign.with_suffix(".html").read_text()
-    assert f"Measured: data from {tmp_path}/other." in page
+    assert f"Evaluated: data from {tmp_path}/other." in page
     page = names["test-tta2"].with_suffix(".html").read_text()
-    assert "Measured: the mean of 2 views of each image." in page
+    assert re.search("Evaluated: .*2 views", page)
     assert "simple: " in page
-    assert "Measured: " not in names["test"].with_suffix(".html").read_text()
+    page = names["test"].with_suffix(".html").read_text()
+    assert "Evaluated: " not in page
+    assert "Training curves" in page
+    assert "train_epochs" in page
 
 
 @pytest.mark.slow
-def test_images_need_not_be_square_from_training_to_export(capsys, options, tmp_path):
+def test_non_square_images_from_training_to_export(capsys, options, tmp_path):
     from library.saving.snapshots import read_snapshot
 
     options = [*options, "--image_width=12"]

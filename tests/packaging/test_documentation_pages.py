@@ -1,4 +1,4 @@
-"""What the README and the other pages promise, as far as a machine can check it."""
+"""Links, files, commands, options and settings that the documentation names exist."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 PAGES = sorted([ROOT / "README.md", ROOT / "dataset" / "README.md", *ROOT.glob("docs/*.md")])
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-# What of a command is the shell's business.
+# Pipes, redirections and comments after a command.
 SHELL = re.compile(r"\s(?:[|>&;].*|#.*)$")
 OPTION = re.compile(r"(?<!\S)--(?:no-)?([a-z]\w*)")
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -24,30 +24,30 @@ def blocks(page, *languages):
 
 
 def spans(page):
-    """The short pieces of code within the text, each on one line."""
+    """Return the inline code of a page, each piece on one line."""
     text = BLOCK.sub("", page.read_text())
     return [" ".join(each.split()) for each in re.findall(r"`([^`]+)`", text)]
 
 
 def commands(page, program):
-    """The arguments of each command of a program that the page shows, as lists of words."""
+    """Yield the arguments of each command of a program that the page shows."""
     shown = [*blocks(page, "", "sh", "yaml"), *spans(page)]
     for line in "\n".join(shown).replace("\\\n", " ").splitlines():
         found = re.search(rf"(?:^|\s)python {re.escape(program)}(?: (.*))?$", line)
-        # What is only hinted at can't be read.
+        # Commands with an ellipsis are incomplete.
         if found and "…" not in line:
             words = SHELL.sub("", " " + (found[1] or "")).replace("$split", "train")
             yield shlex.split(words)
 
 
 @EACH_PAGE
-def test_every_file_it_links_to_is_there(page):
+def test_linked_files_exist(page):
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @EACH_PAGE
-def test_every_module_it_names_is_there(page):
+def test_named_modules_exist(page):
     named = [
         each for each in spans(page) if re.fullmatch(r"(project|library|benchmarks)/\S+", each)
     ]
@@ -55,18 +55,17 @@ def test_every_module_it_names_is_there(page):
 
 
 @EACH_PAGE
-def test_every_command_it_shows_is_understood(page, monkeypatch):
+def test_shown_commands_are_valid(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     for words in commands(page, "run.py"):
-        # Sets that the page tells its reader to write are tested below.
+        # Sets that the page asks the reader to write are tested below.
         words = [each for each in words if each not in ("--hyperparameter_set", "fine_tune")]
         read_settings(words, COMMANDS)
-    room = convert_dataset
     for words in commands(page, "convert_dataset.py"):
-        read_options(room.Settings, words, room.PROGRAM)
+        read_options(convert_dataset.Settings, words, convert_dataset.PROGRAM)
 
 
-def test_commands_are_found_in_all_their_forms():
+def test_commands_are_found():
     found = {str(each.relative_to(ROOT)): list(commands(each, "run.py")) for each in PAGES}
     assert [] in found["README.md"]
     assert ["predict", "photos/"] in found["README.md"]
@@ -81,9 +80,8 @@ def test_commands_are_found_in_all_their_forms():
 
 
 @EACH_PAGE
-def test_every_option_it_names_is_one(page):
-    room = convert_dataset
-    converter = read_options(room.Settings, ["--help"], room.PROGRAM)
+def test_named_options_exist(page):
+    converter = read_options(convert_dataset.Settings, ["--help"], convert_dataset.PROGRAM)
     helps = converter.answer + read_settings(["--help"]).answer
     known = set(re.findall(r"--(?:\[no-\])?([a-z]\w*)", helps))
     known |= {"all", "gpus"}  # of dataset/make_sample.py, of srun
@@ -93,7 +91,7 @@ def test_every_option_it_names_is_one(page):
 
 
 @EACH_PAGE
-def test_every_setting_it_shows_is_understood(page, tmp_path, monkeypatch):
+def test_shown_settings_are_valid(page, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     for text in blocks(page, "yaml"):
         if "apiVersion" in text or "workerPoolSpecs" in text:
@@ -106,19 +104,19 @@ def test_every_setting_it_shows_is_understood(page, tmp_path, monkeypatch):
         read_settings([f"--{kind}_file={tmp_path / 'sets.yaml'}", f"--{kind}_set={chosen}"])
 
 
-def test_settings_and_programs_are_found():
+def test_code_blocks_are_found():
     for kind in ("yaml", "python"):
         assert any(list(blocks(page, kind)) for page in PAGES)
 
 
 @EACH_PAGE
-def test_every_program_in_it_compiles(page):
+def test_shown_programs_compile(page):
     for text in blocks(page, "python"):
         compile(text, str(page), "exec")
 
 
 @EACH_PAGE
-def test_every_make_target_it_shows_exists(page):
+def test_shown_make_targets_exist(page):
     makefile = (ROOT / "Makefile").read_text()
     shown = "\n".join([*blocks(page, "sh"), *spans(page)])
     targets = set(re.findall(r"^\s*make ([a-z-]+)", shown, re.M))
@@ -126,7 +124,7 @@ def test_every_make_target_it_shows_exists(page):
     assert [each for each in targets if not re.search(rf"^{each}:", makefile, re.M)] == []
 
 
-def test_make_help_knows_every_target_and_clean_leaves_runs_and_images():
+def test_make_help_lists_every_target_and_clean_spares_runs():
     makefile = (ROOT / "Makefile").read_text()
     targets = re.search(r"^\.PHONY: (.+)$", makefile, re.M)[1].split()
     assert re.findall(r"^([a-z-]+):[^#]*## \w", makefile, re.M) == targets
