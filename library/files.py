@@ -8,18 +8,20 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from filelock import FileLock, Timeout
 
 from library.errors import UserError, printable, reason_of
 
-# Nothing under a name that ends so is ever read; it is what a killed process leaves behind.
+_Result = TypeVar("_Result")
+# Nothing under a name with this ending is ever read: killed processes leave it behind.
 PARTIAL = ".partial"
-# A folder's predecessor, between the two renames that replace it.
+# The folder that is being replaced, between the two renames that replace it.
 PREVIOUS = ".previous"
-# In a sealed folder: each other file's SHA-256.
+# In a sealed folder: the SHA-256 of every other file.
 SEAL = "hashes.json"
 # A lock is tried for this long before it counts as taken: its holder may just be releasing it.
 _LOCK_SECONDS = 0.2
@@ -27,27 +29,11 @@ _LOCK_SECONDS = 0.2
 logger = logging.getLogger(__name__)
 
 
-def _partial_path(path):
-    # In the same folder, because a rename is atomic only within one file system.
-    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{PARTIAL}")
-
-
-def sync_folder(folder):
-    """Make renames and deletions inside `folder` survive a power cut."""
-    if os.name == "nt":
-        return  # Windows has no handle for this; its renames are journalled.
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextlib.contextmanager
-def new_file(path):
-    """Return a binary file that gets the name `path` when the block ends well, and none otherwise.
+def new_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Yield a binary file that gets the name `path` if the block succeeds.
 
-    Folders on the way are made. On an error the old file, if any, stays as it was.
+    Missing folders are made. On an error an existing file stays as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,18 +49,18 @@ def new_file(path):
         partial.unlink(missing_ok=True)
 
 
-def write_file(path, content):
+def write_file(path: str | Path, content: str | bytes) -> None:
     """Write bytes, or a str as UTF-8, whole or not at all."""
     with new_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
-def new_folder(path):
-    """Return an empty folder that takes the place of `path` when the block ends well.
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder that replaces `path` if the block succeeds.
 
-    On an error the old folder, if any, stays as it was. A crash between the two renames leaves
-    the old one under another name: `restore_folder` puts it back.
+    On an error an existing folder stays as it was. A crash between the two renames leaves it under
+    another name: `restore_folder` renames it back.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,22 +81,22 @@ def new_folder(path):
 
 
 @contextlib.contextmanager
-def explain_write_errors(what):
-    """Within the block, a disk that is full, say, raises UserError: what it was, and what is left.
+def explain_write_errors(what: str) -> Iterator[None]:
+    """Turn an OSError within the block, such as a full disk, into a UserError about `what`.
 
-    For what `new_folder` and `new_file` write: whatever they fail with, the old one is there.
+    For what `new_folder` and `new_file` write: the previous version is intact.
     """
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{what} could not be saved ({reason_of(error)}); what was saved before is "
-            "intact: see to that disk, then start again to go on from there"
+            f"{what} could not be saved ({reason_of(error)}); what was saved before is intact: "
+            "check that disk, then run the same command to resume"
         ) from error
 
 
-def restore_folder(path):
-    """Undo a replacement of the folder `path` that was cut short; do nothing otherwise."""
+def restore_folder(path: str | Path) -> None:
+    """Undo an interrupted replacement of the folder `path`, if there was one."""
     path = Path(path)
     previous = path.with_name(path.name + PREVIOUS)
     if previous.is_dir():
@@ -121,45 +107,25 @@ def restore_folder(path):
             sync_folder(path.parent)
 
 
-def current_folder(path):
-    """Return where the folder `path` is: under its name, or, while it is replaced, beside it."""
+def current_folder(path: str | Path) -> Path:
+    """Return where the folder `path` is: under its name or, while it is replaced, another one."""
     path = Path(path)
     previous = path.with_name(path.name + PREVIOUS)
-    # Asked in this order, for a reader beside the writer: it goes from one name to the other.
+    # In this order: while a writer replaces it, the folder moves from the one name to the other.
     return previous if not path.is_dir() and previous.is_dir() else path
 
 
-def read_sealed(folder, read):
-    """Give `read(where)` of the sealed folder, and again if another process replaces it meanwhile.
+def remove_partials(folder: str | Path, name: str | None = None) -> list[str]:
+    """Delete what killed processes left half-written in a folder.
 
-    `where` is its path for the moment. Changes nothing.
-    """
-    while True:
-        before = _version(folder)
-        try:
-            result = read(before[0])
-        except (UserError, OSError):
-            if _version(folder) == before:
-                raise
-        else:
-            if _version(folder) == before:
-                return result
+    Call it only while no other process writes there: its files look the same.
 
+    Args:
+        folder: The folder.
+        name: Delete only what would have become this file or folder.
 
-def _version(folder):
-    """Return what differs from one sealed folder to its successor: where it is, and its hashes."""
-    where = current_folder(folder)
-    try:
-        return where, (where / SEAL).read_bytes()
-    except OSError:
-        return where, None
-
-
-def remove_partials(folder, name=None):
-    """Delete what killed processes left half-written in `folder`. Give the names deleted, sorted.
-
-    With a `name`, only what would have become that file or folder. Call it only where no other
-    process writes: a live writer's file looks the same.
+    Returns:
+        The names deleted, sorted.
     """
     partials = sorted(Path(folder).glob(f".*{PARTIAL}"))
     if name is not None:
@@ -172,11 +138,36 @@ def remove_partials(folder, name=None):
     return [partial.name for partial in partials]
 
 
+def sync_folder(folder: str | Path) -> None:
+    """Make renames and deletions inside a folder survive a power cut."""
+    if os.name == "nt":
+        return  # Windows can't open a folder; its file system journals renames.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with (Path(root) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(root)
+
+
+def _partial_path(path: Path) -> Path:
+    # In the same folder, because a rename is atomic only within one file system.
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{PARTIAL}")
+
+
 @contextlib.contextmanager
-def locked(path: Path, what: str, advice: str = "", *, wait: bool = False) -> Iterator[None]:
+def locked(path: str | Path, what: str, advice: str = "", *, wait: bool = False) -> Iterator[None]:
     """Hold the lock on a file within the block; the file exists only as long.
 
-    The lock ends with its process, however that ends. A file system that has no locks stops nobody.
+    The lock ends with its process, however that ends. On a file system without locks, nobody is
+    stopped.
 
     Args:
         path: The lock file.
@@ -200,12 +191,12 @@ def locked(path: Path, what: str, advice: str = "", *, wait: bool = False) -> It
         logger.info("%s; waiting for it", in_use)
         lock.acquire()
     except OSError:
-        pass  # A file system without locks.
+        pass  # The file system has no locks.
     try:
         path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
-        # Unlink before the release: afterwards the file may be the next holder's.
+        # Delete the file before the release: afterwards it may be the next holder's.
         path.unlink(missing_ok=True)
         lock.release()
 
@@ -216,46 +207,64 @@ def _read_holder(path: Path) -> str:
     return "another process"
 
 
-def sha256_of(path):
+def sha256_of(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def seal_folder(folder):
-    """Write the hashes of all files below `folder` into it, so that `find_damage` can compare."""
-    write_file(Path(folder) / SEAL, _hashes_text(folder))
+def seal_folder(folder: str | Path) -> None:
+    """Write the hashes of all files below a folder into it, for `find_damage` to compare."""
+    write_file(Path(folder) / SEAL, json.dumps(_hash_files(Path(folder)), indent=2) + "\n")
 
 
-def find_damage(folder):
+def find_damage(folder: str | Path) -> str | None:
     """Return what is wrong with a sealed folder, in a few words, or None if nothing is."""
     folder = Path(folder)
     try:
         sealed = json.loads((folder / SEAL).read_bytes())
-        current = json.loads(_hashes_text(folder))
+        current = _hash_files(folder)
     except FileNotFoundError:
         return f"{SEAL} is missing"
     except (OSError, ValueError, RecursionError):
-        return f"{SEAL} cannot be read"
+        sealed = None
     if not isinstance(sealed, dict):
         return f"{SEAL} cannot be read"
     for name in sorted(sealed.keys() | current.keys()):
         if sealed.get(name) != current.get(name):
-            what = "is missing" if name not in current else "is not what was written"
-            return f"{printable(name)} {what}"
+            problem = "is missing" if name not in current else "is not what was written"
+            return f"{printable(name)} {problem}"
     return None
 
 
-def _hashes_text(folder):
-    folder = Path(folder)
+def read_sealed(folder: str | Path, read: Callable[[Path], _Result]) -> _Result:
+    """Return read(path) of a sealed folder, again if another process replaces it meanwhile.
+
+    Args:
+        folder: The folder.
+        read: A function of the folder's current path; it changes nothing.
+    """
+    while True:
+        before = _version_of(folder)
+        try:
+            result = read(before[0])
+        except (UserError, OSError):
+            if _version_of(folder) == before:
+                raise
+        else:
+            if _version_of(folder) == before:
+                return result
+
+
+def _version_of(folder: str | Path) -> tuple[Path, bytes | None]:
+    """Return the path and the hashes of a sealed folder, which change if it is replaced."""
+    path = current_folder(folder)
+    try:
+        return path, (path / SEAL).read_bytes()
+    except OSError:
+        return path, None
+
+
+def _hash_files(folder: Path) -> dict[str, str]:
     files = sorted(each for each in folder.rglob("*") if each.is_file() and each.name != SEAL)
-    hashes = {each.relative_to(folder).as_posix(): sha256_of(each) for each in files}
-    return json.dumps(hashes, indent=2) + "\n"
-
-
-def _sync_tree(folder):
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with (Path(root) / name).open("rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(root)
+    return {each.relative_to(folder).as_posix(): sha256_of(each) for each in files}

@@ -1,85 +1,78 @@
-"""Words for messages: counts with their nouns, and the nearest known name for a misspelled one."""
+"""Words for messages: counts with their nouns, near spellings, and values as messages show them."""
 
 import difflib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, TypeVar
 
 from library.errors import SettingsError
 
+_Value = TypeVar("_Value")
+# Comparing takes time with the product of the lengths, and a hostile file chooses the names.
+_MAX_CHARACTERS = 80
+_MAX_NAMES = 300
+# The beginning of a name must be this long to be preferred to a near spelling.
+_MIN_PREFIX = 3
+
 
 class ChoiceError(SettingsError):
-    """A name that is not among the known ones."""
+    """A name is not one of the known names."""
 
 
-def nearest(name, known):
-    """Return the known name closest in spelling to `name`, or None if none is close."""
-    near = difflib.get_close_matches(str(name), [str(each) for each in known], n=1)
-    return near[0] if near else None
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, such as `1 image`, `0 images` or `4,000 images`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def unknown_name(kind, name, known):
-    """Return the words for an unknown name: what it is, nearest spelling, and all known names."""
-    near = nearest(name, known)
-    hint = f"; did you mean {near!r}?" if near else ""
-    names = ", ".join(sorted(str(each) for each in known)) or "none"
-    return f"unknown {kind} {name!r}{hint} (known: {names})"
+def counted_classes(number: int) -> str:
+    """Return `1 class`, `10 classes`."""
+    return counted(number, "class", "classes")
 
 
-def choose(kind, name, known):
-    """Return known[name]. Raises ChoiceError, naming the nearest spelling, if there is none."""
+def choose(kind: str, name: str, known: Mapping[str, _Value]) -> _Value:
+    """Return known[name]. Raise ChoiceError, which suggests a near spelling, if it is missing."""
     if name in known:
         return known[name]
     raise ChoiceError(unknown_name(kind, name, known))
 
 
-def counted(number, one, many=None):
-    """Give `1 image`, `0 images`, `4,000 images`; `many` where it is not `one` and an s."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+def unknown_name(kind: str, name: str, known: Collection[str]) -> str:
+    """Return a message about an unknown name, with a near spelling and all known names."""
+    names = ", ".join(sorted(known)) or "none"
+    return f"unknown {kind} {name!r}{did_you_mean(name, known)} (known: {names})"
 
 
-def counted_classes(number):
-    """Give `1 class`, `10 classes`."""
-    return counted(number, "class", "classes")
-
-
-# Comparing takes time with the product of the lengths, and a hostile file chooses the names.
-MAX_CHARACTERS = 80
-MAX_NAMES = 300
-
-
-def meant(name, known):
-    """Return the known name that `name` most probably stands for, or None.
-
-    That is the first of the known names that begins with it, if that says enough, or else the
-    nearest spelling.
-    """
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_CHARACTERS:
-        return None
-    names = [each for each in known if len(each) <= MAX_CHARACTERS][:MAX_NAMES]
-    longer = sorted(each for each in names if each.startswith(name))
-    says_enough = len(name.lstrip("-")) >= 3
-    first = longer[0] if longer else None
-    return (says_enough and first) or nearest(name, names) or first
-
-
-def did_you_mean(name, known, otherwise=""):
-    """Return the words that follow an unknown name: `; did you mean 'x'?`, or what else helps."""
-    near = meant(name, known)
-    if near:
+def did_you_mean(name: object, known: Iterable[str], otherwise: str = "") -> str:
+    """Return what follows an unknown name: `; did you mean 'x'?`, or `; ` and other advice."""
+    if near := nearest(name, known):
         return f"; did you mean {near!r}?"
     return f"; {otherwise}" if otherwise else ""
 
 
-def shown(value):
-    """Return a value as an error message shows it: as YAML has it, on one line and not too long."""
-    words = {True: "true", False: "false"}
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """Return the known name that `name` most probably means, or None.
+
+    That is the first one that begins with it, if it is long enough, or else the nearest spelling.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_CHARACTERS:
+        return None
+    names = [each for each in known if len(each) <= _MAX_CHARACTERS][:_MAX_NAMES]
+    first = min((each for each in names if each.startswith(name)), default=None)
+    if first and len(name.lstrip("-")) >= _MIN_PREFIX:
+        return first
+    return next(iter(difflib.get_close_matches(name, names, n=1)), first)
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message shows it: as in YAML, on one line and not too long."""
     if value is None:
         return "none"
     if isinstance(value, bool):
-        return words[value]
+        return str(value).lower()
     if isinstance(value, dict):
-        return "keys of its own"
+        return "nested keys"
     if isinstance(value, (list, tuple)):
         first = ", ".join("[…]" if isinstance(each, list) else shown(each) for each in value[:4])
         return f"the list [{first}{', …' if len(value) > 4 else ''}]"
-    if isinstance(value, str) and len(value) > MAX_CHARACTERS:
+    if isinstance(value, str) and len(value) > _MAX_CHARACTERS:
         return f"{value[:40]!r}… of {len(value)} characters"
     return repr(value)

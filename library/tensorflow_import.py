@@ -1,23 +1,27 @@
-"""TensorFlow's import without the messages that it writes past every setting of its own."""
+"""Import TensorFlow without the messages that it writes whatever its settings are."""
 
 import contextlib
 import gc
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 
 from library.errors import UserError
 
 
-def import_tensorflow(verbose=False, choose_devices=None):
-    """Import TensorFlow and Keras and start the devices. Quietly, unless `verbose`.
+def import_tensorflow(
+    verbose: bool = False, choose_devices: Callable[[], bool] | None = None
+) -> None:
+    """Import TensorFlow and Keras and start the devices.
 
-    `choose_devices` is called between the two, if given; it may leave the start to others by giving
-    False.
+    TensorFlow's libraries log before they read TF_CPP_MIN_LOG_LEVEL, and straight to the file
+    descriptor of stderr. So that descriptor is redirected meanwhile; if the import fails, the
+    messages are shown after all.
 
-    TensorFlow's libraries log before they read TF_CPP_MIN_LOG_LEVEL, straight to the file
-    descriptor of stderr. So that one is turned aside meanwhile; if importing fails, what they said
-    is shown after all.
+    Args:
+        verbose: Whether to show TensorFlow's messages.
+        choose_devices: Called after the import; it returns whether to start the devices now.
     """
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -27,27 +31,27 @@ def import_tensorflow(verbose=False, choose_devices=None):
         import tensorflow as tf
 
         if is_first:
-            # What they brought stays for good: to go through it takes 0.2 s, again and again.
+            # The imported objects stay: without this, each garbage collection takes 0.2 s longer.
             gc.freeze()
-        if choose_devices is None or choose_devices() is not False:
+        if choose_devices is None or choose_devices():
             tf.config.list_logical_devices()
 
 
 @contextlib.contextmanager
-def captured_stderr():
-    """Keep what anyone writes to stderr within the block to ourselves, unless the block fails."""
+def captured_stderr() -> Iterator[None]:
+    """Discard what is written to stderr within the block, by C++ too, unless the block fails."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except UserError:
-            raise  # says itself what is wrong
+            raise  # Its message says what is wrong.
         except BaseException:
-            aside.seek(0)
-            os.write(kept, aside.read())
+            captured.seek(0)
+            os.write(stderr, captured.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,6 +1,9 @@
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from library.errors import UserError
 from library.files import (
     explain_write_errors,
     find_damage,
+    locked,
     new_file,
     new_folder,
     remove_partials,
@@ -18,6 +22,7 @@ from library.files import (
     sha256_of,
     write_file,
 )
+from tests.conftest import ROOT
 
 
 class CrashError(Exception):
@@ -28,13 +33,13 @@ def names(folder):
     return sorted(each.name for each in folder.iterdir())
 
 
-def test_a_file_appears_whole_with_its_folders(tmp_path):
+def test_write_file_makes_folders(tmp_path):
     write_file(tmp_path / "a" / "b.txt", "Grüße")
     assert (tmp_path / "a" / "b.txt").read_text("utf-8") == "Grüße"
     assert names(tmp_path / "a") == ["b.txt"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_failed_write_keeps_old_file(tmp_path):
     write_file(tmp_path / "a", b"old")
 
     def crash():
@@ -48,7 +53,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert names(tmp_path) == ["a"]
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path):
+def test_full_disk_keeps_old_file(tmp_path):
     write_file(tmp_path / "a", b"old")
     code = (
         "import resource, signal, sys; from library.files import write_file\n"
@@ -63,7 +68,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 
 
 @pytest.mark.parametrize("point", ["fsync", "rename"])
-def test_a_kill_while_writing_leaves_the_old_file(tmp_path, point):
+def test_kill_while_writing_keeps_old_file(tmp_path, point):
     write_file(tmp_path / "a", b"old")
     code = (
         "import os, pathlib, signal, sys; from library.files import write_file\n"
@@ -90,14 +95,14 @@ def version_in(folder):
     return (folder / "inside" / "version").read_text()
 
 
-def test_a_folder_is_replaced_whole(tmp_path):
+def test_new_folder_replaces_old_one(tmp_path):
     for version in ("1", "2"):
         write_version(tmp_path / "best", version)
         assert version_in(tmp_path / "best") == version
         assert names(tmp_path) == ["best"]
 
 
-def test_a_failed_folder_leaves_the_old_one(tmp_path):
+def test_failed_folder_keeps_old_one(tmp_path):
     write_version(tmp_path / "best", "1")
 
     def crash():
@@ -112,7 +117,7 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path):
 
 
 @pytest.mark.parametrize("renames_done", [0, 1, 2])
-def test_a_crash_between_the_renames_loses_no_version(tmp_path, monkeypatch, renames_done):
+def test_crash_between_renames_loses_nothing(tmp_path, monkeypatch, renames_done):
     write_version(tmp_path / "best", "1")
     rename, done = Path.rename, []
 
@@ -138,7 +143,7 @@ def test_a_crash_between_the_renames_loses_no_version(tmp_path, monkeypatch, ren
     assert names(tmp_path) == ["best"]
 
 
-def test_partials_that_are_folders_or_links_are_removed(tmp_path):
+def test_remove_partials_removes_folders_and_links(tmp_path):
     (tmp_path / ".a.1.partial").mkdir()
     (tmp_path / "kept").mkdir()
     (tmp_path / ".b.2.partial").symlink_to(tmp_path / "kept")
@@ -146,7 +151,7 @@ def test_partials_that_are_folders_or_links_are_removed(tmp_path):
     assert names(tmp_path) == ["kept"]
 
 
-def test_the_hash_is_that_of_the_bytes(tmp_path):
+def test_sha256_of(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223b00361a3")
 
@@ -161,11 +166,11 @@ def sealed(tmp_path):
     return folder
 
 
-def test_a_sealed_folder_is_undamaged(sealed):
+def test_sealed_folder_is_undamaged(sealed):
     assert find_damage(sealed) is None
 
 
-def test_any_flipped_byte_is_found(sealed):
+def test_find_damage_finds_any_flipped_byte(sealed):
     for path in (sealed / "a", sealed / "inside" / "b", sealed / files.SEAL):
         content = path.read_bytes()
         for position in range(len(content)):
@@ -179,14 +184,14 @@ def test_any_flipped_byte_is_found(sealed):
         path.write_bytes(content)
 
 
-def test_the_seal_cut_at_any_byte_is_found(sealed):
+def test_find_damage_finds_truncated_seal(sealed):
     content = (sealed / files.SEAL).read_bytes().rstrip()
     for length in range(len(content)):
         (sealed / files.SEAL).write_bytes(content[:length])
         assert find_damage(sealed), length
 
 
-def test_the_words_for_damage_name_the_file(sealed):
+def test_find_damage_names_file(sealed):
     (sealed / "a").unlink()
     assert find_damage(sealed) == "a is missing"
     (sealed / "a").write_bytes(b"1234x")
@@ -197,17 +202,102 @@ def test_the_words_for_damage_name_the_file(sealed):
     assert find_damage(sealed) == "hashes.json is missing"
 
 
-def test_a_folder_in_the_way_is_an_os_error(tmp_path):
+def test_file_instead_of_folder_is_os_error(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(OSError, match="a"):
         write_file(tmp_path / "a" / "b", b"")
     assert names(tmp_path) == ["a"]
 
 
-def test_what_could_not_be_saved_is_one_line_that_tells_what_is_left(tmp_path):
+def test_explain_write_errors(tmp_path):
     (tmp_path / "a").write_text("")
-    message = r"^the best could not be saved \(File exists\); what was saved before is intact: "
+    message = r"^the best could not be saved \(File exists\); "
     with pytest.raises(UserError, match=message), explain_write_errors("the best"):
         write_file(tmp_path / "a" / "b", b"")
     with pytest.raises(UserError, match=r"\(odd\)"), explain_write_errors("the best"):
         raise OSError("odd")
+
+
+HOLD = """
+import sys, time
+from library.files import locked
+with locked(sys.argv[1], "", ""):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_lock_refuses_second_process_until_first_is_dead(tmp_path):
+    path = tmp_path / "folder" / ".lock"
+    command = [sys.executable, "-c", HOLD, path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as holder:
+        assert holder.stdout.readline() == b"locked\n"
+        message = rf"^{{it}} is in use by process {holder.pid} on .*: wait$"
+        with pytest.raises(UserError, match=message), locked(path, "{it}", "wait"):
+            pass
+        holder.send_signal(signal.SIGKILL)
+    assert path.exists()
+    with locked(path, "", ""):
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
+    assert not path.exists()
+
+
+def test_lock_file_is_deleted_after_error(tmp_path):
+    with pytest.raises(InterruptedError), locked(tmp_path / "lock", "", ""):
+        raise InterruptedError
+    assert not list(tmp_path.iterdir())
+
+
+def test_lock_has_one_holder_at_a_time(tmp_path):
+    inside, most, turns = [], [], []
+
+    def want():
+        while len(turns) < 300:
+            try:
+                with locked(tmp_path / "lock", "", ""):
+                    inside.append(1)
+                    most.append(len(inside))
+                    turns.append(1)
+                    inside.pop()
+            except UserError:
+                pass
+
+    threads = [threading.Thread(target=want) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert max(most) == 1
+
+
+def test_waiting_for_lock_logs_holder_once(tmp_path, capsys):
+    log, order = [], []
+
+    def wait():
+        with locked(tmp_path / "lock", "it", wait=True):
+            order.append("second")
+
+    with locked(tmp_path / "lock", "it"):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        while not log:
+            log += capsys.readouterr().err.splitlines()
+            time.sleep(0.01)
+        time.sleep(0.05)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+    log += capsys.readouterr().err.splitlines()
+    (line,) = log
+    assert f"process {os.getpid()} on " in line
+
+
+def test_file_system_without_locks_stops_nobody(tmp_path, monkeypatch):
+    def unsupported(file, flags):
+        raise OSError("no locks available")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    inside = []
+    with locked(tmp_path / "lock", "", ""), locked(tmp_path / "lock", "", ""):
+        inside.append("both")
+    assert inside == ["both"]

@@ -16,7 +16,7 @@ def run(code, **variables):
 
 
 @pytest.mark.slow
-def test_a_start_says_nothing_and_errors_come_through_afterwards():
+def test_import_is_silent_and_leaves_stderr():
     done = run(
         "import sys; from library.tensorflow_import import import_tensorflow; import_tensorflow()\n"
         "import tensorflow as tf; print(int(tf.constant(2) + 3)); print('heard', file=sys.stderr)"
@@ -24,7 +24,7 @@ def test_a_start_says_nothing_and_errors_come_through_afterwards():
     assert (done.stdout, done.stderr) == ("5\n", "heard\n")
 
 
-def test_a_failed_import_shows_what_was_said(tmp_path):
+def test_failed_import_shows_captured_messages(tmp_path):
     (tmp_path / "keras.py").write_text(
         "import os; os.write(2, b'a library is missing\\n'); raise ImportError('no keras')"
     )
