@@ -50,6 +50,7 @@ _COMMANDS = {
 }
 PROGRAM = Program("convert_dataset.py", _ABOUT, _COMMANDS)
 _DEFAULTS = ConversionOptions()
+_IMAGES = _DEFAULTS.images
 
 
 class SourceKeys(Keys):
@@ -59,19 +60,20 @@ class SourceKeys(Keys):
     dataset_dir: Text | None = key(
         None,
         "folder of class folders, the same in a zip or tar (images.zip/train), a CSV file (or one "
-        "of its sets: images.csv/train), a manifest, or *.tfrecord; at a URL (gs://…, s3://…): a "
+        "of its splits: images.csv/train), a manifest, or *.tfrecord; at a URL (gs://…, s3://…): a "
         "folder, a CSV file, a manifest",
     )
     source: Literal["fashion_mnist", "cifar10", "cifar100", "mnist"] | None = key(
-        None, "one of Keras's datasets instead of dataset_dir; downloaded"
+        None, "a dataset that Keras downloads, instead of dataset_dir"
     )
-    csv_columns: Words = key((), "names of a CSV file's columns of set, file and label")
+    csv_columns: Words = key((), "a CSV file's columns of split, file and label, by name")
     label_separator: Text | None = key(
         None, "separator of several classes in a CSV cell, such as | in cat|dog; none: one class"
     )
     follow_links: bool = key(False, "follow links that lead out of the folder of images")
     classes_from: Text | None = key(
-        None, "manifest that fixes the classes; none: that of the training split beside this one"
+        _DEFAULTS.classes_from,
+        "manifest that fixes the classes; none: that of the training split beside this one",
     )
 
 
@@ -84,11 +86,9 @@ class DestinationKeys(Keys):
     )
     tfrecord_dir: Text | None = key(None, "folder of the shards; none: dataset_dir")
     num_shards: CountOrZero = key(
-        _DEFAULTS.num_shards, "number of shards; 0: about 128 MiB each, or 8 if that is more"
+        _DEFAULTS.num_shards, "number of shards; 0: at least 8 of at most about 128 MiB"
     )
-    random_seed: CountOrZero = key(
-        _DEFAULTS.random_seed, "seed of the order of images, and of --split"
-    )
+    random_seed: CountOrZero = key(_DEFAULTS.random_seed, "seed of the order, and of --split")
     append: bool = key(False, "add images to a converted split; its shards stay as they are")
     split: Words = key(
         (),
@@ -104,19 +104,11 @@ class ImageKeys(Keys):
     """How the images are stored."""
 
     heading = "Images"
-    max_edge: CountOrZero = key(
-        _DEFAULTS.images.max_edge, "shrink images to at most this many pixels per edge; 0: never"
-    )
-    quality: Annotated[int, Field(ge=1, le=100)] = key(
-        _DEFAULTS.images.quality, "quality of the JPEGs written"
-    )
-    color_space: Literal["rgb", "gray"] = key(
-        _DEFAULTS.images.color_space, "color space of the JPEGs written"
-    )
+    max_edge: CountOrZero = key(_IMAGES.max_edge, "longest edge in pixels; 0: any")
+    quality: Annotated[int, Field(ge=1, le=100)] = key(_IMAGES.quality, "JPEG quality")
+    color_space: Literal["rgb", "gray"] = key(_IMAGES.color_space, "color space")
     background: Text = key("white", "color behind transparent pixels: a name, or #rrggbb")
-    max_megapixels: Positive = key(
-        _DEFAULTS.images.max_pixels / 1e6, "skip larger images before decoding them"
-    )
+    max_megapixels: Positive = key(_IMAGES.max_pixels / 1e6, "skip larger images undecoded")
     max_bad_fraction: FractionBelowOne = key(
         _DEFAULTS.max_bad_fraction, "largest share of unusable images"
     )
@@ -126,12 +118,8 @@ class ExecutionKeys(Keys):
     """How the conversion runs."""
 
     heading = "Execution"
-    num_workers: Count | None = key(
-        _DEFAULTS.num_workers, "processes that decode; none: one per core"
-    )
-    seconds_per_image: Positive = key(
-        _DEFAULTS.seconds_per_image, "skip an image that takes longer to decode"
-    )
+    num_workers: Count | None = key(_DEFAULTS.num_workers, "worker processes; none: one per core")
+    seconds_per_image: Positive = key(_DEFAULTS.seconds_per_image, "skip slower images")
     verify: bool = key(False, "only check a converted split: every hash, record and image")
     report: LocalPath = key("out/inspection.html", "HTML page that inspect writes")
     verbose: bool = key(False, "show the traceback of an error")
@@ -176,9 +164,7 @@ def convert_splits(settings: Settings) -> None:
     for split in fractions:
         convert_one(settings, split, f"{settings.tfrecord_dir}/{split}", splitter)
         for label, count in splitter.lacking(split).items():
-            logger.warning(
-                f"{split} has no image of {label!r} ({counted(count, 'image')} in all splits)"
-            )
+            logger.warning(f"{split} has none of the {counted(count, 'image')} of {label!r}")
 
 
 def convert_one(
@@ -186,25 +172,24 @@ def convert_one(
 ) -> None:
     """Convert the split `name` to a folder or URL; a splitter selects its files."""
     from library.dataset.conversion import convert
-
-    options = make_conversion_options(settings)
-    if "://" not in str(folder):
-        base = read_manifest(folder, name) if settings.append else None
-        source = make_source(settings, name, folder, splitter)
-        manifest = convert(source, folder, name, options, base)
-        logger.info(f"{folder}: {name}: wrote {describe(manifest, base)}")
-        return
     from library.dataset.remote_splits import fetch_training_manifest, upload
-    from library.dataset.storage import local_folder
+    from library.dataset.storage import is_remote, local_folder
 
-    if settings.append:
-        raise SettingsError(f"append: {folder} is remote; append to a local copy and upload that")
-    local = local_folder(str(folder))
-    fetch_training_manifest(str(folder), local)
-    manifest = convert(make_source(settings, name, local, splitter), local, name, options)
-    upload(manifest, str(folder))
-    logger.info(f"{folder}: {name}: wrote {describe(manifest)}")
-    shutil.rmtree(local.parent)
+    local, url = Path(folder), None
+    if is_remote(folder):
+        if settings.append:
+            raise SettingsError(f"append: {folder} is remote; append to a local copy, upload that")
+        url = str(folder)
+        local = local_folder(url)
+        fetch_training_manifest(url, local)
+    base = read_manifest(local, name) if settings.append else None
+    source = make_source(settings, name, local, splitter)
+    manifest = convert(source, local, name, make_conversion_options(settings), base)
+    if url:
+        upload(manifest, url)
+    logger.info(f"{folder}: {name}: wrote {describe(manifest, base)}")
+    if url:
+        shutil.rmtree(local.parent)
 
 
 def make_source(
@@ -220,18 +205,9 @@ def make_source(
     path = settings.source or settings.dataset_dir
     if path is None:
         raise SettingsError("dataset_dir is missing: the images, such as dataset/train")
-    return Source(
-        path=path,
-        split=split,
-        is_keras=settings.source is not None,
-        options=SourceOptions(
-            shard_folder,
-            settings.csv_columns,
-            settings.label_separator or "",
-            settings.follow_links,
-        ),
-        splitter=splitter,
-    )
+    separator = settings.label_separator or ""
+    options = SourceOptions(shard_folder, settings.csv_columns, separator, settings.follow_links)
+    return Source(path, split, options, is_keras=settings.source is not None, splitter=splitter)
 
 
 def make_conversion_options(settings: Settings) -> ConversionOptions:

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -133,7 +133,10 @@ def convert(
             remove_work_folder(folder, name)
             return base
         _check_labels(index, source, base)
-        classes = _order_classes(index, folder, name, options, base)
+        fixed_by = options.classes_from or find_training_manifest(folder, name)
+        if base:
+            fixed_by = manifest_path(folder, name)
+        classes = order_classes(set(index.counts) - {NO_CLASS}, fixed_by)
         plan = _make_plan(index, classes, options, base)
         # Nothing to tidy up needs no lock: a finished split may be on a read-only disk.
         is_tidy = not base and not _has_leftovers(folder, name)
@@ -185,24 +188,9 @@ def _check_labels(index: FileIndex, source: Source, base: Manifest | None) -> No
         )
 
 
-def _order_classes(
-    index: FileIndex,
-    folder: Path | str,
-    name: str,
-    options: ConversionOptions,
-    base: Manifest | None,
-) -> tuple[str, ...]:
-    """Return the classes in the order of their ids, fixed by another manifest if there is one."""
-    fixed_by = options.classes_from or find_training_manifest(folder, name)
-    if base:
-        fixed_by = manifest_path(folder, name)
-    return order_classes(set(index.counts) - {NO_CLASS}, fixed_by)
-
-
 def _settings_of(options: ConversionOptions) -> dict[str, Any]:
-    images = asdict(options.images)
-    images["background"] = list(images["background"])  # as JSON returns it
-    return {**images, "num_shards": options.num_shards, "random_seed": options.random_seed}
+    own = {"num_shards": options.num_shards, "random_seed": options.random_seed}
+    return options.images.to_json() | own
 
 
 def _make_plan(

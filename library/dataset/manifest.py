@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from library.dataset.options import read_image_options
 from library.errors import DataError, reason_of
 from library.files import sha256_of, write_file
 
@@ -81,6 +82,18 @@ class Manifest:
             # The same bytes are read as other labels.
             content.append(_MULTI_LABEL)
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def describe_split(split: Any) -> dict[str, Any]:
+    """Return what a snapshot records of its training split, converted or not, as JSON values."""
+    # What was never converted keeps its size: see unconverted.py.
+    settings = split.settings if isinstance(split, Manifest) else {"max_edge": 0}
+    return {
+        "examples": split.examples,
+        "class_counts": dict(zip(split.classes, split.class_counts, strict=True)),
+        "fingerprint": split.fingerprint,
+        "images": read_image_options(settings).to_json(),
+    }
 
 
 def manifest_path(folder: Path | str, name: str) -> Path:

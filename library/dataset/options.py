@@ -1,7 +1,9 @@
 """The options of a conversion and their defaults, without the libraries that convert."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 # Upper bounds: of an image's memory while it is decoded, and of what a process takes by itself.
 _BYTES_PER_PIXEL, _MIN_MEMORY_BYTES = 16, 2 << 30
@@ -30,6 +32,10 @@ class ImageOptions:
         """The most memory that a decoding process may need."""
         return max(_MIN_MEMORY_BYTES, _BYTES_PER_PIXEL * self.max_pixels)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as JSON values."""
+        return asdict(self) | {"background": list(self.background)}
+
 
 @dataclass(frozen=True)
 class ConversionOptions:
@@ -52,3 +58,12 @@ class ConversionOptions:
     max_bad_fraction: float = 0.01
     seconds_per_image: float = 60.0
     classes_from: Path | str | None = None
+
+
+def read_image_options(settings: Mapping[str, Any]) -> ImageOptions:
+    """Return the ImageOptions among JSON values; what is missing has its default."""
+    known = {each.name for each in fields(ImageOptions)}
+    values = {name: value for name, value in settings.items() if name in known}
+    if "background" in values:
+        values["background"] = tuple(values["background"])
+    return ImageOptions(**values)

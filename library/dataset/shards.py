@@ -4,7 +4,6 @@ The work folder lies beside the future shards. After a conversion was killed, it
 are found there; anything else in it is dropped and written again.
 """
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -13,9 +12,10 @@ import math
 import shutil
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from glob import escape
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from library.dataset.manifest import (
 from library.dataset.records import read_frame_sizes
 from library.dataset.sources.base import labels_of
 from library.errors import DataError
-from library.files import PARTIAL, new_file, remove_partials, sha256_of, sync_folder, write_file
+from library.files import new_file, remove_partials, sha256_of, sync_folder, write_file
 
 Label = str | tuple[str, ...]
 
@@ -255,9 +255,7 @@ class ShardWriter:
         self._wait()
         self.storing = self.executor.submit(self._store, self.context, self.shard)
 
-    def _store(
-        self, context: contextlib.AbstractContextManager[object], shard: FinishedShard
-    ) -> None:
+    def _store(self, context: AbstractContextManager[BinaryIO], shard: FinishedShard) -> None:
         context.__exit__(None, None, None)
         self.work.add(shard)
 
@@ -267,7 +265,7 @@ class ShardWriter:
 
     def _drop(self) -> None:
         error = InterruptedError()
-        with contextlib.suppress(InterruptedError, RuntimeError):
+        with suppress(InterruptedError, RuntimeError):
             self.context.__exit__(type(error), error, None)
 
 
@@ -283,7 +281,10 @@ def publish(work: WorkFolder, manifest: Manifest) -> Manifest:
         The manifest as written.
     """
     is_append = bool(manifest.shards)
-    _remove_partials(work)
+    # Half-written files of a conversion that was killed while it published. Only this split's:
+    # another may be under way in the same folder.
+    for path in (manifest_path(work.target, work.name), rejected_path(work.target, work.name)):
+        remove_partials(work.target, path.name)
     previous = _previous_shards(work)
     if not is_append:
         # First, so that there is no split of this name until the new one is whole. Appending
@@ -303,14 +304,6 @@ def publish(work: WorkFolder, manifest: Manifest) -> Manifest:
         stale.unlink(missing_ok=True)
     work.remove()
     return manifest
-
-
-def _remove_partials(work: WorkFolder) -> None:
-    """Delete half-written files of a conversion that was killed while it published."""
-    for path in (manifest_path(work.target, work.name), rejected_path(work.target, work.name)):
-        # Only this split's: another may be under way in the same folder.
-        for partial in work.target.glob(f".{escape(path.name)}.*{PARTIAL}"):
-            partial.unlink(missing_ok=True)
 
 
 def _previous_shards(work: WorkFolder) -> set[Path]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import keras
 
-from library.dataset.images import ImageOptions
-from library.dataset.preparation import describe_split, read_image_options
+from library.dataset.manifest import describe_split
+from library.dataset.options import ImageOptions, read_image_options
 from library.errors import CheckpointError, UserError
 from library.files import (
     SEAL,

@@ -6,7 +6,167 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image, decode_image
-from tests.dataset.test_pixels import picture, psnr
+from library.dataset.jpeg import is_complete, read_jpeg_header
+from library.dataset.pixels import (
+    apply_orientation,
+    encode_jpeg,
+    fitted_size,
+    is_srgb,
+    lab_to_srgb,
+    shrink,
+    to_gray,
+    to_srgb,
+)
+
+
+def psnr(one, other):
+    error = np.mean((np.asarray(one, float) - np.asarray(other, float)) ** 2)
+    return 10 * np.log10(255**2 / max(error, 1e-9))
+
+
+def waves(width, height):
+    """Smooth waves of several frequencies: what a photograph is made of."""
+    y, x = np.mgrid[0:height, 0:width]
+    sines = [np.sin(x / a + y / b) for a, b in ((40, 90), (7, 13), (15, -9))]
+    gray = (sum(sines) / 6 + 0.5) * 255
+    return np.stack([gray, gray[::-1], gray[:, ::-1]], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "max_edge", "expected"),
+    [
+        ((500, 375), 384, (384, 288)),
+        ((375, 500), 384, (288, 384)),
+        ((100, 80), 384, (100, 80)),
+        ((384, 384), 384, (384, 384)),
+        ((10_000, 1), 384, (384, 1)),
+        ((5000, 4000), 0, (5000, 4000)),
+    ],
+)
+def test_fitted_size_caps_longer_edge(size, max_edge, expected):
+    assert fitted_size(*size, max_edge) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 450, 500, 640, 768, 900, 1500, 4000])
+def test_shrink_matches_lanczos(width):
+    pixels = waves(width, width * 3 // 4)
+    lanczos = Image.fromarray(pixels).resize((384, 288), Image.Resampling.LANCZOS)
+    assert psnr(shrink(pixels, (384, 288)), lanczos) > 36
+
+
+def test_shrink_handles_one_pixel_edges():
+    assert shrink(waves(3, 900), (1, 384)).shape == (384, 1, 3)
+    assert shrink(waves(5000, 4), (384, 1)).shape == (1, 384, 3)
+    assert (shrink(np.full((9, 9), 7, np.uint8), (3, 3)) == 7).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_apply_orientation_matches_pillow(orientation):
+    image = Image.fromarray(waves(7, 4))
+    image.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(image))
+    assert (apply_orientation(np.asarray(image), orientation) == expected).all()
+
+
+def test_to_gray_matches_pillow():
+    pixels = waves(20, 10)
+    expected = np.asarray(Image.fromarray(pixels).convert("L")).astype(int)
+    assert abs(to_gray(pixels) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("has_full_color", "subsampling"), [(True, 0), (False, 2)])
+@pytest.mark.parametrize("quality", [75, 95, 100])
+def test_encode_jpeg_matches_pillow(quality, has_full_color, subsampling):
+    for image in (Image.fromarray(waves(50, 41)), Image.fromarray(waves(50, 41)).convert("L")):
+        theirs = io.BytesIO()
+        image.save(theirs, "JPEG", quality=quality, subsampling=subsampling)
+        ours = io.BytesIO(encode_jpeg(np.asarray(image), quality, has_full_color))
+        assert np.array_equal(*(np.asarray(Image.open(each)) for each in (ours, theirs)))
+
+
+def test_srgb_profiles_are_recognized():
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert is_srgb(srgb)
+    assert is_srgb(b"")
+    assert not is_srgb(b"something else")
+    image = Image.fromarray(waves(8, 8))
+    assert (np.asarray(to_srgb(image, b"no profile at all")) == np.asarray(image)).all()
+
+
+def test_lab_to_srgb_converts_white():
+    # L 100 %, a and b in the middle: white.
+    assert lab_to_srgb(Image.new("LAB", (1, 1), (255, 128, 128))).getpixel((0, 0)) >= (250,) * 3
+
+
+def noise_jpeg(mode="RGB", size=(40, 30), **options):
+    file = io.BytesIO()
+    Image.effect_noise(size, 50).convert(mode).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def test_header_of_baseline_jpeg():
+    content = noise_jpeg()
+    header = read_jpeg_header(content)
+    assert (header.width, header.height, header.components) == (40, 30, 3)
+    assert header.is_baseline
+    assert header.is_ycc
+    assert header.orientation == 1
+    assert is_complete(content, header)
+
+
+def test_progressive_jpeg_is_complete_but_not_baseline():
+    content = noise_jpeg(progressive=True)
+    header = read_jpeg_header(content)
+    assert not header.is_baseline
+    assert is_complete(content, header)
+
+
+def test_restart_markers_do_not_end_scan():
+    content = noise_jpeg(size=(200, 200), restart_marker_blocks=2)
+    assert b"\xff\xd0" in content
+    assert is_complete(content, read_jpeg_header(content))
+
+
+def test_header_distinguishes_cmyk_and_rgb_from_ycc():
+    assert read_jpeg_header(noise_jpeg("CMYK")).components == 4
+    assert not read_jpeg_header(noise_jpeg(keep_rgb=True)).is_ycc
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_header_has_orientation(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert read_jpeg_header(noise_jpeg(exif=exif)).orientation == orientation
+
+
+def test_header_joins_icc_profile():
+    profile = bytes(range(256)) * 600  # longer than one segment
+    assert read_jpeg_header(noise_jpeg(icc_profile=profile)).icc_profile == profile
+
+
+def test_truncated_jpeg_is_never_complete():
+    content = noise_jpeg(size=(24, 16))
+    for length in range(2, len(content)):
+        header = read_jpeg_header(content[:length])
+        assert header is None or not is_complete(content[:length], header), length
+
+
+def test_header_survives_any_byte():
+    content = bytearray(noise_jpeg())
+    for at in range(2, read_jpeg_header(content).scan):
+        for value in (0, 1, 0x7F, 0xD9, 0xFF):
+            before, content[at] = content[at], value
+            # A segment may say that it goes on beyond the end of the file.
+            header = read_jpeg_header(bytes(content))
+            assert header is None or is_complete(bytes(content), header) in (True, False)
+            content[at] = before
+
+
+def test_trailing_bytes_are_not_complete():
+    content = noise_jpeg() + b"\0"
+    assert not is_complete(content, read_jpeg_header(content))
+
 
 OPTIONS = ImageOptions(max_edge=64)
 
@@ -27,7 +187,7 @@ def converted(content, options=OPTIONS):
 
 
 def colorful(mode="RGB", size=(60, 40)):
-    return Image.fromarray(picture(*size)).convert(mode)
+    return Image.fromarray(waves(*size)).convert(mode)
 
 
 KINDS = {
@@ -48,7 +208,7 @@ def as_lab(image):
 
 @pytest.mark.parametrize(("kind", "mode"), CASES)
 @pytest.mark.parametrize("size", [(60, 40), (150, 100)])
-def test_every_kind_and_mode_looks_as_it_does_in_pillow(kind, mode, size):
+def test_convert_matches_pillow(kind, mode, size):
     image = colorful("RGB", size)
     image = as_lab(image) if mode == "LAB" else image.convert(mode)
     lossless = {"lossless": True} if kind == "WEBP" else {}
@@ -64,7 +224,7 @@ def test_every_kind_and_mode_looks_as_it_does_in_pillow(kind, mode, size):
 
 
 @pytest.mark.parametrize("color_space", ["rgb", "gray"])
-def test_color_space_is_the_one_asked_for(color_space):
+def test_convert_to_color_space(color_space):
     for kind in KINDS:
         options = ImageOptions(max_edge=32, color_space=color_space)
         mode = "RGB" if color_space == "rgb" else "L"
@@ -73,7 +233,7 @@ def test_color_space_is_the_one_asked_for(color_space):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied_once(kind, orientation):
+def test_convert_applies_orientation_once(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = saved(colorful(), kind, exif=exif)
@@ -85,39 +245,39 @@ def test_orientation_is_applied_once(kind, orientation):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_damaged_exif_turns_nothing_and_costs_no_image(kind):
+def test_damaged_exif_is_ignored(kind):
     whole = converted(saved(colorful(), kind, exif=b"Exif\0\0II*\0"))
     assert whole.size == colorful().size
 
 
-def test_sixteen_bits_are_scaled_not_clipped():
+def test_16_bits_are_scaled_not_clipped():
     ramp = np.linspace(0, 65535, 64 * 8).reshape(8, 64).astype(np.uint16)
     for kind in ("PNG", "TIFF"):
         result = np.asarray(converted(saved(Image.fromarray(ramp), kind)).convert("L")).astype(int)
         assert abs(result - ramp / 257).max() < 8
 
 
-def test_thirty_two_bits_are_refused():
+def test_32_bits_are_refused():
     content = saved(Image.new("F", (8, 8)), "TIFF")
     with pytest.raises(UnusableImageError, match="32 bits"):
         convert_image(content, OPTIONS)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
-def test_what_is_transparent_shows_the_background(mode):
+def test_transparent_pixels_show_background(mode):
     image = Image.new("RGBA", (16, 16), (0, 0, 0, 0)).convert("LA" if mode == "LA" else "RGBA")
     content = saved(image, "PNG" if mode != "PA" else "WEBP", lossless=True)
     result = converted(content, ImageOptions(background=(200, 100, 50)))
     assert abs(np.array(result.getpixel((8, 8))) - (200, 100, 50)).max() < 4
 
 
-def test_a_transparent_palette_color_shows_the_background():
+def test_transparent_palette_color_shows_background():
     image = Image.new("P", (16, 16), 3)
     content = saved(image, "GIF", transparency=3)
     assert converted(content, ImageOptions(background=(255, 0, 0))).getpixel((8, 8))[0] > 250
 
 
-def test_an_animation_gives_its_first_frame():
+def test_animation_gives_first_frame():
     frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
     for kind in ("GIF", "WEBP", "TIFF", "PNG"):
         content = saved(frames[0], kind, save_all=True, append_images=frames[1:])
@@ -140,14 +300,14 @@ def wide_gamut():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
-def test_a_profile_is_applied(kind):
+def test_icc_profile_is_applied(kind):
     # In this profile red and blue have changed places.
     content = saved(Image.new("RGB", (32, 32), (220, 30, 30)), kind, icc_profile=wide_gamut())
     red, _, blue = converted(content).getpixel((16, 16))
     assert blue > 180 > 80 > red
 
 
-def test_a_conformant_jpeg_keeps_its_bytes():
+def test_conformant_jpeg_keeps_its_bytes():
     for content in (
         saved(colorful(), "JPEG"),
         saved(colorful(), "JPEG", subsampling=0, optimize=True),
@@ -156,7 +316,7 @@ def test_a_conformant_jpeg_keeps_its_bytes():
         assert convert_image(content, OPTIONS) == (content, 40, 60)
 
 
-def test_what_is_not_conformant_is_made_so():
+def test_convert_is_idempotent():
     exif = Image.Exif()
     exif[0x0112] = 3
     for content in (
@@ -174,7 +334,7 @@ def test_what_is_not_conformant_is_made_so():
 
 @pytest.mark.parametrize("percent", range(5, 100, 5))
 @pytest.mark.parametrize("max_edge", [0, 64])
-def test_a_jpeg_cut_short_is_refused(percent, max_edge):
+def test_truncated_jpeg_is_refused(percent, max_edge):
     content = saved(colorful(size=(200, 150)), "JPEG", quality=90)
     with pytest.raises(UnusableImageError, match="JPEG"):
         convert_image(content[: len(content) * percent // 100], ImageOptions(max_edge=max_edge))
@@ -182,7 +342,7 @@ def test_a_jpeg_cut_short_is_refused(percent, max_edge):
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "TIFF", "WEBP", "BMP"])
 @pytest.mark.parametrize("percent", [5, 30, 60, 90])
-def test_other_kinds_cut_short_are_refused(kind, percent):
+def test_truncated_file_is_refused(kind, percent):
     content = saved(colorful(size=(200, 150)), kind)
     with pytest.raises(UnusableImageError, match=r"can't be decoded|is not a JPEG"):
         convert_image(content[: len(content) * percent // 100], OPTIONS)
@@ -192,17 +352,17 @@ def test_other_kinds_cut_short_are_refused(kind, percent):
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (b"hello, world\n" * 99, "is not a JPEG, PNG, GIF, BMP, TIFF or WebP image"),
-        (b"\xff\xd8\xff\xe0", "is a truncated or damaged JPEG"),
-        (b"%PDF-1.4 and more", "is not a JPEG, PNG"),
+        (b"hello, world\n" * 99, "is not a JPEG"),
+        (b"\xff\xd8\xff\xe0", "truncated"),
+        (b"%PDF-1.4 and more", "is not a JPEG"),
     ],
 )
-def test_rubbish_is_refused_with_the_reason(content, reason):
+def test_rubbish_is_refused_with_reason(content, reason):
     with pytest.raises(UnusableImageError, match=reason):
         convert_image(content, OPTIONS)
 
 
-def test_an_edge_longer_than_a_jpeg_can_have_is_refused():
+def test_too_long_edge_is_refused():
     content = saved(Image.new("L", (65_501, 1)), "PNG")
     assert convert_image(content, OPTIONS)[1:] == (1, 64)
     with pytest.raises(UnusableImageError, match="65501x1 pixels"):
@@ -228,12 +388,12 @@ def bomb(kind):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
-def test_a_bomb_is_refused_before_it_is_decoded(kind):
+def test_decompression_bomb_is_refused(kind):
     with pytest.raises(UnusableImageError, match=r"30000x30000 pixels, more than 128 million$"):
         convert_image(bomb(kind), OPTIONS)
 
 
-def test_damaged_bytes_never_give_a_traceback():
+def test_damaged_bytes_are_converted_or_refused():
     generator = np.random.default_rng(0)
     for kind in KINDS:
         content = np.frombuffer(saved(colorful(size=(32, 24)), kind), np.uint8)
@@ -246,7 +406,7 @@ def test_damaged_bytes_never_give_a_traceback():
                 assert Image.open(io.BytesIO(jpeg)).size == (width, height)
 
 
-def test_decoding_gives_the_size_of_the_whole():
+def test_decode_returns_original_size():
     exif = Image.Exif()
     exif[0x0112] = 6
     for kind in ("JPEG", "PNG"):

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from library.dataset.images import ImageOptions, convert_image
+from library.dataset.manifest import Manifest, Shard, write_manifest
 from library.dataset.records import (
     ENCODED,
     FRAMING_BYTES,
@@ -18,14 +20,14 @@ from library.dataset.records import (
     read_frame_sizes,
     read_frames,
     read_record,
+    serialize,
 )
+from library.dataset.verification import CheckRecord, read_filenames, verify
 from library.errors import DataError
+from library.files import sha256_of
+from tests.dataset.test_images import colorful, saved
 
-RECORD = Record(b"\xff\xd8 picture", 28, 30, 7, "Ankle boot", "Ankle boot/00001.png")
-
-
-def serialized(record):
-    return frame(record)[12:-4]
+RECORD = Record(b"\xff\xd8 image", 28, 30, 7, "Ankle boot", "Ankle boot/00001.png")
 
 
 def frames(content):
@@ -45,10 +47,10 @@ def frames(content):
         filename=some.text(some.characters(codec="utf-8")),
     )
 )
-def test_a_record_is_a_tf_train_example(record):
+def test_record_is_tf_train_example(record):
     from tensorflow.train import Example
 
-    example = Example.FromString(serialized(record))
+    example = Example.FromString(serialize(record))
     features = example.features.feature
     assert features["image/encoded"].bytes_list.value[:] == [record.encoded]
     assert features["image/format"].bytes_list.value[:] == [b"JPEG"]
@@ -58,11 +60,11 @@ def test_a_record_is_a_tf_train_example(record):
     assert features["image/class/text"].bytes_list.value[:] == [record.text.encode()]
     assert features["image/filename"].bytes_list.value[:] == [record.filename.encode()]
     assert len(features) == 7
-    assert example.SerializeToString(deterministic=True) == serialized(record)
-    assert read_record(serialized(record), "here") == record
+    assert example.SerializeToString(deterministic=True) == serialize(record)
+    assert read_record(serialize(record), "here") == record
 
 
-def test_tensorflow_reads_the_file(tmp_path):
+def test_tensorflow_reads_file(tmp_path):
     import tensorflow as tf
 
     path = tmp_path / "a.tfrecord"
@@ -80,20 +82,20 @@ def test_tensorflow_reads_the_file(tmp_path):
     assert all(value.shape == () for value in parsed[0].values())
 
 
-def test_a_name_that_is_not_utf8_keeps_its_bytes():
+def test_filename_that_is_not_utf8_keeps_its_bytes():
     record = Record(b"", 1, 1, 0, "a", b"a/\xff\xfe.jpg".decode("utf-8", "surrogateescape"))
-    assert b"a/\xff\xfe.jpg" in serialized(record)
-    assert read_record(serialized(record), "here") == record
+    assert b"a/\xff\xfe.jpg" in serialize(record)
+    assert read_record(serialize(record), "here") == record
 
 
-def test_frames_are_read_back_with_their_offsets():
+def test_read_frames_yields_offsets():
     one = frame(RECORD)
     assert frames(one * 3) == [(len(one) * n, one[12:-4]) for n in range(3)]
     assert list(read_frame_sizes(io.BytesIO(one * 2))) == [(0, len(one)), (len(one), len(one))]
-    assert len(one) == len(serialized(RECORD)) + FRAMING_BYTES
+    assert len(one) == len(serialize(RECORD)) + FRAMING_BYTES
 
 
-def test_every_flipped_byte_is_noticed_and_the_record_named():
+def test_read_frames_detects_every_flipped_byte():
     content = frame(RECORD) * 2
     for place in range(len(content)):
         damaged = bytearray(content)
@@ -102,14 +104,14 @@ def test_every_flipped_byte_is_noticed_and_the_record_named():
             frames(bytes(damaged))
 
 
-def test_a_damaged_image_is_named():
+def test_damaged_image_is_named():
     content = bytearray(frame(RECORD))
-    content[content.index(b"picture")] ^= 1
+    content[content.index(b" image")] ^= 1
     with pytest.raises(DataError, match=r"made from Ankle boot/00001\.png"):
         frames(bytes(content))
 
 
-def test_every_cut_is_noticed_but_those_between_records():
+def test_read_frames_detects_truncation():
     content = frame(RECORD) * 2
     for length in range(1, len(content)):
         if length == len(content) // 2:
@@ -119,14 +121,14 @@ def test_every_cut_is_noticed_but_those_between_records():
 
 
 @given(some.binary(max_size=200))
-def test_rubbish_is_no_example(content):
+def test_rubbish_is_not_an_example(content):
     # With a frame around it, so that only the Example is wrong.
     with pytest.raises(DataError, match=r"^here "):
         read_record(content, "here")
 
 
-def test_fields_are_read_by_name_and_kind():
-    fields = Fields(serialized(RECORD), "here")
+def test_fields_check_name_and_kind():
+    fields = Fields(serialize(RECORD), "here")
     assert fields.get_bytes(ENCODED) == RECORD.encoded
     assert fields.get_int(LABEL) == 7
     assert "other" not in fields
@@ -139,7 +141,7 @@ def test_fields_are_read_by_name_and_kind():
             wrong()
 
 
-def test_examples_of_other_programs_are_read():
+def test_fields_of_other_programs_are_read():
     from tensorflow.train import BytesList, Example, Feature, Features, FloatList, Int64List
 
     features = {
@@ -152,17 +154,17 @@ def test_examples_of_other_programs_are_read():
     assert (fields.get_int(LABEL), fields.get_bytes(ENCODED)) == (3, b"jpeg")
 
 
-def test_the_checksum_is_that_of_tensorflow():
+def test_checksum_is_crc32c():
     # A value that TensorFlow's own test of its masked CRC-32C holds.
     assert google_crc32c.value(b"123456789") == 0xE3069283
 
 
 @pytest.mark.parametrize("labels", [(), (2,), (0, 2**40, 7)])
-def test_a_record_of_several_classes_is_a_tf_train_example(labels):
+def test_multi_label_record_is_tf_train_example(labels):
     from tensorflow.train import Example
 
     record = replace(RECORD, label=labels, text=tuple(f"class {each}" for each in labels))
-    content = serialized(record)
+    content = serialize(record)
     assert read_record(content, "here", multi_label=True) == record
     example = Example.FromString(content)
     assert tuple(example.features.feature[LABEL].int64_list.value) == labels
@@ -173,9 +175,97 @@ def test_a_record_of_several_classes_is_a_tf_train_example(labels):
     assert parse_record(content, ("labels", "height"))["labels"].numpy().tolist() == list(labels)
 
 
-def test_a_record_of_one_class_has_one_label_among_several():
-    assert read_record(serialized(RECORD), "here", multi_label=True).label == (7,)
-    assert parse_record(serialized(RECORD), ("labels",))["labels"].numpy().tolist() == [7]
-    two = serialized(replace(RECORD, label=(1, 2), text=("a", "b")))
+def test_single_label_record_is_read_as_multi_label():
+    assert read_record(serialize(RECORD), "here", multi_label=True).label == (7,)
+    assert parse_record(serialize(RECORD), ("labels",))["labels"].numpy().tolist() == [7]
+    two = serialize(replace(RECORD, label=(1, 2), text=("a", "b")))
     with pytest.raises(DataError, match=LABEL):
         read_record(two, "here")
+
+
+JPEG, HEIGHT, WIDTH = convert_image(saved(colorful(), "JPEG"), ImageOptions())
+GOOD = Record(JPEG, HEIGHT, WIDTH, 1, "dog", "dog/1.jpg")
+
+
+def write_split(folder, *records, counts=(0, 2)):
+    """Write a split of one shard."""
+    path = folder / "train_00000-of-00001.tfrecord"
+    path.write_bytes(b"".join(map(frame, records)))
+    shard = Shard(path.name, sum(counts), path.stat().st_size, sha256_of(path))
+    manifest = Manifest(folder, "train", ("cat", "dog"), counts, (shard,))
+    write_manifest(manifest)
+    return manifest
+
+
+def test_verify_accepts_intact_split(tmp_path):
+    manifest = write_split(tmp_path, GOOD, replace(GOOD, filename="dog/2.jpg"))
+    verify(manifest, 1)
+    assert read_filenames(manifest) == {"dog/1.jpg", "dog/2.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"label": 2}, "label 2"),
+        ({"label": 0}, "class 'dog'"),
+        ({"width": 9}, r"JPEG of 9x\d+ pixels"),
+        ({"encoded": b"rubbish"}, "JPEG"),
+        ({"encoded": JPEG[: len(JPEG) // 2]}, "can't be decoded|JPEG"),
+    ],
+)
+def test_check_record_names_source_image(changes, reason):
+    wrong = serialize(replace(GOOD, **changes))
+    with pytest.raises(DataError, match=reason) as caught:
+        CheckRecord(("cat", "dog"))(("a.tfrecord: record 7", wrong))
+    assert str(caught.value).startswith("a.tfrecord: record 7, made from dog/1.jpg, ")
+
+
+def test_verify_names_wrong_record(tmp_path):
+    manifest = write_split(tmp_path, GOOD, replace(GOOD, label=0))
+    with pytest.raises(DataError, match=r"record 1, made from dog/1\.jpg"):
+        verify(manifest, 1)
+
+
+@pytest.mark.slow
+def test_verify_detects_flipped_bytes(tmp_path):
+    manifest = write_split(tmp_path, GOOD, GOOD)
+    path = manifest.paths[0]
+    content = path.read_bytes()
+    for place in range(0, len(content), len(content) // 12):
+        damaged = bytearray(content)
+        damaged[place] ^= 4
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"record [01] \(at byte \d+\) is damaged"):
+            verify(manifest, 1)
+
+
+def test_verify_compares_with_manifest(tmp_path):
+    manifest = write_split(tmp_path, GOOD)
+    with pytest.raises(DataError, match="1 record, not 2"):
+        verify(manifest, 1)
+    with pytest.raises(DataError, match=r"\(0, 2\) images per class"):
+        verify(write_split(tmp_path, GOOD, GOOD, counts=(1, 1)), 1)
+    manifest = write_split(tmp_path, GOOD, GOOD)
+    manifest.paths[0].write_bytes(frame(GOOD) + frame(replace(GOOD, filename="dog/9.jpg")))
+    with pytest.raises(DataError, match="SHA-256"):
+        verify(manifest, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"label": (0, 2), "text": ("cat", "cow")}, "label 2"),
+        ({"label": (0, 1), "text": ("cat",)}, "class 'cat'"),
+    ],
+)
+def test_check_record_checks_multi_label_records(changes, reason):
+    wrong = serialize(replace(GOOD, **changes))
+    with pytest.raises(DataError, match=reason):
+        CheckRecord(("cat", "dog"), is_multi_label=True)(("here", wrong))
+
+
+def test_check_record_refuses_several_labels_in_single_label_split():
+    right = ("here", serialize(replace(GOOD, label=(0, 1), text=("cat", "dog"))))
+    assert CheckRecord(("cat", "dog"), is_multi_label=True)(right) == (0, 1)
+    with pytest.raises(DataError, match="2 labels"):
+        CheckRecord(("cat", "dog"))(right)
