@@ -1,17 +1,18 @@
 """Random changes to training images: one small stateless function each, chosen by name in YAML.
 
-`augmentations: [distorted_crop, flip, brightness=0.2]` applies them in that order. Every function
-is a pure function of its seed, so an epoch can be repeated, and resumed in the middle, exactly.
+`augmentations: [distorted_crop, flip, brightness=0.2]` applies them in that order. Each is a pure
+function of its seed, so an epoch can be repeated, and resumed in the middle, exactly.
 `docs/augmentations.md` shows each of them.
 
-To add one, write a function of (image, strength, seed) that gives an image, both uint8 pixels in
-[0, 255] of shape (height, width, channels), and name it in AUGMENTATIONS. Strength 0 should leave
-the image as it is. Those that act on colors, on places, on the window to decode or on a whole
-batch take something else: see Augmentation. These functions become a graph as they are: choose by a
-tensor with tf.where or tf.cond, or decorate with tf.function what has a Python `if` on one.
+To add one, write a function of (image, strength, seed) that returns an image, both uint8 pixels in
+[0, 255] of shape (height, width, channels), and register it in AUGMENTATIONS. Strength 0 should
+leave the image as it is. Those that act on colors, on coordinates, on the window to decode or on a
+whole batch have another signature: see Augmentation. AutoGraph does not convert these functions: to
+branch on a tensor, use tf.where or tf.cond, or decorate the function with tf.function.
 """
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -26,19 +27,25 @@ from library.augmentation.pipeline import (
 )
 
 
-def distorted_crop(shape, strength, seed):
+def distorted_crop(shape: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Choose a window: at strength 1, of 0.5 to 1 of the area and an aspect ratio of 0.5 to 1.5.
 
-    Takes the image's shape, int32 (height, width, channels). Returns the window, int32
-    (y, x, height, width), which alone is then decoded. A lower strength leads only so far from the
-    whole image, on a scale of factors: an area of 0.5 ** strength to 1, and an aspect ratio (width
-    to height) that much nearer to the image's own. Images wider than 3:1 or narrower than 1:4 stay
-    whole at any strength: no window of these aspect ratios has half of their area, and a smaller
-    one would show too little of them.
+    A lower strength stays nearer to the whole image, on a logarithmic scale: an area of
+    0.5 ** strength to 1, and an aspect ratio (width to height) that much nearer to the image's own.
+    Images wider than 3:1 or narrower than 1:4 stay whole at any strength: no window of these aspect
+    ratios has half of their area, and a smaller one would show too little of them.
+
+    Args:
+        shape: The image's shape, int32 (height, width, channels).
+        strength: 0 to 1.
+        seed: int64 (2,).
+
+    Returns:
+        The window, int32 (y, x, height, width); nothing else is decoded.
     """
-    drawn = shape if strength == 1 else _towards_square(shape, strength)
+    drawn_shape = shape if strength == 1 else _towards_square(shape, strength)
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        drawn,
+        drawn_shape,
         tf.zeros([0, 0, 4], tf.float32),
         seed,
         min_object_covered=0.0,
@@ -47,14 +54,14 @@ def distorted_crop(shape, strength, seed):
         use_image_if_no_bounding_boxes=True,
     )
     window = tf.stack([begin[0], begin[1], size[0], size[1]])
-    return window if strength == 1 else _scaled(window, drawn, shape)
+    return window if strength == 1 else _rescale(window, drawn_shape, shape)
 
 
-def pad_and_crop(image, strength, seed):
+def pad_and_crop(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Shift by up to `strength` whole pixels each way, over a mirrored border.
 
-    The mirror, unlike zeros, makes no edge that a network could learn to look for. It is as large
-    as the image, whose shorter edge is therefore the largest shift.
+    Unlike zeros, the mirror has no edge that a network could learn to look for. It is as large as
+    the image, whose shorter edge is therefore the largest shift.
     """
     pixels = min(int(strength), *image.shape[:2])
     padded = tf.pad(image, [[pixels, pixels], [pixels, pixels], [0, 0]], "SYMMETRIC")
@@ -62,18 +69,18 @@ def pad_and_crop(image, strength, seed):
     return tf.slice(padded, [y, x, 0], image.shape)
 
 
-def flip(image, strength, seed):
+def flip(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Mirror left and right, with probability strength/2: strength 1 makes both equally likely."""
     return _reverse(image, 1, tf.random.stateless_uniform([], seed) < 0.5 * strength)
 
 
-def vertical_flip(image, strength, seed):
-    """Mirror top and bottom, with probability strength/2: for what has no up, seen from above."""
+def vertical_flip(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
+    """Mirror top and bottom, with probability strength/2: for images taken from above."""
     return _reverse(image, 0, tf.random.stateless_uniform([], seed) < 0.5 * strength)
 
 
-def gaussian_blur(image, strength, seed):
-    """Blur with a Gaussian of a standard deviation of 0 to `strength` pixels."""
+def gaussian_blur(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
+    """Blur with a Gaussian whose standard deviation is 0 to `strength` pixels."""
     radius = min(math.ceil(3 * strength), *image.shape[:2])
     deviation = tf.random.stateless_uniform([], seed, 0.0, max(strength, 1e-3))
     offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
@@ -81,27 +88,27 @@ def gaussian_blur(image, strength, seed):
     kernel = tf.repeat(weights[:, tf.newaxis] / tf.reduce_sum(weights), image.shape[-1], 1)
     pixels = tf.pad(image, [[radius, radius], [radius, radius], [0, 0]], "SYMMETRIC")
     pixels = tf.cast(pixels[tf.newaxis], tf.float32)
-    # Down the columns, then along the rows: far less work than a square kernel.
+    # Separable: along the columns, then the rows, is far less work than a square kernel.
     for axis in (1, 0):
         filters = tf.expand_dims(tf.expand_dims(kernel, axis), -1)
         pixels = tf.nn.depthwise_conv2d(pixels, filters, [1, 1, 1, 1], "VALID")
     return color.to_uint8(pixels[0])
 
 
-def random_erasing(image, strength, seed):
+def random_erasing(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Fill a window with noise, with probability `strength`: 2 to 33 % of the area.
 
     Zhong et al. 2017, arXiv 1708.04896.
     """
     height, width, _ = image.shape
-    happens, area, aspect, y, x = tf.unstack(tf.random.stateless_uniform([5], seed))
+    chance, area, aspect, y, x = tf.unstack(tf.random.stateless_uniform([5], seed))
     edge = tf.sqrt(0.02 + 0.31 * area)
     # The logarithm of the aspect ratio is uniform, from 0.3 to 1 / 0.3.
     stretch = tf.pow(1 / 0.3, aspect - 0.5)
     rows = _window(height, edge * stretch, y)
     columns = _window(width, edge / stretch, x)
     noise = tf.random.stateless_uniform(image.shape, seed, 0, 256, tf.int32)
-    is_erased = rows[:, tf.newaxis, tf.newaxis] & columns[:, tf.newaxis] & (happens < strength)
+    is_erased = rows[:, tf.newaxis, tf.newaxis] & columns[:, tf.newaxis] & (chance < strength)
     return tf.where(is_erased, tf.cast(noise, tf.uint8), image)
 
 
@@ -130,8 +137,8 @@ AUGMENTATIONS = {
 }
 
 
-def choose_augmentations(words):
-    """Return the Augmentations that words such as `flip` or `brightness=0.2` name."""
+def choose_augmentations(words: Sequence[str]) -> Augmentations:
+    """Return the Augmentations named by words such as `flip` or `brightness=0.2`."""
     return Augmentations(words, AUGMENTATIONS)
 
 
@@ -139,29 +146,29 @@ NO_AUGMENTATIONS = choose_augmentations(())
 
 
 def _towards_square(shape, power):
-    """Return shape stretched, to that power of its aspect ratio, as int64: products fit in it."""
+    """Return the shape stretched to that power of its aspect ratio, as int64 against overflow."""
     size = tf.cast(shape[:2], tf.float32)
     aspect = size[1] / size[0]
     stretch = tf.maximum(tf.pow(aspect, [1 - power, power - 1]), 1.0)
     return tf.concat([tf.cast(tf.round(size * stretch), tf.int64), [3]], 0)
 
 
-def _scaled(window, shape, new_shape):
-    """Return a window of an image where it lies once the image has another shape."""
+def _rescale(window, shape, new_shape):
+    """Return where a window lies after its image was resized from one shape to another."""
     old, new = (tf.tile(tf.cast(each[:2], tf.int64), [2]) for each in (shape, new_shape))
-    # Whole numbers, divided last: the whole image stays whole. No window is without pixels.
+    # Integers, divided last, so that the whole image stays whole. No window is empty.
     return tf.cast(tf.maximum(window * new // old, [0, 0, 1, 1]), tf.int32)
 
 
 def _reverse(image, axis, happens):
-    # Not Reverse with what happens as its `dims`: to reverse nothing is its slowest way.
+    # tf.reverse with a boolean for its `dims` would be slowest for the images it leaves alone.
     return tf.cond(happens, lambda: tf.reverse(image, [axis]), lambda: image)
 
 
-def _window(size, share, place):
-    """Return bool (size,): a window of `share` of the size, inside as far as it fits."""
+def _window(size, share, position):
+    """Return bool (size,): a window of that share, inside as far as it fits."""
     pixels = share * size
-    begin = place * tf.maximum(size - pixels, 0.0)
+    begin = position * tf.maximum(size - pixels, 0.0)
     rows = tf.range(size, dtype=tf.float32)
     return (rows >= begin) & (rows < begin + pixels)
 
@@ -175,28 +182,23 @@ Random changes to training images, never to those of an evaluation. In `hyperpar
 augmentations: [distorted_crop, flip, brightness=0.2]
 ```
 
-A bare name means the strength in the table; strength 0 leaves images as they are. They are applied
-in the order in which they are written, but a window is always chosen first, before decoding, and
-batches are mixed last. Neighbors that change colors, or places, are done in one go: together they
-cost about as much as one. Each is a pure function of an example's seed, which is made of
-`random_seed`, the epoch and the example's position, so a run that goes on repeats them exactly.
+A bare name has the strength in the table; strength 0 leaves images as they are. Augmentations are
+applied in the order in which they are written, except that a crop is always chosen first, before
+decoding, and batches are mixed last. Neighbors that change colors, or coordinates, are fused:
+together they cost about as much as one. Each is a pure function of an example's seed, which is made
+from `random_seed`, the epoch and the example's position, so a resumed run repeats them exactly.
 
 `distorted_crop` at strength 1 keeps half of an image or more; the window's aspect ratio (width to
 height) is 0.5 to 1.5, whatever the image's own. A lower strength keeps `0.5 ** strength` or more,
-and the aspect ratio lies that much nearer to the image's own: where that is 16:9, between 0.94 and
-1.63 at strength 0.5. Images wider than 3:1 or narrower than 1:4 stay whole at any strength, because
-no such window has half of their area. `saturation`, `hue` and `grayscale` do nothing to images of
-one channel; training says so.
+and the aspect ratio is that much nearer to the image's own: for 16:9 at strength 0.5, between 0.94
+and 1.63. Images wider than 3:1 or narrower than 1:4 stay whole at any strength, because no such
+window has half of their area. `saturation`, `hue` and `grayscale` have no effect on images of one
+channel; training logs that.
 
 `python run.py preview` draws a batch of your own images. The sets `imagenet`, `cifar` and `none` of
-`hyperparameters.yaml` are the usual recipes. `mixup` and `cutmix` mix labels too. To standardize
-each image (mean 0, deviation 1) is no augmentation: `standardize_images: true` does it in the
-network `simple`, where it also holds for evaluation and for the exported model. `residual` always
-does it; `application` and `hub` prepare images as their base was trained with, and refuse it.
+`hyperparameters.yaml` are the usual recipes. `mixup` and `cutmix` also mix labels. Standardizing
+each image (mean 0, standard deviation 1) is not an augmentation: `standardize_images: true` does it
+in the network `simple`, and so also in evaluation and in the exported model. `residual` always does
+it; `application` and `hub` preprocess images as their base was trained, and refuse it.
 
-`python -m project.augmentations` writes this page anew."""
-
-if __name__ == "__main__":
-    from library.describing.augmentation_gallery import write_gallery
-
-    write_gallery(AUGMENTATIONS, INTRODUCTION, "docs")
+`make docs` regenerates this page."""

@@ -1,26 +1,27 @@
-"""Changes of color. Each is an affine map of (red, green, blue), so that several cost like one.
+"""Color changes. Each is an affine map of (red, green, blue), so that several cost like one.
 
-A change is a function of (mean color, strength, seed) that gives a 4 x 4 matrix A, with which the
-row (red, green, blue, 1) of each pixel is multiplied. Gray stays gray: what a matrix adds, it adds
-to all three colors. Matrices of changes in a row are multiplied first; the pixels are gone through
-once, and are cut to [0, 255] only then.
+A change is a function of (mean color, strength, seed) that returns a 4 x 4 matrix, by which the row
+(red, green, blue, 1) of each pixel is multiplied. Gray stays gray: what a matrix adds, it adds to
+all three colors. Consecutive changes are multiplied first; then the pixels are read once, and only
+then clipped to [0, 255].
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from library.inputs.decoding import to_uint8
 
-# What each color adds to perceived brightness (ITU-R BT.601), as JPEG has it.
+# Weights of the colors in perceived brightness (ITU-R BT.601), as in JPEG.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-# How many pixels are multiplied at once, where their number is a multiple of that.
-_AT_ONCE = 4
+# How many pixels are multiplied at once, if their number is divisible by it.
+_PIXELS_PER_ROW = 4
 
 
 def _matrix(rgb=None, shift=0.0, one=0.0):
-    """Return a 4 x 4 constant: `rgb` (3 x 3) from color to color, `shift` added to each."""
+    """Return a 4 x 4 constant: `rgb` (3 x 3) maps color to color, `shift` is added to each."""
     matrix = np.zeros((4, 4), np.float32)
     if rgb is not None:
         matrix[:3, :3] = rgb
@@ -29,100 +30,106 @@ def _matrix(rgb=None, shift=0.0, one=0.0):
     return matrix
 
 
-# All changes are sums of these, times a number.
+# Every change is a weighted sum of these.
 _ONE = _matrix(one=1.0)
 _COLOR = _matrix(np.eye(3))
-_SAME = _COLOR + _ONE
-_GREY = _matrix(np.outer(_LUMA, np.ones(3)))
+_IDENTITY = _COLOR + _ONE
+_GRAY = _matrix(np.outer(_LUMA, np.ones(3)))
 _SHIFT = _matrix(shift=1.0)
-# A turn of the hue, in the color space YIQ: brightness stays, the other two are turned.
+# The hue is rotated in the color space YIQ, where the brightness Y stays as it is.
 _TO_YIQ = np.array([_LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]).T
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
-_KEPT, _COSINE, _SINE = (
+_Y, _IQ_COSINE, _IQ_SINE = (
     _matrix(_TO_YIQ @ each @ _FROM_YIQ)
     for each in (np.diag([1, 0, 0]), np.diag([0, 1, 1]), [[0, 0, 0], [0, 0, 1], [0, -1, 0]])
 )
 
 
-def brightness(mean, strength, seed):
+def brightness(mean: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Add one number to all pixels: up to `strength` of the full range, up or down."""
-    return brightened(255.0 * tf.random.stateless_uniform([], seed, -strength, strength))
+    return brightness_matrix(255.0 * tf.random.stateless_uniform([], seed, -strength, strength))
 
 
-def contrast(mean, strength, seed):
+def contrast(mean: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Spread pixels from the image's mean brightness, by 1 - strength to 1 + strength."""
-    return contrasted(mean, tf.random.stateless_uniform([], seed, 1 - strength, 1 + strength))
+    return contrast_matrix(mean, tf.random.stateless_uniform([], seed, 1 - strength, 1 + strength))
 
 
-def saturation(mean, strength, seed):
+def saturation(mean: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Spread colors from gray, by 1 - strength to 1 + strength."""
-    return saturated(tf.random.stateless_uniform([], seed, 1 - strength, 1 + strength))
+    return saturation_matrix(tf.random.stateless_uniform([], seed, 1 - strength, 1 + strength))
 
 
-def hue(mean, strength, seed):
-    """Turn the hues by up to `strength` of a full turn, either way."""
-    angle = 2 * math.pi * tf.random.stateless_uniform([], seed, -strength, strength)
-    return tf.cos(angle) * _COSINE + tf.sin(angle) * _SINE + (_KEPT + _ONE)
+def hue(mean: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
+    """Rotate the hues by up to `strength` of a full turn, either way."""
+    return hue_matrix(2 * math.pi * tf.random.stateless_uniform([], seed, -strength, strength))
 
 
-def grayscale(mean, strength, seed):
-    """Take all color away, with probability `strength`."""
-    is_kept = tf.random.stateless_uniform([], seed) >= strength
-    return saturated(tf.cast(is_kept, tf.float32))
+def grayscale(mean: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
+    """Remove all color, with probability `strength`."""
+    is_color = tf.random.stateless_uniform([], seed) >= strength
+    return saturation_matrix(tf.cast(is_color, tf.float32))
 
 
-def brightened(shift):
+def brightness_matrix(shift: tf.Tensor | float) -> tf.Tensor:
     """Return the matrix that adds a number to each color."""
-    return shift * _SHIFT + _SAME
+    return shift * _SHIFT + _IDENTITY
 
 
-def multiplied(factor):
+def scale_matrix(factor: tf.Tensor | float) -> tf.Tensor:
     """Return the matrix that multiplies each color."""
     return factor * _COLOR + _ONE
 
 
-def contrasted(mean, factor):
+def contrast_matrix(mean: tf.Tensor, factor: tf.Tensor | float) -> tf.Tensor:
     """Return the matrix that spreads pixels from the brightness of `mean` by a factor."""
     gray = tf.reduce_sum(mean * _LUMA) * _SHIFT
     return factor * (_COLOR - gray) + (gray + _ONE)
 
 
-def saturated(factor):
+def saturation_matrix(factor: tf.Tensor | float) -> tf.Tensor:
     """Return the matrix that spreads colors from gray by a factor."""
-    return factor * (_COLOR - _GREY) + (_GREY + _ONE)
+    return factor * (_COLOR - _GRAY) + (_GRAY + _ONE)
 
 
-def change_colors(image, changes):
-    """Apply functions of the mean color, each giving a matrix, to a uint8 image, in order."""
+def hue_matrix(angle: tf.Tensor | float) -> tf.Tensor:
+    """Return the matrix that rotates the hues by an angle in radians."""
+    return tf.cos(angle) * _IQ_COSINE + tf.sin(angle) * _IQ_SINE + (_Y + _ONE)
+
+
+def change_colors(
+    image: tf.Tensor, changes: Sequence[Callable[[tf.Tensor], tf.Tensor]]
+) -> tf.Tensor:
+    """Apply functions of the mean color, each returning a matrix, to a uint8 image, in order."""
     pixels = tf.cast(image, tf.float32)
     mean = mean_color(pixels)
-    # The mean goes the way of every pixel: one more row.
+    # The mean is one more row, which changes as every pixel does.
     rows = tf.concat([np.eye(4, dtype=np.float32), [tf.concat([mean, [1.0]], 0)]], 0)
     for change in changes:
         rows = tf.matmul(rows, change(rows[4, :3]))
-    return paint(pixels, rows[:4])
+    return _multiply(pixels, rows[:4])
 
 
-def mean_color(pixels):
-    """Return float32 (3,): mean of a grid of about 32 x 32 pixels, which tells as much as all."""
+def mean_color(pixels: tf.Tensor) -> tf.Tensor:
+    """Return the mean of a grid of about 32 x 32 pixels, float32 (3,): as good as that of all."""
     height, width, channels = pixels.shape
     step = max(1, min(height, width) // 32)
     mean = tf.reduce_mean(tf.cast(pixels[::step, ::step], tf.float32), [0, 1])
     return mean if channels == 3 else tf.repeat(mean, 3)
 
 
-def paint(pixels, matrix):
-    """Return uint8 pixels from float32 ones (height, width, 3 or 1), through a 4 x 4 matrix."""
-    # The shift is the same for all colors, and a number is added faster than a vector.
+def _multiply(pixels, matrix):
+    """Return uint8 pixels from float32 ones (height, width, 3 or 1) through a 4 x 4 matrix."""
+    # The shift is the same for all colors, and adding a number is faster than adding a vector.
     kernel, shift = matrix[:3, :3], matrix[3, 0]
     if pixels.shape[-1] == 1:
-        # A gray pixel has three equal colors, and is as bright as the three together.
+        # A gray pixel has three equal colors, and their common brightness.
         changed = pixels * tf.tensordot(tf.reduce_sum(kernel, 0), _LUMA, 1)
     else:
-        # Several pixels at once: rows of 12 numbers, times a matrix with the kernel in each block
-        # of its diagonal, are faster than rows of 3, and than a convolution of 1 x 1.
+        # Several pixels at once: rows of 12 numbers times a matrix with the kernel in each block of
+        # its diagonal are faster than rows of 3, and than a convolution of 1 x 1.
         height, width, _ = pixels.shape
-        count = math.gcd(height * width, _AT_ONCE)
+        count = math.gcd(height * width, _PIXELS_PER_ROW)
         blocks = np.kron(np.eye(count), np.ones((3, 3))).astype(np.float32)
         rows = tf.reshape(pixels, [-1, 3 * count])
         changed = tf.reshape(rows @ (tf.tile(kernel, [count, count]) * blocks), pixels.shape)

@@ -1,40 +1,51 @@
 """Words such as `flip` or `brightness=0.2` become one function of an example's seed.
 
-What an augmentation acts on decides when it is applied: on the window to decode, then on images,
-in the order in which they are written, then on the batch. Neighbors that change colors, or
-places, are done in one go.
+What an augmentation acts on determines when it is applied: first the crop, before decoding; then
+those of single images, in the order in which they are written; then those of batches. Neighbors
+that change colors, or coordinates, are fused.
 """
 
+import math
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from library.augmentation.color import change_colors
-from library.augmentation.geometry import move
+from library.augmentation.geometry import change_geometry
 from library.errors import SettingsError
 from library.files import sha256_of
+from library.inputs.decoding import Crop
 from library.messages import choose
 
-CROP, IMAGE, COLOR, GEOMETRIC, BATCH = "window", "image", "colors", "places", "batch"
+# What an augmentation can act on, in the words of docs/augmentations.md.
+CROP, IMAGE, COLOR = "the window to decode", "an image", "colors"
+GEOMETRIC, BATCH = "coordinates", "a batch"
 
 
-class Augmentation(NamedTuple):
-    """One augmentation, the strength that its bare name means, and the largest that makes sense.
+@dataclass(frozen=True)
+class Augmentation:
+    """One augmentation of a registry.
 
-    What the function takes and gives depends on what it acts on:
-
-    IMAGE    (uint8 (height, width, channels), strength, seed) → the same
-    COLORS  see colors.py
-    PLACES   see geometry.py
-    WINDOW   (int32 (height, width, channels), strength, seed) → int32 (y, x, height, width)
-    BATCH    see mixing.py
-
-    Where `is_whole`, its strength has no fractions; where `needs_color`, gray stays as it is.
+    Attributes:
+        function: What it takes and returns depends on `acts_on`:
+            CROP: (shape int32 (height, width, channels), strength, seed) → the window to decode,
+                int32 (y, x, height, width).
+            IMAGE: (uint8 (height, width, channels), strength, seed) → the same.
+            COLOR: see library/augmentation/color.py.
+            GEOMETRIC: see library/augmentation/geometry.py.
+            BATCH: see library/augmentation/mixing.py.
+        strength: The strength of the bare name.
+        largest: The largest strength.
+        acts_on: One of the five above.
+        is_whole: Whether the strength must be a whole number.
+        needs_color: Whether images of one channel stay as they are.
     """
 
-    function: object
+    function: Callable[..., Any]
     strength: float
     largest: float
     acts_on: str = IMAGE
@@ -42,111 +53,117 @@ class Augmentation(NamedTuple):
     needs_color: bool = False
 
 
-class _Step(NamedTuple):
+@dataclass(frozen=True)
+class _Step:
+    """One of the chosen augmentations: its word and its position among them."""
+
     position: int
-    function: object
+    word: str
+    augmentation: Augmentation
     strength: float
-    acts_on: str
-    needs_color: bool
+
+    @property
+    def acts_on(self) -> str:
+        return self.augmentation.acts_on
+
+    def bind(self, seeds: tf.Tensor) -> Callable[[tf.Tensor], Any]:
+        """Return the function of what it acts on, with strength and seed filled in."""
+        function, seed = self.augmentation.function, seeds[self.position]
+        return lambda subject: function(subject, self.strength, seed)
 
 
 class Augmentations:
-    """The chosen ones. Raises SettingsError, or ChoiceError for an unknown name.
+    """The chosen augmentations. Raises SettingsError, or ChoiceError for an unknown name.
 
-    `words` are names of the registry `known`, each with `=strength` or without.
+    `words` are names of the registry, each with or without `=strength`.
     """
 
-    def __init__(self, words, known):
-        self._words = tuple(words)
-        self._known = known
-        self._steps = [_step(*each, known) for each in enumerate(words)]
-        self._windows = [each for each in self._steps if each.acts_on == CROP]
-        self._batch = [each for each in self._steps if each.acts_on == BATCH]
-        if len(self._windows) > 1:
-            names = [name for name in known if known[name].acts_on == CROP]
-            raise SettingsError(f"augmentations: at most one of {', '.join(sorted(names))}")
+    def __init__(self, words: Sequence[str], registry: Mapping[str, Augmentation]) -> None:
+        self._registry = registry
+        self._steps = [_parse(*each, registry) for each in enumerate(words)]
+        self._crops = [each for each in self._steps if each.acts_on == CROP]
+        self._mixes = [each for each in self._steps if each.acts_on == BATCH]
+        if len(self._crops) > 1:
+            names = sorted(name for name, each in registry.items() if each.acts_on == CROP)
+            raise SettingsError(f"augmentations: at most one of {', '.join(names)}")
 
     @property
-    def has_crop(self):
+    def has_crop(self) -> bool:
         """Whether a window of each image is chosen before it is decoded."""
-        return bool(self._windows)
+        return bool(self._crops)
 
     @property
-    def has_more_than_crop(self):
-        """Whether images are changed, or mixed, once they are decoded."""
-        return len(self._steps) > len(self._windows)
+    def has_more_than_crop(self) -> bool:
+        """Whether images are changed, or mixed, after they are decoded."""
+        return len(self._steps) > len(self._crops)
 
     @property
-    def has_mixing(self):
+    def has_mixing(self) -> bool:
         """Whether images of a batch are mixed, so that labels are shares of classes."""
-        return bool(self._batch)
+        return bool(self._mixes)
 
-    def without_effect(self, channels):
-        """Return the words of those that leave all images of so many channels as they are."""
-        idle = [each for each in self._steps if each.needs_color and channels == 1]
-        return [self._words[each.position] for each in idle]
+    def without_effect(self, channels: int) -> list[str]:
+        """Return the words that leave every image of that many channels as it is."""
+        return [
+            each.word for each in self._steps if each.augmentation.needs_color and channels == 1
+        ]
 
-    def crop_only(self):
-        """Return the window alone, without what changes the images."""
-        words = [self._words[each.position] for each in self._windows]
-        return Augmentations(words, self._known)
+    def crop_only(self) -> "Augmentations":
+        """Return the crop alone, without what changes the images."""
+        return Augmentations([each.word for each in self._crops], self._registry)
 
     @property
-    def fingerprint(self):
-        """Return a hash of the augmentations, their strengths and their code."""
-        functions = [each.function for each in self._steps]
-        code = [sha256_of(sys.modules[each.__module__].__file__) for each in functions]
-        return self._words, tuple(each.strength for each in self._steps), tuple(code)
+    def fingerprint(self) -> tuple:
+        """The words, their strengths, and hashes of the code behind them."""
+        modules = [sys.modules[each.augmentation.function.__module__] for each in self._steps]
+        return (
+            tuple(each.word for each in self._steps),
+            tuple(each.strength for each in self._steps),
+            tuple(sha256_of(each.__file__) for each in modules),
+        )
 
-    def seeds(self, seed):
-        """Return one seed for each augmentation, int64 (n, 2), from an example's, int64 (2,)."""
-        # At once, because each operation costs as much as some pixels.
-        return tf.random.stateless_uniform([len(self._steps), 2], seed, None, None, tf.int64)
+    def seeds(self, seed: tf.Tensor) -> tf.Tensor:
+        """Return one seed per augmentation, int64 (n, 2), from an example's seed, int64 (2,)."""
+        # In one op, because each costs as much as changing some pixels.
+        return tf.random.split(seed, len(self._steps))
 
-    def crop(self, seeds):
-        """Return the function from an image's shape to the window to decode; None for all of it."""
-        for step in self._windows:
-            return lambda shape: step.function(shape, step.strength, seeds[step.position])
-        return None
+    def crop(self, seeds: tf.Tensor) -> Crop | None:
+        """Return the function that chooses the window to decode; None for the whole image."""
+        return self._crops[0].bind(seeds) if self._crops else None
 
-    def apply(self, image, seeds):
-        """Apply those that act on one image."""
-        inner = [each for each in self._steps if each.acts_on not in (CROP, BATCH)]
-        for acts_on, steps in groupby(inner, lambda each: each.acts_on):
-            changes = [_bound(each, seeds) for each in steps]
+    def apply(self, image: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        """Apply the augmentations of single images."""
+        steps = [each for each in self._steps if each.acts_on not in (CROP, BATCH)]
+        for acts_on, group in groupby(steps, lambda each: each.acts_on):
+            changes = [each.bind(seeds) for each in group]
             if acts_on == COLOR:
                 image = change_colors(image, changes)
             elif acts_on == GEOMETRIC:
-                image = move(image, changes)
+                image = change_geometry(image, changes)
             else:
                 for change in changes:
                     image = change(image)
         return image
 
-    def mix(self, images, targets, seeds):
-        """Apply those that act on a batch. `seeds` are int64 (batch, n, 2)."""
-        for step in self._batch:
-            images, targets = step.function(images, targets, step.strength, seeds[:, step.position])
+    def mix(
+        self, images: tf.Tensor, targets: tf.Tensor, seeds: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Apply the augmentations of batches; `seeds` are int64 (batch, n, 2)."""
+        for each in self._mixes:
+            function, own_seeds = each.augmentation.function, seeds[:, each.position]
+            images, targets = function(images, targets, each.strength, own_seeds)
         return images, targets
 
 
-def _bound(step, seeds):
-    return lambda subject: step.function(subject, step.strength, seeds[step.position])
-
-
-def _step(position, word, known):
+def _parse(position: int, word: str, registry: Mapping[str, Augmentation]) -> _Step:
     name, _, text = word.partition("=")
-    chosen = choose("augmentation", name.strip(), known)
-    strength = chosen.strength if not text else _number(text)
-    is_fraction = chosen.is_whole and strength % 1
-    if is_fraction or not 0 <= strength <= chosen.largest:
-        kind = "whole strength" if chosen.is_whole else "strength"
-        raise SettingsError(f"augmentations: {word!r} wants a {kind} from 0 to {chosen.largest:g}")
-    return _Step(position, chosen.function, strength, chosen.acts_on, chosen.needs_color)
-
-
-def _number(text):
+    found = choose("augmentation", name.strip(), registry)
     try:
-        return float(text)
+        strength = float(text) if text else found.strength
     except ValueError:
-        return float("nan")
+        strength = math.nan
+    is_fraction = found.is_whole and strength % 1
+    if is_fraction or not 0 <= strength <= found.largest:
+        kind = "a whole strength" if found.is_whole else "a strength"
+        raise SettingsError(f"augmentations: {word!r} needs {kind} from 0 to {found.largest:g}")
+    return _Step(position, word, found, strength)

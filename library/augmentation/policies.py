@@ -1,41 +1,49 @@
 """Augmentations that choose among others: RandAugment, TrivialAugment, AutoAugment, AugMix.
 
-All take and give one uint8 image, shape (height, width, channels). An operation is a function of
-(image, amount); a space lists operations with the largest amount of each, so that a magnitude in
-[0, 1] means the same for all of them.
+All take and return one uint8 image, shape (height, width, channels). An operation is a function of
+(image, amount); a space maps operations to their largest amounts, so that a magnitude in [0, 1]
+means the same for all of them.
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from library.augmentation import color, geometry, pixelwise
 from library.inputs.decoding import to_uint8
 
+Operation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
-def _painted(matrix_of):
+
+def _color(matrix_of: Callable[..., tf.Tensor]) -> Operation:
     def operation(image, amount):
         return color.change_colors(image, [lambda mean: matrix_of(mean, 1 + amount)])
 
     return operation
 
 
-def _moved(matrix_of):
+def _geometric(matrix_of: Callable[..., tf.Tensor]) -> Operation:
     return lambda image, amount: geometry.warp(image, matrix_of(image.shape, amount))
 
 
-# The amount of those that are signed goes both ways.
-SIGNED = {
-    "shear_x": _moved(lambda shape, amount: geometry.sheared(amount, 0.0)),
-    "shear_y": _moved(lambda shape, amount: geometry.sheared(0.0, amount)),
+# The sign of the amount is random.
+SIGNED: dict[str, Operation] = {
+    "shear_x": _geometric(lambda shape, amount: geometry.shear_matrix(amount, 0.0)),
+    "shear_y": _geometric(lambda shape, amount: geometry.shear_matrix(0.0, amount)),
     # As a share of the edge.
-    "translate_x": _moved(lambda shape, amount: geometry.translated(amount * shape[1], 0.0)),
-    "translate_y": _moved(lambda shape, amount: geometry.translated(0.0, amount * shape[0])),
-    "rotate": _moved(lambda shape, amount: geometry.rotated(amount)),
-    "brightness": _painted(lambda mean, factor: color.multiplied(factor)),
-    "color": _painted(lambda mean, factor: color.saturated(factor)),
-    "contrast": _painted(color.contrasted),
+    "translate_x": _geometric(
+        lambda shape, amount: geometry.translation_matrix(amount * shape[1], 0.0)
+    ),
+    "translate_y": _geometric(
+        lambda shape, amount: geometry.translation_matrix(0.0, amount * shape[0])
+    ),
+    "rotate": _geometric(lambda shape, amount: geometry.rotation_matrix(amount)),
+    "brightness": _color(lambda mean, factor: color.scale_matrix(factor)),
+    "color": _color(lambda mean, factor: color.saturation_matrix(factor)),
+    "contrast": _color(color.contrast_matrix),
     "sharpness": lambda image, amount: pixelwise.sharpen(image, 1 + amount),
 }
-UNSIGNED = {
+UNSIGNED: dict[str, Operation] = {
     "posterize": pixelwise.posterize,
     "solarize": pixelwise.solarize,
     "autocontrast": lambda image, amount: pixelwise.autocontrast(image),
@@ -43,51 +51,42 @@ UNSIGNED = {
     "invert": lambda image, amount: pixelwise.invert(image),
     "identity": lambda image, amount: image,
 }
-# Cubuk et al. 2019, arXiv 1909.13719; the ranges are those of torchvision.
-RAND_AUGMENT = {
+_SHEAR, _TRANSLATE = ("shear_x", "shear_y"), ("translate_x", "translate_y")
+_ENHANCE = ("brightness", "color", "contrast", "sharpness")
+# Cubuk et al. 2019, arXiv 1909.13719; the ranges are those of torchvision. The order counts: an
+# operation is drawn by its position.
+RAND_AUGMENT: dict[str, float] = {
     "identity": 0,
-    "shear_x": 0.3,
-    "shear_y": 0.3,
-    "translate_x": 0.45,
-    "translate_y": 0.45,
+    **dict.fromkeys(_SHEAR, 0.3),
+    **dict.fromkeys(_TRANSLATE, 0.45),
     "rotate": 30,
-    "brightness": 0.9,
-    "color": 0.9,
-    "contrast": 0.9,
-    "sharpness": 0.9,
+    **dict.fromkeys(_ENHANCE, 0.9),
     "posterize": 4,
     "solarize": 255,
     "autocontrast": 0,
     "equalize": 0,
 }
 # Müller and Hutter 2021, arXiv 2103.10158: the same operations, over wider ranges.
-TRIVIAL_AUGMENT = {
+TRIVIAL_AUGMENT: dict[str, float] = {
     **RAND_AUGMENT,
-    "shear_x": 0.99,
-    "shear_y": 0.99,
-    "translate_x": 0.14,  # 32 pixels of 224
-    "translate_y": 0.14,
+    **dict.fromkeys(_SHEAR, 0.99),
+    **dict.fromkeys(_TRANSLATE, 0.14),  # 32 pixels of 224
     "rotate": 135,
-    "brightness": 0.99,
-    "color": 0.99,
-    "contrast": 0.99,
-    "sharpness": 0.99,
+    **dict.fromkeys(_ENHANCE, 0.99),
     "posterize": 6,
 }
-AUTO_AUGMENT = {**RAND_AUGMENT, "invert": 0}
+AUTO_AUGMENT: dict[str, float] = {**RAND_AUGMENT, "invert": 0}
 # Hendrycks et al. 2019, arXiv 1912.02781: nothing that the usual tests of robustness contain.
-AUG_MIX = {
-    "shear_x": 0.3,
-    "shear_y": 0.3,
-    "translate_x": 0.33,
-    "translate_y": 0.33,
+AUG_MIX: dict[str, float] = {
+    **dict.fromkeys(_SHEAR, 0.3),
+    **dict.fromkeys(_TRANSLATE, 0.33),
     "rotate": 30,
     "posterize": 4,
     "solarize": 255,
     "autocontrast": 0,
     "equalize": 0,
 }
-# Cubuk et al. 2018, arXiv 1805.09501: what was found for ImageNet. Pairs of (operation,
+# Cubuk et al. 2018, arXiv 1805.09501: the policy found for ImageNet. Pairs of (operation,
 # probability in tenths, magnitude in ninths).
 AUTO_AUGMENT_PAIRS = (
     (("posterize", 4, 8), ("rotate", 6, 9)),
@@ -118,54 +117,54 @@ AUTO_AUGMENT_PAIRS = (
 )
 
 
-def rand_augment(image, strength, seed):
+def rand_augment(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Apply two operations chosen at random, at magnitude `strength` of 30."""
     if strength == 0:
         return image
-    for each in tf.unstack(_split(seed, 2)):
-        choice, sign = tf.unstack(_split(each, 2))
+    for each in tf.unstack(tf.random.split(seed, 2)):
+        choice, sign = tf.unstack(tf.random.split(each, 2))
         index = _uniform_index(choice, len(RAND_AUGMENT))
         image = _apply(image, RAND_AUGMENT, index, strength / 30, sign)
     return image
 
 
-def trivial_augment(image, strength, seed):
+def trivial_augment(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Apply one operation chosen at random, at a magnitude drawn from 0 to `strength`."""
     if strength == 0:
         return image
-    choice, sign, magnitude = tf.unstack(_split(seed, 3))
+    choice, sign, magnitude = tf.unstack(tf.random.split(seed, 3))
     index = _uniform_index(choice, len(TRIVIAL_AUGMENT))
     magnitude = tf.random.stateless_uniform([], magnitude, 0.0, strength)
     return _apply(image, TRIVIAL_AUGMENT, index, magnitude, sign)
 
 
-def auto_augment(image, strength, seed):
+def auto_augment(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Apply one of 25 pairs of operations; `strength` scales their probabilities."""
     names = list(AUTO_AUGMENT)
     indices = tf.constant([[names.index(each[0]) for each in pair] for pair in AUTO_AUGMENT_PAIRS])
     chances = tf.constant([[each[1] / 10 for each in pair] for pair in AUTO_AUGMENT_PAIRS])
     magnitudes = tf.constant([[each[2] / 9 for each in pair] for pair in AUTO_AUGMENT_PAIRS])
-    choice, *seeds = tf.unstack(_split(seed, 3))
+    choice, *seeds = tf.unstack(tf.random.split(seed, 3))
     pair = _uniform_index(choice, len(AUTO_AUGMENT_PAIRS))
     for number, each in enumerate(seeds):
-        chance, sign = tf.unstack(_split(each, 2))
+        chance, sign = tf.unstack(tf.random.split(each, 2))
         happens = tf.random.stateless_uniform([], chance) < strength * chances[pair, number]
         index = tf.where(happens, indices[pair, number], names.index("identity"))
         image = _apply(image, AUTO_AUGMENT, index, magnitudes[pair, number], sign)
     return image
 
 
-def aug_mix(image, strength, seed):
+def aug_mix(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Mix the image with three chains of one to three operations, each up to `strength` of 10."""
     if strength == 0:
         return image
-    chains_seed, weights_seed, share_seed = tf.unstack(_split(seed, 3))
+    chains_seed, weights_seed, share_seed = tf.unstack(tf.random.split(seed, 3))
     chains = tf.map_fn(
         lambda each: tf.cast(_chain(image, strength / 10, each), tf.float32),
-        _split(chains_seed, 3),
+        tf.random.split(chains_seed, 3),
         fn_output_signature=tf.TensorSpec(image.shape, tf.float32),
     )
-    # Three numbers that sum to 1, uniformly: exponential ones, divided by their sum.
+    # Uniform on the simplex: exponential draws, divided by their sum.
     weights = -tf.math.log(tf.random.stateless_uniform([3], weights_seed, 1e-6, 1.0))
     mixed = tf.tensordot(weights / tf.reduce_sum(weights), chains, 1)
     share = tf.random.stateless_uniform([], share_seed)
@@ -173,12 +172,12 @@ def aug_mix(image, strength, seed):
 
 
 def _chain(image, largest, seed):
-    depth_seed, *seeds = tf.unstack(_split(seed, 4))
+    depth_seed, *seeds = tf.unstack(tf.random.split(seed, 4))
     depth = 1 + _uniform_index(depth_seed, 3)
     seeds = tf.stack(seeds)
 
     def step(number, image):
-        choice, magnitude, sign = tf.unstack(_split(seeds[number], 3))
+        choice, magnitude, sign = tf.unstack(tf.random.split(seeds[number], 3))
         magnitude = tf.random.stateless_uniform([], magnitude, 0.0, largest)
         index = _uniform_index(choice, len(AUG_MIX))
         return number + 1, _apply(image, AUG_MIX, index, magnitude, sign)
@@ -187,7 +186,7 @@ def _chain(image, largest, seed):
 
 
 def _apply(image, space, index, magnitude, seed):
-    """Apply the operation number `index` of a space, its sign drawn from `seed`."""
+    """Apply the operation at position `index` of a space, with a random sign."""
     sign = tf.where(tf.random.stateless_uniform([], seed) < 0.5, -1.0, 1.0)
 
     def branch(name, largest):
@@ -196,10 +195,6 @@ def _apply(image, space, index, magnitude, seed):
         return lambda: UNSIGNED[name](image, magnitude * largest)
 
     return tf.switch_case(index, [branch(name, largest) for name, largest in space.items()])
-
-
-def _split(seed, count):
-    return tf.random.stateless_uniform([count, 2], seed, None, None, tf.int64)
 
 
 def _uniform_index(seed, count):

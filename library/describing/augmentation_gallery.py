@@ -1,73 +1,69 @@
-"""A page about all augmentations of a registry, and a sheet that shows them: written, not drawn."""
+"""A page about all augmentations of a registry, and a sheet that shows examples of each."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from library.augmentation.pipeline import BATCH, Augmentations
+from library.augmentation.pipeline import BATCH, Augmentation, Augmentations
 from library.figures.contact_sheet import draw_sheet
 from library.files import write_file
 from library.inputs.decoding import resize
 
-_EDGE = 96
-_SHOWN = 7
-_KINDS = {
-    "window": "the window to decode",
-    "image": "an image",
-    "colors": "colors",
-    "places": "places",
-    "batch": "a batch",
-}
+_EDGE_PIXELS = 96
+_EXAMPLES = 7
+Registry = Mapping[str, Augmentation]
 
 
-def write_gallery(known, introduction, folder):
+def write_gallery(registry: Registry, introduction: str, folder: str | Path) -> None:
     """Write `augmentations.md` and `augmentations.webp` about a registry into a folder."""
     content = io.BytesIO()
-    draw_gallery(known).save(content, "WEBP", quality=72)
+    draw_gallery(registry).save(content, "WEBP", quality=72)
     write_file(Path(folder) / "augmentations.webp", content.getvalue())
-    write_file(Path(folder) / "augmentations.md", gallery_text(known, introduction))
+    write_file(Path(folder) / "augmentations.md", gallery_page(registry, introduction))
 
 
-def gallery_text(known, introduction):
-    """Return the page: a table of the registry, and the picture."""
+def gallery_page(registry: Registry, introduction: str) -> str:
+    """Return the page, in Markdown: introduction, a table of the registry, and the sheet."""
     rows = [
-        f"| `{name}` | {each.strength:g} | {each.largest:g} | {_KINDS[each.acts_on]} | "
-        f"{each.function.__doc__.splitlines()[0]} |"
-        for name, each in known.items()
+        f"| `{name}` | {each.strength:g} | {each.largest:g} | {each.acts_on} | "
+        f"{(each.function.__doc__ or '').partition(chr(10))[0]} |"
+        for name, each in registry.items()
     ]
     head = "| name | strength | largest | acts on | what it does |\n| --- | --- | --- | --- | --- |"
-    picture = (
-        "Left the image as it is, then what each augmentation makes of it at the strength that its "
-        "bare name\nmeans:\n\n![each augmentation of one image](augmentations.webp)"
+    sheet = (
+        "Left the image as it is, then examples of each augmentation at the strength of its bare "
+        "name:\n\n![each augmentation of one image](augmentations.webp)"
     )
-    return "\n\n".join((introduction, head + "\n" + "\n".join(rows), picture)) + "\n"
+    return "\n\n".join((introduction, head + "\n" + "\n".join(rows), sheet)) + "\n"
 
 
-def draw_gallery(known):
-    """Return the sheet as a Pillow image: one row for each augmentation."""
+def draw_gallery(registry: Registry) -> Image.Image:
+    """Return the sheet: one row per augmentation."""
     images, captions = [], []
-    for name in known:
-        images += [resize_scene(draw_scene()), *examples_of(name, known, _SHOWN)]
-        captions += [name, *[""] * _SHOWN]
-    return draw_sheet(images, captions, columns=_SHOWN + 1, least_edge=_EDGE)
+    for name in registry:
+        images += [resize_scene(draw_scene()), *augmented_scenes(name, registry, _EXAMPLES)]
+        captions += [name, *[""] * _EXAMPLES]
+    return draw_sheet(images, captions, columns=_EXAMPLES + 1, least_edge=_EDGE_PIXELS)
 
 
-def examples_of(name, known, count):
-    """Return what one augmentation makes of the scene: `count` uint8 images."""
-    chosen = Augmentations([name], known)
+def augmented_scenes(name: str, registry: Registry, count: int) -> list[np.ndarray]:
+    """Return `count` examples of what one augmentation does to the scene, uint8 images."""
+    chosen = Augmentations([name], registry)
     seeds = [chosen.seeds(tf.constant([1, each], tf.int64)) for each in range(2 * count)]
-    if known[name].acts_on == BATCH:
-        # Every other one, because neighbors are two halves of one mixture.
+    if registry[name].acts_on == BATCH:
+        # Every other image, because neighbors are the two halves of one mixture.
         scenes = [resize_scene(draw_scene(bool(each % 2))) for each in range(2 * count)]
         targets = tf.zeros([2 * count, 2])
-        return chosen.mix(tf.constant(np.stack(scenes)), targets, tf.stack(seeds))[0].numpy()[::2]
-    return [_changed(chosen, each) for each in seeds[:count]]
+        mixed, _ = chosen.mix(tf.constant(np.stack(scenes)), targets, tf.stack(seeds))
+        return list(mixed.numpy()[::2])
+    return [_augmented_scene(chosen, each) for each in seeds[:count]]
 
 
-def _changed(chosen, seeds):
+def _augmented_scene(chosen: Augmentations, seeds: tf.Tensor) -> np.ndarray:
     scene = draw_scene()
     if crop := chosen.crop(seeds):
         y, x, height, width = crop(tf.constant(scene.shape)).numpy()
@@ -75,13 +71,13 @@ def _changed(chosen, seeds):
     return chosen.apply(tf.constant(resize_scene(scene)), seeds).numpy()
 
 
-def resize_scene(scene):
+def resize_scene(scene: np.ndarray) -> np.ndarray:
     """Return a scene at the size in which it is shown."""
-    return resize(tf.constant(scene), (_EDGE, _EDGE)).numpy()
+    return resize(tf.constant(scene), (_EDGE_PIXELS, _EDGE_PIXELS)).numpy()
 
 
-def draw_scene(is_night=False):
-    """Return a house under a tree, drawn here so that nobody owns it: uint8 (176, 176, 3)."""
+def draw_scene(is_night: bool = False) -> np.ndarray:
+    """Return a house beside a tree, uint8 (176, 176, 3); drawn here, so free of any license."""
     sky = ((28, 32, 78), (84, 60, 110)) if is_night else ((86, 156, 226), (206, 230, 246))
     rows = np.linspace(0, 1, 704)[:, np.newaxis, np.newaxis]
     pixels = (1 - rows) * np.array(sky[0]) + rows * np.array(sky[1])

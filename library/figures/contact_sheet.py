@@ -1,7 +1,9 @@
-"""Many small images with captions on one sheet, for the eye."""
+"""Many small images with captions on one sheet."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,42 +11,52 @@ from PIL import Image, ImageDraw, ImageFont
 
 from library.files import write_file
 
-_MARGIN = 4
-_LEAST_EDGE = 96
+_MARGIN_PIXELS = 4
+_LEAST_EDGE_PIXELS = 96
 
 
-def draw_sheet(images, captions, columns=8, least_edge=_LEAST_EDGE):
-    """Return a Pillow image: uint8 images (height, width, 1 or 3), all of one size, with captions.
+def draw_sheet(
+    images: Sequence[np.ndarray],
+    captions: Sequence[str],
+    columns: int = 8,
+    least_edge: int = _LEAST_EDGE_PIXELS,
+) -> Image.Image:
+    """Draw images of one size on a sheet.
 
-    A caption may have several lines. Small images are enlarged by a whole number, so that each of
-    their pixels can be seen.
+    Args:
+        images: uint8 (height, width, 1 or 3).
+        captions: One per image; may have several lines.
+        columns: Images per row.
+        least_edge: Smaller images are enlarged to at least this many pixels, by a whole number,
+            so that each of their pixels can be seen.
     """
     height, width = images[0].shape[:2]
-    times = max(1, -(-least_edge // min(height, width)))
-    # To be read on a sheet shown at half its size, too.
-    letters = max(11, width * times // 14)
-    font, line = ImageFont.load_default(letters), letters + 3
+    scale = max(1, -(-least_edge // min(height, width)))
+    # Readable even if the sheet is shown at half its size.
+    font_pixels = max(11, width * scale // 14)
+    font, line = ImageFont.load_default(font_pixels), font_pixels + 3
     head = line * max(each.count("\n") + 1 for each in captions)
-    cell = (width * times + _MARGIN, height * times + head + _MARGIN)
+    cell = (width * scale + _MARGIN_PIXELS, height * scale + head + _MARGIN_PIXELS)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * cell[0] + _MARGIN, rows * cell[1] + _MARGIN), "white")
+    size = (columns * cell[0] + _MARGIN_PIXELS, rows * cell[1] + _MARGIN_PIXELS)
+    sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        left = _MARGIN + number % columns * cell[0]
-        top = _MARGIN + number // columns * cell[1]
-        sheet.paste(_enlarged(image, times), (left, top + head))
-        # The last line just above the image.
-        for row, words in enumerate(reversed(caption.split("\n")), start=1):
-            place = left, top + head - row * line
-            draw.text(place, _fitted(words, width * times, font), "black", font)
+    for number, (image, lines) in enumerate(zip(images, captions, strict=True)):
+        left = _MARGIN_PIXELS + number % columns * cell[0]
+        top = _MARGIN_PIXELS + number // columns * cell[1]
+        sheet.paste(_enlarge(image, scale), (left, top + head))
+        # From the last line, just above the image, upwards.
+        for row, text in enumerate(reversed(lines.split("\n")), start=1):
+            position = left, top + head - row * line
+            draw.text(position, _shorten(text, width * scale, font), "black", font)
     return sheet
 
 
-def caption(label, classes):
-    """Return the words for a label: a class id, several classes, or shares (the largest two).
+def caption(label: Any, classes: Sequence[str]) -> str:
+    """Return the text for a label: a class id, multi-label zeros and ones, or shares of classes.
 
-    Each share is a line; one below half a percent has none.
+    Of shares, the largest two get a line each, unless they are below half a percent.
     """
     if np.ndim(label) == 0:
         return classes[int(label)]
@@ -58,14 +70,26 @@ def caption(label, classes):
     return "\n".join(f"{share:.0f}% {name}" for name, share in shares)
 
 
-def draw_batch(images, labels, classes):
-    """Return the sheet of a batch: uint8 (batch, height, width, 1 or 3), and its labels."""
+def draw_batch(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Image.Image:
+    """Draw a batch: uint8 images (batch, height, width, 1 or 3), captioned with their labels."""
     return draw_sheet(images, [caption(label, classes) for label in labels])
 
 
-def write_preview(training, classes, run_dir, largest=64):
-    """Draw the first batch of TrainingInputs. Give the PNG's path; TensorBoard shows it as well."""
-    images, labels = (each.numpy()[:largest] for each in next(iter(training.batches(0))))
+def write_preview(
+    training: Any, classes: Sequence[str], run_dir: str | Path, max_images: int = 64
+) -> Path:
+    """Draw the first batch of TrainingInputs as `preview.png` and for TensorBoard.
+
+    Args:
+        training: The inputs.
+        classes: The class names.
+        run_dir: Folder of the PNG; TensorBoard's files are below it.
+        max_images: How many images of the batch to draw at most.
+
+    Returns:
+        The path of the PNG.
+    """
+    images, labels = (each.numpy()[:max_images] for each in next(iter(training.batches(0))))
     sheet = draw_batch(images, labels, classes)
     path = Path(run_dir) / "preview.png"
     content = io.BytesIO()
@@ -76,12 +100,12 @@ def write_preview(training, classes, run_dir, largest=64):
     return path
 
 
-def _enlarged(image, times):
+def _enlarge(image: np.ndarray, scale: int) -> Image.Image:
     pixels = np.repeat(image, 3 // image.shape[2], axis=2)
-    return Image.fromarray(pixels.repeat(times, 0).repeat(times, 1))
+    return Image.fromarray(pixels.repeat(scale, 0).repeat(scale, 1))
 
 
-def _fitted(text, width, font):
+def _shorten(text: str, width: int, font: Any) -> str:
     while len(text) > 1 and font.getlength(text) > width:
         text = text[:-2] + "…"
     return text

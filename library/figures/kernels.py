@@ -1,26 +1,30 @@
-"""The kernels of a network's first layer, and maps of any kind, laid out as a grid."""
+"""The kernels of a network's first layer, laid out as a grid."""
 
 import keras
 import numpy as np
 
 
-def first_kernels(network):
-    """Return the first kernels that look at an image, float32 (height, width, in, out), or None.
+def first_kernels(network: keras.Model) -> np.ndarray | None:
+    """Return the first kernels that see an image, float32 (height, width, in, out), or None.
 
-    Trained or frozen; those that take 1 or 3 channels, as an image has, come before others.
+    Trained or frozen. Kernels with 1 or 3 input channels, as an image has, come before others.
     """
     kernels = [each for each in network.variables if len(each.shape) == 4]
-    looking = [each for each in kernels if each.shape[2] in (1, 3)]
-    for variable in looking or kernels:
+    on_images = [each for each in kernels if each.shape[2] in (1, 3)]
+    for variable in on_images or kernels:
         return keras.ops.convert_to_numpy(variable).astype(np.float32)
     return None
 
 
-def kernel_grid(kernels):
-    """Lay kernels out side by side, as one float32 image in [0, 1], each scaled to its own range.
+def kernel_grid(kernels: np.ndarray) -> np.ndarray:
+    """Lay kernels out side by side, each scaled to its own range, with a black line in between.
 
-    Takes (height, width, in, out). Those with three inputs are shown in color, others as the mean
-    over their inputs. A line of black lies between two.
+    Args:
+        kernels: (height, width, in, out). Those with three inputs are shown in color, others as
+            the mean over their inputs.
+
+    Returns:
+        One float32 image in [0, 1], shape (height, width, 1 or 3).
     """
     height, width, inputs, outputs = kernels.shape
     tiles = kernels if inputs in (1, 3) else kernels.mean(2, keepdims=True)

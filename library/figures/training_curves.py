@@ -1,32 +1,47 @@
 """`curves.svg`: loss and accuracy of training and validation, epoch by epoch."""
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from library.files import write_file
 
-# Readable on white and on black, since the picture has no background of its own.
+Rows = Sequence[Mapping[str, Any]]
+# Readable on white and on black, because the figure has no background.
 _INK = "#7a7a7a"
 _COLORS = {"training": "#4c8bf5", "validation": "#f0803c"}
 
 
-def write_curves(path, rows, best_epoch=None):
-    """Draw the rows of a history (dicts as in history.csv). The best epoch gets a dotted line.
-
-    Does nothing without rows.
-    """
+def write_curves(path: str | Path, rows: Rows, best_epoch: int | None = None) -> None:
+    """Write the curves as an SVG file; do nothing if there are no rows. See `draw_curves`."""
     if not rows:
         return
     write_file(Path(path), draw_curves(rows, best_epoch))
 
 
-def draw_curves(rows, best_epoch=None, names=("loss", "accuracy"), size=(9, 3.4)):
-    """Return an SVG, as bytes, with a diagram beside another for each name; `size` in inches."""
-    # Late and without pyplot: it takes a while to import, and wants no screen this way.
+def draw_curves(
+    rows: Rows,
+    best_epoch: int | None = None,
+    names: Sequence[str] = ("loss", "accuracy"),
+    size: tuple[float, float] = (9, 3.4),
+) -> bytes:
+    """Draw one diagram per metric, side by side.
+
+    Args:
+        rows: The rows of a history, with the columns of history.csv.
+        best_epoch: Gets a dotted line.
+        names: The metrics.
+        size: (width, height) in inches.
+
+    Returns:
+        An SVG; the same rows always make the same bytes.
+    """
+    # Imported late, because it is slow; not pyplot, which may look for a screen.
     import matplotlib
     from matplotlib.figure import Figure
 
-    # Text stays text; and the same rows always give the same bytes.
+    # Text stays text, and the salt makes the ids reproducible.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": names[0]}):
         figure = Figure(figsize=size, layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
@@ -36,9 +51,9 @@ def draw_curves(rows, best_epoch=None, names=("loss", "accuracy"), size=(9, 3.4)
     return content.getvalue()
 
 
-def _draw(axes, rows, name, best_epoch):
+def _draw(axes: Any, rows: Rows, name: str, best_epoch: int | None) -> None:
     epochs = [row["epoch"] for row in rows]
-    marker = "o" if len(rows) < 4 else None  # Few points make no line.
+    marker = "o" if len(rows) < 4 else None  # A few points hardly make a line.
     for split, column in (("training", name), ("validation", f"validation_{name}")):
         values = [row[column] for row in rows]
         axes.plot(epochs, values, label=split, color=_COLORS[split], marker=marker)

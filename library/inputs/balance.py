@@ -1,54 +1,71 @@
-"""Classes of unequal size made to count the same: by weights in the loss, or by oversampling.
+"""Class imbalance: weights in the loss, or oversampling of the smaller classes.
 
 For training only: an evaluation measures the data as it is.
 """
 
-import difflib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from library.errors import SettingsError
+from library.messages import did_you_mean
 
-# How many keys are looked at together, so that few operations serve many.
+# Keys are processed in chunks, so that a few ops serve many of them.
 _CHUNK = 256
 
 
-def class_weights(words, classes, class_counts):
-    """Return a weight per class, or None where all count as they are.
+def class_weights(
+    words: Sequence[str], classes: Sequence[str], class_counts: Sequence[int]
+) -> tuple[float, ...] | None:
+    """Return a weight per class, or None if all are equal.
 
-    `words` are `auto` or some `class=weight`; classes not named weigh 1. `auto` gives each class
-    the same total: examples / (classes · examples of this class), as scikit-learn's "balanced".
-    Raises SettingsError.
+    Args:
+        words: `auto`, or some of `class=weight`; the other classes have weight 1. `auto` gives
+            each class the same total: examples / (classes · examples of this class), as
+            scikit-learn's "balanced".
+        classes: The class names.
+        class_counts: Examples per class.
+
+    Raises:
+        SettingsError: A word is not of that form.
     """
     if not words:
         return None
     if tuple(words) == ("auto",):
         counts = np.array(class_counts, float)
-        # A class without examples never asks for its weight.
-        weights = np.where(counts > 0, counts.sum() / (len(counts) * np.maximum(counts, 1)), 1.0)
-        return tuple(weights.tolist())
+        # The weight of a class without examples is never used.
+        balanced = np.where(counts > 0, counts.sum() / (len(counts) * np.maximum(counts, 1)), 1.0)
+        return tuple(balanced.tolist())
     weights = dict.fromkeys(classes, 1.0)
     for word in words:
         name, _, text = word.rpartition("=")
         if name not in weights:
-            near = difflib.get_close_matches(name or text, classes, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise SettingsError(f"class_weight: {word!r} names no class{hint}")
-        weights[name] = _weight(word, text)
+            hint = did_you_mean(name or text, classes)
+            raise SettingsError(f"class_weight: {word!r} does not name a class{hint}")
+        weights[name] = _parse_weight(word, text)
     return tuple(weights[each] for each in classes)
 
 
-def oversampled_count(class_counts):
-    """Return how many examples an epoch holds in which each class is as large as the largest."""
+def oversampled_count(class_counts: Sequence[int]) -> int:
+    """Return the number of examples in an epoch if each class is as large as the largest."""
     return max(class_counts) * sum(count > 0 for count in class_counts)
 
 
-def oversample(keys, labels_of, class_counts):
-    """Repeat the keys of smaller classes until each is, exactly, as large as the largest.
+def oversample(
+    keys: tf.data.Dataset,
+    labels_of: Callable[[tf.Tensor], tf.Tensor],
+    class_counts: Sequence[int],
+) -> tf.data.Dataset:
+    """Repeat the keys of smaller classes until each class is exactly as large as the largest.
 
-    An example of a class with a third of the examples of the largest comes three times; where the
-    ratio is no whole number, some come once more than others: which ones depends on the order.
+    An example of a class with a third as many examples as the largest comes three times. If the
+    ratio is not a whole number, some come once more than others: which ones depends on the order.
+
+    Args:
+        keys: Each example once.
+        labels_of: Returns the class ids, int64 (n,), of keys (n,).
+        class_counts: Examples per class.
     """
     counts = tf.constant(class_counts, tf.int64)
     largest = tf.reduce_max(counts)
@@ -56,23 +73,23 @@ def oversample(keys, labels_of, class_counts):
     def repeat(seen, chunk):
         labels = labels_of(chunk)
         one_hot = tf.one_hot(labels, len(class_counts), dtype=tf.int64)
-        # The how-manieth of its class each example is, from 0.
-        before = tf.gather(seen, labels) + tf.reduce_sum(
+        # Index of each example within its class.
+        index = tf.gather(seen, labels) + tf.reduce_sum(
             tf.cumsum(one_hot, exclusive=True) * one_hot, 1
         )
         count = tf.gather(counts, labels)
-        # Steps of a staircase that climbs to `largest` in `count` steps.
-        repeats = (before + 1) * largest // count - before * largest // count
+        # Differences of a staircase that climbs to `largest` in `count` steps.
+        repeats = (index + 1) * largest // count - index * largest // count
         return seen + tf.reduce_sum(one_hot, 0), tf.repeat(chunk, repeats)
 
     return keys.batch(_CHUNK).scan(tf.zeros_like(counts), repeat).unbatch()
 
 
-def _weight(word, text):
+def _parse_weight(word: str, text: str) -> float:
     try:
         weight = float(text)
     except ValueError:
         weight = -1.0
     if not 0 <= weight < float("inf"):
-        raise SettingsError(f"class_weight: {word!r} wants a number of at least 0")
+        raise SettingsError(f"class_weight: {word!r} needs a number of at least 0")
     return weight

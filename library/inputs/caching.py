@@ -118,8 +118,8 @@ def open_cache(
         OSError: The cache can't be written.
     """
     if not _is_filled(folder, verify):
-        with locked(_lock_path(folder), f"the cache {folder}", wait=True):
-            _remove_leftovers(folder)
+        _remove_leftovers(folder)
+        with locked(folder.with_name(f".{folder.name}.lock"), f"the cache {folder}", wait=True):
             # The process that held the lock may have filled it.
             if not _is_filled(folder, verify):
                 if folder.exists():
@@ -172,18 +172,11 @@ def _read_index(path: Path) -> np.ndarray:
     return np.load(io.BytesIO(content))
 
 
-def _lock_path(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.lock")
-
-
 def _remove_leftovers(folder: Path) -> None:
     """Delete what killed processes left of caches of this kind; a live one holds its lock."""
     for partial in folder.parent.glob(f".{folder.name.partition('-')[0]}-*{PARTIAL}"):
-        name = partial.name.rsplit(".", 3)[0].removeprefix(".")
-        if name == folder.name:
-            remove_if_dead(partial)
-            continue
-        with contextlib.suppress(UserError), locked(_lock_path(folder.with_name(name)), name):
+        lock = partial.with_name(partial.name.rsplit(".", 3)[0] + ".lock")
+        with contextlib.suppress(UserError), locked(lock, str(partial)):
             remove_if_dead(partial)
 
 
@@ -206,7 +199,7 @@ def _is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 
@@ -222,14 +215,10 @@ class CachedSource(ExampleSource):
         self._whole = self
         self.is_shuffled = source.is_shuffled
         self.interleaved = source.interleaved
+        self.count = source.count
         self.mean_bytes = source.mean_bytes
         self.class_counts = source.class_counts
         self.is_multi_label = source.is_multi_label
-
-    @property
-    def count(self) -> int:
-        """Number of examples."""
-        return self._source.count
 
     def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
         """Return the examples' indices, in the order of the source."""
@@ -267,6 +256,7 @@ class CachedSource(ExampleSource):
         """Return the examples in a worker's own shards, out of the cache of all."""
         part = copy.copy(self)
         part._source = self._source.for_worker(worker_slice)
+        part.count = part._source.count
         return part
 
     def find_corruption(self) -> str | None:

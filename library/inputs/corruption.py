@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import tensorflow as tf
 
@@ -11,25 +11,19 @@ from library.dataset.records import Record, read_frames, read_record
 from library.errors import DataError
 
 
-class _Source(Protocol):
-    def find_corruption(self) -> str | None: ...
-
-
-class _Inputs(Protocol):
-    @property
-    def source(self) -> _Source: ...
-
-
 @contextlib.contextmanager
-def explain_read_errors(*inputs: _Inputs) -> Iterator[None]:
-    """Replace TensorFlow's errors inside the block by a DataError that names what is corrupt."""
+def explain_read_errors(*inputs: Any) -> Iterator[None]:
+    """Replace TensorFlow's errors inside the block by a DataError that names what is corrupt.
+
+    `inputs` are TrainingInputs or EvaluationInputs.
+    """
     with explain_source_errors(each.source for each in inputs):
         yield
 
 
 @contextlib.contextmanager
-def explain_source_errors(sources: Iterable[_Source]) -> Iterator[None]:
-    """Do the same for sources of examples.
+def explain_source_errors(sources: Iterable[Any]) -> Iterator[None]:
+    """Do the same for example sources.
 
     An error stays as it is if no source finds anything corrupt: it has another reason.
     """

@@ -7,7 +7,7 @@ workers without decoding a pixel.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -60,7 +60,10 @@ def without_autotune(dataset: Dataset) -> Dataset:
 class ExampleSource(ABC):
     """The examples of a split. Here, an example is a serialized record, unless overridden."""
 
+    # Number of examples.
+    count: int
     class_counts: tuple[int, ...]
+    # Mean size of what is stored of an example.
     mean_bytes: int
     # Whether an image may have any number of classes, rather than exactly one.
     is_multi_label: bool = False
@@ -70,11 +73,6 @@ class ExampleSource(ABC):
     interleaved: int | None = None
     # Why the last example could not be read.
     _failure: str | None = None
-
-    @property
-    @abstractmethod
-    def count(self) -> int:
-        """Number of examples."""
 
     @abstractmethod
     def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
@@ -164,11 +162,10 @@ class ShardSource(ExampleSource):
     firsts: tuple[int, ...] | None = None
     # What to do about a corrupt shard.
     repair_hint: str = "convert again"
+    count: int = field(init=False)
 
-    @property
-    def count(self) -> int:
-        """Number of examples."""
-        return sum(self.counts)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "count", sum(self.counts))
 
     def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
         """Return the records, interleaved, of the shards in order or permuted by `random`."""
@@ -251,13 +248,9 @@ class FileSource(ExampleSource):
         self._split = split
         self._labels = None if split.is_multi_label else tf.constant(split.labels)
         self.is_multi_label = split.is_multi_label
+        self.count = split.examples
         self.class_counts = split.class_counts
         self.mean_bytes = split.mean_bytes
-
-    @property
-    def count(self) -> int:
-        """Number of examples."""
-        return self._split.examples
 
     def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
         """Return the indices of the files, permuted by `random` or in order."""
@@ -292,13 +285,9 @@ class GeneratorSource(ExampleSource):
 
     def __init__(self, split: GeneratedSplit) -> None:
         self._split = split
+        self.count = split.examples
         self.class_counts = split.class_counts
         self.mean_bytes = split.mean_bytes
-
-    @property
-    def count(self) -> int:
-        """Number of examples."""
-        return self._split.examples
 
     def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
         """Return the records in the generator's own order."""

@@ -13,7 +13,7 @@ SEEDS = tf.constant([[3, each] for each in range(COUNT)], tf.int64)
 
 
 @pytest.mark.parametrize("mix", [mixup, cutmix])
-def test_labels_mix_as_the_pixels_do(mix):
+def test_mixing_weights_labels_like_pixels(mix):
     images, targets = mix(IMAGES, TARGETS, 1.0, SEEDS)
     means = images.numpy().mean((1, 2, 3))
     expected = targets.numpy() @ (np.arange(COUNT) * 20)
@@ -22,7 +22,7 @@ def test_labels_mix_as_the_pixels_do(mix):
 
 
 @pytest.mark.parametrize("mix", [mixup, cutmix])
-def test_neighbors_are_mixed_both_ways_and_the_last_stays_alone(mix):
+def test_mixing_pairs_neighbors_both_ways(mix):
     _, targets = mix(IMAGES, TARGETS, 1.0, SEEDS)
     targets = targets.numpy()
     assert np.allclose(targets.sum(0), 1)
@@ -34,13 +34,13 @@ def test_neighbors_are_mixed_both_ways_and_the_last_stays_alone(mix):
     assert len({round(float(each), 4) for each in np.diag(targets)}) > 3
 
 
-def test_half_a_batch_is_mixed_as_in_the_whole():
+def test_mixup_of_half_a_batch_equals_the_whole():
     whole, _ = mixup(IMAGES, TARGETS, 1.0, SEEDS)
     part, _ = mixup(IMAGES[4:8], TARGETS[4:8], 1.0, SEEDS[4:8])
     assert np.array_equal(whole[4:8], part)
 
 
-def test_cutmix_shows_one_window_of_the_other():
+def test_cutmix_replaces_one_window():
     images, targets = cutmix(IMAGES, TARGETS, 1.0, SEEDS)
     for number in range(0, COUNT - 1, 2):
         other = images.numpy()[number, ..., 0] == 20 * (number + 1)
@@ -49,7 +49,7 @@ def test_cutmix_shows_one_window_of_the_other():
         assert np.isclose(other.mean(), targets[number, number + 1], atol=1e-6)
 
 
-def test_an_empty_batch_stays_empty():
+def test_mixing_an_empty_batch():
     for mix in (mixup, cutmix):
         images, targets = mix(IMAGES[:0], TARGETS[:0], 1.0, SEEDS[:0])
         assert images.shape == (0, 10, 12, 1)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.augmentation.color import brightened
-from library.augmentation.geometry import translated
+from library.augmentation.color import brightness_matrix
+from library.augmentation.geometry import translation_matrix
 from library.augmentation.pipeline import (
     BATCH,
     COLOR,
@@ -31,8 +31,10 @@ def double(image, strength, seed):
 KNOWN = {
     "add": Augmentation(add, 3, 9),
     "double": Augmentation(double, 1, 1),
-    "light": Augmentation(lambda mean, strength, seed: brightened(strength), 5, 50, COLOR),
-    "right": Augmentation(lambda size, strength, seed: translated(-strength, 0.0), 1, 3, GEOMETRIC),
+    "light": Augmentation(lambda mean, strength, seed: brightness_matrix(strength), 5, 50, COLOR),
+    "right": Augmentation(
+        lambda size, strength, seed: translation_matrix(-strength, 0.0), 1, 3, GEOMETRIC
+    ),
     "corner": Augmentation(lambda shape, strength, seed: tf.constant([0, 0, 2, 2]), 1, 1, CROP),
     "other": Augmentation(lambda shape, strength, seed: tf.constant([0, 0, 3, 3]), 1, 1, CROP),
     "swap": Augmentation(lambda images, targets, *_: (images[::-1], targets[::-1]), 1, 1, BATCH),
@@ -44,7 +46,7 @@ def changed(*words):
     return chosen.apply(IMAGE, chosen.seeds(SEED)).numpy()
 
 
-def test_words_are_applied_in_their_order():
+def test_apply_follows_the_order_of_the_words():
     assert np.array_equal(changed("add", "double"), (IMAGE.numpy() + 3) * 2)
     assert np.array_equal(changed("double", "add=4"), IMAGE.numpy() * 2 + 4)
     assert np.array_equal(changed("light", "light=2", "double"), (IMAGE.numpy() + 7) * 2)
@@ -52,7 +54,7 @@ def test_words_are_applied_in_their_order():
     assert np.array_equal(changed(), IMAGE)
 
 
-def test_the_fingerprint_tells_words_strengths_and_code_apart(tmp_path, monkeypatch):
+def test_fingerprint_depends_on_words_strengths_and_code(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     code, seen = tmp_path / "edited_augmentation.py", []
     code.write_text("def change(image, strength, seed):\n    return image\n")
@@ -73,7 +75,7 @@ def test_the_fingerprint_tells_words_strengths_and_code_apart(tmp_path, monkeypa
     assert len(set(seen)) == 5
 
 
-def test_windows_and_batches_are_apart():
+def test_crop_and_mix_are_separate_from_apply():
     chosen = Augmentations(["add", "corner", "swap"], KNOWN)
     assert chosen.has_crop
     assert chosen.has_mixing
@@ -89,7 +91,7 @@ def test_windows_and_batches_are_apart():
     assert Augmentations([], KNOWN).crop(None) is None
 
 
-def test_each_word_has_a_seed_of_its_own_that_follows_the_examples():
+def test_seeds_are_one_per_word_and_depend_on_the_example():
     chosen = Augmentations(["add", "add", "double"], KNOWN)
     seeds = chosen.seeds(SEED).numpy()
     assert seeds.shape == (3, 2)
@@ -98,25 +100,25 @@ def test_each_word_has_a_seed_of_its_own_that_follows_the_examples():
     assert not np.array_equal(seeds, chosen.seeds(SEED + 1))
 
 
-def test_only_one_window():
-    with pytest.raises(SettingsError, match="augmentations: at most one of corner, other"):
+def test_two_crops_are_refused():
+    with pytest.raises(SettingsError, match="corner, other"):
         Augmentations(["corner", "other"], KNOWN)
 
 
-def test_a_strength_out_of_range_is_refused():
-    with pytest.raises(SettingsError, match="augmentations: 'add=10' wants a strength from 0 to 9"):
+def test_strength_out_of_range_is_refused():
+    with pytest.raises(SettingsError, match=r"'add=10'.* 0 to 9"):
         Augmentations(["add=10"], KNOWN)
 
 
 @pytest.mark.parametrize("word", ["pixels=2.5", "pixels=5", "pixels=nan", "pixels=inf"])
-def test_a_strength_that_counts_has_no_fractions(word):
+def test_whole_strength_is_checked(word):
     known = {"pixels": Augmentation(add, 3, 4, is_whole=True)}
-    with pytest.raises(SettingsError, match=f"'{word}' wants a whole strength from 0 to 4"):
+    with pytest.raises(SettingsError, match=f"'{word}'.* whole .* 0 to 4"):
         Augmentations([word], known)
     assert Augmentations(["pixels", "pixels=2.0"], known)
 
 
-def test_what_needs_color_has_no_effect_on_gray_images():
+def test_without_effect_on_gray_images():
     known = {**KNOWN, "color": Augmentation(add, 3, 9, needs_color=True)}
     chosen = Augmentations(["add", "color=2", "double", "color"], known)
     assert chosen.without_effect(channels=1) == ["color=2", "color"]

@@ -9,35 +9,34 @@ from project.objective import Objective
 CLASSES, COUNTS = ("cat", "dog", "owl"), (10, 30, 20)
 
 
-def test_automatic_weights_give_each_class_the_same_total():
+def test_class_weights_auto_gives_equal_totals():
     weights = class_weights(["auto"], CLASSES, COUNTS)
     assert np.allclose(np.multiply(weights, COUNTS), 20)
     assert class_weights(["auto"], CLASSES, (4, 0, 4))[1] == 1
     assert class_weights([], CLASSES, COUNTS) is None
 
 
-def test_named_weights_leave_the_others_alone():
+def test_class_weights_by_name():
     assert class_weights(["owl=2.5", "cat=0"], CLASSES, COUNTS) == (0, 1, 2.5)
 
 
 @pytest.mark.parametrize(
-    ("word", "text"),
+    ("word", "match"),
     [
-        ("dig=2", "class_weight: 'dig=2' names no class; did you mean 'dog'?"),
-        ("dog", "class_weight: 'dog' names no class; did you mean 'dog'?"),
-        ("dog=-1", "class_weight: 'dog=-1' wants a number of at least 0"),
-        ("dog=x", "class_weight: 'dog=x' wants a number of at least 0"),
-        ("dog=nan", "class_weight: 'dog=nan' wants a number of at least 0"),
+        ("dig=2", r"class_weight.*'dig=2'.*'dog'"),
+        ("dog", r"class_weight.*'dog'.*'dog'"),
+        ("dog=-1", r"class_weight.*'dog=-1'.* 0"),
+        ("dog=x", r"class_weight.*'dog=x'.* 0"),
+        ("dog=nan", r"class_weight.*'dog=nan'.* 0"),
     ],
 )
-def test_bad_weights_are_refused(word, text):
-    with pytest.raises(SettingsError) as caught:
+def test_class_weights_refuses_bad_words(word, match):
+    with pytest.raises(SettingsError, match=match):
         class_weights([word], CLASSES, COUNTS)
-    assert str(caught.value) == text
 
 
 @pytest.mark.parametrize("counts", [(3, 700, 41), (5, 0, 5), (1,), (600, 300)])
-def test_oversampled_classes_are_exactly_as_large_as_the_largest(counts):
+def test_oversample_makes_classes_equally_large(counts):
     labels = np.random.default_rng(0).permutation(np.repeat(range(len(counts)), counts))
     keys = tf.data.Dataset.range(len(labels))
     given = list(oversample(keys, lambda each: tf.gather(labels, each), counts).as_numpy_iterator())
@@ -47,12 +46,12 @@ def test_oversampled_classes_are_exactly_as_large_as_the_largest(counts):
         own = [each for each in given if labels[each] == label]
         assert len(own) == (largest if count else 0)
         repeats = np.unique(own, return_counts=True)[1]
-        # None is left out, and none comes much more often than another.
+        # None is missing, and none comes much more often than another.
         assert len(repeats) == count
         assert not count or repeats.max() - repeats.min() <= 1
 
 
-def test_weights_count_in_training_and_never_in_what_is_measured():
+def test_class_weights_affect_training_losses_only():
     scores, labels = tf.constant([[1.0, 0, 0], [0, 2, 0]]), tf.constant([0, 2], tf.int64)
     plain, weighted = Objective(), Objective(class_weights=(2.0, 1.0, 0.5))
     losses = plain.training_losses(labels, scores)
@@ -62,7 +61,7 @@ def test_weights_count_in_training_and_never_in_what_is_measured():
     )
 
 
-def test_mixed_labels_are_soft_targets():
+def test_objective_takes_soft_targets():
     scores, hard = tf.constant([[1.0, 0, 0], [0, 2, 0]]), tf.constant([0, 2], tf.int64)
     soft = tf.one_hot(hard, 3)
     for objective in (Objective(), Objective(label_smoothing=0.2, class_weights=(2.0, 1.0, 0.5))):
