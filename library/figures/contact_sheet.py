@@ -61,7 +61,7 @@ def caption(label: Any, classes: Sequence[str]) -> str:
     if np.ndim(label) == 0:
         return classes[int(label)]
     if set(label) <= {0, 1}:
-        return " + ".join(classes[each] for each in np.flatnonzero(label)) or "none"
+        return " + ".join(classes[each] for each in np.flatnonzero(label).tolist()) or "none"
     largest = np.argsort(-label, kind="stable")[:2]
     shares = [(classes[each], round(100 * label[each])) for each in largest]
     shares = [(name, share) for name, share in shares if share]
@@ -72,7 +72,7 @@ def caption(label: Any, classes: Sequence[str]) -> str:
 
 def draw_batch(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Image.Image:
     """Draw a batch: uint8 images (batch, height, width, 1 or 3), captioned with their labels."""
-    return draw_sheet(images, [caption(label, classes) for label in labels])
+    return draw_sheet(list(images), [caption(label, classes) for label in labels])
 
 
 def write_preview(
