@@ -1,47 +1,79 @@
-"""Settings become a stored network, as it is to be used, and what it is to be measured on."""
+"""Settings become a snapshot to use, and the inputs to evaluate or calibrate it on.
+
+Ensembles and calibration are imported only if they are asked for: evaluating a single snapshot
+works without library/prediction.
+"""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from library.errors import SettingsError
-from library.evaluation.evaluate import evaluate
+from library.evaluation.evaluate import EvaluationResult, evaluate
 from library.evaluation.metrics import EvaluationOptions
-from library.export.verification import read_export_samples
 from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import make_source
 from library.models.scores import is_multi_label
-from library.prediction.calibrate import CalibratedSnapshot, calibrate, check_class_names
-from library.prediction.ensemble import combine_snapshots
 from library.saving.checkpoints import check_classes, check_multi_label
-from library.saving.snapshots import load_snapshot
+from library.saving.snapshots import Snapshot, load_snapshot
 from project.assembly import make_evaluation_inputs, make_objective
+from project.inputs import EvaluationPipeline
+
+if TYPE_CHECKING:
+    from library.prediction.calibrate import CalibratedSnapshot
 
 
-def read_chosen_snapshot(settings):
-    """Return the Snapshot to use: the best, another, or several as one; several views on request.
+def read_chosen_snapshot(settings: Any) -> Snapshot:
+    """Return the snapshot that the settings choose: the best, another one, or an ensemble.
 
-    Raises CheckpointError, SettingsError.
+    Raises:
+        CheckpointError: It is absent or damaged.
+        SettingsError: Two settings exclude each other.
     """
-    project = settings.project
-    if project.ensemble and project.checkpoint:
+    config = settings.project
+    if config.ensemble and config.checkpoint:
         raise SettingsError("checkpoint and ensemble exclude each other")
-    folders = project.ensemble or (project.checkpoint,)
-    snapshots = [load_snapshot(each, project.best_model_dir) for each in folders]
-    return combine_snapshots(snapshots, views=project.tta)
+    folders = config.ensemble or (config.checkpoint,)
+    snapshots = [load_snapshot(each, config.best_model_dir) for each in folders]
+    if len(snapshots) == config.tta == 1:
+        return snapshots[0]
+    from library.prediction.ensemble import combine_snapshots
+
+    return combine_snapshots(snapshots, views=config.tta)
 
 
-def make_inputs_for(snapshot, settings, split):
-    """Return a split as snapshot's network wants it. Raises CheckpointError if classes differ."""
+def make_inputs_for(snapshot: Snapshot, settings: Any, split: Any) -> EvaluationPipeline:
+    """Return inputs of a split with images as the snapshot's network takes them.
+
+    Args:
+        snapshot: The snapshot.
+        settings: The settings.
+        split: The split, as `read_data` returns it.
+
+    Raises:
+        CheckpointError: The split has other classes.
+    """
     check_classes(snapshot.folder, snapshot.classes, split.classes)
     check_multi_label(snapshot.folder, is_multi_label(snapshot.network), split.is_multi_label)
     return make_evaluation_inputs(settings, split, ImageFormat.of(snapshot.network))
 
 
-def evaluate_snapshot(settings, snapshot, inputs, validation):
-    """Return the EvaluationResult of a snapshot on `inputs`.
+def evaluate_snapshot(
+    settings: Any,
+    snapshot: Snapshot,
+    inputs: EvaluationPipeline,
+    validation: EvaluationPipeline | None,
+) -> EvaluationResult:
+    """Evaluate a snapshot.
 
-    The temperature is fitted on `validation`, which may be `inputs` itself, or None: no
-    temperature. Raises DataError, DivergedError.
+    Args:
+        settings: The settings.
+        snapshot: The snapshot.
+        inputs: What to evaluate it on.
+        validation: What to fit the temperature on, which may be `inputs`; None for no temperature.
+
+    Raises:
+        DataError: An image can't be read.
+        DivergedError: The network's outputs are NaN or infinite.
     """
     config = settings.project
     options = EvaluationOptions(
@@ -56,30 +88,30 @@ def evaluate_snapshot(settings, snapshot, inputs, validation):
         return evaluate(snapshot, inputs, objective, options, validation)
 
 
-def fit_to_validation(settings, snapshot, split):
-    """Return the snapshot, calibrated on the validation split (or None) as the settings ask.
+def fit_to_validation(settings: Any, snapshot: Snapshot, split: Any) -> "CalibratedSnapshot":
+    """Return the snapshot, calibrated as the settings ask.
 
-    Its threshold is the settings' own where none is fitted. Raises UserError.
+    Args:
+        settings: The settings; their own threshold is taken unless one is fitted.
+        snapshot: The snapshot.
+        split: The validation split, or None to fit nothing.
+
+    Raises:
+        UserError: The settings do not suit the snapshot, or an image can't be read.
     """
-    project = settings.project
-    has_threshold = project.threshold is not None or project.threshold_precision is not None
+    from library.prediction.calibrate import CalibratedSnapshot, calibrate, check_class_names
+
+    config = settings.project
+    has_threshold = config.threshold is not None or config.threshold_precision is not None
     if has_threshold and not is_multi_label(snapshot.network):
         check_class_names(snapshot.classes)
     if split is None:
-        return CalibratedSnapshot(snapshot, None, project.threshold)
+        return CalibratedSnapshot(snapshot, None, config.threshold)
     fitted = calibrate(
         snapshot,
         make_inputs_for(snapshot, settings, split),
-        with_temperature=project.calibrate,
-        precision=project.threshold_precision,
-        xla=project.xla,
+        with_temperature=config.calibrate,
+        precision=config.threshold_precision,
+        xla=config.xla,
     )
-    return fitted if fitted.threshold is not None else replace(fitted, threshold=project.threshold)
-
-
-def make_samples(settings, snapshot, split, training_split=None):
-    """Return the ExportSamples to compare exports with, and to calibrate them with if need be."""
-    inputs = make_inputs_for(snapshot, settings, split)
-    training = training_split and make_inputs_for(snapshot, settings, training_split)
-    with explain_read_errors(*filter(None, (inputs, training))):
-        return read_export_samples(split.name, make_source(split), inputs, training)
+    return fitted if fitted.threshold is not None else replace(fitted, threshold=config.threshold)

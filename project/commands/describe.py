@@ -1,30 +1,32 @@
-"""The command describe."""
+"""The command `describe`."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
 from library.messages import counted_classes
 from project.commands.setup import read_data, start_tensorflow
 
+logger = logging.getLogger(__name__)
 
-def describe(settings):
-    """Show the network as a table and a picture, and what it costs for an image here."""
-    project, learn = settings.project, settings.hyperparameters
-    (train_split,) = read_data(project, "train")
-    start_tensorflow(project)
-    from library.describing.network_diagram import draw_network
-    from library.describing.network_summary import describe_network
+
+def describe(settings: Any) -> None:
+    """Print the network as a table with its costs per image, and draw it."""
+    config, hparams = settings.project, settings.hyperparameters
+    (split,) = read_data(config, "train")
+    start_tensorflow(config)
+    from library.describing.network_summary import draw_network, summarize_network
     from library.files import write_file
-    from library.logging import report
     from library.models.hub_download import hash_module, resolve_module
     from project import assembly
 
-    network = assembly.make_parts(settings, train_split, batches_per_epoch=1).network
-    description = describe_network(network, (1, min(32, project.eval_batch_size)))
-    for line in description.lines():
+    network = assembly.make_parts(settings, split, batches_per_epoch=1).network
+    summary = summarize_network(network, (1, min(32, config.eval_batch_size)))
+    for line in summary.lines():
         print(line)
-    if learn.model == "hub":
-        print(f"hub_sha256: {hash_module(resolve_module(learn.hub_handle))}")
-    picture = Path(project.run_dir) / "network.svg"
-    title = f"{network.name}, {counted_classes(len(train_split.classes))}"
-    write_file(picture, draw_network(description, title))
-    report(f"picture: {picture}")
+    if hparams.model == "hub":
+        print(f"hub_sha256: {hash_module(resolve_module(hparams.hub_handle))}")
+    diagram = Path(config.run_dir) / "network.svg"
+    title = f"{network.name}, {counted_classes(len(split.classes))}"
+    write_file(diagram, draw_network(summary, title))
+    logger.info("diagram: %s", diagram)

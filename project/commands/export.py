@@ -36,7 +36,7 @@ def export(settings: Any) -> None:
     check_formats(config.export_formats, embedding=config.embedding)
     snapshot = load_network.read_chosen_snapshot(settings)
     calibrated = load_network.fit_to_validation(settings, snapshot, validation_split)
-    samples = load_network.make_samples(settings, snapshot, *splits)
+    samples = _read_samples(settings, snapshot, *splits)
     folder, comparisons = export_snapshot(
         calibrated,
         Path(config.export_dir) / config.export_name,
@@ -52,6 +52,19 @@ def export(settings: Any) -> None:
         )
     formats = {name: asdict(comparison) for name, comparison in comparisons.items()}
     print(json.dumps({"export": str(folder), "formats": formats}))
+
+
+def _read_samples(settings: Any, snapshot: Any, split: Any, training_split: Any = None) -> Any:
+    """Return the images to compare exports on, and those to calibrate integers with, if any."""
+    from library.export.verification import read_export_samples
+    from library.inputs.corruption import explain_read_errors
+    from library.inputs.examples import make_source
+    from project.load_network import make_inputs_for
+
+    inputs = make_inputs_for(snapshot, settings, split)
+    training = training_split and make_inputs_for(snapshot, settings, training_split)
+    with explain_read_errors(*filter(None, (inputs, training))):
+        return read_export_samples(split.name, make_source(split), inputs, training)
 
 
 def _check_name(name: str) -> None:

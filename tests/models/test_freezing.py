@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.describing.network_summary import describe_network
+from library.describing.network_summary import summarize_network
 from library.errors import SettingsError
 from library.models.blocks import (
     _BlockNames,
@@ -125,8 +125,8 @@ def test_variables_of_equal_names_within_a_layer():
     assert list(twins.variables) == ["w", "w_1"]
     listed = [id(each) for layer in list_layers(network) for each in layer.variables.values()]
     assert sorted(listed) == sorted(map(id, network.weights))
-    description = describe_network(network, batch_sizes=())
-    assert sum(row.parameters for row in description.rows) == description.parameters
+    summary = summarize_network(network, batch_sizes=())
+    assert sum(row.parameters for row in summary.rows) == summary.parameters
 
 
 @pytest.mark.parametrize(

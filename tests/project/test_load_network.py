@@ -26,12 +26,12 @@ def settings(snapshot_run, monkeypatch):
     return read
 
 
-def test_only_what_the_best_does_with_its_whole_split_has_the_splits_name(settings):
+def test_evaluation_file_names_differ(settings):
     whole = {"split": "test", "images": 9, "images_in_split": 9, "data": {"is_own": True}}
 
     def name(*arguments, data_dir="here/sample", **changes):
-        project = settings(*arguments, data_dir=data_dir).project
-        return evaluate.file_name(project, whole | changes)
+        config = settings(*arguments, data_dir=data_dir).project
+        return evaluate.file_name(config, whole | changes)
 
     names = [
         name(),
@@ -53,21 +53,21 @@ def test_only_what_the_best_does_with_its_whole_split_has_the_splits_name(settin
     assert name("--checkpoint", "./out/a/best") == names[5]
 
 
-def test_other_data_than_the_runs_own_are_told(settings, colors, tmp_path):
+def test_is_own_data(settings, colors, tmp_path):
     (tmp_path / "link").symlink_to(colors)
     assert evaluate.is_own_data(settings().project)
     assert evaluate.is_own_data(settings(data_dir=tmp_path / "link").project)
     assert not evaluate.is_own_data(settings(data_dir=tmp_path).project)
-    # Where no run tells what its data are.
+    # A run directory without settings.
     assert evaluate.is_own_data(settings(data_dir=tmp_path, run_dir=tmp_path).project)
 
 
-def test_a_checkpoint_and_an_ensemble_exclude_each_other(settings):
-    with pytest.raises(SettingsError, match="checkpoint and ensemble exclude each other"):
+def test_checkpoint_and_ensemble_exclude_each_other(settings):
+    with pytest.raises(SettingsError, match="checkpoint and ensemble"):
         load_network.read_chosen_snapshot(settings("--checkpoint", "a", "--ensemble", "b"))
 
 
-def test_it_is_judged_and_fitted_as_the_settings_say(settings, colors, snapshot_run):
+def test_evaluate_and_fit_as_the_settings_say(settings, colors, snapshot_run):
     given = settings("--max_eval_steps=1", "--bootstrap_samples=0", "--threshold=0.6")
     snapshot = load_network.read_chosen_snapshot(given)
     assert snapshot.folder == snapshot_run.folder / "best"
@@ -76,7 +76,8 @@ def test_it_is_judged_and_fitted_as_the_settings_say(settings, colors, snapshot_
     result = load_network.evaluate_snapshot(given, snapshot, inputs, None)
     assert isinstance(result, EvaluationResult)
     assert len(result.predictions) == 16  # of 18, a batch
-    assert load_network.fit_to_validation(given, snapshot, None) == (snapshot, None, 0.6)
+    fitted = load_network.fit_to_validation(given, snapshot, None)
+    assert (fitted.snapshot, fitted.temperature, fitted.threshold) == (snapshot, None, 0.6)
     # Calibrating leaves the threshold that was asked for.
     given = settings("--calibrate", "--threshold=0.6")
     assert load_network.fit_to_validation(given, snapshot, split).threshold == 0.6
