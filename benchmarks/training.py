@@ -28,6 +28,7 @@ import keras
 import tensorflow as tf
 
 from library.inputs.examples import without_autotune
+from library.training.parts import NoSchedule, Parts
 from library.training.steps import MetricSums, make_train_steps
 from project.networks.simple import simple
 from project.objective import Objective
@@ -72,9 +73,8 @@ class Ours:
         optimizer.build(self.network.trainable_variables)
         self.steps_per_execution = steps_per_execution
         totals = MetricSums(Objective.names)
-        self.train_steps = make_train_steps(
-            self.network, Objective(), optimizer, totals, steps_per_execution=steps_per_execution
-        )
+        parts = Parts(self.network, Objective(), optimizer, NoSchedule(optimizer))
+        self.train_steps = make_train_steps(parts, totals, steps_per_execution=steps_per_execution)
         self.data = repeated(data, batch_size)
 
     def run(self, steps):

@@ -1,20 +1,22 @@
-"""Settings become inputs, a network and an objective: the one place where the parts meet."""
+"""Settings become inputs, a network, an objective and a trainer: the one place where they meet."""
 
-from dataclasses import fields, replace
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from library.configuration.reader import Settings
 from library.errors import SettingsError
 from library.inputs.balance import class_weights, oversampled_count
 from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import PipelineOptions, make_source
-from library.inputs.worker_slice import WHOLE_BATCH
-from library.logging import report
+from library.inputs.worker_slice import WHOLE_BATCH, WorkerSlice
 from library.messages import ChoiceError, unknown_name
 from library.models.feature_cache import cache_split_features
 from library.models.features import CachedFeatures, split_at_base
@@ -23,281 +25,390 @@ from library.models.weights import load_weights
 from library.saving.checkpoints import Checkpoints
 from library.saving.snapshots import DATA, data_text
 from library.training import distribution
+from library.training.cluster import Cluster
+from library.training.debugging import OneBatch
+from library.training.distribution import Devices
 from library.training.early_stopping import Monitor
 from library.training.ema import ExponentialMovingAverage
+from library.training.keras_fit import KerasFitTrainer
+from library.training.parts import Parts, RunInputs
 from library.training.plan import Plan, RunPaths
 from library.training.profiler import read_profile_steps
+from library.training.trainer import Trainer
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationPipeline, TrainingPipeline
 from project.networks import make_network
 from project.networks.heads import choose_head
 from project.objective import MultiLabelObjective, Objective
-from project.optimizers import make_optimizer
+from project.optimizers import OptimizerOptions, make_optimizer
 from project.schedules import LearningRate
 
-# What a number takes in the buffer that shuffles, with the tensor around it.
-_NUMBER_BYTES = 256
+logger = logging.getLogger(__name__)
+
+# What `--engine` may be.
+ENGINES = {"loop": Trainer, "fit": KerasFitTrainer}
+# Memory of one key in the shuffle buffer, with the tensor around it.
+_KEY_BYTES = 256
 
 
-def make_training_inputs(settings, split, part=WHOLE_BATCH):
-    """Return shuffled and augmented training split, or a worker's part. Raises SettingsError."""
-    project, learn = settings.project, settings.hyperparameters
-    part = replace(part, by_file=project.shard_by_file)
-    is_oversampled = learn.balance == "oversample"
+def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) -> Trainer:
+    """Return what trains the network of the settings.
+
+    Args:
+        settings: The settings.
+        splits: The training and the validation split.
+        devices: What to train on.
+
+    Raises:
+        SettingsError: A name is unknown, or settings exclude each other.
+    """
+    config = settings.project
+    worker_slice = devices.worker_slice
+    training = make_training_inputs(settings, splits[0], worker_slice)
+    validation = make_evaluation_inputs(settings, splits[1], worker_slice=worker_slice)
+    inputs = RunInputs(training, validation)
+    if config.debug:
+        batch = OneBatch(training)
+        inputs = RunInputs(batch, batch)
+    seed_everything(settings)
+    with devices.strategy.scope():
+        parts = make_parts(settings, splits[0], inputs.training.batches_per_epoch)
+    stages = settings.hyperparameters.unfreezing
+    parts = replace(
+        parts,
+        unfreezing=Unfreezing(parts.network, stages) if stages else None,
+        cached_features=make_cached_features(
+            settings, parts.network, (training, validation), splits, devices.replicas
+        ),
+    )
+    plan, paths = make_plan(settings), make_run_paths(settings, splits[0])
+    return ENGINES[config.engine](parts, inputs, plan, paths, devices)
+
+
+def start_devices(settings: Settings, cluster: Cluster | None) -> Devices:
+    """Return the devices to train on.
+
+    Raises:
+        SettingsError: The devices can't train as the settings want.
+        UserError: Other workers of the cluster did not appear.
+    """
+    config, hparams = settings.project, settings.hyperparameters
+    devices = distribution.start_devices(cluster, config.worker_wait_secs)
+    devices.check_batch_size("train_batch_size", config.train_batch_size)
+    devices.check_batch_size("eval_batch_size", config.eval_batch_size)
+    if devices.replicas > 1 and not tf.config.list_logical_devices("GPU"):
+        # TensorFlow's all-reduce between CPUs can be neither compiled nor made conditional.
+        if config.xla:
+            raise SettingsError("xla needs GPUs if several devices train together")
+        if hparams.gradient_accumulation_steps > 1:
+            raise SettingsError(
+                "gradient_accumulation_steps needs GPUs if several devices train together"
+            )
+    return devices
+
+
+def make_training_inputs(
+    settings: Settings, split: Any, worker_slice: WorkerSlice = WHOLE_BATCH
+) -> TrainingPipeline:
+    """Return the training split, shuffled and augmented.
+
+    Args:
+        settings: The settings.
+        split: The split.
+        worker_slice: The part of each batch that this worker prepares.
+
+    Raises:
+        SettingsError: Settings exclude each other.
+    """
+    config, hparams = settings.project, settings.hyperparameters
+    worker_slice = replace(worker_slice, by_file=config.shard_by_file)
+    is_oversampled = hparams.balance == "oversample"
     if is_oversampled:
-        _check_oversampling(learn, split, part)
-    if not project.deterministic:
-        report("deterministic false: no epoch can be repeated, so going on in mid-epoch is inexact")
-    augmentations = choose_augmentations(learn.augmentations)
+        _check_oversampling(hparams, split, worker_slice)
+    if not config.deterministic:
+        logger.warning(
+            "deterministic false: no epoch can be repeated, so resuming within one is inexact"
+        )
+    augmentations = choose_augmentations(hparams.augmentations)
     if augmentations.has_mixing:
-        part.check_pairs(project.train_batch_size)
-    if words := augmentations.without_effect(project.channels):
-        text = "change colors alone: nothing with channels 1"
-        report(f"augmentations: {', '.join(words)} {text}")
-    source = make_source(split, project.parallel_interleave_sources)
+        worker_slice.check_pairs(config.train_batch_size)
+    if words := augmentations.without_effect(config.channels):
+        logger.warning(
+            f"augmentations {', '.join(words)} have no effect: they change colors, and channels is "
+            f"{config.channels}"
+        )
+    source = make_source(split, config.parallel_interleave_sources)
+    image_format = _image_format(config)
     return TrainingPipeline(
-        source=_cached(settings, source, split, _image_format(project), augmentations.has_crop),
-        image_format=_image_format(project),
-        batch_size=project.train_batch_size,
-        shuffle_examples=_shuffle_examples(project, source, is_oversampled),
-        seed=project.random_seed,
+        source=_cached(config, source, split, image_format, has_crop=augmentations.has_crop),
+        image_format=image_format,
+        batch_size=config.train_batch_size,
+        shuffle_examples=_shuffle_examples(config, source, is_oversampled),
+        seed=config.random_seed,
         augmentations=augmentations,
         is_oversampled=is_oversampled,
-        worker_slice=part,
-        options=_reading(project),
+        worker_slice=worker_slice,
+        options=_pipeline_options(config),
     )
 
 
-def _check_oversampling(learn, split, part):
+def _check_oversampling(hparams: Any, split: Any, worker_slice: WorkerSlice) -> None:
     if split.is_multi_label:
         raise SettingsError(
-            "balance oversample needs images of one class each, these have several: class_weight"
+            "balance oversample needs images of one class each; for multi-label data use "
+            "class_weight"
         )
-    if part.has_own_shards:
-        raise SettingsError("balance oversample counts over all shards: leave out shard_by_file")
-    if learn.class_weight == ("auto",):
+    if worker_slice.has_own_shards:
+        raise SettingsError("balance oversample and shard_by_file exclude each other")
+    if hparams.class_weight == ("auto",):
         raise SettingsError(
-            "class_weight auto and balance oversample each balance the classes: leave one of them"
+            "class_weight auto and balance oversample both balance the classes: use one of them"
         )
 
 
-def _shuffle_examples(project, source, is_oversampled):
-    """Return how many examples to draw the next one from."""
+def _shuffle_examples(config: Any, source: Any, is_oversampled: bool) -> int:
+    """Return the size of the shuffle buffer, in examples."""
     if is_oversampled and source.is_shuffled:
-        # In perfect order but for the copies of each, which lie together; and these are numbers.
-        in_memory = project.shuffle_bytes // _NUMBER_BYTES
+        # The order is perfect but for the copies of each example, which lie together; and the
+        # buffer holds only keys.
+        in_memory = config.shuffle_bytes // _KEY_BYTES
         return min(oversampled_count(source.class_counts), max(1, in_memory))
-    return min(project.shuffle_examples, max(1, project.shuffle_bytes // source.mean_bytes))
+    return min(config.shuffle_examples, max(1, config.shuffle_bytes // source.mean_bytes))
 
 
-def make_evaluation_inputs(settings, split, image_format=None, part=WHOLE_BATCH):
-    """Return a split as it is, in the settings' image format or another."""
-    project = settings.project
-    image_format = image_format or _image_format(project)
-    source = make_source(split, project.parallel_interleave_sources)
+def make_evaluation_inputs(
+    settings: Settings,
+    split: Any,
+    image_format: ImageFormat | None = None,
+    worker_slice: WorkerSlice = WHOLE_BATCH,
+) -> EvaluationPipeline:
+    """Return a split as it is: every example once, in order.
+
+    Args:
+        settings: The settings.
+        split: The split.
+        image_format: Shape of the decoded images; None: that of the settings.
+        worker_slice: The part of each batch that this worker prepares.
+    """
+    config = settings.project
+    image_format = image_format or _image_format(config)
+    source = make_source(split, config.parallel_interleave_sources)
     shards = len(getattr(split, "shards", ()))
     return EvaluationPipeline(
-        source=_cached(settings, source, split, image_format, crops=False),
+        source=_cached(config, source, split, image_format, has_crop=False),
         image_format=image_format,
-        batch_size=project.eval_batch_size,
-        # A split in fewer shards than there are workers is read whole by each: it is small.
-        worker_slice=replace(part, by_file=project.shard_by_file and shards >= part.count),
-        options=_reading(project),
+        batch_size=config.eval_batch_size,
+        # Each worker reads all of a split that has fewer shards than there are workers.
+        worker_slice=replace(
+            worker_slice, by_file=config.shard_by_file and shards >= worker_slice.count
+        ),
+        options=_pipeline_options(config),
     )
 
 
-def _cached(settings, source, split, image_format, crops):
-    project = settings.project
+def _cached(
+    config: Any, source: Any, split: Any, image_format: ImageFormat, *, has_crop: bool
+) -> Any:
     return cache_examples(
         source,
         image_format,
-        project.cache,
-        has_crop=crops,
-        cache_dir=project.cache_dir,
+        config.cache,
+        has_crop=has_crop,
+        cache_dir=config.cache_dir,
         fingerprint=split.fingerprint,
     )
 
 
-def seed_everything(settings):
+def seed_everything(settings: Settings) -> None:
     """Fix the initial weights and the dropout by `random_seed`, and the operations on request."""
     keras.utils.set_random_seed(settings.project.random_seed)
     if settings.project.deterministic_ops:
         tf.config.experimental.enable_op_determinism()
 
 
-class Parts(NamedTuple):
-    """What is trained, and how."""
+def make_parts(settings: Settings, split: Any, batches_per_epoch: int) -> Parts:
+    """Return what is trained, and how.
 
-    network: keras.Model
-    objective: Objective
-    optimizer: keras.Optimizer
-    learning_rate: LearningRate
-    averages: ExponentialMovingAverage | None
+    Args:
+        settings: The settings.
+        split: The training split.
+        batches_per_epoch: Number of steps per epoch.
 
-
-def make_parts(settings, split, batches_per_epoch):
-    """Return Parts. Raises SettingsError for unknown names and settings that exclude another."""
-    project, learn = settings.project, settings.hyperparameters
+    Raises:
+        SettingsError: A name is unknown, or settings exclude each other.
+    """
+    config, hparams = settings.project, settings.hyperparameters
     keras.mixed_precision.set_global_policy(
-        project.dtype if project.dtype == "float32" else f"mixed_{project.dtype}"
+        config.dtype if config.dtype == "float32" else f"mixed_{config.dtype}"
     )
-    values = {**learn.model_dump(), "head": choose_head(learn.head, split.is_multi_label)}
-    if learn.learning_rate_batch_size:
-        values["learning_rate"] *= project.train_batch_size / learn.learning_rate_batch_size
-    learning_rate = LearningRate(
-        learn.learning_rate_decay_type,
+    values = {**hparams.model_dump(), "head": choose_head(hparams.head, split.is_multi_label)}
+    if hparams.learning_rate_batch_size:
+        values["learning_rate"] *= config.train_batch_size / hparams.learning_rate_batch_size
+    schedule = LearningRate(
+        hparams.learning_rate_decay_type,
         values,
         total_steps=make_plan(settings).total_steps(batches_per_epoch),
         steps_per_epoch=batches_per_epoch,
     )
-    network = make_network(learn.model, _image_format(project).shape, len(split.classes), values)
-    if project.synchronized_batch_norm:
+    network = make_network(hparams.model, _image_format(config).shape, len(split.classes), values)
+    if config.synchronized_batch_norm:
         distribution.synchronize_batch_norm(network)
-    _transfer(network, project, learn)
-    # Small float16 gradients vanish unless the loss is scaled up; bfloat16 has float32's range.
-    scale = project.loss_scale or ("dynamic" if project.dtype == "float16" else None)
-    weights = network.trainable_variables
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    decay = learn.layer_rate_decay
-    optimizer = make_optimizer(
-        learn.optimizer,
-        learning_rate,
-        values,
-        weights,
-        replicas=replicas,
-        loss_scale=scale,
-        rate_factors=layer_rate_factors(network, decay) if decay < 1 else (),
+    _load_and_freeze(network, config, hparams)
+    rate_decay, ema_decay = hparams.layer_rate_decay, hparams.moving_average_decay
+    options = OptimizerOptions(
+        replicas=tf.distribute.get_strategy().num_replicas_in_sync,
+        # Small float16 gradients vanish unless the loss is scaled up; bfloat16 has float32's range.
+        loss_scale=config.loss_scale or ("dynamic" if config.dtype == "float16" else None),
+        rate_factors=layer_rate_factors(network, rate_decay) if rate_decay < 1 else (),
     )
-    decay = learn.moving_average_decay
-    averages = ExponentialMovingAverage(network, decay) if decay is not None else None
+    optimizer = make_optimizer(
+        hparams.optimizer, schedule, values, network.trainable_variables, options
+    )
+    ema = ExponentialMovingAverage(network, ema_decay) if ema_decay is not None else None
     objective = make_objective(settings, split, is_multi_label=split.is_multi_label)
-    if project.best_metric not in objective.names:
-        raise SettingsError(
-            f"best_metric {project.best_metric} is measured where images have several classes each"
-        )
-    return Parts(network, objective, optimizer, learning_rate, averages)
+    if config.best_metric not in objective.names:
+        raise SettingsError(f"best_metric {config.best_metric} needs multi-label data")
+    return Parts(network, objective, optimizer, schedule, ema)
 
 
-def make_unfreezing(settings, network):
-    """Return which blocks are trained from which epoch on, or None for all from the start."""
-    stages = settings.hyperparameters.unfreezing
-    return Unfreezing(network, stages) if stages else None
-
-
-def make_kept(settings, network, training, validation, splits, replicas=1):
-    """Return what trains on kept features, or None where the base runs in every epoch.
-
-    `splits` are those of `training` and `validation`. The base will run over both, unless an
-    earlier run kept what it gave. Features are kept, and read, by one device alone: where
-    `replicas` train, there are none.
-    """
-    project, learn = settings.project, settings.hyperparameters
-    both, fingerprints = split_at_base(network), [each.fingerprint for each in splits]
-    is_off = project.cache_features == "never" or project.debug or replicas > 1
-    is_off = is_off or training.augmentations.has_mixing
-    can_keep = both and all(fingerprints) and not is_off
-    if learn.cached_views and not (can_keep and learn.augmentations):
-        report(
-            f"cached_views {learn.cached_views} has no effect: it wants a frozen base, "
-            "augmentations but mixup and cutmix, cache_features auto, one device, no generator"
-        )
-    count = (learn.cached_views or 0) if learn.augmentations else 1
-    if not can_keep or not count:
-        return None
-    changes = (training.augmentations.fingerprint, project.random_seed)
-    views = [(*changes, view) for view in range(count)] if learn.augmentations else [()]
-    base, head = both
-    of = (base, training, validation, fingerprints, views, project.cache_dir)
-    return CachedFeatures(head, partial(cache_split_features, *of))
-
-
-def _transfer(network, project, learn):
-    """Load the weights to begin with, and freeze what is not to be trained."""
-    goes_on = project.resume != "never" and Checkpoints(project.model_dir).paths()
-    if learn.checkpoint_exclude_scopes and not learn.checkpoint_path:
-        raise SettingsError(
-            "checkpoint_exclude_scopes says what of checkpoint_path is left out, and there is none"
-        )
-    # The run's own checkpoint holds all weights.
-    if learn.checkpoint_path and not goes_on:
-        loading = load_weights(network, learn.checkpoint_path, learn.checkpoint_exclude_scopes)
+def _load_and_freeze(network: keras.Model, config: Any, hparams: Any) -> None:
+    """Load pretrained weights, and freeze what is not to be trained."""
+    if hparams.checkpoint_exclude_scopes and not hparams.checkpoint_path:
+        raise SettingsError("checkpoint_exclude_scopes needs a checkpoint_path")
+    is_resumed = config.resume != "never" and Checkpoints(config.model_dir).paths()
+    # A checkpoint of the run itself holds all weights.
+    if hparams.checkpoint_path and not is_resumed:
+        loading = load_weights(network, hparams.checkpoint_path, hparams.checkpoint_exclude_scopes)
         for line in loading.lines():
-            report(line)
-    freeze_layers(network, learn.trainable_scopes, learn.freeze)
+            logger.info(line)
+    freeze_layers(network, hparams.trainable_scopes, hparams.freeze)
 
 
-def make_objective(settings, training_split=None, *, is_multi_label=False):
-    """Return what is minimized and measured, for images of one class each or of several.
+def make_cached_features(
+    settings: Settings,
+    network: keras.Model,
+    inputs: tuple[TrainingPipeline, EvaluationPipeline],
+    splits: Sequence[Any],
+    replicas: int = 1,
+) -> CachedFeatures | None:
+    """Return the cached features of a frozen base, or None if the base runs in every epoch.
 
-    The training split tells what each class weighs.
+    Args:
+        settings: The settings.
+        network: The whole network.
+        inputs: The training and the validation inputs, which the base will run over once, unless
+            an earlier run has cached its features.
+        splits: The splits of these inputs.
+        replicas: Number of replicas that train. Only a single one uses cached features.
     """
-    learn = settings.hyperparameters
+    config, hparams = settings.project, settings.hyperparameters
+    base_and_head, fingerprints = split_at_base(network), [each.fingerprint for each in splits]
+    augmentations = inputs[0].augmentations
+    is_on = config.cache_features != "never" and not config.debug and replicas == 1
+    is_possible = is_on and all(fingerprints) and not augmentations.has_mixing
+    if hparams.cached_views and not (base_and_head and is_possible and hparams.augmentations):
+        logger.warning(
+            f"cached_views {hparams.cached_views} has no effect: it needs a frozen base, "
+            "augmentations other than mixup and cutmix, cache_features auto, one device, and no "
+            "generator"
+        )
+    count = (hparams.cached_views or 0) if hparams.augmentations else 1
+    if not base_and_head or not is_possible or not count:
+        return None
+    changes = (augmentations.fingerprint, config.random_seed)
+    views = [(*changes, view) for view in range(count)] if hparams.augmentations else [()]
+    base, head = base_and_head
+    make = partial(cache_split_features, base, *inputs, fingerprints, views, config.cache_dir)
+    return CachedFeatures(head, make)
+
+
+def make_objective(
+    settings: Settings, training_split: Any = None, *, is_multi_label: bool = False
+) -> Objective:
+    """Return what is minimized, and the metrics.
+
+    Args:
+        settings: The settings.
+        training_split: Determines the class weights; None: all classes weigh the same.
+        is_multi_label: Whether an image may have several classes, or none.
+    """
+    hparams = settings.hyperparameters
     weights = None
     if training_split:
         classes, counts = training_split.classes, training_split.class_counts
-        weights = class_weights(learn.class_weight, classes, counts)
+        weights = class_weights(hparams.class_weight, classes, counts)
     kind = MultiLabelObjective if is_multi_label else Objective
-    return kind(learn.xentropy_label_smoothing, learn.l2_regularization, weights)
+    return kind(hparams.xentropy_label_smoothing, hparams.l2_regularization, weights)
 
 
-def make_plan(settings):
-    """Return how long to train and how often to do what."""
-    project, learn = settings.project, settings.hyperparameters
-    if project.best_metric not in MultiLabelObjective.names:
-        names = MultiLabelObjective.names
-        raise ChoiceError(unknown_name("best_metric", project.best_metric, names))
-    goal = Monitor(
-        metric=project.best_metric,
-        mode=project.best_metric_mode,
-        min_delta=project.early_stopping_min_delta,
-        patience=project.early_stopping_patience,
-        plateau_patience=learn.plateau_patience,
-        plateau_factor=learn.plateau_factor,
-        stop_threshold=project.stop_threshold,
+def make_plan(settings: Settings) -> Plan:
+    """Return how long to train, and how often to do what."""
+    config, hparams = settings.project, settings.hyperparameters
+    metrics = MultiLabelObjective.names
+    if config.best_metric not in metrics:
+        raise ChoiceError(unknown_name("best_metric", config.best_metric, metrics))
+    return Plan(
+        train_epochs=config.train_epochs,
+        max_train_steps=config.max_train_steps,
+        max_minutes=config.max_minutes,
+        steps_per_execution=config.steps_per_execution,
+        xla=config.xla,
+        epochs_between_evals=config.epochs_between_evals,
+        steps_between_evals=config.steps_between_evals,
+        eval_throttle_secs=config.eval_throttle_secs,
+        max_eval_steps=config.max_eval_steps,
+        save_summary_steps=config.save_summary_steps,
+        weight_histograms=config.weight_histograms,
+        profile_steps=read_profile_steps(config.profile_steps),
+        save_checkpoints_secs=config.save_checkpoints_secs,
+        keep_checkpoint_max=config.keep_checkpoint_max,
+        resume=config.resume,
+        monitor=Monitor(
+            metric=config.best_metric,
+            mode=config.best_metric_mode,
+            min_delta=config.early_stopping_min_delta,
+            patience=config.early_stopping_patience,
+            plateau_patience=hparams.plateau_patience,
+            plateau_factor=hparams.plateau_factor,
+            stop_threshold=config.stop_threshold,
+        ),
     )
-    # The rest of a plan has the names of its settings.
-    values = {each.name: getattr(project, each.name, None) for each in fields(Plan)}
-    profile_steps = read_profile_steps(project.profile_steps)
-    return Plan(**{**values, "profile_steps": profile_steps, "goal": goal})
 
 
-def make_keeping(settings, training_split):
-    """Return where the run keeps what."""
-    project = settings.project
+def make_run_paths(settings: Settings, training_split: Any) -> RunPaths:
+    """Return where the run writes, and what it writes beside the networks."""
+    config, hparams = settings.project, settings.hyperparameters
     return RunPaths(
-        run_dir=Path(project.run_dir),
-        checkpoints=Path(project.model_dir),
-        best=Path(project.best_model_dir),
+        run_dir=Path(config.run_dir),
+        checkpoints=Path(config.model_dir),
+        best=Path(config.best_model_dir),
         classes=tuple(training_split.classes),
         texts={**settings_files(settings), DATA: data_text(training_split)},
-        settings={
-            **project.model_dump(mode="json"),
-            **settings.hyperparameters.model_dump(mode="json"),
-        },
+        settings={**config.model_dump(mode="json"), **hparams.model_dump(mode="json")},
     )
 
 
-def settings_files(settings):
-    """Return the settings as resolved, as files from which the run can be repeated."""
+def settings_files(settings: Settings) -> Mapping[str, str]:
+    """Return the settings as resolved: the text of each file from which the run can be repeated."""
     return {
         "project.yaml": settings.project_yaml(),
         "hyperparameters.yaml": settings.hyperparameters_yaml(),
     }
 
 
-def _image_format(project):
-    return ImageFormat(project.image_size, project.channels, project.image_width)
+def _image_format(config: Any) -> ImageFormat:
+    return ImageFormat(config.image_size, config.channels, config.image_width)
 
 
-def _reading(project):
+def _pipeline_options(config: Any) -> PipelineOptions:
     gpus = tf.config.list_logical_devices("GPU")
     return PipelineOptions(
-        num_parallel_reads=project.num_parallel_reads,
-        num_parallel_calls=project.num_parallel_calls,
-        prefetch_examples=project.prefetch_examples,
-        prefetch_batches=project.prefetch_batches,
-        prefetch_to_device=project.prefetch_to_device,
-        # Several devices get their shares from TensorFlow, ahead of time too.
+        num_parallel_reads=config.num_parallel_reads,
+        num_parallel_calls=config.num_parallel_calls,
+        prefetch_examples=config.prefetch_examples,
+        prefetch_batches=config.prefetch_batches,
+        prefetch_to_device=config.prefetch_to_device,
+        # With several devices TensorFlow distributes the shares, ahead of time too.
         device=gpus[0].name if len(gpus) == 1 else None,
-        deterministic=project.deterministic,
+        deterministic=config.deterministic,
     )

@@ -1,28 +1,33 @@
-"""What is minimized, and what is measured beside it: where images have one class, or several."""
+"""The loss to minimize and the metrics, for images of one class each and for multi-label data."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+import keras
 import tensorflow as tf
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Cross-entropy over classes, with what is measured beside it."""
+    """Cross-entropy over the classes, and accuracy."""
 
     label_smoothing: float = 0.0
     l2_regularization: float = 0.0
-    # What an example of each class counts in the training loss; None: all the same.
-    class_weights: tuple | None = None
+    # The weight of each class in the training loss; None: 1.
+    class_weights: tuple[float, ...] | None = None
 
-    # The names of what `measures` gives, loss first.
-    names = ("loss", "accuracy")
+    names: ClassVar[tuple[str, ...]] = ("loss", "accuracy")  # of the metrics
 
-    def metrics(self, labels, scores):
-        """Return one number per example and name: float32 (batch,).
+    def metrics(self, labels: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return each metric per example: name → float32 (batch,).
 
-        Takes labels int64 (batch,), or float32 (batch, classes) where images were mixed, and logits
-        float32 (batch, classes). The loss is the cross-entropy, with the labels as they are;
-        accuracy is 1 where the highest score is right: that of the largest share.
+        Args:
+            labels: int64 (batch,), or float32 (batch, classes) for mixed images.
+            scores: Logits, float32 (batch, classes).
+
+        Returns:
+            The cross-entropy without label smoothing or class weights, and the accuracy, 1 if the
+            highest score is that of the label, or of the largest share of a mixed image.
         """
         labels = tf.convert_to_tensor(labels)
         if labels.dtype.is_floating:
@@ -33,12 +38,12 @@ class Objective:
         right = tf.cast(tf.equal(tf.argmax(scores, 1), labels), tf.float32)
         return {"loss": loss, "accuracy": right}
 
-    def training_losses(self, labels, scores):
-        """Return what to minimize the mean of, per example: float32 (batch,).
+    def training_losses(self, labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+        """Return the loss to minimize per example, float32 (batch,).
 
-        Cross-entropy with smoothed labels, as in Szegedy et al. 2015 (arXiv 1512.00567): the right
-        class counts 1 - s + s / classes, each other one s / classes. An example then counts as
-        much as its class weighs, and a mixed one as its shares of classes do.
+        Cross-entropy with label smoothing s (Szegedy et al. 2015, arXiv 1512.00567): the target of
+        the true class is 1 - s + s / classes, of each other class s / classes. It is multiplied by
+        the weight of the class; for mixed images, by the mean of their classes' weights.
         """
         labels, classes = tf.convert_to_tensor(labels), scores.shape[-1]
         shares = labels if labels.dtype.is_floating else tf.one_hot(labels, classes)
@@ -48,14 +53,14 @@ class Objective:
             return losses
         return losses * tf.linalg.matvec(shares, tf.constant(self.class_weights, tf.float32))
 
-    def penalty(self, network):
+    def penalty(self, network: keras.Model) -> tf.Tensor:
         """Return the scalar to add to the mean loss: L2, and the network's own penalties."""
-        # Its own: those of a TF-Hub module, say.
+        # A TF-Hub module may have penalties of its own.
         penalties = [*network.losses, self._l2(network)]
         return tf.add_n([tf.cast(each, tf.float32) for each in penalties])
 
-    def _l2(self, network):
-        # Kernels only: pulling biases and normalization scales to zero helps nothing.
+    def _l2(self, network: keras.Model) -> tf.Tensor:
+        # Kernels only: decaying biases and normalization scales helps nothing.
         kernels = [each for each in network.trainable_variables if len(each.shape) > 1]
         squares = [tf.nn.l2_loss(tf.cast(each, tf.float32)) for each in kernels]
         return self.l2_regularization * tf.add_n([tf.zeros([]), *squares])
@@ -63,17 +68,20 @@ class Objective:
 
 @dataclass(frozen=True)
 class MultiLabelObjective(Objective):
-    """Binary cross-entropy of each class, for images of several classes, or none."""
+    """Binary cross-entropy of each class, for images that may have several classes, or none."""
 
-    names = ("loss", "accuracy", "exact_match")
+    names: ClassVar[tuple[str, ...]] = ("loss", "accuracy", "exact_match")
 
-    def metrics(self, labels, scores):
-        """Return one number per example and name: float32 (batch,).
+    def metrics(self, labels: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return each metric per example: name → float32 (batch,).
 
-        Takes labels and logits, float32 (batch, classes); a label is 1 or 0, or between where
-        images were mixed. The loss is the mean of the classes' cross-entropies; accuracy is the
-        share of classes that are right, each with a probability above a half if and only if it is
-        there; exact_match is 1 where all of them are.
+        Args:
+            labels: float32 (batch, classes): 1 or 0, or between for mixed images.
+            scores: Logits, float32 (batch, classes).
+
+        Returns:
+            The mean of the classes' cross-entropies; the accuracy, which is the share of classes
+            predicted correctly, with a threshold of 0.5; and exact_match, 1 if all of them are.
         """
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, tf.convert_to_tensor(scores))
         right = tf.cast(tf.equal(scores > 0, labels > 0.5), tf.float32)
@@ -83,11 +91,11 @@ class MultiLabelObjective(Objective):
             "exact_match": tf.reduce_min(right, 1),
         }
 
-    def training_losses(self, labels, scores):
-        """Return what to minimize the mean of, per example: float32 (batch,).
+    def training_losses(self, labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+        """Return the loss to minimize per example, float32 (batch,).
 
-        With smoothed labels: 1 - s / 2 for a class that is there, s / 2 for one that is not. A
-        class's cross-entropy counts as much as the class weighs.
+        With label smoothing s, the target is 1 - s / 2 for a class of the image, s / 2 for another.
+        Each class's cross-entropy is multiplied by the weight of the class.
         """
         targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
         losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, tf.convert_to_tensor(scores))

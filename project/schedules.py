@@ -1,7 +1,12 @@
-"""The learning rate over a training, by name: `--learning_rate_decay_type cosine`.
+"""Learning-rate schedules by name: `--learning_rate_decay_type cosine`.
 
-A schedule is a function of how far the training is. To add one, write it and put it in SCHEDULES.
+A schedule is a function of the progress of the training, in [0, 1], and of the epoch (float32
+tensors of the same shape), with the hyperparameters that it needs as keyword-only arguments. To add
+one, write it and put it in SCHEDULES.
 """
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -12,25 +17,43 @@ from library.messages import choose
 from project.keywords import keywords_of
 
 
-def fixed(progress, epoch, *, learning_rate):
+def fixed(progress: tf.Tensor, epoch: tf.Tensor, *, learning_rate: float) -> tf.Tensor:
     """Stay at learning_rate."""
     return learning_rate * tf.ones_like(progress)
 
 
 def exponential(
-    progress, epoch, *, learning_rate, learning_rate_decay_factor, num_epochs_per_decay
-):
+    progress: tf.Tensor,
+    epoch: tf.Tensor,
+    *,
+    learning_rate: float,
+    learning_rate_decay_factor: float,
+    num_epochs_per_decay: float,
+) -> tf.Tensor:
     """Multiply by learning_rate_decay_factor after each num_epochs_per_decay epochs."""
     return learning_rate * learning_rate_decay_factor ** tf.floor(epoch / num_epochs_per_decay)
 
 
-def polynomial(progress, epoch, *, learning_rate, end_learning_rate, learning_rate_decay_power):
+def polynomial(
+    progress: tf.Tensor,
+    epoch: tf.Tensor,
+    *,
+    learning_rate: float,
+    end_learning_rate: float,
+    learning_rate_decay_power: float,
+) -> tf.Tensor:
     """Fall to end_learning_rate; along a straight line with power 1."""
     fall = learning_rate - end_learning_rate
     return end_learning_rate + fall * (1 - progress) ** learning_rate_decay_power
 
 
-def step(progress, epoch, *, learning_rate, learning_rate_steps):
+def step(
+    progress: tf.Tensor,
+    epoch: tf.Tensor,
+    *,
+    learning_rate: float,
+    learning_rate_steps: Sequence[str],
+) -> tf.Tensor:
     """Multiply by a factor from an epoch on: learning_rate_steps of `30=0.1` and `45=0.01`."""
     rate = learning_rate * tf.ones_like(progress)
     for start, factor in read_steps(learning_rate_steps):
@@ -38,14 +61,18 @@ def step(progress, epoch, *, learning_rate, learning_rate_steps):
     return rate
 
 
-def cosine(progress, epoch, *, learning_rate, end_learning_rate):
+def cosine(
+    progress: tf.Tensor, epoch: tf.Tensor, *, learning_rate: float, end_learning_rate: float
+) -> tf.Tensor:
     """Fall along half a cosine (Loshchilov and Hutter 2016, arXiv 1608.03983)."""
     fall = learning_rate - end_learning_rate
     return end_learning_rate + fall * (1 + tf.cos(np.pi * progress)) / 2
 
 
-def one_cycle(progress, epoch, *, learning_rate, end_learning_rate):
-    """Rise from a 25th over 30 % of the training, then fall (Smith 2017, arXiv 1708.07120)."""
+def one_cycle(
+    progress: tf.Tensor, epoch: tf.Tensor, *, learning_rate: float, end_learning_rate: float
+) -> tf.Tensor:
+    """Rise from 1/25 over 30 % of the training, then fall (Smith 2017, arXiv 1708.07120)."""
     low = learning_rate / 25
     rising = low + (learning_rate - low) * (1 - tf.cos(np.pi * progress / 0.3)) / 2
     fall = learning_rate - end_learning_rate
@@ -64,14 +91,28 @@ SCHEDULES = {
 
 
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate at a step, with warm-up, a length that may change, and a factor.
+    """A schedule with a warm-up, a length that may change, and a factor.
 
-    `total_steps` and `factor` are variables, so that a compiled step sees them change: the first
-    when a training must fit a time, the second when a plateau is reached. Both are state that a
-    checkpoint keeps.
+    `total_steps` and `factor` are variables, so that a compiled step sees them change: a time
+    budget changes the first, a plateau the second. Checkpoints save both.
     """
 
-    def __init__(self, name, hyperparameters, *, total_steps, steps_per_epoch):
+    def __init__(
+        self,
+        name: str,
+        hyperparameters: Mapping[str, Any],
+        *,
+        total_steps: int,
+        steps_per_epoch: int,
+    ) -> None:
+        """Make the schedule called `name`.
+
+        Args:
+            name: One of SCHEDULES.
+            hyperparameters: The values of all hyperparameters.
+            total_steps: Number of steps of the training.
+            steps_per_epoch: Number of steps per epoch.
+        """
         super().__init__()
         self._function = choose("learning_rate_decay_type", name, SCHEDULES)
         self._options = keywords_of(self._function, hyperparameters)
@@ -83,38 +124,33 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self.factor = tf.Variable(1.0, trainable=False, name="learning_rate_factor")
 
     @property
-    def updates(self):
-        """How many updates of the weights there will be."""
-        return float(self.total_steps) / self._steps_per_update
-
-    @property
-    def variables(self):
-        """State to keep in checkpoints."""
+    def variables(self) -> list[tf.Variable]:
+        """State to save in checkpoints."""
         return [self.total_steps, self.factor]
 
-    def __call__(self, updates):
-        """Return the learning rate, float32, after so many updates of the weights (any shape)."""
-        # Several steps make one update where gradients are accumulated.
+    def __call__(self, updates: Any) -> tf.Tensor:
+        """Return the learning rate, float32, after some updates of the weights (any shape)."""
+        # With gradient accumulation, several steps make one update.
         step = tf.cast(updates, tf.float32) * self._steps_per_update
         warmup = float(self._warmup_steps)
-        # The course begins where the warm-up ends.
+        # The schedule begins after the warm-up.
         length = tf.maximum(self.total_steps - warmup, 1.0)
         progress = tf.clip_by_value((step - warmup) / length, 0.0, 1.0)
-        # Where a training must fit a time, what is told in epochs moves with its end. The warm-up
-        # stays: right after a slow start few steps seem to fit, and it would be passed over.
+        # With a time budget, what is given in epochs moves with the end of the training. The
+        # warm-up does not: right after a slow start few steps seem to fit, and it would be skipped.
         shortened = self.total_steps / self._planned_steps
         epoch = step / self._steps_per_epoch / shortened
         rate = self._function(progress, epoch, **self._options)
         risen = tf.minimum(step / warmup, 1.0) if warmup else 1.0
         return tf.cast(rate, tf.float32) * risen * self.factor
 
-    def get_config(self):
-        """Refuse: a schedule is made anew from the settings, never read from a file."""
-        raise NotImplementedError("a learning rate is made from the settings")
+    def get_config(self) -> NoReturn:
+        """Refuse: a schedule is made from the settings, never loaded from a file."""
+        raise NotImplementedError("a learning-rate schedule is made from the settings")
 
 
-def read_steps(words):
-    """Turn `30=0.1, 45=0.01` into [(30.0, 0.1), (45.0, 0.01)], ordered. Raises SettingsError."""
+def read_steps(words: Sequence[str]) -> list[tuple[float, float]]:
+    """Return (epoch, factor) pairs, sorted, for words such as `30=0.1`. Raise SettingsError."""
     steps = []
     for word in words:
         epoch, _, factor = word.partition("=")
@@ -127,10 +163,10 @@ def read_steps(words):
     return sorted(steps)
 
 
-def sketch(learning_rate, updates, columns=60):
-    """Return one line that shows the course over so many updates: `0 ▁▄██▇▅▃▁ 0, at most 0.1`."""
-    rates = learning_rate(np.linspace(0, updates, columns, dtype=np.float32)).numpy()
+def sketch(schedule: Callable[[Any], tf.Tensor], updates: float, columns: int = 60) -> str:
+    """Return a schedule over that many updates as text: `0 ▁▄██▇▅▃▁ 0, at most 0.1`."""
+    rates = schedule(np.linspace(0, updates, columns, dtype=np.float32)).numpy()
     heights = "▁▂▃▄▅▆▇█"
     levels = np.round(rates / max(rates.max(), 1e-30) * (len(heights) - 1)).astype(int)
-    course = "".join(heights[level] for level in levels)
-    return f"{rates[0]:.2g} {course} {rates[-1]:.2g}, at most {rates.max():.2g}"
+    curve = "".join(heights[level] for level in levels)
+    return f"{rates[0]:.2g} {curve} {rates[-1]:.2g}, at most {rates.max():.2g}"

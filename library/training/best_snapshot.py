@@ -1,87 +1,120 @@
-"""The best so far by the goal: asked first, saved next, remembered last; kept across restarts."""
+"""The best snapshot of a run: compared first, saved next, remembered last."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
 
 from library.errors import CheckpointError
 from library.models.scores import is_multi_label
 from library.saving import snapshots
 from library.saving.checkpoints import check_classes, check_multi_label
-from library.training.ema import holding, values_of
+from library.training.distribution import Devices
+from library.training.early_stopping import Monitor
+from library.training.ema import temporary_values, values_of
+from library.training.parts import Parts
+from library.training.plan import RunPaths
+from library.training.train_state import TrainState
+
+logger = logging.getLogger(__name__)
 
 
 class BestSnapshot:
-    """The best snapshot of a run. `metrics` is what its metrics.json says, or None."""
+    """Saves a network whenever the monitored metric of the validation split improves."""
 
-    def __init__(self, paths, goal, devices):
-        self._keeping = paths
-        self._goal = goal
+    def __init__(self, parts: Parts, paths: RunPaths, monitor: Monitor, devices: Devices) -> None:
+        self._network, self._cached = parts.network, parts.cached_features
+        self._paths = paths
+        self._monitor = monitor
         self._devices = devices
-        self.metrics = None
-        # (metrics, variables, their values) of the best, where it is not on disk yet.
-        self._waiting = None
+        # (metrics, values of the head) of the best network, if it is not on disk yet.
+        self._pending: tuple[dict[str, Any], list[np.ndarray]] | None = None
 
-    def check_stored(self, network, measure):
-        """Evaluate the stored one again: a restart must not lose it to something worse.
+    def evaluate_stored(
+        self,
+        state: TrainState,
+        evaluate: Callable[[keras.Model], Mapping[str, float]],
+    ) -> None:
+        """Evaluate the snapshot on disk, so that nothing worse replaces it after a restart.
 
-        `measure` gives the validation metrics of the network it is called with. Returns one line to
-        tell, or None where nothing is stored, nor ever was. Raises CheckpointError for another
-        run's.
+        Args:
+            state: Gets the metrics of the snapshot as `best`, or None if there is none.
+            evaluate: Returns the validation metrics of a network.
+
+        Raises:
+            CheckpointError: The snapshot is that of another run.
         """
-        folder, metric = self._keeping.best, self._goal.metric
+        folder, metric, network = self._paths.best, self._monitor.metric, self._network
         if not self._devices.chief_first(self._find):
-            gone, self.metrics = self.metrics, None
-            return gone and f"the best, of epoch {gone['epoch']}, is no longer in {folder}"
+            if state.best:
+                epoch = state.best["epoch"]
+                logger.warning(f"The best snapshot, of epoch {epoch}, is missing in {folder}")
+            state.best = None
+            return
         with self._devices.strategy.scope():
             stored = snapshots.read_snapshot(folder)
-        check_classes(folder, stored.classes, self._keeping.classes)
+        check_classes(folder, stored.classes, self._paths.classes)
         check_multi_label(folder, is_multi_label(stored.network), is_multi_label(network))
         if stored.network.input_shape != network.input_shape:
             raise CheckpointError(
                 f"the snapshot in {folder} takes images of shape {stored.network.input_shape[1:]}, "
                 f"this run {network.input_shape[1:]}: choose another --run_dir"
             )
-        validation = measure(stored.network)
-        self.metrics = {**stored.metrics, **self._monitored(validation)}
-        epoch = stored.metrics["epoch"]
-        value = validation[metric]
-        return f"best so far, in {folder}: validation {metric} {value:.4f} (epoch {epoch})"
+        validation = evaluate(stored.network)
+        epoch, value = stored.metrics["epoch"], validation[metric]
+        logger.info(f"Best so far: validation {metric} {value:.4f} (epoch {epoch}), in {folder}")
+        state.best = {**stored.metrics, **self._monitored(validation)}
 
-    def keep(self, network, epoch, step, validation, variables=None):
-        """Save a snapshot if it is the best so far. Say whether it is.
+    def save_if_better(self, state: TrainState, validation: Mapping[str, float]) -> bool:
+        """Save the network, with its values now, if it is the best so far.
 
-        With `variables`, those that training changes, their values are only remembered: what
-        `write` then saves. For where saving takes longer than training does.
+        With cached features, saving would take longer than training does, so the values are only
+        remembered until `save_pending`.
+
+        Args:
+            state: Where the run is; gets the metrics as `best`.
+            validation: The metrics of the network.
+
+        Returns:
+            Whether the network is the best so far.
         """
-        goal = self._goal
-        best = self.metrics["value"] if self.metrics else None
-        if not goal.is_better(validation[goal.metric], best):
+        best = state.best["value"] if state.best else None
+        if not self._monitor.is_better(validation[self._monitor.metric], best):
             return False
-        metrics = {"epoch": epoch, "step": step, **self._monitored(validation)}
-        if variables is None:
-            self._save(network, metrics)
+        position = {"epoch": state.last_epoch, "step": state.step}
+        metrics = {**position, **self._monitored(validation)}
+        if self._cached:
+            self._pending = (metrics, values_of(self._cached.head.variables))
         else:
-            self._waiting = (metrics, variables, values_of(variables))
-        # Last: a crash while saving keeps the old best.
-        self.metrics = metrics
+            self._write(metrics)
+        # Remembered only now: a crash while saving leaves the old best.
+        state.best = metrics
         return True
 
-    def write(self, network):
-        """Save the snapshot of what `keep` only remembered, if there is any."""
-        if self._waiting:
-            metrics, *remembered = self._waiting
-            with holding(*remembered):
-                self._save(network, metrics)
-            self._waiting = None
+    def save_pending(self) -> None:
+        """Save the network that `save_if_better` only remembered, if there is one."""
+        if self._pending and self._cached:
+            metrics, values = self._pending
+            with temporary_values(self._cached.head.variables, values):
+                self._write(metrics)
+            self._pending = None
 
-    def _find(self):
+    def _find(self) -> bool:
         if self._devices.is_chief:
-            snapshots.repair_snapshot(self._keeping.best)
-        return snapshots.has_snapshot(self._keeping.best)
+            snapshots.repair_snapshot(self._paths.best)
+        return snapshots.has_snapshot(self._paths.best)
 
-    def _save(self, network, metrics):
-        paths = self._keeping
+    def _write(self, metrics: dict[str, Any]) -> None:
+        paths = self._paths
         if self._devices.is_chief:
-            snapshots.write_snapshot(paths.best, network, paths.classes, metrics, paths.texts)
+            snapshots.write_snapshot(paths.best, self._network, paths.classes, metrics, paths.texts)
 
-    def _monitored(self, validation):
-        metric = self._goal.metric
-        monitored = {"monitored": f"validation {metric}", "value": validation[metric]}
-        return {**monitored, "validation": validation}
+    def _monitored(self, validation: Mapping[str, float]) -> dict[str, Any]:
+        metric = self._monitor.metric
+        return {
+            "monitored": f"validation {metric}",
+            "value": validation[metric],
+            "validation": validation,
+        }

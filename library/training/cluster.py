@@ -1,7 +1,7 @@
-"""The workers that train together: who they are, whether all are there, and who is gone.
+"""The workers that train together: their addresses, waiting for them, and finding lost ones.
 
-TF_CONFIG says who they are, as Vertex AI sets it and docs/cluster.md tells for others; under Slurm
-the environment of `srun` does. The first worker is the chief: it alone writes.
+The addresses are in TF_CONFIG, which Vertex AI sets and docs/cluster.md explains for others; under
+Slurm, in the environment of `srun`. The first worker is the chief, which alone writes.
 """
 
 import json
@@ -9,35 +9,37 @@ import os
 import re
 import socket
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from library.errors import SettingsError, UserError, reason_of
 from library.tensorflow_import import import_tensorflow
 
-# What a client of gRPC says first. A server that lives answers it; the system alone would not.
+# The first bytes of a gRPC client. A running server answers them, unlike the kernel of its machine.
 HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Every worker's `host:port`, the chief's first, and which of them this process is."""
+    """The workers of a training."""
 
-    addresses: tuple
-    index: int
+    addresses: tuple[str, ...]  # host:port, the chief's first
+    index: int  # of this process
 
-    def name(self, index):
-        """Return what to call a worker in a message."""
+    def name(self, index: int) -> str:
+        """Return the name of a worker in a message."""
         return f"worker {index} ({self.addresses[index]})"
 
-    def others(self):
+    def others(self) -> list[int]:
         """Return the indices of the other workers."""
         return [each for each in range(len(self.addresses)) if each != self.index]
 
 
-def read_cluster(environ=os.environ):
+def read_cluster(environ: Mapping[str, str] = os.environ) -> Cluster | None:
     """Return the Cluster that the environment describes; None for a single worker.
 
-    Raises SettingsError, naming the variable and what is wrong with it.
+    Raises:
+        SettingsError: A variable, which is named, is malformed.
     """
     if environ.get("TF_CONFIG", "").strip():
         return _read_tf_config(environ["TF_CONFIG"])
@@ -46,7 +48,7 @@ def read_cluster(environ=os.environ):
     return None
 
 
-def _read_tf_config(text):
+def _read_tf_config(text: str) -> Cluster | None:
     try:
         config = json.loads(text)
         jobs = config.get("cluster") or {}
@@ -56,7 +58,7 @@ def _read_tf_config(text):
         mine = (task.get("type"), int(task.get("index", 0)))
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise SettingsError(
-            f"TF_CONFIG can't be read ({error}): it should look like "
+            f"TF_CONFIG can't be read ({error}): it must look like "
             '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
         ) from None
     if len(workers) < 2 and mine[0] in (None, "chief", "worker"):
@@ -65,20 +67,20 @@ def _read_tf_config(text):
         raise SettingsError(
             f"TF_CONFIG: task {mine[0]} {mine[1]} is not in its cluster, which has "
             f"{', '.join(f'{job} {index}' for job, index in workers) or 'no worker'}; "
-            "parameter servers and evaluators are not used here"
+            "parameter servers and evaluators are not supported"
         )
     return _checked("TF_CONFIG", addresses, workers.index(mine))
 
 
-def _read_slurm(environ):
+def _read_slurm(environ: Mapping[str, str]) -> Cluster:
     import_tensorflow(choose_devices=lambda: False)
     from tensorflow import distribute
 
     # Jobs that share a node must not share ports.
     port = 10_000 + _read_count(environ, "SLURM_JOB_ID", 0) % 1000 * 20
     try:
-        # Only for the addresses. Which GPUs a task sees is Slurm's own business (--gpus-per-task):
-        # the resolver's way of dividing them fails where a task has been given its own already.
+        # Only for the addresses. Slurm itself assigns the GPUs (--gpus-per-task); the resolver
+        # fails to divide them if each task already sees only its own.
         most = int(max(re.findall(r"\d+", environ["SLURM_STEP_TASKS_PER_NODE"]), key=int))
         resolver = distribute.cluster_resolver.SlurmClusterResolver(
             port_base=port, gpus_per_node=most, gpus_per_task=1, auto_set_gpu=False
@@ -90,14 +92,14 @@ def _read_slurm(environ):
     return _checked("SLURM_STEP_NODELIST", addresses, index)
 
 
-def _read_count(environ, name, default):
+def _read_count(environ: Mapping[str, str], name: str, default: int) -> int:
     text = environ.get(name) or str(default)
     if not re.fullmatch(r"[0-9]+", text):
         raise SettingsError(f"{name} is {text!r}, not a whole number")
     return int(text)
 
 
-def _checked(variable, addresses, index):
+def _checked(variable: str, addresses: Sequence[str], index: int) -> Cluster:
     for address in addresses:
         if not re.fullmatch(r"[^\s:]+:\d{1,9}|\[[^\s\]]+\]:\d{1,9}", str(address)):
             raise SettingsError(f"{variable}: {address!r} is not host:port")
@@ -108,11 +110,12 @@ def _checked(variable, addresses, index):
     return Cluster(tuple(addresses), index)
 
 
-def wait_for_workers(cluster, seconds):
+def wait_for_workers(cluster: Cluster, seconds: float) -> None:
     """Return when every worker of the cluster has been seen at its port.
 
-    Raises UserError: at once if this worker's own port is taken, or, naming them, if others are
-    not there after so many seconds.
+    Raises:
+        UserError: This worker's own port is taken, or others, which are named, did not appear
+            within `seconds`.
     """
     own = cluster.addresses[cluster.index]
     missing = cluster.others()
@@ -123,20 +126,20 @@ def wait_for_workers(cluster, seconds):
             if missing and time.monotonic() > deadline:
                 names = " and ".join(map(cluster.name, missing))
                 raise UserError(
-                    f"no sign of {names} after {seconds:g} s (--worker_wait_secs): is each worker "
-                    "started, and can it be reached?"
+                    f"{names} did not appear within {seconds:g} s (--worker_wait_secs): check that "
+                    "each worker is started and reachable"
                 )
             if missing:
                 time.sleep(0.2)
 
 
-def find_lost(cluster, seconds=5):
-    """Return the indices of the workers that do not answer within so many seconds."""
+def find_lost(cluster: Cluster, seconds: float = 5) -> list[int]:
+    """Return the indices of the workers that do not answer within `seconds`."""
     return [each for each in cluster.others() if not _answers(cluster.addresses[each], seconds)]
 
 
-def _listening(address):
-    """Take this worker's port until TensorFlow does, so that others can see that it is there."""
+def _listening(address: str) -> socket.socket:
+    """Listen at this worker's port until TensorFlow does, so that others see it."""
     host, port = _host_and_port(address)
     try:
         return socket.create_server(("", port), backlog=128)
@@ -146,7 +149,7 @@ def _listening(address):
         ) from None
 
 
-def _accepts(address):
+def _accepts(address: str) -> bool:
     try:
         socket.create_connection(_host_and_port(address), timeout=2).close()
     except OSError:
@@ -154,7 +157,7 @@ def _accepts(address):
     return True
 
 
-def _answers(address, seconds):
+def _answers(address: str, seconds: float) -> bool:
     try:
         with socket.create_connection(_host_and_port(address), timeout=seconds) as connection:
             connection.sendall(HTTP2_GREETING)
@@ -163,6 +166,6 @@ def _answers(address, seconds):
         return False
 
 
-def _host_and_port(address):
+def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)

@@ -1,21 +1,22 @@
-"""Is it better than before? What the best, early stopping and a plateau are judged by."""
+"""When a metric of the validation split improves: the best snapshot, early stopping, plateaus."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from library.errors import SettingsError
 from library.messages import counted
 
-# Which direction of a metric is better. Of another metric, the goal must say it.
+# The better direction of each known metric; for another one, the mode must be given.
 _MODES = {"loss": "min", "accuracy": "max", "exact_match": "max"}
 
 
 @dataclass(frozen=True)
 class Monitor:
-    """What to watch: a metric of the validation split, and which direction is better."""
+    """The metric of the validation split to watch, and what counts as an improvement of it."""
 
     metric: str = "loss"
-    mode: str | None = None  # min, max; None: what the metric says
+    mode: str | None = None  # min, max; None: the metric's usual direction
     # Smaller improvements do not count for patience.
     min_delta: float = 0.0
     # Evaluations in a row without improvement after which to stop; None: never.
@@ -26,25 +27,27 @@ class Monitor:
     # Validation accuracy at which to stop; None: never.
     stop_threshold: float | None = None
 
-    def __post_init__(self):
-        """Let the mode follow the metric. Raises SettingsError where it can't, or contradicts."""
-        known = _MODES.get(self.metric)
-        mode = self.mode or known
+    def __post_init__(self) -> None:
+        usual = _MODES.get(self.metric)
+        mode = self.mode or usual
         if mode is None:
             raise SettingsError(
-                f"metric {self.metric!r}: say whether less or more of it is better, mode min or "
-                f"max; known is that of {', '.join(sorted(_MODES))}"
+                f"metric {self.metric!r} needs a mode, min or max; "
+                f"known is that of {', '.join(sorted(_MODES))}"
             )
-        if mode != (known or mode):
+        if usual and mode != usual:
             raise SettingsError(
-                f"best_metric_mode {mode} would keep the worst: the best {self.metric} is its "
-                f"{known}; leave out the mode"
+                f"best_metric_mode {mode} would save the worst network: the best {self.metric} is "
+                f"its {usual}; omit the mode"
             )
-        # The goal is frozen for everyone else; here it is still being made.
+        # Frozen for everyone else; here it is still being made.
         object.__setattr__(self, "mode", mode)
 
-    def is_better(self, value, than, by=0.0):
-        """Return whether `value` beats `than` by more than `by`: never for NaN, always for None."""
+    def is_better(self, value: float, than: float | None, by: float = 0.0) -> bool:
+        """Return whether `value` beats `than` by more than `by`; False for NaN.
+
+        Any other value beats None.
+        """
         if math.isnan(value):
             return False
         if than is None:
@@ -52,34 +55,30 @@ class Monitor:
         return value < than - by if self.mode == "min" else value > than + by
 
 
+@dataclass
 class EarlyStopping:
-    """Counts evaluations without improvement. All of it is in `state`, for checkpoints."""
+    """The count of evaluations without improvement."""
 
-    def __init__(self, goal):
-        self.goal = goal
-        self.state = {"reference": None, "without_improvement": 0, "on_plateau": 0, "stopped": None}
+    reference: float | None = None  # the value to improve on
+    without_improvement: int = 0
+    on_plateau: int = 0  # the same since the learning rate was last lowered
+    stopped: str | None = None  # the reason to stop, once there is one
 
-    @property
-    def stopped(self):
-        """Why the training is over before its time, or None."""
-        return self.state["stopped"]
-
-    def judge(self, validation):
-        """Take the metrics of one evaluation. Say whether the learning rate should fall now."""
-        goal, state = self.goal, self.state
-        value = validation[goal.metric]
-        if goal.is_better(value, state["reference"], goal.min_delta):
-            state.update(reference=value, without_improvement=0, on_plateau=0)
+    def update(self, monitor: Monitor, validation: Mapping[str, float]) -> bool:
+        """Count one evaluation. Return whether to lower the learning rate now."""
+        value = validation[monitor.metric]
+        if monitor.is_better(value, self.reference, monitor.min_delta):
+            self.reference, self.without_improvement, self.on_plateau = value, 0, 0
         else:
-            state["without_improvement"] += 1
-            state["on_plateau"] += 1
-        if goal.patience is not None and state["without_improvement"] >= goal.patience:
-            evaluations = counted(state["without_improvement"], "evaluation")
-            state["stopped"] = f"no better validation {goal.metric} in {evaluations}"
+            self.without_improvement += 1
+            self.on_plateau += 1
+        if monitor.patience is not None and self.without_improvement >= monitor.patience:
+            evaluations = counted(self.without_improvement, "evaluation")
+            self.stopped = f"validation {monitor.metric} did not improve in {evaluations}"
         accuracy = validation.get("accuracy", math.nan)
-        if goal.stop_threshold is not None and accuracy >= goal.stop_threshold:
-            state["stopped"] = f"validation accuracy {accuracy:.4f} reached {goal.stop_threshold}"
-        if goal.plateau_patience is None or state["on_plateau"] < goal.plateau_patience:
+        if monitor.stop_threshold is not None and accuracy >= monitor.stop_threshold:
+            self.stopped = f"validation accuracy {accuracy:.4f} reached {monitor.stop_threshold}"
+        if monitor.plateau_patience is None or self.on_plateau < monitor.plateau_patience:
             return False
-        state["on_plateau"] = 0
+        self.on_plateau = 0
         return True

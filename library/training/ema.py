@@ -1,12 +1,14 @@
-"""Exponential moving averages of a network: what is evaluated and kept, not what is trained.
+"""Exponential moving averages of a network: evaluated and saved instead of the trained weights.
 
-Averaged is all that a network computes with: the weights, and BatchNormalization's statistics too,
-which belong to the weights that they were taken with. (Keras's own `use_ema` leaves those out, and
-validation is far off until the training has nearly come to rest.)
+All floating-point variables are averaged: the weights, and BatchNormalization's statistics too,
+because they belong to the weights that they were computed with. (Keras's own `use_ema` omits the
+statistics, so validation is far off until the training has nearly converged.)
 """
 
 import contextlib
+from collections.abc import Iterator, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -14,22 +16,22 @@ from library.saving.checkpoints import ema_variables
 
 
 class ExponentialMovingAverage:
-    """The averages of a network's floating-point variables, with their own variables."""
+    """The averages of a network's floating-point variables, in variables of their own."""
 
-    def __init__(self, network, decay):
+    def __init__(self, network: keras.Model, decay: float) -> None:
         self._decay = decay
         self._network = network
         self._averages = [
             tf.Variable(
                 tf.convert_to_tensor(each),
                 trainable=False,
-                # Every replica has the same weights, but statistics of its own.
+                # Every replica has the same weights, but its own statistics.
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
                 if each.trainable
                 else tf.VariableAggregation.MEAN,
                 name="average",
             )
-            for each in self._followed()
+            for each in ema_variables(network)
         ]
         self._updates = tf.Variable(
             0.0,
@@ -39,14 +41,16 @@ class ExponentialMovingAverage:
         )
 
     @property
-    def variables(self):
-        """State to keep in checkpoints."""
+    def variables(self) -> list[tf.Variable]:
+        """State to save in checkpoints; the last one counts the updates."""
         return [*self._averages, self._updates]
 
-    def update(self, is_update=True):
-        """Take in the weights as they are after an update. Call it inside the compiled step.
+    def update(self, is_update: tf.Tensor | bool = True) -> None:
+        """Average in the weights as they are now; to be called inside the compiled step.
 
-        A step whose gradients were only added to others, or overflowed, is none: nothing changes.
+        Args:
+            is_update: Whether the step changed the weights. If its gradients were only accumulated,
+                or overflowed, the averages stay as they are.
         """
         # Young averages forget faster, or they would long remember where training began: the rule
         # of tf.train.ExponentialMovingAverage.
@@ -54,22 +58,21 @@ class ExponentialMovingAverage:
         decay = tf.minimum(self._decay, (1.0 + updates) / (10.0 + updates))
         # No condition around it: with several replicas, TensorFlow can't assign within one.
         decay = tf.where(is_update, decay, 1.0)
-        for average, variable in zip(self._averages, self._followed(), strict=True):
+        for average, variable in zip(self._averages, ema_variables(self._network), strict=True):
             value = tf.cast(tf.convert_to_tensor(variable), average.dtype)
             share = tf.cast(1.0 - decay, average.dtype)
             average.assign(average + share * (value - average))
 
-    def in_place(self):
-        """Within the block the network has its averages; afterwards its own variables again."""
-        return holding(self._followed(), values_of(self._averages))
-
-    def _followed(self):
-        return ema_variables(self._network)
+    def in_place(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the network has its averages instead of its own values."""
+        return temporary_values(ema_variables(self._network), values_of(self._averages))
 
 
 @contextlib.contextmanager
-def holding(variables, values):
-    """Within the block the variables hold other values; afterwards their own again."""
+def temporary_values(
+    variables: Sequence[tf.Variable], values: Sequence[np.ndarray]
+) -> Iterator[None]:
+    """Assign values to the variables within the block, and their own again afterwards."""
     own = values_of(variables)
     try:
         _assign(variables, values)
@@ -78,11 +81,11 @@ def holding(variables, values):
         _assign(variables, own)
 
 
-def values_of(variables):
-    """Return the values of variables as NumPy arrays that stay as they are."""
+def values_of(variables: Sequence[tf.Variable]) -> list[np.ndarray]:
+    """Return copies of the values of variables."""
     return [np.array(each.numpy()) for each in variables]
 
 
-def _assign(variables, values):
+def _assign(variables: Sequence[tf.Variable], values: Sequence[np.ndarray]) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

@@ -1,6 +1,8 @@
-"""SIGINT and SIGTERM: the first asks the loop to stop after its step, a second ends at once."""
+"""SIGINT and SIGTERM: the first stops the training after its step, a second one at once."""
 
 import signal
+from types import FrameType, TracebackType
+from typing import Self
 
 from library.errors import StoppedError
 
@@ -8,64 +10,38 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class StopOnSignal:
-    """Within a `with` block, `received` is the signal that came, or None."""
+    """Within a `with` block, `received` is the first signal that came, or None.
 
-    def __init__(self):
-        self.received = None
-        self._before = {}
+    The training stops after its step. A second signal ends the process at once.
+    """
 
-    def __enter__(self):
-        for each in EXIT_CODES:
-            self._before[each] = signal.signal(each, self._remember)
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def __enter__(self) -> Self:
+        self._before = {each: signal.signal(each, self._remember) for each in EXIT_CODES}
         return self
 
-    def __exit__(self, *_):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         for each, handler in self._before.items():
             signal.signal(each, handler)
 
-    def error(self, where):
-        """Return the error that ends the run, after its state was saved."""
-        word = "interrupted" if self.received == signal.SIGINT else "terminated"
-        return StoppedError(
-            f"{word} {where}; the state is saved: start again to go on",
-            EXIT_CODES[self.received],
-        )
-
-    def _remember(self, number, _):
+    def _remember(self, number: int, _: FrameType | None) -> None:
         self.received = signal.Signals(number)
         # The default action of either signal: a second one does not wait for anything.
         for each in EXIT_CODES:
             signal.signal(each, signal.SIG_DFL)
 
 
-class TimeBudget:
-    """The chief's clock in seconds, as of the last time that all workers agreed on it."""
-
-    def __init__(self, devices):
-        self._devices = devices
-        self.earlier = 0.0  # spent in earlier processes
-        self.now = self.started_at = self.saved_at = self.evaluated_at = 0.0
-
-    def start(self):
-        """Count from now on."""
-        self.agree()
-        self.started_at = self.saved_at = self.evaluated_at = self.now
-
-    def agree(self, received=None):
-        """Read the clock anew. Give any worker's signal, if one of them received one."""
-        received, self.now = self._devices.agree(received)
-        return received
-
-    @property
-    def elapsed(self):
-        """The seconds spent so far, in earlier processes too."""
-        return self.earlier + self.now - self.started_at
-
-    def fit_steps(self, step, planned, seconds):
-        """Return how many of the planned steps fit into so many seconds, at the speed so far."""
-        left = seconds - self.elapsed
-        if left <= 0:
-            return step
-        fitting = step * (1 + left / max(self.elapsed, 1e-9))
-        # In this order: there may be time without end.
-        return max(round(min(planned, fitting)), step + 1)
+def stopped_error(received: signal.Signals, epoch: int, step: int) -> StoppedError:
+    """Return the error that ends a run whose state was saved; `epoch` counts from 1."""
+    word = "Interrupted" if received == signal.SIGINT else "Terminated"
+    return StoppedError(
+        f"{word} in epoch {epoch} (step {step}). State saved; run the same command to resume.",
+        EXIT_CODES[received],
+    )

@@ -1,9 +1,12 @@
-"""The same training through keras.Model.fit, for who wants Keras to hold the reins.
+"""`--engine fit`: the same training through `keras.Model.fit`.
 
-The steps are those of library/training/steps.py, as the `train_step` of a Keras model. All around
-them is the loop's own: resuming, evaluation, the best, the latest, signals. So both engines give
-the same weights, and each goes on where the other stopped.
+The steps are those of library/training/steps.py, as the `train_step` of a Keras model. Everything
+around them is the Trainer's: resuming, evaluation, snapshots, checkpoints, signals. So both engines
+produce the same weights, and each resumes what the other began.
 """
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -14,76 +17,67 @@ from library.training.trainer import Trainer
 
 
 class KerasFitTrainer(Trainer):
-    """As Training; but `fit` makes the steps between two evaluations. One machine only."""
+    """A Trainer whose steps between two evaluations are made by `fit`; one machine only."""
 
-    def _compile(self):
+    def compile(self) -> None:
+        """Make the Keras model."""
         if self.devices.workers > 1:
             raise SettingsError("engine fit can't train with several workers: use engine loop")
-        with self.devices.strategy.scope():
-            step = make_replica_step(
-                self.head,
-                self.objective,
-                self.optimizer,
-                self.totals,
-                self.devices.replicas,
-                averages=self.averages,
-                xla=self.xla,
-            )
-            self._model = Fitted(self.head, step)
-            self._model.compile(
-                self.optimizer,
+        parts, strategy = self.step_parts, self.devices.strategy
+        with strategy.scope():
+            replicas, xla = self.devices.replicas, self.plan.xla
+            step = make_replica_step(parts, self.totals, replicas, xla=xla)
+            self.model = FitModel(parts.network, step)
+            self.model.compile(
+                parts.optimizer,
                 steps_per_execution=self.plan.steps_per_execution,
                 jit_compile=False,  # The step compiles itself.
                 auto_scale_loss=False,
             )
 
-    def _begin_epoch(self):
+    def prefetch(self) -> None:
         """Do nothing: `fit` makes iterators itself."""
 
-    def _train_batches(self, stop):
-        end = min(self.training.batches_per_epoch, self.batch + self.total_steps - self.step)
-        if self.plan.steps_between_evals:
-            every = self.plan.steps_between_evals
-            end = min(end, self.batch + every - self.step % every)
-        if to_edge := self.profile.steps_to_edge(self.step):
-            end = min(end, self.batch + to_edge)
-        batches = self.seen.training.batches(self.epoch, self.batch)
-        taken = batches.take(end - self.batch)
-        callback = AfterSteps(self, stop, end)
-        divided = self.devices.divide(taken, self.training.batch_size)
-        self._model.fit(divided, shuffle=False, verbose=0, callbacks=[callback])
-        if self.batch < end and self._goes_on():
-            raise self._too_few(end)
+    def make_steps(self) -> None:
+        """Call `fit` for the steps until something else is due."""
+        state, training = self.state, self.inputs.training
+        end = state.batch + self.steps_until_due()
+        batches = self.step_inputs.training.batches(state.epoch, state.batch)
+        batches = self.devices.divide(batches.take(end - state.batch), training.batch_size)
+        callback = AfterSteps(self, end)
+        self.model.fit(batches, shuffle=False, verbose=0, callbacks=[callback])
+        if state.batch < end and self.should_continue():
+            raise self.too_few_examples(end)
 
 
-class Fitted(keras.Model):
-    """A network, with the project's own step instead of Keras's."""
+class FitModel(keras.Model):
+    """A network that trains by the project's own step instead of Keras's."""
 
-    def __init__(self, network, replica_step):
+    def __init__(self, network: keras.Model, replica_step: Callable[..., tf.Tensor]) -> None:
         super().__init__(network.inputs, network.outputs)
         self._replica_step = replica_step
 
-    def train_step(self, data):
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Make one step. Keras calls this on every replica, with its share of a batch."""
         images, labels = data
-        everywhere = tf.distribute.get_replica_context()
+        replicas = tf.distribute.get_replica_context()
         count = tf.cast(tf.shape(labels)[0], tf.float32)
-        loss = self._replica_step(images, labels, everywhere.all_reduce("SUM", count))
-        return {"loss": everywhere.all_reduce("SUM", loss)}
+        loss = self._replica_step(images, labels, replicas.all_reduce("SUM", count))
+        return {"loss": replicas.all_reduce("SUM", loss)}
 
 
 class AfterSteps(keras.callbacks.Callback):
-    """Tells a Training what `fit` did, and `fit` when something else is due."""
+    """Reports the steps of `fit` to the Trainer, and stops `fit` when something else is due."""
 
-    def __init__(self, run, stop, end):
+    def __init__(self, trainer: Trainer, end: int) -> None:
         super().__init__()
-        self._run, self._stop = run, stop
-        self._start, self._end = run.batch, end
+        self._trainer = trainer
+        self._start, self._end = trainer.state.batch, end
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Take in one call of `fit`: with several steps at once, `batch` is the last one's."""
-        count = min(self._start + batch + 1, self._end) - self._run.batch
-        self._run._count(count)
-        # Of several steps Keras tells the last one's loss.
-        self._run._take_in(tf.reshape(tf.cast(logs["loss"], tf.float32), [1]), count, self._stop)
-        self.model.stop_training = not self._run._goes_on()
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Report one call; if it made several steps, `batch` is the last of them."""
+        count = min(self._start + batch + 1, self._end) - self._trainer.state.batch
+        # Keras reports the loss of the last step only.
+        loss = tf.reshape(tf.cast((logs or {})["loss"], tf.float32), [1])
+        self._trainer.after_steps(loss, count)
+        self.model.stop_training = not self._trainer.should_continue()

@@ -1,24 +1,29 @@
-"""The profiler over some steps, for TensorBoard's profile plugin: `--profile_steps 10,20`.
+"""The profile of some steps, for TensorBoard's profile plugin: `--profile_steps 10,20`.
 
-Looking on must not harm: where nothing can be written, one warning is given and training goes on.
+If it can't be written, there is one warning and the training continues.
 """
 
 import importlib.util
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import tensorflow as tf
 
 from library.errors import SettingsError
 
+logger = logging.getLogger(__name__)
+
 # The plugin's package, by its old and its new name.
 PLUGINS = ("tensorboard_plugin_profile", "xprof")
 
 
-def read_profile_steps(words):
-    """Turn `10, 20` into (10, 20), the first and the last step; no words into None."""
+def read_profile_steps(words: Sequence[str]) -> tuple[int, int] | None:
+    """Return ("10", "20") as (10, 20), the first and the last step; no words as None."""
     if not words:
         return None
     try:
-        first, last = map(int, words if len(words) > 1 else words * 2)
+        first, last = map(int, words if len(words) > 1 else (*words, *words))
     except ValueError:
         first, last = 0, 0
     if not 1 <= first <= last:
@@ -28,56 +33,55 @@ def read_profile_steps(words):
     return first, last
 
 
-class Profile:
-    """Records `steps`, a pair, into `folder`; does nothing where `steps` is None."""
+class Profiler:
+    """Records the steps `first` to `last`, a pair, into a folder; does nothing for None."""
 
-    def __init__(self, steps, folder, report):
+    def __init__(self, steps: tuple[int, int] | None, folder: Path) -> None:
         self._first, self._last = steps or (0, -1)
         self._folder = folder
-        self._report = report
         self._is_waiting, self._is_running = bool(steps), False
 
-    def after(self, step):
-        """Start or stop where it is time to, so many steps being done."""
+    def after_step(self, step: int) -> None:
+        """Start or stop recording if it is time to."""
         if self._is_running and step >= self._last:
             self._is_running = False
             if self._attempt(tf.profiler.experimental.stop):
-                self._report(f"profile of the steps up to {step}: {self._folder}{_how_to_look()}")
+                logger.info(f"Profile of the steps up to {step}: {self._folder}{_viewing_hint()}")
         elif self._is_waiting and self._first - 1 <= step < self._last:
             self._is_waiting = False
             self._is_running = self._attempt(self._start)
 
-    def steps_to_edge(self, step):
-        """Return number of steps after `step` that lie on one side of where recording changes."""
-        edges = [edge - step for edge in (self._first - 1, self._last) if edge > step]
+    def steps_to_change(self, step: int) -> int | None:
+        """Return the number of steps after `step` until recording starts or stops; None: never."""
+        changes = [change - step for change in (self._first - 1, self._last) if change > step]
         is_over = not (self._is_waiting or self._is_running)
-        return None if is_over else min(edges, default=None)
+        return None if is_over else min(changes, default=None)
 
-    def close(self, step):
-        """End what goes on, after the last step."""
+    def close(self, step: int) -> None:
+        """Stop recording after the last step."""
         if self._is_running:
             self._last = step
-            self.after(step)
+            self.after_step(step)
         elif self._is_waiting and step < self._first:
-            self._report(f"warning: no profile: this training did not come to step {self._first}")
+            logger.warning(f"No profile: the training ended before step {self._first}")
         elif self._is_waiting:
-            self._report(f"warning: no profile: step {self._last} was past when this began")
+            logger.warning(f"No profile: the training resumed after step {self._last}")
 
-    def _start(self):
+    def _start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         tf.profiler.experimental.start(str(self._folder))
 
-    def _attempt(self, function):
+    def _attempt(self, function: Callable[[], None]) -> bool:
         try:
             function()
         except (OSError, tf.errors.OpError) as error:
             reason = str(error).strip().split("\n")[0]
-            self._report(f"warning: no profile ({reason}); training goes on")
+            logger.warning(f"No profile ({reason}); the training continues")
             return False
         return True
 
 
-def _how_to_look():
+def _viewing_hint() -> str:
     if any(importlib.util.find_spec(name) for name in PLUGINS):
         return ", shown by `make board`"
-    return " (to look at it in TensorBoard: pip install tensorboard-plugin-profile)"
+    return " (to view it in TensorBoard: pip install tensorboard-plugin-profile)"

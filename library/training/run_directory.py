@@ -1,37 +1,56 @@
-"""The folders of one run: who writes there, whether there is room, and what an earlier run left."""
+"""The folders of one run: locked against other processes, checked for space, moved away."""
 
 import contextlib
+import logging
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from library.errors import SettingsError, UserError
 from library.files import explain_write_errors, locked, remove_partials, restore_folder, write_file
 from library.saving.checkpoints import Checkpoints
+from library.training.plan import RunPaths
+
+logger = logging.getLogger(__name__)
+
+# (lock file, locked folder, option that names the folder)
+Lock = tuple[Path, Path, str]
 
 
 @contextlib.contextmanager
-def locked_run(paths, resume):
+def locked_run(paths: RunPaths, resume: str) -> Iterator[list[Path]]:
     """Keep other processes from training into any of the run's folders within the block.
 
-    With resume "never" what an earlier run left is first moved aside, to `<folder>.1` or the next
-    free number: nothing of it is lost. Returns the list of its new paths. Raises UserError, naming
-    the process that trains into one of the folders.
+    Args:
+        paths: The run's folders.
+        resume: With "never", what an earlier run left is first moved to `<folder>.1` or the next
+            free number, so that nothing of it is lost.
+
+    Yields:
+        The new paths of what was moved.
+
+    Raises:
+        UserError: Another process, which is named, trains into one of the folders.
+        SettingsError: Replacing the best snapshot would remove another of the folders.
     """
     _check_best(paths)
     run_lock, *inner_locks = _locks(paths)
     with _held(run_lock):
-        aside = []
+        moved: list[Path] = []
         if resume == "never":
             with _held(*inner_locks):
-                aside = _move_aside(paths, [path for path, *_ in inner_locks])
+                moved = _move_away(paths, [path for path, *_ in inner_locks])
+        if moved:
+            logger.info(f"The earlier run is now in {', '.join(map(str, moved))}")
         with _held(*inner_locks):
-            yield aside
+            yield moved
 
 
-def write_texts(folder, texts):
-    """Write the files `texts` (by name) into the run's folder, and remove what kills left there.
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write files, by name, into the run's folder, and remove what killed processes left there.
 
-    Raises UserError if one can't be written; the old one is then intact.
+    Raises:
+        UserError: One can't be written; the old one is then intact.
     """
     for name in (*texts, "history.csv", "curves.svg"):
         remove_partials(folder, name)
@@ -41,117 +60,128 @@ def write_texts(folder, texts):
             write_file(path, text)
 
 
-def check_space(paths, checkpoint_bytes, network_bytes, keep_checkpoint_max):
-    """Raise UserError if a disk has less room than the run will still need on it.
+def check_space(
+    paths: RunPaths, checkpoint_bytes: int, network_bytes: int, keep_checkpoint_max: int
+) -> None:
+    """Raise UserError if a disk has less space than the run will still need on it.
 
-    At most there are `keep_checkpoint_max` checkpoints and one being written, and the best snapshot
-    and its successor. Those that are there already will go.
+    Args:
+        paths: The run's folders. What is in them already will be replaced.
+        checkpoint_bytes: Size of a checkpoint, of which there are at most `keep_checkpoint_max`
+            and one being written.
+        network_bytes: Size of a snapshot, of which there are at most the best and its successor.
+        keep_checkpoint_max: Number of checkpoints that are kept.
     """
     checkpoints, best = paths.checkpoints, paths.best
     needs = (
         (checkpoints, checkpoint_bytes, keep_checkpoint_max + 1, Checkpoints(checkpoints).paths()),
         (best, network_bytes, 2, [best]),
     )
-    needed, first = {}, {}
+    needed: dict[int, float] = {}
+    first: dict[int, Path] = {}
     for folder, size, count, there in needs:
         disk = _disk_of(folder)
         first.setdefault(disk, folder)
-        # Whatever is there, one more is written before an old one goes.
+        # However many exist, one more is written before an old one is removed.
         more = max(size, count * size - sum(map(_bytes_below, there)))
         # A tenth more, for the history, TensorBoard's files and the file system itself.
         needed[disk] = needed.get(disk, 5e6) + 1.1 * more
     for disk, folder in first.items():
         free = shutil.disk_usage(_existing(folder)).free
         if free < needed[disk]:
-            ways = "choose another --best_model_dir"
+            advice = "choose another --best_model_dir"
             if folder == checkpoints:
-                ways = "choose another --run_dir, or lower --keep_checkpoint_max"
+                advice = "choose another --run_dir, or lower --keep_checkpoint_max"
             raise UserError(
                 f"the disk of {folder} has {free / 1e6:,.0f} MB left, and this run needs about "
-                f"{needed[disk] / 1e6:,.0f} MB: make room, {ways}"
+                f"{needed[disk] / 1e6:,.0f} MB: free some space, {advice}"
             )
 
 
-def _check_best(paths):
-    """Raise SettingsError if replacing the best snapshot would take anything else away."""
+def _check_best(paths: RunPaths) -> None:
+    """Raise SettingsError if replacing the best snapshot would remove anything else."""
     best = Path(paths.best).absolute()
     for name, folder in (("run_dir", paths.run_dir), ("model_dir", paths.checkpoints)):
         if Path(folder).absolute().is_relative_to(best):
             raise SettingsError(
-                f"best_model_dir {paths.best} is replaced whole with each better network, and "
-                f"{name} {folder} is in it: choose another --best_model_dir"
+                f"best_model_dir {paths.best} is replaced whole with each improvement, and {name} "
+                f"{folder} is in it: choose another --best_model_dir"
             )
 
 
-def _locks(paths):
-    """Give (path, what it is for, option) for the lock of each folder that the run writes into."""
+def _locks(paths: RunPaths) -> tuple[Lock, Lock, Lock]:
+    """Return the lock of each folder that the run writes into."""
     run, checkpoints, best = map(Path, (paths.run_dir, paths.checkpoints, paths.best))
     return (
-        # Beside the folders that are moved or replaced whole.
+        # Beside the folder if it is moved or replaced whole.
         (_beside(run), run, "--run_dir"),
         (checkpoints.absolute() / ".lock", checkpoints, "--model_dir"),
         (_beside(best), best, "--best_model_dir"),
     )
 
 
-def _beside(folder):
+def _beside(folder: Path) -> Path:
     folder = folder.absolute()
     return folder.with_name(f".{folder.name}.lock")
 
 
 @contextlib.contextmanager
-def _held(*locks):
+def _held(*locks: Lock) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for path, folder, option in locks:
-            stack.enter_context(locked(path, folder, f"wait for it, or choose another {option}"))
+            stack.enter_context(
+                locked(path, str(folder), f"wait for it, or choose another {option}")
+            )
         yield
 
 
-def _move_aside(paths, locks):
-    """Move what an earlier run left, wherever that is. Give the list of its new paths.
+def _move_away(paths: RunPaths, locks: Sequence[Path]) -> list[Path]:
+    """Move what an earlier run left, wherever that is. Return the new paths.
 
-    `locks` are the paths of those that may lie inside the run's folder.
+    Args:
+        paths: The run's folders.
+        locks: The lock files that may lie inside the run's folder.
     """
-    run, best = Path(paths.run_dir), Path(paths.best)
-    aside = []
+    run, checkpoints, best = map(Path, (paths.run_dir, paths.checkpoints, paths.best))
+    moved = []
     if any(each.is_file() and not each.name.endswith(".lock") for each in run.rglob("*")):
-        aside.append(_free_name(run))
-        run.rename(aside[0])
+        moved.append(_free_name(run))
+        run.rename(moved[0])
         for path in locks:
-            # They went with it.
             if path.is_relative_to(run.absolute()):
-                (aside[0] / path.relative_to(run.absolute())).unlink(missing_ok=True)
-    # What is left was not inside. Other things may lie beside the checkpoints: they stay.
-    if paths := Checkpoints(paths.checkpoints).paths():
-        aside.append(_free_name(Path(paths.checkpoints)))
-        aside[-1].mkdir()
-        for path in paths:
-            path.rename(aside[-1] / path.name)
+                # Moved with the folder.
+                (moved[0] / path.relative_to(run.absolute())).unlink(missing_ok=True)
+    # What is left was not inside. Other files may lie beside the checkpoints: they stay.
+    if old_checkpoints := Checkpoints(checkpoints).paths():
+        moved.append(_free_name(checkpoints))
+        moved[-1].mkdir()
+        for path in old_checkpoints:
+            path.rename(moved[-1] / path.name)
     restore_folder(best)
     if best.is_dir():
-        aside.append(_free_name(best))
-        best.rename(aside[-1])
-    return aside
+        moved.append(_free_name(best))
+        best.rename(moved[-1])
+    return moved
 
 
-def _free_name(folder):
+def _free_name(folder: Path) -> Path:
     number = 1
     while (free := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
     return free
 
 
-def _existing(folder):
-    """Return the folder, or the nearest one above it that there is."""
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
     folder = Path(folder).absolute()
     while not folder.exists():
         folder = folder.parent
     return folder
 
 
-def _disk_of(folder):
+def _disk_of(folder: Path) -> int:
     return _existing(folder).stat().st_dev
 
 
-def _bytes_below(folder):
+def _bytes_below(folder: Path) -> int:
     return sum(each.stat().st_size for each in Path(folder).rglob("*") if each.is_file())

@@ -1,19 +1,23 @@
-"""Optimization steps and evaluation steps, compiled, and the sums that they add to."""
+"""Optimization steps, compiled, and the sums of metrics that they add to."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
+from library.training.parts import Parts, Schedule
+
 
 class MetricSums:
-    """Sums of per-example measures over many batches, kept on the devices.
+    """Sums of per-example metrics over many batches, held on the devices.
 
     Summing there, and reading rarely, keeps the host from waiting for each step.
     """
 
-    def __init__(self, names):
+    def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
         # float64: float32 would stop counting at 16,777,216 images. Each replica adds to a sum of
-        # its own; reading gives the sum over replicas.
+        # its own; reading returns the sum over replicas.
         self.variables = [
             tf.Variable(
                 0.0,
@@ -25,27 +29,27 @@ class MetricSums:
             )
             for name in (*self.names, "examples")
         ]
-        # Compiled, as Devices.read in library/training/distribution.py is.
+        # Compiled for the reason in Devices.read of library/training/distribution.py.
         self._sums = tf.function(lambda: [each.read_value() for each in self.variables])
 
-    def add(self, measures):
-        """Add measures: name → float32 (batch,)."""
+    def add(self, metrics: Mapping[str, tf.Tensor]) -> None:
+        """Add the metrics of a batch: name → float32 (batch,)."""
         for name, variable in zip(self.names, self.variables, strict=False):
-            variable.assign_add(tf.reduce_sum(tf.cast(measures[name], tf.float64)))
-        self.variables[-1].assign_add(tf.cast(tf.size(measures[self.names[0]]), tf.float64))
+            variable.assign_add(tf.reduce_sum(tf.cast(metrics[name], tf.float64)))
+        self.variables[-1].assign_add(tf.cast(tf.size(metrics[self.names[0]]), tf.float64))
 
-    def reset(self):
-        """Start again from nothing."""
+    def reset(self) -> None:
+        """Set all sums to zero."""
         for variable in self.variables:
             variable.assign(0.0)
 
     @property
-    def examples(self):
-        """How many examples were added."""
+    def examples(self) -> int:
+        """Number of examples added."""
         return round(float(self._sums()[-1]))
 
-    def means(self):
-        """Return name → mean over the examples added; NaN where there were none."""
+    def means(self) -> dict[str, float]:
+        """Return each metric's mean over the examples added; NaN without any."""
         *sums, examples = map(float, self._sums())
         return {
             name: each / examples if examples else float("nan")
@@ -53,30 +57,40 @@ class MetricSums:
         }
 
 
-def make_replica_step(network, objective, optimizer, totals, replicas, *, averages=None, xla=False):
-    """Return a function of (images, labels, batch_size) that makes one optimization step.
+def make_replica_step(
+    parts: Parts, totals: MetricSums, replicas: int, *, xla: bool = False
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Return a function that makes one optimization step on one replica's share of a batch.
 
-    It is what each of the replicas does with its share of a batch; `batch_size`, a float32 scalar,
-    counts the examples of all shares. Returns this share's part of the loss, float32.
+    Args:
+        parts: What is trained.
+        totals: The sums that the metrics are added to.
+        replicas: Number of replicas that make the step together.
+        xla: Compile the whole step with XLA.
+
+    Returns:
+        A function of (images, labels, batch_size), where `batch_size`, a float32 scalar, counts the
+        examples of all replicas. It returns the share's part of the loss, a float32 scalar.
     """
+    network, objective, optimizer, ema = parts.network, parts.objective, parts.optimizer, parts.ema
 
     # As in Keras's fit: what is traced is plain TensorFlow, and the first step comes sooner.
     @tf.autograph.experimental.do_not_convert
-    def replica_step(images, labels, batch_size):
+    def replica_step(images: tf.Tensor, labels: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:
         statistics = _statistics(network) if replicas > 1 else ()
         with tf.GradientTape() as tape:
-            scores = _scores(network, images, replicas, training=True)
-            # Over the global batch, whichever share of it this replica got.
+            scores = compute_scores(network, images, replicas, training=True)
+            # Divided by the global batch size, whichever share of it this replica got.
             losses = objective.training_losses(labels, scores)
             loss = tf.reduce_sum(losses) / batch_size + objective.penalty(network) / replicas
             scaled = optimizer.scale_loss(loss)
         for variable, before in statistics:
             variable.assign(tf.where(tf.shape(labels)[0] > 0, variable, before))
         weights = network.trainable_variables
-        before = tf.identity(optimizer.iterations) if averages else None
-        optimizer.apply(_reduced(tape.gradient(scaled, weights), replicas), weights)
-        if averages:
-            averages.update(optimizer.iterations > before)
+        updates_before = tf.identity(optimizer.iterations) if ema else None
+        optimizer.apply(_sum_over_replicas(tape.gradient(scaled, weights), replicas), weights)
+        if ema:
+            ema.update(optimizer.iterations > updates_before)
         totals.add(objective.metrics(labels, scores))
         return loss
 
@@ -87,98 +101,110 @@ def make_replica_step(network, objective, optimizer, totals, replicas, *, averag
 
 
 def make_train_steps(
-    network,
-    objective,
-    optimizer,
-    totals,
+    parts: Parts,
+    totals: MetricSums,
     *,
-    averages=None,
-    strategy=None,
-    xla=False,
-    steps_per_execution=1,
-):
-    """Return a function of (iterator, count) that makes `count` optimization steps.
+    strategy: tf.distribute.Strategy | None = None,
+    xla: bool = False,
+    steps_per_execution: int = 1,
+) -> Callable[[Iterator, int], tuple[tf.Tensor, tf.Tensor]]:
+    """Return a compiled function of (iterator, count) that makes `count` optimization steps.
 
-    The iterator gives (images, labels): uint8 (batch, height, width, channels), and int64 (batch,)
-    or, where labels are mixed, float32 (batch, classes). `count` is usually `steps_per_execution`.
-    Returns the losses that were minimized, float32 (count,), penalties included, and the seconds
-    waited for the iterator, float64; adds to `totals`. `averages` (or None) follow the weights.
-    `xla` compiles the whole step.
+    Args:
+        parts: What is trained.
+        totals: The sums that the metrics are added to.
+        strategy: The replicas that train together; None: the current strategy.
+        xla: Compile the whole step with XLA.
+        steps_per_execution: The usual `count`.
+
+    Returns:
+        A function. Its iterator yields (images, labels): uint8 (batch, height, width, channels),
+        and int64 (batch,) or, if labels are mixed, float32 (batch, classes). It returns the losses
+        that were minimized, penalties included, float32 (count,), and the seconds spent waiting for
+        the iterator, a float64 scalar.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync
-
-    replica_step = make_replica_step(
-        network, objective, optimizer, totals, replicas, averages=averages, xla=xla
-    )
+    replica_step = make_replica_step(parts, totals, strategy.num_replicas_in_sync, xla=xla)
 
     @tf.autograph.experimental.do_not_convert
-    def step(iterator):
+    def step(iterator: Iterator) -> tuple[tf.Tensor, tf.Tensor]:
         before = tf.timestamp()
         with tf.control_dependencies([before]):
             images, labels = next(iterator)
         with tf.control_dependencies(strategy.experimental_local_results(labels)):
-            waited = tf.timestamp() - before
+            input_wait = tf.timestamp() - before
         sizes = strategy.run(lambda each: tf.cast(tf.shape(each)[0], tf.float32), [labels])
         batch_size = strategy.reduce("SUM", sizes, axis=None)
         replica_losses = strategy.run(replica_step, [images, labels, batch_size])
-        return strategy.reduce("SUM", replica_losses, axis=None), waited
+        return strategy.reduce("SUM", replica_losses, axis=None), input_wait
 
     # Traced without a loop around it, the first step comes sooner.
     @tf.function(reduce_retracing=True, autograph=False)
-    def one_step(iterator):
-        loss, waited = step(iterator)
-        return tf.reshape(loss, [1]), waited
+    def one_step(iterator: Iterator) -> tuple[tf.Tensor, tf.Tensor]:
+        loss, input_wait = step(iterator)
+        return tf.reshape(loss, [1]), input_wait
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def several_steps(iterator, count):
-        def one_more(number, losses, waited):
+    def many_steps(iterator: Iterator, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def body(number, losses, input_wait):
             loss, seconds = step(iterator)
-            return number + 1, losses.write(number, loss), waited + seconds
+            return number + 1, losses.write(number, loss), input_wait + seconds
 
         losses = tf.TensorArray(tf.float32, size=count, element_shape=[])
         state = (tf.constant(0), losses, tf.constant(0.0, tf.float64))
-        _, losses, waited = tf.while_loop(lambda number, *_: number < count, one_more, state)
-        return losses.stack(), waited
+        _, losses, input_wait = tf.while_loop(lambda number, *_: number < count, body, state)
+        return losses.stack(), input_wait
 
-    def train_steps(iterator, count):
+    def train_steps(iterator: Iterator, count: int) -> tuple[tf.Tensor, tf.Tensor]:
         if count == steps_per_execution == 1:
             return one_step(iterator)
-        return several_steps(iterator, tf.constant(count))
+        return many_steps(iterator, tf.constant(count))
 
     return train_steps
 
 
-def unwrap_optimizer(optimizer):
+def unwrap_optimizer(optimizer: keras.Optimizer) -> keras.Optimizer:
     """Return the optimizer inside a LossScaleOptimizer (used with float16), or the optimizer."""
     is_wrapper = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     return optimizer.inner_optimizer if is_wrapper else optimizer
 
 
-def accumulated_steps(optimizer):
-    """Return how many steps make one update of the weights with a Keras optimizer."""
+def steps_per_update(optimizer: keras.Optimizer) -> int:
+    """Return how many steps make one update of the weights, by accumulating gradients."""
     return unwrap_optimizer(optimizer).gradient_accumulation_steps or 1
 
 
-def learning_rate_at(optimizer, learning_rate, made, step):
-    """Return the learning rate that `step` had, when `made` steps are made.
+def learning_rate_at(
+    optimizer: keras.Optimizer, schedule: Schedule, steps_made: int, step: int
+) -> float:
+    """Return the learning rate that an earlier step had.
 
-    `learning_rate` is a function of the number of updates, or what stands for another course.
+    Args:
+        optimizer: Counts the updates.
+        schedule: The learning rate as a function of the number of updates.
+        steps_made: Number of steps made by now.
+        step: The number of the step in question, from 1 to `steps_made`.
     """
-    if not callable(learning_rate):
-        return float(optimizer.learning_rate)
-    together = accumulated_steps(optimizer)
-    # Counted from now on back: where a scaled loss overflowed, a step made no update.
-    ago = made // together - (step - 1) // together
+    accumulated = steps_per_update(optimizer)
+    # Counted back from now, because a step whose scaled loss overflowed made no update.
+    updates_ago = steps_made // accumulated - (step - 1) // accumulated
     updates = tf.convert_to_tensor(optimizer.iterations)
-    return float(learning_rate(tf.maximum(updates - ago, 0)))
+    return float(schedule(tf.maximum(updates - updates_ago, 0)))
 
 
-def _scores(network, images, replicas, training):
-    """Return the network's scores of a batch, which may be empty where it is one of several shares.
+def compute_scores(
+    network: keras.Model, images: tf.Tensor, replicas: int, training: bool
+) -> tf.Tensor:
+    """Return the network's scores, float32 (batch, classes), of one replica's share of a batch.
 
-    An epoch's last batch may be too small for all replicas, and not every operation takes a batch
-    of none: such a replica looks at a blank image, and then away from it.
+    An epoch's last batch may be too small for all replicas. A replica with an empty share runs the
+    network on one blank image and drops the result, because some ops reject empty batches.
+
+    Args:
+        network: Takes float32 images.
+        images: uint8 or float32 (batch, height, width, channels).
+        replicas: Number of replicas that share the batch.
+        training: Whether to run in training mode.
     """
     images = tf.cast(images, tf.float32)
     if replicas == 1:
@@ -188,16 +214,16 @@ def _scores(network, images, replicas, training):
     return network(tf.concat([images, blank], 0), training=training)[:count]
 
 
-def _statistics(network):
-    """Give (variable, its value now) of what a network learns from images by other means."""
+def _statistics(network: keras.Model) -> list[tuple[tf.Variable, tf.Tensor]]:
+    """Return what a network learns without gradients: (variable, its value now)."""
     variables = [each for each in network.non_trainable_variables if "float" in each.dtype]
     return [(each, tf.identity(each)) for each in variables]
 
 
-def _reduced(gradients, replicas):
+def _sum_over_replicas(gradients: list[tf.Tensor], replicas: int) -> list[tf.Tensor]:
     """Return gradients summed over replicas, so that clipping sees them whole."""
     if replicas == 1:
         return gradients
     summed = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
-    # Keras will add up what each replica passes, which is the same everywhere by now.
+    # Keras adds up what each replica passes, which is the same everywhere by now.
     return [each / replicas for each in summed]

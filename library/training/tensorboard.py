@@ -1,12 +1,21 @@
 """What TensorBoard shows of a run: scalars, input images, kernels, histograms, hyperparameters.
 
-It shows those together whose names begin alike: epoch/…, images/…, step/…, weights/….
-Looking on must not harm: where nothing can be written, one warning is given and training goes on.
+TensorBoard groups by the beginning of a name: epoch/…, images/…, step/…, weights/….
+If the files can't be written, there is one warning and the training continues.
 """
 
-from pathlib import Path
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from library.figures.contact_sheet import draw_batch
+from library.figures.kernels import first_kernels, kernel_grid
+from library.training.listeners import Evaluation, Listener, Start, Steps
+
+logger = logging.getLogger(__name__)
 
 # The settings in TensorBoard's table, which shows the first five by name unless asked for more;
 # `python run.py compare` shows all that differ.
@@ -23,52 +32,52 @@ _COMPARED = (
     "xentropy_label_smoothing",
 )
 # (name, split, name in the table)
-_MEASURES = (
+_METRICS = (
     ("epoch/accuracy", "validation", "validation accuracy"),
     ("epoch/loss", "validation", "validation loss"),
     ("epoch/accuracy", "train", "training accuracy"),
     ("epoch/loss", "train", "training loss"),
     ("epoch/images_per_second", "train", "images per second"),
 )
+_SHOWN_IMAGES = 32
+_KERNEL_PIXELS = 24
 
 
-class Summaries:
-    """Event files in a folder, for the settings, and in two below it, `train` and `validation`."""
+class TensorBoard(Listener):
+    """Writes event files into `logs/`: the settings, and below it `train` and `validation`."""
 
-    def __init__(self, folder, report, *, writes=True):
-        self._folder, self._report = Path(folder), report
-        self._is_off = not writes
-        self._writers = {}
-        for split in ("train", "validation"):
-            self._attempt(self._open, split, self._folder / split)
+    def on_start(self, start: Start) -> None:
+        """Open the event files."""
+        self._start = start
+        self._folder = start.paths.run_dir / "logs"
+        self._is_off = self._has_introduced = False
+        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        self._attempt(self._open)
 
-    def add_scalars(self, split, step, scalars):
-        """Write name → number."""
-        self._attempt(self._scalars, split, step, scalars)
+    def on_steps(self, steps: Steps) -> None:
+        """Write the loss, the learning rate and the throughput every `save_summary_steps`."""
+        every = self._start.plan.save_summary_steps
+        if steps.step // every == (steps.step - steps.count) // every:
+            return
+        scalars = {
+            "step/loss": float(steps.losses[-1]),
+            "step/learning_rate": steps.learning_rate(),
+            "step/images_per_second": steps.throughput.images_per_second("summaries"),
+        }
+        self._attempt(self._write_scalars, "train", steps.step, scalars)
+        with steps.throughput.paused():
+            self._attempt(self._introduce, steps.step)
 
-    def add_image(self, step, name, pixels):
-        """Write one picture (height, width, 1 or 3): uint8, or float32 in [0, 1]."""
-        self._attempt(self._image, step, name, pixels)
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        """Write the metrics, the first layer's kernels, and histograms if they are asked for."""
+        self._attempt(self._write_evaluation, evaluation)
 
-    def add_histograms(self, step, variables):
-        """Write the distribution of each of the variables."""
-        self._attempt(self._histograms, step, variables)
-
-    def add_hyperparameters(self, values):
-        """Write the settings of this run (a dict) for the HParams tab, to compare runs by."""
-        self._attempt(self._hyperparameters, values)
-
-    def flush(self):
-        """Let a TensorBoard that looks on see what there is."""
-        for split in ("train", "validation"):
-            self._attempt(lambda split: self._writers[split].flush(), split)
-
-    def close(self):
+    def close(self, error: BaseException | None) -> None:
         """Finish the files."""
-        for split in ("train", "validation"):
-            self._attempt(lambda split: self._writers[split].close(), split)
+        for writer in self._writers.values():
+            self._attempt(writer.close)
 
-    def _attempt(self, write, *arguments):
+    def _attempt(self, write: Callable[..., None], *arguments: Any) -> None:
         if self._is_off:
             return
         try:
@@ -76,35 +85,67 @@ class Summaries:
         except (OSError, tf.errors.OpError) as error:
             self._is_off = True
             reason = str(error).strip().split("\n")[0]
-            self._report(f"warning: no more TensorBoard summaries ({reason}); training goes on")
+            logger.warning(f"No more TensorBoard summaries ({reason}); the training continues")
 
-    def _open(self, split, folder):
-        self._writers[split] = tf.summary.create_file_writer(str(folder))
-        # A folder that can't be written to is noticed here, not at some step.
-        self._writers[split].flush()
+    def _open(self) -> None:
+        for split in ("train", "validation"):
+            self._writers[split] = tf.summary.create_file_writer(str(self._folder / split))
+            # A folder that can't be written to is noticed here, not at some step.
+            self._writers[split].flush()
 
-    def _scalars(self, split, step, scalars):
+    def _introduce(self, step: int) -> None:
+        """Write once what does not change with time: the settings, and how the inputs look."""
+        if self._has_introduced:
+            return
+        self._has_introduced = True
+        self._write_hyperparameters(self._start.paths.settings)
+        images, labels = (each[:_SHOWN_IMAGES] for each in next(iter(self._start.next_batches())))
+        # One of several workers may have no example of an epoch's last batch.
+        if len(images):
+            classes = self._start.paths.classes
+            sheet = draw_batch(np.asarray(images, np.uint8), np.asarray(labels), classes)
+            self._write_image(step, "inputs", np.asarray(sheet))
+
+    def _write_evaluation(self, evaluation: Evaluation) -> None:
+        row, step, network = evaluation.row, evaluation.row["step"], self._start.network
+        rates = {name: row[name] for name in ("learning_rate", "images_per_second")}
+        for split, values in (
+            ("train", {**evaluation.training, **rates}),
+            ("validation", evaluation.validation),
+        ):
+            self._write_scalars(split, step, {f"epoch/{name}": values[name] for name in values})
+            self._writers[split].flush()
+        self._introduce(step)
+        kernels = first_kernels(network)
+        if kernels is not None:
+            # So large that the lines between them are thin.
+            times = max(1, _KERNEL_PIXELS // kernels.shape[0])
+            grid = kernel_grid(kernels.repeat(times, 0).repeat(times, 1))
+            self._write_image(step, "kernels of the first layer", grid)
+        if self._start.plan.weight_histograms:
+            with self._writers["train"].as_default(step):
+                for variable in network.trainable_variables:
+                    tf.summary.histogram(f"weights/{variable.path}", tf.convert_to_tensor(variable))
+
+    def _write_scalars(self, split: str, step: int, scalars: Mapping[str, float]) -> None:
         with self._writers[split].as_default(step):
             for name, value in scalars.items():
                 tf.summary.scalar(name, value)
 
-    def _image(self, step, name, pixels):
+    def _write_image(self, step: int, name: str, pixels: np.ndarray) -> None:
+        """Write (height, width, 1 or 3): uint8, or float32 in [0, 1]."""
         with self._writers["train"].as_default(step):
             tf.summary.image(f"images/{name}", pixels[None])
 
-    def _histograms(self, step, variables):
-        with self._writers["train"].as_default(step):
-            for variable in variables:
-                tf.summary.histogram(f"weights/{variable.path}", tf.convert_to_tensor(variable))
-
-    def _hyperparameters(self, values):
+    def _write_hyperparameters(self, values: Mapping[str, Any]) -> None:
+        """Write the settings for the HParams tab, to compare runs by."""
         from tensorboard.plugins.hparams import api
 
         words = {k: ", ".join(v) for k, v in values.items() if isinstance(v, (list, tuple)) and v}
         simple = {k: v for k, v in values.items() if isinstance(v, (bool, int, float, str))}
         hparams = [api.HParam(name) for name in _COMPARED if name in values]
-        metrics = [api.Metric(tag, split, display_name=name) for tag, split, name in _MEASURES]
-        # Above the splits' folders: the table finds their measures in them.
+        metrics = [api.Metric(tag, split, display_name=name) for tag, split, name in _METRICS]
+        # Above the splits' folders: the table finds their metrics in them.
         with tf.summary.create_file_writer(str(self._folder)).as_default(0):
             api.hparams_config(hparams, metrics)
             api.hparams({**simple, **words}, trial_id=str(self._folder.parent))

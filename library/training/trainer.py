@@ -1,395 +1,432 @@
-"""The training loop: epochs, evaluation, the best kept, the latest saved. Reads top to bottom."""
+"""The training loop: epochs, evaluations, the best snapshot and the latest checkpoint."""
 
-import contextlib
+import logging
 import math
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
 
+import keras
 import tensorflow as tf
 
-from library.errors import DataError
+from library.errors import CheckpointError, DataError, SettingsError
 from library.inputs.interfaces import SplitInputs
-from library.logging import report
-from library.messages import counted
+from library.messages import counted, counted_classes
 from library.saving.checkpoints import Checkpoints
 from library.training.best_snapshot import BestSnapshot
-from library.training.distribution import Devices, naming_lost
-from library.training.divergence import check_best, check_losses, check_validation
-from library.training.early_stopping import EarlyStopping
+from library.training.distribution import Devices, explain_lost_workers
+from library.training.divergence import check_best, check_losses, check_validation_loss
 from library.training.evaluator import Evaluator
-from library.training.interruption import StopOnSignal, TimeBudget
-from library.training.profiler import Profile
-from library.training.resume import resume, save
-from library.training.run_directory import check_space, write_texts
-from library.training.run_logger import RunLogger
-from library.training.steps import MetricSums, learning_rate_at, make_train_steps
+from library.training.history import History
+from library.training.interruption import StopOnSignal, stopped_error
+from library.training.listeners import Evaluation, Finish, Listener, Listeners, Start, Steps
+from library.training.parts import NoSchedule, Parts, RunInputs
+from library.training.plan import Plan, RunPaths
+from library.training.profiler import Profiler
+from library.training.progress import LogLines, ProgressBar
+from library.training.resume import RunCheckpoints, RunDescription
+from library.training.run_directory import check_space, locked_run, write_texts
+from library.training.steps import MetricSums, learning_rate_at, make_train_steps, steps_per_update
+from library.training.tensorboard import TensorBoard
+from library.training.throughput import Throughput
+from library.training.timetable import Timetable
+from library.training.train_state import TrainState
 
-# On kept features an epoch takes less time than saving does: this many seconds are then lost at
-# most, and made again, when the process is killed.
+logger = logging.getLogger(__name__)
+
+# With cached features an epoch takes less time than saving does: training of this many seconds may
+# be lost, and is repeated, if the process is killed.
 _SECONDS_UNSAVED = 2
 
 
-class Trainer:
-    """One run, from wherever it stopped to its end.
+def default_listeners() -> list[Listener]:
+    """Return the listeners of a run that names none."""
+    return [ProgressBar(), History(), TensorBoard(), LogLines()]
 
-    `training` and `validation` are as TrainingInputs and EvaluationInputs in project/inputs.py.
-    `learning_rate` is the schedule inside the optimizer, as LearningRate in project/schedules.py;
-    `averages` is Averages, or None where the weights themselves are evaluated and kept.
-    `unfreezing`, as in library/models/freezing.py, says what is trained from which epoch on;
-    `kept`, as in library/models/features.py, makes inputs that spare running the frozen base.
-    """
+
+class Trainer:
+    """One run, from wherever it stopped to its end: `Trainer(…).fit()`."""
 
     def __init__(
         self,
-        network,
-        objective,
-        optimizer,
-        learning_rate,
-        averages,
-        training,
-        validation,
-        plan,
-        paths,
-        *,
-        unfreezing=None,
-        kept=None,
-        devices=None,
-        xla=False,
-    ):
-        self.network = network
-        self.objective = objective
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.averages = averages
-        self.training = training
-        self.validation = validation
-        self.plan = plan
-        self.paths = paths
-        self.unfreezing = unfreezing
-        # What the steps see: images and the whole network, or features and its head.
-        self.seen = SplitInputs(training, validation)
-        self.head = kept.head if kept else network
-        self.kept = kept
-        # What tells one best network from another, where bests are remembered before they are kept.
-        self.changing = kept.head.variables if kept else None
+        parts: Parts,
+        inputs: RunInputs,
+        plan: Plan,
+        paths: RunPaths,
+        devices: Devices | None = None,
+        listeners: Sequence[Listener] | None = None,
+    ) -> None:
+        """Prepare a run; nothing is read from disk or written yet.
+
+        Args:
+            parts: What is trained, created in the scope of the devices' strategy.
+            inputs: The training and the validation split.
+            plan: How long to train, and how often to do what.
+            paths: Where to write.
+            devices: What to train on; None: one device.
+            listeners: What to report to; None: the default listeners.
+        """
+        self.parts, self.inputs, self.plan, self.paths = parts, inputs, plan, paths
         self.devices = devices or Devices()
-        # Only the chief speaks and writes; all workers do the rest alike.
-        self.report = report if self.devices.is_chief else lambda text: None
+        is_chief = self.devices.is_chief
+        if listeners is None:
+            listeners = default_listeners()
+        self.listeners = Listeners(listeners if is_chief else ())
+        self.state = TrainState()
+        self.timetable = Timetable(plan, inputs.training, self.devices)
+        if isinstance(parts.schedule, NoSchedule) and plan.monitor.plateau_patience is not None:
+            raise SettingsError("plateau_patience needs a schedule, which it can lower")
         with self.devices.strategy.scope():
-            self.totals = MetricSums(objective.names)
-            # For all that any epoch trains: before `unfreezing` freezes what comes later.
-            optimizer.build(network.trainable_variables)
-        self.devices.spread_seeds(network)
-        self.xla = xla
-        self.train_steps = self._compile()
-        self.evaluator = Evaluator(self.head, objective, self.devices, xla=xla)
-        self.average_statistics = self.devices.make_averaging(network)
-        self.checkpoints = Checkpoints(paths.checkpoints, plan.keep_checkpoint_max)
-        self.total_steps = plan.total_steps(training.batches_per_epoch)
-        self.stopping = None
-        # Where the run is: the epoch and the batch within it that come next.
-        self.step = self.epoch = self.batch = 0
-        # An iterator of the batches that come next, and the epoch and batch that it stands at.
-        self.coming = self.coming_at = None
-        self.keeper = BestSnapshot(paths, plan.goal, self.devices)
-        self.patience = EarlyStopping(plan.goal)
-        self.clock = TimeBudget(self.devices)
-        self.rows = []
-
-    @property
-    def best(self):
-        """What the metrics.json of the best snapshot says, or None."""
-        return self.keeper.metrics
-
-    def _compile(self):
-        """Return the steps, for what is trained now."""
-        return make_train_steps(
-            self.head,
-            self.objective,
-            self.optimizer,
+            self.totals = MetricSums(parts.objective.names)
+            # Build for all that any epoch trains, before `unfreezing` freezes what comes later.
+            parts.optimizer.build(parts.network.trainable_variables)
+        cached = parts.cached_features
+        # What the steps run: the whole network on images, or its head on cached features.
+        self.step_parts = replace(parts, network=cached.head) if cached else parts
+        self.step_inputs: SplitInputs | RunInputs = inputs
+        self.devices.spread_seeds(parts.network)
+        self.compile()
+        self.evaluator = Evaluator(
+            self.step_parts.network, parts.objective, self.devices, xla=plan.xla
+        )
+        self.average_statistics = self.devices.make_averaging(parts.network)
+        self.checkpoints = RunCheckpoints(
+            Checkpoints(paths.checkpoints, plan.keep_checkpoint_max),
+            parts,
             self.totals,
-            averages=self.averages,
+            RunDescription.of(parts, inputs.training, plan, paths),
+            self.devices,
+        )
+        self.best_snapshot = BestSnapshot(parts, paths, plan.monitor, self.devices)
+        self.throughput = Throughput()
+        logs = paths.run_dir / "logs" / "train"
+        self.profiler = Profiler(plan.profile_steps if is_chief else None, logs)
+        # The batches that come next, and the epoch and batch that they begin at.
+        self._batch_iterator: Any = None
+        self._iterator_position: tuple[int, int] | None = None
+        self._losses: Any = ()  # of the last call
+        self._stop = StopOnSignal()
+        self._stop_signal: signal.Signals | None = None  # the one that all workers agreed on
+
+    def fit(self) -> dict[str, Any]:
+        """Train to the end, from wherever an earlier process stopped.
+
+        Returns:
+            The best snapshot's metrics, as in its metrics.json.
+
+        Raises:
+            StoppedError: A signal came; the state is saved.
+            DivergedError: The loss became NaN or infinite; the best snapshot is unchanged.
+            CheckpointError: The checkpoint or the snapshot in the run's folders does not fit.
+            UserError: Another worker is lost, the folders are in use, or a disk is full.
+        """
+        logger.info(self.summary())
+        self._check_plan()
+        with self._locked_folders(), explain_lost_workers(self.devices.cluster):
+            self._resume()
+            if not self.timetable.has_work(self.state):
+                return self._finish_again()
+            self._prepare()
+            with self._listening(), StopOnSignal() as self._stop:
+                while self.timetable.has_work(self.state):
+                    if not self.timetable.evaluation_is_due(self.state):
+                        self._train_epoch()  # or the part of it before the next evaluation
+                        continue
+                    with self.throughput.paused():
+                        self.average_statistics()
+                        with self._ema_weights():
+                            validation = self._evaluate()
+                            is_best = self.best_snapshot.save_if_better(self.state, validation)
+                        self._lower_learning_rate_on_plateau(validation)
+                        self._add_row(validation, is_best)
+                        self._save_if_slow()
+                        self.timetable.mark_evaluated()
+        return check_best(self.state.best, self.plan.monitor.metric)
+
+    def summary(self) -> str:
+        """Return one line about the network, the data and the devices."""
+        network, (training, validation) = self.parts.network, self.inputs
+        return (
+            f"{network.name}: {network.count_params():,} parameters; "
+            f"{counted_classes(len(self.paths.classes))}, {training.examples:,} training and "
+            f"{counted(validation.examples, 'validation image')}; "
+            f"{counted(training.batches_per_epoch, 'step')} per epoch, "
+            f"batch size {training.batch_size}, on {self.devices.describe(training.batch_size)}"
+        )
+
+    # What an engine overrides, and below it what it calls.
+
+    def compile(self) -> None:
+        """Make the compiled step, for the weights that are trainable now."""
+        self.train_steps = make_train_steps(
+            self.step_parts,
+            self.totals,
             strategy=self.devices.strategy,
-            xla=self.xla,
+            xla=self.plan.xla,
             steps_per_execution=self.plan.steps_per_execution,
         )
 
-    def run(self):
-        """Train to the end. Give the best snapshot's metrics, as in its metrics.json.
+    def prefetch(self) -> None:
+        """Start to prepare the batches that come next: a new epoch's during the evaluation."""
+        self._iterator_position = self.state.epoch, self.state.batch
+        batches = self.step_inputs.training.batches(*self._iterator_position)
+        batch_size = self.inputs.training.batch_size
+        self._batch_iterator = iter(self.devices.divide(batches, batch_size))
 
-        Raises StoppedError after a signal (the state is saved), DivergedError when the loss is no
-        longer a number (the best is kept), CheckpointError when what is there does not fit,
-        UserError naming another worker that is gone.
+    def make_steps(self) -> None:
+        """Make steps as long as nothing else is due."""
+        state = self.state
+        if self._iterator_position != (state.epoch, state.batch):
+            self.prefetch()
+        while self.should_continue():
+            count = min(self.plan.steps_per_execution, self.steps_until_due())
+            try:
+                with tf.profiler.experimental.Trace("train", step_num=state.step, _r=1):
+                    losses, input_wait = self.train_steps(self._batch_iterator, count)
+            except (tf.errors.OutOfRangeError, StopIteration):
+                raise self.too_few_examples(state.batch + count) from None
+            self.after_steps(losses, count, input_wait)
+        # After an evaluation within the epoch, the iterator continues.
+        self._iterator_position = (state.epoch, state.batch)
+
+    def should_continue(self) -> bool:
+        """Return whether the next thing to do is another step of this epoch."""
+        return not self._stop_signal and self.timetable.step_is_due(self.state)
+
+    def steps_until_due(self) -> int:
+        """Return the number of steps until something else is due, by count if not by time."""
+        steps = self.timetable.steps_until_due(self.state)
+        return min(steps, self.profiler.steps_to_change(self.state.step) or steps)
+
+    def after_steps(self, losses: Any, count: int, input_wait: tf.Tensor | None = None) -> None:
+        """Count the steps of one call, report them, and save if it is time to.
+
+        Args:
+            losses: The losses of the steps, float32 (count,), or of the last ones.
+            count: Number of steps.
+            input_wait: Seconds spent waiting for input, a scalar; None if it was not measured.
         """
-        with naming_lost(self.devices.cluster):
-            best = self._run()
-        check_best(best, self.plan.goal.metric)
-        return best
-
-    def _run(self):
-        self.clock.start()
-        self._resume()
-        if self._is_over() and not self._evaluation_is_due():
-            if self.step and self.best is None:
-                self._keep_last()
-            limit = self.plan.limit(self.total_steps, self.training.batches_per_epoch)
-            why = self.patience.stopped or f"more {limit} would go on"
-            self.report(f"finished already, after {counted(self.step, 'step')}: {why}")
-            return self.best
-        check_space(
-            self.paths,
-            _bytes_of(self.variables()),
-            _bytes_of(self.network.variables),
-            self.plan.keep_checkpoint_max,
+        state = self.state
+        images_before = self.timetable.images(state)
+        state.step += count
+        state.batch += count
+        images = self.timetable.images(state) - images_before
+        self.throughput.add(images, input_wait)
+        # Check the losses of the call before: waiting for these would leave the device idle.
+        check_losses(self._losses, state.step - count, self.learning_rate_at)
+        self._losses = losses
+        self._sync_stop()
+        self.profiler.after_step(state.step)
+        steps = Steps(
+            step=state.step,
+            count=count,
+            losses=losses,
+            images=images,
+            total_images=self.timetable.total_images,
+            learning_rate=self._learning_rate,
+            throughput=self.throughput,
         )
-        if self.devices.is_chief:
-            # Not before: a start that is refused leaves those of the run that is there.
-            write_texts(self.paths.run_dir, self.paths.texts)
-        if self.kept:
-            # Not before: a checkpoint may have brought another base.
-            self.seen = self.kept.make_inputs()
-        self.run_logger = RunLogger(
-            self.paths,
-            self.plan,
-            self.rows,
-            self._images(),
-            self._coming_batches,
-            self.report,
-            is_told=self.devices.is_chief,
-        )
-        logs = self.paths.run_dir / "logs" / "train"
-        steps = self.plan.profile_steps if self.devices.is_chief else None
-        self.profile = Profile(steps, logs, self.report)
-        self.profile.after(self.step)
-        try:
-            with StopOnSignal() as stop:
-                while True:
-                    # First: a run stopped at an epoch's very end has not evaluated it yet.
-                    if self._evaluation_is_due():
-                        self._evaluate()
-                    if self._is_over():
-                        break
-                    self._train_epoch(stop)
-        finally:
-            self.profile.close(self.step)
-            self.run_logger.close()
-            self.keeper.write(self.network)
-        if self.patience.stopped:
-            self.report(f"stopped early: {self.patience.stopped}")
-        self.run_logger.tell_waiting()
-        return self.best
-
-    def _resume(self):
-        """Be where an earlier process stopped, if there was one; change nothing that it left."""
-        resume(self)
-        self.devices.check_same(
-            self.step,
-            "{worker} goes on from another step than the chief: --model_dir must be a folder that "
-            "all workers share",
-        )
-        stored = self.keeper.check_stored(self.network, self._measure_other)
-        if stored:
-            self.report(stored)
-        if self.step:
-            self._fit_to_time()
-
-    def _keep_last(self):
-        """Keep the network as the run left it: where it is finished, and its best is gone."""
-        with self.averages.in_place() if self.averages else contextlib.nullcontext():
-            validation = self._measure_other(self.network)
-            epoch = self.epoch + (self.batch > 0)
-            if self.keeper.keep(self.network, epoch, self.step, validation):
-                self.report(f"in its place the last is kept, of epoch {epoch}")
-
-    def _measure(self, evaluator, inputs):
-        batches = self.devices.divide(inputs.batches(), inputs.batch_size)
-        return evaluator.evaluate(batches, self.plan.max_eval_steps)
-
-    def _measure_other(self, network):
-        evaluator = Evaluator(network, self.objective, self.devices)
-        return self._measure(evaluator, self.validation)[0]
-
-    def _train_epoch(self, stop):
-        """Train until the epoch, the plan or the time is over, or an evaluation is due."""
-        self.run_logger.start_epoch(self.epoch, self.best)
-        change = self.unfreezing.apply(self.epoch) if self.unfreezing else None
-        if change:
-            self.report(change)
-            self.train_steps = self._compile()
-        self.losses = ()
-        self._agree(stop)
-        if self._goes_on():
-            self._train_batches(stop)
-        check_losses(self.losses, self.step, self.learning_rate_at)
-        if self.batch == self.training.batches_per_epoch:
-            self.epoch, self.batch = self.epoch + 1, 0
-            if not self.stopping and not self._is_over():
-                self._begin_epoch()
-        if self.stopping:
-            self._save()
-            raise stop.error(f"in epoch {self.epoch + 1}, after step {self.step}")
-
-    def _train_batches(self, stop):
-        """Make steps while nothing else is due. (Another engine makes them in another way.)"""
-        if self.coming_at != (self.epoch, self.batch):
-            self._begin_epoch()
-        while self._goes_on():
-            count = self._steps_at_once()
-            self._take_in(self._make_steps(self.coming, count), count, stop)
-        # After an evaluation in mid-epoch it goes on with them.
-        self.coming_at = (self.epoch, self.batch)
-
-    def _begin_epoch(self):
-        """Let the batches that come next be made; a new epoch's, while the old is evaluated."""
-        batches = self.seen.training.batches(self.epoch, self.batch)
-        self.coming = iter(self.devices.divide(batches, self.training.batch_size))
-        self.coming_at = (self.epoch, self.batch)
-
-    def _coming_batches(self):
-        """Return the batches that come next: at an epoch's end, those of the one after it."""
-        epochs, batch = divmod(self.batch, self.training.batches_per_epoch)
-        return self.training.batches(self.epoch + epochs, batch)
-
-    def _goes_on(self):
-        is_within_epoch = self.batch < self.training.batches_per_epoch
-        return is_within_epoch and not (
-            self.stopping or self._is_over() or self._evaluation_is_due()
-        )
-
-    def _take_in(self, losses, count, stop):
-        """Do what is due after `count` steps with these losses."""
-        # Looking at the steps before: waiting for these would leave the device idle.
-        check_losses(self.losses, self.step - count, self.learning_rate_at)
-        self.losses = losses
-        self._agree(stop)
-        self.profile.after(self.step)
-        self.run_logger.add_steps(self.step, count, losses, self._rate)
-        self._fit_to_time()
-        is_old = self.clock.now - self.clock.saved_at > self.plan.save_checkpoints_secs
-        if is_old and not self._evaluation_is_due():
-            check_losses(losses, self.step, self.learning_rate_at)
+        self.listeners.on_steps(steps)
+        self._fit_schedule_to_time()
+        if self.timetable.save_is_due(state):
+            check_losses(losses, state.step, self.learning_rate_at)
             self._save()
 
-    def _agree(self, stop):
-        """Hear whether any worker was told to stop: all stop after the same step."""
-        self.stopping = self.clock.agree(stop.received)
-        stop.received = stop.received or self.stopping
-
-    def _steps_at_once(self):
-        """Return how many steps to make in one call: never past where something else is due."""
-        limits = [
-            self.plan.steps_per_execution,
-            self.training.batches_per_epoch - self.batch,
-            self.total_steps - self.step,
-            self.profile.steps_to_edge(self.step) or self.plan.steps_per_execution,
-        ]
-        if self.plan.steps_between_evals:
-            limits.append(-self.step % self.plan.steps_between_evals or limits[0])
-        return min(limits)
-
-    def _make_steps(self, iterator, count):
-        try:
-            with tf.profiler.experimental.Trace("train", step_num=self.step, _r=1):
-                losses, waited = self.train_steps(iterator, count)
-        except (tf.errors.OutOfRangeError, StopIteration):
-            raise self._too_few(self.batch + count) from None
-        self._count(count, waited)
-        return losses
-
-    def _too_few(self, batch):
+    def too_few_examples(self, batch: int) -> DataError:
+        """Return the error for an epoch that ends before its batch number `batch`."""
         return DataError(
-            f"epoch {self.epoch + 1} ended before batch {batch} of "
-            f"{self.training.batches_per_epoch}: the shards hold fewer examples than their "
+            f"epoch {self.state.epoch + 1} ended before batch {batch} of "
+            f"{self.inputs.training.batches_per_epoch}: the shards hold fewer examples than their "
             "manifest says; convert again"
         )
 
-    def _count(self, count, waited=None):
-        _, before = self._images()
-        self.step += count
-        self.batch += count
-        total, images = self._images()
-        self.run_logger.add_images(images - before, waited, total)
-
-    def _images(self):
-        """Give (images in the whole training, images done)."""
-        examples, batches = self.training.examples, self.training.batches_per_epoch
-        total = self.total_steps * examples // batches
-        return total, self.epoch * examples + min(self.batch * self.training.batch_size, examples)
-
-    def _rate(self):
-        """Return the learning rate. Asked for rarely: to work it out may take as long as a step."""
-        return float(self.optimizer.learning_rate)
-
-    def learning_rate_at(self, step):
+    def learning_rate_at(self, step: int) -> float:
         """Return the learning rate that a step already made had."""
-        return learning_rate_at(self.optimizer, self.learning_rate, self.step, step)
+        return learning_rate_at(self.parts.optimizer, self.parts.schedule, self.state.step, step)
 
-    def _fit_to_time(self):
-        """Make the schedule end when the time will, from the speed so far."""
-        if self.plan.max_minutes is None:
-            return
-        planned = self.plan.total_steps(self.training.batches_per_epoch)
-        seconds = self.plan.max_minutes * 60
-        self.total_steps = self.clock.fit_steps(self.step, planned, seconds)
-        self.learning_rate.total_steps.assign(float(self.total_steps))
+    # The phases of a run, in order.
 
-    def _is_over(self):
-        return self.step >= self.total_steps or self.patience.stopped is not None
+    def _check_plan(self) -> None:
+        """Refuse a plan that can't be carried out, before an earlier run is moved."""
+        updates, metrics = steps_per_update(self.parts.optimizer), self.parts.objective.names
+        for message in self.plan.check(self.timetable.total_steps, updates, metrics):
+            logger.warning(message)
 
-    def _evaluation_is_due(self):
-        plan = self.plan
-        if self.step == (self.rows[-1]["step"] if self.rows else 0):
-            return False
-        if self.step >= self.total_steps:
-            return True
-        if plan.eval_throttle_secs is not None:
-            return self.clock.now - self.clock.evaluated_at >= plan.eval_throttle_secs
-        if plan.steps_between_evals is not None:
-            return self.step % plan.steps_between_evals == 0
-        return self.batch == 0 and self.epoch % plan.epochs_between_evals == 0
+    def _locked_folders(self) -> AbstractContextManager[object]:
+        """Return a context in which no other process trains into the run's folders."""
+        is_chief = self.devices.is_chief
+        return locked_run(self.paths, self.plan.resume) if is_chief else nullcontext()
 
-    def _evaluate(self):
-        """Measure on validation, keep the best, save the latest, and say so."""
-        self.run_logger.pause()
-        self.average_statistics()
-        training = self.totals.means()
-        self.totals.reset()
-        epoch = self.epoch + (self.batch > 0)
-        with self.averages.in_place() if self.averages else contextlib.nullcontext():
-            validation, examples = self._measure(self.evaluator, self.seen.validation)
-            if not examples:
-                raise DataError("the validation split is empty: the best model cannot be told")
-            check_validation(validation, self.step, self.learning_rate_at)
-            is_best = self.keeper.keep(self.network, epoch, self.step, validation, self.changing)
-        if self.patience.judge(validation):
-            factor = self.learning_rate.factor
-            factor.assign(factor * self.plan.goal.plateau_factor)
-            self.report("on a plateau: the learning rate falls")
-        self.rows = self.run_logger.add_evaluation(
-            epoch, self.step, self._rate(), training, validation
+    def _resume(self) -> None:
+        """Continue from the latest checkpoint, if there is one; change nothing on disk."""
+        self.timetable.start()
+        schedule = self.parts.schedule
+        planned_steps = schedule.total_steps.numpy()
+        if restored := self.checkpoints.restore(self.timetable.total_steps):
+            self.state = restored
+            self.timetable.resume(restored)
+            self.devices.spread_seeds(self.parts.network)
+            if self.plan.max_minutes is None:
+                # The length that is planned now, with more epochs perhaps. A time budget instead
+                # continues with the length that it had found.
+                schedule.total_steps.assign(planned_steps)
+        elif self.plan.resume == "must":
+            raise CheckpointError(
+                f"no checkpoint in {self.paths.checkpoints}, and --resume must needs one"
+            )
+        self.devices.check_same_step(self.state.step)
+        self.best_snapshot.evaluate_stored(self.state, self._evaluate_images)
+        if self.state.step:
+            self._fit_schedule_to_time()
+
+    def _finish_again(self) -> dict[str, Any]:
+        """Report that there is nothing to do; save the last network if the best one is missing."""
+        state = self.state
+        if state.step and state.best is None:
+            with self._ema_weights():
+                validation = self._evaluate_images(self.parts.network)
+                if self.best_snapshot.save_if_better(state, validation):
+                    logger.info(f"Saved the last network, of epoch {state.last_epoch}, instead")
+            self.best_snapshot.save_pending()
+        done = f"Already finished ({counted(state.step, 'step')})"
+        if state.early_stopping.stopped:
+            logger.info(f"{done}: {state.early_stopping.stopped}")
+        else:
+            more = f"Raise --{self.timetable.limit} to continue"
+            logger.info(f"{done}. {more}, or start a new run with --run_dir.")
+        return check_best(state.best, self.plan.monitor.metric)
+
+    def _prepare(self) -> None:
+        """Write the settings, and make the cached features."""
+        checkpoint_bytes = _bytes_of(self.checkpoints.variables())
+        network_bytes = _bytes_of(self.parts.network.variables)
+        check_space(self.paths, checkpoint_bytes, network_bytes, self.plan.keep_checkpoint_max)
+        if self.devices.is_chief:
+            # Only now: if resuming is refused, the earlier run's files stay as they were.
+            write_texts(self.paths.run_dir, self.paths.texts)
+        if self.parts.cached_features:
+            # Only now: the checkpoint may have brought another base.
+            self.step_inputs = self.parts.cached_features.make_inputs()
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Report the start and the end of the block to the listeners."""
+        state = self.state
+        start = Start(
+            network=self.parts.network,
+            plan=self.plan,
+            paths=self.paths,
+            rows=tuple(state.rows),
+            best=state.best,
+            images=self.timetable.images(state),
+            total_images=self.timetable.total_images,
+            next_batches=self._next_batches,
         )
-        self.run_logger.show_network(self.step, self.network)
-        unsaved = self.clock.now - self.clock.saved_at
-        if self.changing is None or unsaved > _SECONDS_UNSAVED or self._is_over():
+
+        def finish() -> Finish:
+            return Finish(state.best, state.early_stopping.stopped, self.throughput)
+
+        try:
+            with self.listeners.listening(start, finish):
+                self.profiler.after_step(state.step)
+                yield
+        finally:
+            self.profiler.close(state.step)
+            self.best_snapshot.save_pending()
+
+    def _train_epoch(self) -> None:
+        """Train until the epoch, the plan or the time is over, or an evaluation is due."""
+        state, unfreezing = self.state, self.parts.unfreezing
+        self.listeners.on_epoch_start(state.epoch)
+        if unfreezing and (change := unfreezing.apply(state.epoch)):
+            logger.info(change)
+            self.compile()
+        self._losses = ()
+        self._sync_stop()
+        if self.should_continue():
+            self.make_steps()
+        check_losses(self._losses, state.step, self.learning_rate_at)
+        if state.batch == self.inputs.training.batches_per_epoch:
+            state.epoch, state.batch = state.epoch + 1, 0
+            if not self._stop_signal and not self.timetable.is_finished(state):
+                self.prefetch()
+        if self._stop_signal:
             self._save()
-        self.run_logger.tell_evaluation(self.rows[-1], is_best)
-        self.clock.agree()
-        self.clock.evaluated_at = self.clock.now
-        self.run_logger.go_on()
+            raise stopped_error(self._stop_signal, state.epoch + 1, state.step)
 
-    def _save(self):
-        """Keep the best, if it is only remembered, and the latest: in this order."""
-        self.keeper.write(self.network)
-        save(self)
+    def _ema_weights(self) -> AbstractContextManager[None]:
+        """Return a context in which the network has its averaged weights, if there are any."""
+        return self.parts.ema.in_place() if self.parts.ema else nullcontext()
 
-    def variables(self):
-        """Return all that a step changes, in a stable order."""
-        return [
-            *self.network.variables,
-            *self.optimizer.variables,
-            *self.learning_rate.variables,
-            *(self.averages.variables if self.averages else ()),
-            *self.totals.variables,
-        ]
+    def _evaluate(self) -> dict[str, float]:
+        inputs = self.step_inputs.validation
+        validation, examples = self.evaluator.evaluate(inputs, self.plan.max_eval_steps)
+        if not examples:
+            raise DataError("the validation split is empty, so no snapshot can be the best")
+        check_validation_loss(validation["loss"], self.state.step, self.learning_rate_at)
+        return validation
+
+    def _evaluate_images(self, network: keras.Model) -> dict[str, float]:
+        """Evaluate a whole network once, on images even with cached features."""
+        evaluator = Evaluator(network, self.parts.objective, self.devices)
+        return evaluator.evaluate(self.inputs.validation, self.plan.max_eval_steps)[0]
+
+    def _lower_learning_rate_on_plateau(self, validation: dict[str, float]) -> None:
+        monitor, factor = self.plan.monitor, self.parts.schedule.factor
+        if self.state.early_stopping.update(monitor, validation):
+            factor.assign(factor * monitor.plateau_factor)
+            logger.info(
+                f"Validation {monitor.metric} is on a plateau: learning rate multiplied by "
+                f"{monitor.plateau_factor:g}"
+            )
+
+    def _add_row(self, validation: dict[str, float], is_best: bool) -> None:
+        """Add an evaluation to the history, and report it."""
+        state, training = self.state, self.totals.means()
+        self.totals.reset()
+        row = {
+            "epoch": state.last_epoch,
+            "step": state.step,
+            "learning_rate": self._learning_rate(),
+            "images_per_second": round(self.throughput.images_per_second("evaluations"), 1),
+            **training,
+            **{f"validation_{name}": value for name, value in validation.items()},
+        }
+        state.rows.append(row)
+        self.listeners.on_evaluation(Evaluation(row, training, validation, state.best, is_best))
+
+    def _save_if_slow(self) -> None:
+        """Save, unless with cached features that was done a moment ago."""
+        is_fast = self.parts.cached_features and self.timetable.since_save <= _SECONDS_UNSAVED
+        if not is_fast or self.timetable.is_finished(self.state):
+            self._save()
+
+    def _save(self) -> None:
+        """Save the best network, if it is only remembered, and then a checkpoint."""
+        self.best_snapshot.save_pending()
+        self.state.elapsed_seconds = self.timetable.elapsed
+        self.average_statistics()
+        self.checkpoints.save(self.state, self.learning_rate_at)
+        self.timetable.mark_saved()
+
+    def _sync_stop(self) -> None:
+        """Learn whether any worker received a signal: all stop after the same step."""
+        self._stop_signal = self.timetable.sync(self._stop.received)
+
+    def _fit_schedule_to_time(self) -> None:
+        if self.timetable.fit_to_time(self.state):
+            self.parts.schedule.total_steps.assign(float(self.timetable.total_steps))
+
+    def _next_batches(self) -> tf.data.Dataset:
+        """Return the batches that come next: at the end of an epoch, those of the next one."""
+        epochs, batch = divmod(self.state.batch, self.inputs.training.batches_per_epoch)
+        return self.inputs.training.batches(self.state.epoch + epochs, batch)
+
+    def _learning_rate(self) -> float:
+        return float(self.parts.optimizer.learning_rate)
 
 
-def _bytes_of(variables):
+def _bytes_of(variables: Iterable[Any]) -> int:
     return sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in variables)

@@ -87,7 +87,7 @@ def inputs(split):
 def test_evaluate_matches_training_metrics(splits, snapshot):
     validation, test = (inputs(each) for each in splits)
     result = evaluate(snapshot, test, Objective(), OPTIONS, validation)
-    expected, images = Evaluator(snapshot.network, Objective()).evaluate(test.batches())
+    expected, images = Evaluator(snapshot.network, Objective()).evaluate(test)
     assert len(result.predictions) == images == 18
     assert result.metrics["accuracy"] == expected["accuracy"]
     assert result.metrics["loss"] == pytest.approx(expected["loss"], rel=1e-6)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import run
 from library.inputs.examples import ShardSource
-from library.training.run_logger import RunLogger
+from library.training.tensorboard import TensorBoard
 from project.settings import read_settings
 
 
@@ -36,6 +36,6 @@ def main(arguments):
             return decode(self, tf.identity(key), image_format, *crop)
 
     ShardSource.load = noting
-    # The chief decodes a batch more, for TensorBoard to show.
-    RunLogger._introduce = lambda self, step: None
+    # The chief decodes one more batch, for TensorBoard to show.
+    TensorBoard._introduce = lambda self, step: None
     run.main(arguments)

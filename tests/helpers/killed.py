@@ -1,4 +1,4 @@
-"""A training that is killed at one of its changes of the disk: for tests/training/test_killed.py.
+"""A training that is killed at one of its changes of the disk: for tests/training/test_resume.py.
 
 Its `main` takes a folder, an engine's name, and the number of the change.
 """
@@ -8,14 +8,14 @@ import signal
 import sys
 from pathlib import Path
 
-from library.training.train_and_evaluate import ENGINES
+from project.assembly import ENGINES
 from tests.helpers import small_run
 
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 OPTIONS = {
     # After each step, and more than one is kept.
     "save_checkpoints_secs": 0,
-    "average_decay": 0.9,
+    "ema_decay": 0.9,
     "hyperparameters": {"optimizer": "momentum"},
 }
 
@@ -29,7 +29,6 @@ def main(arguments):
         if event in _CHANGES and next(changes) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    small_run.Trainer = ENGINES[engine]
-    run = small_run.make_run(Path(folder), **OPTIONS)
+    run = small_run.make_run(Path(folder), trainer=ENGINES[engine], **OPTIONS)
     sys.addaudithook(count)
-    run.run()
+    run.fit()

@@ -1,5 +1,6 @@
 """Compare two logical CPUs with one, in a process of its own."""
 
+import functools
 import tempfile
 from pathlib import Path
 
@@ -28,11 +29,11 @@ def make_network(synchronized):
     return network
 
 
-def make_run(devices, folder=None, *, synchronized=True, **options):
-    small_run.make_network = lambda: make_network(synchronized)
+def make_run(devices, folder=None, *, synchronized=True, make=small_run.make_run, **options):
     folder = folder or Path(tempfile.mkdtemp())
+    options |= {"network": lambda: make_network(synchronized), "hyperparameters": RECIPE}
     with devices.strategy.scope():
-        return small_run.make_run(folder, devices=devices, hyperparameters=RECIPE, **options)
+        return make(folder, devices=devices, **options)
 
 
 def assert_same(run, other, tolerance):
@@ -48,40 +49,32 @@ def main(_):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     one, two = Devices(), Devices(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-    assert two.describe(8) == "2 CPUs, 4 images a step on each"
+    assert two.describe(8) == "2 CPUs, 4 images per step on each"
 
     # 22 examples in batches of 8 and 6: the last ones leave less than a share, or nothing.
     whole = make_run(one)
-    whole.run()
+    whole.fit()
     mirrored = make_run(two)
-    mirrored.run()
-    assert mirrored.evaluator._totals.examples == 22
+    mirrored.fit()
+    assert mirrored.evaluator.evaluate(small_run.Validation())[1] == 22
     assert_same(mirrored, whole, 1e-5)
     assert mirrored.learning_rate_at(5) == whole.learning_rate_at(5)
 
-    # Through fit.
-    make = small_run.Trainer
-    small_run.Trainer = KerasFitTrainer
-    fit = make_run(two)
-    small_run.Trainer = make
-    fit.run()
+    fit = make_run(two, trainer=KerasFitTrainer)
+    fit.fit()
     assert_same(fit, mirrored, 0)
 
-    # Without synchronization each replica has statistics of its own, averaged when they are used.
-    run = make_run(two, synchronized=False, average_decay=0.9, train_epochs=1)
-    run.run()
-    for variable in run.network.variables:
+    # Without synchronization each replica has its own statistics, averaged when they are used.
+    run = make_run(two, synchronized=False, ema_decay=0.9, train_epochs=1)
+    run.fit()
+    for variable in run.parts.network.variables:
         first, second = (each.numpy() for each in variable.value.values)
         assert np.array_equal(first, second), variable.path
         assert np.isfinite(first).all(), variable.path
 
-    # Stopped and gone on with.
     folder = Path(tempfile.mkdtemp())
-    small_run.make_network = lambda: make_network(synchronized=True)
-    with two.strategy.scope():
-        stopping = small_run.stopping_run(folder, 5, devices=two, hyperparameters=RECIPE)
-    with pytest.raises(StoppedError, match="after step 5"):
-        stopping.run()
+    with pytest.raises(StoppedError, match="step 5"):
+        make_run(two, folder, make=functools.partial(small_run.stopping_run, step=5)).fit()
     resumed = make_run(two, folder)
-    resumed.run()
+    resumed.fit()
     assert_same(resumed, mirrored, 0)

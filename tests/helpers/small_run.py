@@ -9,13 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from library.inputs.examples import without_autotune
-from library.inputs.interfaces import SplitInputs as Seen
+from library.inputs.interfaces import SplitInputs
 from library.models.features import CachedFeatures
 from library.training.ema import ExponentialMovingAverage
+from library.training.parts import Parts, RunInputs
 from library.training.plan import Plan, RunPaths
 from library.training.trainer import Trainer
 from project.objective import Objective
-from project.optimizers import make_optimizer
+from project.optimizers import OptimizerOptions, make_optimizer
 from project.schedules import LearningRate
 from project.settings import Hyperparameters
 
@@ -27,11 +28,12 @@ LABELS = (IMAGES.mean((1, 2, 3)) > 127).astype(np.int64)
 
 @dataclasses.dataclass
 class Inputs:
-    """Data in memory, in an order of (epoch) alone."""
+    """Training inputs in memory, in an order that is a function of the epoch alone."""
 
     examples: int = EXAMPLES
     batch_size: int = BATCH
     batches_per_epoch: int = -(-EXAMPLES // BATCH)
+    order: list | None = None
 
     def batches(self, epoch, start_batch=0):
         order = np.random.default_rng(epoch).permutation(EXAMPLES)
@@ -40,12 +42,13 @@ class Inputs:
 
 
 class Validation:
-    """The same images, as they are."""
+    """Evaluation inputs: the same images, in order."""
 
     batch_size = 6
 
     def __init__(self, images=IMAGES, labels=LABELS):
         self.data = images, labels
+        self.examples = len(images)
 
     def batches(self):
         return without_autotune(tf.data.Dataset.from_tensor_slices(self.data)).batch(
@@ -67,51 +70,56 @@ def make_run(
     training=None,
     validation=None,
     *,
+    trainer=Trainer,
+    network=make_network,
     classes=("a", "b"),
     hyperparameters=None,
-    average_decay=None,
+    ema_decay=None,
     devices=None,
-    is_kept=False,
+    is_cached=False,
     loss_scale=None,
+    paths=None,
+    listeners=None,
     **plan,
 ):
+    """Return a Trainer (or another class) of three epochs of three steps."""
     plan = Plan(**{"train_epochs": EPOCHS, "keep_checkpoint_max": 2, **plan})
-    training = training or Inputs()
+    inputs = RunInputs(training or Inputs(), validation or Validation())
     values = Hyperparameters(**{"learning_rate": 0.05, **(hyperparameters or {})}).model_dump()
-    learning_rate = LearningRate(
+    steps_per_epoch = inputs.training.batches_per_epoch
+    schedule = LearningRate(
         values["learning_rate_decay_type"],
         values,
-        total_steps=plan.total_steps(training.batches_per_epoch),
-        steps_per_epoch=training.batches_per_epoch,
+        total_steps=plan.total_steps(steps_per_epoch),
+        steps_per_epoch=steps_per_epoch,
     )
-    network = make_network()
+    network = network()
+    options = OptimizerOptions(devices.replicas if devices else 1, loss_scale)
     weights = network.trainable_variables
-    scaling = {"replicas": devices.replicas if devices else 1, "loss_scale": loss_scale}
-    texts, settings = {"project.yaml": "x"}, {"lr": values["learning_rate"]}
-    validation = validation or Validation()
-    return Trainer(
+    # As if the whole network were a head.
+    cached = CachedFeatures(network, lambda: SplitInputs(*inputs)) if is_cached else None
+    parts = Parts(
         network,
         Objective(),
-        make_optimizer(values["optimizer"], learning_rate, values, weights, **scaling),
-        learning_rate,
-        ExponentialMovingAverage(network, average_decay) if average_decay else None,
-        training,
-        validation,
-        plan,
-        RunPaths(folder, folder / "checkpoints", folder / "best", classes, texts, settings),
-        # As if the whole network were a head.
-        kept=CachedFeatures(network, lambda: Seen(training, validation)) if is_kept else None,
-        devices=devices,
+        make_optimizer(values["optimizer"], schedule, values, weights, options),
+        schedule,
+        ExponentialMovingAverage(network, ema_decay) if ema_decay else None,
+        cached_features=cached,
     )
+    texts, settings = {"project.yaml": "x"}, {"lr": values["learning_rate"]}
+    run_paths = RunPaths.below(folder, classes)
+    run_paths = dataclasses.replace(run_paths, texts=texts, settings=settings, **(paths or {}))
+    return trainer(parts, inputs, plan, run_paths, devices, listeners)
 
 
 def everything(run):
     """All that must be equal: variables, position, best, history (but for the clock's column)."""
-    rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in run.rows]
+    state = run.state
+    rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in state.rows]
     return (
-        run.devices.read(run.variables()),
-        (run.step, run.epoch, run.batch),
-        run.best,
+        run.devices.read(run.checkpoints.variables()),
+        (state.step, state.epoch, state.batch),
+        state.best,
         rows,
     )
 
@@ -119,26 +127,37 @@ def everything(run):
 def assert_same(run, other):
     (variables, *rest), (other_variables, *other_rest) = everything(run), everything(other)
     assert rest == other_rest
-    for variable, mine, theirs in zip(run.variables(), variables, other_variables, strict=True):
+    names = run.checkpoints.variables()
+    for variable, mine, theirs in zip(names, variables, other_variables, strict=True):
         assert np.array_equal(mine, theirs), variable.name
 
 
 def stopping_run(folder, step, number=signal.SIGTERM, **options):
     """A run to which a signal comes while it makes `step`."""
     run = make_run(folder, **options)
-    train_steps = run.train_steps
+    after_steps = run.after_steps
 
-    def train_steps_and_stop(iterator, count):
-        if run.step < step <= run.step + int(count):
+    def stop_after_steps(losses, count, input_wait=None):
+        if run.state.step < step <= run.state.step + count:
             os.kill(os.getpid(), number)
-        return train_steps(iterator, count)
+        after_steps(losses, count, input_wait)
 
-    run.train_steps = train_steps_and_stop
+    run.after_steps = stop_after_steps
+    return run
+
+
+def refuse_to_train(run):
+    """Make a run fail if it makes a step."""
+
+    def fail():
+        raise AssertionError("trained again")
+
+    run.make_steps = fail
     return run
 
 
 def saved_steps(run):
     """The steps of the checkpoints of a run, as they come."""
     steps, save = [], run.checkpoints.save
-    run.checkpoints.save = lambda step, *state: (steps.append(step), save(step, *state))
+    run.checkpoints.save = lambda state, *more: (steps.append(state.step), save(state, *more))
     return steps

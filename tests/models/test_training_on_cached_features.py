@@ -10,33 +10,33 @@ from tests.helpers.small_run import assert_same, make_run, saved_steps, stopping
 
 
 def test_the_best_and_the_latest_are_saved_at_the_end(tmp_path):
-    run = make_run(tmp_path, is_kept=True)
+    run = make_run(tmp_path, is_cached=True)
     measured = iter((0.5, 0.25, 0.75))
     seen = []
 
-    def measure(*_):
+    def evaluate():
         assert not (tmp_path / "best").exists()
-        seen.append([each.numpy() for each in ema_variables(run.network)])
-        return {"loss": next(measured), "accuracy": 0.5}, 18
+        seen.append([each.numpy() for each in ema_variables(run.parts.network)])
+        return {"loss": next(measured), "accuracy": 0.5}
 
-    run._measure = measure
+    run._evaluate = evaluate
     steps = saved_steps(run)
-    run.run()
+    run.fit()
     assert steps == [9]
     snapshot = read_snapshot(tmp_path / "best")
-    assert snapshot.metrics == run.best
-    assert (run.best["epoch"], run.best["value"]) == (2, 0.25)
+    assert snapshot.metrics == run.state.best
+    assert (run.state.best["epoch"], run.state.best["value"]) == (2, 0.25)
     # The best is that of the second epoch; what trains goes on as after the third.
-    for values, network in ((seen[1], snapshot.network), (seen[2], run.network)):
+    for values, network in ((seen[1], snapshot.network), (seen[2], run.parts.network)):
         for value, variable in zip(values, ema_variables(network), strict=True):
             assert np.array_equal(value, variable.numpy())
 
 
 def test_they_are_saved_after_some_seconds_too(tmp_path, monkeypatch):
     monkeypatch.setattr("library.training.trainer._SECONDS_UNSAVED", 0)
-    run = make_run(tmp_path, is_kept=True)
+    run = make_run(tmp_path, is_cached=True)
     steps = saved_steps(run)
-    run.run()
+    run.fit()
     assert steps == [3, 6, 9]
 
 
@@ -44,24 +44,24 @@ def test_they_are_saved_after_some_seconds_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize("step", [2, 3, 7])
 def test_a_stopped_run_goes_on_as_uninterrupted(tmp_path, step):
     whole = make_run(tmp_path / "whole")
-    whole.run()
+    whole.fit()
     with pytest.raises(StoppedError):
-        stopping_run(tmp_path / "stopped", step, is_kept=True).run()
-    run = make_run(tmp_path / "stopped", is_kept=True)
-    run.run()
+        stopping_run(tmp_path / "stopped", step, is_cached=True).fit()
+    run = make_run(tmp_path / "stopped", is_cached=True)
+    run.fit()
     assert_same(run, whole)
 
 
 def test_the_best_is_saved_when_training_fails(tmp_path):
-    run = make_run(tmp_path, is_kept=True)
+    run = make_run(tmp_path, is_cached=True)
     train_steps = run.train_steps
 
     def train_steps_and_fail(iterator, count):
         losses, waited = train_steps(iterator, count)
-        return losses * (float("nan") if run.step >= 5 else 1.0), waited
+        return losses * (float("nan") if run.state.step >= 5 else 1.0), waited
 
     run.train_steps = train_steps_and_fail
     with pytest.raises(DivergedError):
-        run.run()
-    assert run.best["epoch"] == 1
-    assert read_snapshot(tmp_path / "best").metrics == run.best
+        run.fit()
+    assert run.state.best["epoch"] == 1
+    assert read_snapshot(tmp_path / "best").metrics == run.state.best

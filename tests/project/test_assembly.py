@@ -32,7 +32,7 @@ def make(options, colors):
     keras.mixed_precision.set_global_policy("float32")
 
 
-def test_inputs_have_the_sizes_of_the_settings(make):
+def test_inputs_have_sizes_of_settings(make):
     settings, train, validation = make("--train_batch_size", "10", "--eval_batch_size", "7")
     training = assembly.make_training_inputs(settings, train)
     assert (training.examples, training.batches_per_epoch) == (60, 6)
@@ -43,7 +43,7 @@ def test_inputs_have_the_sizes_of_the_settings(make):
     assert [len(labels) for _, labels in evaluation.batches()] == [7, 7, 4]
 
 
-def test_the_shuffle_buffer_holds_no_more_examples_and_bytes_than_allowed(make):
+def test_shuffle_buffer_is_bounded(make):
     settings, train, _ = make("--shuffle_examples", "40")
     training = assembly.make_training_inputs(settings, train)
     assert training.shuffle_examples == 40
@@ -58,30 +58,30 @@ def test_the_shuffle_buffer_holds_no_more_examples_and_bytes_than_allowed(make):
     assert 3 <= training.shuffle_examples <= 400_000 // max(sizes)
 
 
-def test_what_the_order_trades_for_speed_is_said_and_done(make, capsys):
+def test_nondeterministic_order_is_a_warning(make, capsys):
     settings, train, _ = make()
-    assert assembly.make_training_inputs(settings, train).reading.deterministic
+    assert assembly.make_training_inputs(settings, train).options.deterministic
     assert "deterministic" not in capsys.readouterr().err
     settings, train, _ = make("--deterministic=false")
-    assert not assembly.make_training_inputs(settings, train).reading.deterministic
-    assert "deterministic false: no epoch can be repeated, so going" in capsys.readouterr().err
+    assert not assembly.make_training_inputs(settings, train).options.deterministic
+    assert "warning: deterministic false" in capsys.readouterr().err
 
 
-def test_augmentations_that_do_nothing_to_gray_images_are_said(make, capsys):
+def test_color_augmentations_of_gray_images_are_a_warning(make, capsys):
     augmentations = ["--augmentations", "flip,hue,brightness,saturation=0.3"]
     settings, train, _ = make(*augmentations)
     assembly.make_training_inputs(settings, train)
     assert "augmentations" not in capsys.readouterr().err
     settings, train, _ = make(*augmentations, "--channels=1")
     assembly.make_training_inputs(settings, train)
-    text = "augmentations: hue, saturation=0.3 change colors alone: nothing with channels 1\n"
-    assert capsys.readouterr().err == text
+    log = capsys.readouterr().err
+    assert log.startswith("warning: augmentations hue, saturation=0.3 ")
+    assert "channels" in log
 
 
-def test_by_file_each_of_several_workers_has_its_own_shards(make):
+def test_shard_by_file(make):
     settings, train, validation = make("--shard_by_file", "--balance", "oversample")
-    text = "balance oversample counts over all shards: leave out shard_by_file"
-    with pytest.raises(SettingsError, match=text):
+    with pytest.raises(SettingsError, match="balance oversample and shard_by_file"):
         assembly.make_training_inputs(settings, train, WorkerSlice(0, 2))
     assert assembly.make_training_inputs(settings, train).examples == 60
     settings, train, validation = make("--shard_by_file")
@@ -91,9 +91,9 @@ def test_by_file_each_of_several_workers_has_its_own_shards(make):
     ]
     counts = [sum(len(labels) for _, labels in each.batches(0)) for each in training]
     assert counts == [each.examples for each in train.shards]
-    # One shard can't be divided: each worker reads it, and takes its half of each batch.
+    # One shard can't be divided, so each worker reads it and takes its half of each batch.
     evaluation = [
-        assembly.make_evaluation_inputs(settings, validation, part=WorkerSlice(each, 2))
+        assembly.make_evaluation_inputs(settings, validation, worker_slice=WorkerSlice(each, 2))
         for each in range(2)
     ]
     assert [[len(labels) for _, labels in each.batches()] for each in evaluation] == [
@@ -103,7 +103,7 @@ def test_by_file_each_of_several_workers_has_its_own_shards(make):
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
-def test_inputs_are_kept_in_the_cache_on_request(make, colors, tmp_path, kind):
+def test_cached_inputs(make, colors, tmp_path, kind):
     shutil.copytree(colors, tmp_path / "data")
     settings, *_ = make("--cache", kind, "--cache_dir", str(tmp_path / "cache"))
     train, validation = read_splits(tmp_path / "data", "train", "validation")
@@ -129,8 +129,8 @@ def unequal(tmp_path_factory):
 
 
 @pytest.mark.parametrize("cache", ["none", "memory"])
-def test_copies_of_one_image_are_spread_over_the_epoch(make, unequal, cache):
-    """Of files and cached ones only numbers are shuffled: large images allow as many of them."""
+def test_oversampled_copies_are_spread_over_the_epoch(make, unequal, cache):
+    """Only keys of files and cached images are shuffled, as many for large images as for small."""
     settings, *_ = make("--balance=oversample", "--shuffle_bytes=32000", "--cache", cache)
     training = assembly.make_training_inputs(settings, unequal)
     assert training.examples == 120
@@ -140,7 +140,7 @@ def test_copies_of_one_image_are_spread_over_the_epoch(make, unequal, cache):
         assert len(places) == 30
         assert places[0] < 20
         assert places[-1] > 100
-    # The memory is bounded all the same, and where each image comes once, nothing changes.
+    # The memory is bounded all the same, and without oversampling nothing changes.
     settings, *_ = make("--balance=oversample", "--shuffle_bytes=2560")
     assert assembly.make_training_inputs(settings, unequal).shuffle_examples == 10
     settings, *_ = make("--shuffle_bytes=32000")
@@ -151,7 +151,7 @@ def test_copies_of_one_image_are_spread_over_the_epoch(make, unequal, cache):
     ("given", "weights"),
     [("auto", (2, 1, 2 / 3)), ("{blue: 3, red: 0.5}", (3, 1, 0.5)), ("none", (1, 1, 1))],
 )
-def test_class_weights_reach_the_loss(make, tmp_path, given, weights):
+def test_class_weights(make, tmp_path, given, weights):
     path = tmp_path / "h.yaml"
     path.write_text(f"default:\n  class_weight: {given}\n  xentropy_label_smoothing: 0\n")
     settings, train, _ = make(f"--hyperparameter_file={path}")
@@ -161,23 +161,22 @@ def test_class_weights_reach_the_loss(make, tmp_path, given, weights):
     assert np.allclose(losses, np.log(3) * np.array(weights))
 
 
-def test_classes_are_not_balanced_twice(make):
+def test_balancing_twice_is_refused(make):
     settings, train, _ = make("--balance=oversample", "--class_weight=auto")
-    text = "class_weight auto and balance oversample each balance the classes: leave one of them"
-    with pytest.raises(SettingsError, match=text):
+    with pytest.raises(SettingsError, match="class_weight auto and balance oversample"):
         assembly.make_training_inputs(settings, train)
     settings, train, _ = make("--balance=oversample", "--class_weight=red=2")
     assert assembly.make_training_inputs(settings, train).is_oversampled
 
 
-def test_what_is_mixed_in_pairs_is_not_divided_oddly_among_workers(make):
+def test_mixed_pairs_need_even_shares(make):
     settings, train, _ = make("--augmentations=mixup", "--train_batch_size=6")
-    with pytest.raises(SettingsError, match="mix pairs of images: train_batch_size 6 gives each"):
+    with pytest.raises(SettingsError, match="train_batch_size 6"):
         assembly.make_training_inputs(settings, train, WorkerSlice(0, 2))
     assert assembly.make_training_inputs(settings, train).batch_size == 6
 
 
-def test_the_learning_rate_is_scaled_by_the_batch_on_request(make):
+def test_learning_rate_batch_size(make):
     settings, train, _ = make(
         "--learning_rate_batch_size", "64", "--learning_rate_decay_type=fixed"
     )
@@ -189,9 +188,7 @@ def test_the_learning_rate_is_scaled_by_the_batch_on_request(make):
     ("dtype", "compute", "is_scaled"),
     [("float32", "float32", False), ("bfloat16", "bfloat16", False), ("float16", "float16", True)],
 )
-def test_layers_compute_in_the_dtype_and_weights_and_scores_stay_float32(
-    make, dtype, compute, is_scaled
-):
+def test_dtype(make, dtype, compute, is_scaled):
     settings, train, _ = make("--dtype", dtype)
     parts = assembly.make_parts(settings, train, batches_per_epoch=4)
     convolution = parts.network.get_layer("block1_convolution")
@@ -201,32 +198,32 @@ def test_layers_compute_in_the_dtype_and_weights_and_scores_stay_float32(
     assert isinstance(parts.optimizer, keras.optimizers.LossScaleOptimizer) is is_scaled
 
 
-def test_averages_are_kept_on_request(make):
+def test_moving_average_decay(make):
     settings, train, _ = make()
-    assert assembly.make_parts(settings, train, 4).averages is None
+    assert assembly.make_parts(settings, train, 4).ema is None
     settings, train, _ = make("--moving_average_decay", "0.99")
-    assert assembly.make_parts(settings, train, 4).averages is not None
+    assert assembly.make_parts(settings, train, 4).ema is not None
 
 
-def test_the_plan_has_the_names_of_the_settings(make):
+def test_plan(make):
     settings, _, _ = make("--max_train_steps", "5", "--best_metric=accuracy")
     plan = assembly.make_plan(settings)
     assert plan.total_steps(batches_per_epoch=100) == 5
-    assert (plan.goal.metric, plan.goal.mode) == ("accuracy", "max")
+    assert (plan.monitor.metric, plan.monitor.mode) == ("accuracy", "max")
     settings, _, _ = make("--weight_histograms", "--profile_steps", "10,20")
     plan = assembly.make_plan(settings)
     assert (plan.weight_histograms, plan.profile_steps) == (True, (10, 20))
     settings, _, _ = make("--best_metric=accuracy", "--best_metric_mode=min")
-    with pytest.raises(SettingsError, match="mode min would keep the worst: the best accuracy is"):
+    with pytest.raises(SettingsError, match=r"mode min .*accuracy"):
         assembly.make_plan(settings)
     settings, _, _ = make("--best_metric", "acuracy")
-    with pytest.raises(ChoiceError, match="unknown best_metric 'acuracy'; did you mean 'accuracy'"):
+    with pytest.raises(ChoiceError, match=r"best_metric 'acuracy'.*'accuracy'"):
         assembly.make_plan(settings)
 
 
-def test_what_is_kept_lies_in_the_runs_folder(make, tmp_path):
+def test_run_paths(make, tmp_path):
     settings, train, _ = make()
-    paths = assembly.make_keeping(settings, train)
+    paths = assembly.make_run_paths(settings, train)
     assert paths.checkpoints == tmp_path / "run" / "checkpoints"
     assert paths.best == tmp_path / "run" / "best"
     assert paths.texts.keys() == {"project.yaml", "hyperparameters.yaml", "data.json"}
@@ -234,7 +231,7 @@ def test_what_is_kept_lies_in_the_runs_folder(make, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "is_frozen", "replicas", "is_kept"),
+    ("arguments", "is_frozen", "replicas", "is_cached"),
     [
         (["--augmentations=flip"], True, 1, True),
         (["--augmentations="], True, 1, True),
@@ -244,29 +241,26 @@ def test_what_is_kept_lies_in_the_runs_folder(make, tmp_path):
         (["--augmentations=flip"], True, 2, False),
     ],
 )
-def test_views_of_features_that_have_no_effect_are_named(
-    make, arguments, is_frozen, replicas, is_kept, capsys
-):
+def test_cached_features(make, arguments, is_frozen, replicas, is_cached, capsys):
     pixels = keras.Input((8, 8, 3))
     base = keras.layers.Dense(4, name="base", trainable=not is_frozen)
     features = base(keras.layers.Flatten()(pixels))
     network = keras.Model(pixels, keras.layers.Dense(3)(features))
 
-    def kept(*more):
+    def cached(*more):
         settings, *splits = make(*arguments, *more)
-        inputs = assembly.make_training_inputs(settings, splits[0])
-        kept = assembly.make_kept(settings, network, inputs, None, splits, replicas)
-        return kept is not None
+        inputs = assembly.make_training_inputs(settings, splits[0]), None
+        cached = assembly.make_cached_features(settings, network, inputs, splits, replicas)
+        return cached is not None
 
-    assert kept("--cached_views=2") == is_kept
-    said = capsys.readouterr().err
-    is_used = is_kept and arguments[0] != "--augmentations="
-    assert ("cached_views 2 has no effect: it wants a frozen base, aug" in said) != is_used
-    kept()
+    assert cached("--cached_views=2") == is_cached
+    has_effect = is_cached and arguments[0] != "--augmentations="
+    assert ("warning: cached_views 2" in capsys.readouterr().err) != has_effect
+    cached()
     assert "cached_views" not in capsys.readouterr().err
 
 
-def test_the_same_seed_makes_the_same_weights(make):
+def test_same_seed_makes_same_weights(make):
     settings, train, _ = make()
     kernels = []
     for _ in range(2):
@@ -276,15 +270,13 @@ def test_the_same_seed_makes_the_same_weights(make):
 
 
 @pytest.mark.slow
-def test_images_of_several_classes_train_a_head_for_them_and_are_evaluated(
-    options, colors, patches, capsys, tmp_path
-):
+def test_multi_label_training_and_evaluation(options, colors, patches, capsys, tmp_path):
     given = [str(patches) if each == str(colors) else each for each in options]
     given += ["--augmentations=mixup"]
     run.main([*given, "--best_metric=exact_match"])
     out, err = capsys.readouterr()
     best = json.loads(out.splitlines()[-1])["validation"]
-    # The best by another metric has a loss too.
+    # The best by another metric has a loss, too.
     assert f"validation loss {best['loss']:.4f}, accuracy {best['accuracy']:.4f}" in err
     assert best["exact_match"] >= 0.75
     assert best["accuracy"] >= best["exact_match"]
@@ -292,7 +284,7 @@ def test_images_of_several_classes_train_a_head_for_them_and_are_evaluated(
     assert is_multi_label(snapshot.network)
     run.main(["evaluate", *given])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["accuracy"] >= 0.75
-    # The same classes, but one an image: no image would be judged by the same rule.
+    # The same classes, but one per image: no image would be evaluated by the same rule.
     one = replace(read_splits(patches, "test")[0], labels="one")
     with pytest.raises(CheckpointError, match="of several classes each, these have one class"):
         load_network.make_inputs_for(snapshot, read_settings(given), one)
@@ -301,15 +293,13 @@ def test_images_of_several_classes_train_a_head_for_them_and_are_evaluated(
 @pytest.mark.parametrize(
     ("arguments", "multi_label", "text"),
     [
-        (["--head=softmax"], True, "head softmax is for images of one class each"),
-        (["--head=multi_label"], False, "these have one each: convert them with --label_separator"),
-        (["--balance=oversample"], True, "balance oversample needs images of one class each"),
-        (["--best_metric=exact_match"], False, "best_metric exact_match is measured where images"),
+        (["--head=softmax"], True, "head softmax"),
+        (["--head=multi_label"], False, "head multi_label"),
+        (["--balance=oversample"], True, "balance oversample"),
+        (["--best_metric=exact_match"], False, "best_metric exact_match"),
     ],
 )
-def test_what_does_not_fit_how_many_classes_an_image_has(
-    make, patches, arguments, multi_label, text
-):
+def test_settings_that_do_not_fit_the_labels(make, patches, arguments, multi_label, text):
     settings, train, _ = make(*arguments)
     if multi_label:
         (train,) = read_splits(patches, "train")

@@ -15,15 +15,15 @@ def tiny():
     return keras.Model(pixels, keras.layers.Dense(3)(keras.layers.Flatten()(pixels)))
 
 
-def test_measures_are_those_by_hand():
-    measures = Objective().metrics(tf.constant(LABELS), tf.constant(SCORES))
-    assert list(measures) == list(Objective.names)
-    assert np.allclose(measures["loss"], -LOG_PROBABILITIES[[0, 1], LABELS], atol=1e-6)
-    assert measures["accuracy"].numpy().tolist() == [1, 0]
+def test_metrics_by_hand():
+    metrics = Objective().metrics(tf.constant(LABELS), tf.constant(SCORES))
+    assert list(metrics) == list(Objective.names)
+    assert np.allclose(metrics["loss"], -LOG_PROBABILITIES[[0, 1], LABELS], atol=1e-6)
+    assert metrics["accuracy"].numpy().tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_the_training_loss_is_that_by_hand(smoothing):
+def test_training_loss_by_hand(smoothing):
     network = tiny()
     network(np.ones((1, 2, 2, 1), np.float32))
     objective = Objective(label_smoothing=smoothing, l2_regularization=0.1)
@@ -38,29 +38,32 @@ def test_the_training_loss_is_that_by_hand(smoothing):
     assert float(loss) == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_what_is_measured_has_no_smoothing():
+def test_metrics_without_smoothing():
     plain, smooth = Objective().metrics, Objective(label_smoothing=0.5).metrics
     assert np.array_equal(plain(LABELS, SCORES)["loss"], smooth(LABELS, SCORES)["loss"])
 
 
-SEVERAL = np.array([[1, 0, 1], [0, 0, 0]], np.float32)
+MULTI_LABELS = np.array([[1, 0, 1], [0, 0, 0]], np.float32)
 
 
-def test_measures_of_several_classes_are_those_by_hand_and_of_keras():
-    measures = MultiLabelObjective().measures(SEVERAL, SCORES)
-    assert tuple(measures) == MultiLabelObjective.names
+def test_multi_label_metrics_match_keras():
+    metrics = MultiLabelObjective().metrics(MULTI_LABELS, SCORES)
+    assert tuple(metrics) == MultiLabelObjective.names
     ours = keras.losses.BinaryCrossentropy(from_logits=True, reduction="none")
-    assert np.allclose(measures["loss"], ours(SEVERAL, SCORES), atol=1e-6)
-    # Right: the first of three; and, as a score of 0 is not above a half, the first again.
-    assert np.allclose(measures["accuracy"], [1 / 3, 1 / 3])
-    assert measures["exact_match"].numpy().tolist() == [0, 0]
-    right = np.where(SEVERAL > 0, 1.0, -1.0).astype(np.float32)
-    assert MultiLabelObjective().measures(SEVERAL, right)["exact_match"].numpy().tolist() == [1, 1]
+    assert np.allclose(metrics["loss"], ours(MULTI_LABELS, SCORES), atol=1e-6)
+    # Correct: the first of three; and, because a score of 0 is not above a half, the first again.
+    assert np.allclose(metrics["accuracy"], [1 / 3, 1 / 3])
+    assert metrics["exact_match"].numpy().tolist() == [0, 0]
+    correct = np.where(MULTI_LABELS > 0, 1.0, -1.0).astype(np.float32)
+    assert MultiLabelObjective().metrics(MULTI_LABELS, correct)["exact_match"].numpy().tolist() == [
+        1,
+        1,
+    ]
 
 
-def test_the_training_loss_of_several_classes_smooths_and_weighs_each_class():
+def test_multi_label_training_loss():
     theirs = keras.losses.BinaryCrossentropy(True, 0.2, reduction="none")
-    smooth = MultiLabelObjective(label_smoothing=0.2).training_losses(SEVERAL, SCORES)
-    assert np.allclose(smooth, theirs(SEVERAL, SCORES), atol=1e-6)
-    first = MultiLabelObjective(class_weights=(3.0, 0.0, 0.0)).training_losses(SEVERAL, SCORES)
+    smooth = MultiLabelObjective(label_smoothing=0.2).training_losses(MULTI_LABELS, SCORES)
+    assert np.allclose(smooth, theirs(MULTI_LABELS, SCORES), atol=1e-6)
+    first = MultiLabelObjective(class_weights=(3.0, 0.0, 0.0)).training_losses(MULTI_LABELS, SCORES)
     assert np.allclose(first, [np.log1p(np.exp(-2.0)), np.log(2)], atol=1e-6)

@@ -105,7 +105,7 @@ def test_a_snapshot_is_begun_with(capsys, train, tmp_path):
         (
             {"checkpoint_exclude_scopes": "scores"},
             SettingsError,
-            "checkpoint_exclude_scopes says what of checkpoint_path is left out, and there is none",
+            "checkpoint_exclude_scopes needs a checkpoint_path",
         ),
         ({"unfreezing": "soon"}, SettingsError, "unfreezing: 'soon' must be an epoch and"),
     ],

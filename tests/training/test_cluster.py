@@ -15,12 +15,12 @@ def tf_config(jobs, kind="worker", index=0):
     return {"TF_CONFIG": json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})}
 
 
-def test_workers_in_tf_config():
+def test_tf_config_of_workers():
     jobs = {"worker": ["a:1", "b:2"]}
     assert read_cluster(tf_config(jobs, index=1)) == Cluster(("a:1", "b:2"), 1)
 
 
-def test_a_chief_comes_first():
+def test_tf_config_with_chief():
     jobs = {"worker": ["b:2", "[::1]:3"], "chief": ["a:1"]}
     assert read_cluster(tf_config(jobs, "chief")) == Cluster(("a:1", "b:2", "[::1]:3"), 0)
     assert read_cluster(tf_config(jobs, "worker", 1)).index == 2
@@ -48,19 +48,19 @@ def test_one_worker_is_no_cluster(environ):
         ({"TF_CONFIG": "{"}, "TF_CONFIG can't be read"),
         ({"TF_CONFIG": "[]"}, "TF_CONFIG can't be read"),
         ({"TF_CONFIG": '{"cluster": {"worker": 3}}'}, "TF_CONFIG can't be read"),
-        (tf_config({"worker": ["a:1", "b:2"]}, index=2), "task worker 2 is not in its cluster"),
-        (tf_config({"worker": ["a:1", "b:2"]}, "evaluator"), "evaluators are not used here"),
-        (tf_config({"worker": ["a", "b:2"]}), "'a' is not host:port"),
+        (tf_config({"worker": ["a:1", "b:2"]}, index=2), "task worker 2"),
+        (tf_config({"worker": ["a:1", "b:2"]}, "evaluator"), "evaluators"),
+        (tf_config({"worker": ["a", "b:2"]}), "'a'"),
         (
             tf_config({"worker": ["a:1", "b:99999"]}),
-            "the port of 'b:99999' is not one of 1 to 65535",
+            "'b:99999'",
         ),
-        (tf_config({"worker": ["a:0", "b:2"]}), "the port of 'a:0' is not one of 1 to 65535"),
-        ({"SLURM_STEP_NUM_TASKS": "x"}, "SLURM_STEP_NUM_TASKS is 'x', not a whole number"),
-        (tf_config({"worker": ["a:1", "a:1"]}), "two workers have the same address"),
+        (tf_config({"worker": ["a:0", "b:2"]}), "'a:0'"),
+        ({"SLURM_STEP_NUM_TASKS": "x"}, "SLURM_STEP_NUM_TASKS is 'x'"),
+        (tf_config({"worker": ["a:1", "a:1"]}), "same address"),
     ],
 )
-def test_a_bad_tf_config_is_told(environ, words):
+def test_malformed_variable_is_named(environ, words):
     with pytest.raises(SettingsError, match=words):
         read_cluster(environ)
 
@@ -80,24 +80,24 @@ def test_slurm(monkeypatch):
     addresses = ("node07:10140", "node07:10141", "node08:10140")
     assert read_cluster() == Cluster(addresses, 2)
     monkeypatch.setenv("SLURM_JOB_ID", "x")
-    with pytest.raises(SettingsError, match="SLURM_JOB_ID is 'x', not a whole number"):
+    with pytest.raises(SettingsError, match="SLURM_JOB_ID is 'x'"):
         read_cluster()
     monkeypatch.setenv("SLURM_JOB_ID", "1007")
     monkeypatch.delenv("SLURM_STEP_NODELIST")
-    with pytest.raises(SettingsError, match="SLURM_STEP_NODELIST not found"):
+    with pytest.raises(SettingsError, match="SLURM_STEP_NODELIST"):
         read_cluster()
 
 
-def test_each_waits_until_it_has_seen_the_other():
+def test_workers_wait_for_each_other():
     ports = free_ports(2)
     addresses = tuple(f"127.0.0.1:{port}" for port in ports)
-    both_are_through, through = threading.Barrier(2, timeout=30), []
+    both_are_done, through = threading.Barrier(2, timeout=30), []
 
     def work(index):
         wait_for_workers(Cluster(addresses, index), 20)
         # Whoever leaves first has TensorFlow's server at its port; here, a plain one.
         with socket.create_server(("", ports[index])):
-            both_are_through.wait()
+            both_are_done.wait()
             through.append(index)
 
     other = threading.Thread(target=work, args=(1,))
@@ -107,16 +107,14 @@ def test_each_waits_until_it_has_seen_the_other():
     assert sorted(through) == [0, 1]
 
 
-def test_a_worker_that_does_not_come_is_named():
+def test_missing_workers_are_named():
     (port,) = free_ports(1)
     cluster = Cluster((f"127.0.0.1:{port}", "127.0.0.1:1", "127.0.0.1:2"), 0)
-    with pytest.raises(
-        UserError, match=r"no sign of worker 1 \(127.0.0.1:1\) and worker 2 .* 0.1 s"
-    ):
+    with pytest.raises(UserError, match=r"worker 1 \(127.0.0.1:1\) and worker 2 .* 0.1 s"):
         wait_for_workers(cluster, 0.1)
 
 
-def test_a_port_in_use_is_named():
+def test_port_in_use_is_named():
     (port,) = free_ports(1)
     with (
         socket.create_server(("", port)),
@@ -125,7 +123,7 @@ def test_a_port_in_use_is_named():
         wait_for_workers(Cluster((f"127.0.0.1:{port}", "127.0.0.1:1"), 0), 0.1)
 
 
-def test_the_silent_and_the_dead_are_lost_and_the_answering_is_not():
+def test_find_lost():
     with socket.create_server(("", 0)) as silent, socket.create_server(("", 0)) as living:
         ports = [silent.getsockname()[1], living.getsockname()[1]]
         addresses = ("me:1", "127.0.0.1:1", *(f"127.0.0.1:{port}" for port in ports))
@@ -146,11 +144,11 @@ def test_the_silent_and_the_dead_are_lost_and_the_answering_is_not():
     ("wrong", "code", "words"),
     [
         ("text", 2, "TF_CONFIG can't be read"),
-        ("missing", 1, r"no sign of worker 1 \(127\.0\.0\.1:1\) after 0\.1 s"),
-        ("taken", 1, "this worker's port .* can't be used: Address already in use"),
+        ("missing", 1, r"worker 1 \(127\.0\.0\.1:1\) .* 0\.1 s"),
+        ("taken", 1, "port .*: Address already in use"),
     ],
 )
-def test_a_person_gets_one_line(options, monkeypatch, capsys, wrong, code, words):
+def test_error_is_one_line(options, monkeypatch, capsys, wrong, code, words):
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1] if wrong == "taken" else free_ports(1)[0]
         config = tf_config({"worker": [f"127.0.0.1:{port}", "127.0.0.1:1"]})["TF_CONFIG"]

@@ -1,57 +1,75 @@
-"""What is read back from a checkpoint; that it is all, test_trainer.py tests."""
+"""Which checkpoints a run resumes from; that all state is restored, test_trainer.py tests."""
 
 import json
+import shutil
+import signal
 
+import numpy as np
 import pytest
 
 from library.errors import CheckpointError, StoppedError
 from library.files import seal_folder
-from library.saving.checkpoints import check_classes
-from library.training.early_stopping import Monitor
-from tests.helpers.small_run import Inputs, make_run, stopping_run
+from library.saving.checkpoints import read_state
+from library.training.early_stopping import EarlyStopping, Monitor
+from library.training.train_state import TrainState
+from tests.conftest import ROOT
+from tests.helpers.killed import OPTIONS
+from tests.helpers.small_run import Inputs, assert_same, everything, make_run, stopping_run
+from tests.helpers.workers import Worker
 
 
-def test_more_epochs_go_on(tmp_path):
-    make_run(tmp_path, train_epochs=1).run()
+def test_train_state_as_json():
+    state = TrainState(
+        step=5,
+        epoch=1,
+        batch=2,
+        best={"value": 0.5},
+        rows=[{"step": 3}],
+        early_stopping=EarlyStopping(0.5, 1, 1, "reason"),
+        elapsed_seconds=1.5,
+    )
+    assert TrainState.from_json(json.loads(json.dumps(state.to_json()))) == state
+
+
+def test_more_epochs(tmp_path):
+    make_run(tmp_path, train_epochs=1).fit()
     run = make_run(tmp_path, train_epochs=2)
-    run.run()
-    assert [row["step"] for row in run.rows] == [3, 6]
+    run.fit()
+    assert [row["step"] for row in run.state.rows] == [3, 6]
 
 
-def test_other_classes_are_refused_naming_them(tmp_path):
-    make_run(tmp_path, train_epochs=1).run()
-    with pytest.raises(CheckpointError, match=r"only there: 'b'; only in the data: 'c'"):
-        make_run(tmp_path, classes=("a", "c")).run()
-    with pytest.raises(CheckpointError, match="in another order"):
-        check_classes("x", ("a", "b"), ("b", "a"))
+def test_must_needs_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match="must"):
+        make_run(tmp_path, resume="must").fit()
 
 
-def test_resume_must_wants_a_checkpoint(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint in"):
-        make_run(tmp_path, resume="must").run()
+@pytest.mark.slow
+def test_other_classes_are_refused(tmp_path):
+    make_run(tmp_path, train_epochs=1, paths={"texts": {"project.yaml": "first"}}).fit()
+    texts = {"texts": {"project.yaml": "second"}}
+    with pytest.raises(CheckpointError, match=r"'b'.*'c'"):
+        make_run(tmp_path, classes=("a", "c"), paths=texts).fit()
+    assert (tmp_path / "project.yaml").read_text() == "first"
+    make_run(tmp_path, paths=texts).fit()
+    assert (tmp_path / "project.yaml").read_text() == "second"
 
 
-def test_another_number_of_steps_an_epoch_is_refused(tmp_path):
+def test_other_number_of_steps_is_refused(tmp_path):
     """Stopped at batch 2 of 3, it would wait forever for the end of an epoch of one batch."""
     with pytest.raises(StoppedError):
-        stopping_run(tmp_path, 2).run()
-    words = "was made with 3 steps an epoch, now it is 1: .* another --run_dir"
-    with pytest.raises(CheckpointError, match=words):
-        make_run(tmp_path, Inputs(batch_size=22, batches_per_epoch=1)).run()
+        stopping_run(tmp_path, 2).fit()
+    with pytest.raises(CheckpointError, match=r"3 steps per epoch, now it is 1: .* --run_dir"):
+        make_run(tmp_path, Inputs(batch_size=22, batches_per_epoch=1)).fit()
 
 
 @pytest.mark.parametrize(
-    ("step", "seed", "is_told"), [(2, 1, True), (2, 0, False), (3, 1, False)], ids=str
+    ("step", "seed", "is_logged"), [(2, 1, True), (2, 0, False), (3, 1, False)], ids=str
 )
-def test_another_order_is_told_where_an_epoch_is_not_over(tmp_path, capsys, step, seed, is_told):
-    inputs = Inputs()
-    inputs.order = [0]
+def test_other_order_is_logged_within_an_epoch(tmp_path, capsys, step, seed, is_logged):
     with pytest.raises(StoppedError):
-        stopping_run(tmp_path, step, training=inputs).run()
-    inputs.order = [seed]
-    make_run(tmp_path, inputs, train_epochs=1).run()
-    words = "changed since: the order of images, so in what is left of epoch 1 some may come a sec"
-    assert (words in capsys.readouterr().err) == is_told
+        stopping_run(tmp_path, step, training=Inputs(order=[0])).fit()
+    make_run(tmp_path, Inputs(order=[seed]), train_epochs=1).fit()
+    assert ("the order of images" in capsys.readouterr().err) == is_logged
 
 
 def change_state(folder, change):
@@ -63,43 +81,85 @@ def change_state(folder, change):
     seal_folder(path)
 
 
-def test_another_optimizer_of_the_same_shapes_is_refused(tmp_path):
-    make_run(tmp_path, train_epochs=1, hyperparameters={"optimizer": "momentum"}).run()
-    words = "was made with optimizer SGD, now it is Adagrad: .* another --run_dir"
+def test_other_optimizer_of_the_same_shapes_is_refused(tmp_path):
+    make_run(tmp_path, train_epochs=1, hyperparameters={"optimizer": "momentum"}).fit()
     other = {"train_epochs": 2, "hyperparameters": {"optimizer": "adagrad"}}
-    with pytest.raises(CheckpointError, match=words):
-        make_run(tmp_path, **other).run()
+    with pytest.raises(CheckpointError, match=r"optimizer SGD, .*Adagrad: .* --run_dir"):
+        make_run(tmp_path, **other).fit()
 
 
-def test_another_image_size_is_refused_before_anything_was_evaluated(tmp_path):
+def test_other_image_size_is_refused_before_an_evaluation(tmp_path):
     with pytest.raises(StoppedError):
-        stopping_run(tmp_path, 1).run()
+        stopping_run(tmp_path, 1).fit()
     change_state(tmp_path, lambda state: state.update(image_shape=[8, 8, 1]))
-    words = r"was made with image shape \[8, 8, 1\], now it is \[4, 4, 1\]"
-    with pytest.raises(CheckpointError, match=words):
-        make_run(tmp_path).run()
+    with pytest.raises(CheckpointError, match=r"\[8, 8, 1\].*\[4, 4, 1\]"):
+        make_run(tmp_path).fit()
 
 
-def test_a_checkpoint_of_another_version_goes_on(tmp_path):
-    make_run(tmp_path, train_epochs=1, goal=Monitor(patience=9)).run()
+def test_checkpoint_with_other_keys(tmp_path):
+    make_run(tmp_path, train_epochs=1, monitor=Monitor(patience=9)).fit()
 
     def change(state):
         del state["image_shape"], state["optimizer"], state["goal"]["min_delta"]
-        state["goal"]["later"] = 1
+        state["goal"]["later"] = state["patience"]["later"] = 1
         state["patience"]["without_improvement"] = 5
 
     change_state(tmp_path, change)
-    run = make_run(tmp_path, train_epochs=1, goal=Monitor(patience=9))
-    run.run()
-    assert (run.step, run.patience.state["without_improvement"]) == (3, 5)
+    run = make_run(tmp_path, train_epochs=1, monitor=Monitor(patience=9))
+    run.fit()
+    assert (run.state.step, run.state.early_stopping.without_improvement) == (3, 5)
+
+
+def test_checkpoint_of_version_0_1(tmp_path):
+    """tests/data/v0_1/run was stopped by version 0.1 after step 5."""
+    options = {
+        "ema_decay": 0.9,
+        "hyperparameters": {"optimizer": "momentum"},
+        "monitor": Monitor(patience=5, plateau_patience=4),
+    }
+    whole = make_run(tmp_path / "whole", **options)
+    whole.fit()
+    shutil.copytree(ROOT / "tests" / "data" / "v0_1" / "run", tmp_path / "run")
+    run = make_run(tmp_path / "run", resume="must", **options)
+    run.fit()
+    (variables, position, _, rows), (others, other_position, *_, other_rows) = map(
+        everything, (run, whole)
+    )
+    assert position == other_position
+    assert [row["step"] for row in rows] == [row["step"] for row in other_rows]
+    for mine, theirs in zip(variables, others, strict=True):
+        # Another machine may round in another way.
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_another_metric_is_waited_for_anew(tmp_path):
-    goal = {"patience": 2, "min_delta": 0.9}
-    make_run(tmp_path, train_epochs=2, goal=Monitor("accuracy", **goal)).run()
-    # By the accuracy that was reached, each loss would be too large.
-    run = make_run(tmp_path, train_epochs=3, goal=Monitor("loss", **goal))
-    run.run()
-    assert run.patience.state["reference"] == run.rows[-1]["validation_loss"]
-    assert run.patience.state["without_improvement"] == 0
+def test_other_metric_resets_early_stopping(tmp_path):
+    monitor = {"patience": 2, "min_delta": 0.9}
+    make_run(tmp_path, train_epochs=2, monitor=Monitor("accuracy", **monitor)).fit()
+    # Compared with the accuracy that was reached, each loss would be too large.
+    run = make_run(tmp_path, train_epochs=3, monitor=Monitor("loss", **monitor))
+    run.fit()
+    assert run.state.early_stopping.reference == run.state.rows[-1]["validation_loss"]
+    assert run.state.early_stopping.without_improvement == 0
+
+
+@pytest.mark.slow
+def test_resume_after_kills_matches_uninterrupted_run(tmp_path):
+    whole = make_run(tmp_path / "whole", **OPTIONS)
+    whole.fit()
+    folders = {engine: tmp_path / engine for engine in ("loop", "fit")}
+    for change in (2, 9, 16, 23):
+        workers = {
+            engine: Worker([str(folder), engine, str(change)], module="tests.helpers.killed")
+            for engine, folder in folders.items()
+        }
+        for engine, worker in workers.items():
+            code, log = worker.finish()
+            assert code == -signal.SIGKILL, (engine, change, log)
+    for folder in folders.values():
+        run = make_run(folder, **OPTIONS)
+        steps = [read_state(path)["step"] for path in (folder / "checkpoints").glob("step_*")]
+        assert 0 < max(steps) < whole.state.step, "it was killed on the way"
+        run.fit()
+        assert_same(run, whole)
+        assert (folder / "history.csv").read_text().count("\n") == 4

@@ -1,3 +1,5 @@
+"""The plan of a run, and its folders."""
+
 import dataclasses
 import os
 import shutil
@@ -5,9 +7,11 @@ import shutil
 import pytest
 
 from library.errors import SettingsError, UserError
+from library.messages import ChoiceError
 from library.saving.checkpoints import Checkpoints
 from library.training import run_directory
-from library.training.plan import RunPaths
+from library.training.early_stopping import Monitor
+from library.training.plan import Plan, RunPaths
 from library.training.run_directory import check_space, locked_run, write_texts
 
 
@@ -28,30 +32,30 @@ def names(folder):
     return sorted(each.name for each in folder.iterdir())
 
 
-def test_the_texts_are_written(tmp_path):
+def test_write_texts(tmp_path):
     for text in ("1", "2"):
         write_texts(tmp_path / "run", {"a.yaml": text})
     assert (tmp_path / "run" / "a.yaml").read_text() == "2"
 
 
-def test_a_text_that_cant_be_written_is_told(tmp_path):
+def test_write_texts_fails(tmp_path):
     (tmp_path / "a.yaml").mkdir()
-    with pytest.raises(UserError, match=r"a.yaml could not be saved \(Is a directory\)"):
+    with pytest.raises(UserError, match=r"a.yaml"):
         write_texts(tmp_path, {"a.yaml": "1"})
 
 
-def test_what_kills_left_of_them_is_removed_and_nothing_else(tmp_path):
+def test_write_texts_removes_partial_files(tmp_path):
     for name in (".a.yaml.7.ab.partial", ".history.csv.7.ab.partial", ".explained.7.ab.partial"):
         (tmp_path / name).write_text("half")
     write_texts(tmp_path, {"a.yaml": "1"})
     assert names(tmp_path) == [".explained.7.ab.partial", "a.yaml"]
 
 
-def test_never_moves_the_earlier_run_aside_whole(paths):
+def test_never_moves_earlier_run(paths):
     run = paths.run_dir
     for number in (0, 1, 2):
-        with locked_run(paths, "never") as aside:
-            assert aside == ([run.with_name(f"run.{number}")] if number else [])
+        with locked_run(paths, "never") as moved:
+            assert moved == ([run.with_name(f"run.{number}")] if number else [])
             fill(paths, str(number))
     assert names(run.parent) == ["run", "run.1", "run.2"]
     for number, folder in enumerate(("run.1", "run.2", "run")):
@@ -61,47 +65,47 @@ def test_never_moves_the_earlier_run_aside_whole(paths):
         assert names(folder / "checkpoints") == ["step_0000000001"]
 
 
-def test_never_moves_what_lies_elsewhere_aside_too(paths, tmp_path):
+def test_never_moves_other_folders_too(paths, tmp_path):
     elsewhere = tmp_path / "models"
     paths = dataclasses.replace(paths, checkpoints=elsewhere, best=tmp_path / "best")
     fill(paths, "1")
     (elsewhere / "notes").write_text("mine")
-    with locked_run(paths, "never") as aside:
-        assert aside == [tmp_path / name for name in ("out/run.1", "models.1", "best.1")]
+    with locked_run(paths, "never") as moved:
+        assert moved == [tmp_path / name for name in ("out/run.1", "models.1", "best.1")]
     assert names(elsewhere) == ["notes"]
     assert names(tmp_path / "models.1") == ["step_0000000001"]
     assert names(tmp_path / "best.1") == ["metrics.json"]
     # Once only, and an empty folder is no run.
-    with locked_run(paths, "never") as aside:
-        assert aside == []
+    with locked_run(paths, "never") as moved:
+        assert moved == []
     assert names(tmp_path) == ["best.1", "models", "models.1", "out"]
 
 
-def test_never_moves_a_best_whose_replacement_was_cut_short(paths, tmp_path):
+def test_never_moves_partly_replaced_best(paths, tmp_path):
     paths = dataclasses.replace(paths, best=tmp_path / "best")
     (tmp_path / "best.previous").mkdir()
-    with locked_run(paths, "never") as aside:
-        assert aside == [tmp_path / "best.1"]
+    with locked_run(paths, "never") as moved:
+        assert moved == [tmp_path / "best.1"]
     assert names(tmp_path) == ["best.1", "out"]
 
 
 def test_auto_moves_nothing(paths):
     fill(paths, "1")
-    with locked_run(paths, "auto") as aside:
-        assert aside == []
+    with locked_run(paths, "auto") as moved:
+        assert moved == []
     assert names(paths.run_dir.parent) == ["run"]
     assert names(paths.run_dir) == ["a.yaml", "best", "checkpoints"]
 
 
 @pytest.mark.parametrize("resume", ["auto", "never"])
 @pytest.mark.parametrize("name", ["run_dir", "checkpoints", "best"])
-def test_a_second_run_in_any_of_the_folders_is_refused(paths, tmp_path, name, resume):
+def test_second_run_is_refused(paths, tmp_path, name, resume):
     fill(paths, "1")
     other = RunPaths.below(tmp_path / "other", ("a", "b"))
     other = dataclasses.replace(other, **{name: getattr(paths, name)})
     option = {"checkpoints": "model_dir", "best": "best_model_dir"}.get(name, name)
     path = getattr(paths, name)
-    message = rf"^{path} is in use by process {os.getpid()} on .*, or choose another --{option}$"
+    message = rf"^{path} .* {os.getpid()} .*--{option}"
     with (
         locked_run(paths, "auto"),
         pytest.raises(UserError, match=message),
@@ -111,20 +115,20 @@ def test_a_second_run_in_any_of_the_folders_is_refused(paths, tmp_path, name, re
     assert names(paths.run_dir) == ["a.yaml", "best", "checkpoints"]
 
 
-def test_checkpoints_may_lie_in_the_runs_folder_itself(paths):
+def test_checkpoints_in_run_dir(paths):
     paths = dataclasses.replace(paths, checkpoints=paths.run_dir)
     fill(paths, "1")
-    with locked_run(paths, "never") as aside:
-        assert aside == [paths.run_dir.with_name("run.1")]
-    assert names(aside[0]) == ["a.yaml", "best", "step_0000000001"]
+    with locked_run(paths, "never") as moved:
+        assert moved == [paths.run_dir.with_name("run.1")]
+    assert names(moved[0]) == ["a.yaml", "best", "step_0000000001"]
 
 
 @pytest.mark.parametrize("name", ["run_dir", "checkpoints"])
-def test_a_best_that_would_replace_more_than_itself_is_refused(paths, tmp_path, name):
+def test_best_around_other_folders_is_refused(paths, tmp_path, name):
     path = tmp_path / "models"
     paths = dataclasses.replace(paths, best=path, **{name: path / "a"})
     option = {"checkpoints": "model_dir"}.get(name, name)
-    message = f"best_model_dir {path} is replaced whole .*, and {option} {path / 'a'} is in it"
+    message = f"best_model_dir {path} .*{option} {path / 'a'}"
     with pytest.raises(SettingsError, match=message), locked_run(paths, "auto"):
         pass
 
@@ -134,18 +138,15 @@ def free(monkeypatch, megabytes):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
 
 
-def test_too_small_a_disk_is_told_before_training(paths, monkeypatch):
+def test_check_space(paths, monkeypatch):
     free(monkeypatch, 500)
     check_space(paths, 50_000_000, 20_000_000, 3)
-    message = (
-        r"checkpoints has 500 MB left, and this run needs about 1,1\d\d MB: make room, choose "
-        "another --run_dir, or lower --keep_checkpoint_max"
-    )
+    message = r"checkpoints has 500 MB .* 1,1\d\d MB: .* --run_dir, .* --keep_checkpoint_max"
     with pytest.raises(UserError, match=message):
         check_space(paths, 200_000_000, 100_000_000, 3)
 
 
-def test_what_the_run_holds_already_needs_no_room_again(paths, monkeypatch):
+def test_check_space_counts_replaced_files(paths, monkeypatch):
     fill(paths, "1")
     free(monkeypatch, 12)
     with pytest.raises(UserError, match="about 16 MB"):
@@ -161,10 +162,45 @@ def test_what_the_run_holds_already_needs_no_room_again(paths, monkeypatch):
         check_space(paths, 2_000_000, 1_000_000, 0)
 
 
-def test_each_disk_is_looked_at(paths, monkeypatch):
+def test_check_space_of_each_disk(paths, monkeypatch):
     monkeypatch.setattr(run_directory, "_disk_of", lambda folder: folder.name)
     free(monkeypatch, 20)
     check_space(paths, 3_000_000, 3_000_000, 3)
-    message = r"best has 20 MB left.* about 27 MB: make room, choose another --best_model_dir$"
+    message = r"best has 20 MB .* 27 MB: .* --best_model_dir$"
     with pytest.raises(UserError, match=message):
         check_space(paths, 3_000_000, 10_000_000, 3)
+
+
+def test_total_steps():
+    assert Plan(train_epochs=3).total_steps(7) == 21
+    assert Plan(train_epochs=3, max_train_steps=5).total_steps(7) == 5
+    assert Plan(train_epochs=3, max_train_steps=50).total_steps(7) == 21
+
+
+def test_limit():
+    assert Plan(train_epochs=3).limit(21, 7) == "train_epochs"
+    assert Plan(train_epochs=3, max_train_steps=50).limit(21, 7) == "train_epochs"
+    assert Plan(train_epochs=3, max_train_steps=5).limit(5, 7) == "max_train_steps"
+    assert Plan(train_epochs=3, max_minutes=1.0).limit(9, 7) == "max_minutes"
+
+
+def check(steps, steps_per_update=1, **plan):
+    return Plan(train_epochs=1, **plan).check(steps, steps_per_update, ("loss", "accuracy"))
+
+
+def test_check_unknown_metric():
+    with pytest.raises(ChoiceError, match=r"'los'.*'loss'"):
+        check(9, monitor=Monitor("los", "min"))
+
+
+def test_check_accumulation():
+    assert check(9, 3) == check(9, 9) == check(9, 2, max_minutes=1.0) == []
+    assert check(9, 4)[0].startswith("gradient_accumulation_steps 4")
+    with pytest.raises(SettingsError, match="gradient_accumulation_steps 10"):
+        check(9, 10)
+
+
+def test_check_plateau_after_the_end():
+    assert check(9, monitor=Monitor(patience=3, plateau_patience=2)) == []
+    (message,) = check(9, monitor=Monitor(patience=2, plateau_patience=2))
+    assert message.startswith("plateau_patience 2")

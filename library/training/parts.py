@@ -1,0 +1,112 @@
+"""What a training is made of, and the interfaces of the parts that project/ supplies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import keras
+import tensorflow as tf
+
+from library.inputs.interfaces import EvaluationBatches, TrainingBatches
+from library.models.features import CachedFeatures
+from library.models.freezing import Unfreezing
+from library.training.ema import ExponentialMovingAverage
+
+
+class TrainingData(TrainingBatches, Protocol):
+    """The training split as the loop sees it: TrainingInputs of library/inputs, or one batch."""
+
+    @property
+    def batch_size(self) -> int:
+        """Number of examples in a full batch, over all workers."""
+
+    @property
+    def examples(self) -> int:
+        """Number of examples in an epoch."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches in an epoch, the same for every worker."""
+
+    @property
+    def order(self) -> Sequence[Any] | None:
+        """What the order within an epoch depends on, as JSON stores it; None: unknown."""
+
+
+class EvaluationData(EvaluationBatches, Protocol):
+    """The validation split as the loop sees it."""
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+
+
+class RunInputs(NamedTuple):
+    """The two splits of a run."""
+
+    training: TrainingData
+    validation: EvaluationData
+
+
+class Objective(Protocol):
+    """What is minimized, and the metrics beside it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the metrics, the loss first."""
+
+    def metrics(self, labels: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return each metric's value per example: name → float32 (batch,)."""
+
+    def training_losses(self, labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+        """Return the loss to minimize per example, float32 (batch,)."""
+
+    def penalty(self, network: keras.Model) -> tf.Tensor:
+        """Return the scalar that is added to the mean loss."""
+
+
+class Schedule(Protocol):
+    """The learning rate as a function of the number of updates of the weights."""
+
+    # float32 scalars, so that a compiled step sees them change: the length of the training, which
+    # a time budget shortens, and a factor, which a plateau lowers.
+    total_steps: tf.Variable
+    factor: tf.Variable
+
+    @property
+    def variables(self) -> Sequence[tf.Variable]:
+        """State to save in checkpoints."""
+
+    def __call__(self, updates: tf.Tensor) -> tf.Tensor:
+        """Return the learning rate after that many updates of the weights."""
+
+
+class NoSchedule:
+    """Stands for the schedule of an optimizer whose learning rate is left to itself."""
+
+    def __init__(self, optimizer: keras.Optimizer) -> None:
+        self._optimizer = optimizer
+        self.total_steps = tf.Variable(0.0, trainable=False)
+        self.factor = tf.Variable(1.0, trainable=False)
+        self.variables: tuple[tf.Variable, ...] = ()
+
+    def __call__(self, updates: tf.Tensor) -> tf.Tensor:
+        """Return the optimizer's learning rate now, whatever the number of updates."""
+        return self._optimizer.learning_rate
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is trained, and how."""
+
+    network: keras.Model
+    objective: Objective
+    optimizer: keras.Optimizer
+    # The schedule inside the optimizer.
+    schedule: Schedule
+    # Averages of the weights, which are evaluated and saved instead of the weights.
+    ema: ExponentialMovingAverage | None = None
+    # Which blocks are trained from which epoch on; None: the same ones all the time.
+    unfreezing: Unfreezing | None = None
+    # Features of a frozen base, which spare running it in every epoch.
+    cached_features: CachedFeatures | None = None
