@@ -18,12 +18,12 @@ except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is 
 
 # One line for each command, the default first. Without its line, a command is gone.
 COMMANDS = {
-    "train": Command("train and save the best snapshot; resume an interrupted run"),
+    "train": Command("train, or resume an interrupted run"),
     "evaluate": Command("evaluate the best snapshot on a split and write a report"),
-    "compare": Command("compare runs: results, and settings that differ", "RUN..."),
+    "compare": Command("compare runs: results and settings that differ", "RUN..."),
     "predict": Command("classify images; print CSV or JSON lines", "PATH..."),
-    "export": Command("export the best snapshot for deployment: SavedModel, LiteRT, ONNX"),
-    "describe": Command("describe the network: layers, parameters, multiply-adds, memory, speed"),
+    "export": Command("export the best snapshot: SavedModel, LiteRT, ONNX"),
+    "describe": Command("describe the network: layers, parameters, memory, speed"),
     "explain": Command("explain predictions: heat maps, feature maps, neighbors", "[PATH...]"),
     "serve": Command("serve a local web page and a JSON endpoint that classify images"),
     "preview": Command("save a picture of one augmented training batch"),

@@ -13,6 +13,7 @@ from library.configuration.reader import CommandLineOnly
 from library.configuration.schema import keys_of
 from library.describing.settings_reference import json_schema, reference
 from library.files import write_file
+from library.tensorflow_import import import_tensorflow
 from project.settings import SHARED, Hyperparameters, Project
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -44,6 +45,7 @@ def hyperparameters_schema() -> dict[str, Any]:
 
 def generate_docs(folder: Path) -> None:
     """Write all generated pages into a folder."""
+    import_tensorflow()
     from library.describing.augmentation_gallery import write_gallery
     from project.augmentations import AUGMENTATIONS, INTRODUCTION
 

@@ -22,7 +22,7 @@ _TRUTHS = ("true", "false", "yes", "no", "on", "off", "0", "1")
 
 @dataclass(frozen=True)
 class Command:
-    """What --help says of a command: a summary, and its arguments (none if empty)."""
+    """A command as --help shows it: a summary, and its arguments (none if empty)."""
 
     summary: str
     arguments: str = ""
@@ -34,7 +34,7 @@ Commands = Mapping[str, Command]
 
 @dataclass(frozen=True)
 class Program:
-    """What --help says of a program, and its commands."""
+    """A program as --help shows it."""
 
     name: str
     about: str = ""
@@ -43,7 +43,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a command line says: a command ("" if there are none), its arguments, its options."""
+    """A parsed command line: a command ("" if there are none), its arguments, its options."""
 
     command: str
     paths: tuple[str, ...]

@@ -8,11 +8,12 @@ from library.dataset.splits import find_joined, read_splits
 from library.errors import DataError, SettingsError
 from library.messages import counted
 from library.tensorflow_import import import_tensorflow
+from project.settings import Project
 
 logger = logging.getLogger(__name__)
 
 
-def start_tensorflow(config: Any, cluster: Any = None) -> None:
+def start_tensorflow(config: Project, cluster: Any = None) -> None:
     """Import TensorFlow and start the devices that the settings choose.
 
     Args:
@@ -35,7 +36,7 @@ def start_tensorflow(config: Any, cluster: Any = None) -> None:
     import_tensorflow(config.verbose, choose)
 
 
-def read_data(config: Any, *names: str) -> Sequence[Any]:
+def read_data(config: Project, *names: str) -> Sequence[Any]:
     """Return the named splits, converted or not, in order.
 
     Raises:
@@ -86,7 +87,7 @@ def _log_unconverted(splits):
             logger.warning(f"{split.source}: skipped {count} without a class")
 
 
-def read_validation(config: Any) -> Any:
+def read_validation(config: Project) -> Any:
     """Return the validation split if a threshold or a temperature is to be fitted, else None.
 
     Raises:
@@ -100,7 +101,7 @@ def read_validation(config: Any) -> Any:
     return None
 
 
-def find_validation(config: Any) -> Any:
+def find_validation(config: Project) -> Any:
     """Return the validation split, or None if there is none: only the temperature needs it."""
     try:
         return read_data(config, "validation")[0]
@@ -109,7 +110,7 @@ def find_validation(config: Any) -> Any:
         return None
 
 
-def refuse_without_effect(config: Any, command: str, *names: str) -> None:
+def refuse_without_effect(config: Project, command: str, *names: str) -> None:
     """Raise SettingsError if a setting is given that has no effect on a command.
 
     Args:
