@@ -1,15 +1,15 @@
-"""How fast predicting from files is, against the network alone on ready batches.
+"""Measure prediction from files against the network alone on batches in memory.
 
     python -m benchmarks.prediction [--images 256] [--rounds 3]
 
-Makes 500 x 375 JPEGs of about 100 kB each. The contenders take turns, for a network of the size of
-MobileNetV2 and for the simple one, at 224 x 224 pixels; rates are medians:
+It writes 500 x 375 JPEGs of about 100 kB each, and measures in turns, for MobileNetV2 and for the
+network `simple` at 224 x 224 pixels, as medians:
 
-- the network alone, compiled by tf.function, on ready batches of 32
-- the predictor, which makes its weights constants and divides batches, on the same ready batches
-- predicting from files
+- the network alone, compiled by tf.function, on batches of 32 in memory
+- the predictor, whose weights are constants and which splits batches, on the same batches
+- prediction from files
 
-The last line is one JSON object: the rate from files over that of each of the others.
+The last line is a JSON object: the rate from files divided by each of the other rates.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -32,70 +33,79 @@ from library.dataset.images import ImageOptions
 from library.inputs.decoding import ImageFormat
 from library.prediction.image_paths import find_images
 from library.prediction.predictor import Predictor
-from library.prediction.preprocess import ImagePreprocessor, predict_files
+from library.prediction.preprocess import ConvertImage, ImagePreprocessor, predict_files
 from library.saving.snapshots import Snapshot
 from project.networks.simple import simple
 
 SIZE, BATCH, CLASSES = 224, 32, 10
 
 
-def networks():
-    """Give {name: network} without pretrained weights: they cost as much."""
+def networks() -> dict[str, keras.Model]:
+    """Return networks by name, with random weights, which take as long as trained ones."""
     mobilenet = keras.applications.MobileNetV2((SIZE, SIZE, 3), weights=None, classes=CLASSES)
     return {"mobilenet": mobilenet, "simple": simple((SIZE, SIZE, 3), CLASSES)}
 
 
-def seconds(work):
+def seconds(work: Callable[[], None]) -> float:
     """Return the seconds that a function takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
-def compare(network, folder, count, rounds, convert):
-    """Return the rate from files over those on ready batches; print all."""
+def compare(
+    network: keras.Model, folder: Path, count: int, rounds: int, convert: ConvertImage
+) -> dict[str, float]:
+    """Print all rates, and return the rate from files divided by the others.
+
+    Args:
+        network: The network.
+        folder: The folder of images.
+        count: Number of images.
+        rounds: Number of measurements of each rate.
+        convert: Converts one image.
+    """
     classes = tuple(map(str, range(CLASSES)))
     predictor = Predictor([Snapshot(network, classes, {}, folder)])
-    pictures = ImagePreprocessor(ImageFormat(SIZE, 3), ImageOptions(max_edge=0), convert)
+    preprocessor = ImagePreprocessor(ImageFormat(SIZE, 3), ImageOptions(max_edge=0), convert)
     batch = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
 
     alone = tf.function(lambda images: tf.nn.softmax(network(images, training=False)))
 
-    def ready(predict):
+    def on_batches(predict):
         for _ in range(count // BATCH):
             predict(batch)
 
     def from_files():
-        for _ in predict_files(find_images([str(folder)]), pictures, predictor, BATCH):
+        for _ in predict_files(find_images([str(folder)]), preprocessor, predictor, BATCH):
             pass
 
-    contenders = {
-        "network": lambda: ready(lambda images: alone(tf.cast(images, tf.float32)).numpy()),
-        "predictor": lambda: ready(predictor.probabilities),
+    measured = {
+        "network": lambda: on_batches(lambda images: alone(tf.cast(images, tf.float32)).numpy()),
+        "predictor": lambda: on_batches(predictor.probabilities),
         "files": from_files,
     }
-    for each in contenders.values():
-        each()
-    turns = [[seconds(each) for each in contenders.values()] for _ in range(rounds)]
-    times = (statistics.median(each) for each in zip(*turns, strict=True))
-    rates = {name: count / each for name, each in zip(contenders, times, strict=True)}
+    for work in measured.values():
+        work()
+    rows = [[seconds(work) for work in measured.values()] for _ in range(rounds)]
+    medians = (statistics.median(column) for column in zip(*rows, strict=True))
+    rates = {name: count / median for name, median in zip(measured, medians, strict=True)}
     print(network.name, *(f"{name} {rate:,.0f} images/s" for name, rate in rates.items()), sep="  ")
     return {f"over_{name}": round(rates["files"] / rates[name], 3) for name in list(rates)[:2]}
 
 
-def main():
-    """Measure, and print the figures."""
+def main() -> None:
+    """Measure and print the rates."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=256, help="how many; a multiple of 32")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--images", type=int, default=256, help="number of images, a multiple of 32"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="number of measurements")
     options = parser.parse_args()
-    # As predict has them, which starts the first process while TensorFlow is imported.
-    with tempfile.TemporaryDirectory() as temporary, ImagePool() as converters:
+    with tempfile.TemporaryDirectory() as temporary, ImagePool() as pool:
         make_photographs(Path(temporary), options.images)
         ratios = {
-            name: compare(
-                network, Path(temporary), options.images, options.rounds, converters.convert
-            )
+            name: compare(network, Path(temporary), options.images, options.rounds, pool.convert)
             for name, network in networks().items()
         }
     print(json.dumps({"from_files": ratios}))

@@ -127,40 +127,31 @@ def _flip(images: Any) -> Any:
     return images[:, :, ::-1]
 
 
-def _crop(images: Any, top: float, left: float) -> Any:
+def _crop(images: Any, top: float, left: float, is_flipped: bool) -> Any:
     """Crop 7/8 of each edge and resize it to the whole; `top` and `left` are 0 to 1."""
     _, height, width, _ = images.shape
     rows, columns = max(1, round(_CROP * height)), max(1, round(_CROP * width))
     y, x = round(top * (height - rows)), round(left * (width - columns))
     window = images[:, y : y + rows, x : x + columns]
-    return keras.ops.image.resize(window, (height, width), data_format="channels_last")
+    resized = keras.ops.image.resize(window, (height, width), data_format="channels_last")
+    return _flip(resized) if is_flipped else resized
 
 
-def _flipped_crop(images: Any, top: float, left: float) -> Any:
-    return _flip(_crop(images, top, left))
-
-
-def _make_views() -> dict[str, View]:
-    """Return the views in the order in which they are used; a mirror image follows each crop."""
-    positions = {
-        "center": (0.5, 0.5),
-        "top_left": (0.0, 0.0),
-        "bottom_right": (1.0, 1.0),
-        "top_right": (0.0, 1.0),
-        "bottom_left": (1.0, 0.0),
-    }
-    views: dict[str, View] = {"whole": lambda images: images, "flip": _flip}
-    for name, (top, left) in positions.items():
-        views[f"{name}_crop"] = partial(_crop, top=top, left=left)
-        views[f"{name}_crop_flip"] = partial(_flipped_crop, top=top, left=left)
-    return views
-
-
-VIEWS = _make_views()
+# The views in the order in which they are used: the image, its mirror image, then crops at the
+# center, top left, bottom right, top right and bottom left, each followed by its mirror image.
+VIEWS: list[View] = [
+    lambda images: images,
+    _flip,
+    *(
+        partial(_crop, top=top, left=left, is_flipped=is_flipped)
+        for top, left in ((0.5, 0.5), (0, 0), (1, 1), (0, 1), (1, 0))
+        for is_flipped in (False, True)
+    ),
+]
 
 
 def choose_views(count: int) -> list[View]:
     """Return the first `count` of VIEWS."""
     if not 1 <= count <= len(VIEWS):
         raise ValueError(f"views must be 1 to {len(VIEWS)}, not {count}")
-    return list(VIEWS.values())[:count]
+    return VIEWS[:count]
