@@ -21,7 +21,7 @@ from library.export.resize import shrink
 from library.inputs.decoding import REDUCTIONS, ImageFormat, decode
 
 LIMITATIONS = (
-    "JPEG, PNG, BMP and the first frame of a GIF give exactly the same pixels as evaluation, except "
+    "JPEG, PNG, BMP and the first frame of a GIF give the same pixels as evaluation, except "
     "that a few pixels of an image that is shrunk differ by 1 of 255. TIFF, WebP and compressed "
     "BMP are refused, and so is CMYK by a network for gray images.",
     "Color profiles (ICC) are ignored.",
