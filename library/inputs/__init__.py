@@ -1,1 +1,1 @@
-"""How examples become batches: decoding, augmenting, balancing, caching. No room for taste here."""
+"""Examples become batches: read, cached, balanced, decoded, batched."""

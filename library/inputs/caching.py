@@ -177,10 +177,10 @@ def _remove_leftovers(folder: Path) -> None:
     for partial in folder.parent.glob(f".{folder.name.partition('-')[0]}-*{PARTIAL}"):
         lock = partial.with_name(partial.name.rsplit(".", 3)[0] + ".lock")
         with contextlib.suppress(UserError), locked(lock, str(partial)):
-            remove_if_dead(partial)
+            _remove_if_dead(partial)
 
 
-def remove_if_dead(partial: Path) -> None:
+def _remove_if_dead(partial: Path) -> None:
     """Delete what a process left unfinished, unless it lives. Only while holding the lock.
 
     The second check is for file systems without locks.

@@ -19,14 +19,14 @@ from project.inputs import TrainingPipeline
 FORMAT = ImageFormat(8, 3)
 
 
-def test_the_share_of_a_stage_is_what_it_adds():
+def test_shares_of_time():
     shares = pipeline_benchmark.shares_of_time({"read": 1000, "decode": 200, "augment": 100})
     assert shares == pytest.approx({"read": 0.1, "decode": 0.4, "augment": 0.5})
     odd = pipeline_benchmark.shares_of_time({"read": 1000, "decode": 200, "augment": 201})
     assert odd["augment"] == 0
 
 
-def test_the_slowest_stage_is_named_with_what_would_help(train):
+def test_format_stages_names_the_bottleneck(train):
     source = make_source(train)
     *table, last = pipeline_benchmark.format_stages(
         {"read": 1000, "decode": 200, "augment": 190}, source
@@ -60,7 +60,7 @@ def all_kinds(colors, converted):
 
 
 @pytest.mark.slow
-def test_to_read_is_to_get_what_is_stored_whatever_the_source(colors, train):
+def test_measure_stages_of_each_source(colors, train):
     for source, advice in all_kinds(colors, train):
         key = next(iter(source.keys()))
         stored = source.stored_bytes(key)
@@ -76,7 +76,7 @@ def test_to_read_is_to_get_what_is_stored_whatever_the_source(colors, train):
 
 
 @pytest.mark.slow
-def test_reading_a_file_is_measured_and_not_its_number_alone(colors, monkeypatch):
+def test_measure_stages_includes_reading_files(colors, monkeypatch):
     (split,) = read_unconverted(colors, ["train"], "folder")
     read, pause = split.read, 0.02
     monkeypatch.setattr(split, "read", lambda number: time.sleep(pause) or read(number))
@@ -97,9 +97,7 @@ def test_reading_a_file_is_measured_and_not_its_number_alone(colors, monkeypatch
         (["mixup"], ["read", "decode", "augment"]),
     ],
 )
-def test_augmenting_is_a_stage_where_more_is_done_than_to_choose_what_to_decode(
-    train, words, expected
-):
+def test_augment_is_a_stage_if_images_are_augmented(train, words, expected):
     chosen = choose_augmentations(words)
     source = make_source(train)
     training = TrainingPipeline(
@@ -109,7 +107,7 @@ def test_augmenting_is_a_stage_where_more_is_done_than_to_choose_what_to_decode(
 
 
 @pytest.mark.slow
-def test_the_command_measures_each_stage(capsys, options, monkeypatch):
+def test_benchmark_inputs_command(capsys, options, monkeypatch):
     monkeypatch.setattr(pipeline_benchmark, "_SECONDS", 0.2)
     assert run_main(run.main, ["benchmark_inputs", *options], "run.py") == 0
     captured = capsys.readouterr()

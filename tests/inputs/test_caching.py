@@ -58,7 +58,7 @@ def cached(manifest, kind, tmp_path, **changes):
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
 @pytest.mark.parametrize("words", [("flip", "brightness"), ("distorted_crop", "flip")])
-def test_a_cache_changes_no_bit_of_any_batch(manifest, tmp_path, kind, words):
+def test_cached_batches_equal_uncached_ones(manifest, tmp_path, kind, words):
     plain = epochs(make_source(manifest), words)
     crops = "distorted_crop" in words
     assert epochs(cached(manifest, kind, tmp_path, has_crop=crops), words) == plain
@@ -67,7 +67,7 @@ def test_a_cache_changes_no_bit_of_any_batch(manifest, tmp_path, kind, words):
     assert cached(manifest, "none", tmp_path).keys is not None
 
 
-def test_cached_images_keep_their_names(manifest, tmp_path):
+def test_cached_filenames(manifest, tmp_path):
     plain = make_source(manifest)
     found = []
     for source in (plain, cached(manifest, "memory", tmp_path)):
@@ -79,7 +79,7 @@ def test_cached_images_keep_their_names(manifest, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
-def test_a_cached_epoch_reads_no_shard(manifest, tmp_path, folder, kind):
+def test_cached_epoch_reads_no_shard(manifest, tmp_path, folder, kind):
     source = cached(manifest, kind, tmp_path)
     before = epochs(source)
     aside = folder / "train.aside"
@@ -90,7 +90,7 @@ def test_a_cached_epoch_reads_no_shard(manifest, tmp_path, folder, kind):
         aside.rename(folder / "train")
 
 
-def test_other_data_and_other_formats_get_their_own_cache(manifest, tmp_path):
+def test_cache_folder_depends_on_data_and_format(manifest, tmp_path):
     cached(manifest, "disk", tmp_path)
     cached(manifest, "disk", tmp_path, fingerprint="f" * 64)
     cached(manifest, "disk", tmp_path, has_crop=True)
@@ -102,7 +102,7 @@ def test_other_data_and_other_formats_get_their_own_cache(manifest, tmp_path):
 
 
 @pytest.mark.slow
-def test_files_can_be_cached_and_generators_in_memory_only(folder, tmp_path):
+def test_files_are_cached_and_generators_in_memory_only(folder, tmp_path):
     (files,) = read_unconverted(folder / "images", ["train"], "folder")
     plain = epochs(make_source(files))
     assert epochs(cached(files, "disk", tmp_path)) == plain
@@ -114,12 +114,12 @@ def test_files_can_be_cached_and_generators_in_memory_only(folder, tmp_path):
         cached(generated, "disk", tmp_path)
 
 
-def test_a_worker_finds_those_of_its_own_shards_in_a_cache_of_all(manifest, tmp_path):
+def test_for_worker_reads_the_cache_of_all_shards(manifest, tmp_path):
     source = make_source(manifest)
     for part in WorkerSlice(0, 2, by_file=True).siblings():
         inputs = TrainingPipeline(source, FORMAT, 6, shuffle_examples=9, seed=0, worker_slice=part)
-        kept = replace(inputs, source=cached(manifest, "disk", tmp_path))
-        plain, again = ([*each.batches(1)] for each in (inputs, kept))
+        cached_inputs = replace(inputs, source=cached(manifest, "disk", tmp_path))
+        plain, again = ([*each.batches(1)] for each in (inputs, cached_inputs))
         assert sum(len(labels) for _, labels in plain) == source.for_worker(part).count > 0
         for (images, labels), (same_images, same_labels) in zip(plain, again, strict=True):
             assert np.array_equal(images, same_images)
@@ -127,7 +127,7 @@ def test_a_worker_finds_those_of_its_own_shards_in_a_cache_of_all(manifest, tmp_
 
 
 @pytest.mark.slow
-def test_every_damaged_byte_of_the_cache_is_noticed(manifest, tmp_path):
+def test_damaged_contents_are_detected_at_every_byte(manifest, tmp_path):
     cached(manifest, "disk", tmp_path)
     (folder,) = tmp_path.iterdir()
     blobs = folder / "blobs"
@@ -138,20 +138,19 @@ def test_every_damaged_byte_of_the_cache_is_noticed(manifest, tmp_path):
         blobs.write_bytes(damaged)
         source = cached(manifest, "disk", tmp_path)
         inputs = TrainingPipeline(source, FORMAT, 6, shuffle_examples=10, seed=0)
-        text = f"the cache {folder} is damaged: delete it"
-        with pytest.raises(DataError, match=text), explain_read_errors(inputs):
+        with pytest.raises(DataError, match=str(folder)), explain_read_errors(inputs):
             list(inputs.batches(0))
     for remaining in (whole[:-1], b""):
         blobs.write_bytes(remaining)
-        with pytest.raises(DataError, match="is damaged: delete it"):
+        with pytest.raises(DataError, match=str(folder)):
             cached(manifest, "disk", tmp_path)
     blobs.unlink()
-    with pytest.raises(DataError, match="is damaged: delete it"):
+    with pytest.raises(DataError, match=str(folder)):
         cached(manifest, "disk", tmp_path)
 
 
-def test_every_damaged_byte_of_the_caches_index_is_noticed(tmp_path):
-    """It holds the labels: one that changed would be learned."""
+def test_damaged_index_is_detected_at_every_byte(tmp_path):
+    """A label that changed would be learned."""
     pixels = np.zeros((4, 4, 3), np.uint8)
     (two,) = read_generated(lambda split: [(pixels, "a"), (pixels, "b")], ["train"])
     cached(two, "disk", tmp_path, fingerprint="f" * 64)
@@ -164,21 +163,21 @@ def test_every_damaged_byte_of_the_caches_index_is_noticed(tmp_path):
         flipped[position] ^= 1 << position % 8
         for damaged in (flipped, whole[:position]):
             index.write_bytes(damaged)
-            with pytest.raises(DataError, match=f"the cache {folder} is damaged: delete it"):
+            with pytest.raises(DataError, match=str(folder)):
                 DiskCache(folder)
     index.unlink()
-    with pytest.raises(DataError, match="is damaged: delete it"):
+    with pytest.raises(DataError, match=str(folder)):
         DiskCache(folder)
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
-def test_what_is_damaged_is_named_while_a_cache_is_filled(folder, manifest, tmp_path, kind):
+def test_corrupt_data_is_named_while_filling(folder, manifest, tmp_path, kind):
     shard = tmp_path / "train" / manifest.shards[0].file
     shutil.copytree(folder / "train", tmp_path / "train")
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(DataError, match=f"{shard}: record .* it was made from .*png"):
+    with pytest.raises(DataError, match=rf"{shard}: record .*\.png"):
         cached(read_manifest(tmp_path / "train", "train"), kind, tmp_path / "cache")
 
     write_colors(tmp_path / "images" / "train", 2)
@@ -190,16 +189,16 @@ def test_what_is_damaged_is_named_while_a_cache_is_filled(folder, manifest, tmp_
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_the_same_bytes_with_other_labels_are_other_data(manifest, tmp_path):
+def test_multi_label_data_has_its_own_cache(manifest, tmp_path):
     multi_label = replace(manifest, is_multi_label=True)
     for data, shape in ((manifest, []), (multi_label, [3])):
         _, label = cached(data, "disk", tmp_path).load(0, FORMAT)
         assert label.shape == shape
 
 
-def test_who_finds_a_cache_being_filled_waits_for_it(manifest, tmp_path, monkeypatch, capsys):
+def test_second_process_waits_for_the_first(manifest, tmp_path, monkeypatch, capsys):
     cached(manifest, "disk", tmp_path / "before")
-    monkeypatch.setattr(caching, "_fill", lambda *arguments: pytest.fail("it is there"))
+    monkeypatch.setattr(caching, "_fill", lambda *_: pytest.fail("it is filled"))
     (tmp_path / "now").mkdir()
     (folder,) = (tmp_path / "before").iterdir()
     with ThreadPoolExecutor() as pool:
@@ -212,7 +211,7 @@ def test_who_finds_a_cache_being_filled_waits_for_it(manifest, tmp_path, monkeyp
     assert f"in use by process {os.getpid()} on " in told
 
 
-def test_what_does_not_fit_is_refused_before_it_is_read(manifest, tmp_path, monkeypatch):
+def test_cache_that_does_not_fit_is_refused(manifest, tmp_path, monkeypatch):
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(caching, "_CONTAINER_LIMIT", limit)
     text = r"cache memory .* GB"
@@ -254,14 +253,14 @@ caching.cache_examples(make_source(manifest), ImageFormat(8, 3), "disk", cache_d
 
 
 @pytest.mark.slow
-def test_a_cache_killed_while_filling_is_cleaned_and_filled_anew(manifest, tmp_path):
+def test_cache_killed_while_filling_is_filled_again(manifest, tmp_path):
     arguments = [sys.executable, "-c", FILL, str(manifest.folder), str(tmp_path)]
     pipe = subprocess.PIPE
     with subprocess.Popen(arguments, cwd=ROOT, stdin=pipe, stdout=pipe) as process:
         assert process.stdout.readline() == b"filling\n"
         (partial,) = tmp_path.glob(".images-*.partial")
         # Where a disk has no locks, what a live process of this machine writes is left alone.
-        caching._remove_leftovers(tmp_path / partial.name.split(".")[1])
+        caching._remove_if_dead(partial)
         assert partial.exists()
         process.send_signal(signal.SIGKILL)
     start = time.monotonic()
@@ -274,7 +273,7 @@ def test_a_cache_killed_while_filling_is_cleaned_and_filled_anew(manifest, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memory", "disk"])
 @pytest.mark.parametrize("crops", [True, False])
-def test_labels_of_several_classes_are_cached_and_mixed(patches, tmp_path, kind, crops):
+def test_multi_label_labels_are_cached(patches, tmp_path, kind, crops):
     manifest = read_manifest(patches / "train", "train")
     words = ("distorted_crop", "mixup") if crops else ("cutmix",)
     plain = epochs(make_source(manifest), words)

@@ -24,20 +24,20 @@ def decoded(pixels, size, window=None, channels=3):
     return image.numpy().astype(int)
 
 
-def test_what_fits_keeps_its_very_pixels():
+def test_decode_keeps_pixels_of_the_right_size():
     pixels = gradient(24, 24)
     assert np.array_equal(decoded(pixels, 24), tf.io.decode_jpeg(encoded(pixels)))
 
 
 @pytest.mark.parametrize("size", [7, 16, 24, 60, 300])
-def test_any_size_is_squeezed_into_the_networks(size):
+def test_decode_resizes_to_any_size(size):
     pixels = gradient(256, 160)
     expected = gradient(size, size).astype(int)
     assert np.abs(decoded(pixels, size) - expected)[2:-2, 2:-2].max() <= 20 + 255 / size
 
 
 @pytest.mark.parametrize("size", [8, 30, 64, 128])
-def test_a_reduced_window_shows_what_the_whole_one_does(size):
+def test_decode_of_a_reduced_window_equals_resizing_it(size):
     pixels = gradient(403, 301)
     y, x, height, width = window = (101, 37, 256, 200)
     part = tf.constant(pixels[y : y + height, x : x + width])
@@ -49,7 +49,7 @@ def test_a_reduced_window_shows_what_the_whole_one_does(size):
 
 
 @pytest.mark.parametrize(("height", "width"), [(24, 40), (40, 24), (100, 30), (7, 300)])
-def test_images_need_not_be_square(height, width):
+def test_decode_to_formats_that_are_not_square(height, width):
     pixels, form = gradient(256, 160), ImageFormat(height, 3, width)
     assert form.shape == (height, width, 3)
     image = decode(encoded(pixels), tf.constant(pixels.shape), form).numpy().astype(int)
@@ -60,7 +60,7 @@ def test_images_need_not_be_square(height, width):
     assert np.array_equal(exact, tf.io.decode_jpeg(encoded(pixels)))
 
 
-def test_a_window_is_decoded_at_the_reduction_that_is_left():
+def test_decode_uses_the_reduction_of_the_window():
     pixels = gradient(400, 400)
     # 200 wanted at 50 is an exact quarter: libjpeg's own, unchanged.
     quarter = tf.io.decode_jpeg(encoded(pixels), ratio=4)[25:75, 10:60]
@@ -68,7 +68,7 @@ def test_a_window_is_decoded_at_the_reduction_that_is_left():
 
 
 @pytest.mark.parametrize("size", [8, 30, 60])
-def test_nothing_below_the_window_is_decoded(size):
+def test_decode_stops_below_the_window(size):
     whole = encoded(gradient(400, 400)).numpy()
     cut = whole[: len(whole) // 2]
 
@@ -82,7 +82,7 @@ def test_nothing_below_the_window_is_decoded(size):
         once(cut, all_)
 
 
-def test_resizing_rounds_to_the_nearest():
+def test_resize_rounds_to_nearest():
     image = tf.constant([[[0], [1]], [[1], [1]]], tf.uint8)
     assert resize(image, (1, 1)).numpy().item() == 1
     flat = tf.fill([9, 5, 3], tf.constant(200, tf.uint8))

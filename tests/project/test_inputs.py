@@ -56,7 +56,7 @@ def numbers(batches):
     return [round(float(image[0, 0, 0]) / 5) for images, _ in batches for image in images]
 
 
-def test_an_epoch_holds_each_example_once_with_its_label(numbered):
+def test_epoch_has_each_example_once_with_its_label(numbered):
     batches = arrays(make_training(numbered).batches(0))
     assert sorted(numbers(batches)) == list(range(50))
     labels = [label for _, labels in batches for label in labels]
@@ -66,7 +66,7 @@ def test_an_epoch_holds_each_example_once_with_its_label(numbered):
     assert batches[0][1].dtype == np.int64
 
 
-def test_the_order_is_a_function_of_seed_and_epoch(numbered):
+def test_order_is_a_function_of_seed_and_epoch(numbered):
     def order(epoch, **changes):
         return numbers(arrays(make_training(numbered, **changes).batches(epoch)))
 
@@ -102,7 +102,7 @@ def split_of(numbered, kind):
         ("generator", 16, ["distorted_crop", "brightness", "mixup"]),
     ],
 )
-def test_any_batch_can_be_started_at_exactly(numbered, kind, batch_size, words):
+def test_batches_start_at_any_batch(numbered, kind, batch_size, words):
     training = make_training(
         split_of(numbered, kind), batch_size=batch_size, augmentations=choose_augmentations(words)
     )
@@ -116,7 +116,7 @@ def test_any_batch_can_be_started_at_exactly(numbered, kind, batch_size, words):
             assert np.array_equal(labels, same_labels)
 
 
-def test_an_example_is_changed_alike_in_batches_of_any_size_on_any_threads(numbered):
+def test_augmentation_is_independent_of_batch_size_and_threads(numbered):
     """What changes it is made of seed, epoch and example, so that it can be made again."""
     chosen = choose_augmentations(["distorted_crop", "brightness=0.5"])
 
@@ -131,7 +131,7 @@ def test_an_example_is_changed_alike_in_batches_of_any_size_on_any_threads(numbe
     assert not np.array_equal(usual, epoch(1, seed=1))
 
 
-def test_evaluation_is_in_order_and_whole(numbered):
+def test_evaluation_is_in_order_and_complete(numbered):
     inputs = EvaluationPipeline(make_source(numbered), ImageFormat(8, 1), 16)
     first, second = numbers(arrays(inputs.batches())), numbers(arrays(inputs.batches()))
     assert first == second
@@ -164,7 +164,7 @@ def settle():
 
 
 @pytest.mark.slow
-def test_memory_stays_flat_over_more_data_than_it_may_hold(tmp_path):
+def test_memory_stays_flat(tmp_path):
     """Tiny images in large files: what is read weighs, not what it takes to decode it."""
     start, rest = encode(Image.new("RGB", (8, 8))).partition(b"\xff\xe0")[::2]
     # Comments, each as long as a JPEG's can be.
@@ -197,7 +197,7 @@ def encode(image):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("augmentations", [(), ("distorted_crop",)])
-def test_images_of_any_size_get_the_networks_size(tmp_path, channels, augmentations):
+def test_images_get_the_size_of_the_network(tmp_path, channels, augmentations):
     for number, size in enumerate([(40, 20), (9, 33), (8, 8)]):
         path = tmp_path / "images" / "a" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +219,7 @@ def joined(workers):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_several_workers_make_the_batches_of_one(numbered, count):
+def test_workers_together_make_the_batches_of_one(numbered, count):
     words = ["flip", "brightness", "cutmix"]
     training = make_training(numbered, augmentations=choose_augmentations(words))
     evaluation = EvaluationPipeline(make_source(numbered), ImageFormat(8, 1), 8)
@@ -234,7 +234,7 @@ def test_several_workers_make_the_batches_of_one(numbered, count):
             assert np.array_equal(labels, same_labels)
 
 
-def test_by_file_each_worker_reads_its_own_shards(numbered):
+def test_by_file_workers_read_their_own_shards(numbered):
     training = make_training(numbered)
     own = [replace(training, worker_slice=WorkerSlice(each, 2, by_file=True)) for each in range(2)]
     seen = [arrays(each.batches(0)) for each in own]
@@ -245,7 +245,7 @@ def test_by_file_each_worker_reads_its_own_shards(numbered):
     assert numbers(seen[0][2:]) == numbers(arrays(own[0].batches(0, 2)))
 
 
-def test_by_file_workers_change_their_examples_differently(numbered):
+def test_by_file_workers_have_their_own_seeds(numbered):
     """Each counts its own examples from 0: the seeds of two workers must differ all the same."""
     shards = make_source(numbered)
     twice = ShardSource(shards.paths[:1] * 2, shards.counts[:1] * 2, (10, 10))
@@ -262,14 +262,14 @@ def test_by_file_workers_change_their_examples_differently(numbered):
     assert not pixels[0] & pixels[1]
 
 
-def test_without_determinism_an_epoch_still_holds_each_example_once(numbered):
+def test_nondeterministic_epoch_has_each_example_once(numbered):
     training = make_training(numbered, options=PipelineOptions(deterministic=False))
     assert sorted(numbers(arrays(training.batches(0)))) == list(range(50))
     assert not training.batches(0).options().deterministic
     assert make_training(numbered).batches(0).options().deterministic
 
 
-def test_without_determinism_several_workers_still_divide_the_examples(numbered):
+def test_nondeterministic_workers_partition_the_examples(numbered):
     """Each worker picks by position: in any other order than the others', it would miss some."""
     shards = make_source(numbered)
     # Many, so that which shard answers first differs from worker to worker.
@@ -294,7 +294,7 @@ class SlowAtZero(ShardSource):
         return tf.ensure_shape(tf.numpy_function(wait, [image], tf.uint8), image.shape), label
 
 
-def test_without_determinism_what_is_ready_comes_first_in_training_only(numbered):
+def test_nondeterministic_training_takes_ready_images_first(numbered):
     shards = make_source(numbered)
     source = SlowAtZero(shards.paths, shards.counts, shards.class_counts)
     ordered, unordered = (
@@ -312,7 +312,7 @@ def test_without_determinism_what_is_ready_comes_first_in_training_only(numbered
     assert numbers(arrays(evaluation.batches())) == in_order
 
 
-def test_batches_can_be_made_ready_on_a_device(numbered):
+def test_batches_are_prefetched_to_a_device(numbered):
     device = tf.config.list_logical_devices("CPU")[0].name
     options = PipelineOptions(prefetch_to_device=1, device=device)
     ready = make_training(numbered, options=options)
@@ -333,7 +333,7 @@ def test_mixed_labels_are_shares_of_classes(numbered):
 
 
 @pytest.mark.slow
-def test_oversampling_repeats_the_smaller_class_exactly(tmp_path):
+def test_oversampling_repeats_the_smaller_class(tmp_path):
     for name, count in (("a", 3), ("b", 13)):
         for number in range(count):
             path = tmp_path / "images" / name / f"{number:02d}.png"
@@ -356,7 +356,7 @@ def test_oversampling_repeats_the_smaller_class_exactly(tmp_path):
         assert np.array_equal(labels[12:], rest)
 
 
-def test_the_example_of_a_generator_yields_the_same_each_time():
+def test_generate_images_yields_the_same_each_time():
     for split in ("train", "validation", "test"):
         first, second = list(generate_images(split)), list(generate_images(split))
         assert {label for _, label in first} == {"level", "upright"}
@@ -365,7 +365,7 @@ def test_the_example_of_a_generator_yields_the_same_each_time():
             assert label == same_label
 
 
-def test_images_of_several_classes_have_a_one_for_each(patches):
+def test_multi_label_images_have_a_one_per_class(patches):
     manifest = read_manifest(patches / "train", "train")
     training = make_training(manifest, image_format=ImageFormat(8, 3), batch_size=48)
     ((images, labels),) = arrays(training.batches(0))
@@ -379,7 +379,7 @@ def test_images_of_several_classes_have_a_one_for_each(patches):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("word", ["mixup=1", "cutmix=1"])
-def test_labels_of_several_classes_mix_as_their_images_do(patches, word):
+def test_multi_label_labels_are_mixed(patches, word):
     manifest = read_manifest(patches / "train", "train")
     plain, mixed = (
         make_training(manifest, image_format=ImageFormat(8, 3), batch_size=48, augmentations=each)
