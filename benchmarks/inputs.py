@@ -1,11 +1,11 @@
-"""How fast training images arrive, against decoding alone and against Keras; how flat its memory.
+"""Input pipeline: images per second, against decoding alone and against Keras; memory growth.
 
     python -m benchmarks.inputs [--photographs FOLDER] [--images 400] [--rounds 5]
 
 Makes 500 x 375 JPEGs of about 100 kB each, the size of ImageNet's, unless a folder of class folders
-is given. All run in one process, in turns; rates are medians, and ratios the medians of each
-round's: the machine's own moods cancel out. `cpu` ratios compare the processor time that an image
-takes, which other work on the machine disturbs less. The last line is one JSON object.
+is given. All contenders run in one process, in turn. Rates are medians; ratios are medians over the
+rounds, so that slow phases of the machine cancel out. `cpu` ratios compare the processor time per
+image, which other work on the machine disturbs less. The last line is one JSON object.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,22 +25,24 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from library.dataset.manifest import read_manifest
+from library.dataset.manifest import Manifest, read_manifest
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import DEFAULT_OPTIONS, make_source
+from library.inputs.examples import DEFAULT_OPTIONS, ShardSource, make_source
 from project.augmentations import choose_augmentations
 from project.inputs import TrainingPipeline
 
+# Makes the dataset of an epoch, whose elements are images or batches of them.
+Epoch = Callable[[int], tf.data.Dataset]
 SIZE, BATCH = 224, 32
 CROP_AND_FLIP = ("distorted_crop", "flip")
 COLOR = (*CROP_AND_FLIP, "brightness", "contrast", "saturation", "hue")
 EPOCHS = 10
-# How often the images are gone through in an epoch, so that its start weighs as little as usual.
+# Repetitions of the images in an epoch, so that its start weighs as little as usual.
 TIMES = 10
 
 
-def make_photographs(folder, count):
-    """Write JPEGs with the spectrum of photographs: the larger a shape, the stronger."""
+def make_photographs(folder: Path, count: int) -> None:
+    """Write JPEGs with the spectrum of photographs: the larger a shape, the stronger it is."""
     random = np.random.default_rng(0)
     for number in range(count):
         pixels = random.normal(0, 9, (375, 500, 3))
@@ -54,8 +57,8 @@ def make_photographs(folder, count):
         image.save(path, quality=95)
 
 
-def convert(folder, shards):
-    """Convert as they are, without making them smaller."""
+def convert(folder: Path, shards: Path) -> Manifest:
+    """Convert the images without shrinking them."""
     import convert_dataset
 
     arguments = ["--dataset_dir", str(folder), "--tfrecord_filename", "train", "--max_edge", "0"]
@@ -63,22 +66,22 @@ def convert(folder, shards):
     return read_manifest(shards, "train")
 
 
-def decoding(source):
-    """Read the shards and decode whole images, and nothing else."""
+def decoding(source: ShardSource) -> Epoch:
+    """Read the shards and decode whole images, nothing else."""
 
     def decode(key):
         example = {"image/encoded": tf.io.FixedLenFeature((), tf.string)}
         encoded = tf.io.parse_single_example(key, example)["image/encoded"]
         return tf.io.decode_jpeg(encoded, channels=3)
 
-    # As many at once as TensorFlow finds best.
-    tuned = tf.data.Options()
-    tuned.autotune.enabled = True
+    # With as much parallelism as TensorFlow finds best.
+    autotuned = tf.data.Options()
+    autotuned.autotune.enabled = True
     images = source.keys(None, DEFAULT_OPTIONS).map(decode, tf.data.AUTOTUNE).prefetch(BATCH)
-    return lambda epoch: images.with_options(tuned)
+    return lambda epoch: images.with_options(autotuned)
 
 
-def training(source, words):
+def training(source: ShardSource, words: Sequence[str]) -> TrainingPipeline:
     """Read, crop, augment and batch as in training, in the deterministic order."""
     return TrainingPipeline(
         source,
@@ -90,7 +93,7 @@ def training(source, words):
     )
 
 
-def keras_peer(folder, edge, layers):
+def keras_pipeline(folder: Path, edge: int, layers: list[keras.Layer]) -> Epoch:
     """Read folders, resize whole images to `edge`, and augment with layers of Keras."""
     images = keras.utils.image_dataset_from_directory(
         folder, image_size=(edge, edge), batch_size=BATCH, seed=0, verbose=False
@@ -105,31 +108,32 @@ def keras_peer(folder, edge, layers):
     return lambda epoch: batches
 
 
-def keras_peers(folder):
-    """Return the nearest that Keras has to a distorted crop with a flip, and a cheaper one.
+def keras_pipelines(folder: Path) -> dict[str, Epoch]:
+    """Return what in Keras is nearest to a distorted crop with a flip, and a cheaper pipeline.
 
-    The nearest moves, and zooms height and width apart; the cheaper one has no scale or aspect.
+    The first translates, and zooms height and width independently; the second changes neither
+    scale nor aspect ratio.
     """
     flip = keras.layers.RandomFlip("horizontal", seed=0)
-    move = keras.layers.RandomTranslation(0.15, 0.15, seed=0)
+    translate = keras.layers.RandomTranslation(0.15, 0.15, seed=0)
     zoom = keras.layers.RandomZoom((-0.3, 0.0), (-0.3, 0.0), seed=0)
     crop = keras.layers.RandomCrop(SIZE, SIZE, seed=0)
     return {
-        "keras": keras_peer(folder, SIZE, [move, zoom, flip]),
-        "keras_fixed_crop": keras_peer(folder, 256, [crop, flip]),
+        "keras": keras_pipeline(folder, SIZE, [translate, zoom, flip]),
+        "keras_fixed_crop": keras_pipeline(folder, 256, [crop, flip]),
     }
 
 
-def measure(batches, count):
-    """Give (images, or batches of them, a second; processor seconds an image) over one epoch."""
+def measure(batches: tf.data.Dataset, count: int) -> tuple[float, float]:
+    """Return (images per second, processor seconds per image) over one epoch of `count` images."""
     start, worked = time.perf_counter(), time.process_time()
     for _ in batches:
         pass
     return count / (time.perf_counter() - start), (time.process_time() - worked) / count
 
 
-def compare(contenders, count, rounds):
-    """Give {name: array (rounds, 2) of rates and processor seconds}; all take turns."""
+def compare(contenders: dict[str, Epoch], count: int, rounds: int) -> dict[str, np.ndarray]:
+    """Measure all contenders in turn; return rates and processor seconds, (rounds, 2), by name."""
     measured = {name: [] for name in contenders}
     # Round 0 warms up.
     for each in range(rounds + 1):
@@ -138,16 +142,16 @@ def compare(contenders, count, rounds):
     return {name: np.array(values[1:]) for name, values in measured.items()}
 
 
-def resident_megabytes():
+def resident_megabytes() -> float:
     """Return this process's resident memory."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1e3
-    raise OSError("/proc/self/status tells no VmRSS")
+    raise OSError("/proc/self/status has no VmRSS")
 
 
-def measure_memory(inputs):
-    """Return the resident megabytes after each of some epochs."""
+def measure_memory(inputs: TrainingPipeline) -> list[int]:
+    """Return the resident megabytes after each epoch."""
     after = []
     for epoch in range(EPOCHS):
         for _ in inputs.batches(epoch):
@@ -157,11 +161,11 @@ def measure_memory(inputs):
     return after
 
 
-def main():
-    """Measure, and print the figures."""
+def main() -> None:
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", type=Path, help="folder of class folders of JPEGs")
-    parser.add_argument("--images", type=int, default=400, help="how many to make")
+    parser.add_argument("--images", type=int, default=400, help="number of images to make")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -175,7 +179,7 @@ def main():
             "decode": decoding(source),
             "crop_flip": training(source, CROP_AND_FLIP).batches,
             "color": training(source, COLOR).batches,
-            **keras_peers(folder),
+            **keras_pipelines(folder),
         }
         figures = compare(contenders, source.count, options.rounds)
         for name, values in figures.items():
