@@ -65,7 +65,6 @@ class WorkerPool:
             seconds: Time limit for an item.
         """
         self._settings = (function, memory_bytes, seconds)
-        self._seconds = seconds
         self._max_workers = max_workers
         self._is_closing = False
         self.processes: list[_Process] = []
@@ -127,7 +126,7 @@ class WorkerPool:
         try:
             return process.apply([item])[0]
         except _WorkerDiedError as error:
-            return False, error.reason(self._seconds)
+            return False, str(error)
 
 
 def _finish(
@@ -141,21 +140,7 @@ def _finish(
 
 
 class _WorkerDiedError(Exception):
-    """A worker process ended while it had work."""
-
-    def __init__(self, exit_code: int | None) -> None:
-        super().__init__(exit_code)
-        self.exit_code = exit_code
-
-    def reason(self, seconds: float) -> str:
-        """Return why, to follow the item's name."""
-        if self.exit_code == _TIMEOUT_EXIT_CODE:
-            return f"takes more than {seconds:g} s to decode"
-        cause = f"exit code {self.exit_code}"
-        if self.exit_code is not None and self.exit_code < 0:
-            with contextlib.suppress(ValueError):
-                cause = signal.Signals(-self.exit_code).name
-        return f"makes the decoder crash ({cause})"
+    """A worker process ended while it had work; the text says why, to follow an item's name."""
 
 
 class _Process:
@@ -163,28 +148,32 @@ class _Process:
 
     def __init__(self, settings: tuple[Callable[[Any], Any], int, float]) -> None:
         self._settings = settings
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Any = None
 
     def apply(self, items: Sequence[Any]) -> list[Result]:
         """Return the results of items. Raise _WorkerDiedError."""
-        process = self.process or self._start()
+        if self.process is None:
+            self._start()
         try:
-            return _exchange(process, items)
+            return self._exchange(items)
         except (OSError, EOFError, pickle.UnpicklingError):
-            raise _WorkerDiedError(self.end()) from None
+            code = self.end()
+        if code == _TIMEOUT_EXIT_CODE:
+            raise _WorkerDiedError(f"takes more than {self._settings[2]:g} s to decode")
+        is_signal = -code in set(signal.Signals)
+        cause = signal.Signals(-code).name if is_signal else f"exit code {code}"
+        raise _WorkerDiedError(f"makes the decoder crash ({cause})")
 
     def kill(self) -> None:
         """End the process at once. Safe while another thread waits for it."""
         if (process := self.process) is not None:
             process.kill()
 
-    def end(self) -> int | None:
-        """End the process, and return its exit code."""
+    def end(self) -> int:
+        """End the process if there is one, and return its exit code."""
         process, self.process = self.process, None
         if process is None:
-            return None
-        assert process.stdin is not None
-        assert process.stdout is not None
+            return 0
         with contextlib.suppress(OSError):
             process.stdin.close()
         process.stdout.close()
@@ -194,36 +183,28 @@ class _Process:
             process.kill()
             return process.wait()
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def _start(self) -> None:
         paths = filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | _WORKER_ENVIRONMENT
         command = [sys.executable, "-W", "ignore", "-m", "library.dataset.worker_pool"]
         with tempfile.TemporaryFile() as errors:
-            process = self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environment,
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=errors, env=environment
             )
-            assert process.stdout is not None
-            _widen(process.stdout.fileno())
+            _widen(self.process.stdout.fileno())
             try:
-                _exchange(process, self._settings)
+                self._exchange(self._settings)
             except (OSError, EOFError, pickle.UnpicklingError):
                 code = self.end()
                 errors.seek(0)
-                lines = errors.read().decode(errors="replace").split("\n")
-                last = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
+                lines = errors.read().decode(errors="replace").strip().splitlines()
+                last = lines[-1] if lines else f"exit code {code}"
                 raise UserError(f"a worker process can't start: {last}") from None
-        return process
 
-
-def _exchange(process: "subprocess.Popen[bytes]", message: object) -> Any:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    _send(process.stdin, message)
-    return pickle.load(process.stdout)
+    def _exchange(self, message: object) -> Any:
+        _send(self.process.stdin, message)
+        return pickle.load(self.process.stdout)
 
 
 def _send(file: Any, message: object) -> None:

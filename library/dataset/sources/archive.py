@@ -4,7 +4,6 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from library.dataset.locations import (
     Location,
@@ -14,21 +13,11 @@ from library.dataset.locations import (
     StreamLocation,
     ZipLocation,
 )
-from library.dataset.sources.base import LabeledFile, check_classes, label_of, make_labeled_file
+from library.dataset.sources.base import Entry, LabeledFile, label_files
 from library.errors import DataError
 
 # A zip member's flag for encryption.
 _ENCRYPTED = 1
-
-
-class Member(NamedTuple):
-    """A member of an archive; its version changes with its content."""
-
-    name: str
-    is_folder: bool
-    size: int
-    version: int
-    location: Location
 
 
 def find_in_archive(path: Path, inside: str, with_content: bool = False) -> Iterator[LabeledFile]:
@@ -44,33 +33,28 @@ def find_in_archive(path: Path, inside: str, with_content: bool = False) -> Iter
         DataError: The archive cannot be read, or there is no such folder in it, or a class folder
             is empty.
     """
+    source = f"{path}/{inside}" if inside else path
+    return label_files(_find_inside(path, inside, with_content), source)
+
+
+def _find_inside(path: Path, inside: str, with_content: bool) -> Iterator[Entry]:
+    """Yield the members in a folder of an archive, named relative to it."""
     prefix = f"{inside}/" if inside else ""
-    found, filled = set(), set()
-    exists = False
+    is_missing = True
     for member in find_members(path, with_content):
         name = member.name.removeprefix("./").replace("\\", "/")
         if not name.startswith(prefix):
             continue
-        exists = True
+        is_missing = False
         parts = name[len(prefix) :].rstrip("/").split("/")
         # A member may be named anything, and is only read; but no class is called "..".
-        if ".." in parts or name.startswith("/"):
-            continue
-        if member.is_folder:
-            if len(parts) == 1 and parts[0] and label_of(f"{parts[0]}/x") is not None:
-                found.add(parts[0])
-            continue
-        name = "/".join(parts)
-        label = label_of(name)
-        if label is not None:
-            filled.add(label)
-            yield make_labeled_file(name, label, member.size, member.version, member.location)
-    if not exists:
+        if ".." not in parts and parts != [""] and not name.startswith("/"):
+            yield member._replace(name="/".join(parts))
+    if is_missing:
         raise DataError(f"there is no folder {inside} in {path}" if inside else f"{path} is empty")
-    check_classes(found, filled, f"{path}/{inside}" if inside else str(path))
 
 
-def find_members(path: Path, with_content: bool = False) -> Iterator[Member]:
+def find_members(path: Path, with_content: bool = False) -> Iterator[Entry]:
     """Yield the members of a zip or tar; `with_content` as for `find_in_archive`."""
     try:
         if _is_zip(path):
@@ -92,11 +76,11 @@ def _is_zip(path: Path) -> bool:
     return begins_as_zip or (not tarfile.is_tarfile(path) and zipfile.is_zipfile(path))
 
 
-def _zip_members(path: Path) -> Iterator[Member]:
+def _zip_members(path: Path) -> Iterator[Entry]:
     with zipfile.ZipFile(path) as archive:
         for each in archive.infolist():
             location = _zip_location(path, each)
-            yield Member(each.filename, each.is_dir(), each.file_size, each.CRC, location)
+            yield Entry(each.filename, each.is_dir(), each.file_size, each.CRC, location)
 
 
 def _zip_location(path: Path, member: zipfile.ZipInfo) -> Location:
@@ -113,7 +97,7 @@ def _zip_location(path: Path, member: zipfile.ZipInfo) -> Location:
     )
 
 
-def _tar_members(path: Path, with_content: bool) -> Iterator[Member]:
+def _tar_members(path: Path, with_content: bool) -> Iterator[Entry]:
     is_compressed = _is_compressed(path)
     with tarfile.open(path, "r|*" if is_compressed else "r:") as archive:
         for each in archive:
@@ -126,7 +110,7 @@ def _tar_members(path: Path, with_content: bool) -> Iterator[Member]:
                 location = RangeLocation(str(path), each.offset_data, each.size)
             elif with_content and (file := archive.extractfile(each)):
                 location = MemoryLocation(file.read())
-            yield Member(each.name, each.isdir(), each.size, int(each.mtime), location)
+            yield Entry(each.name, each.isdir(), each.size, int(each.mtime), location)
 
 
 def _is_compressed(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Labeled files, and which paths of a source are labeled files of which class."""
 
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,16 @@ _SYSTEM_FILES = {"Thumbs.db", "desktop.ini"}
 _SYSTEM_FOLDERS = {"__MACOSX"}
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+class Entry(NamedTuple):
+    """A file or folder of a source; the name is a path inside it, with slashes."""
+
+    name: str
+    is_folder: bool
+    size: int = 0
+    version: int = 0
+    location: Location = NoLocation("it is a folder")
 
 
 class LabeledFile(NamedTuple):
@@ -85,17 +96,23 @@ def labels_of(label: str | tuple[str, ...]) -> tuple[str, ...]:
     return (label,) if isinstance(label, str) else tuple(label)
 
 
-def make_labeled_file(
-    name: str, label: str | tuple[str, ...], size: int, version: int, location: Location
-) -> LabeledFile:
-    """Return the LabeledFile; one without a class has no location, so it is never read."""
-    if label == NO_CLASS:
-        location = NoLocation("it lies beside the class folders, so it has no class")
-    return LabeledFile(name, label, size, version, location)
+def label_files(entries: Iterable[Entry], source: str | Path) -> Iterator[LabeledFile]:
+    """Yield the labeled files among the entries of a source whose first folders are the classes.
 
-
-def check_classes(found: set[str], filled: set[str], source: str | Path) -> None:
-    """Raise DataError if one of the class folders `found` is not among those with images."""
-    empty = sorted(found - filled)
-    if empty:
+    Raises DataError, after the last, if a class folder has no images.
+    """
+    found, filled = set(), set()
+    for name, is_folder, size, version, location in entries:
+        if is_folder:
+            if "/" not in name and not is_ignored(name):
+                found.add(name)
+            continue
+        label = label_of(name)
+        if label is None:
+            continue
+        filled.add(label)
+        if label == NO_CLASS:
+            location = NoLocation("it lies beside the class folders, so it has no class")
+        yield LabeledFile(name, label, size, version, location)
+    if empty := sorted(found - filled):
         raise DataError(f"the class folder {source}/{empty[0]} holds no images: fill or remove it")

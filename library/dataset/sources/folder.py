@@ -5,13 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from library.dataset.locations import FileLocation, Location, NoLocation
-from library.dataset.sources.base import (
-    LabeledFile,
-    check_classes,
-    is_ignored,
-    label_of,
-    make_labeled_file,
-)
+from library.dataset.sources.base import Entry, LabeledFile, is_ignored, label_files
 from library.errors import DataError, reason_of
 
 
@@ -30,9 +24,13 @@ def find_in_folder(
         DataError: A class folder has no images, or, without `follow_links`, a link leads to a
             folder outside, which may be of any size.
     """
+    return label_files(_walk(root, exclude, follow_links), root)
+
+
+def _walk(root: Path, exclude: str | Path | None, follow_links: bool) -> Iterator[Entry]:
+    """Yield the files in a folder tree, and the folders that are visited."""
     inside = None if follow_links else os.path.join(os.path.realpath(root), "")  # noqa: PTH118
     excluded = Path(exclude).resolve() if exclude and Path(exclude) != root else None
-    found, filled = set(), set()
     # Each folder is visited once, whatever links lead back to it.
     visited: set[tuple[int, int]] = set()
     pending = [(str(root), "")]
@@ -40,8 +38,7 @@ def find_in_folder(
         path, prefix = pending.pop()
         if not _is_new(path, visited) or (excluded and Path(path).resolve() == excluded):
             continue
-        if prefix.count("/") == 1:
-            found.add(prefix[:-1])
+        yield Entry(prefix[:-1] or ".", True)
         folders = []
         for entry in _entries(path):
             name = prefix + entry.name
@@ -55,13 +52,9 @@ def find_in_folder(
                         )
                     folders.append((entry.is_symlink(), entry.path, f"{name}/"))
                 continue
-            label = label_of(name)
-            if label is not None:
-                filled.add(label)
-                yield _labeled_entry(entry, name, label, inside)
+            yield _file_entry(entry, name, inside)
         # Last in, first out: a folder itself is visited before the links to it.
         pending += [each[1:] for each in sorted(folders, reverse=True)]
-    check_classes(found, filled, root)
 
 
 def _entries(path: str) -> Iterator[os.DirEntry[str]]:
@@ -96,17 +89,15 @@ def _is_new(path: str, visited: set[tuple[int, int]]) -> bool:
     return True
 
 
-def _labeled_entry(
-    entry: os.DirEntry[str], name: str, label: str, inside: str | None
-) -> LabeledFile:
+def _file_entry(entry: os.DirEntry[str], name: str, inside: str | None) -> Entry:
     try:
         status = entry.stat()
     except OSError as error:  # a link to nothing, or to itself
-        return make_labeled_file(name, label, 0, 0, NoLocation(reason_of(error)))
+        return Entry(name, False, location=NoLocation(reason_of(error)))
     location: Location = FileLocation(entry.path)
     if not entry.is_file():
         # Reading from a pipe or a device could block forever.
         location = NoLocation("it is not a regular file")
     elif _leads_out(entry, inside):
         location = NoLocation("it is a link that leads out of the folder: use --follow_links")
-    return make_labeled_file(name, label, status.st_size, status.st_mtime_ns, location)
+    return Entry(name, False, status.st_size, status.st_mtime_ns, location)

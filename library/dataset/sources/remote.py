@@ -8,12 +8,11 @@ from typing import Any
 from library.dataset.locations import Location, NoLocation, RemoteLocation
 from library.dataset.sources.base import (
     NO_CLASS,
+    Entry,
     LabeledFile,
-    check_classes,
     is_generated,
     is_ignored,
-    label_of,
-    make_labeled_file,
+    label_files,
 )
 from library.dataset.storage import (
     NotFoundError,
@@ -37,24 +36,16 @@ Facts = tuple[int, int, Location]
 
 def find_in_url(url: str) -> Iterator[LabeledFile]:
     """Yield the labeled files of a remote folder tree."""
-    url = url.rstrip("/")
-    found, filled = set(), set()
+    is_empty = True
     try:
-        for name, entry in _walk(url):
-            if entry["type"] == "directory":
-                if "/" not in name:
-                    found.add(name)
-                continue
-            label = label_of(name)
-            if label is not None:
-                filled.add(label)
-                yield make_labeled_file(name, label, *_facts(f"{url}/{name}", entry))
+        for file in label_files(_walk(url.rstrip("/")), url):
+            is_empty = False
+            yield file
     except NotFoundError:
-        if filled:
+        if not is_empty:
             raise  # One of its folders vanished meanwhile.
-    if not filled:
+    if is_empty:
         raise DataError(f"there is nothing at {url}: put images at {url}/<class>/<image>")
-    check_classes(found, filled, url)
 
 
 def find_any_in_url(url: str) -> Iterator[LabeledFile]:
@@ -64,14 +55,14 @@ def find_any_in_url(url: str) -> Iterator[LabeledFile]:
     if isinstance(location, RemoteLocation):
         yield LabeledFile(url, NO_CLASS, size, version, location)
         return
-    for path, entry in _walk(url):
+    for path, is_folder, size, version, location in _walk(url):
         name = path.rpartition("/")[2]
-        if entry["type"] != "directory" and not name.startswith(".") and not is_generated(name):
-            yield LabeledFile(f"{url}/{path}", NO_CLASS, *_facts(f"{url}/{path}", entry))
+        if not is_folder and not name.startswith(".") and not is_generated(name):
+            yield LabeledFile(f"{url}/{path}", NO_CLASS, size, version, location)
 
 
-def _walk(url: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (path relative to the URL, entry) of each file and folder below a URL, sorted.
+def _walk(url: str) -> Iterator[Entry]:
+    """Yield the files and folders below a URL, sorted.
 
     Unlike fsspec's own walk, this raises an error for a folder that may not be listed.
     """
@@ -79,17 +70,18 @@ def _walk(url: str) -> Iterator[tuple[str, dict[str, Any]]]:
     while pending:
         prefix = pending.pop()
         folders = []
-        for name, entry in list_folder(f"{url}/{prefix}".rstrip("/")):
-            if entry["type"] == "directory":
-                if is_ignored(name):
-                    continue
-                folders.append(f"{prefix}{name}/")
-            yield prefix + name, entry
+        for name, info in list_folder(f"{url}/{prefix}".rstrip("/")):
+            path = prefix + name
+            if info["type"] != "directory":
+                yield Entry(path, False, *_facts(f"{url}/{path}", info))
+            elif not is_ignored(name):
+                folders.append(f"{path}/")
+                yield Entry(path, True)
         pending += reversed(folders)
 
 
-def _facts(url: str, entry: dict[str, Any]) -> Facts:
-    return entry.get("size") or 0, version_of(entry), RemoteLocation(url)
+def _facts(url: str, info: dict[str, Any]) -> Facts:
+    return info.get("size") or 0, version_of(info), RemoteLocation(url)
 
 
 class RemoteFacts:
@@ -127,9 +119,9 @@ def _list(folder: str) -> dict[str, Facts] | None:
         return None
     try:
         return {
-            name: _facts(f"{folder}/{name}", entry)
-            for name, entry in list_folder(folder)
-            if entry["type"] != "directory"
+            name: _facts(f"{folder}/{name}", info)
+            for name, info in list_folder(folder)
+            if info["type"] != "directory"
         }
     except NotFoundError:
         return {}
@@ -141,11 +133,11 @@ def _look_up(url: str) -> Facts:
     store, path = open_store(url)
     try:
         with explain_store_errors(url):
-            entry = store.info(path)
+            info = store.info(path)
     except NotFoundError:
         return 0, 0, NoLocation(_MISSING)
     except DataError as error:
         return 0, 0, NoLocation(str(error))
-    if entry["type"] == "directory":
+    if info["type"] == "directory":
         return 0, 0, NoLocation("it is a folder")
-    return _facts(url, entry)
+    return _facts(url, info)
