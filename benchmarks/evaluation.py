@@ -68,7 +68,7 @@ def make_metrics(predictions: Predictions, losses: np.ndarray, classes: int) -> 
     """Return what an evaluation computes."""
     values = {"loss": losses, "accuracy": predictions.classes == predictions.labels}
     names = [f"class {n}" for n in range(classes)]
-    options = EvaluationOptions(bootstrap_samples=RESAMPLES)
+    options = EvaluationOptions(top_k=5, bootstrap_samples=RESAMPLES)
     found = compute_metrics(predictions, names, values, options)
     return add_calibrated_metrics(found, predictions, predictions, lambda scores: losses, options)
 

@@ -24,9 +24,9 @@ class EvaluationOptions:
     """What to compute, and on how much of a split."""
 
     # The k of top-k accuracy.
-    top_k: int = 5
+    top_k: int
     # Resamples behind each confidence interval; 0: no intervals.
-    bootstrap_samples: int = 1000
+    bootstrap_samples: int
     seed: int = 0
     # Batches to evaluate on; None: all.
     max_steps: int | None = None
@@ -37,7 +37,7 @@ def compute_metrics(
     predictions: Predictions,
     classes: Sequence[str],
     values: Mapping[str, np.ndarray],
-    options: EvaluationOptions = EvaluationOptions(),
+    options: EvaluationOptions,
 ) -> dict:
     """Return all metrics as a dict for JSON: finite numbers, or None for what is undefined.
 
@@ -77,7 +77,7 @@ def add_calibrated_metrics(
     predictions: Predictions,
     validation: Predictions,
     losses: Callable[[np.ndarray], np.ndarray],
-    options: EvaluationOptions = EvaluationOptions(),
+    options: EvaluationOptions,
 ) -> dict:
     """Return metrics with the temperature, and loss and calibration error under it, added.
 

@@ -74,7 +74,7 @@ def explain_images(
     images: Sequence[InputImage],
     training: EvaluationInputs | None = None,
     *,
-    neighbor_count: int = 6,
+    neighbor_count: int = 0,
     layer: str | None = None,
 ) -> Explanation:
     """Explain a network's predictions.

@@ -38,8 +38,8 @@ class PipelineOptions:
     num_parallel_calls: int | None = None
     prefetch_examples: int = 0
     prefetch_batches: int = 4
-    # Number of batches to prefetch to `device`, for example "/GPU:0".
-    prefetch_to_device: int = 0
+    # Number of batches to prefetch to `device`, for example "/GPU:0"; no effect without one.
+    prefetch_to_device: int = 1
     device: str | None = None
     deterministic: bool = True
 

@@ -19,16 +19,16 @@ class PredictionFormatter:
 
     Attributes:
         classes: The class names in label order.
-        format: One of FORMATS.
         top_k: How many of the likeliest classes to list.
+        format: One of FORMATS.
         threshold: The lowest probability to answer with: see `choose_classes`.
         multi_label: Whether an image may have several classes; CSV joins them with "|".
         embedding_size: Length of an embedding; CSV has a column for each of its numbers.
     """
 
     classes: tuple[str, ...]
+    top_k: int
     format: str = "csv"
-    top_k: int = 5
     threshold: float | None = None
     multi_label: bool = False
     embedding_size: int = 0

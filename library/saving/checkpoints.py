@@ -35,9 +35,9 @@ _NAME = re.compile(r"step_\d+")
 
 
 class Checkpoints:
-    """The last few checkpoints in one folder, by step."""
+    """The last `keep` checkpoints in one folder, by step; all of them if it is None."""
 
-    def __init__(self, folder: str | Path, keep: int = 1) -> None:
+    def __init__(self, folder: str | Path, keep: int | None = None) -> None:
         self.folder = Path(folder)
         self.keep = keep
 
@@ -58,8 +58,9 @@ class Checkpoints:
             np.savez(folder / "variables.npz", **arrays)
             (folder / "state.json").write_text(json.dumps(state, indent=2))
             seal_folder(folder)
-        for old in self.paths()[self.keep :]:
-            shutil.rmtree(old)
+        if self.keep is not None:
+            for old in self.paths()[self.keep :]:
+                shutil.rmtree(old)
 
     def paths(self) -> list[Path]:
         """Return the checkpoints' folders, newest first."""

@@ -31,7 +31,7 @@ class ServedModel:
     def __init__(
         self,
         snapshot: Snapshot,
-        max_megapixels: float = 50.0,
+        max_megapixels: float,
         threshold: float | None = None,
         temperature: float | None = None,
     ) -> None:

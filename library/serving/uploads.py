@@ -32,9 +32,9 @@ class RequestLimits:
         waiting: How many uploads may wait while another one is classified.
     """
 
-    upload_megabytes: float = 20
-    upload_seconds: float = 30
-    waiting: int = 16
+    upload_megabytes: float
+    upload_seconds: float
+    waiting: int
 
     @property
     def upload_bytes(self) -> int:

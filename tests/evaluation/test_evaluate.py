@@ -27,7 +27,7 @@ IMAGES = RANDOM.integers(0, 256, (10, 4, 4, 1), np.uint8)
 LABELS = RANDOM.integers(0, 3, 10)
 NAMES = [f"cat/{number}.png" for number in range(9)] + [b"cat/\xff.png"]
 FORMAT = ImageFormat(8, 3)
-OPTIONS = EvaluationOptions(bootstrap_samples=20)
+OPTIONS = EvaluationOptions(top_k=5, bootstrap_samples=20)
 
 
 def make_network(shape=(4, 4, 1), name="scores", bias="zeros"):
@@ -97,7 +97,7 @@ def test_evaluate_matches_training_metrics(splits, snapshot):
 
 def test_evaluate_refuses_empty_split(splits, snapshot):
     with pytest.raises(DataError):
-        evaluate(snapshot, inputs(splits[1]), Objective(), EvaluationOptions(max_steps=0))
+        evaluate(snapshot, inputs(splits[1]), Objective(), EvaluationOptions(5, 20, max_steps=0))
 
 
 def test_evaluate_refuses_diverged_network(splits, snapshot):
@@ -108,7 +108,9 @@ def test_evaluate_refuses_diverged_network(splits, snapshot):
 
 
 def test_summary_tells_what_was_evaluated(splits, snapshot, tmp_path):
-    result = evaluate(snapshot, inputs(splits[1]), Objective(), EvaluationOptions(max_steps=2))
+    result = evaluate(
+        snapshot, inputs(splits[1]), Objective(), EvaluationOptions(5, 20, max_steps=2)
+    )
     assert "temperature" not in result.metrics
     summary = summarize(result, splits[1], data_dir="elsewhere", is_own_data=False)
     assert (summary["split"], summary["images"], summary["images_in_split"]) == ("test", 8, 18)

@@ -149,7 +149,10 @@ def test_intervals_contain_their_metrics():
     found = predictions()
     right = found.classes == found.labels
     result = compute_metrics(
-        found, CLASSES, {"loss": -np.log(found.probabilities[:, 0]), "accuracy": right}
+        found,
+        CLASSES,
+        {"loss": -np.log(found.probabilities[:, 0]), "accuracy": right},
+        EvaluationOptions(5, 1000),
     )
     assert result["accuracy"] == metrics.accuracy_score(found.labels, found.classes)
     overall = [name for name, value in result.items() if isinstance(value, float)]
@@ -192,7 +195,7 @@ def test_compute_metrics_without_resamples():
 def test_multi_label_metrics_match_scikit_learn():
     found = predictions(multi_label=True)
     guesses = found.probabilities >= 0.5
-    result = compute_metrics(found, CLASSES, {}, EvaluationOptions(bootstrap_samples=10))
+    result = compute_metrics(found, CLASSES, {}, EvaluationOptions(5, 10))
     assert result["exact_match"] == metrics.accuracy_score(found.labels, guesses)
     expected = metrics.f1_score(found.labels[:, :3], guesses[:, :3], average="macro")
     assert result["macro_f1"] == pytest.approx(expected)
@@ -226,7 +229,9 @@ def test_calibrated_metrics_use_validation_temperature():
         assert low < high
 
     sure = Predictions(9 * np.eye(4), np.eye(4), np.arange(4), tuple("abcd"))
-    result = add_calibrated_metrics(metrics_without, found, sure, losses_of(found))
+    result = add_calibrated_metrics(
+        metrics_without, found, sure, losses_of(found), EvaluationOptions(5, 0)
+    )
     assert [result[name] for name in ("temperature", "calibrated_loss", "calibrated_ece")] == [
         None,
         None,
@@ -255,7 +260,9 @@ def test_calibrated_metrics_are_cross_fitted():
     sure = Predictions(
         9 * np.eye(4)[[0, 1, 2, 3]], np.eye(4), np.array([1, 1, 0, 3]), tuple("abcd")
     )
-    result = add_calibrated_metrics(metrics_without, sure, sure, losses_of(sure))
+    result = add_calibrated_metrics(
+        metrics_without, sure, sure, losses_of(sure), EvaluationOptions(5, 0)
+    )
     assert result["temperature"] > 0
     assert result["calibrated_loss"] is None
 

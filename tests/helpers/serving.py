@@ -34,7 +34,7 @@ class RunningServer:
     """A server on a free port, in a thread."""
 
     def __init__(self, model, page=None, limits=None):
-        limits = limits or RequestLimits(0.5, 0.5, waiting=2)
+        limits = limits or RequestLimits(0.5, 0.5, 2)
         application = make_application(model, limits, server.allowed_hosts("127.0.0.1"), page)
         self._listening = server.open_socket("127.0.0.1", 0)
         self.url = server.socket_url(self._listening)

@@ -35,7 +35,7 @@ def test_csv_class_is_unknown_below_the_threshold():
 
 
 def test_jsonl_has_an_object_for_each_file():
-    formatter = PredictionFormatter(CLASSES, "jsonl", top_k=2, threshold=0.5)
+    formatter = PredictionFormatter(CLASSES, 2, "jsonl", threshold=0.5)
     assert formatter.header() == []
     assert json.loads(formatter.line(CERTAIN)) == {
         "file": "x,1.png",
@@ -54,12 +54,12 @@ def test_embeddings_read_back_as_the_same_float32():
     embedding = np.random.default_rng(0).normal(size=5).astype(np.float32) * 10.0 ** np.arange(5)
     embedding = np.float32([*embedding.astype(np.float32), 0.1, 1e-30])
     certain = replace(CERTAIN, embedding=embedding)
-    formatter = PredictionFormatter(CLASSES, "jsonl", embedding_size=7)
+    formatter = PredictionFormatter(CLASSES, 5, "jsonl", embedding_size=7)
     values = json.loads(formatter.line(certain))["embedding"]
     assert np.array_equal(np.float32(values), embedding)
     assert values[5] == 0.1
     assert "embedding" not in json.loads(formatter.line(BROKEN))
-    assert "embedding" not in json.loads(PredictionFormatter(CLASSES, "jsonl").line(CERTAIN))
+    assert "embedding" not in json.loads(PredictionFormatter(CLASSES, 5, "jsonl").line(CERTAIN))
     row, broken = rows(PredictionFormatter(CLASSES, top_k=1, embedding_size=7), certain, BROKEN)
     assert list(row)[-3:] == ["embedding_5", "embedding_6", "embedding_7"]
     numbers = [row[f"embedding_{number}"] for number in range(1, 8)]
@@ -68,7 +68,7 @@ def test_embeddings_read_back_as_the_same_float32():
 
 
 def test_multi_label_answer_is_every_class_above_the_threshold():
-    (row,) = rows(PredictionFormatter(CLASSES, multi_label=True, threshold=0.3), DOUBTFUL)
+    (row,) = rows(PredictionFormatter(CLASSES, 5, multi_label=True, threshold=0.3), DOUBTFUL)
     assert row["class"] == 'cat|a "b", c|日本'
-    formatter = PredictionFormatter(CLASSES, "jsonl", multi_label=True)
+    formatter = PredictionFormatter(CLASSES, 5, "jsonl", multi_label=True)
     assert json.loads(formatter.line(DOUBTFUL))["classes"] == []

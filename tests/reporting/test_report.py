@@ -89,7 +89,7 @@ def make_page(
     losses = -np.log(found.probabilities[np.arange(images), labels])
     values = {"loss": losses, "accuracy": found.classes == labels}
     metrics = {
-        **compute_metrics(found, class_names, values, EvaluationOptions(bootstrap_samples=50)),
+        **compute_metrics(found, class_names, values, EvaluationOptions(5, 50)),
         "temperature": 1.2,
         "calibrated_ece": 0.1,
         "calibrated_loss": 0.7,
@@ -200,7 +200,10 @@ def test_reliability_diagram():
     bin = {"from": 0.8, "to": 0.9, "guesses": 40, "confidence": 0.86, "accuracy": 0.5}
     metrics = {"reliability": [bin, {**bin, "guesses": 10, "accuracy": 1.0}]}
     found = make_predictions(np.zeros(1, int), np.ones((1, 2), np.float32))
-    metrics = {**compute_metrics(found, "ab", {"accuracy": np.ones(1)}), **metrics}
+    metrics = {
+        **compute_metrics(found, "ab", {"accuracy": np.ones(1)}, EvaluationOptions(5, 50)),
+        **metrics,
+    }
     result = EvaluationResult(None, None, found, np.zeros(1), metrics)
     split = SimpleNamespace(name="test", examples=1, class_counts=(1, 0), rejected_count=None)
     page = render_report(Report("", "test", "ab", "", result, [], [split]))

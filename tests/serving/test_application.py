@@ -17,7 +17,7 @@ from tests.helpers.serving import RAW, EchoModel
 
 @pytest.fixture
 def client():
-    limits = RequestLimits(upload_megabytes=0.001, upload_seconds=5)
+    limits = RequestLimits(0.001, 5, 16)
     application = make_application(EchoModel(), limits, allowed_hosts("127.0.0.1"))
     with TestClient(application, "http://127.0.0.1:8000", raise_server_exceptions=False) as client:
         yield client
@@ -101,9 +101,9 @@ def test_predict_logs_failures_and_continues(client, capsys):
 @pytest.mark.parametrize("limit", ["library.serving.application._MAX_UPLOADS", "waiting"])
 def test_predict_is_busy_if_too_many_wait(monkeypatch, limit):
     if limit == "waiting":
-        limits = RequestLimits(waiting=-1)
+        limits = RequestLimits(20, 30, -1)
     else:
-        limits = RequestLimits()
+        limits = RequestLimits(20, 30, 16)
         monkeypatch.setattr(limit, 0)
     with TestClient(make_application(EchoModel(), limits)) as client:
         answer = client.post("/predict", content=b"abc", headers=RAW)
@@ -136,7 +136,7 @@ def test_application_refuses_other_host_names(client, host):
 
 
 def test_application_that_others_can_reach_answers_to_any_name():
-    application = make_application(EchoModel(), RequestLimits(), allowed_hosts("0.0.0.0"))
+    application = make_application(EchoModel(), RequestLimits(20, 30, 16), allowed_hosts("0.0.0.0"))
     with TestClient(application) as client:
         answer = client.get("/health", headers={"Host": "anything.example"})
     assert answer.status_code == 200
@@ -233,18 +233,18 @@ def read(*messages, limits=None, length=None):
 
     headers = [(b"content-length", length)] if length else []
     scope = {"type": "http", "method": "POST", "headers": headers, "path": "/", "app": None}
-    return asyncio.run(read_upload(Request(scope, receive), limits or RequestLimits(0.001, 5)))
+    return asyncio.run(read_upload(Request(scope, receive), limits or RequestLimits(0.001, 5, 16)))
 
 
 def test_read_upload_joins_parts():
     assert read(b"ab", b"", b"cd") == b"abcd"
-    assert RequestLimits(20).upload_bytes == 20_000_000
+    assert RequestLimits(20, 30, 16).upload_bytes == 20_000_000
     assert read(b"x" * 1000) == b"x" * 1000
 
 
 def test_read_upload_refuses_a_slow_body():
     with pytest.raises(RequestError, match=r"0\.05 seconds") as caught:
-        read(b"a", 10.0, b"b", limits=RequestLimits(1, 0.05))
+        read(b"a", 10.0, b"b", limits=RequestLimits(1, 0.05, 16))
     assert caught.value.code == "too_slow"
 
 

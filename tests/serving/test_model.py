@@ -51,10 +51,10 @@ def test_classify_any_image_format(model, kind):
 def test_class_is_unknown_below_the_threshold(snapshot_run):
     snapshot = read_snapshot(snapshot_run.folder / "best")
     content = encoded(Image.new("RGB", (9, 9), COLORS["red"]))
-    with ServedModel(snapshot, threshold=1.0) as served:
+    with ServedModel(snapshot, 50, threshold=1.0) as served:
         assert "threshold 1" in served.description
         sure = served.explain(content)
-    with ServedModel(snapshot, threshold=1.0, temperature=2.0) as served:
+    with ServedModel(snapshot, 50, threshold=1.0, temperature=2.0) as served:
         answer = served.explain(content)
     assert (answer["class"], answer["classes"][0]["class"]) == ("unknown", "red")
     assert answer["probability"] == answer["classes"][0]["probability"] < sure["probability"] < 1
@@ -69,7 +69,7 @@ def test_multi_label_answer_lists_all_classes_found(tmp_path):
     snapshot = Snapshot(keras.Model(pixels, named), ("red", "green", "blue"), {}, tmp_path)
     content = encoded(Image.new("RGB", (4, 4), (250, 0, 160)))
     for threshold, found in ((None, ["red", "blue"]), (0.97, ["red"]), (1.0, [])):
-        with ServedModel(snapshot, threshold=threshold) as served:
+        with ServedModel(snapshot, 50, threshold=threshold) as served:
             answer = served.classify(content)
         assert (answer["class"], answer["found"]) == ("red", found)
 
@@ -79,7 +79,7 @@ def test_nan_scores_are_an_error(snapshot_run):
     weights = snapshot.network.trainable_variables[-1]
     weights.assign([np.nan, *weights.numpy()[1:]])
     content = encoded(Image.new("RGB", (9, 9), COLORS["red"]))
-    with ServedModel(snapshot, threshold=0.5) as served:
+    with ServedModel(snapshot, 50, threshold=0.5) as served:
         for ask in (served.classify, served.explain):
             with pytest.raises(RequestError, match=NAN_SCORES) as caught:
                 ask(content)

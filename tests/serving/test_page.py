@@ -33,7 +33,7 @@ def test_content_security_policy_has_all_hashes():
 
 
 def test_page_runs_only_its_own_script():
-    application = make_application(EchoModel(), RequestLimits())
+    application = make_application(EchoModel(), RequestLimits(20, 30, 16))
     with TestClient(application) as client:
         answer = client.get("/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -73,7 +73,7 @@ def in_browser(tmp_path, served, content):
     page = make_page("simple, 3 classes", 500_000)
     # The page's own policy lets this script run, because it is counted among its scripts.
     page = page.replace("</body>", choose_file(content))
-    with RunningServer(served, page, RequestLimits(0.5, 20)) as running:
+    with RunningServer(served, page, RequestLimits(0.5, 20, 16)) as running:
         done = subprocess.run(
             [
                 CHROMIUM,
