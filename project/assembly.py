@@ -1,7 +1,7 @@
 """Settings become inputs, a network, an objective and a trainer: the one place where they meet."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -62,25 +62,22 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
     Raises:
         SettingsError: A name is unknown, or settings exclude each other.
     """
-    config = settings.project
-    worker_slice = devices.worker_slice
-    training = make_training_inputs(settings, splits[0], worker_slice)
-    validation = make_evaluation_inputs(settings, splits[1], worker_slice=worker_slice)
+    config, part = settings.project, devices.worker_slice
+    training = make_training_inputs(settings, splits[0], part)
+    validation = make_evaluation_inputs(settings, splits[1], worker_slice=part)
     inputs = RunInputs(training, validation)
     if config.debug:
-        batch = OneBatch(training)
+        batch: Any = OneBatch(training)
         inputs = RunInputs(batch, batch)
     seed_everything(settings)
     with devices.strategy.scope():
         parts = make_parts(settings, splits[0], inputs.training.batches_per_epoch)
     stages = settings.hyperparameters.unfreezing
-    parts = replace(
-        parts,
-        unfreezing=Unfreezing(parts.network, stages) if stages else None,
-        cached_features=make_cached_features(
-            settings, parts.network, (training, validation), splits, devices.replicas
-        ),
+    unfreezing = Unfreezing(parts.network, stages) if stages else None
+    cached = make_cached_features(
+        settings, parts.network, (training, validation), splits, devices.replicas
     )
+    parts = replace(parts, unfreezing=unfreezing, cached_features=cached)
     plan, paths = make_plan(settings), make_run_paths(settings, splits[0])
     return ENGINES[config.engine](parts, inputs, plan, paths, devices)
 
@@ -126,17 +123,12 @@ def make_training_inputs(
     if is_oversampled:
         _check_oversampling(hparams, split, worker_slice)
     if not config.deterministic:
-        logger.warning(
-            "deterministic false: no epoch can be repeated, so resuming within one is inexact"
-        )
+        logger.warning("deterministic false: resuming within an epoch is inexact")
     augmentations = choose_augmentations(hparams.augmentations)
     if augmentations.has_mixing:
         worker_slice.check_pairs(config.train_batch_size)
     if words := augmentations.without_effect(config.channels):
-        logger.warning(
-            f"augmentations {', '.join(words)} have no effect: they change colors, and channels is "
-            f"{config.channels}"
-        )
+        logger.warning(f"augmentations without effect on gray images: {', '.join(words)}")
     source = make_source(split, config.parallel_interleave_sources)
     image_format = _image_format(config)
     return TrainingPipeline(
@@ -154,10 +146,7 @@ def make_training_inputs(
 
 def _check_oversampling(hparams: Any, split: Any, worker_slice: WorkerSlice) -> None:
     if split.is_multi_label:
-        raise SettingsError(
-            "balance oversample needs images of one class each; for multi-label data use "
-            "class_weight"
-        )
+        raise SettingsError("balance oversample needs one class per image: use class_weight")
     if worker_slice.has_own_shards:
         raise SettingsError("balance oversample and shard_by_file exclude each other")
     if hparams.class_weight == ("auto",):
@@ -193,15 +182,14 @@ def make_evaluation_inputs(
     config = settings.project
     image_format = image_format or _image_format(config)
     source = make_source(split, config.parallel_interleave_sources)
+    # Each worker reads all of a split that has fewer shards than there are workers.
     shards = len(getattr(split, "shards", ()))
+    by_file = config.shard_by_file and shards >= worker_slice.count
     return EvaluationPipeline(
         source=_cached(config, source, split, image_format, has_crop=False),
         image_format=image_format,
         batch_size=config.eval_batch_size,
-        # Each worker reads all of a split that has fewer shards than there are workers.
-        worker_slice=replace(
-            worker_slice, by_file=config.shard_by_file and shards >= worker_slice.count
-        ),
+        worker_slice=replace(worker_slice, by_file=by_file),
         options=_pipeline_options(config),
     )
 
@@ -383,17 +371,14 @@ def make_run_paths(settings: Settings, training_split: Any) -> RunPaths:
         checkpoints=Path(config.model_dir),
         best=Path(config.best_model_dir),
         classes=tuple(training_split.classes),
-        texts={**settings_files(settings), DATA: data_text(training_split)},
+        # The settings as resolved, from which the run can be repeated.
+        texts={
+            "project.yaml": settings.project_yaml(),
+            "hyperparameters.yaml": settings.hyperparameters_yaml(),
+            DATA: data_text(training_split),
+        },
         settings={**config.model_dump(mode="json"), **hparams.model_dump(mode="json")},
     )
-
-
-def settings_files(settings: Settings) -> Mapping[str, str]:
-    """Return the settings as resolved: the text of each file from which the run can be repeated."""
-    return {
-        "project.yaml": settings.project_yaml(),
-        "hyperparameters.yaml": settings.hyperparameters_yaml(),
-    }
 
 
 def _image_format(config: Any) -> ImageFormat:

@@ -21,21 +21,14 @@ Options = Mapping[str, Any]
 
 
 def adadelta(
-    rate: Any,
-    common: Options,
-    *,
-    adadelta_rho: float,
-    opt_epsilon: float,
+    rate: Any, common: Options, *, adadelta_rho: float, opt_epsilon: float
 ) -> keras.Optimizer:
     """Zeiler 2012 (arXiv 1212.5701)."""
     return optimizers.Adadelta(rate, rho=adadelta_rho, epsilon=opt_epsilon, **common)
 
 
 def adagrad(
-    rate: Any,
-    common: Options,
-    *,
-    adagrad_initial_accumulator_value: float,
+    rate: Any, common: Options, *, adagrad_initial_accumulator_value: float
 ) -> keras.Optimizer:
     """Duchi et al. 2011."""
     start = adagrad_initial_accumulator_value
@@ -80,23 +73,12 @@ def ftrl(
     )
 
 
-def lion(
-    rate: Any,
-    common: Options,
-    *,
-    lion_beta1: float,
-    lion_beta2: float,
-) -> keras.Optimizer:
+def lion(rate: Any, common: Options, *, lion_beta1: float, lion_beta2: float) -> keras.Optimizer:
     """Chen et al. 2023 (arXiv 2302.06675): needs about a tenth of Adam's learning rate."""
     return optimizers.Lion(rate, beta_1=lion_beta1, beta_2=lion_beta2, **common)
 
 
-def momentum(
-    rate: Any,
-    common: Options,
-    *,
-    momentum: float,
-) -> keras.Optimizer:
+def momentum(rate: Any, common: Options, *, momentum: float) -> keras.Optimizer:
     """Stochastic gradient descent with momentum."""
     return optimizers.SGD(rate, momentum=momentum, **common)
 

@@ -80,7 +80,7 @@ def one_cycle(
     return tf.where(progress < 0.3, rising, falling)
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[..., tf.Tensor]] = {
     "fixed": fixed,
     "exponential": exponential,
     "polynomial": polynomial,

@@ -33,9 +33,7 @@ class BestSnapshot:
         self._pending: tuple[dict[str, Any], list[np.ndarray]] | None = None
 
     def evaluate_stored(
-        self,
-        state: TrainState,
-        evaluate: Callable[[keras.Model], Mapping[str, float]],
+        self, state: TrainState, evaluate: Callable[[keras.Model], Mapping[str, float]]
     ) -> None:
         """Evaluate the snapshot on disk, so that nothing worse replaces it after a restart.
 

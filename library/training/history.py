@@ -22,12 +22,10 @@ class History(Listener):
         """Take over the rows before a resume."""
         self._folder = Path(start.paths.run_dir)
         self._rows: list[Mapping[str, Any]] = list(start.rows)
-        self._best = start.best
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Write history.csv."""
         self._rows.append(evaluation.row)
-        self._best = evaluation.best
         path = self._folder / "history.csv"
         try:
             # The whole file each time: after a resume it must not hold rows of an undone future.
@@ -38,15 +36,7 @@ class History(Listener):
 
     def on_finish(self, finish: Finish) -> None:
         """Write curves.svg."""
-        self._write_curves()
-
-    def close(self, error: BaseException | None) -> None:
-        """Write curves.svg of a run that ended early, too."""
-        if error is not None:
-            self._write_curves()
-
-    def _write_curves(self) -> None:
-        best_epoch = self._best["epoch"] if self._best else None
+        best_epoch = finish.best["epoch"] if finish.best else None
         try:
             write_curves(self._folder / "curves.svg", self._rows, best_epoch)
         except OSError as error:

@@ -5,8 +5,7 @@ another: it finds the settings in `on_start`, the metrics in `on_evaluation`, an
 upload in `on_finish`. Only the chief of several workers has listeners.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +29,8 @@ class Start:
     total_images: int  # of the whole training
     # Returns the training batches that come next; at the end of an epoch, those of the next one.
     next_batches: Callable[[], tf.data.Dataset]
+    learning_rate: Callable[[], float]  # as of now; may take as long as a step
+    throughput: Throughput
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,6 @@ class Steps:
     losses: tf.Tensor  # float32 (count,); reading them waits for the device
     images: int  # in these steps
     total_images: int  # of the whole training, as planned now
-    learning_rate: Callable[[], float]  # may take as long as a step
-    throughput: Throughput
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Finish:
-    """The end of a run that was neither stopped nor failed."""
+    """The end of a run."""
 
     best: Mapping[str, Any] | None  # metrics.json of the best snapshot
     stop_reason: str | None  # of early stopping
-    throughput: Throughput
+    error: BaseException | None  # what ended the run early, a signal included
 
 
 class Listener:
@@ -75,53 +74,10 @@ class Listener:
         """Notice an epoch, counted from 0."""
 
     def on_steps(self, steps: Steps) -> None:
-        """Notice some training steps. Counts as training time: pause the throughput if slow."""
+        """Notice some training steps. Pause the throughput if this takes long."""
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Notice an evaluation; the best snapshot is saved, the checkpoint not yet."""
 
     def on_finish(self, finish: Finish) -> None:
-        """Notice the regular end of the training."""
-
-    def close(self, error: BaseException | None) -> None:
-        """Close files. `error` is what ended the run early, a signal included; else None."""
-
-
-class Listeners:
-    """Reports to several listeners in turn."""
-
-    def __init__(self, listeners: Sequence[Listener]) -> None:
-        self._listeners = listeners
-
-    @contextlib.contextmanager
-    def listening(self, start: Start, finish: Callable[[], Finish]) -> Iterator[None]:
-        """Report the start and the end of the block; `finish` returns what to report."""
-        for listener in self._listeners:
-            listener.on_start(start)
-        error: BaseException | None = None
-        try:
-            yield
-            end = finish()
-            for listener in self._listeners:
-                listener.on_finish(end)
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            for listener in self._listeners:
-                listener.close(error)
-
-    def on_epoch_start(self, epoch: int) -> None:
-        """Report an epoch, counted from 0."""
-        for listener in self._listeners:
-            listener.on_epoch_start(epoch)
-
-    def on_steps(self, steps: Steps) -> None:
-        """Report some training steps."""
-        for listener in self._listeners:
-            listener.on_steps(steps)
-
-    def on_evaluation(self, evaluation: Evaluation) -> None:
-        """Report an evaluation."""
-        for listener in self._listeners:
-            listener.on_evaluation(evaluation)
+        """Notice the end, also after an error, and close files."""

@@ -1,51 +1,24 @@
 """What a training is made of, and the interfaces of the parts that project/ supplies."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import keras
 import tensorflow as tf
 
-from library.inputs.interfaces import EvaluationBatches, TrainingBatches
+from library.inputs.interfaces import EvaluationInputs, TrainingInputs
 from library.models.features import CachedFeatures
 from library.models.freezing import Unfreezing
 from library.training.ema import ExponentialMovingAverage
 
 
-class TrainingData(TrainingBatches, Protocol):
-    """The training split as the loop sees it: TrainingInputs of library/inputs, or one batch."""
-
-    @property
-    def batch_size(self) -> int:
-        """Number of examples in a full batch, over all workers."""
-
-    @property
-    def examples(self) -> int:
-        """Number of examples in an epoch."""
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Number of batches in an epoch, the same for every worker."""
-
-    @property
-    def order(self) -> Sequence[Any] | None:
-        """What the order within an epoch depends on, as JSON stores it; None: unknown."""
-
-
-class EvaluationData(EvaluationBatches, Protocol):
-    """The validation split as the loop sees it."""
-
-    @property
-    def examples(self) -> int:
-        """Number of examples."""
-
-
 class RunInputs(NamedTuple):
     """The two splits of a run."""
 
-    training: TrainingData
-    validation: EvaluationData
+    training: TrainingInputs
+    validation: EvaluationInputs
 
 
 class Objective(Protocol):
@@ -110,3 +83,7 @@ class Parts:
     unfreezing: Unfreezing | None = None
     # Features of a frozen base, which spare running it in every epoch.
     cached_features: CachedFeatures | None = None
+
+    def averaged_weights(self) -> AbstractContextManager[None]:
+        """Return a context in which the network has its averaged weights, if there are any."""
+        return self.ema.in_place() if self.ema else nullcontext()

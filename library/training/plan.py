@@ -1,5 +1,6 @@
 """The plan of a run: how long to train, how often to do what, and where to write."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any, Self
 from library.errors import SettingsError
 from library.messages import ChoiceError, counted, unknown_name
 from library.training.early_stopping import Monitor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Plan:
         is_whole = steps == self.train_epochs * batches_per_epoch
         return "train_epochs" if is_whole else "max_train_steps"
 
-    def check(self, total_steps: int, steps_per_update: int, metrics: Sequence[str]) -> list[str]:
-        """Return a message for each setting that has no effect.
+    def check(self, total_steps: int, steps_per_update: int, metrics: Sequence[str]) -> None:
+        """Log a warning for each setting that has no effect.
 
         Args:
             total_steps: Number of steps of the training.
@@ -55,7 +58,7 @@ class Plan:
         Raises:
             SettingsError: No update of the weights would be made, or the metric is unknown.
         """
-        monitor, messages = self.monitor, []
+        monitor = self.monitor
         if monitor.metric not in metrics:
             raise ChoiceError(unknown_name("metric", monitor.metric, metrics))
         accumulation = f"gradient_accumulation_steps {steps_per_update}"
@@ -66,16 +69,15 @@ class Plan:
             )
         left = total_steps % steps_per_update
         if left and self.max_minutes is None:
-            messages.append(
+            logger.warning(
                 f"{accumulation}: the gradients of the last {left} of {steps} are not used"
             )
         patience, plateau_patience = monitor.patience, monitor.plateau_patience
         if plateau_patience and patience and patience <= plateau_patience:
-            messages.append(
+            logger.warning(
                 f"plateau_patience {plateau_patience} has no effect: the training stops first, "
                 f"with early_stopping_patience {patience}"
             )
-        return messages
 
 
 @dataclass(frozen=True)

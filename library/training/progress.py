@@ -1,14 +1,35 @@
-"""Listeners for the terminal: a progress bar and one log line per evaluation."""
+"""What a run shows in the terminal: a summary, a progress bar, one line per evaluation."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
+from library.messages import counted, counted_classes
+from library.training.distribution import Devices
 from library.training.listeners import Evaluation, Finish, Listener, Start, Steps
+from library.training.parts import Parts, RunInputs
 
 logger = logging.getLogger(__name__)
+
+
+def run_summary(parts: Parts, inputs: RunInputs, classes: Sequence[str], devices: Devices) -> str:
+    """Return one line about a run.
+
+    Args:
+        parts: What is trained.
+        inputs: The training and the validation split.
+        classes: The class names.
+        devices: What it is trained on.
+    """
+    network, (training, validation) = parts.network, inputs
+    return (
+        f"{network.name}: {network.count_params():,} parameters; {counted_classes(len(classes))}, "
+        f"{training.examples:,} training and {counted(validation.examples, 'validation image')}; "
+        f"{counted(training.batches_per_epoch, 'step')} per epoch, "
+        f"batch size {training.batch_size}, on {devices.describe(training.batch_size)}"
+    )
 
 
 class ProgressBar(Listener):
@@ -42,10 +63,6 @@ class ProgressBar(Listener):
         self._show_best(evaluation.best)
 
     def on_finish(self, finish: Finish) -> None:
-        """Leave the bar as it is, above what is logged next."""
-        self._bar.close()
-
-    def close(self, error: BaseException | None) -> None:
         """Leave the bar as it is."""
         self._bar.close()
 
@@ -59,7 +76,7 @@ class LogLines(Listener):
 
     def on_start(self, start: Start) -> None:
         """Remember the number of epochs."""
-        self._epochs = start.plan.train_epochs
+        self._epochs, self._throughput = start.plan.train_epochs, start.throughput
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Log the losses and accuracies."""
@@ -72,9 +89,9 @@ class LogLines(Listener):
         )
 
     def on_finish(self, finish: Finish) -> None:
-        """Log early stopping, and the time spent waiting for input if it is known."""
+        """Log early stopping, and the time spent waiting for input if it was measured."""
         if finish.stop_reason:
             logger.info(f"Stopped early: {finish.stop_reason}")
-        share = finish.throughput.input_wait_share
-        if share is not None:
+        share = self._throughput.input_wait_share
+        if share is not None and finish.error is None:
             logger.info(f"{100 * share:.1f} % of training time was spent waiting for input")

@@ -2,9 +2,13 @@
 
 import contextlib
 import logging
+import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
 
 from library.errors import SettingsError, UserError
 from library.files import explain_write_errors, locked, remove_partials, restore_folder, write_file
@@ -18,13 +22,14 @@ Lock = tuple[Path, Path, str]
 
 
 @contextlib.contextmanager
-def locked_run(paths: RunPaths, resume: str) -> Iterator[list[Path]]:
+def locked_run(paths: RunPaths, resume: str, *, is_chief: bool = True) -> Iterator[Sequence[Path]]:
     """Keep other processes from training into any of the run's folders within the block.
 
     Args:
         paths: The run's folders.
         resume: With "never", what an earlier run left is first moved to `<folder>.1` or the next
             free number, so that nothing of it is lost.
+        is_chief: Whether this process writes; if not, nothing happens.
 
     Yields:
         The new paths of what was moved.
@@ -34,6 +39,9 @@ def locked_run(paths: RunPaths, resume: str) -> Iterator[list[Path]]:
         SettingsError: Replacing the best snapshot would remove another of the folders.
     """
     _check_best(paths)
+    if not is_chief:
+        yield ()
+        return
     run_lock, *inner_locks = _locks(paths)
     with _held(run_lock):
         moved: list[Path] = []
@@ -56,8 +64,13 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
         remove_partials(folder, name)
     for name, text in texts.items():
         path = Path(folder) / name
-        with explain_write_errors(path):
+        with explain_write_errors(str(path)):
             write_file(path, text)
+
+
+def bytes_of(variables: Iterable[Any]) -> int:
+    """Return the size of variables in bytes."""
+    return sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in variables)
 
 
 def check_space(

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from library.figures.contact_sheet import draw_batch
 from library.figures.kernels import first_kernels, kernel_grid
-from library.training.listeners import Evaluation, Listener, Start, Steps
+from library.training.listeners import Evaluation, Finish, Listener, Start, Steps
 
 logger = logging.getLogger(__name__)
 
@@ -61,19 +61,19 @@ class TensorBoard(Listener):
             return
         scalars = {
             "step/loss": float(steps.losses[-1]),
-            "step/learning_rate": steps.learning_rate(),
-            "step/images_per_second": steps.throughput.images_per_second("summaries"),
+            "step/learning_rate": self._start.learning_rate(),
+            "step/images_per_second": self._start.throughput.images_per_second("summaries"),
         }
         self._attempt(self._write_scalars, "train", steps.step, scalars)
-        with steps.throughput.paused():
+        with self._start.throughput.paused():
             self._attempt(self._introduce, steps.step)
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Write the metrics, the first layer's kernels, and histograms if they are asked for."""
         self._attempt(self._write_evaluation, evaluation)
 
-    def close(self, error: BaseException | None) -> None:
-        """Finish the files."""
+    def on_finish(self, finish: Finish) -> None:
+        """Close the files."""
         for writer in self._writers.values():
             self._attempt(writer.close)
 

@@ -2,8 +2,8 @@
 
 import signal
 
+from library.inputs.interfaces import TrainingInputs
 from library.training.distribution import Devices
-from library.training.parts import TrainingData
 from library.training.plan import Plan
 from library.training.train_state import TrainState
 
@@ -14,7 +14,7 @@ class Timetable:
     The clock is read by `sync` only, so that all workers decide alike.
     """
 
-    def __init__(self, plan: Plan, training: TrainingData, devices: Devices) -> None:
+    def __init__(self, plan: Plan, training: TrainingInputs, devices: Devices) -> None:
         self._plan, self._training, self._devices = plan, training, devices
         self.total_steps = plan.total_steps(training.batches_per_epoch)
         self._seconds_before = 0.0  # spent in earlier processes

@@ -1,10 +1,9 @@
 """The training loop: epochs, evaluations, the best snapshot and the latest checkpoint."""
 
 import logging
-import math
 import signal
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,7 @@ import tensorflow as tf
 
 from library.errors import CheckpointError, DataError, SettingsError
 from library.inputs.interfaces import SplitInputs
-from library.messages import counted, counted_classes
+from library.messages import counted
 from library.saving.checkpoints import Checkpoints
 from library.training.best_snapshot import BestSnapshot
 from library.training.distribution import Devices, explain_lost_workers
@@ -21,13 +20,13 @@ from library.training.divergence import check_best, check_losses, check_validati
 from library.training.evaluator import Evaluator
 from library.training.history import History
 from library.training.interruption import StopOnSignal, stopped_error
-from library.training.listeners import Evaluation, Finish, Listener, Listeners, Start, Steps
+from library.training.listeners import Evaluation, Finish, Listener, Start, Steps
 from library.training.parts import NoSchedule, Parts, RunInputs
 from library.training.plan import Plan, RunPaths
 from library.training.profiler import Profiler
-from library.training.progress import LogLines, ProgressBar
-from library.training.resume import RunCheckpoints, RunDescription
-from library.training.run_directory import check_space, locked_run, write_texts
+from library.training.progress import LogLines, ProgressBar, run_summary
+from library.training.resume import RunCheckpoints, describe_run
+from library.training.run_directory import bytes_of, check_space, locked_run, write_texts
 from library.training.steps import MetricSums, learning_rate_at, make_train_steps, steps_per_update
 from library.training.tensorboard import TensorBoard
 from library.training.throughput import Throughput
@@ -71,9 +70,8 @@ class Trainer:
         self.parts, self.inputs, self.plan, self.paths = parts, inputs, plan, paths
         self.devices = devices or Devices()
         is_chief = self.devices.is_chief
-        if listeners is None:
-            listeners = default_listeners()
-        self.listeners = Listeners(listeners if is_chief else ())
+        listeners = default_listeners() if listeners is None else listeners
+        self.listeners = listeners if is_chief else ()
         self.state = TrainState()
         self.timetable = Timetable(plan, inputs.training, self.devices)
         if isinstance(parts.schedule, NoSchedule) and plan.monitor.plateau_patience is not None:
@@ -96,7 +94,7 @@ class Trainer:
             Checkpoints(paths.checkpoints, plan.keep_checkpoint_max),
             parts,
             self.totals,
-            RunDescription.of(parts, inputs.training, plan, paths),
+            describe_run(parts, inputs.training, plan, paths),
             self.devices,
         )
         self.best_snapshot = BestSnapshot(parts, paths, plan.monitor, self.devices)
@@ -122,9 +120,12 @@ class Trainer:
             CheckpointError: The checkpoint or the snapshot in the run's folders does not fit.
             UserError: Another worker is lost, the folders are in use, or a disk is full.
         """
-        logger.info(self.summary())
-        self._check_plan()
-        with self._locked_folders(), explain_lost_workers(self.devices.cluster):
+        logger.info(run_summary(self.parts, self.inputs, self.paths.classes, self.devices))
+        # Before an earlier run is moved.
+        updates, metrics = steps_per_update(self.parts.optimizer), self.parts.objective.names
+        self.plan.check(self.timetable.total_steps, updates, metrics)
+        folders = locked_run(self.paths, self.plan.resume, is_chief=self.devices.is_chief)
+        with folders, explain_lost_workers(self.devices.cluster):
             self._resume()
             if not self.timetable.has_work(self.state):
                 return self._finish_again()
@@ -136,7 +137,7 @@ class Trainer:
                         continue
                     with self.throughput.paused():
                         self.average_statistics()
-                        with self._ema_weights():
+                        with self.parts.averaged_weights():
                             validation = self._evaluate()
                             is_best = self.best_snapshot.save_if_better(self.state, validation)
                         self._lower_learning_rate_on_plateau(validation)
@@ -144,17 +145,6 @@ class Trainer:
                         self._save_if_slow()
                         self.timetable.mark_evaluated()
         return check_best(self.state.best, self.plan.monitor.metric)
-
-    def summary(self) -> str:
-        """Return one line about the network, the data and the devices."""
-        network, (training, validation) = self.parts.network, self.inputs
-        return (
-            f"{network.name}: {network.count_params():,} parameters; "
-            f"{counted_classes(len(self.paths.classes))}, {training.examples:,} training and "
-            f"{counted(validation.examples, 'validation image')}; "
-            f"{counted(training.batches_per_epoch, 'step')} per epoch, "
-            f"batch size {training.batch_size}, on {self.devices.describe(training.batch_size)}"
-        )
 
     # What an engine overrides, and below it what it calls.
 
@@ -219,16 +209,9 @@ class Trainer:
         self._losses = losses
         self._sync_stop()
         self.profiler.after_step(state.step)
-        steps = Steps(
-            step=state.step,
-            count=count,
-            losses=losses,
-            images=images,
-            total_images=self.timetable.total_images,
-            learning_rate=self._learning_rate,
-            throughput=self.throughput,
-        )
-        self.listeners.on_steps(steps)
+        steps = Steps(state.step, count, losses, images, self.timetable.total_images)
+        for listener in self.listeners:
+            listener.on_steps(steps)
         self._fit_schedule_to_time()
         if self.timetable.save_is_due(state):
             check_losses(losses, state.step, self.learning_rate_at)
@@ -248,22 +231,10 @@ class Trainer:
 
     # The phases of a run, in order.
 
-    def _check_plan(self) -> None:
-        """Refuse a plan that can't be carried out, before an earlier run is moved."""
-        updates, metrics = steps_per_update(self.parts.optimizer), self.parts.objective.names
-        for message in self.plan.check(self.timetable.total_steps, updates, metrics):
-            logger.warning(message)
-
-    def _locked_folders(self) -> AbstractContextManager[object]:
-        """Return a context in which no other process trains into the run's folders."""
-        is_chief = self.devices.is_chief
-        return locked_run(self.paths, self.plan.resume) if is_chief else nullcontext()
-
     def _resume(self) -> None:
         """Continue from the latest checkpoint, if there is one; change nothing on disk."""
         self.timetable.start()
-        schedule = self.parts.schedule
-        planned_steps = schedule.total_steps.numpy()
+        planned_steps = self.parts.schedule.total_steps.numpy()
         if restored := self.checkpoints.restore(self.timetable.total_steps):
             self.state = restored
             self.timetable.resume(restored)
@@ -271,7 +242,7 @@ class Trainer:
             if self.plan.max_minutes is None:
                 # The length that is planned now, with more epochs perhaps. A time budget instead
                 # continues with the length that it had found.
-                schedule.total_steps.assign(planned_steps)
+                self.parts.schedule.total_steps.assign(planned_steps)
         elif self.plan.resume == "must":
             raise CheckpointError(
                 f"no checkpoint in {self.paths.checkpoints}, and --resume must needs one"
@@ -285,24 +256,20 @@ class Trainer:
         """Report that there is nothing to do; save the last network if the best one is missing."""
         state = self.state
         if state.step and state.best is None:
-            with self._ema_weights():
+            with self.parts.averaged_weights():
                 validation = self._evaluate_images(self.parts.network)
                 if self.best_snapshot.save_if_better(state, validation):
                     logger.info(f"Saved the last network, of epoch {state.last_epoch}, instead")
             self.best_snapshot.save_pending()
-        done = f"Already finished ({counted(state.step, 'step')})"
-        if state.early_stopping.stopped:
-            logger.info(f"{done}: {state.early_stopping.stopped}")
-        else:
-            more = f"Raise --{self.timetable.limit} to continue"
-            logger.info(f"{done}. {more}, or start a new run with --run_dir.")
+        hint = f"Raise --{self.timetable.limit} to continue, or start a new run with --run_dir."
+        hint = state.early_stopping.stopped or hint
+        logger.info(f"Already finished ({counted(state.step, 'step')}). {hint}")
         return check_best(state.best, self.plan.monitor.metric)
 
     def _prepare(self) -> None:
         """Write the settings, and make the cached features."""
-        checkpoint_bytes = _bytes_of(self.checkpoints.variables())
-        network_bytes = _bytes_of(self.parts.network.variables)
-        check_space(self.paths, checkpoint_bytes, network_bytes, self.plan.keep_checkpoint_max)
+        sizes = bytes_of(self.checkpoints.variables()), bytes_of(self.parts.network.variables)
+        check_space(self.paths, *sizes, self.plan.keep_checkpoint_max)
         if self.devices.is_chief:
             # Only now: if resuming is refused, the earlier run's files stay as they were.
             write_texts(self.paths.run_dir, self.paths.texts)
@@ -323,23 +290,30 @@ class Trainer:
             images=self.timetable.images(state),
             total_images=self.timetable.total_images,
             next_batches=self._next_batches,
+            learning_rate=self._learning_rate,
+            throughput=self.throughput,
         )
-
-        def finish() -> Finish:
-            return Finish(state.best, state.early_stopping.stopped, self.throughput)
-
+        for listener in self.listeners:
+            listener.on_start(start)
+        self.profiler.after_step(state.step)
+        error: BaseException | None = None
         try:
-            with self.listeners.listening(start, finish):
-                self.profiler.after_step(state.step)
-                yield
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
         finally:
             self.profiler.close(state.step)
+            finish = Finish(state.best, state.early_stopping.stopped, error)
+            for listener in self.listeners:
+                listener.on_finish(finish)
             self.best_snapshot.save_pending()
 
     def _train_epoch(self) -> None:
         """Train until the epoch, the plan or the time is over, or an evaluation is due."""
         state, unfreezing = self.state, self.parts.unfreezing
-        self.listeners.on_epoch_start(state.epoch)
+        for listener in self.listeners:
+            listener.on_epoch_start(state.epoch)
         if unfreezing and (change := unfreezing.apply(state.epoch)):
             logger.info(change)
             self.compile()
@@ -356,13 +330,9 @@ class Trainer:
             self._save()
             raise stopped_error(self._stop_signal, state.epoch + 1, state.step)
 
-    def _ema_weights(self) -> AbstractContextManager[None]:
-        """Return a context in which the network has its averaged weights, if there are any."""
-        return self.parts.ema.in_place() if self.parts.ema else nullcontext()
-
     def _evaluate(self) -> dict[str, float]:
-        inputs = self.step_inputs.validation
-        validation, examples = self.evaluator.evaluate(inputs, self.plan.max_eval_steps)
+        inputs, max_steps = self.step_inputs.validation, self.plan.max_eval_steps
+        validation, examples = self.evaluator.evaluate(inputs, max_steps)
         if not examples:
             raise DataError("the validation split is empty, so no snapshot can be the best")
         check_validation_loss(validation["loss"], self.state.step, self.learning_rate_at)
@@ -395,7 +365,9 @@ class Trainer:
             **{f"validation_{name}": value for name, value in validation.items()},
         }
         state.rows.append(row)
-        self.listeners.on_evaluation(Evaluation(row, training, validation, state.best, is_best))
+        evaluation = Evaluation(row, training, validation, state.best, is_best)
+        for listener in self.listeners:
+            listener.on_evaluation(evaluation)
 
     def _save_if_slow(self) -> None:
         """Save, unless with cached features that was done a moment ago."""
@@ -426,7 +398,3 @@ class Trainer:
 
     def _learning_rate(self) -> float:
         return float(self.parts.optimizer.learning_rate)
-
-
-def _bytes_of(variables: Iterable[Any]) -> int:
-    return sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in variables)

@@ -25,19 +25,20 @@ def train(settings: Settings) -> None:
     start_tensorflow(config, cluster)
     from library.inputs.corruption import explain_read_errors
     from library.training.debugging import check_overfit, dry_run, numeric_checks
+    from library.training.progress import run_summary
     from project import assembly
     from project.schedules import sketch
 
     trainer = assembly.make_trainer(settings, splits, assembly.start_devices(settings, cluster))
-    inputs: Any = trainer.inputs
-    with explain_read_errors(*inputs), numeric_checks(config.debug):
+    with explain_read_errors(*trainer.inputs), numeric_checks(config.debug):
         if settings.dry_run:
             updates = (
                 trainer.timetable.total_steps / settings.hyperparameters.gradient_accumulation_steps
             )
-            logger.info(trainer.summary())
-            logger.info(f"Learning rate: {sketch(trainer.parts.schedule, updates)}")
-            logger.info(dry_run(trainer.parts, trainer.inputs))
+            parts, classes = trainer.parts, trainer.paths.classes
+            logger.info(run_summary(parts, trainer.inputs, classes, trainer.devices))
+            logger.info(f"Learning rate: {sketch(parts.schedule, updates)}")
+            logger.info(dry_run(parts, trainer.inputs))
             return
         best = trainer.fit()
     if not trainer.devices.is_chief:

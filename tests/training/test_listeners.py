@@ -14,7 +14,7 @@ from library.figures.contact_sheet import draw_batch
 from library.training.history import History
 from library.training.listeners import Evaluation, Finish, Listener, Start, Steps
 from library.training.plan import Plan, RunPaths
-from library.training.progress import LogLines, ProgressBar
+from library.training.progress import LogLines, ProgressBar, run_summary
 from library.training.tensorboard import TensorBoard
 from library.training.throughput import Throughput
 from tests.helpers.small_run import make_run, stopping_run
@@ -58,14 +58,24 @@ def start(tmp_path, network):
     def start(listener, rows=(), best=None, batch=BATCH, settings=None, **plan):
         paths = RunPaths(tmp_path, tmp_path, tmp_path, ("a", "b"), {}, settings or {})
         plan = Plan(3, save_summary_steps=10, **plan)
-        listener.on_start(Start(network, plan, paths, rows, best, 0, 300, lambda: [batch]))
+        throughput = Throughput()
+        throughput.add(1, 0.0)
+        listener.on_start(
+            Start(
+                *(network, plan, paths, rows, best, 0, 300),
+                *(lambda: [batch], lambda: 0.1, throughput),
+            )
+        )
         return listener
 
     return start
 
 
+FINISH = Finish(None, None, None)
+
+
 def steps(step, count, losses, images=1):
-    return Steps(step, count, np.array(losses), images, 250, lambda: 0.1, Throughput())
+    return Steps(step, count, np.array(losses), images, 250)
 
 
 def evaluation(epoch, step, loss=1.0, is_best=False):
@@ -99,6 +109,14 @@ def test_throughput_without_pauses(monkeypatch):
     assert throughput.input_wait_share == pytest.approx(0.5)
 
 
+def test_run_summary(tmp_path):
+    run = make_run(tmp_path)
+    assert run_summary(run.parts, run.inputs, run.paths.classes, run.devices).endswith(
+        "98 parameters; 2 classes, 22 training and 22 validation images; "
+        "3 steps per epoch, batch size 8, on the CPU"
+    )
+
+
 def test_progress_bar(start, monkeypatch):
     progress = start(ProgressBar())
     bar, shown = progress._bar, []
@@ -106,7 +124,7 @@ def test_progress_bar(start, monkeypatch):
     progress.on_epoch_start(1)
     progress.on_steps(steps(10, 1, [1.0], images=10))
     progress.on_evaluation(evaluation(2, 20, loss=0.5))
-    progress.close(None)
+    progress.on_finish(FINISH)
     assert shown == ["best 0.2500 (epoch 2)"]
     assert bar.total == 250
 
@@ -114,9 +132,7 @@ def test_progress_bar(start, monkeypatch):
 def test_log_lines(start, capsys):
     lines = start(LogLines())
     lines.on_evaluation(evaluation(2, 20, loss=0.5, is_best=True))
-    throughput = Throughput()
-    throughput.add(1, 0.0)
-    lines.on_finish(Finish(None, "bored", throughput))
+    lines.on_finish(Finish(None, "bored", None))
     first, second, third = capsys.readouterr().err.splitlines()
     assert first == (
         "epoch 2/3  loss 0.5000  accuracy 0.7500  validation loss 0.2500  accuracy 1.0000  "
@@ -132,8 +148,7 @@ def test_history_after_resume(start, tmp_path):
     (tmp_path / "history.csv").write_text("of an undone future")
     history = start(History(), rows=rows[:1])
     history.on_evaluation(evaluation(2, 15))
-    history.on_finish(Finish(None, None, Throughput()))
-    history.close(None)
+    history.on_finish(Finish({"epoch": 2}, None, None))
     with (tmp_path / "history.csv").open() as file:
         found = list(csv.DictReader(file))
     assert list(found[0]) == list(rows[0])
@@ -149,7 +164,7 @@ def test_history_that_cant_be_written_is_a_warning(start, tmp_path, capsys):
         (tmp_path / name).mkdir()
     history = start(History())
     history.on_evaluation(evaluation(1, 10))
-    history.close(StoppedError("", 1))
+    history.on_finish(FINISH)
     log = capsys.readouterr().err.splitlines()
     assert [line.startswith("warning: ") for line in log] == [True, True]
     assert "history.csv" in log[0]
@@ -162,7 +177,7 @@ def test_tensorboard_scalars(start, tmp_path):
         board.on_steps(steps(step, 4, [1.0, step]))
     board.on_evaluation(evaluation(1, 24, loss=1.0))
     board.on_evaluation(evaluation(2, 48, loss=0.5))
-    board.close(None)
+    board.on_finish(FINISH)
     training, validation = scalars(tmp_path / "logs/train"), scalars(tmp_path / "logs/validation")
     assert training["step/loss"] == [(12, 12.0), (20, 20.0)]
     assert training["step/learning_rate"] == [(12, pytest.approx(0.1)), (20, pytest.approx(0.1))]
@@ -176,7 +191,7 @@ def test_tensorboard_images(start, tmp_path, network):
     board = start(TensorBoard(), weight_histograms=True)
     board.on_steps(steps(10, 1, [1.0]))
     board.on_evaluation(evaluation(1, 20))
-    board.close(None)
+    board.on_finish(FINISH)
     shown = events(tmp_path / "logs/train")
     # The inputs stay as they are, so once is enough.
     assert [step for step, _ in shown["images/inputs"]] == [10]
@@ -192,7 +207,7 @@ def test_tensorboard_without_kernels_or_images(start, tmp_path, monkeypatch):
     empty = np.zeros((0, 4, 4, 1), np.uint8), np.zeros(0, np.int64)
     board = start(TensorBoard(), batch=empty)
     board.on_evaluation(evaluation(1, 10))
-    board.close(None)
+    board.on_finish(FINISH)
     assert not [tag for tag in events(tmp_path / "logs/train") if tag.startswith("images/")]
 
 
@@ -200,7 +215,7 @@ def test_tensorboard_hyperparameters(start, tmp_path):
     settings = {"learning_rate": 0.1, "model": "simple", "none": None}
     board = start(TensorBoard(), settings=settings)
     board.on_evaluation(evaluation(1, 10))
-    board.close(None)
+    board.on_finish(FINISH)
     shown = events(tmp_path / "logs")
     assert len(shown["_hparams_/session_start_info"]) == 1
     content = shown["_hparams_/experiment"][0][1].metadata.plugin_data.content
@@ -217,7 +232,7 @@ def test_tensorboard_that_cant_be_written_is_one_warning(start, tmp_path, capsys
     board = start(TensorBoard(), weight_histograms=True)
     board.on_steps(steps(10, 1, [1.0]))
     board.on_evaluation(evaluation(1, 20))
-    board.close(None)
+    board.on_finish(FINISH)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: No more TensorBoard summaries")
 
@@ -267,18 +282,18 @@ class Recorder(Listener):
 
     def __init__(self):
         self.events = []
-        for name in ("on_start", "on_epoch_start", "on_steps", "on_evaluation", "on_finish"):
+        for name in ("on_start", "on_epoch_start", "on_steps", "on_evaluation"):
             setattr(self, name, lambda _, name=name: self.events.append(name))
 
-    def close(self, error):
-        self.events.append(type(error).__name__)
+    def on_finish(self, finish):
+        self.events.append(type(finish.error).__name__)
 
 
 def test_order_of_events(tmp_path):
     recorder = Recorder()
     make_run(tmp_path, train_epochs=2, max_train_steps=4, listeners=[recorder]).fit()
     epochs = ["on_epoch_start", *["on_steps"] * 3, "on_evaluation", "on_epoch_start", "on_steps"]
-    assert recorder.events == ["on_start", *epochs, "on_evaluation", "on_finish", "NoneType"]
+    assert recorder.events == ["on_start", *epochs, "on_evaluation", "NoneType"]
 
 
 def test_events_of_a_stopped_run(tmp_path):

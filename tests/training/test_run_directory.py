@@ -185,7 +185,7 @@ def test_limit():
 
 
 def check(steps, steps_per_update=1, **plan):
-    return Plan(train_epochs=1, **plan).check(steps, steps_per_update, ("loss", "accuracy"))
+    Plan(train_epochs=1, **plan).check(steps, steps_per_update, ("loss", "accuracy"))
 
 
 def test_check_unknown_metric():
@@ -193,14 +193,18 @@ def test_check_unknown_metric():
         check(9, monitor=Monitor("los", "min"))
 
 
-def test_check_accumulation():
-    assert check(9, 3) == check(9, 9) == check(9, 2, max_minutes=1.0) == []
-    assert check(9, 4)[0].startswith("gradient_accumulation_steps 4")
+def test_check_accumulation(capsys):
+    for steps_per_update, plan in ((3, {}), (9, {}), (2, {"max_minutes": 1.0})):
+        check(9, steps_per_update, **plan)
+    assert capsys.readouterr().err == ""
+    check(9, 4)
+    assert capsys.readouterr().err.startswith("warning: gradient_accumulation_steps 4")
     with pytest.raises(SettingsError, match="gradient_accumulation_steps 10"):
         check(9, 10)
 
 
-def test_check_plateau_after_the_end():
-    assert check(9, monitor=Monitor(patience=3, plateau_patience=2)) == []
-    (message,) = check(9, monitor=Monitor(patience=2, plateau_patience=2))
-    assert message.startswith("plateau_patience 2")
+def test_check_plateau_after_the_end(capsys):
+    check(9, monitor=Monitor(patience=3, plateau_patience=2))
+    assert capsys.readouterr().err == ""
+    check(9, monitor=Monitor(patience=2, plateau_patience=2))
+    assert capsys.readouterr().err.startswith("warning: plateau_patience 2")

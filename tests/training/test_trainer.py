@@ -383,14 +383,3 @@ def test_resume_never_moves_earlier_run(tmp_path, capsys):
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
         f"{name}{suffix}" for name in ("run", "models", "best") for suffix in ("", ".1")
     )
-
-
-def test_summary(tmp_path):
-    assert (
-        make_run(tmp_path)
-        .summary()
-        .endswith(
-            "98 parameters; 2 classes, 22 training and 22 validation images; "
-            "3 steps per epoch, batch size 8, on the CPU"
-        )
-    )
