@@ -1,9 +1,9 @@
-"""How fast conversion is, against a plain Pillow loop; how good its images; how flat its memory.
+"""Measure conversion: speed against a plain Pillow loop, image quality, memory at scale.
 
     python -m benchmarks.conversion [--photographs FOLDER] [--images 1000] [--growth 100000]
 
-Its photographs are cut from the wallpapers in /usr/share/backgrounds (Debian's mate-backgrounds,
-lomiri-wallpapers-16.04, …) or from the images in a folder. The last line is one JSON object.
+Photographs are cropped from the wallpapers in /usr/share/backgrounds (Debian's mate-backgrounds,
+lomiri-wallpapers-16.04, …) or from the images in a folder. The last line is a JSON object.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ ROUNDS = 3
 COUNTS = (10_000, 100_000, 300_000, 1_000_000)
 
 
-def peer(paths, folder):
+def convert_plainly(paths: Sequence[Path], folder: Path) -> None:
     """Convert as a plain script would: open, convert, resize with Lanczos, save."""
     for path in paths:
         with Image.open(path) as image:
@@ -41,23 +42,23 @@ def peer(paths, folder):
             image.save(folder / path.name, "JPEG", quality=QUALITY)
 
 
-def forget(paths):
-    """Have the system drop the files from memory, as if the data set were larger than that."""
+def drop_from_memory(paths: Sequence[Path]) -> None:
+    """Drop the files from the system's cache, as if the dataset were larger than memory."""
     for path in paths:
         with path.open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def read_all(paths):
-    """Read the files, and nothing else."""
+def read_all(paths: Sequence[Path]) -> int:
+    """Read the files, and return their size."""
     return sum(len(path.read_bytes()) for path in paths)
 
 
-def convert(source, folder, *options):
-    """Convert with the command line; give (seconds, CPU seconds, largest memory in MB)."""
+def convert(source: Path, folder: Path) -> tuple[float, float, float]:
+    """Convert with the command line; return (seconds, CPU seconds, peak memory in MB)."""
     command = [sys.executable, str(ROOT / "convert_dataset.py"), "--dataset_dir", str(source)]
-    command += ["--tfrecord_filename", "train", "--tfrecord_dir", str(folder), *options]
+    command += ["--tfrecord_filename", "train", "--tfrecord_dir", str(folder)]
     start, worked = time.perf_counter(), cpu_seconds(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     largest = 0
@@ -70,13 +71,13 @@ def convert(source, folder, *options):
     return time.perf_counter() - start, worked, largest
 
 
-def cpu_seconds(whose):
+def cpu_seconds(whose: int) -> float:
     """Return the CPU time used so far."""
     usage = resource.getrusage(whose)
     return usage.ru_utime + usage.ru_stime
 
 
-def tree_memory(pid):
+def tree_memory(pid: int) -> float:
     """Return the resident memory of a process and its children, in MB."""
     pages = 0
     try:
@@ -88,8 +89,8 @@ def tree_memory(pid):
     return pages * resource.getpagesize() / 1e6
 
 
-def find_photographs(folder):
-    """Return the paths of the images that photographs are cut from."""
+def find_photographs(folder: Path) -> list[Path]:
+    """Return the paths of the JPEGs that photographs are cropped from."""
     paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in (".jpg", ".jpeg")]
     paths = [path for path in paths if not path.is_symlink()]
     if not paths:
@@ -100,8 +101,8 @@ def find_photographs(folder):
     return paths
 
 
-def copied(paths, times):
-    """Copy each file under other names, so that there are `times` as many; give all paths."""
+def multiply(paths: list[Path], times: int) -> list[Path]:
+    """Copy each file, so that there are `times` as many; return all paths."""
     copies = []
     for number in range(1, times):
         for path in paths:
@@ -110,8 +111,10 @@ def copied(paths, times):
     return paths + copies
 
 
-def make_photographs(sources, folder, size, count):
-    """Write `count` JPEGs of one size, cut from the sources at random; give their paths."""
+def make_photographs(
+    sources: Sequence[Path], folder: Path, size: tuple[int, int], count: int
+) -> list[Path]:
+    """Write JPEGs of one size (width, height), random crops of the sources; return their paths."""
     generator = random.Random(0)
     paths = []
     each = -(-count // len(sources))
@@ -133,40 +136,49 @@ def make_photographs(sources, folder, size, count):
     return paths
 
 
-def measure_speed(paths, peer_count, folder, name, *options):
-    """Return medians over rounds: our speed over the peer's, the same for each second of CPU time
-    (which other work on the machine disturbs less), and our speed over that of mere reading.
+def measure_speed(
+    paths: Sequence[Path], peer_count: int, folder: Path, name: str
+) -> tuple[float, ...]:
+    """Compare our speed with the plain script's.
 
-    The peer, which has nothing to start, converts only so many of the images.
+    Args:
+        paths: The images.
+        peer_count: How many of them the plain script converts; it has no start-up time.
+        folder: Where to write.
+        name: Of the measurement.
+
+    Returns:
+        Medians over rounds: our speed over the script's, the same per CPU second (less disturbed
+        by other processes), and our speed over that of merely reading.
     """
     ratios = []
     some = paths[:: max(1, len(paths) // peer_count)]
     for number in range(ROUNDS):
         output = folder / f"{name}-{number}"
         (output / "peer").mkdir(parents=True)
-        forget(some)
+        drop_from_memory(some)
         start, worked = time.perf_counter(), cpu_seconds(resource.RUSAGE_SELF)
-        peer(some, output / "peer")
+        convert_plainly(some, output / "peer")
         slow = (time.perf_counter() - start) / len(some)
         slow_cpu = (cpu_seconds(resource.RUSAGE_SELF) - worked) / len(some)
-        forget(paths)
+        drop_from_memory(paths)
         start = time.perf_counter()
         read_all(paths)
         read = (time.perf_counter() - start) / len(paths)
-        forget(paths)
-        seconds, cpu, _ = convert(paths[0].parents[1], output / "ours", *options)
+        drop_from_memory(paths)
+        seconds, cpu, _ = convert(paths[0].parents[1], output / "ours")
         seconds, cpu = seconds / len(paths), cpu / len(paths)
         ratios.append((slow / seconds, slow_cpu / cpu, read / seconds))
         shutil.rmtree(output)
         rates = (1 / each for each in (slow, seconds, read))
         print(f"{name}: peer %.0f, ours %.0f, only reading %.0f images/s" % tuple(rates))
-    return [statistics.median(each) for each in zip(*ratios, strict=True)]
+    return tuple(statistics.median(each) for each in zip(*ratios, strict=True))
 
 
-def measure_quality(paths):
-    """Return by how many dB ours is nearer to original than Lanczos is: (kept detail, likeness).
+def measure_quality(paths: Sequence[Path]) -> tuple[float, ...]:
+    """Return how many dB our images are better than Lanczos: (detail, similarity).
 
-    Kept detail: enlarged again, against the original. Likeness: against Lanczos before JPEG.
+    Detail: enlarged again, against the original. Similarity: against Lanczos before JPEG.
     """
     kept, like = [], []
     for path in paths:
@@ -186,14 +198,14 @@ def measure_quality(paths):
     return tuple(float(np.mean([a - b for a, b in each])) for each in (kept, like))
 
 
-def psnr(one, other):
+def psnr(one: Image.Image, other: Image.Image) -> float:
     """Return the peak signal-to-noise ratio of two images, in dB."""
     difference = np.asarray(one, np.float64) - np.asarray(other, np.float64)
     return 10 * np.log10(255**2 / max(np.mean(difference**2), 1e-9))
 
 
-def measure_growth(folder, counts):
-    """Give (memory in MB, seconds per image) at each count of small images."""
+def measure_growth(folder: Path, counts: Sequence[int]) -> list[tuple[float, float]]:
+    """Return (memory in MB, seconds per image) at each count of small images."""
     content = io.BytesIO()
     Image.new("RGB", (32, 32), (200, 100, 50)).save(content, "JPEG")
     source = folder / "growth"
@@ -211,8 +223,8 @@ def measure_growth(folder, counts):
     return results
 
 
-def main():
-    """Measure, and print; last of all one line of JSON."""
+def main() -> None:
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", type=Path, default=Path("/usr/share/backgrounds"))
     parser.add_argument("--images", type=int, default=1000, help="photographs of 500 by 375")
@@ -225,9 +237,9 @@ def main():
         small = make_photographs(sources, folder / "small", (500, 375), options.images)
         large = make_photographs(sources, folder / "large", (4000, 3000), options.large)
         fitting = make_photographs(sources, folder / "fitting", (384, 288), 2 * options.images)
-        small_ratio = measure_speed(copied(small, 4), 1000, folder, "500x375 to 384")
-        large_ratio = measure_speed(copied(large, 6), 60, folder, "12 megapixels to 384")
-        fitting_ratio = measure_speed(copied(fitting, 20), 2000, folder, "nothing to resize")
+        small_ratio = measure_speed(multiply(small, 4), 1000, folder, "500x375 to 384")
+        large_ratio = measure_speed(multiply(large, 6), 60, folder, "12 megapixels to 384")
+        fitting_ratio = measure_speed(multiply(fitting, 20), 2000, folder, "nothing to resize")
         quality = [measure_quality(small[:200]), measure_quality(large[:40])]
         counts = [count for count in COUNTS if count <= options.growth]
         growth = measure_growth(folder, counts) if counts else []

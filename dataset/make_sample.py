@@ -1,6 +1,6 @@
-"""Make the bundled sample, a slice of Fashion-MNIST as PNG files in one zip; with --all, all of it.
+"""Make the bundled sample: a slice of Fashion-MNIST as PNG files in a zip; with --all, all of it.
 
-From the project's folder: python -m dataset.make_sample. The same call gives the same bytes.
+Run `python -m dataset.make_sample` in the project's folder. The same call writes the same bytes.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import io
 import struct
 import sys
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from library.messages import counted
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
 SAMPLE = Path(__file__).with_name("sample.zip")
 
-# As Zalando names them, in the order of the labels; a folder's name can't hold the slash of
+# Zalando's names in the order of the labels; a folder's name can't have the slash of
 # "T-shirt/top".
 CLASSES = (
     "T-shirt_top",
@@ -36,7 +37,7 @@ CLASSES = (
     "Ankle boot",
 )
 
-# Images of each class, of 6,000 in the train file and 1,000 in the other.
+# Images per class; the train file has 6,000, the test file 1,000.
 SLICE = {"train": 400, "validation": 50, "test": 100}
 ALL = {"train": 5500, "validation": 500, "test": 1000}
 
@@ -64,32 +65,45 @@ OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWA
 """
 
 
-def read_idx(path):
-    """Give the array of bytes in a gzipped idx file. Raises DataError where there is none."""
+def read_idx(path: Path) -> np.ndarray:
+    """Return the uint8 array in a gzipped idx file. Raises DataError."""
     try:
         content = gzip.decompress(path.read_bytes())
     except FileNotFoundError:
         raise DataError(
             f"{path} is missing: install Debian's package dataset-fashion-mnist, "
-            "or say with --source which folder holds its four files"
+            "or name the folder of its four files with --source"
         ) from None
     except (OSError, EOFError) as error:
         raise DataError(f"{path} is damaged: {error}") from None
     # Two zero bytes, the type (8: unsigned byte), the number of dimensions, and each dimension.
     zeros, kind, dimensions = struct.unpack_from(">HBB", content)
     if zeros != 0 or kind != 8:
-        raise DataError(f"{path} holds no bytes in the idx format")
+        raise DataError(f"{path} is not an idx file of bytes")
     shape = struct.unpack_from(f">{dimensions}I", content, 4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
-def write_images(archive, split, images, labels, skip, count):
-    """Write `count` images of each class after the first `skip`, in the order of the file."""
+def write_images(
+    archive: zipfile.ZipFile, split: str, source: Path, part: str, skip: int, count: int
+) -> None:
+    """Write images of each class as PNG files, in the order of the idx files.
+
+    Args:
+        archive: The zip.
+        split: The split's folder in the zip.
+        source: Folder of the idx files.
+        part: `train` or `t10k`.
+        skip: Images of each class to skip.
+        count: Images of each class to write.
+    """
+    images = read_idx(source / f"{part}-images-idx3-ubyte.gz")
+    labels = read_idx(source / f"{part}-labels-idx1-ubyte.gz")
     for label, name in enumerate(CLASSES):
         chosen = images[labels == label][skip : skip + count]
         if len(chosen) < count:
             raise DataError(
-                f"only {counted(len(chosen), 'image')} of {name} for {split}, {count} were wanted"
+                f"only {counted(len(chosen), 'image')} of {name} for {split}, {count} are needed"
             )
         for number, image in enumerate(chosen, start=1):
             png = io.BytesIO()
@@ -97,43 +111,37 @@ def write_images(archive, split, images, labels, skip, count):
             write_member(archive, f"{split}/{name}/{number:05d}.png", png.getvalue())
 
 
-def write_member(archive, name, content):
-    """Write one member with a fixed date and system, or two calls would not give equal bytes."""
+def write_member(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    """Write one member with a fixed date and system, so that equal calls write equal bytes."""
     member = zipfile.ZipInfo(name, date_time=(2017, 8, 25, 0, 0, 0))
     member.create_system = 3  # Unix, wherever this runs
     member.external_attr = 0o644 << 16
-    # Stored: PNGs are deflated already.
+    # Stored, because PNGs are compressed already.
     archive.writestr(member, content, zipfile.ZIP_STORED)
 
 
-def make(source, output, counts):
+def make(source: Path, output: Path, counts: Mapping[str, int]) -> None:
     """Write the zip `output` with `counts` images of each class for each split."""
-    train = read_idx(source / "train-images-idx3-ubyte.gz")
-    train_labels = read_idx(source / "train-labels-idx1-ubyte.gz")
-    test = read_idx(source / "t10k-images-idx3-ubyte.gz")
-    test_labels = read_idx(source / "t10k-labels-idx1-ubyte.gz")
     with new_file(output) as file, zipfile.ZipFile(file, "w") as archive:
         write_member(archive, "LICENSE", LICENSE.encode())
-        # Validation follows train in the same file: no image is in both.
-        write_images(archive, "train", train, train_labels, 0, counts["train"])
-        write_images(
-            archive, "validation", train, train_labels, counts["train"], counts["validation"]
-        )
-        write_images(archive, "test", test, test_labels, 0, counts["test"])
+        write_images(archive, "train", source, "train", 0, counts["train"])
+        # Validation follows train in the same file, so no image is in both.
+        write_images(archive, "validation", source, "train", counts["train"], counts["validation"])
+        write_images(archive, "test", source, "t10k", 0, counts["test"])
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> None:
     """Make the zip that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("output", nargs="?", type=Path, help=f"the zip to write ({SAMPLE})")
-    parser.add_argument("--all", action="store_true", help="all 70,000 images, to OUTPUT")
+    parser.add_argument("output", nargs="?", type=Path, help=f"zip to write ({SAMPLE})")
+    parser.add_argument("--all", action="store_true", help="write all 70,000 images to OUTPUT")
     parser.add_argument(
         "--source", type=Path, default=SOURCE, help="folder of the four idx files (%(default)s)"
     )
-    parser.add_argument("--verbose", action="store_true", help="show where an error came from")
+    parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
     if options.all and options.output is None:
-        parser.error("--all would replace the sample: say which file to write")
+        parser.error("--all needs OUTPUT, so that it does not replace the sample")
     output = options.output or SAMPLE
     make(options.source, output, ALL if options.all else SLICE)
     print(f"{output}: {output.stat().st_size:,} bytes")

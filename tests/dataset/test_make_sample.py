@@ -23,7 +23,7 @@ def source(tmp_path):
     return tmp_path
 
 
-def test_the_bundled_sample_is_as_described():
+def test_bundled_sample_has_classes_and_license():
     path = ROOT / "dataset" / "sample.zip"
     assert path.stat().st_size <= 4 << 20
     with zipfile.ZipFile(path) as archive:
@@ -33,29 +33,29 @@ def test_the_bundled_sample_is_as_described():
     assert {name.split("/")[1] for name in names[1:]} == set(make_sample.CLASSES)
 
 
-def test_the_same_call_gives_the_same_bytes(source, tmp_path, capsys):
+def test_same_call_writes_same_bytes(source, tmp_path, capsys):
     for name in ("a.zip", "b.zip"):
         make_sample.main([str(tmp_path / name), "--source", str(source)])
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     assert "a.zip: " in capsys.readouterr().out
 
 
-def test_a_missing_or_damaged_package_is_one_line(source, tmp_path):
-    with pytest.raises(DataError, match="install Debian's package dataset-fashion-mnist"):
+def test_missing_or_damaged_source_is_refused(source, tmp_path):
+    with pytest.raises(DataError, match="dataset-fashion-mnist"):
         make_sample.main([str(tmp_path / "a.zip"), "--source", str(tmp_path / "nowhere")])
-    with pytest.raises(DataError, match="only 450 images of T-shirt_top for train, 5500"):
+    with pytest.raises(DataError, match=r"450 .*T-shirt_top.* 5500"):
         make_sample.main([str(tmp_path / "a.zip"), "--all", "--source", str(source)])
     path = source / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match="is damaged"):
         make_sample.main([str(tmp_path / "a.zip"), "--source", str(source)])
     path.write_bytes(gzip.compress(b"not idx at all"))
-    with pytest.raises(DataError, match="holds no bytes in the idx format"):
+    with pytest.raises(DataError, match="idx"):
         make_sample.main([str(tmp_path / "a.zip"), "--source", str(source)])
     assert not (tmp_path / "a.zip").exists()
 
 
-def test_all_images_need_a_name_of_their_own(capsys):
+def test_all_needs_output(capsys):
     with pytest.raises(SystemExit):
         make_sample.main(["--all"])
-    assert "say which file to write" in capsys.readouterr().err
+    assert "OUTPUT" in capsys.readouterr().err
