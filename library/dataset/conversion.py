@@ -138,28 +138,26 @@ def convert(
             fixed_by = manifest_path(folder, name)
         classes = order_classes(set(index.counts) - {NO_CLASS}, fixed_by)
         plan = _make_plan(index, classes, options, base)
-        # Nothing to tidy up needs no lock: a finished split may be on a read-only disk.
+        # A finished split may be on a read-only disk, where no lock can be had.
         is_tidy = not base and not _has_leftovers(folder, name)
-        if is_tidy and (finished := _find_finished(folder, name, plan)):
-            return finished
+        if is_tidy and (done := _find_finished(folder, name, plan)):
+            return done
         with _locked(folder, name, base):
-            if not base and (finished := _find_finished(folder, name, plan)):
+            if done := _find_finished(folder, name, plan):
                 remove_work_folder(folder, name)
-                return finished
-            work = WorkFolder(folder, name, plan, len(base.shards) if base else 0)
+                return done
+            manifest = base or Manifest(Path(folder), name, classes, (0,) * len(classes), ())
+            work = WorkFolder(folder, name, plan, len(manifest.shards))
             try:
                 _write_shards(source, index, work, _Encoder(workers, classes, index, options))
                 counts = _count_classes(work, index)
             except DataError:
                 work.remove()
                 raise
-            draft = base or Manifest(Path(folder), name, classes, (0,) * len(classes), ())
+            counts.update(dict(zip(classes, manifest.class_counts, strict=True)))
             manifest = replace(
-                draft,
-                class_counts=tuple(
-                    before + counts[label]
-                    for label, before in zip(classes, draft.class_counts, strict=True)
-                ),
+                manifest,
+                class_counts=tuple(counts[each] for each in classes),
                 settings={"source": str(source), "plan": plan, **_settings_of(options)},
                 is_multi_label=index.is_multi_label,
             )
@@ -178,9 +176,7 @@ def _check_labels(index: FileIndex, source: Source, base: Manifest | None) -> No
     if not labels:
         raise DataError(f"{source} has no images; put them at {source}/<class>/<image>")
     if labels == {NO_CLASS}:
-        raise DataError(
-            f"the images in {source} have no class; put them at {source}/<class>/<image>"
-        )
+        raise DataError(f"{source}: the images have no class; put them at <class>/<image>")
     if len(labels) > 1 and labels <= {*SPLITS, NO_CLASS}:
         raise DataError(
             f"{source} has splits, not classes ({', '.join(sorted(labels - {NO_CLASS}))}); convert "
@@ -327,8 +323,6 @@ def _count_classes(work: WorkFolder, index: FileIndex) -> Counter[str]:
         counts.update(shard.counts)
     empty = sorted(set(index.counts) - set(counts) - {NO_CLASS})
     if empty:
-        file = next(each for each in work.rejected if empty[0] in labels_of(each.label))
-        raise DataError(
-            f"no image of the class {empty[0]!r} can be used: {file.file} {file.reason}"
-        )
+        first = next(each for each in work.rejected if empty[0] in labels_of(each.label))
+        raise DataError(f"all images of {empty[0]!r} are unusable: {first.file} {first.reason}")
     return counts

@@ -212,26 +212,26 @@ def _damaged(where: object, what: str) -> str:
 
 
 def _from_json(content: dict[str, Any], folder: Path, name: str) -> Manifest:
-    classes = tuple(_checked(each, str, "a class") for each in content["classes"])
+    classes = tuple(_get(content, "classes", list))
     if len(set(classes)) < len(classes) or not classes:
-        raise ValueError("it has no classes, or one of them twice")
-    counts = content["class_counts"]
+        raise ValueError('"classes" is empty, or has a class twice')
     # Manifests from before multi-label conversion have no "labels".
     labels = content.get("labels", _SINGLE_LABEL)
     if labels not in (_SINGLE_LABEL, _MULTI_LABEL):
-        raise ValueError(f'its "labels" are {labels!r}, not {_SINGLE_LABEL} or {_MULTI_LABEL}')
+        raise ValueError(f'"labels" is {labels!r}, not {_SINGLE_LABEL} or {_MULTI_LABEL}')
+    counts = _get(content, "class_counts", dict)
     manifest = Manifest(
         folder=folder,
         name=name,
         classes=classes,
-        class_counts=tuple(_count(counts[each], "a class count") for each in classes),
-        shards=tuple(_shard_from_json(each) for each in content["shards"]),
-        settings=_checked(content["settings"], dict, "settings"),
-        rejected=tuple(_checked(content["left_out"], list, "left_out")),
-        rejected_count=_count(content["left_out_count"], "left_out_count"),
+        class_counts=tuple(_get_count(counts, each) for each in classes),
+        shards=tuple(map(_shard_from_json, _get(content, "shards", list))),
+        settings=_get(content, "settings", dict),
+        rejected=tuple(_get(content, "left_out", list)),
+        rejected_count=_get_count(content, "left_out_count"),
         is_multi_label=labels == _MULTI_LABEL,
     )
-    totals = {_count(content["examples"], "examples")}
+    totals = {_get_count(content, "examples")}
     if not manifest.is_multi_label:
         totals.add(sum(manifest.class_counts))
     if totals != {manifest.examples} or max(manifest.class_counts) > manifest.examples:
@@ -242,28 +242,24 @@ def _from_json(content: dict[str, Any], folder: Path, name: str) -> Manifest:
 
 
 def _shard_from_json(content: dict[str, Any]) -> Shard:
-    file = _checked(content["file"], str, "a shard's file")
+    file, sha256 = _get(content, "file", str), _get(content, "sha256", str)
     # A shard lies beside its manifest; a path would let a foreign manifest reach anywhere.
     if Path(file).name != file or file in (".", ".."):
         raise ValueError(f"the shard {file!r} is not beside it")
-    if not _SHA256.fullmatch(_checked(content["sha256"], str, "a SHA-256")):
+    if not _SHA256.fullmatch(sha256):
         raise ValueError(f"the SHA-256 of {file} is malformed")
-    return Shard(
-        file,
-        _count(content["examples"], "a shard's examples"),
-        _count(content["bytes"], "a shard's bytes"),
-        content["sha256"],
-    )
+    return Shard(file, _get_count(content, "examples"), _get_count(content, "bytes"), sha256)
 
 
-def _checked(value: Any, kind: type[T], what: str) -> T:
+def _get(content: dict[str, Any], key: str, kind: type[T]) -> T:
+    value = content[key]
     if not isinstance(value, kind):
-        raise TypeError(f"{what} is {type(value).__name__}, not {kind.__name__}")
+        raise TypeError(f'"{key}" is not a {kind.__name__}')
     return value
 
 
-def _count(value: Any, what: str) -> int:
+def _get_count(content: dict[str, Any], key: str) -> int:
     # bool is a subclass of int.
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{what} is not a count")
-    return value
+    if type(content[key]) is not int or content[key] < 0:
+        raise ValueError(f'"{key}" is not a count')
+    return content[key]

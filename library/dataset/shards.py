@@ -208,15 +208,13 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
+        with self.executor:
             if kind is None and self.shard.end > self.shard.first:
                 self._end()
             else:
                 self._drop()
             if kind is None:
                 self._wait()
-        finally:
-            self.executor.shutdown()
 
     def write(self, record: bytes, label: Label) -> None:
         """Write the framed record of the index's next file."""
