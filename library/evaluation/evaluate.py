@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,9 +12,11 @@ from library.errors import DataError, DivergedError
 from library.evaluation.metrics import EvaluationOptions, add_calibrated_metrics, compute_metrics
 from library.evaluation.predictions import Predictions, predict_batches
 from library.files import write_file
+from library.inputs.examples import Split
 from library.inputs.interfaces import EvaluationInputs
 from library.messages import counted
 from library.saving.snapshots import Snapshot
+from library.training.parts import Objective
 
 # Where the summaries lie, in a run's folder.
 EVALUATION_FOLDER = "evaluation"
@@ -37,7 +38,7 @@ class EvaluationResult:
 def evaluate(
     snapshot: Snapshot,
     inputs: EvaluationInputs,
-    objective: Any,
+    objective: Objective,
     options: EvaluationOptions,
     validation: EvaluationInputs | None = None,
 ) -> EvaluationResult:
@@ -46,7 +47,7 @@ def evaluate(
     Args:
         snapshot: The network and its classes.
         inputs: The split.
-        objective: Computes the metrics of each image, as project/objective.py does.
+        objective: Computes the metrics of each image.
         options: What to compute, on how many batches.
         validation: The split that the temperature is fitted on, perhaps `inputs` itself (see
             add_calibrated_metrics); None: no temperature.
@@ -80,7 +81,7 @@ def evaluate(
 
 def summarize(
     result: EvaluationResult,
-    split: Any,
+    split: Split,
     *,
     data_dir: str | None = None,
     is_own_data: bool = True,
@@ -89,7 +90,7 @@ def summarize(
 
     Args:
         result: What `evaluate` returned.
-        split: The evaluated split, as a Manifest or the like.
+        split: The evaluated split.
         data_dir: Where the split lies.
         is_own_data: Whether the run trains on data from there.
     """

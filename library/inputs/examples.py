@@ -307,9 +307,11 @@ class GeneratorSource(ExampleSource):
             raise
 
 
-def make_source(
-    split: Manifest | UnconvertedSplit | GeneratedSplit, interleaved: int = ShardSource.interleaved
-) -> ExampleSource:
+# A split of the data, converted or not.
+Split = Manifest | UnconvertedSplit | GeneratedSplit
+
+
+def make_source(split: Split, interleaved: int = ShardSource.interleaved) -> ExampleSource:
     """Return the examples of a split, reading `interleaved` shards in turn if it is converted."""
     if isinstance(split, UnconvertedSplit):
         return FileSource(split)

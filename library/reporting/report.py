@@ -32,6 +32,7 @@ from library.evaluation.table import (
 from library.figures.html import render
 from library.figures.training_curves import draw_curves
 from library.files import write_file
+from library.inputs.examples import Split
 from library.inputs.interfaces import EvaluationInputs
 from library.messages import counted_classes
 from library.reporting.charts import make_confusion_chart, make_thumbnail
@@ -49,6 +50,16 @@ _PACKAGES = ("tensorflow", "keras", "numpy")
 
 
 @dataclass(frozen=True)
+class TrainingSplit:
+    """The training split as a snapshot remembers it."""
+
+    examples: int
+    class_counts: tuple[int, ...]
+    name: str = TRAINING
+    rejected_count: int | None = None
+
+
+@dataclass(frozen=True)
 class Report:
     """What a report shows."""
 
@@ -62,8 +73,8 @@ class Report:
     result: EvaluationResult
     # Pixels of worst_mistakes(result): uint8 (height, width, 1 or 3) each.
     mistake_images: Sequence[np.ndarray]
-    # Manifests or the like: the evaluated split, and others to compare its classes with.
-    splits: Sequence[Any]
+    # The evaluated split, and others to compare its classes with.
+    splits: Sequence[Split | TrainingSplit]
     # What the metrics are of, if not of one network and the whole split.
     scope: Sequence[str] = ()
     # Rows of history.csv, and the epoch of the snapshot.
@@ -73,20 +84,10 @@ class Report:
     settings: dict[str, list[tuple[str, str, str]]] | None = None
 
 
-@dataclass(frozen=True)
-class TrainingSplit:
-    """The training split as a snapshot remembers it."""
-
-    examples: int
-    class_counts: tuple[int, ...]
-    name: str = TRAINING
-    rejected_count: int | None = None
-
-
 def write_training_report(
     run_dir: Path,
     snapshot_dir: Path,
-    splits: Sequence[Any],
+    splits: Sequence[Split],
     evaluate_snapshot: Callable[[Snapshot], EvaluationResult],
     data_dir: str | None = None,
 ) -> None:
@@ -115,7 +116,7 @@ def write_report(
     page: Path,
     result: EvaluationResult,
     summary: dict,
-    splits: Sequence[Any],
+    splits: Sequence[Split],
     run_dir: Path | None = None,
 ) -> None:
     """Write the page about an evaluation.
@@ -124,7 +125,7 @@ def write_report(
         page: The file to write.
         result: What was found.
         summary: What `summarize` makes of it.
-        splits: Manifests or the like, the evaluated one first.
+        splits: The evaluated split first.
         run_dir: Where history and settings are, if not around the snapshot.
     """
     snapshot = result.snapshot
@@ -270,7 +271,7 @@ def _curves(report: Report) -> Iterator[str]:
             yield svg[svg.index("<svg") :]
 
 
-def _class_rows(metrics: dict, others: Sequence[Any]) -> Iterator[dict]:
+def _class_rows(metrics: dict, others: Sequence[Split | TrainingSplit]) -> Iterator[dict]:
     for label, (name, row) in enumerate(metrics["classes"].items()):
         yield {
             "name": name,
@@ -303,7 +304,7 @@ def _mistakes(report: Report) -> Iterator[dict]:
         }
 
 
-def _split_row(split: Any) -> tuple[str, str, str, str]:
+def _split_row(split: Split | TrainingSplit) -> tuple[str, str, str, str]:
     return (
         split.name,
         f"{split.examples:,}",
@@ -318,7 +319,7 @@ def _by_default(rows: list[tuple[str, str, str]]) -> tuple[list, list]:
     return chosen, [row for row in rows if row not in chosen]
 
 
-def _training_split(snapshot: Snapshot, splits: Sequence[Any]) -> list[TrainingSplit]:
+def _training_split(snapshot: Snapshot, splits: Sequence[Split]) -> list[TrainingSplit]:
     """Return the training split as the snapshot remembers it, unless it is among the splits."""
     counts = snapshot.data.get("class_counts", {})
     if TRAINING in [each.name for each in splits] or set(counts) != set(snapshot.classes):

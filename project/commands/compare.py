@@ -2,12 +2,13 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+
+from library.configuration.reader import Settings
 
 logger = logging.getLogger(__name__)
 
 
-def compare(settings: Any) -> None:
+def compare(settings: Settings) -> None:
     """Compare runs and the settings in which they differ: a table, a page, a Markdown summary."""
     from library.reporting.comparison import find_runs, format_comparison, write_comparison
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import yaml
 
+from library.configuration.reader import Settings
 from library.messages import counted
 from project.commands.setup import find_validation, read_data, start_tensorflow
 
 logger = logging.getLogger(__name__)
 
 
-def evaluate(settings: Any) -> None:
+def evaluate(settings: Settings) -> None:
     """Evaluate a snapshot on a split: JSON on stdout and in a file, a table, an HTML report."""
     config = settings.project
     split_name = "validation" if config.validate_only else config.split

@@ -5,13 +5,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from library.configuration.reader import Settings
 from library.errors import CheckpointError, DataError
 from project.commands.setup import read_data, refuse_without_effect, start_tensorflow
 
 logger = logging.getLogger(__name__)
 
 
-def explain(settings: Any) -> None:
+def explain(settings: Settings) -> None:
     """Explain predictions for given images, or for some of a split, on a page and as PNGs."""
     config = settings.project
     refuse_without_effect(config, "explain", "threshold", "threshold_precision", "calibrate")
