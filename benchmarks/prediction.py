@@ -35,7 +35,8 @@ from library.prediction.image_paths import find_images
 from library.prediction.predictor import Predictor
 from library.prediction.preprocess import ConvertImage, ImagePreprocessor, predict_files
 from library.saving.snapshots import Snapshot
-from project.networks.simple import simple
+from project.networks import make_network
+from project.settings import Hyperparameters
 
 SIZE, BATCH, CLASSES = 224, 32, 10
 
@@ -43,7 +44,10 @@ SIZE, BATCH, CLASSES = 224, 32, 10
 def networks() -> dict[str, keras.Model]:
     """Return networks by name, with random weights, which take as long as trained ones."""
     mobilenet = keras.applications.MobileNetV2((SIZE, SIZE, 3), weights=None, classes=CLASSES)
-    return {"mobilenet": mobilenet, "simple": simple((SIZE, SIZE, 3), CLASSES)}
+    return {
+        "mobilenet": mobilenet,
+        "simple": make_network("simple", (SIZE, SIZE, 3), CLASSES, Hyperparameters().model_dump()),
+    }
 
 
 def seconds(work: Callable[[], None]) -> float:

@@ -1,8 +1,14 @@
-"""Networks by name: `--model simple`. To add one, write its function and one word here.
+"""Networks by name: `--model simple`. To add one, write its function and a line here.
 
 A network is a function of (image_shape, class_count) and of the hyperparameters that it names as
-keyword arguments. It takes pixels in [0, 255] and gives logits.
+keyword arguments; project/settings.py has their defaults. It takes pixels in [0, 255] and returns
+logits.
 """
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
 
 from library.errors import SettingsError
 from library.messages import choose
@@ -12,7 +18,7 @@ from project.networks.hub import hub
 from project.networks.residual import residual
 from project.networks.simple import simple
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "application": application,
     "hub": hub,
     "residual": residual,
@@ -20,12 +26,27 @@ NETWORKS = {
 }
 
 
-def make_network(name, image_shape, class_count, hyperparameters):
-    """Return the network called `name`; `latest` is the last one in NETWORKS.
+def make_network(
+    name: str,
+    image_shape: tuple[int, int, int],
+    class_count: int,
+    hyperparameters: Mapping[str, Any],
+) -> keras.Model:
+    """Build a network by name.
 
-    `hyperparameters` is a dict; the network gets those that its keyword arguments name. Raises
-    ChoiceError for an unknown name, and SettingsError for standardize_images if it has no such
-    keyword.
+    Args:
+        name: A key of NETWORKS, or `latest` for the last one.
+        image_shape: (height, width, channels).
+        class_count: Number of classes.
+        hyperparameters: All hyperparameters; the network gets those that it names.
+
+    Returns:
+        A model from float32 pixels in [0, 255], shape (batch, *image_shape), to float32 logits,
+        shape (batch, class_count).
+
+    Raises:
+        ChoiceError: There is no such network.
+        SettingsError: standardize_images is set, and the network has no such keyword.
     """
     if name == "latest":
         name = list(NETWORKS)[-1]
@@ -33,7 +54,7 @@ def make_network(name, image_shape, class_count, hyperparameters):
     keywords = keywords_of(function, hyperparameters)
     if hyperparameters["standardize_images"] and "standardize_images" not in keywords:
         raise SettingsError(
-            f"standardize_images is not for the network {name}, which prepares images in its own "
-            "way: leave it out"
+            f"standardize_images has no effect on the network {name}, which prepares images in "
+            "its own way; remove it"
         )
     return function(image_shape, class_count, **keywords)

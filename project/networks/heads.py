@@ -1,4 +1,4 @@
-"""What every network ends with: scores for the classes, from features."""
+"""What every network ends with: logits from features."""
 
 import keras
 from keras import layers
@@ -7,36 +7,44 @@ from library.errors import SettingsError
 from library.models.scores import MULTI_LABEL
 
 
-def add_scores(features, class_count, head="softmax"):
-    """Return logits, float32, shape (batch, class_count), for features of shape (batch, size).
+def add_scores(features: keras.KerasTensor, class_count: int, head: str) -> keras.KerasTensor:
+    """Add the last layer.
 
-    `softmax` learns one score a class, and so does `multi_label`, where each is a question of its
-    own: the layer's name tells that to evaluation and export. `sigmoid`, for two classes, learns
-    one score in all, by how much the second class is likelier: beside a constant 0, softmax makes
-    its sigmoid of it, so that loss, metrics and export need not know. Raises SettingsError for it
-    with more classes.
+    Args:
+        features: Shape (batch, size).
+        class_count: Number of classes.
+        head: `softmax`; `multi_label`, whose layer's name tells evaluation and export that each
+            class is a question of its own; or `sigmoid`, which learns a single logit for two
+            classes. Beside a constant 0, softmax turns that into its sigmoid, so that loss,
+            metrics and export need no special case.
+
+    Returns:
+        Float32 logits, shape (batch, class_count).
+
+    Raises:
+        SettingsError: Head sigmoid with another number of classes.
     """
-    # float32 even under mixed precision: float16 scores overflow in the loss.
+    # float32 even under mixed precision: float16 logits overflow in the loss.
     if head != "sigmoid":
         name = MULTI_LABEL if head == "multi_label" else "scores"
         return layers.Dense(class_count, dtype="float32", name=name)(features)
     if class_count != 2:
-        raise SettingsError(f"head sigmoid is for 2 classes, there are {class_count}: use softmax")
+        raise SettingsError(f"head sigmoid needs exactly 2 classes; there are {class_count}")
     score = layers.Dense(1, dtype="float32", name="scores")(features)
     return keras.ops.pad(score, [[0, 0], [1, 0]])
 
 
-def choose_head(head, is_multi_label):
-    """Return the head for images of one class each, or of several. Raises SettingsError."""
+def choose_head(head: str, is_multi_label: bool) -> str:
+    """Return the head for the data, after `auto` is resolved. Raises SettingsError."""
     if head == "auto":
         return "multi_label" if is_multi_label else "softmax"
     if is_multi_label and head != "multi_label":
         raise SettingsError(
-            f"head {head} is for images of one class each, these have several: use multi_label"
+            f"head {head} is for images of one class each; multi-label data need multi_label"
         )
     if head == "multi_label" and not is_multi_label:
         raise SettingsError(
-            "head multi_label is for images of several classes, these have one each: convert them "
-            "with --label_separator, or use softmax"
+            "head multi_label is for multi-label data; convert them with --label_separator, or "
+            "use softmax"
         )
     return head

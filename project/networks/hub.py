@@ -1,4 +1,4 @@
-"""A network from TF-Hub with a new head: transfer learning, with the base frozen or fine-tuned."""
+"""A module from TF-Hub with a new head, frozen or fine-tuned."""
 
 import keras
 from keras import layers
@@ -9,27 +9,39 @@ from project.networks.heads import add_scores
 
 
 def hub(
-    image_shape,
-    class_count,
+    image_shape: tuple[int, int, int],
+    class_count: int,
     *,
-    hub_handle,
-    hub_sha256=None,
-    fine_tuning=False,
-    dropout_rate=0.5,
-    head="softmax",
-):
-    """Return features → SELU → dropout → dense 256 → dropout → scores.
+    hub_handle: str,
+    hub_sha256: str | None,
+    fine_tuning: bool,
+    dropout_rate: float,
+    head: str,
+) -> keras.Model:
+    """Build features → SELU → dropout → dense 256 → dropout → logits.
 
-    Takes float32 pixels in [0, 255], shape (batch, height, width, channels).
-    Returns logits, float32, shape (batch, class_count). Raises SettingsError if the module wants
-    images of another size, UserError if it is none that makes features of images.
+    Args:
+        image_shape: (height, width, channels).
+        class_count: Number of classes.
+        hub_handle: A URL, a folder, an archive or a gs:// path of a module.
+        hub_sha256: The hash that the module must have; None for any.
+        fine_tuning: Whether to train the module too.
+        dropout_rate: Share of features to drop out, twice.
+        head: See `add_scores`.
+
+    Returns:
+        A model as `make_network` describes it.
+
+    Raises:
+        SettingsError: The module takes images of another size.
+        UserError: The module can't be loaded, or doesn't compute features of images.
     """
     module = HubLayer(hub_handle, trainable=fine_tuning, sha256=hub_sha256, name="base")
     if module.image_size not in (None, image_shape[:2]):
         height, width = module.image_size
         raise SettingsError(
-            f"the module {hub_handle} takes images of {height} x {width} pixels, "
-            f"not {image_shape[0]} x {image_shape[1]}: --image_size {height} --image_width {width}"
+            f"the module {hub_handle} takes images of {height} x {width} pixels, not "
+            f"{image_shape[0]} x {image_shape[1]}; use --image_size {height} --image_width {width}"
         )
     module.check_images((*image_shape[:2], 3))
     pixels = keras.Input(image_shape)

@@ -8,26 +8,36 @@ from project.networks.heads import add_scores
 
 
 def residual(
-    image_shape,
-    class_count,
+    image_shape: tuple[int, int, int],
+    class_count: int,
     *,
-    residual_layers=56,
-    residual_dropout_rate=0.0,
-    standardize_images=True,
-    head="softmax",
-):
-    """Return ResNet-20, 32, 44, 56 or 110: 6n + 2 layers, of 16, 32 and 64 channels.
+    residual_layers: int,
+    residual_dropout_rate: float,
+    standardize_images: bool,
+    head: str,
+) -> keras.Model:
+    """Build ResNet-20, 32, 44, 56 or 110: 6n + 2 layers of 16, 32 and 64 channels.
 
-    Shortcuts have no weights (option A of the paper): ResNet-56 has 0.85 million parameters. The
-    paper drops no features out.
-    Takes float32 pixels in [0, 255], shape (batch, height, width, channels); made for 32 x 32.
-    `standardize_images` asks for what it does in any case.
-    Returns logits, float32, shape (batch, class_count).
+    Shortcuts have no weights (option A of the paper): ResNet-56 has 0.85 million parameters.
+
+    Args:
+        image_shape: (height, width, channels); the network was designed for 32 x 32.
+        class_count: Number of classes.
+        residual_layers: Number of layers.
+        residual_dropout_rate: Share of features to drop out before the last layer; 0 in the paper.
+        standardize_images: Has no effect: this network always standardizes images.
+        head: See `add_scores`.
+
+    Returns:
+        A model as `make_network` describes it.
+
+    Raises:
+        SettingsError: The number of layers is not 6n + 2.
     """
     if residual_layers < 8 or residual_layers % 6 != 2:
         raise SettingsError(f"residual_layers must be 6n + 2, such as 56, not {residual_layers}")
     pixels = keras.Input(image_shape)
-    # Each image to mean 0 and deviation 1, whatever its light; no weights to learn.
+    # Each image to mean 0 and standard deviation 1; there are no weights to learn.
     x = layers.LayerNormalization(
         axis=[1, 2, 3], center=False, scale=False, dtype="float32", name="standardization"
     )(pixels)
@@ -44,7 +54,7 @@ def residual(
     return keras.Model(pixels, add_scores(x, class_count, head), name="residual")
 
 
-def _block(x, channels, stride, name):
+def _block(x: keras.KerasTensor, channels: int, stride: int, name: str) -> keras.KerasTensor:
     shortcut = x
     if stride > 1:
         # Every second pixel, and zeros for the new channels: no weights.
@@ -60,8 +70,8 @@ def _block(x, channels, stride, name):
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _convolution(x, channels, stride, name):
-    # No bias: the normalization that follows would take it away again.
+def _convolution(x: keras.KerasTensor, channels: int, stride: int, name: str) -> keras.KerasTensor:
+    # No bias: the normalization that follows would cancel it.
     x = layers.Conv2D(
         channels,
         3,

@@ -10,15 +10,13 @@ from library.describing.network_summary import (
     draw_network,
     summarize_network,
 )
-from project.networks.applications import application
-from project.networks.hub import hub
-from project.networks.residual import residual
 from tests.helpers.hub_modules import save_module
+from tests.helpers.small_networks import build
 
 
 @pytest.fixture(scope="module")
 def summarized():
-    network = residual((32, 32, 3), 10, residual_layers=20)
+    network = build("residual", (32, 32, 3), 10, residual_layers=20)
     return network, summarize_network(network, batch_sizes=(1, 4))
 
 
@@ -57,7 +55,7 @@ def test_activation_bytes():
 
 def test_hub_module_is_counted(tmp_path):
     save_module(tmp_path)
-    network = hub((6, 6, 3), 2, hub_handle=str(tmp_path))
+    network = build("hub", (6, 6, 3), 2, hub_handle=str(tmp_path))
     summary = summarize_network(network, batch_sizes=(1,))
     assert summary.multiply_adds == 3 * 5 + 5 * 256 + 256 * 2
     assert [row.is_trainable for row in summary.rows] == [False, True, True]
@@ -65,7 +63,9 @@ def test_hub_module_is_counted(tmp_path):
 
 @pytest.mark.slow
 def test_multiply_adds_of_depthwise_convolutions():
-    network = application((32, 32, 3), 2, application="MobileNet", application_weights=None)
+    network = build(
+        "application", (32, 32, 3), 2, application="MobileNet", application_weights=None
+    )
     # Howard et al. 2017, table 4: 569 million with a top at 224 pixels, 49 times the area.
     counted = summarize_network(network, batch_sizes=(1,)).multiply_adds
     assert np.isclose(counted * 49, 568e6, rtol=0.02)

@@ -31,9 +31,9 @@ from library.explaining.overlays import (
 )
 from library.models.scores import MULTI_LABEL
 from library.prediction.ensemble import combine_snapshots
-from project.networks import NETWORKS
 from tests.explaining.test_layer_graph import PIXELS, make_nested
 from tests.helpers.networks import make_snapshot
+from tests.helpers.small_networks import build
 
 CLASSES = ("cat", "dog", "owl")
 RANDOM = np.random.default_rng(0)
@@ -64,7 +64,7 @@ class Inputs:
 @pytest.fixture(scope="module")
 def network():
     keras.utils.set_random_seed(0)
-    return NETWORKS["simple"]((8, 8, 3), 3)
+    return build("simple", (8, 8, 3), 3)
 
 
 def test_choose_images_covers_classes():

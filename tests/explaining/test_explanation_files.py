@@ -28,9 +28,9 @@ from library.explaining.explanation_files import (
 from library.explaining.feature_maps import LayerOutput
 from library.explaining.grad_cam import GRAD_CAM, HIRES_CAM, OCCLUSION
 from library.explaining.neighbors import Neighbor
-from project.networks import NETWORKS
 from tests.conftest import COLORS, ROOT
 from tests.helpers.hub_modules import save_module
+from tests.helpers.small_networks import build
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 8, 1), dtype=np.uint8)
 HEATMAP = np.array([[0.0, 1.0]], np.float32)
@@ -217,7 +217,7 @@ def test_tf_hub_module_is_explained_by_occlusion(tmp_path):
     save_module(tmp_path / "module")
     keras.utils.clear_session()  # Else the layers' numbers count those of other tests too.
     options = {"hub_handle": tmp_path / "module", "dropout_rate": 0.0}
-    network = NETWORKS["hub"]((6, 6, 3), 3, **options)
+    network = build("hub", (6, 6, 3), 3, **options)
     pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     explanation = explain_images(network, ("a", "b", "c"), [InputImage("x", pixels)])
     assert (explanation.method, explanation.layer) == (OCCLUSION, None)

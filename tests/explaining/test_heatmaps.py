@@ -8,7 +8,7 @@ from keras import layers
 
 from library.explaining.grad_cam import GRAD_CAM, HIRES_CAM, OCCLUSION, HeatmapModel, class_evidence
 from library.messages import ChoiceError
-from project.networks import NETWORKS
+from tests.helpers.small_networks import build
 
 pytestmark = pytest.mark.slow
 RANDOM = np.random.default_rng(0)
@@ -38,7 +38,7 @@ def share_inside(heat, y, x, edge=5, size=16):
 
 def test_heatmap_finds_patch_whose_position_is_the_class():
     keras.utils.set_random_seed(0)
-    network = NETWORKS["simple"]((16, 16, 3), 4, dropout_rate=0.0)
+    network = build("simple", (16, 16, 3), 4, dropout_rate=0.0)
     labels = np.arange(40) % 4
     images = np.stack([draw_patch(*CORNERS[each], (230, 30, 30)) for each in labels])
     train(network, images, labels)
@@ -161,7 +161,7 @@ def test_class_evidence_of_two_classes_is_the_lead():
 
 
 def test_heatmap_of_chosen_layer():
-    network = NETWORKS["simple"]((16, 16, 3), 2, dropout_rate=0.0, head="sigmoid")
+    network = build("simple", (16, 16, 3), 2, dropout_rate=0.0, head="sigmoid")
     images = np.stack([draw_patch(1, 1, (230, 30, 30))] * 2)
     maps = HeatmapModel(network, "block1_convolution")
     heat, _ = maps.heatmaps(images, [0, 1])

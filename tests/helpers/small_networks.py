@@ -1,6 +1,15 @@
-"""Small networks with unusual layers."""
+"""Networks of project/networks with the settings' defaults, and small ones with unusual layers."""
 
 import keras
+
+from project.networks import make_network
+from project.settings import Hyperparameters
+
+
+def build(name, image_shape, class_count, **hyperparameters):
+    """Build a network by name; hyperparameters that are not given have their defaults."""
+    values = {**Hyperparameters().model_dump(), "head": "softmax", **hyperparameters}
+    return make_network(name, image_shape, class_count, values)
 
 
 class Twins(keras.layers.Layer):

@@ -29,10 +29,8 @@ from library.models.feature_cache import IndexedBatches, cache_features, cache_s
 from library.models.features import FrozenBase, split_at_base
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationPipeline, TrainingPipeline
-from project.networks.applications import application
-from project.networks.hub import hub
-from project.networks.simple import simple
 from tests.helpers.hub_modules import save_module
+from tests.helpers.small_networks import build
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (10, 6, 6, 3)).astype(np.float32)
 # One class is twice as large as the other.
@@ -71,7 +69,7 @@ def batches(labels=LABELS):
 def network(tmp_path):
     """A head on a frozen module of five features, which is saved in tmp_path."""
     save_module(tmp_path / "module")
-    return hub((6, 6, 3), 2, hub_handle=str(tmp_path / "module"))
+    return build("hub", (6, 6, 3), 2, hub_handle=str(tmp_path / "module"))
 
 
 def cache(base, folder, *, key=(), images=None, source=None):
@@ -95,7 +93,9 @@ def test_split_at_base(network):
 
 
 def test_split_at_base_of_an_application():
-    network = application((32, 32, 1), 2, application="MobileNetV3Small", application_weights=None)
+    network = build(
+        "application", (32, 32, 1), 2, application="MobileNetV3Small", application_weights=None
+    )
     network.get_layer("base").trainable = False
     base, head = split_at_base(network)
     pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 1)).astype(np.float32)
@@ -105,7 +105,7 @@ def test_split_at_base_of_an_application():
 def test_split_at_base_without_a_frozen_base_is_none(network):
     network.get_layer("base").trainable = True
     assert split_at_base(network) is None
-    assert split_at_base(simple((8, 8, 3), 2)) is None
+    assert split_at_base(build("simple", (8, 8, 3), 2)) is None
 
 
 @pytest.mark.parametrize("memory", [0, room._MEMORY_BYTES])

@@ -19,21 +19,18 @@ from library.models.freezing import (
     layer_rate_factors,
     with_layer_rates,
 )
-from project.networks.applications import application
-from project.networks.hub import hub
-from project.networks.residual import residual
 from tests.helpers.hub_modules import (
     save_keras_module,
     save_module,
     save_nameless_module,
     save_tf1_module,
 )
-from tests.helpers.small_networks import make_attentive
+from tests.helpers.small_networks import build, make_attentive
 
 
 @pytest.fixture(scope="module")
 def mobile():
-    return application((32, 32, 3), 3, application="MobileNetV2", application_weights=None)
+    return build("application", (32, 32, 3), 3, application="MobileNetV2", application_weights=None)
 
 
 def names(layers):
@@ -57,14 +54,16 @@ def test_list_blocks_of_an_application(mobile):
 
 
 def test_list_blocks_without_a_base():
-    blocks = list_blocks(residual((8, 8, 3), 2, residual_layers=20))
+    blocks = list_blocks(build("residual", (8, 8, 3), 2, residual_layers=20))
     assert [len(each) for each in blocks] == [2, *[4] * 9, 1]
     assert names(blocks[-1]) == ["scores"]
 
 
 @pytest.mark.slow
 def test_unnamed_blocks_lie_between_merges():
-    network = application((75, 75, 3), 3, application="InceptionV3", application_weights=None)
+    network = build(
+        "application", (75, 75, 3), 3, application="InceptionV3", application_weights=None
+    )
     assert len(list_blocks(network)) == 12
 
 
@@ -85,7 +84,7 @@ def test_unnamed_branches_belong_to_the_block_that_merges_them():
 
 def test_list_layers_of_a_hub_module(tmp_path):
     save_module(tmp_path)
-    network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
+    network = build("hub", (6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
     assert names(list_layers(network)) == ["base/block_1", "embedding", "scores"]
     assert list(list_layers(network)[0].variables) == ["kernel", "mean"]
     assert [names(each) for each in list_blocks(network)] == [
@@ -97,7 +96,7 @@ def test_list_layers_of_a_hub_module(tmp_path):
 @pytest.mark.parametrize("save", [save_keras_module, save_nameless_module])
 def test_every_variable_of_a_hub_module_is_listed_once(save, tmp_path):
     save(tmp_path)
-    network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
+    network = build("hub", (6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
     listed = [id(each) for layer in list_layers(network) for each in layer.variables.values()]
     assert sorted(listed) == sorted(map(id, network.weights))
     numbered = [each for layer in list_layers(network) for each in layer.numbered]
@@ -106,7 +105,7 @@ def test_every_variable_of_a_hub_module_is_listed_once(save, tmp_path):
 
 def test_train_only_freezes_the_variables_that_a_hub_module_uses(tmp_path):
     save_keras_module(tmp_path)
-    network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
+    network = build("hub", (6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
     blocks = list_blocks(network)
     assert [any(e.is_trainable for e in block) for block in blocks] == [True] * 3
     layers = [e for e in list_layers(network) if e.name != "base/block1_conv"]
@@ -181,7 +180,7 @@ def test_block_names_with_two_numbers():
 
 def test_train_only_freezes_a_hub_module(tmp_path):
     save_module(tmp_path)
-    network = hub((6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
+    network = build("hub", (6, 6, 3), 2, hub_handle=str(tmp_path), fine_tuning=True)
     train_only(network, list_layers(network)[1:])
     assert not network.get_layer("base").trainable
     assert len(network.trainable_variables) == 4
@@ -228,7 +227,7 @@ def test_freezing_everything_is_refused():
 @pytest.mark.slow
 def test_scope_that_cannot_be_trained_is_refused(tmp_path):
     save_tf1_module(tmp_path)
-    network = hub((6, 6, 3), 2, hub_handle=tmp_path)
+    network = build("hub", (6, 6, 3), 2, hub_handle=tmp_path)
     with pytest.raises(SettingsError, match="trainable_scopes: 'base'"):
         freeze_layers(network, ["scores", "base"])
     # A scope that is frozen as well is no error.

@@ -8,10 +8,8 @@ from library.errors import CheckpointError, SettingsError
 from library.models.blocks import list_layers
 from library.models.weights import load_weights, read_weights
 from library.saving.snapshots import write_snapshot
-from project.networks.applications import application
-from project.networks.hub import hub
 from tests.helpers.hub_modules import save_keras_module, save_module, save_nameless_module
-from tests.helpers.small_networks import Twins, make_attentive
+from tests.helpers.small_networks import Twins, build, make_attentive
 
 
 def make_network(class_count=3, seed=0):
@@ -96,7 +94,9 @@ def test_load_into_a_base_of_another_name(tmp_path):
 @pytest.mark.parametrize("kind", ["h5", "keras"])
 def test_load_all_variables_of_a_hub_module(kind, save, tmp_path):
     save(tmp_path / "module")
-    source, network = (hub((6, 6, 3), 2, hub_handle=str(tmp_path / "module")) for _ in range(2))
+    source, network = (
+        build("hub", (6, 6, 3), 2, hub_handle=str(tmp_path / "module")) for _ in range(2)
+    )
     for number, variable in enumerate(source.weights):
         variable.assign(np.full(variable.shape, number))
     loading = load_weights(network, SAVERS[kind](source, tmp_path))
@@ -128,9 +128,9 @@ def test_lines_say_what_was_skipped_and_why(tmp_path):
 @pytest.mark.slow
 def test_load_a_base_into_the_whole_network(tmp_path):
     options = {"application": "MobileNetV3Small", "application_weights": None}
-    source = application((32, 32, 3), 2, **options)
+    source = build("application", (32, 32, 3), 2, **options)
     source.get_layer("base").save_weights(tmp_path / "base.weights.h5")
-    network = application((32, 32, 3), 2, **options)
+    network = build("application", (32, 32, 3), 2, **options)
     loading = load_weights(network, tmp_path / "base.weights.h5")
     assert [row.layer for row in loading.rows if row.reason] == ["scores", "scores"]
     assert "  skipped   scores: not in the file" in list(loading.lines())
@@ -143,9 +143,9 @@ def test_load_a_base_into_the_whole_network(tmp_path):
 def test_load_a_network_with_a_hub_module(kind, tmp_path):
     save_module(tmp_path / "module")
     options = {"hub_handle": str(tmp_path / "module")}
-    source = hub((6, 6, 3), 2, **options)
+    source = build("hub", (6, 6, 3), 2, **options)
     source.get_layer("base").variables[0].assign(np.full((3, 5), 0.25))
-    network = hub((6, 6, 3), 2, **options)
+    network = build("hub", (6, 6, 3), 2, **options)
     loading = load_weights(network, SAVERS[kind](source, tmp_path))
     assert not any(row.reason for row in loading.rows)
     assert np.array_equal(network.get_layer("base").variables[0], np.full((3, 5), 0.25))

@@ -10,10 +10,10 @@ from library.messages import ChoiceError
 from library.models.freezing import freeze_layers
 from library.models.scores import is_multi_label
 from project.networks import NETWORKS, make_network
-from project.networks.applications import APPLICATIONS, application
-from project.networks.residual import residual
+from project.networks.applications import APPLICATIONS
 from project.settings import Hyperparameters
 from tests.helpers.hub_modules import save_call, save_module, save_tf1_module
+from tests.helpers.small_networks import build
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def gradients_of(network, pixels):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
-def test_each_network_takes_pixels_and_gives_float32_logits(name, shape, hyperparameters, tmp_path):
+def test_network_from_pixels_to_float32_logits(name, shape, hyperparameters, tmp_path):
     if name == "application" and shape[0] < 32:
         shape = (32, 32, 1)  # keras.applications takes nothing smaller.
     network = make_network(name, shape, 4, hyperparameters)
@@ -65,7 +65,7 @@ def test_each_network_takes_pixels_and_gives_float32_logits(name, shape, hyperpa
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_each_network_under_mixed_precision(name, policy, hyperparameters):
+def test_network_under_mixed_precision(name, policy, hyperparameters):
     keras.config.set_dtype_policy(policy)
     try:
         network = make_network(name, (32, 32, 3), 4, hyperparameters)
@@ -79,7 +79,7 @@ def test_each_network_under_mixed_precision(name, policy, hyperparameters):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_one_score_for_two_classes_is_a_sigmoid(name, hyperparameters, tmp_path):
+def test_sigmoid_head(name, hyperparameters, tmp_path):
     network = make_network(name, (32, 32, 3), 2, {**hyperparameters, "head": "sigmoid"})
     pixels = random_pixels((32, 32, 3))
     scores = network(pixels)
@@ -97,28 +97,28 @@ def check_embedding(network, pixels):
     assert len(embedding.output_shape) == 2
 
 
-def test_a_sigmoid_for_three_classes_is_refused():
-    with pytest.raises(SettingsError, match="head sigmoid is for 2 classes, there are 3"):
+def test_sigmoid_head_for_three_classes_is_refused():
+    with pytest.raises(SettingsError, match=r"head sigmoid .*\b3\b"):
         make_network("simple", (8, 8, 3), 3, {**DEFAULTS, "head": "sigmoid"})
 
 
-def test_scores_of_several_classes_say_so_by_their_layers_name():
+def test_multi_label_head():
     network = make_network("simple", (8, 8, 3), 3, {**DEFAULTS, "head": "multi_label"})
     assert is_multi_label(network)
     assert network.get_layer("label_scores").output.shape == (None, 3)
     assert not is_multi_label(make_network("simple", (8, 8, 3), 3, DEFAULTS))
 
 
-def test_latest_is_the_last_one(hyperparameters):
+def test_latest_network(hyperparameters):
     assert make_network("latest", (32, 32, 3), 2, hyperparameters).name == list(NETWORKS)[-1]
 
 
-def test_an_unknown_network_names_the_nearest():
-    with pytest.raises(ChoiceError, match="unknown network 'simpel'; did you mean 'simple'"):
+def test_unknown_network_names_the_nearest():
+    with pytest.raises(ChoiceError, match=r"'simpel'.*'simple'"):
         make_network("simpel", (8, 8, 3), 2, DEFAULTS)
 
 
-def test_large_images_are_brought_down_to_nine_places():
+def test_simple_reduces_large_images_to_nine_positions():
     network = make_network("simple", (224, 224, 3), 10, DEFAULTS)
     assert network.layers[-1].input.shape[-1] <= 9 * 256
     assert network.count_params() < 2_000_000
@@ -128,76 +128,75 @@ def test_large_images_are_brought_down_to_nine_places():
 @pytest.mark.parametrize(
     ("layers", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.73)]
 )
-def test_residual_has_as_many_parameters_as_published(layers, millions):
-    network = residual((32, 32, 3), 10, residual_layers=layers)
+def test_residual_has_the_published_number_of_parameters(layers, millions):
+    network = build("residual", (32, 32, 3), 10, residual_layers=layers)
     learned = sum(int(np.prod(each.shape)) for each in network.trainable_variables)
     assert round(learned / 1e6, 2) == millions
     weighty = [each for each in network.layers if hasattr(each, "kernel")]
     assert len(weighty) == layers
 
 
-def test_residual_gives_what_the_paper_says_at_each_stage():
-    network = residual((32, 32, 3), 10, residual_layers=20)
+def test_residual_has_the_published_shapes():
+    network = build("residual", (32, 32, 3), 10, residual_layers=20)
     shapes = [network.get_layer(f"stage{n}_block3_relu").output.shape[1:] for n in (1, 2, 3)]
     assert shapes == [(32, 32, 16), (16, 16, 32), (8, 8, 64)]
 
 
 def test_residual_standardizes_each_image():
-    network = residual((8, 8, 3), 2, residual_layers=20)
+    network = build("residual", (8, 8, 3), 2, residual_layers=20)
     pixels = random_pixels((8, 8, 3))
     standard = keras.Model(network.input, network.get_layer("standardization").output)(pixels)
     assert np.allclose(standard, tf.image.per_image_standardization(pixels), atol=1e-4)
-    # Twice the light is the same picture.
+    # Twice the light is the same image.
     assert np.allclose(network(pixels), network(pixels / 2), atol=1e-4)
 
 
-def test_residual_drops_features_out_if_asked():
-    plain = residual((8, 8, 3), 2, residual_layers=20)
+def test_residual_dropout():
+    plain = build("residual", (8, 8, 3), 2, residual_layers=20)
     assert not any(isinstance(each, keras.layers.Dropout) for each in plain.layers)
-    network = residual((8, 8, 3), 2, residual_layers=20, residual_dropout_rate=0.5)
+    network = build("residual", (8, 8, 3), 2, residual_layers=20, residual_dropout_rate=0.5)
     (dropout,) = (each for each in network.layers if isinstance(each, keras.layers.Dropout))
     assert dropout.rate == 0.5
     assert network.get_layer("scores").input is dropout.output
 
 
-def test_simple_grows_from_the_width_of_its_first_convolution():
-    network = NETWORKS["simple"]((64, 64, 3), 3, width=4)
+def test_simple_width():
+    network = build("simple", (64, 64, 3), 3, width=4)
     kernels = [x.filters for x in network.layers if isinstance(x, keras.layers.Conv2D)]
     assert kernels == [4, 8, 16, 32, 32]
 
 
-def test_simple_standardizes_each_image_if_asked():
+def test_simple_standardizes_each_image():
     image = np.random.default_rng(0).integers(40, 90, (1, 16, 16, 3)).astype(np.float32)
-    network = NETWORKS["simple"]((16, 16, 3), 3, standardize_images=True)
+    network = build("simple", (16, 16, 3), 3, standardize_images=True)
     assert np.allclose(network(image), network(2 * image + 30), atol=1e-3)
-    plain = NETWORKS["simple"]((16, 16, 3), 3)
+    plain = build("simple", (16, 16, 3), 3)
     assert not np.allclose(plain(image), plain(2 * image + 30), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["residual", "simple", "latest"])
-def test_networks_of_raw_pixels_standardize_each_image_on_request(name):
+def test_standardize_images(name):
     network = make_network(name, (8, 8, 3), 2, {**DEFAULTS, "standardize_images": True})
     pixels = random_pixels((8, 8, 3))
     assert np.allclose(network(pixels), network(pixels / 2), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["application", "hub"])
-def test_networks_that_prepare_pixels_for_their_base_refuse_to_standardize(name):
-    text = f"standardize_images is not for the network {name}, which prepares images in its own way"
-    with pytest.raises(SettingsError, match=text):
+def test_standardize_images_is_refused(name):
+    with pytest.raises(SettingsError, match=rf"standardize_images .*\b{name}\b"):
         make_network(name, (32, 32, 3), 2, {**DEFAULTS, "standardize_images": True})
 
 
 def test_residual_of_another_depth_is_refused():
-    with pytest.raises(SettingsError, match=r"must be 6n \+ 2, such as 56, not 51"):
-        residual((32, 32, 3), 2, residual_layers=51)
+    with pytest.raises(SettingsError, match=r"residual_layers .*51"):
+        build("residual", (32, 32, 3), 2, residual_layers=51)
 
 
 @pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50"])
 @pytest.mark.slow
-def test_an_application_prepares_pixels_as_it_was_trained_with(name, tmp_path):
+def test_application_preprocesses_pixels(name, tmp_path):
     function = APPLICATIONS[name]
-    network = application((32, 32, 3), 3, application=name, application_weights=None)
+    network = build("application", (32, 32, 3), 3, application=name, application_weights=None)
     pixels = random_pixels((32, 32, 3))
     prepared = sys.modules[function.__module__].preprocess_input(pixels.copy())
     base = network.get_layer("base")
@@ -209,14 +208,18 @@ def test_an_application_prepares_pixels_as_it_was_trained_with(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_frozen_application_gives_the_same_features_while_training(tmp_path):
+def test_frozen_application_runs_in_inference_mode(tmp_path):
     options = {"application": "EfficientNetB0", "dropout_rate": 0.0}
     base = APPLICATIONS["EfficientNetB0"](
         include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg"
     )
     base.save_weights(tmp_path / "base.weights.h5")
-    network = application(
-        (32, 32, 3), 3, application_weights=str(tmp_path / "base.weights.h5"), **options
+    network = build(
+        "application",
+        (32, 32, 3),
+        3,
+        application_weights=str(tmp_path / "base.weights.h5"),
+        **options,
     )
     assert [each.path for each in network.trainable_variables] == ["scores/kernel", "scores/bias"]
     pixels = random_pixels((32, 32, 3))
@@ -225,9 +228,9 @@ def test_a_frozen_application_gives_the_same_features_while_training(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_application_frozen_later_drops_out_nothing_either():
+def test_application_frozen_later_runs_in_inference_mode():
     options = {"application": "EfficientNetB0", "application_weights": None, "dropout_rate": 0.0}
-    network = application((32, 32, 3), 3, fine_tuning=True, **options)
+    network = build("application", (32, 32, 3), 3, fine_tuning=True, **options)
     freeze_layers(network, freeze=["base"])
     pixels = random_pixels((32, 32, 3))
     assert np.array_equal(network(pixels, training=True), network(pixels))
@@ -237,47 +240,44 @@ def test_an_application_frozen_later_drops_out_nothing_either():
     ("options", "words"),
     [
         ({"application": "InceptionV3", "application_weights": None}, "at least 75x75"),
-        ({"application_weights": "nothing.h5"}, "must be imagenet, none or a file: there is no n"),
-        ({"application": "mobilenetv2"}, "unknown application 'mobilenetv2'; did you mean 'Mobile"),
+        ({"application_weights": "nothing.h5"}, "application_weights .*nothing.h5"),
+        ({"application": "mobilenetv2"}, "'mobilenetv2'.*'MobileNetV2'"),
     ],
 )
-def test_a_wrong_application_is_one_line(options, words):
+def test_wrong_application_options(options, words):
     with pytest.raises(SettingsError, match=words):
-        application((32, 32, 3), 2, **options)
+        build("application", (32, 32, 3), 2, **options)
 
 
-def test_weights_of_another_network_are_one_line(tmp_path):
+def test_application_weights_of_another_network(tmp_path):
     path = tmp_path / "narrow.weights.h5"
     narrow = APPLICATIONS["MobileNet"](
         alpha=0.25, include_top=False, weights=None, input_shape=(32, 32, 3)
     )
     narrow.save_weights(path)
-    text = (
-        rf"application_weights: {path} does not fit MobileNet without its top layers \(.+ objects "
-        r"could not be loaded\); .+ checkpoint_path"
-    )
+    text = rf"application_weights: {path} .*MobileNet .*checkpoint_path"
     with pytest.raises(SettingsError, match=text) as caught:
-        application((32, 32, 3), 2, application="MobileNet", application_weights=str(path))
+        build("application", (32, 32, 3), 2, application="MobileNet", application_weights=str(path))
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_cannot_be_fetched_are_one_line(tmp_path, monkeypatch):
+def test_application_weights_without_network(tmp_path, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
-    with pytest.raises(UserError, match="MobileNetV2: cannot read its weights: URL fetch failure"):
-        application((224, 224, 3), 2)
+    with pytest.raises(UserError, match="MobileNetV2: URL fetch failure"):
+        build("application", (224, 224, 3), 2)
 
 
-def test_the_hub_network_wants_the_size_of_its_module(tmp_path):
+def test_hub_refuses_another_image_size(tmp_path):
     save_tf1_module(tmp_path / "module")
     settings = {**DEFAULTS, "hub_handle": str(tmp_path / "module"), "fine_tuning": False}
     assert make_network("hub", (6, 6, 3), 2, settings).output_shape == (None, 2)
-    with pytest.raises(SettingsError, match="takes images of 6 x 6 pixels, not 8 x 8: --image_si"):
+    with pytest.raises(SettingsError, match=r"6 x 6 .*8 x 8.*--image_size 6"):
         make_network("hub", (8, 8, 3), 2, settings)
 
 
-def test_the_hub_network_wants_a_module_that_makes_features(tmp_path):
+def test_hub_refuses_a_module_without_features(tmp_path):
     save_call(tmp_path, tf.identity, None, None, None, 3)
     settings = {**DEFAULTS, "hub_handle": str(tmp_path), "fine_tuning": False}
-    with pytest.raises(UserError, match="not one vector of features for each image"):
+    with pytest.raises(UserError, match=str(tmp_path)):
         make_network("hub", (6, 6, 1), 2, settings)
