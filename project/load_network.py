@@ -7,6 +7,7 @@ works without library/prediction.
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from library.configuration.reader import Settings
 from library.errors import SettingsError
 from library.evaluation.evaluate import EvaluationResult, evaluate
 from library.evaluation.metrics import EvaluationOptions
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from library.prediction.calibrate import CalibratedSnapshot
 
 
-def read_chosen_snapshot(settings: Any) -> Snapshot:
+def read_chosen_snapshot(settings: Settings) -> Snapshot:
     """Return the snapshot that the settings choose: the best, another one, or an ensemble.
 
     Raises:
@@ -41,7 +42,7 @@ def read_chosen_snapshot(settings: Any) -> Snapshot:
     return combine_snapshots(snapshots, views=config.tta)
 
 
-def make_inputs_for(snapshot: Snapshot, settings: Any, split: Any) -> EvaluationPipeline:
+def make_inputs_for(snapshot: Snapshot, settings: Settings, split: Any) -> EvaluationPipeline:
     """Return inputs of a split with images as the snapshot's network takes them.
 
     Args:
@@ -58,7 +59,7 @@ def make_inputs_for(snapshot: Snapshot, settings: Any, split: Any) -> Evaluation
 
 
 def evaluate_snapshot(
-    settings: Any,
+    settings: Settings,
     snapshot: Snapshot,
     inputs: EvaluationPipeline,
     validation: EvaluationPipeline | None,
@@ -88,7 +89,7 @@ def evaluate_snapshot(
         return evaluate(snapshot, inputs, objective, options, validation)
 
 
-def fit_to_validation(settings: Any, snapshot: Snapshot, split: Any) -> "CalibratedSnapshot":
+def fit_to_validation(settings: Settings, snapshot: Snapshot, split: Any) -> "CalibratedSnapshot":
     """Return the snapshot, calibrated as the settings ask.
 
     Args:

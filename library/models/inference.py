@@ -1,12 +1,14 @@
-"""A network as it is now, for many images: its weights are constants, small batches run together.
+"""A network with constant weights, for many images.
 
 With constants, TensorFlow folds normalizations into the convolutions before them: MobileNetV2 runs
-1.35 times as fast. And on a CPU several small batches at once keep the cores busier than one large
+1.35 times as fast. And on a CPU several small batches at once use the cores better than a large
 one, whose layers wait for each other.
 """
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,27 +17,40 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from library.dataset.worker_pool import available_cores
 
-# Images that go through the network together on a CPU: what fits into the cores' caches.
-_TOGETHER = 8
-# A graph must stay below 2 GiB, and constants are a second copy.
-_MOST_CONSTANT_BYTES = 2**30
+# Images per small batch on a CPU: as many as fit into the cores' caches.
+_SMALL_BATCH = 8
+# A graph must stay below 2 GiB, and constants are a second copy of the weights.
+_MAX_CONSTANT_BYTES = 2**30
 
 
 class Inference:
-    """Return what `network` gives of images, or what `finish` makes of that, a float32 tensor.
+    """A function from pixels to a network's outputs, with the weights that it has now.
 
-    May be called by several threads. To be made anew when the network's weights have changed.
+    Several threads may call it.
     """
 
-    def __init__(self, network, finish=None, *, xla=False):
+    def __init__(
+        self,
+        network: keras.Model,
+        postprocess: Callable[[Any], Any] | None = None,
+        *,
+        xla: bool = False,
+    ) -> None:
+        """Compile the network.
+
+        Args:
+            network: The network.
+            postprocess: Function of its outputs that returns a tensor; None for the outputs.
+            xla: Whether to compile with XLA.
+        """
         fits = _fits(network)
         values = [(each, each.numpy()) for each in network.variables] if fits else []
 
-        def run(images):
+        def run(images: Any) -> Any:
             constants = [(each, tf.constant(value)) for each, value in values]
             with keras.StatelessScope(state_mapping=constants):
-                scores = network(images, training=False)
-            return tf.cast(finish(scores) if finish else scores, tf.float32)
+                outputs = network(images, training=False)
+            return tf.cast(postprocess(outputs) if postprocess else outputs, tf.float32)
 
         spec = tf.TensorSpec([None, *network.input_shape[1:]], tf.float32)
         options = {"input_signature": [spec], "autograph": False, "jit_compile": xla or None}
@@ -45,31 +60,31 @@ class Inference:
         is_cpu = not tf.config.list_logical_devices("GPU")
         self._pool = ThreadPoolExecutor(available_cores()) if is_cpu else None
 
-    def __call__(self, images):
+    def __call__(self, images: Any) -> np.ndarray:
         """Return a float32 array (n, …) for pixels (n, height, width, channels) of any dtype."""
         if not len(images):
             return np.zeros((0, *self._output_shape), np.float32)
-        if self._pool is None or len(images) <= _TOGETHER:
+        if self._pool is None or len(images) <= _SMALL_BATCH:
             return self._run(images)
-        starts = range(0, len(images), _TOGETHER)
-        parts = self._pool.map(lambda at: self._run(images[at : at + _TOGETHER]), starts)
+        starts = range(0, len(images), _SMALL_BATCH)
+        parts = self._pool.map(lambda at: self._run(images[at : at + _SMALL_BATCH]), starts)
         return np.concatenate(list(parts))
 
-    def _run(self, images):
+    def _run(self, images: Any) -> np.ndarray:
         return tf.nest.flatten(self._graph(tf.cast(images, tf.float32)))[0].numpy()
 
 
-def _fits(network):
+def _fits(network: keras.Model) -> bool:
     sizes = (math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in network.variables)
-    return sum(sizes) <= _MOST_CONSTANT_BYTES
+    return sum(sizes) <= _MAX_CONSTANT_BYTES
 
 
-def _without_variables(graph):
-    """Return the graph with constants for variables that Keras knows nothing of: a module's."""
+def _without_variables(graph: Any) -> Any:
+    """Return the graph with constants for variables that Keras does not know, of a module."""
     if not graph.captured_inputs:
         return graph
     try:
         return convert_variables_to_constants_v2(graph)
-    # Tables, say, are no constants; the graph is as right with its variables.
+    # Tables, for example, can't be constants; the graph is as correct with its variables.
     except (ValueError, tf.errors.OpError):
         return graph

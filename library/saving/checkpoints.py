@@ -55,7 +55,7 @@ class Checkpoints:
         arrays = {f"{i:05d}": np.asarray(each) for i, each in enumerate(variables)}
         path = self.folder / f"step_{step:010d}"
         with explain_write_errors(f"checkpoint {path}"), new_folder(path) as folder:
-            np.savez(folder / "variables.npz", **arrays)
+            np.savez(folder / "variables.npz", **arrays)  # type: ignore[arg-type]
             (folder / "state.json").write_text(json.dumps(state, indent=2))
             seal_folder(folder)
         if self.keep is not None:

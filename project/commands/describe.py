@@ -2,15 +2,15 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
+from library.configuration.reader import Settings
 from library.messages import counted_classes
 from project.commands.setup import read_data, start_tensorflow
 
 logger = logging.getLogger(__name__)
 
 
-def describe(settings: Any) -> None:
+def describe(settings: Settings) -> None:
     """Print the network as a table with its costs per image, and draw it."""
     config, hparams = settings.project, settings.hyperparameters
     (split,) = read_data(config, "train")

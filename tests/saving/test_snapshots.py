@@ -7,6 +7,7 @@ import pytest
 
 from library.errors import CheckpointError, UserError
 from library.files import seal_folder
+from library.models.scores import to_probabilities
 from library.saving import snapshots
 from library.saving.checkpoints import Checkpoints
 from library.saving.snapshots import (
@@ -17,6 +18,7 @@ from library.saving.snapshots import (
     write_snapshot,
 )
 from library.training.ema import ExponentialMovingAverage
+from tests.conftest import ROOT
 from tests.helpers.cut_short import contents, watched
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 1)).astype(np.float32)
@@ -263,3 +265,24 @@ def test_load_snapshot_of_a_foreign_checkpoint(run):
     assert json.loads((folder / "state.json").read_text()) == {"step": 1}
     with pytest.raises(CheckpointError, match=r"is not a checkpoint .*'classes'"):
         load_snapshot(folder, None)
+
+
+V0_1 = ROOT / "tests" / "data" / "v0_1" / "run"
+V0_1_PROBABILITIES = [[0.10220088, 0.89779913], [0.06448817, 0.93551183]]
+
+
+def test_snapshot_of_version_0_1_predicts_the_same():
+    """The expected probabilities were computed by version 0.1."""
+    for source in (V0_1, V0_1 / "best"):
+        snapshot = load_snapshot(source, "none")
+        assert snapshot.classes == ("a", "b")
+        assert (snapshot.metrics["epoch"], snapshot.metrics["step"]) == (1, 3)
+        pixels = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 1)).astype(np.float32)
+        probabilities = to_probabilities(snapshot.network(pixels))
+        assert np.allclose(probabilities, V0_1_PROBABILITIES, atol=1e-6)
+
+
+def test_checkpoint_of_version_0_1_is_loaded():
+    snapshot = load_snapshot(V0_1 / "checkpoints" / "step_0000000005", "none")
+    assert snapshot.classes == ("a", "b")
+    assert snapshot.metrics["step"] == 5
