@@ -4,9 +4,17 @@ import zipfile
 
 import pytest
 
-from library.dataset.locations import NoLocation, StreamLocation
+from library.dataset.locations import (
+    FileLocation,
+    MemoryLocation,
+    NoLocation,
+    RangeLocation,
+    RemoteLocation,
+    StreamLocation,
+    ZipLocation,
+)
 from library.dataset.sources.archive import find_in_archive
-from library.errors import DataError
+from library.errors import DataError, UnreachableError
 
 FILES = {"train/cat/1.jpg": b"one" * 99, "train/cat/a/2.png": b"", "train/dog/3.jpg": b"three"}
 
@@ -35,22 +43,22 @@ EXPECTED = {name.removeprefix("train/"): content for name, content in FILES.item
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_zips_members_are_read_where_they_lie(tmp_path, method):
+def test_zip_members_are_read_in_place(tmp_path, method):
     assert contents(write_zip(tmp_path / "a.zip", method=method)) == EXPECTED
 
 
-def test_a_tars_members_are_read_where_they_lie(tmp_path):
+def test_tar_members_are_read_in_place(tmp_path):
     assert contents(write_tar(tmp_path / "a.tar")) == EXPECTED
 
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
-def test_a_compressed_tar_gives_its_content_with_the_file(tmp_path, kind):
+def test_compressed_tar_comes_with_content(tmp_path, kind):
     path = write_tar(tmp_path / f"a.tar.{kind}", mode=f"w:{kind}")
     assert contents(path, with_content=True) == EXPECTED
     assert {file.location for file in find_in_archive(path, "train")} == {StreamLocation()}
 
 
-def test_members_outside_the_folder_are_never_images(tmp_path):
+def test_members_outside_folder_are_skipped(tmp_path):
     hostile = {"train/cat/../../../etc/1.jpg": b"", "/train/cat/2.jpg": b"", "../cat/3.jpg": b""}
     for path in (
         write_zip(tmp_path / "a.zip", {**FILES, **hostile}),
@@ -59,14 +67,14 @@ def test_members_outside_the_folder_are_never_images(tmp_path):
         assert contents(path) == EXPECTED
 
 
-def test_a_tar_that_holds_a_zip_is_a_tar(tmp_path):
+def test_tar_that_contains_zip_is_tar(tmp_path):
     inner = write_zip(tmp_path / "a.zip").read_bytes()
     assert contents(write_tar(tmp_path / "a.tar", {"train/cat/a": inner})) == {"cat/a": inner}
     (tmp_path / "b.zip").write_bytes(b"#!/bin/unpack\n" + inner)
     assert contents(tmp_path / "b.zip") == EXPECTED
 
 
-def test_links_in_a_tar_are_not_followed(tmp_path):
+def test_tar_links_are_not_followed(tmp_path):
     path = write_tar(tmp_path / "a.tar")
     with tarfile.open(path, "a") as archive:
         member = tarfile.TarInfo("train/cat/passwd")
@@ -76,31 +84,107 @@ def test_links_in_a_tar_are_not_followed(tmp_path):
     assert isinstance(locations["cat/passwd"], NoLocation)
 
 
-def test_a_folder_that_is_not_inside_is_one_line(tmp_path):
+def test_missing_folder_in_archive_is_one_line(tmp_path):
     with pytest.raises(DataError, match=r"there is no folder test in .*a.zip"):
         contents(write_zip(tmp_path / "a.zip"), "test")
     with pytest.raises(DataError, match=r"a.tar is empty"):
         contents(write_tar(tmp_path / "a.tar", {}), "")
 
 
-def test_an_empty_class_folder_is_refused(tmp_path):
+def test_archive_refuses_empty_class(tmp_path):
     path = write_zip(tmp_path / "a.zip", {**FILES, "train/bird/": b""})
     with pytest.raises(DataError, match=r"a.zip/train/bird holds no images"):
         contents(path)
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
-def test_a_damaged_archive_is_one_line(tmp_path, name):
+def test_damaged_archive_is_one_line(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"rubbish" * 200)
     with pytest.raises(DataError, match=r"\.(zip|tar|gz) is not a readable archive"):
         contents(path)
 
 
-def test_a_zip_cut_anywhere_is_one_line_or_a_reason(tmp_path):
+def test_truncated_zip_is_one_line(tmp_path):
     whole = write_zip(tmp_path / "a.zip").read_bytes()
     path = tmp_path / "cut.zip"
     for length in range(0, len(whole), 3):
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"\.(zip|tar|gz) is not a readable archive"):
             contents(path)
+
+
+@pytest.fixture
+def zipped(tmp_path):
+    """The location of a deflated member."""
+    return write_member(tmp_path / "a.zip", b"content" * 50)
+
+
+def write_member(path, content):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x", content)
+        member = archive.getinfo("x")
+    return ZipLocation(
+        str(path), member.header_offset, member.compress_size, member.file_size, True
+    )
+
+
+def test_zip_location_inflates_member(zipped):
+    assert zipped.read() == b"content" * 50
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"size": 3}, "its size"),
+        ({"compressed_size": 10**6}, "cut short"),
+        ({"offset": 5}, "compressed data is damaged|cut short"),
+    ],
+)
+def test_zip_location_refuses_wrong_directory(zipped, changed, reason):
+    with pytest.raises(ValueError, match=reason):
+        zipped._replace(**changed).read()
+
+
+def test_zip_bomb_expands_no_further_than_declared(tmp_path):
+    location = write_member(tmp_path / "a.zip", bytes(50_000_000))
+    with pytest.raises(ValueError, match="its size"):
+        location._replace(size=1000).read()
+
+
+def test_huge_files_are_refused_unread(tmp_path, zipped):
+    path = tmp_path / "a.jpg"
+    with path.open("wb") as file:
+        file.truncate(2**30 + 1)
+    for location in (
+        FileLocation(str(path)),
+        RangeLocation(str(path), 0, 2**30 + 1),
+        zipped._replace(compressed_size=2**30 + 1),
+        zipped._replace(size=2**30 + 1),
+    ):
+        with pytest.raises(ValueError, match="1,073,741,825 bytes"):
+            location.read()
+
+
+def test_other_locations(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"0123456789")
+    assert FileLocation(str(path)).read() == b"0123456789"
+    assert RangeLocation(str(path), 3, 4).read() == b"3456"
+    assert MemoryLocation(b"itself").read() == b"itself"
+    with pytest.raises(ValueError, match="the reason"):
+        NoLocation("the reason").read()
+    with pytest.raises(ValueError, match="before it"):
+        StreamLocation().read()
+
+
+def test_remote_location(tmp_path):
+    pytest.importorskip("fsspec")
+    (tmp_path / "a").write_bytes(b"0123456789")
+    assert RemoteLocation(f"file://{tmp_path}/a").read() == b"0123456789"
+    # Missing: rejected, like a local file.
+    with pytest.raises(OSError, match=f"file://{tmp_path}/b"):
+        RemoteLocation(f"file://{tmp_path}/b").read()
+    # A failing store says nothing about the file.
+    with pytest.raises(UnreachableError, match=f"file://{tmp_path} "):
+        RemoteLocation(f"file://{tmp_path}").read()

@@ -43,7 +43,7 @@ def encode(color, kind="PNG", size=(30, 10)):
     return file.getvalue()
 
 
-def test_it_gives_what_converting_here_gives():
+def test_converts_like_convert_image():
     random = np.random.default_rng(0)
     contents = [encode(tuple(random.integers(0, 256, 3))) for _ in range(40)]
     contents += [encode("red", "JPEG", (15, 9)), encode("red", "JPEG", (40, 40))]
@@ -52,14 +52,14 @@ def test_it_gives_what_converting_here_gives():
     assert found == [convert_image(each, OPTIONS) for each in contents]
 
 
-def test_a_jpeg_that_is_kept_as_it_is_needs_no_process(monkeypatch):
+def test_conformant_jpeg_needs_no_process(monkeypatch):
     monkeypatch.setattr(module.WorkerPool, "apply", None)
     content = encode("red", "JPEG", (20, 9))
     with ImagePool() as converters:
         assert converters.convert(content, OPTIONS) == (content, 9, 20)
 
 
-def test_there_are_more_processes_only_where_there_is_more_work(monkeypatch):
+def test_processes_grow_with_work(monkeypatch):
     monkeypatch.setattr(module, "_FILES_PER_PROCESS", 3)
     content = encode("red")
     with ImagePool(2) as converters:
@@ -74,7 +74,7 @@ def test_there_are_more_processes_only_where_there_is_more_work(monkeypatch):
         assert len(converters._pool.processes) == 2
 
 
-def test_what_is_unusable_or_makes_the_decoder_crash_has_its_reason(crashing):
+def test_unusable_images_have_reason(crashing):
     with ImagePool(1) as converters:
         for content, reason in (
             (b"hello", "is not a JPEG, PNG, GIF, BMP, TIFF or WebP image"),
@@ -87,9 +87,7 @@ def test_what_is_unusable_or_makes_the_decoder_crash_has_its_reason(crashing):
 
 
 @pytest.mark.slow
-def test_predicting_goes_on_after_an_image_that_makes_the_decoder_crash(
-    crashing, capsys, monkeypatch, snapshot_run, tmp_path
-):
+def test_prediction_survives_crashing_image(crashing, capsys, monkeypatch, snapshot_run, tmp_path):
     monkeypatch.chdir(ROOT)
     names = []
     for number in range(12):

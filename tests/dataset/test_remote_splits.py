@@ -78,7 +78,7 @@ def shard_names(data_dir, split):
     return sorted(path.name for path in (data_dir / split).glob("*.tfrecord"))
 
 
-def test_shards_are_fetched_once_and_are_those_of_the_url(bucket, sharded, capsys):
+def test_shards_are_downloaded_once(bucket, sharded, capsys):
     train, test = read_splits(f"{bucket.url}/", "train", "test")
     assert train == read_manifest(train.folder, "train")
     assert train.fingerprint == read_manifest(sharded / "train", "train").fingerprint
@@ -96,7 +96,7 @@ def test_shards_are_fetched_once_and_are_those_of_the_url(bucket, sharded, capsy
     assert not list(train.folder.parent.rglob(".*"))
 
 
-def test_a_fetch_that_was_stopped_goes_on_where_it_was(bucket, sharded, capsys):
+def test_stopped_download_resumes(bucket, sharded, capsys):
     names = shard_names(sharded, "train")
     whole = (sharded / "train" / names[-1]).read_bytes()
     bucket.change(f"train/{names[-1]}", whole[:-1])
@@ -119,7 +119,7 @@ def test_a_fetch_that_was_stopped_goes_on_where_it_was(bucket, sharded, capsys):
     assert manifest.examples == 60
 
 
-def test_a_shard_that_was_removed_here_is_fetched_again(bucket, sharded):
+def test_removed_shard_is_downloaded_again(bucket, sharded):
     manifest = read_split(f"{bucket.url}/train", "train")
     manifest.paths[1].unlink()
     bucket.fetched.clear()
@@ -139,7 +139,7 @@ def test_a_shard_that_was_removed_here_is_fetched_again(bucket, sharded):
         (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "another SHA-256"),
     ],
 )
-def test_a_shard_that_is_not_what_the_manifest_says_is_named(bucket, sharded, change, text):
+def test_wrong_shard_is_named(bucket, sharded, change, text):
     name = shard_names(sharded, "train")[0]
     bucket.change(f"train/{name}", change((sharded / "train" / name).read_bytes()))
     with pytest.raises(DataError, match=f"{bucket.url}/train/{name} is not the shard .*: {text}"):
@@ -147,7 +147,7 @@ def test_a_shard_that_is_not_what_the_manifest_says_is_named(bucket, sharded, ch
     assert not list(find_split(f"{bucket.url}/train", "train").folder.glob(f"*{name}*"))
 
 
-def test_a_missing_shard_split_or_manifest_is_one_line(bucket, sharded):
+def test_missing_shard_split_or_manifest_is_one_line(bucket, sharded):
     name = shard_names(sharded, "train")[0]
     bucket.remove(f"train/{name}")
     with pytest.raises(DataError, match=f"there is no {bucket.url}/train/{name}, or no bucket of"):
@@ -163,7 +163,7 @@ def test_a_missing_shard_split_or_manifest_is_one_line(bucket, sharded):
         read_splits(bucket.url, "test")
 
 
-def test_splits_that_disagree_are_refused_before_anything_is_fetched(bucket, tmp_path):
+def test_disagreeing_splits_are_refused_before_download(bucket, tmp_path):
     write_colors(tmp_path / "images", 2)
     (tmp_path / "images" / "red").rename(tmp_path / "images" / "rot")
     convert(tmp_path / "images", tmp_path / "apart", "validation")
@@ -173,7 +173,7 @@ def test_splits_that_disagree_are_refused_before_anything_is_fetched(bucket, tmp
     assert not bucket.fetched
 
 
-def test_a_network_that_fails_keeps_what_was_fetched(bucket, sharded, monkeypatch):
+def test_network_failure_keeps_finished_shards(bucket, sharded, monkeypatch):
     names = shard_names(sharded, "train")
 
     def fail(remote, local, callback):
@@ -194,7 +194,7 @@ def test_a_network_that_fails_keeps_what_was_fetched(bucket, sharded, monkeypatc
     assert bucket.fetched == [names[-1]]
 
 
-def test_a_store_that_tries_again_by_itself_may_count_twice(bucket, sharded):
+def test_retrying_store_may_count_twice(bucket, sharded):
     def try_twice(remote, local, callback):
         callback.relative_update(len(bucket.store.cat_file(remote)) - 1)
         bucket.get_file(remote, local, callback)
@@ -203,7 +203,7 @@ def test_a_store_that_tries_again_by_itself_may_count_twice(bucket, sharded):
     assert read_split(f"{bucket.url}/train", "train").examples == 60
 
 
-def test_an_interrupt_ends_those_under_way_soon(bucket, monkeypatch):
+def test_interrupt_stops_running_downloads(bucket, monkeypatch):
     begun = threading.Event()
 
     def endless(remote, local, callback):
@@ -224,7 +224,7 @@ def test_an_interrupt_ends_those_under_way_soon(bucket, monkeypatch):
     assert not list(find_split(f"{bucket.url}/train", "train").folder.glob("*"))
 
 
-def test_a_disk_that_is_too_small_or_not_writable_is_said_at_once(bucket, tmp_path, monkeypatch):
+def test_small_or_unwritable_disk_is_refused_first(bucket, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r" 0\.0 MB free.* 0\.\d MB.*XDG_CACHE_HOME"):
@@ -237,7 +237,7 @@ def test_a_disk_that_is_too_small_or_not_writable_is_said_at_once(bucket, tmp_pa
         read_splits(bucket.url, "train")
 
 
-def test_a_disk_that_fills_up_on_the_way_is_said(bucket, monkeypatch):
+def test_full_disk_is_one_line(bucket, monkeypatch):
     def fill(remote, local, callback):
         raise OSError(28, "No space left on device")
 
@@ -246,7 +246,7 @@ def test_a_disk_that_fills_up_on_the_way_is_said(bucket, monkeypatch):
         read_splits(bucket.url, "train")
 
 
-def test_other_data_at_the_url_are_fetched_beside_and_take_what_they_can(bucket, tmp_path, capsys):
+def test_changed_data_reuses_earlier_shards(bucket, tmp_path, capsys):
     write_colors(tmp_path / "more", 30, seed=9)
     before = read_split(f"{bucket.url}/train", "train")
     shutil.copytree(before.folder, tmp_path / "new" / "train")
@@ -266,7 +266,7 @@ def test_other_data_at_the_url_are_fetched_beside_and_take_what_they_can(bucket,
     assert read_manifest(before.folder, "train") == before
 
 
-def test_without_hard_links_all_is_fetched(bucket, tmp_path, monkeypatch):
+def test_without_hard_links_everything_is_downloaded(bucket, tmp_path, monkeypatch):
     manifest = read_split(f"{bucket.url}/train", "train")
     content = bucket.store.cat_file("/fetching/data/train/train.manifest.json")
     bucket.change("train/train.manifest.json", content + b"\n")
@@ -281,7 +281,7 @@ def test_without_hard_links_all_is_fetched(bucket, tmp_path, monkeypatch):
     assert len(bucket.fetched) == len(after.shards)
 
 
-def test_a_second_run_waits_and_then_fetches_nothing(bucket, capsys):
+def test_second_run_waits_for_first(bucket, capsys):
     manifest = find_split(f"{bucket.url}/train", "train")
     lock = manifest.folder.with_name(f".{manifest.folder.name}.lock")
     done = threading.Event()
@@ -303,7 +303,7 @@ def test_a_second_run_waits_and_then_fetches_nothing(bucket, capsys):
     assert len(bucket.fetched) == count == len(manifest.shards)
 
 
-def test_several_shards_are_under_way_at_once(bucket, sharded, monkeypatch):
+def test_shards_are_downloaded_concurrently(bucket, sharded, monkeypatch):
     count = min(8, len(shard_names(sharded, "train")))
     assert count > 1
     # Broken, unless so many come to it before any of them goes on.
@@ -319,7 +319,7 @@ def test_several_shards_are_under_way_at_once(bucket, sharded, monkeypatch):
     assert not together.broken
 
 
-def test_damage_to_a_fetched_shard_says_what_mends_it(bucket):
+def test_damaged_copy_names_repair(bucket):
     manifest = read_split(f"{bucket.url}/train", "train")
     content = bytearray(manifest.paths[2].read_bytes())
     content[99] ^= 1
@@ -334,14 +334,14 @@ def test_damage_to_a_fetched_shard_says_what_mends_it(bucket):
     assert make_source(read_split(f"{bucket.url}/train", "train")).find_corruption() is None
 
 
-def test_a_manifest_at_a_url_is_a_source(bucket, sharded):
+def test_remote_manifest_is_source(bucket, sharded):
     theirs = find_files(f"{bucket.url}/test/test.manifest.json")
     ours = find_files(sharded / "test" / "test.manifest.json")
     assert [each[:4] for each in theirs] == [each[:4] for each in ours]
 
 
 @pytest.mark.slow
-def test_a_network_is_measured_on_fetched_shards_as_on_local_ones(
+def test_evaluation_is_same_on_remote_data(
     snapshot_run, colors, bucket, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(ROOT)

@@ -1,38 +1,52 @@
 import shutil
+from collections import Counter
+from itertools import chain
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
-from library.dataset.splits import read_split, read_splits
-from library.errors import DataError
+from library.dataset.locations import FileLocation
+from library.dataset.manifest import Manifest, Shard, manifest_path, write_manifest
+from library.dataset.sources.base import LabeledFile
+from library.dataset.split_assignment import Splitter, read_fractions
+from library.dataset.splits import (
+    find_joined,
+    find_training_manifest,
+    order_classes,
+    read_split,
+    read_splits,
+)
+from library.errors import DataError, SettingsError
 from tests.conftest import convert, write_colors
 
 
-def test_splits_come_in_the_order_asked_for(colors):
+def test_read_splits_keeps_order(colors):
     test, train = read_splits(colors, "test", "train")
     assert (test.examples, train.examples) == (18, 60)
     assert train.classes == ("blue", "green", "red")
 
 
-def test_a_missing_split_names_the_command(tmp_path):
+def test_missing_split_names_command(tmp_path):
     with pytest.raises(DataError, match=r"python convert_dataset.py --dataset_dir \S+/train"):
         read_splits(tmp_path, "train")
 
 
-def test_one_class_an_image_here_and_several_there_is_refused(colors, patches, tmp_path):
+def test_single_and_multi_label_splits_are_refused(colors, patches, tmp_path):
     shutil.copytree(colors / "train", tmp_path / "train")
     shutil.copytree(patches / "test", tmp_path / "test")
     with pytest.raises(DataError, match=r"test is multi-label.*--label_separator"):
         read_splits(tmp_path, "train", "test")
 
 
-def test_one_split_alone_and_a_folder_with_a_slash_at_its_end(colors):
+def test_read_split_reads_one(colors):
     (train,) = read_splits(f"{colors}/", "train")
     assert train == read_split(colors / "train", "train")
     with pytest.raises(DataError, match=r"apart/train.manifest.json is missing"):
         read_split("apart", "train")
 
 
-def test_a_url_is_read_through_its_store(monkeypatch):
+def test_read_splits_needs_store_package(monkeypatch):
     def lack(protocol):
         raise ImportError("Please install gcsfs")
 
@@ -41,7 +55,7 @@ def test_a_url_is_read_through_its_store(monkeypatch):
         read_splits("gs://bucket/data", "train")
 
 
-def test_other_classes_in_another_split_are_named(colors, tmp_path):
+def test_different_classes_are_named(colors, tmp_path):
     shutil.copytree(colors / "train", tmp_path / "train")
     write_colors(tmp_path / "images", 2)
     (tmp_path / "images" / "red").rename(tmp_path / "images" / "rot")
@@ -49,3 +63,142 @@ def test_other_classes_in_another_split_are_named(colors, tmp_path):
     shutil.copytree(tmp_path / "apart" / "validation", tmp_path / "validation")
     with pytest.raises(DataError, match=r"different classes \(only one has 'red', 'rot'\)"):
         read_splits(tmp_path, "train", "validation")
+
+
+@pytest.fixture
+def training(tmp_path):
+    shard = Shard("train_00000-of-00001.tfrecord", 1, 1, "0" * 64)
+    write_manifest(Manifest(tmp_path / "train", "train", ("cat", "dog"), (1, 0), (shard,)))
+    return manifest_path(tmp_path / "train", "train")
+
+
+def test_order_classes_sorts_by_code_point():
+    assert order_classes({"b", "a", "Z", "é", "10", "9"}) == ("10", "9", "Z", "a", "b", "é")
+
+
+def test_find_training_manifest(training, tmp_path):
+    assert find_training_manifest(tmp_path / "test", "test") == training
+    assert find_training_manifest(tmp_path / "train", "test") == training
+    assert find_training_manifest(tmp_path / "train", "train") is None
+    assert find_training_manifest(tmp_path / "elsewhere" / "test", "test") is None
+
+
+def test_training_split_fixes_classes(training):
+    assert order_classes({"dog"}, training) == ("cat", "dog")
+    assert order_classes({"dog"}, training.parent) == ("cat", "dog")
+
+
+def test_class_missing_in_training_is_refused(training):
+    with pytest.raises(DataError, match=r"the class 'cow' is not among the classes of .*cat, dog"):
+        order_classes({"cat", "cow"}, training)
+    with pytest.raises(DataError, match=r"the classes 'ant', 'cow' are not among"):
+        order_classes({"cow", "ant"}, training)
+
+
+def test_training_split_may_be_remote(training):
+    pytest.importorskip("fsspec")
+    assert order_classes({"dog"}, f"file://{training}") == ("cat", "dog")
+    with pytest.raises(DataError, match=r"there is no file://.*/test.manifest.json, or no bucket"):
+        order_classes({"dog"}, f"file://{training.parent}/test.manifest.json")
+
+
+def test_find_joined():
+    assert find_joined(("cat", "cat|dog", "dog")) == ("cat|dog", "|")
+    assert find_joined(("a", "b", "b, a")) == ("b, a", ",")
+    assert find_joined(("cat", "cat|cow", "dog", "hot dog", "|")) is None
+
+
+FRACTIONS = {"train": 0.7, "validation": 0.2, "test": 0.1}
+
+
+def test_read_fractions_gives_train_the_rest():
+    fractions = read_fractions(["validation=0.1", "test=0.2"])
+    assert list(fractions) == ["train", "validation", "test"]
+    assert fractions["train"] == pytest.approx(0.7)
+    assert read_fractions(["test=0.25", "train=0.75"]) == {"train": 0.75, "test": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["validation"], "should be like validation=0.1"),
+        (["validation=much"], "should be like validation=0.1"),
+        (["dev=0.1"], "'dev'; use train, validation, test"),
+        (["test=0.1", "test=0.1"], "duplicate name 'test'"),
+        (["test=1.5"], "test is 1.5, not between 0 and 1"),
+        (["test=0.6", "validation=0.6"], "leave nothing for train"),
+        (["train=0.5", "test=0.1"], "leave nothing for train, or do not add up"),
+    ],
+)
+def test_read_fractions_refuses_nonsense(words, reason):
+    with pytest.raises(SettingsError, match=reason):
+        read_fractions(words)
+
+
+@given(some.sets(some.text(max_size=20)), some.sets(some.text(max_size=20)))
+def test_splitter_never_moves_image(names, added):
+    before = Splitter(FRACTIONS)
+    after = Splitter(FRACTIONS)
+    splits = {name: before.split_of(name) for name in names}
+    for name in sorted(names | added):
+        assert splits.get(name, after.split_of(name)) == after.split_of(name)
+
+
+def test_splitter_divides_each_class_alike():
+    splitter = Splitter(FRACTIONS)
+    for label in ("cat", "dog", "ant"):
+        counts = Counter(splitter.split_of(f"{label}/{number:05d}.jpg") for number in range(4000))
+        for split, fraction in FRACTIONS.items():
+            assert counts[split] / 4000 == pytest.approx(fraction, abs=0.03)
+
+
+def files(**counts):
+    for label, count in counts.items():
+        for number in range(count):
+            yield LabeledFile(f"{label}/{number}", label, 1, 1, FileLocation(""))
+
+
+def test_splitter_names_lacking_classes():
+    divided = {
+        split: [each.name for each in Splitter(FRACTIONS).divide(files(cat=90, dog=2), split)]
+        for split in FRACTIONS
+    }
+    assert sorted(chain(*divided.values())) == sorted(f.name for f in files(cat=90, dog=2))
+    splitter = Splitter(FRACTIONS)
+    list(splitter.divide(files(cat=90, dog=2), "test"))
+    assert splitter.lacking("train") == {}
+    assert splitter.lacking("test") == {"dog": 2}
+
+
+def test_splitter_refuses_empty_split_and_untrainable_class():
+    with pytest.raises(DataError, match="validation gets no image: add images"):
+        list(Splitter(FRACTIONS).divide(files(cat=1), "train"))
+    for seed in range(20):
+        splitter = Splitter(FRACTIONS, seed=seed)
+        if splitter.split_of("dog/0") != "train":
+            break
+    with pytest.raises(DataError, match="'dog' has 1 image, none in train: add images"):
+        list(splitter.divide(files(cat=90, dog=1), "train"))
+    assert list(splitter.divide([], "train")) == []
+
+
+def test_splitter_keeps_groups_together():
+    splitter = Splitter(FRACTIONS, r"(patient[0-9]+)")
+    for patient in range(50):
+        names = [f"{label}/patient{patient}_{n}.jpg" for label in ("ill", "well") for n in range(5)]
+        assert len({splitter.split_of(name) for name in names}) == 1
+    whole = Splitter(FRACTIONS, r"patient[0-9]+")
+    assert whole.split_of("ill/patient7_1.jpg") == splitter.split_of("ill/patient7_2.jpg")
+
+
+def test_splitter_refuses_missing_group_and_bad_pattern():
+    with pytest.raises(DataError, match=r"nothing in 'cat/1\.jpg' matches"):
+        Splitter(FRACTIONS, "patient[0-9]+").split_of("cat/1.jpg")
+    with pytest.raises(SettingsError, match="is not a regular expression"):
+        Splitter(FRACTIONS, "(")
+
+
+def test_splitter_seed_changes_splits():
+    names = [f"{number}" for number in range(100)]
+    splits = [[Splitter(FRACTIONS, "", seed).split_of(n) for n in names] for seed in (0, 0, 1)]
+    assert splits[0] == splits[1] != splits[2]

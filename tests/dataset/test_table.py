@@ -29,7 +29,7 @@ ROWS = 'TRAIN,a/1.jpg,cat\nTEST,a/2.jpg,dog\nTRAIN,"a/3, x.jpg",dog\n'
 
 
 @pytest.mark.parametrize("header", ["", "SET,FILE,LABEL\n", "\ufeffset, file, label\n"])
-def test_rows_with_or_without_a_header(table, header):
+def test_rows_with_or_without_header(table, header):
     path = table(header + ROWS)
     assert found(path) == [
         ("a/1.jpg", "cat", FileLocation),
@@ -39,13 +39,13 @@ def test_rows_with_or_without_a_header(table, header):
     assert [each[0] for each in found(path, "train")] == ["a/1.jpg", "a/3, x.jpg"]
 
 
-def test_columns_of_ones_own(table):
+def test_columns_may_have_other_names(table):
     path = table("id,kind,path,part\n7,cat,a/1.jpg,dev\n")
     assert found(path, "dev", ("part", "path", "kind")) == [("a/1.jpg", "cat", FileLocation)]
     assert found(path, "", ("none", "path", "kind")) == [("a/1.jpg", "cat", FileLocation)]
 
 
-def test_a_file_that_is_not_there_is_left_out_with_the_reason(table):
+def test_missing_file_has_reason(table):
     path = table("FILE,LABEL\na/9.jpg,cat\n")
     assert [file.location for file in find_in_table(path)] == [
         NoLocation("No such file or directory")
@@ -64,12 +64,12 @@ def test_a_file_that_is_not_there_is_left_out_with_the_reason(table):
         (ROWS, ("", ("one",)), "names 1 column,"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_line(table, text, arguments, reason):
+def test_malformed_table_is_refused_by_line(table, text, arguments, reason):
     with pytest.raises(DataError, match=reason):
         found(table(text), *arguments)
 
 
-def test_rows_of_a_table_at_a_url_are_relative_to_it_or_urls(table, tmp_path):
+def test_remote_table_has_relative_files_and_urls(table, tmp_path):
     pytest.importorskip("fsspec")
     (tmp_path / "b.jpg").write_bytes(b"more bytes")
     table(f"{ROWS}TRAIN,file://{tmp_path}/b.jpg,cat\nTRAIN,a/9.jpg,cat\nTRAIN,../../a/1.jpg,cat\n")
@@ -89,7 +89,7 @@ def test_rows_of_a_table_at_a_url_are_relative_to_it_or_urls(table, tmp_path):
         list(find_in_table(f"file://{tmp_path}/other.csv"))
 
 
-def test_a_local_table_may_name_urls(table, tmp_path):
+def test_local_table_may_list_urls(table, tmp_path):
     pytest.importorskip("fsspec")
     path = table(f"TRAIN,a/1.jpg,cat\nTRAIN,file://{tmp_path}/a/2.jpg,dog\nTRAIN,a/3.jpg,dog\n")
     assert sorted(found(path)) == [
@@ -99,7 +99,7 @@ def test_a_local_table_may_name_urls(table, tmp_path):
     ]
 
 
-def test_many_remote_rows_are_asked_for_in_batches(table, tmp_path, monkeypatch):
+def test_remote_rows_are_looked_up_in_batches(table, tmp_path, monkeypatch):
     pytest.importorskip("fsspec")
     monkeypatch.setattr("library.dataset.sources.table._BATCH", 2)
     table(ROWS)
@@ -107,12 +107,12 @@ def test_many_remote_rows_are_asked_for_in_batches(table, tmp_path, monkeypatch)
     assert names == ["a/1.jpg", "a/2.jpg", "a/3, x.jpg"]
 
 
-def test_other_tools_call_the_training_set_training(table):
+def test_training_means_train(table):
     path = table("training,a/1.jpg,cat\nvalidation,a/2.jpg,dog\n")
     assert found(path, "train") == [("a/1.jpg", "cat", FileLocation)]
 
 
-def test_with_a_separator_a_cell_names_several_classes_or_none(table):
+def test_label_separator_makes_multi_label(table):
     path = table("TRAIN,a/1.jpg,dog | cat|dog\nTRAIN,a/2.jpg,\n")
     assert [each[1] for each in found(path, "train", (), "|")] == [("cat", "dog"), ()]
     # Without one, a cell is one class, whatever is in it.

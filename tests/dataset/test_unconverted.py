@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -7,14 +8,13 @@ from PIL import Image
 
 import run
 from library.dataset.splits import read_splits
-from library.dataset.unconverted import read_unconverted
+from library.dataset.unconverted import GeneratedSplit, read_generated, read_unconverted
 from library.errors import DataError, run_main
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
+from project import inputs
 from project.inputs import EvaluationPipeline, TrainingPipeline
 from tests.conftest import ROOT, write_colors
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -24,7 +24,8 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-def test_classes_and_order_are_those_of_the_training_split(folder):
+@pytest.mark.slow
+def test_training_split_fixes_classes_and_order(folder):
     for path in (folder / "test" / "blue").iterdir():
         path.unlink()
     (folder / "test" / "blue").rmdir()
@@ -42,14 +43,16 @@ def test_classes_and_order_are_those_of_the_training_split(folder):
     assert again.fingerprint == train.fingerprint != test.fingerprint
 
 
-def test_the_fingerprint_changes_with_the_data(folder):
+@pytest.mark.slow
+def test_fingerprint_changes_with_data(folder):
     (before,) = read_unconverted(folder, ["train"], "folder")
     Image.new("RGB", (5, 5)).save(folder / "train" / "red" / "000.png")
     (after,) = read_unconverted(folder, ["train"], "folder")
     assert before.fingerprint != after.fingerprint
 
 
-def test_what_has_no_class_is_left_out(folder):
+@pytest.mark.slow
+def test_files_without_class_are_rejected(folder):
     Image.new("RGB", (5, 5)).save(folder / "train" / "stray.png")
     (train,) = read_unconverted(folder, ["train"], "folder")
     assert train.examples == 24
@@ -58,13 +61,15 @@ def test_what_has_no_class_is_left_out(folder):
     assert all(train.read(number).text != "" for number in range(24))
 
 
-def test_a_class_that_training_lacks_is_refused(folder):
+@pytest.mark.slow
+def test_class_missing_in_training_is_refused(folder):
     (folder / "test" / "red").rename(folder / "test" / "rouge")
     with pytest.raises(DataError, match="test has the class 'rouge', which the training split lac"):
         read_unconverted(folder, ["train", "test"], "folder")
 
 
-def test_a_split_without_images_of_any_class_is_refused_before_training(folder):
+@pytest.mark.slow
+def test_empty_split_is_refused(folder):
     for path in sorted((folder / "validation").glob("*/*")):
         path.unlink()
     for path in (folder / "validation").iterdir():
@@ -85,7 +90,8 @@ def write_table(path, rows):
     return path
 
 
-def test_rows_whose_files_are_missing_are_refused_at_the_start(folder, tmp_path):
+@pytest.mark.slow
+def test_missing_files_of_table_are_refused(folder, tmp_path):
     names = [path.relative_to(tmp_path) for path in sorted(folder.glob("train/*/*"))]
     rows = [("TRAIN", name, name.parts[2]) for name in names]
     table = write_table(tmp_path / "images.csv", [*rows, ("TRAIN", "gone.png", "red")])
@@ -103,7 +109,8 @@ def multi_label(patches):
     return read_unconverted(table, ["train", "test"], "csv", label_separator="|")
 
 
-def test_images_of_several_classes_are_those_that_conversion_makes(patches, multi_label):
+@pytest.mark.slow
+def test_multi_label_images_match_converted_ones(patches, multi_label):
     for split, converted in zip(multi_label, read_splits(patches, "train", "test"), strict=True):
         assert split.is_multi_label
         assert split.classes == converted.classes == ("blue", "red")
@@ -123,7 +130,8 @@ def test_images_of_several_classes_are_those_that_conversion_makes(patches, mult
         ]
 
 
-def test_the_columns_of_a_csv_file_may_have_other_names(folder, tmp_path):
+@pytest.mark.slow
+def test_csv_columns_may_have_other_names(folder, tmp_path):
     rows = [("where", "set", "what"), ("images/train/red/000.png", "train", "red")]
     table = write_table(tmp_path / "images.csv", rows)
     (split,) = read_unconverted(table, ["train"], "csv", columns=("set", "where", "what"))
@@ -132,12 +140,14 @@ def test_the_columns_of_a_csv_file_may_have_other_names(folder, tmp_path):
         read_unconverted(table, ["train"], "csv")
 
 
-def test_csv_wants_a_csv_file(folder):
+@pytest.mark.slow
+def test_csv_needs_csv_file(folder):
     with pytest.raises(DataError, match="data_format csv needs a CSV file"):
         read_unconverted(folder, ["train"], "csv")
 
 
-def test_a_folder_in_a_bucket_gives_the_very_batches_of_a_local_one(folder):
+@pytest.mark.slow
+def test_remote_folder_matches_local_one(folder):
     memory = pytest.importorskip("fsspec").filesystem("memory")
     for path in folder.glob("*/*/*"):
         memory.pipe_file(f"/bucket/images/{path.relative_to(folder)}", path.read_bytes())
@@ -156,7 +166,8 @@ def test_a_folder_in_a_bucket_gives_the_very_batches_of_a_local_one(folder):
         assert np.array_equal(labels, same_labels)
 
 
-def test_a_table_in_a_bucket_gives_the_very_images_of_a_local_one(folder):
+@pytest.mark.slow
+def test_remote_table_matches_local_one(folder):
     memory = pytest.importorskip("fsspec").filesystem("memory")
     rows = []
     for path in sorted(folder.glob("*/*/*")):
@@ -185,7 +196,7 @@ def call(capsys, *arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data_format", ["folder", "csv", "generator"])
-def test_training_without_converting(capsys, monkeypatch, folder, data_format):
+def test_training_without_conversion(capsys, monkeypatch, folder, data_format):
     monkeypatch.chdir(ROOT)
     data_dir = folder
     if data_format == "csv":
@@ -206,7 +217,8 @@ def test_training_without_converting(capsys, monkeypatch, folder, data_format):
     assert json.loads(out)["images"] == (60 if data_format == "generator" else 24)
 
 
-def test_a_broken_image_stops_the_run_by_name(capsys, monkeypatch, folder):
+@pytest.mark.slow
+def test_broken_image_stops_run_by_name(capsys, monkeypatch, folder):
     monkeypatch.chdir(ROOT)
     (folder / "validation" / "red" / "000.png").write_bytes(b"nothing")
     options = ["--data_dir", folder, "--data_format", "folder", "--batch_size", 8]
@@ -216,3 +228,99 @@ def test_a_broken_image_stops_the_run_by_name(capsys, monkeypatch, folder):
     )  # fmt: skip
     assert code == 3
     assert f"{folder}/validation/red/000.png is not a JPEG" in err.splitlines()[-1]
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 1), np.uint8)
+
+
+def test_generated_images_become_records(tmp_path):
+    Image.new("RGB", (4, 3), (9, 8, 7)).save(tmp_path / "image.png")
+
+    def generate(split):
+        yield PIXELS, "b"
+        yield (tmp_path / "image.png").read_bytes(), "a"
+
+    (split,) = read_generated(generate, ["train"])
+    first, second = split.records()
+    assert (first.height, first.width, first.label, first.text) == (6, 5, 1, "b")
+    assert (second.height, second.width, second.label, second.text) == (3, 4, 0, "a")
+    assert split.class_counts == (1, 1)
+    assert "was run once to count its 2 images" in split.describe()
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        ((np.zeros((3, 3), np.uint8), "a"), "is uint8 (3, 3); pixels are uint8 (height, width, 1"),
+        ((np.zeros((3, 3, 3)), "a"), "is float64 (3, 3, 3); pixels are"),
+        ((np.zeros((0, 3, 3), np.uint8), "a"), "is (0, 3, 3); an edge has from 1 to 65,500 pixels"),
+        ((np.zeros((65_501, 1, 3), np.uint8), "a"), "is (65501, 1, 3); an edge has from 1"),
+        ((b"text", "a"), "is not a JPEG"),
+        (("cat/7.jpg", "a"), "is 'cat/7.jpg'; an image is a numpy array of uint8"),
+        (([[1]], "a"), "is list of 1; an image is"),
+        ((PIXELS, 3), "has 3 as its label; a label is the name of a class, a str"),
+        ((PIXELS, np.int64(3)), "has int64 as its label; a label is"),
+        ((PIXELS, ""), "has '' as its label; a label is"),
+        ((PIXELS, ["a", "b"]), "has list of 2 as its label; a label is"),
+        (PIXELS, "is ndarray; it must be a pair: (image, class name)"),
+        ((PIXELS, "a", 1), "is tuple of 3; it must be a pair"),
+    ],
+)
+def test_generator_must_yield_images_with_class(image, text):
+    with pytest.raises(DataError) as caught:
+        GeneratedSplit(lambda name: [(PIXELS, "a")] * 4 + [image], "train")
+    assert str(caught.value).startswith(f"image 4 of the generator's split train {text}")
+
+
+def test_generated_bytes_must_be_an_image():
+    split = GeneratedSplit(lambda name: [(PIXELS, "a")] * 3 + [(b"text", "a")], "train")
+    with pytest.raises(DataError, match="image 3 of the generator's split train is not a JPEG"):
+        list(split.records())
+
+
+def test_generator_must_yield_something():
+    with pytest.raises(DataError, match=r"split train is None: it must yield \(image, class name"):
+        read_generated(lambda name: None, ["train"])
+    with pytest.raises(DataError, match="the generator's split validation holds no images of any"):
+        read_generated(lambda name: [(PIXELS, "a")] * (name == "train"), ["train", "validation"])
+
+
+@pytest.mark.parametrize(("count", "words"), [(39, "only 39"), (0, "only 0"), (41, "more")])
+def test_generator_must_yield_as_many_as_counted(count, words):
+    split = GeneratedSplit(lambda name: [(PIXELS, "a")] * 40, "train")
+    split._generate = lambda name: [(PIXELS, "a")] * count
+    records = split.records()
+    for _ in range(min(max(count - 1, 0), 39)):
+        next(records)
+    text = f"split train yielded 40 images when they were counted, and now {words}: it must"
+    with pytest.raises(DataError, match=text):
+        next(records)
+
+
+def test_generator_must_yield_counted_classes():
+    split = GeneratedSplit(lambda name: [(PIXELS, "a")], "train")
+    split._generate = lambda name: [(PIXELS, "b")]
+    with pytest.raises(DataError, match=r"image 0 of the .* has the class 'b', which none had w"):
+        list(split.records())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [-4, 4])
+@pytest.mark.parametrize("engine", ["loop", "fit"])
+def test_changing_generator_stops_run(capsys, monkeypatch, options, engine, change):
+    called = []
+
+    def generate(split):
+        called.append(split)
+        count = 32 + (called.count("train") > 1 and split == "train") * change
+        for number in range(count):
+            yield PIXELS, "ab"[number % 2]
+
+    monkeypatch.setattr(inputs, "generate_images", generate)
+    arguments = [*options, "--data_format", "generator", "--engine", engine]
+    assert run_main(run.main, arguments, "run.py") == 3
+    now = "more" if change > 0 else "only 28"
+    assert re.search(
+        f"error: the generator's split train yielded 32 images when .* and now {now}",
+        capsys.readouterr().err.splitlines()[-1],
+    )
