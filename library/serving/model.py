@@ -89,9 +89,11 @@ class ServedModel:
         pixels = self._to_pixels(converted)
         answer = self._classify(pixels)
         class_name = class_name or answer["classes"][0]["class"]
-        heat, _ = self._heatmap_model.heatmaps(pixels[np.newaxis], [self.classes.index(class_name)])
+        heatmaps, _ = self._heatmap_model.heatmaps(
+            pixels[np.newaxis], [self.classes.index(class_name)]
+        )
         image = to_rgb_image(shown)
-        overlay = encode_image(color_heatmap(heat[0], image.size))
+        overlay = encode_image(color_heatmap(heatmaps[0], image.size))
         return {
             **answer,
             "picture": data_url(encode_image(image, "WEBP", quality=85), "image/webp"),
@@ -99,7 +101,7 @@ class ServedModel:
                 "class": class_name,
                 "method": self._heatmap_model.method,
                 "layer": self._heatmap_model.layer,
-                "is_empty": not heat.any(),
+                "is_empty": not heatmaps.any(),
                 "image": data_url(overlay, "image/png"),
             },
         }
