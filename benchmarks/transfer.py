@@ -1,14 +1,14 @@
-"""Transfer learning against Keras's own ways, on pictures made here. About three minutes.
+"""Transfer learning compared with Keras's own ways, on generated images. About three minutes.
 
-1. Twenty epochs of a new head on a frozen MobileNetV2 at 224 pixels, 500 images: our command line,
-   which keeps features, against Keras's transfer-learning tutorial, which runs the base in every
-   epoch of `Model.fit`. Same weights, images, head, optimizer, batches of 32; both build the base
-   and read its weights from a file; ours saves its checkpoints, snapshots and logs meanwhile, but
-   writes no report at the end. Of the tutorial's epochs, which all do the same work, three are
-   timed, and the later two stand for the rest; its accuracy is that of its head after all twenty,
-   on the features that its base gives. `--tutorial_epochs 20` times them all; `--images 400` takes
-   2,000 images, where start, tracing and saving weigh less.
-2. Fine-tuning MobileNetV2 through HubLayer, from a SavedModel, against the network of
+1. Twenty epochs of a new head on a frozen MobileNetV2 at 224 pixels with 500 images: our command
+   line, which caches features, against Keras's transfer-learning tutorial, which runs the base in
+   every epoch of `Model.fit`. Weights, images, head, optimizer and batch size (32) are the same.
+   Both build the base and read its weights from a file; ours also saves checkpoints, snapshots and
+   logs, but writes no report at the end. Three of the tutorial's epochs, which all do the same
+   work, are timed, and the later two stand for the rest; its accuracy is that of its head after all
+   twenty, on the features of its base. `--tutorial_epochs 20` times them all; `--images 400` takes
+   2,000 images, so that start-up, tracing and saving weigh less.
+2. Fine-tuning MobileNetV2 from a SavedModel through HubLayer against the network of
    keras.applications itself: alternating steps, the median of the ratios of neighbors.
 
 The last line is one JSON object of ratios; more than 1 is in our favor.
@@ -43,8 +43,8 @@ SPLITS = {"train": 100, "validation": 20}
 CLASSES = 5
 
 
-def main():
-    """Measure both, and print the ratios."""
+def main() -> None:
+    """Measure both and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--tutorial_epochs", type=int, default=3, help="2 or more; timed of them")
@@ -58,16 +58,16 @@ def main():
     print(json.dumps(ratios))
 
 
-def compare_frozen(folder, epochs, timed_epochs):
-    """Return how much faster kept features are, and both accuracies."""
+def compare_frozen(folder: Path, epochs: int, timed_epochs: int) -> dict[str, float]:
+    """Return how much faster cached features are, and the ratio of accuracies."""
     base = make_mobilenet(SIZE)
     weights = folder / "base.weights.h5"
     settle_statistics(base, folder / "images")
     base.save_weights(weights)
     ours, accuracy = train_ours(folder, weights, epochs)
-    tell("ours", ours, accuracy)
+    show("ours", ours, accuracy)
     theirs, their_accuracy = train_as_the_tutorial(weights, folder / "images", epochs, timed_epochs)
-    tell("tutorial", theirs, their_accuracy)
+    show("tutorial", theirs, their_accuracy)
     return {
         "frozen_speed": round(theirs[0] / ours[0], 2),
         "frozen_cpu": round(theirs[1] / ours[1], 2),
@@ -75,21 +75,21 @@ def compare_frozen(folder, epochs, timed_epochs):
     }
 
 
-def tell(name, seconds, accuracy):
-    """Print what one way took and reached."""
+def show(name: str, seconds: tuple[float, float], accuracy: float) -> None:
+    """Print the time and the accuracy of one way."""
     wall, cpu = seconds
     print(f"{name}: {wall:.1f} s, {cpu:.1f} s of CPU, accuracy {accuracy:.3f}", flush=True)
 
 
-def timed(function, *arguments, **options):
-    """Give (seconds, CPU seconds) of a call; the latter hardly mind what else the machine does."""
+def timed(function, *arguments, **options) -> tuple[float, float]:
+    """Return (seconds, CPU seconds) of a call; CPU seconds depend less on the machine's load."""
     wall, cpu = time.perf_counter(), time.process_time()
     function(*arguments, **options)
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def train_ours(folder, weights, epochs):
-    """Give (times, validation accuracy) of our command line, all it does included."""
+def train_ours(folder: Path, weights: Path, epochs: int) -> tuple[tuple[float, float], float]:
+    """Return (times, validation accuracy) of our command line, including all it does."""
     for split in SPLITS:
         arguments = ["--dataset_dir", str(folder / "images" / split), "--tfrecord_filename", split]
         convert_dataset.main([*arguments, "--tfrecord_dir", str(folder / "data" / split)])
@@ -112,7 +112,7 @@ def train_ours(folder, weights, epochs):
 
 
 class EpochTimes(keras.callbacks.Callback):
-    """The (seconds, CPU seconds) of each epoch, with what came before it, as an array."""
+    """Record the (seconds, CPU seconds) of each epoch, including what preceded it."""
 
     def __init__(self):
         super().__init__()
@@ -120,14 +120,14 @@ class EpochTimes(keras.callbacks.Callback):
         self._before = np.array([time.perf_counter(), time.process_time()])
 
     def on_epoch_end(self, epoch, logs=None):
-        """Note what the epoch took, its validation included."""
+        """Record the time of the epoch, including its validation."""
         now = np.array([time.perf_counter(), time.process_time()])
         self.taken.append(now - self._before)
         self._before = now
 
 
 def train_as_the_tutorial(weights, images, epochs, timed_epochs):
-    """Give (times, best validation accuracy) of the guide to transfer learning on keras.io."""
+    """Return (times, best validation accuracy) of the transfer-learning guide on keras.io."""
     times = EpochTimes()
     train, validation = (
         keras.utils.image_dataset_from_directory(
@@ -148,28 +148,28 @@ def train_as_the_tutorial(weights, images, epochs, timed_epochs):
     model.fit(train, validation_data=validation, epochs=timed_epochs, callbacks=[times], **given)
     first, *rest = times.taken
     frozen = keras.Model(pixels, features)
-    kept = [
+    cached = [
         tf.data.Dataset.from_tensors((frozen.predict(split, verbose=0), labels_of(split)))
         .unbatch()
         .batch(BATCH)
         for split in (train, validation)
     ]
     learner = compiled(make_tutorial_head(features.shape[1]))
-    history = learner.fit(kept[0], validation_data=kept[1], epochs=epochs, **given).history
-    # Of the epoch with the lowest loss, as our snapshot is.
+    history = learner.fit(cached[0], validation_data=cached[1], epochs=epochs, **given).history
+    # At the epoch with the lowest loss, like our snapshot.
     best = int(np.argmin(history["val_loss"]))
     return first + (epochs - 1) * np.mean(rest, axis=0), history["val_accuracy"][best]
 
 
 def make_tutorial_head(size):
-    """Return the guide's new layers: dropout and scores."""
+    """Return the guide's new layers: dropout and logits."""
     features = keras.Input((size,))
     scores = keras.layers.Dense(CLASSES)(keras.layers.Dropout(0.2)(features))
     return keras.Model(features, scores)
 
 
 def compiled(model):
-    """Compile a model as the guide does, for scores of several classes."""
+    """Compile a model as the guide does, for more than two classes."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(RATE), loss, metrics=["accuracy"])
     return model
@@ -180,7 +180,7 @@ def labels_of(batches):
     return np.concatenate([labels for _, labels in batches])
 
 
-def compare_fine_tuning(folder, steps):
+def compare_fine_tuning(folder: Path, steps: int) -> dict[str, float]:
     """Return the speed of steps through HubLayer over that of the network itself."""
     size, batch = 160, 16
     network = make_mobilenet(size)
@@ -189,10 +189,10 @@ def compare_fine_tuning(folder, steps):
     learners = [make_step(each, size, batch) for each in (layer, network)]
     pairs = []
     for number in range(steps + 2):
-        # Alternating who goes first: neighbors share the machine's moods.
+        # Alternate which goes first, so that the machine's load affects both alike.
         order = (0, 1) if number % 2 else (1, 0)
         taken = {which: timed(learners[which]) for which in order}
-        # The first two compile and warm up.
+        # The first two steps compile and warm up.
         if number > 1:
             pairs.append((taken[0], taken[1]))
     medians = np.median(pairs, axis=0)
@@ -210,7 +210,7 @@ def make_mobilenet(size):
 
 
 def save_as_module(network, folder, size):
-    """Save a network in TensorFlow Hub's reusable form."""
+    """Save a network in TensorFlow Hub's reusable format."""
     module = tf.train.Checkpoint(network=network)
     spec = tf.TensorSpec([None, size, size, 3], tf.float32)
     call = tf.function(lambda images, training=False: network(images, training=training))
@@ -223,7 +223,7 @@ def save_as_module(network, folder, size):
 
 
 def make_step(base, size, batch):
-    """Return a function that makes one step of training `base` and a linear head."""
+    """Return a function that takes one training step of `base` and a linear head."""
     pixels = keras.Input((size, size, 3))
     model = keras.Model(pixels, keras.layers.Dense(CLASSES)(base(pixels)))
     optimizer = keras.optimizers.Adam(1e-4)
@@ -245,7 +245,7 @@ def make_step(base, size, batch):
 
 
 def settle_statistics(base, images):
-    """Return the random base the statistics of these images, so that its features differ."""
+    """Give the random base the statistics of these images, so that its features differ."""
     found = sorted((images / "train").glob("*/*.jpg"))[::16]
     pixels = np.stack([np.asarray(Image.open(each)) for each in found]).astype(np.float32)
     for layer in base.layers:
@@ -253,8 +253,8 @@ def settle_statistics(base, images):
             layer.momentum = 0.5
     for _ in range(8):
         base(pixels / 127.5 - 1, training=True)
-    # To a random network all images look much alike, so that heads learn little but noise. Bring
-    # out what differs from image to image, against what differs from place to place.
+    # A random network has similar features for all images, so that a head learns little but noise.
+    # Amplify what differs between images over what differs between positions.
     last = keras.Model(base.input, base.get_layer("Conv_1").output)
     seen = last.predict(pixels / 127.5 - 1, verbose=0).mean(axis=(1, 2))
     base.get_layer("Conv_1_bn").moving_mean.assign(seen.mean(axis=0))
@@ -262,7 +262,7 @@ def settle_statistics(base, images):
 
 
 def write_images(folder, counts):
-    """Write so many noisy pictures of stripes of each split: a class has an angle and a tint."""
+    """Write noisy striped images, `counts` per class; a class has an angle and a tint."""
     random = np.random.default_rng(0)
     tints = random.uniform(50, 200, (CLASSES, 3))
     across, down = np.meshgrid(np.arange(SIZE), np.arange(SIZE))
@@ -276,8 +276,8 @@ def write_images(folder, counts):
                 stripes = np.sin(phase / random.uniform(3, 8))[..., None] * 40
                 tint = tints[number] + random.normal(0, 12, 3)
                 pixels = tint + stripes + random.normal(0, 30, (SIZE, SIZE, 3))
-                picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-                picture.save(target / f"{each:03d}.jpg", quality=90)
+                image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+                image.save(target / f"{each:03d}.jpg", quality=90)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ from library.inputs.decoding import ImageFormat
 from library.inputs.examples import PipelineOptions, make_source
 from library.inputs.worker_slice import WHOLE_BATCH, WorkerSlice
 from library.messages import ChoiceError, unknown_name
-from library.models.feature_cache import cache_split_features
-from library.models.features import CachedFeatures, split_at_base
+from library.models.features import CachedFeatures, cache_split_features, split_at_base
 from library.models.freezing import Unfreezing, freeze_layers, layer_rate_factors
 from library.models.weights import load_weights
 from library.saving.checkpoints import Checkpoints
@@ -306,7 +305,7 @@ def make_cached_features(
     changes = (augmentations.fingerprint, config.random_seed)
     views = [(*changes, view) for view in range(count)] if hparams.augmentations else [()]
     base, head = base_and_head
-    make = partial(cache_split_features, base, *inputs, fingerprints, views, config.cache_dir)
+    make = partial(cache_split_features, base, inputs, fingerprints, views, config.cache_dir)
     return CachedFeatures(head, make)
 
 

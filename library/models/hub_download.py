@@ -173,20 +173,19 @@ def _unpack(archive: Path, folder: Path) -> None:
     limit = MAX_EXPANSION * archive.stat().st_size
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
-            _check_size(sum(each.file_size for each in opened.infolist()), limit)
-            opened.extractall(folder)
+            size = sum(each.file_size for each in opened.infolist())
+            if size <= limit:
+                opened.extractall(folder)
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
-            _check_size(sum(each.size for each in tar.getmembers()), limit)
+            size = sum(each.size for each in tar.getmembers())
             # The tar ends before the file does, and only there gzip compares the checksum.
             while tar.fileobj and tar.fileobj.read(1 << 20):
                 pass
-            tar.extractall(folder, filter="data")
+            if size <= limit:
+                tar.extractall(folder, filter="data")
     else:
         raise OSError("it is neither a folder nor a tar or zip archive")
-
-
-def _check_size(size: int, limit: int) -> None:
     if size > limit:
         raise OSError(f"refused, because the archive unpacks to {size:,} bytes")
 

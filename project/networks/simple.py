@@ -40,7 +40,7 @@ def simple(
     while min(x.shape[1:3]) > 3:
         x = _block(x, width * min(2**number, 8), f"block{number + 1}")
         number += 1
-    # Every position instead of their average: where something is tells classes apart.
+    # Flatten instead of averaging, because the position of something distinguishes classes.
     x = layers.Flatten()(x)
     x = layers.Dropout(dropout_rate)(x)
     return keras.Model(pixels, add_scores(x, class_count, head), name="simple")

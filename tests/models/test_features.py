@@ -25,8 +25,13 @@ from library.inputs.examples import (
     without_autotune,
 )
 from library.models import features as room
-from library.models.feature_cache import IndexedBatches, cache_features, cache_split_features
-from library.models.features import FrozenBase, split_at_base
+from library.models.features import (
+    FrozenBase,
+    IndexedBatches,
+    cache_features,
+    cache_split_features,
+    split_at_base,
+)
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationPipeline, TrainingPipeline
 from tests.helpers.hub_modules import save_module
@@ -305,7 +310,7 @@ def test_cache_split_features(base, tmp_path, capsys):
 
     def cached_of(inputs, views):
         fingerprints, folder = ("train", "validation"), tmp_path / "cache"
-        return cache_split_features(base, inputs, validation, fingerprints, views, folder)
+        return cache_split_features(base, (inputs, validation), fingerprints, views, folder)
 
     cached = cached_of(plain, [()])
     assert made(capsys) == 2

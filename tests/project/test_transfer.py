@@ -37,7 +37,7 @@ def train(options):
 
 
 @pytest.mark.slow
-def test_a_tf1_module_is_trained_on_frozen_and_resumes_exactly(capsys, train, tmp_path):
+def test_frozen_tf1_module_resumes_exactly(capsys, train, tmp_path):
     save_tf1_module(tmp_path / "module")
     given = {"model": "hub", "hub_handle": tmp_path / "module", "image_size": 6}
     given["learning_rate_decay_type"] = "fixed"
@@ -60,7 +60,7 @@ def test_fine_tuning_resumes_exactly(train, module, tmp_path):
 
 
 @pytest.mark.slow
-def test_stages_from_yaml_resume_in_the_stage_of_their_epoch(capsys, train, tmp_path):
+def test_unfreezing_resumes_in_the_stage_of_its_epoch(capsys, train, tmp_path):
     (tmp_path / "stages.yaml").write_text(
         "default:\n  unfreezing: [1=1, 2=all]\n  layer_rate_decay: 0.5\n"
         "  learning_rate_decay_type: fixed\n"
@@ -70,14 +70,14 @@ def test_stages_from_yaml_resume_in_the_stage_of_their_epoch(capsys, train, tmp_
     told = [line for line in capsys.readouterr().err.splitlines() if "training the head" in line]
     assert [each.partition(":")[0] for each in told] == ["epoch 1", "epoch 2", "epoch 3"]
     whole = latest_variables(tmp_path / "run")
-    # Stopped in the second stage: the third one must not begin with the first.
+    # Stopped in the second stage: resuming must not start with the first.
     for epochs in (2, 3):
         train(**given, train_epochs=epochs, run_dir=tmp_path / "again")
     assert_same(whole, latest_variables(tmp_path / "again"))
 
 
 @pytest.mark.slow
-def test_a_snapshot_is_begun_with(capsys, train, tmp_path):
+def test_checkpoint_path_of_a_snapshot(capsys, train, tmp_path):
     train(train_epochs=1)
     best = tmp_path / "run" / "best"
     begin = {"checkpoint_path": best, "checkpoint_exclude_scopes": "scores", "freeze": "block1"}
@@ -87,7 +87,7 @@ def test_a_snapshot_is_begun_with(capsys, train, tmp_path):
     for name, is_same in (("block1_convolution", True), ("scores", False)):
         kernels = [each.get_layer(name).kernel for each in (first, second)]
         assert np.array_equal(*kernels) == is_same
-    # Begun once, a run goes on with its own weights.
+    # A run is resumed with its own weights.
     shutil.rmtree(tmp_path / "run")
     train(**begin, train_epochs=2, run_dir=tmp_path / "next")
     assert f"from {best}" not in capsys.readouterr().err
@@ -99,18 +99,18 @@ def test_a_snapshot_is_begun_with(capsys, train, tmp_path):
         (
             {"checkpoint_path": "nothing"},
             CheckpointError,
-            "checkpoint_path: nothing does not exist",
+            "checkpoint_path: nothing",
         ),
-        ({"freeze": "blok1"}, SettingsError, "freeze: no layer with weights is called 'blok1'"),
+        ({"freeze": "blok1"}, SettingsError, "freeze: .*'blok1'"),
         (
             {"checkpoint_exclude_scopes": "scores"},
             SettingsError,
-            "checkpoint_exclude_scopes needs a checkpoint_path",
+            "checkpoint_exclude_scopes .*checkpoint_path",
         ),
-        ({"unfreezing": "soon"}, SettingsError, "unfreezing: 'soon' must be an epoch and"),
+        ({"unfreezing": "soon"}, SettingsError, "unfreezing: 'soon'"),
     ],
 )
-def test_wrong_settings_are_one_line_before_training(train, tmp_path, changes, error, words):
+def test_wrong_settings_are_refused_before_training(train, tmp_path, changes, error, words):
     with pytest.raises(error, match=words):
         train(**changes)
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -130,7 +130,7 @@ def assert_same(ones, others):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("augmentations", ["", "flip,brightness=0.2"])
-def test_kept_features_train_as_the_base_every_epoch_would(
+def test_cached_features_train_as_the_base_in_every_epoch(
     capsys, train, module, tmp_path, monkeypatch, augmentations
 ):
     given = {"model": "hub", "hub_handle": module, "image_size": 6, "train_epochs": 3}
@@ -140,10 +140,10 @@ def test_kept_features_train_as_the_base_every_epoch_would(
     train(**given)
     said = capsys.readouterr().err
     views = 3 if augmentations else 1
-    assert said.count("keeping the base's features of 60 images") == views
-    assert said.count("keeping the base's features of 18 images") == 1
+    assert said.count("caching the base's features of 60 images") == views
+    assert said.count("caching the base's features of 18 images") == 1
     train(**given, cache_features="never", run_dir=tmp_path / "never")
-    assert "keeping the base's features" not in capsys.readouterr().err
+    assert "caching the base's features" not in capsys.readouterr().err
     ones, others = (latest_variables(tmp_path / each) for each in ("run", "never"))
     for one, other in zip(ones, others, strict=True):
         assert np.allclose(one, other, atol=1e-5)
@@ -158,23 +158,21 @@ def test_kept_features_train_as_the_base_every_epoch_would(
 
 
 @pytest.mark.slow
-def test_features_are_kept_for_later_runs_on_the_same_base_and_data(
-    capsys, train, module, tmp_path
-):
+def test_cached_features_serve_later_runs(capsys, train, module, tmp_path):
     given = {"model": "hub", "hub_handle": module, "image_size": 6, "train_epochs": 1}
     given |= {"augmentations": "", "cache_dir": tmp_path / "cache"}
     train(**given)
     capsys.readouterr()
     train(**given, run_dir=tmp_path / "next", learning_rate=0.1)
-    assert "keeping the base's features" not in capsys.readouterr().err
+    assert "caching the base's features" not in capsys.readouterr().err
     save_module(tmp_path / "other", seed=1)
     train(**{**given, "hub_handle": tmp_path / "other"}, run_dir=tmp_path / "third")
-    assert "keeping the base's features" in capsys.readouterr().err
+    assert "caching the base's features" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_features_are_kept_of_the_base_that_the_checkpoint_brings(capsys, train, module, tmp_path):
-    """Whatever base the settings name by then: the run goes on with its own."""
+def test_cached_features_are_those_of_the_resumed_base(capsys, train, module, tmp_path):
+    """Whatever base the settings name by then, the run resumes with its own."""
     given = {"model": "hub", "hub_handle": module, "image_size": 6, "augmentations": ""}
     train(**given, train_epochs=1)
     save_module(tmp_path / "other", seed=1)
@@ -189,28 +187,28 @@ def test_features_are_kept_of_the_base_that_the_checkpoint_brings(capsys, train,
 
 
 @pytest.mark.slow
-def test_with_augmentation_or_a_trained_base_nothing_is_kept(capsys, train, module, tmp_path):
+def test_features_are_not_cached_if_they_change(capsys, train, module, tmp_path):
     given = {"model": "hub", "hub_handle": module, "image_size": 6, "train_epochs": 1}
     train(**given, augmentations="flip")
     # The set of the same name fine-tunes whatever module it is given.
     given |= {"hyperparameter_set": "mobilenet", "augmentations": "", "run_dir": tmp_path / "tuned"}
     train(**given)
-    assert "keeping the base's features" not in capsys.readouterr().err
+    assert "caching the base's features" not in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_damage_is_named_while_features_are_kept(train, module, colors, tmp_path):
+def test_damaged_record_is_named_while_features_are_cached(train, module, colors, tmp_path):
     shutil.copytree(colors, tmp_path / "data")
     damage_shard(tmp_path / "data")
     given = {"model": "hub", "hub_handle": module, "image_size": 6, "augmentations": ""}
-    with pytest.raises(DataError, match=r"record 0 \(at byte 0\) is damaged"):
+    with pytest.raises(DataError, match="record 0"):
         train(**given, data_dir=tmp_path / "data")
 
 
-def test_describe_shows_the_network_and_its_module(capsys, train, module, tmp_path):
+def test_describe_network_and_module(capsys, train, module, tmp_path):
     train("describe", model="hub", hub_handle=module, image_size=6)
     said = capsys.readouterr().out
     assert "base/block_1" in said
-    assert "multiply-adds for an image: 2,063" in said
+    assert "multiply-adds per image: 2,063" in said
     assert f"hub_sha256: {hash_module(Path(module))}" in said
     assert (tmp_path / "run" / "network.svg").read_text().startswith("<svg ")

@@ -198,16 +198,16 @@ def weights(network):
 
 def test_load_snapshot_of_a_run_is_its_best(run, tmp_path):
     shutil.copytree(run / "best", tmp_path / "other")
-    for where in (None, run / "best", run, tmp_path / "other"):
-        stored = load_snapshot(where, run / "best")
+    for source in (None, run / "best", run, tmp_path / "other"):
+        stored = load_snapshot(source, run / "best")
         assert weights(stored.network) == weights(make_dense_network(0))
         assert stored.metrics["epoch"] == 1
 
 
 def test_load_snapshot_during_its_replacement(run):
     (run / "best").rename(run / "best.previous")
-    for where in (run / "best", run, run / "checkpoints" / "step_0000000007"):
-        assert load_snapshot(where, None).classes == CLASSES
+    for source in (run / "best", run, run / "checkpoints" / "step_0000000007"):
+        assert load_snapshot(source, None).classes == CLASSES
     assert (run / "best.previous").is_dir()
 
 
@@ -238,13 +238,13 @@ def test_load_snapshot_errors(run, tmp_path):
     checkpoint = run / "checkpoints" / "step_0000000007"
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    for where, text in (
+    for source, text in (
         (tmp_path / "none", r"none does not exist"),
         (tmp_path / "empty", "empty is not a snapshot"),
         (tmp_path / "file", "file is a file"),
     ):
         with pytest.raises(CheckpointError, match=text):
-            load_snapshot(where, run / "best")
+            load_snapshot(source, run / "best")
     with pytest.raises(CheckpointError, match="none"):
         load_snapshot(None, tmp_path / "none")
 

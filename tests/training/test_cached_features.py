@@ -1,4 +1,4 @@
-"""Training on kept features: what is remembered until it is written, and never lost."""
+"""Training on cached features, where saving takes longer than an epoch."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from library.saving.snapshots import read_snapshot
 from tests.helpers.small_run import assert_same, make_run, saved_steps, stopping_run
 
 
-def test_the_best_and_the_latest_are_saved_at_the_end(tmp_path, monkeypatch):
+def test_best_and_latest_are_saved_at_the_end(tmp_path, monkeypatch):
     # However slow the machine is.
     monkeypatch.setattr("library.training.trainer._SECONDS_UNSAVED", 1000)
     run = make_run(tmp_path, is_cached=True)
@@ -28,13 +28,13 @@ def test_the_best_and_the_latest_are_saved_at_the_end(tmp_path, monkeypatch):
     snapshot = read_snapshot(tmp_path / "best")
     assert snapshot.metrics == run.state.best
     assert (run.state.best["epoch"], run.state.best["value"]) == (2, 0.25)
-    # The best is that of the second epoch; what trains goes on as after the third.
+    # The best is that of the second epoch; the network continues from the third.
     for values, network in ((seen[1], snapshot.network), (seen[2], run.parts.network)):
         for value, variable in zip(values, ema_variables(network), strict=True):
             assert np.array_equal(value, variable.numpy())
 
 
-def test_they_are_saved_after_some_seconds_too(tmp_path, monkeypatch):
+def test_best_and_latest_are_saved_after_some_seconds(tmp_path, monkeypatch):
     monkeypatch.setattr("library.training.trainer._SECONDS_UNSAVED", 0)
     run = make_run(tmp_path, is_cached=True)
     steps = saved_steps(run)
@@ -44,7 +44,7 @@ def test_they_are_saved_after_some_seconds_too(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 3, 7])
-def test_a_stopped_run_goes_on_as_uninterrupted(tmp_path, step):
+def test_resume_matches_uninterrupted_run(tmp_path, step):
     whole = make_run(tmp_path / "whole")
     whole.fit()
     with pytest.raises(StoppedError):
@@ -54,7 +54,7 @@ def test_a_stopped_run_goes_on_as_uninterrupted(tmp_path, step):
     assert_same(run, whole)
 
 
-def test_the_best_is_saved_when_training_fails(tmp_path):
+def test_best_is_saved_when_training_fails(tmp_path):
     run = make_run(tmp_path, is_cached=True)
     train_steps = run.train_steps
 
