@@ -27,7 +27,13 @@ def unit_weights(image_count: int) -> np.ndarray:
 
 
 def bootstrap_weights(image_count: int, samples: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield weights, uint8 (images, some): how often each image was drawn, `samples` in all."""
+    """Yield how often each image was drawn: uint8 (images, some), `samples` columns in all.
+
+    Args:
+        image_count: Number of images in the split, and in each resample.
+        samples: Number of resamples.
+        seed: Seed of the draws.
+    """
     random = np.random.default_rng(seed)
     most = max(1, _MAX_WEIGHTS // max(image_count, 1))
     for start in range(0, samples, most):

@@ -19,6 +19,11 @@ def in_top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Return whether each image's class is among the k with the highest scores: bool (n,).
 
     Of equal scores the first classes' count as higher, as in argmax.
+
+    Args:
+        scores: Float (n, classes).
+        labels: int64 (n,).
+        k: At least 1.
     """
     own = scores[np.arange(len(labels)), labels][:, np.newaxis]
     is_before = np.arange(scores.shape[1]) < labels[:, np.newaxis]
@@ -31,13 +36,31 @@ def one_hot(labels: np.ndarray, class_count: int) -> np.ndarray:
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_count: int) -> np.ndarray:
-    """Return int64 (classes, classes): images by true class (row) and predicted class (column)."""
+    """Return the number of images by true class (row) and predicted class (column).
+
+    Args:
+        labels: int64 (n,).
+        predicted: int64 (n,).
+        class_count: Number of classes.
+
+    Returns:
+        int64 (classes, classes).
+    """
     pairs = np.bincount(labels * class_count + predicted, minlength=class_count**2)
     return pairs.reshape(class_count, class_count)
 
 
 def confusion_cells(labels: np.ndarray, predicted: np.ndarray, class_count: int) -> np.ndarray:
-    """Return the matrix's cells that are not 0: int64 (cells, 3): true, predicted, images."""
+    """Return the cells of the confusion matrix that are not 0.
+
+    Args:
+        labels: int64 (n,).
+        predicted: int64 (n,).
+        class_count: Number of classes.
+
+    Returns:
+        int64 (cells, 3): true class, predicted class, images.
+    """
     cells, images = np.unique(labels * class_count + predicted, return_counts=True)
     return np.stack([cells // class_count, cells % class_count, images], axis=1)
 
@@ -55,7 +78,13 @@ class ClassCounts:
 
     @classmethod
     def count(cls, truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> Self:
-        """Count bool (n, classes), in which several of a row may be True."""
+        """Count images.
+
+        Args:
+            truth: bool (n, classes). If multi-label, any number of a row may be True.
+            predicted: bool (n, classes), likewise.
+            weights: (n, samples).
+        """
         # float32 counts exactly up to 16,777,216.
         dtype = np.float32 if len(truth) < 2**24 // 255 else np.float64
         columns = weights.T.astype(dtype)

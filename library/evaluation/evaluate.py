@@ -24,14 +24,20 @@ EVALUATION_FOLDER = "evaluation"
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What a snapshot predicts for a split, and how good that is."""
+    """What a snapshot predicts for a split, and how good that is.
+
+    Attributes:
+        snapshot: What was evaluated.
+        inputs: The split that it was evaluated on.
+        predictions: One for each image.
+        losses: The loss of each image, float32 (n,).
+        metrics: As compute_metrics returns them.
+    """
 
     snapshot: Snapshot
     inputs: EvaluationInputs
     predictions: Predictions
-    # The loss of each image, float32 (n,).
     losses: np.ndarray
-    # As compute_metrics returns them.
     metrics: dict
 
 

@@ -21,14 +21,19 @@ _Compute = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What to compute, and on how much of a split."""
+    """What to compute, and on how much of a split.
 
-    # The k of top-k accuracy.
+    Attributes:
+        top_k: The k of top-k accuracy.
+        bootstrap_samples: Resamples behind each confidence interval; 0: no intervals.
+        seed: Seed of the resamples.
+        max_steps: Batches to evaluate on; None: all.
+        xla: Whether XLA compiles the network.
+    """
+
     top_k: int
-    # Resamples behind each confidence interval; 0: no intervals.
     bootstrap_samples: int
     seed: int = 0
-    # Batches to evaluate on; None: all.
     max_steps: int | None = None
     xla: bool = False
 

@@ -13,15 +13,19 @@ from library.models.scores import is_multi_label, to_probabilities
 
 @dataclass(frozen=True)
 class Predictions:
-    """Scores, probabilities, labels and names of n images."""
+    """Scores, probabilities, labels and names of n images.
 
-    # Logits, float32 (n, classes).
+    Attributes:
+        scores: Logits, float32 (n, classes).
+        probabilities: float32 (n, classes).
+        labels: int64 (n,), or multi-hot float32 (n, classes) if multi-label.
+        names: File names as converted.
+        multi_label: Whether an image may have several classes, or none.
+    """
+
     scores: np.ndarray
-    # float32 (n, classes).
     probabilities: np.ndarray
-    # int64 (n,), or multi-hot float32 (n, classes) if multi-label.
     labels: np.ndarray
-    # File names as converted.
     names: tuple[str, ...]
     multi_label: bool = False
 

@@ -27,25 +27,34 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image as the network sees it."""
+    """An image as the network sees it.
+
+    Attributes:
+        name: File name.
+        pixels: uint8 (height, width, 1 or 3).
+        true_classes: Names of its classes; None if unknown.
+    """
 
     name: str
-    # uint8 (height, width, 1 or 3).
     pixels: np.ndarray
-    # None: unknown.
     true_classes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class ImageExplanation:
-    """A prediction for one image, and the evidence for it."""
+    """A prediction for one image, and the evidence for it.
+
+    Attributes:
+        image: The image.
+        ranking: (class, probability), the likeliest first.
+        heatmaps: Class → heatmap (rows, columns) in [0, 1]: of the predicted class and the true
+            ones.
+        neighbors: Training images with their classes, the nearest first.
+    """
 
     image: InputImage
-    # (class, probability), the likeliest first.
     ranking: tuple[tuple[str, float], ...]
-    # Class → heatmap (rows, columns) in [0, 1]: of the predicted class and the true ones.
     heatmaps: dict[str, np.ndarray]
-    # Training images with their classes, the nearest first.
     neighbors: tuple[tuple[Neighbor, tuple[str, ...]], ...]
 
     @property
@@ -57,13 +66,19 @@ class ImageExplanation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Explanations of several images, and what the layers make of the first one."""
+    """Explanations of several images, and what the layers make of the first one.
+
+    Attributes:
+        images: One for each image.
+        method: How the heatmaps were computed: GRAD_CAM, HIRES_CAM or OCCLUSION.
+        layer: The layer whose feature maps they are of; None for occlusion.
+        kernels: The first layer's kernels, (height, width, in, out), if it has any.
+        layers: Every layer's output for the first image.
+    """
 
     images: tuple[ImageExplanation, ...]
-    # How the heatmaps were made, and of which layer (None for occlusion).
     method: str
     layer: str | None
-    # The first layer's kernels, (height, width, in, out), if it has any.
     kernels: np.ndarray | None
     layers: tuple[LayerOutput, ...]
 
@@ -113,9 +128,15 @@ def explain_images(
 
 
 def choose_images(inputs: EvaluationInputs, classes: Sequence[str], count: int) -> list[InputImage]:
-    """Return up to `count` images of a split, the first ones of as many classes as possible.
+    """Return the first images of as many classes of a split as possible.
 
-    Raises DataError if images are damaged.
+    Args:
+        inputs: The split.
+        classes: Class names in label order.
+        count: Maximum number of images.
+
+    Raises:
+        DataError: Images are damaged.
     """
     with explain_read_errors(inputs):
         return list(islice(_first_of_each_class(inputs, classes, count), count))
@@ -124,7 +145,16 @@ def choose_images(inputs: EvaluationInputs, classes: Sequence[str], count: int) 
 def load_images(
     files: Iterable[LabeledFile], preprocessor: ImagePreprocessor, count: int
 ) -> list[InputImage]:
-    """Return the first `count` files that are usable images. Raises DataError if none is."""
+    """Return the first usable images among files, and log the others.
+
+    Args:
+        files: Files that should be images.
+        preprocessor: Prepares them for the network.
+        count: Maximum number of images.
+
+    Raises:
+        DataError: None of the files is a usable image.
+    """
     files = iter(files)
     images = list(islice(_usable_images(files, preprocessor), count))
     if not images:

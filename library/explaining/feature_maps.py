@@ -18,13 +18,18 @@ _MIN_EDGE_PIXELS, _MAX_EDGE_PIXELS = 24, 96
 
 @dataclass(frozen=True)
 class LayerOutput:
-    """A layer's output for one image."""
+    """A layer's output for one image.
+
+    Attributes:
+        name: The layer's name.
+        shape: Shape of the output, without the batch.
+        drawing: The first maps, side by side.
+        zeros: Share of the values that are exactly 0, as after a ReLU.
+    """
 
     name: str
-    # Without the batch.
     shape: tuple[int, ...]
     drawing: Image.Image
-    # Share of the values that are exactly 0, as after a ReLU.
     zeros: float
 
     @property

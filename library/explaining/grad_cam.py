@@ -125,6 +125,11 @@ def class_evidence(scores: tf.Tensor, class_ids: tf.Tensor, multi_label: bool = 
 
     Of two classes only the difference of the scores counts, and a network that learns one score for
     both keeps the other at 0, which has no gradient. Multi-label scores do not compete.
+
+    Args:
+        scores: Logits, (n, classes).
+        class_ids: int32 (n,).
+        multi_label: Whether an image may have several classes.
     """
     scores = tf.cast(scores, tf.float32)
     own = tf.gather(scores, class_ids, batch_dims=1)

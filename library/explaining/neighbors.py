@@ -15,17 +15,20 @@ Embed = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A training image near another image."""
+    """A training image near another image.
 
-    # Position in the split's order.
+    Attributes:
+        index: Position in the split's order.
+        name: File name as converted.
+        label: Class id, or a list of 0 and 1 for each class if multi-label.
+        similarity: Cosine similarity of the embeddings, in [-1, 1].
+        pixels: uint8 (height, width, channels).
+    """
+
     index: int
-    # File name as converted.
     name: str
-    # Class id, or a list of 0 and 1 for each class if multi-label.
     label: int | list[float]
-    # Cosine similarity of the embeddings, in [-1, 1].
     similarity: float
-    # uint8 (height, width, channels).
     pixels: np.ndarray
 
 

@@ -43,12 +43,17 @@ def make_thumbnail(pixels: np.ndarray) -> Thumbnail:
 
 @dataclass(frozen=True)
 class ConfusionChart:
-    """A confusion matrix as the report shows it: counts, or an image, or neither, and pairs."""
+    """A confusion matrix as the report shows it: counts, or an image, or neither, and pairs.
 
-    # Images by true class (row) and predicted class (column).
+    Attributes:
+        matrix: Images by true class (row) and predicted class (column); None for many classes.
+        image_url: The same as an image, if the classes are too many for a table.
+        pairs: (true class, predicted class, images, share of the true class's images), the most
+            first.
+    """
+
     matrix: list[list[int]] | None
     image_url: str | None
-    # (true class, predicted class, images, share of the true class's images), the most first.
     pairs: list[tuple[str, str, str, str]]
 
 

@@ -84,7 +84,13 @@ def format_comparison(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def render_comparison(template: str, runs: Sequence[Run], skipped: Sequence[str]) -> str:
-    """Return both tables as HTML or Markdown, from `comparison.html` or `comparison.md`."""
+    """Return both tables as HTML or Markdown.
+
+    Args:
+        template: `comparison.html` or `comparison.md`.
+        runs: The runs, in order.
+        skipped: A line for each folder that is not a run.
+    """
     return render(
         "library.reporting",
         template,
@@ -100,7 +106,13 @@ def render_comparison(template: str, runs: Sequence[Run], skipped: Sequence[str]
 def write_comparison(
     folder: Path, runs: Sequence[Run], skipped: Sequence[str]
 ) -> tuple[Path, Path]:
-    """Write the page and the Markdown summary into a folder, and return both paths."""
+    """Write the page and the Markdown summary, and return both paths.
+
+    Args:
+        folder: Where to write.
+        runs: The runs, in order.
+        skipped: A line for each folder that is not a run.
+    """
     page, summary = Path(folder) / PAGE, Path(folder) / SUMMARY
     write_file(page, render_comparison("comparison.html", runs, skipped))
     write_file(summary, render_comparison("comparison.md", runs, skipped))

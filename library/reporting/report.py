@@ -61,26 +61,32 @@ class TrainingSplit:
 
 @dataclass(frozen=True)
 class Report:
-    """What a report shows."""
+    """What a report shows.
 
-    # The snapshot's folder and epoch, or those of each member of an ensemble.
+    Attributes:
+        title: The snapshot's folder and epoch, or those of each member of an ensemble.
+        split: Name of the evaluated split.
+        classes: Class names in label order.
+        network: Name and size of the network.
+        result: What was found.
+        mistake_images: Pixels of worst_mistakes(result): uint8 (height, width, 1 or 3) each.
+        splits: The evaluated split, and others to compare its classes with.
+        scope: What the metrics are of, if not of one network and the whole split.
+        history: Rows of history.csv.
+        epoch: The snapshot's epoch.
+        settings: File name → (key, value, source) of each setting.
+    """
+
     title: str
-    # Name of the evaluated split.
     split: str
     classes: Sequence[str]
-    # Name and size of the network.
     network: str
     result: EvaluationResult
-    # Pixels of worst_mistakes(result): uint8 (height, width, 1 or 3) each.
     mistake_images: Sequence[np.ndarray]
-    # The evaluated split, and others to compare its classes with.
     splits: Sequence[Split | TrainingSplit]
-    # What the metrics are of, if not of one network and the whole split.
     scope: Sequence[str] = ()
-    # Rows of history.csv, and the epoch of the snapshot.
     history: Sequence[dict] = ()
     epoch: int | None = None
-    # File name → (key, value, source) of each setting.
     settings: dict[str, list[tuple[str, str, str]]] | None = None
 
 

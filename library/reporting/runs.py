@@ -21,19 +21,25 @@ _SETTING = re.compile(r"  (\w+): (.*\S)\s+# (.+)")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or stopped run with a snapshot. None: unknown."""
+    """A finished or stopped run with a snapshot. None: unknown.
+
+    Attributes:
+        folder: Where the run lies.
+        best: The snapshot's metrics.json: epoch, step, monitored, value, validation.
+        history: Rows of history.csv.
+        settings: Key → value as text.
+        seconds: Training time up to the newest checkpoint.
+        parameters: Number of the network's parameters.
+        test: Accuracy and its interval, if `evaluate` was run on the whole test split of the run's
+            data.
+    """
 
     folder: Path
-    # The snapshot's metrics.json: epoch, step, monitored, value, validation.
     best: dict
-    # Rows of history.csv.
     history: list[dict[str, float]]
-    # Key → value as text.
     settings: dict[str, str]
-    # Training time up to the newest checkpoint.
     seconds: float | None
     parameters: int | None
-    # Accuracy and its interval, if `evaluate` was run on the whole test split of the run's data.
     test: tuple[float, tuple[float, float] | None] | None
 
     @property

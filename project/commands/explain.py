@@ -53,5 +53,5 @@ def explain(settings: Settings) -> None:
     )
     subject = f"{snapshot.network.name} in {snapshot.folder}"
     page = write_explanation(explanation, Path(config.run_dir) / "explain", subject)
-    logger.info(f"heatmaps by {explanation.method}; HTML page: {page}")
+    logger.info(f"heat maps by {explanation.method}; HTML page: {page}")
     print(json.dumps({"page": str(page), **explanation_json(explanation)}))

@@ -141,7 +141,7 @@ def test_page_shows_true_class_probabilities_and_neighbors():
 @pytest.mark.parametrize("method", [GRAD_CAM, HIRES_CAM, OCCLUSION])
 def test_page_names_the_method(method):
     explanation = replace(make_explanation(), method=method, layer="conv", kernels=None)
-    assert f"Heatmaps: {method}" in render_explanation(explanation, "simple")
+    assert f"Heat maps: {method}" in render_explanation(explanation, "simple")
 
 
 def test_page_says_if_there_is_no_evidence():
@@ -223,4 +223,4 @@ def test_tf_hub_module_is_explained_by_occlusion(tmp_path):
     assert (explanation.method, explanation.layer) == (OCCLUSION, None)
     assert [each.name for each in explanation.layers][-3:] == ["activation", "embedding", "scores"]
     page = write_explanation(explanation, tmp_path / "explain", "hub")
-    assert f"Heatmaps: {OCCLUSION}" in page.read_text()
+    assert f"Heat maps: {OCCLUSION}" in page.read_text()
