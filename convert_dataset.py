@@ -81,23 +81,15 @@ class DestinationKeys(Keys):
     """Where the shards go."""
 
     heading = "Destination"
-    tfrecord_filename: Text | None = key(
-        None, "name of the split; none: the last folder of dataset_dir, if it is a split's name"
-    )
+    tfrecord_filename: Text | None = key(None, "name of the split; none: that in dataset_dir")
     tfrecord_dir: Text | None = key(None, "folder of the shards; none: dataset_dir")
-    num_shards: CountOrZero = key(
-        _DEFAULTS.num_shards, "number of shards; 0: at least 8 of at most about 128 MiB"
-    )
+    num_shards: CountOrZero = key(_DEFAULTS.num_shards, "0: 8, or more of about 128 MiB each")
     random_seed: CountOrZero = key(_DEFAULTS.random_seed, "seed of the order, and of --split")
     append: bool = key(False, "add images to a converted split; its shards stay as they are")
     split: Words = key(
-        (),
-        "divide the images into <tfrecord_dir>/<split>, such as validation=0.1,test=0.1; train "
-        "gets the rest",
+        (), "divide the images, such as validation=0.1,test=0.1 (train gets the rest)"
     )
-    group_by: Text | None = key(
-        None, "regular expression for paths; files with the same match stay in one split"
-    )
+    group_by: Text | None = key(None, "pattern; paths with the same match stay in one split")
 
 
 class ImageKeys(Keys):
@@ -271,10 +263,10 @@ def find_shard_folder(settings: Settings) -> Path | str:
     """Return the folder of the shards: tfrecord_dir, or dataset_dir if that is a folder."""
     if settings.tfrecord_dir is not None:
         return settings.tfrecord_dir
-    if settings.dataset_dir is not None and Path(settings.dataset_dir).is_dir():
-        return Path(settings.dataset_dir)
+    images = Path(settings.dataset_dir or "")
+    if settings.dataset_dir and images.is_dir():
+        return images
     if settings.dataset_dir and "://" not in settings.dataset_dir:
-        images = Path(settings.dataset_dir)
         existing = next(each for each in (images, *images.absolute().parents) if each.exists())
         # Else it is an archive or a table, or the images lie within one.
         if existing.is_dir() and "*" not in images.name:
@@ -303,11 +295,8 @@ def verify(settings: Settings) -> None:
 
     manifest = read_split(find_shard_folder(settings), find_split_name(settings))
     verify_split(manifest, settings.num_workers or available_cores())
-    where = f"{manifest.origin} (a copy in {manifest.folder})" if manifest.origin else None
-    logger.info(
-        f"{where or manifest.folder}: {manifest.name}: verified every hash, record and image: "
-        f"{describe(manifest)}"
-    )
+    where = f"{manifest.origin or manifest.folder}: {manifest.name}"
+    logger.info(f"{where}: verified every hash, record and image of {describe(manifest)}")
 
 
 def inspect(settings: Settings) -> None:

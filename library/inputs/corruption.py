@@ -48,7 +48,7 @@ def find_corrupt_record(paths: Iterable[str | Path], repair_hint: str) -> str | 
             with Path(path).open("rb") as file:
                 for offset, content in read_frames(file, path):
                     where = f"{path}: the record at byte {offset}"
-                    _check_decodes(read_record(content, where), where)
+                    _check_decodes(read_record(content, where, multi_label=True), where)
     except DataError as error:
         return f"{error}; {repair_hint}"
     except OSError as error:
