@@ -24,7 +24,7 @@ lint: .venv/ready ## run the linters
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-docs: .venv/ready ## regenerate the pages and JSON schemas in docs/ that list settings and augmentations
+docs: .venv/ready ## regenerate the pages and JSON schemas in docs/
 	$(RUN) -m project.generate_docs
 
 check-docs: .venv/ready ## check that `make docs` would change nothing

@@ -125,8 +125,8 @@ class Settings:
         """Return one file of two documents that repeats this run, as --print_config prints it."""
         keys = keys_of(WhichSettings) + keys_of(self.project.__class__)
         # Shown, not set: what these keys name has become part of the file.
-        project = format_settings("How to run, as resolved.", keys, self.values, comments=WHICH)
-        return f"{project}\n---\n{self.hyperparameters_yaml()}"
+        first = format_settings("How to run, as resolved.", keys, self.values, comments=WHICH)
+        return f"{first}\n---\n{self.hyperparameters_yaml()}"
 
 
 @dataclass(frozen=True)
@@ -205,9 +205,9 @@ class SettingsReader:
         return settings
 
     def _settings(self, command: str, paths: tuple[str, ...], values: dict[str, Value]) -> Settings:
-        project = make_model(self.project, values)
+        config = make_model(self.project, values)
         hyperparameters = make_model(self.hyperparameters, values)
-        return Settings(command, paths, project, hyperparameters, values)
+        return Settings(command, paths, config, hyperparameters, values)
 
     def _project_sets(self, file: str, document: Node) -> SettingsFile:
         keys = keys_of(self.hyperparameters)
