@@ -70,7 +70,7 @@ def choose_devices(
         tf.config.threading.set_inter_op_parallelism_threads(inter_op_threads)
 
 
-def start_devices(cluster: Cluster | None = None, wait_seconds: float = 300) -> "Devices":
+def start_devices(cluster: Cluster | None, wait_seconds: float) -> "Devices":
     """Start the chosen GPUs, those of every worker if there is a cluster; only the chief logs.
 
     Raises:

@@ -18,6 +18,9 @@ class Plan:
     """How long to train, and how often to do what. The fields have the names of their settings."""
 
     train_epochs: int
+    save_summary_steps: int
+    save_checkpoints_secs: float
+    keep_checkpoint_max: int
     max_train_steps: int | None = None
     max_minutes: float | None = None
     steps_per_execution: int = 1
@@ -27,11 +30,8 @@ class Plan:
     steps_between_evals: int | None = None
     eval_throttle_secs: float | None = None
     max_eval_steps: int | None = None
-    save_summary_steps: int = 100
     weight_histograms: bool = False
     profile_steps: tuple[int, int] | None = None  # the first and the last
-    save_checkpoints_secs: float = 600
-    keep_checkpoint_max: int = 3
     resume: str = "auto"  # auto, never, must
     monitor: Monitor = field(default_factory=Monitor)
 

@@ -65,6 +65,12 @@ def make_network():
     return keras.Model(pixels, keras.layers.Dense(2, dtype="float32")(x))
 
 
+def make_plan(**plan):
+    """Return a Plan of three epochs that saves as by default."""
+    saving = {"save_summary_steps": 100, "save_checkpoints_secs": 600, "keep_checkpoint_max": 3}
+    return Plan(**{"train_epochs": EPOCHS, **saving, **plan})
+
+
 def make_run(
     folder,
     training=None,
@@ -83,7 +89,7 @@ def make_run(
     **plan,
 ):
     """Return a Trainer (or another class) of three epochs of three steps."""
-    plan = Plan(**{"train_epochs": EPOCHS, "keep_checkpoint_max": 2, **plan})
+    plan = make_plan(**{"keep_checkpoint_max": 2, **plan})
     inputs = RunInputs(training or Inputs(), validation or Validation())
     values = Hyperparameters(**{"learning_rate": 0.05, **(hyperparameters or {})}).model_dump()
     steps_per_epoch = inputs.training.batches_per_epoch

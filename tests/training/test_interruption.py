@@ -10,10 +10,9 @@ import pytest
 
 from library.training.early_stopping import EarlyStopping
 from library.training.interruption import stopped_error
-from library.training.plan import Plan
 from library.training.timetable import Timetable
 from library.training.train_state import TrainState
-from tests.helpers.small_run import Inputs
+from tests.helpers.small_run import Inputs, make_plan
 
 WAIT = """
 import time
@@ -69,7 +68,7 @@ class Clock:
 
 def make_timetable(clock=None, **plan):
     """That of three epochs of three batches, of 22 images in all."""
-    return Timetable(Plan(**{"train_epochs": 3, **plan}), Inputs(), clock or Clock())
+    return Timetable(make_plan(**plan), Inputs(), clock or Clock())
 
 
 def test_clock_continues_after_resume():

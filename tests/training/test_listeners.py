@@ -13,11 +13,11 @@ from library.errors import StoppedError
 from library.figures.contact_sheet import draw_batch
 from library.training.history import History
 from library.training.listeners import Evaluation, Finish, Listener, Start, Steps
-from library.training.plan import Plan, RunPaths
+from library.training.plan import RunPaths
 from library.training.progress import LogLines, ProgressBar, run_summary
 from library.training.tensorboard import TensorBoard
 from library.training.throughput import Throughput
-from tests.helpers.small_run import make_run, stopping_run
+from tests.helpers.small_run import make_plan, make_run, stopping_run
 
 
 def events(folder):
@@ -57,7 +57,7 @@ def start(tmp_path, network):
 
     def start(listener, rows=(), best=None, batch=BATCH, settings=None, **plan):
         paths = RunPaths(tmp_path, tmp_path, tmp_path, ("a", "b"), {}, settings or {})
-        plan = Plan(3, save_summary_steps=10, **plan)
+        plan = make_plan(save_summary_steps=10, **plan)
         throughput = Throughput()
         throughput.add(1, 0.0)
         listener.on_start(

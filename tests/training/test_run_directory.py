@@ -11,8 +11,9 @@ from library.messages import ChoiceError
 from library.saving.checkpoints import Checkpoints
 from library.training import run_directory
 from library.training.early_stopping import Monitor
-from library.training.plan import Plan, RunPaths
+from library.training.plan import RunPaths
 from library.training.run_directory import check_space, locked_run, write_texts
+from tests.helpers.small_run import make_plan
 
 
 @pytest.fixture
@@ -172,20 +173,20 @@ def test_check_space_of_each_disk(paths, monkeypatch):
 
 
 def test_total_steps():
-    assert Plan(train_epochs=3).total_steps(7) == 21
-    assert Plan(train_epochs=3, max_train_steps=5).total_steps(7) == 5
-    assert Plan(train_epochs=3, max_train_steps=50).total_steps(7) == 21
+    assert make_plan().total_steps(7) == 21
+    assert make_plan(max_train_steps=5).total_steps(7) == 5
+    assert make_plan(max_train_steps=50).total_steps(7) == 21
 
 
 def test_limit():
-    assert Plan(train_epochs=3).limit(21, 7) == "train_epochs"
-    assert Plan(train_epochs=3, max_train_steps=50).limit(21, 7) == "train_epochs"
-    assert Plan(train_epochs=3, max_train_steps=5).limit(5, 7) == "max_train_steps"
-    assert Plan(train_epochs=3, max_minutes=1.0).limit(9, 7) == "max_minutes"
+    assert make_plan().limit(21, 7) == "train_epochs"
+    assert make_plan(max_train_steps=50).limit(21, 7) == "train_epochs"
+    assert make_plan(max_train_steps=5).limit(5, 7) == "max_train_steps"
+    assert make_plan(max_minutes=1.0).limit(9, 7) == "max_minutes"
 
 
 def check(steps, steps_per_update=1, **plan):
-    Plan(train_epochs=1, **plan).check(steps, steps_per_update, ("loss", "accuracy"))
+    make_plan(train_epochs=1, **plan).check(steps, steps_per_update, ("loss", "accuracy"))
 
 
 def test_check_unknown_metric():
