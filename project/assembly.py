@@ -131,7 +131,7 @@ def make_training_inputs(
     source = make_source(split, config.parallel_interleave_sources)
     image_format = _image_format(config)
     return TrainingPipeline(
-        source=_cached(config, source, split, image_format, has_crop=augmentations.has_crop),
+        source=_cached(config, source, split, None if augmentations.has_crop else image_format),
         image_format=image_format,
         batch_size=config.train_batch_size,
         shuffle_examples=_shuffle_examples(config, source, is_oversampled),
@@ -185,7 +185,7 @@ def make_evaluation_inputs(
     shards = len(getattr(split, "shards", ()))
     by_file = config.shard_by_file and shards >= worker_slice.count
     return EvaluationPipeline(
-        source=_cached(config, source, split, image_format, has_crop=False),
+        source=_cached(config, source, split, image_format),
         image_format=image_format,
         batch_size=config.eval_batch_size,
         worker_slice=replace(worker_slice, by_file=by_file),
@@ -193,17 +193,9 @@ def make_evaluation_inputs(
     )
 
 
-def _cached(
-    config: Any, source: Any, split: Any, image_format: ImageFormat, *, has_crop: bool
-) -> Any:
-    return cache_examples(
-        source,
-        image_format,
-        config.cache,
-        has_crop=has_crop,
-        cache_dir=config.cache_dir,
-        fingerprint=split.fingerprint,
-    )
+def _cached(config: Any, source: Any, split: Any, image_format: ImageFormat | None) -> Any:
+    """Return the examples, cached; without an image format, the encoded images are."""
+    return cache_examples(source, image_format, config.cache, config.cache_dir, split.fingerprint)
 
 
 def seed_everything(settings: Settings) -> None:

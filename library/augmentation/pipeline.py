@@ -119,7 +119,7 @@ class Augmentations:
         return (
             tuple(each.word for each in self._steps),
             tuple(each.strength for each in self._steps),
-            tuple(sha256_of(each.__file__) for each in modules),
+            tuple(sha256_of(str(each.__file__)) for each in modules),
         )
 
     def seeds(self, seed: tf.Tensor) -> tf.Tensor:

@@ -1,206 +1,33 @@
-"""Caches that hold one row per example: of images, in memory or on disk; of features, on disk.
+"""Images cached from one epoch to the next, in memory or on disk: `cache: memory|disk`.
 
-An image cache holds what precedes every random change: pixels at the network's size or, if a crop
-chooses what to decode, the encoded image, which only saves reading. The order of an epoch is the
-same with and without a cache.
+A cache holds what precedes every random change: pixels at the network's size or, if a crop chooses
+what to decode, the encoded image, which only saves reading. The order of an epoch is the same with
+and without a cache.
 """
 
 import contextlib
 import copy
-import hashlib
-import io
-import logging
+import math
 import os
-import shutil
-import weakref
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import tensorflow as tf
 
 from library.dataset.records import parse_record
 from library.dataset.worker_pool import available_cores
-from library.errors import DataError, SettingsError, UserError
-from library.files import PARTIAL, locked, new_folder, write_file
+from library.errors import SettingsError
 from library.inputs.corruption import explain_source_errors
 from library.inputs.decoding import Crop, ImageFormat, decode
+from library.inputs.disk_cache import DiskCache, RowFormat, find_missing_space, open_cache
 from library.inputs.examples import DEFAULT_OPTIONS, Dataset, ExampleSource, PipelineOptions, Random
 from library.inputs.worker_slice import WorkerSlice
 
-logger = logging.getLogger(__name__)
-
-_BLOBS, _INDEX = "blobs", "index"
-_INDEX_FIELDS = [("offset", "<i8"), ("size", "<i8"), ("crc", "<u4")]
 # The memory limit of a container.
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
-
-@dataclass(frozen=True)
-class RowFormat:
-    """The rows of a cache: how many, the spec of their labels, and the size of each in bytes."""
-
-    count: int
-    label_spec: tf.TensorSpec
-    # None if they differ in size.
-    row_bytes: int | None = None
-
-
-class DiskCache:
-    """A row of bytes and a label per example index, in a folder. Raises DataError if damaged.
-
-    All rows are in one file. The index holds offset, size, CRC-32C and label of each, preceded by
-    its own SHA-256.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._damage = f"the cache {folder} is damaged: delete it"
-        # Why the last row could not be read.
-        self.failure: str | None = None
-        try:
-            self._rows = _read_index(folder / _INDEX)
-            self._file = (folder / _BLOBS).open("rb")
-        except (OSError, ValueError):
-            raise DataError(self._damage) from None
-        weakref.finalize(self, self._file.close)
-        if os.fstat(self._file.fileno()).st_size != self._rows["size"].sum():
-            raise DataError(self._damage)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """The label of each example, by index."""
-        return self._rows["label"]
-
-    def read(self, index: int) -> bytes:
-        """Return the row of an example. Raises DataError if it is damaged."""
-        row = self._rows[index]
-        content = os.pread(self._file.fileno(), int(row["size"]), int(row["offset"]))
-        if google_crc32c.value(content) != row["crc"]:
-            self.failure = self._damage
-            raise DataError(self.failure)
-        return content
-
-    def verify(self) -> None:
-        """Read every row. Raises DataError if one is damaged."""
-        for index in range(len(self._rows)):
-            self.read(index)
-
-    def array(self, row_shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """Map the rows, unverified, as an array (count, *row_shape); they must have `row_bytes`."""
-        return np.memmap(self._file, dtype, "r", shape=(len(self._rows), *row_shape))
-
-
-def open_cache(
-    folder: Path,
-    row_format: RowFormat,
-    make_rows: Callable[[], Iterable[tuple[int, bytes, Any]]],
-    *,
-    verify: bool = False,
-) -> DiskCache:
-    """Open the cache in a folder; fill it first unless it is there. It is complete or absent.
-
-    Of the processes that want the same cache at once, one fills it while the others wait.
-
-    Args:
-        folder: `<kind>-<key>`, where the key differs whenever the rows would.
-        row_format: Count, labels and size of the rows.
-        make_rows: Yields (index, row, label) of each example once, in any order. What it raises
-            leaves no cache behind.
-        verify: Check every row now, and fill a damaged cache again. Without it, only the index is
-            checked now, and `read` checks each row.
-
-    Raises:
-        DataError: The cache is damaged.
-        OSError: The cache can't be written.
-    """
-    if not _is_filled(folder, verify):
-        _remove_leftovers(folder)
-        with locked(folder.with_name(f".{folder.name}.lock"), f"the cache {folder}", wait=True):
-            # The process that held the lock may have filled it.
-            if not _is_filled(folder, verify):
-                if folder.exists():
-                    logger.warning("the cache %s is damaged; filling it again", folder)
-                _fill(folder, row_format, make_rows())
-    return DiskCache(folder)
-
-
-def find_missing_space(folder: Path, needed: int) -> str | None:
-    """Return a few words about the disk of `folder` if it lacks the bytes needed, else None."""
-    free = shutil.disk_usage(folder).free
-    if needed <= free:
-        return None
-    return f"{needed / 1e9:,.2g} GB are needed in {folder}, {free / 1e9:,.2g} GB are free"
-
-
-def _is_filled(folder: Path, verify: bool) -> bool:
-    if not folder.exists() or not verify:
-        return folder.exists()
-    try:
-        DiskCache(folder).verify()
-    except DataError:
-        return False
-    return True
-
-
-def _fill(folder: Path, row_format: RowFormat, made: Iterable[tuple[int, bytes, Any]]) -> None:
-    spec = row_format.label_spec
-    label_field = ("label", spec.dtype.as_numpy_dtype, tuple(spec.shape))
-    rows = np.zeros(row_format.count, [*_INDEX_FIELDS, label_field])
-    with new_folder(folder) as partial:
-        # Not mapped: running out of disk would end the process.
-        with (partial / _BLOBS).open("wb") as file:
-            for index, content, label in made:
-                if row_format.row_bytes:
-                    file.seek(index * row_format.row_bytes)
-                rows[index] = (file.tell(), len(content), google_crc32c.value(content), label)
-                file.write(content)
-        # With its SHA-256 in front: a label that changed would be learned.
-        file = io.BytesIO()
-        np.save(file, rows)
-        write_file(partial / _INDEX, hashlib.sha256(file.getvalue()).digest() + file.getvalue())
-
-
-def _read_index(path: Path) -> np.ndarray:
-    content = path.read_bytes()
-    digest, content = content[:32], content[32:]
-    if hashlib.sha256(content).digest() != digest:
-        raise ValueError("the hash does not match")
-    return np.load(io.BytesIO(content))
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left of caches of this kind; a live one holds its lock."""
-    for partial in folder.parent.glob(f".{folder.name.partition('-')[0]}-*{PARTIAL}"):
-        lock = partial.with_name(partial.name.rsplit(".", 3)[0] + ".lock")
-        with contextlib.suppress(UserError), locked(lock, str(partial)):
-            _remove_if_dead(partial)
-
-
-def _remove_if_dead(partial: Path) -> None:
-    """Delete what a process left unfinished, unless it lives. Only while holding the lock.
-
-    The second check is for file systems without locks.
-    """
-    # .<name>.<process>.<random>.partial
-    process = partial.name.split(".")[-3]
-    if process.isdigit() and not _is_alive(int(process)):
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    if process == os.getpid():
-        return False  # An earlier process of this number, as in a restarted container.
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 class CachedSource(ExampleSource):
@@ -261,20 +88,20 @@ class CachedSource(ExampleSource):
 
     def find_corruption(self) -> str | None:
         """Return one line that names what can't be read, or None if nothing is known."""
-        return self._failure or self._source.find_corruption()
+        return self._source.find_corruption()
 
 
 class MemoryCachedSource(CachedSource):
     """Examples cached in memory."""
 
-    def __init__(self, source: ExampleSource, image_format: ImageFormat, has_pixels: bool) -> None:
-        _check_memory(source.count * _content_bytes(source, image_format, has_pixels))
+    def __init__(self, source: ExampleSource, image_format: ImageFormat | None) -> None:
+        _check_memory(_cache_bytes(source, image_format))
         contents = np.empty(source.count, object)
-        if has_pixels:
+        if image_format:
             contents = np.empty((source.count, *image_format.shape), np.uint8)
         spec = source.label_spec
         labels = np.empty((source.count, *spec.shape), spec.dtype.as_numpy_dtype)
-        for index, content, label in _read_all(source, image_format, has_pixels):
+        for index, content, label in _read_all(source, image_format):
             contents[index], labels[index] = content, label
         with tf.device("CPU"):
             self._contents = tf.convert_to_tensor(contents)
@@ -305,10 +132,8 @@ class DiskCachedSource(CachedSource):
 
 def cache_examples(
     source: ExampleSource,
-    image_format: ImageFormat,
+    image_format: ImageFormat | None,
     kind: str,
-    *,
-    has_crop: bool = False,
     cache_dir: str | Path = "",
     fingerprint: str | None = None,
 ) -> ExampleSource:
@@ -319,9 +144,9 @@ def cache_examples(
 
     Args:
         source: The examples.
-        image_format: Shape of the cached pixels.
+        image_format: Shape of the pixels to cache; None to cache the encoded images, because a
+            crop chooses what to decode.
         kind: none, memory or disk.
-        has_crop: Whether a crop chooses what to decode; then the encoded images are cached.
         cache_dir: Folder of the caches on disk.
         fingerprint: Hash of the data; None if there is none.
 
@@ -329,45 +154,43 @@ def cache_examples(
         SettingsError: The cache is impossible or does not fit.
         DataError: An example can't be read, or the cache on disk is damaged.
     """
-    has_pixels = not has_crop
     if kind == "none":
         return source
     if kind == "memory":
-        return MemoryCachedSource(source, image_format, has_pixels)
+        return MemoryCachedSource(source, image_format)
     if fingerprint is None:
         raise SettingsError("cache disk needs data with a fingerprint; a generator has none")
-    what = "x".join(map(str, image_format.shape)) if has_pixels else "encoded"
+    what = "x".join(map(str, image_format.shape)) if image_format else "encoded"
     folder = Path(cache_dir) / f"images-{fingerprint[:32]}-{what}"
 
     def make_rows() -> Iterator[tuple[int, bytes, Any]]:
-        needed = source.count * _content_bytes(source, image_format, has_pixels)
-        if missing := find_missing_space(folder.parent, needed):
+        if missing := find_missing_space(folder.parent, _cache_bytes(source, image_format)):
             raise SettingsError(f"cache disk does not fit: {missing}")
-        for index, content, label in _read_all(source, image_format, has_pixels):
-            yield index, content.tobytes() if has_pixels else content, label
+        for index, content, label in _read_all(source, image_format):
+            yield index, content.tobytes() if image_format else content, label
 
     cache = open_cache(folder, RowFormat(source.count, source.label_spec), make_rows)
-    return DiskCachedSource(source, cache, has_pixels)
+    return DiskCachedSource(source, cache, has_pixels=image_format is not None)
 
 
 def _read_all(
-    source: ExampleSource, image_format: ImageFormat, has_pixels: bool
+    source: ExampleSource, image_format: ImageFormat | None
 ) -> Iterator[tuple[int, Any, Any]]:
     """Yield (index, pixels or encoded bytes, label) of each example."""
 
     def prepare(index, key):
-        if has_pixels:
+        if image_format:
             return index, *source.load(key, image_format)
         fields = parse_record(source.record(key), ("encoded", source.label_field))
         return index, fields["encoded"], source.label(fields)
 
-    indexed = tf.data.Dataset.zip(source.indices(), source.keys())
+    indexed = Dataset.zip(source.indices(), source.keys())
     with explain_source_errors([source]):
         yield from indexed.map(prepare, available_cores()).prefetch(64).as_numpy_iterator()
 
 
-def _content_bytes(source: ExampleSource, image_format: ImageFormat, has_pixels: bool) -> int:
-    return int(np.prod(image_format.shape)) if has_pixels else source.mean_bytes
+def _cache_bytes(source: ExampleSource, image_format: ImageFormat | None) -> int:
+    return source.count * (math.prod(image_format.shape) if image_format else source.mean_bytes)
 
 
 def _check_memory(needed: int) -> None:

@@ -20,13 +20,8 @@ from tqdm import tqdm
 
 from library.errors import UserError, reason_of
 from library.inputs.batching import prefetch
-from library.inputs.caching import (
-    CachedSource,
-    DiskCache,
-    RowFormat,
-    find_missing_space,
-    open_cache,
-)
+from library.inputs.caching import CachedSource
+from library.inputs.disk_cache import DiskCache, RowFormat, find_missing_space, open_cache
 from library.inputs.examples import ExampleSource
 from library.inputs.interfaces import EvaluationInputs, Inputs, SplitInputs, TrainingInputs
 from library.messages import counted

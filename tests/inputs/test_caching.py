@@ -15,10 +15,11 @@ from library.dataset.manifest import read_manifest
 from library.dataset.unconverted import read_generated, read_unconverted
 from library.errors import DataError, SettingsError
 from library.files import locked
-from library.inputs import caching
-from library.inputs.caching import DiskCache, RowFormat, cache_examples, open_cache
+from library.inputs import caching, disk_cache
+from library.inputs.caching import cache_examples
 from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
+from library.inputs.disk_cache import DiskCache, RowFormat, open_cache
 from library.inputs.examples import make_source
 from library.inputs.worker_slice import WorkerSlice
 from project.augmentations import choose_augmentations
@@ -51,9 +52,10 @@ def epochs(source, words=("flip", "brightness")):
     return [each.numpy().tobytes() for batch in batches for each in batch]
 
 
-def cached(manifest, kind, tmp_path, **changes):
-    given = {"has_crop": False, "cache_dir": tmp_path, "fingerprint": manifest.fingerprint}
-    return cache_examples(make_source(manifest), FORMAT, kind, **{**given, **changes})
+def cached(manifest, kind, tmp_path, has_crop=False, fingerprint=None):
+    image_format = None if has_crop else FORMAT
+    fingerprint = fingerprint or manifest.fingerprint
+    return cache_examples(make_source(manifest), image_format, kind, tmp_path, fingerprint)
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
@@ -198,7 +200,7 @@ def test_multi_label_data_has_its_own_cache(manifest, tmp_path):
 
 def test_second_process_waits_for_the_first(manifest, tmp_path, monkeypatch, capsys):
     cached(manifest, "disk", tmp_path / "before")
-    monkeypatch.setattr(caching, "_fill", lambda *_: pytest.fail("it is filled"))
+    monkeypatch.setattr(disk_cache, "_fill", lambda *_: pytest.fail("it is filled"))
     (tmp_path / "now").mkdir()
     (folder,) = (tmp_path / "before").iterdir()
     with ThreadPoolExecutor() as pool:
@@ -226,7 +228,7 @@ def test_cache_that_does_not_fit_is_refused(manifest, tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match=text):
         cached(manifest, "memory", tmp_path)
     usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr(caching.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(SettingsError, match=r"cache disk .* GB .*free"):
         cached(manifest, "disk", tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -247,8 +249,8 @@ def slowly(*arguments):
             sys.stdin.read()
 caching._read_all = slowly
 manifest = read_manifest(sys.argv[1], "train")
-caching.cache_examples(make_source(manifest), ImageFormat(8, 3), "disk", cache_dir=sys.argv[2],
-                       fingerprint=manifest.fingerprint)
+caching.cache_examples(make_source(manifest), ImageFormat(8, 3), "disk", sys.argv[2],
+                       manifest.fingerprint)
 """
 
 
@@ -260,7 +262,7 @@ def test_cache_killed_while_filling_is_filled_again(manifest, tmp_path):
         assert process.stdout.readline() == b"filling\n"
         (partial,) = tmp_path.glob(".images-*.partial")
         # Where a disk has no locks, what a live process of this machine writes is left alone.
-        caching._remove_if_dead(partial)
+        disk_cache._remove_if_dead(partial)
         assert partial.exists()
         process.send_signal(signal.SIGKILL)
     start = time.monotonic()

@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from library.errors import UserError
 from library.files import locked
-from library.inputs import caching
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import (
     DEFAULT_OPTIONS,
@@ -238,7 +237,7 @@ def test_leftovers_of_killed_runs_are_removed(base, tmp_path):
 
 def test_lack_of_space_is_an_error_before_anything_is_written(base, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=150)
-    monkeypatch.setattr(caching.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(UserError, match=r"/features-\w+: .* needed .*--cache_dir"):
         cache(base, tmp_path, images=iter(()))
     assert list(tmp_path.iterdir()) == [tmp_path / "module"]
