@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from library.explaining.layer_graph import flatten_network
-from project.networks import NETWORKS
+from tests.helpers.small_networks import build
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
 
@@ -17,7 +17,7 @@ PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.floa
     ],
 )
 def test_flatten_network_gives_the_same_scores(name, options, last):
-    network = NETWORKS[name]((32, 32, 3), 2, **options)
+    network = build(name, (32, 32, 3), 2, **options)
     before = len(network.weights)
     opened = flatten_network(network)
     layer = opened.last_spatial_layer()
