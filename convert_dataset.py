@@ -162,7 +162,14 @@ def convert_splits(settings: Settings) -> None:
 def convert_one(
     settings: Settings, name: str, folder: Path | str, splitter: "Splitter | None" = None
 ) -> None:
-    """Convert the split `name` to a folder or URL; a splitter selects its files."""
+    """Convert one split.
+
+    Args:
+        settings: All options.
+        name: The split's name.
+        folder: A folder or URL, where the shards go.
+        splitter: Selects the split's files; None: all files.
+    """
     from library.dataset.conversion import convert
     from library.dataset.remote_splits import fetch_training_manifest, upload
     from library.dataset.storage import is_remote, local_folder
@@ -190,7 +197,14 @@ def make_source(
     shard_folder: Path | str | None,
     splitter: "Splitter | None" = None,
 ) -> "Source":
-    """Return the files that the settings name, without any in the folder of the shards."""
+    """Return the files that the settings name.
+
+    Args:
+        settings: All options.
+        split: The split's name.
+        shard_folder: A folder that is not searched for images.
+        splitter: Selects the split's files; None: all files.
+    """
     from library.dataset.conversion import Source
     from library.dataset.sources.find import SourceOptions
 

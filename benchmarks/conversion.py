@@ -114,7 +114,14 @@ def multiply(paths: list[Path], times: int) -> list[Path]:
 def make_photographs(
     sources: Sequence[Path], folder: Path, size: tuple[int, int], count: int
 ) -> list[Path]:
-    """Write JPEGs of one size (width, height), random crops of the sources; return their paths."""
+    """Write random crops as JPEGs, and return their paths.
+
+    Args:
+        sources: The images to crop.
+        folder: Where to write.
+        size: (width, height) in pixels.
+        count: How many to write.
+    """
     generator = random.Random(0)
     paths = []
     each = -(-count // len(sources))

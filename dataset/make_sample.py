@@ -112,7 +112,13 @@ def write_images(
 
 
 def write_member(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    """Write one member with a fixed date and system, so that equal calls write equal bytes."""
+    """Write one member with a fixed date and system, so that equal calls write equal bytes.
+
+    Args:
+        archive: The zip.
+        name: The member's path.
+        content: Its bytes.
+    """
     member = zipfile.ZipInfo(name, date_time=(2017, 8, 25, 0, 0, 0))
     member.create_system = 3  # Unix, wherever this runs
     member.external_attr = 0o644 << 16
@@ -121,7 +127,13 @@ def write_member(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 def make(source: Path, output: Path, counts: Mapping[str, int]) -> None:
-    """Write the zip `output` with `counts` images of each class for each split."""
+    """Write the sample.
+
+    Args:
+        source: Folder of the idx files.
+        output: The zip to write.
+        counts: {split: images of each class}.
+    """
     with new_file(output) as file, zipfile.ZipFile(file, "w") as archive:
         write_member(archive, "LICENSE", LICENSE.encode())
         write_images(archive, "train", source, "train", 0, counts["train"])

@@ -253,7 +253,13 @@ class _Encoder:
         workers.grow(1 + max(self.total // _FILES_PER_WORKER, index.bytes // _BYTES_PER_WORKER))
 
     def run(self, files: Iterable[LabeledFile], work: WorkFolder, limits: ShardLimits) -> None:
-        """Write the next files into shards. Raises DataError if too many are unusable."""
+        """Write files into shards. Raises DataError if too many are unusable.
+
+        Args:
+            files: The next files of the index, or of the stream.
+            work: Where the shards go.
+            limits: When a shard ends.
+        """
         rejected = work.rejected
         with (
             ShardWriter(work, limits) as writer,

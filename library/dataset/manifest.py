@@ -102,7 +102,13 @@ def manifest_path(folder: Path | str, name: str) -> Path:
 
 
 def shard_name(name: str, number: int, count: int) -> str:
-    """Return the file name of a shard, numbered from 0."""
+    """Return the file name of a shard.
+
+    Args:
+        name: The split's name.
+        number: Of the shard, from 0.
+        count: How many shards the split has.
+    """
     return f"{name}_{number:05d}-of-{count:05d}.tfrecord"
 
 

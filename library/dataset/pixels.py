@@ -19,7 +19,13 @@ PASSBAND = 1.07
 
 
 def fitted_size(width: int, height: int, max_edge: int) -> tuple[int, int]:
-    """Return (width, height), never enlarged, with the longer edge at most `max_edge` (0: any)."""
+    """Return (width, height) scaled down, if need be, to a longest edge.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        max_edge: Longest edge in pixels; 0: any.
+    """
     longer = max(width, height)
     if not max_edge or longer <= max_edge:
         return width, height

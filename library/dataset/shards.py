@@ -143,7 +143,7 @@ class WorkFolder:
         self.finished.append(shard)
 
     def publish(self) -> tuple[Shard, ...]:
-        """Give the finished shards their final names. No manifest may list these while it runs."""
+        """Rename the finished shards. No manifest may list the final names while this runs."""
         filled = self._filled()
         shards = []
         for position, (number, shard) in enumerate(filled):
@@ -226,7 +226,13 @@ class ShardWriter:
         self._advance()
 
     def reject(self, file: str, label: Label, reason: str) -> RejectedFile:
-        """Note that the index's next file gives no record."""
+        """Note that the index's next file gives no record.
+
+        Args:
+            file: Its name.
+            label: Its class or classes.
+            reason: Why it can't be used.
+        """
         rejected = RejectedFile(self.position, file, label, reason)
         self.shard.rejected.append(rejected)
         self._advance()
@@ -268,7 +274,7 @@ class ShardWriter:
 
 
 def publish(work: WorkFolder, manifest: Manifest) -> Manifest:
-    """Give the finished shards their names, write the manifest, remove what it replaces.
+    """Rename the finished shards, write the manifest, remove what it replaces.
 
     Args:
         work: The finished shards.
