@@ -20,7 +20,7 @@ class _StderrHandler(logging.Handler):
 
 
 class _Formatter(logging.Formatter):
-    """Show information as it is, and warnings with the word before them."""
+    """Show the text of information alone, and that of other levels after the level."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -55,10 +55,5 @@ def start_logging(level: int = logging.INFO) -> None:
 
 
 def set_chief(is_chief: bool) -> None:
-    """Let this process log, if it is the chief of several workers, or show its errors only."""
+    """Show all records of this process if it is the chief of the workers, otherwise errors only."""
     _chief_only.is_chief = is_chief
-
-
-def report(text: str) -> None:
-    """Log one line. (For modules that do not have a logger of their own yet.)"""
-    logging.getLogger("library").info(text)

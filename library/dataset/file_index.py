@@ -7,7 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable
 from io import FileIO
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -57,7 +57,8 @@ class FileIndex:
         for file in files:
             name, label, size, version, location = file
             # marshal takes a tenth of pickle's time; only this process reads the entry.
-            entry = (name, label, size, version, _LOCATION_IDS[type(location)], tuple(location))
+            kind = _LOCATION_IDS[type(location)]
+            entry: Any = (name, label, size, version, kind, tuple(location))
             self._offsets.append(self._offsets[-1] + self.file.write(marshal.dumps(entry)))
             self.counts.update(file.labels)
             self.is_multi_label |= isinstance(label, tuple)
@@ -79,8 +80,9 @@ class FileIndex:
         found = int(self._order[number])
         begin, end = self._offsets[found : found + 2]
         self._reader.seek(begin)
-        *facts, kind, location = marshal.loads(self._reader.read(end - begin))
-        return LabeledFile(*facts, _LOCATIONS[kind]._make(location))
+        entry = marshal.loads(self._reader.read(end - begin))
+        name, label, size, version, kind, location = entry
+        return LabeledFile(name, label, size, version, _LOCATIONS[kind]._make(location))
 
     def found_at(self, number: int) -> int:
         """Return the position, from 0, at which the file `number` of the index was found."""

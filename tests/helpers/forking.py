@@ -1,10 +1,9 @@
 """Fork processes that have imported TensorFlow already: `python -m tests.helpers.forking`.
 
-Importing costs a process several seconds, so one process imports, and each job is a fork of it that
-goes on as `python run.py` (or another module with a `main`) would, to the very end of the
-interpreter. A job is one line of JSON on stdin: module, arguments, environment variables, and the
-file for all that is said. The answer is its process id; its exit code, once there is one, is in the
-file `<said>.exit`.
+Importing takes several seconds, so one process imports, and each job is a fork of it that does what
+`python run.py` (or another module with a `main`) would, until the interpreter exits. A job is one
+line of JSON on stdin: module, arguments, environment variables, and the file for its output. The
+answer is its process id; its exit code, once there is one, is in the file `<output>.exit`.
 """
 
 import importlib
@@ -19,37 +18,37 @@ from library.tensorflow_import import import_tensorflow
 
 
 def serve():
-    """Fork for each job; in the fork, give it. At the end of stdin, give None."""
-    said = {}
+    """Fork for each job, and return it in the fork. Return None at the end of stdin."""
+    outputs = {}
 
-    def tell_exits(*_):
-        """Write the codes of those that have ended, as subprocess would give them."""
-        while said:
+    def write_exit_codes(*_):
+        """Write the exit codes of the forks that have ended, as subprocess returns them."""
+        while outputs:
             process, status = os.waitpid(-1, os.WNOHANG)
             if not process:
                 return
-            partial = Path(f"{said.pop(process)}.partial")
+            partial = Path(f"{outputs.pop(process)}.partial")
             partial.write_text(str(os.waitstatus_to_exitcode(status)))
             partial.rename(partial.with_suffix(".exit"))
 
-    signal.signal(signal.SIGCHLD, tell_exits)
+    signal.signal(signal.SIGCHLD, write_exit_codes)
     for line in sys.stdin:
         job = json.loads(line)
-        # Not to be told of an end before its process id is known here.
+        # The process id must be known before the signal of its end is handled.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         process = os.fork()
         if not process:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
             return job
-        said[process] = job["said"]
+        outputs[process] = job["output"]
         print(process, flush=True)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     return None
 
 
 def main():
-    """Serve; or, in a fork, do as run.py does."""
+    """Serve; in a fork, do what run.py does."""
     import_tensorflow(choose_devices=lambda: False)
     import run  # noqa: F401
 
@@ -57,7 +56,7 @@ def main():
     if job is None:
         return 0
     os.environ.update(job["environ"])
-    for number, name in enumerate((os.devnull, os.devnull, job["said"])):
+    for number, name in enumerate((os.devnull, os.devnull, job["output"])):
         file = os.open(name, os.O_RDWR | os.O_CREAT)
         os.dup2(file, number)
         os.close(file)

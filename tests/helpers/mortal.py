@@ -18,7 +18,7 @@ _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 
 class InProcess:
-    """In the place of WorkerPool: the function is applied here."""
+    """Replaces WorkerPool: applies the function in this process."""
 
     def __init__(self, function, *_):
         self.function = function
@@ -40,7 +40,7 @@ class InProcess:
 
 def convert(source, folder):
     """Convert within this process, in small batches: it can be killed between them."""
-    # What was written outlives a process that is killed, synced or not; only a power cut differs.
+    # Written data survives a kill, synced or not; only a power cut differs.
     os.fsync = lambda handle: None
     conversion.WorkerPool = InProcess
     conversion._BATCH_FILES = 4

@@ -60,7 +60,7 @@ class Worker:
         said = folder / f"{next(self._numbers)}.txt"
         self._said, self._exit = said, Path(f"{said}.exit")
         job = {"module": module, "arguments": arguments, "environ": environ or {}}
-        job["said"] = str(said)
+        job["output"] = str(said)
         server.stdin.write(f"{json.dumps(job)}\n")
         server.stdin.flush()
         self.pid = int(server.stdout.readline())
