@@ -17,12 +17,13 @@ test: .venv/ready ## run every test
 	$(RUN) -m pytest $(TWO)
 
 # A minute and a half, before each commit.
-check: .venv/ready lint ## run the linters and the fast tests
+check: .venv/ready lint ## run lint and the fast tests
 	$(RUN) -m pytest $(TWO) -m "not slow"
 
-lint: .venv/ready ## run the linters
+lint: .venv/ready ## run the linters and the type checker
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 docs: .venv/ready ## regenerate the pages and JSON schemas in docs/
 	$(RUN) -m project.generate_docs
@@ -56,7 +57,7 @@ lock: ## pin all dependencies again, with hashes
 
 # Not out/: its runs may have taken hours.
 clean: ## delete everything that can be rebuilt, but no runs
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):[^#]*## /make \1\t/p' Makefile
