@@ -1,6 +1,8 @@
 """Evaluate a snapshot on a split: predictions, metrics, and what they are metrics of, as JSON."""
 
+import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from library.errors import DataError, DivergedError
+from library.errors import DataError, DivergedError, reason_of
 from library.evaluation.metrics import EvaluationOptions, add_calibrated_metrics, compute_metrics
 from library.evaluation.predictions import Predictions, predict_batches
 from library.files import write_file
@@ -17,6 +19,8 @@ from library.inputs.interfaces import EvaluationInputs
 from library.messages import counted
 from library.saving.snapshots import Snapshot
 from library.training.parts import Objective
+
+logger = logging.getLogger(__name__)
 
 # Where the summaries lie, in a run's folder.
 EVALUATION_FOLDER = "evaluation"
@@ -121,6 +125,17 @@ def summarize(
 def write_summary(path: Path, summary: dict) -> None:
     """Write what `summarize` returned as JSON."""
     write_file(path, json.dumps(summary, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def warn_on_error(what: object) -> Iterator[None]:
+    """Log any error in the block as a warning that `what` could not be written."""
+    try:
+        yield
+    except Exception as error:
+        filename = error.filename if isinstance(error, OSError) else None
+        where = f": {filename}" if filename else ""
+        logger.warning(f"could not write {what} ({reason_of(error)}{where})")
 
 
 def describe_scope(summary: dict) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """The report: what one network does with one split, as a page that needs no other file."""
 
-import contextlib
 import logging
 import os
 import platform
@@ -15,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from library.dataset.sources.base import TRAINING
-from library.errors import reason_of
 from library.evaluation.evaluate import (
     EVALUATION_FOLDER,
     EvaluationResult,
     describe_scope,
     summarize,
+    warn_on_error,
     write_summary,
 )
 from library.evaluation.table import (
@@ -238,17 +237,6 @@ def describe_environment() -> list[tuple[str, str]]:
         ("processor cores", str(os.cpu_count())),
         ("devices", ", ".join(each.get("device_name", "GPU") for each in details) or "CPU"),
     ]
-
-
-@contextlib.contextmanager
-def warn_on_error(what: object) -> Iterator[None]:
-    """Log any error in the block as a warning that `what` could not be written."""
-    try:
-        yield
-    except Exception as error:
-        filename = error.filename if isinstance(error, OSError) else None
-        where = f": {filename}" if filename else ""
-        logger.warning(f"could not write {what} ({reason_of(error)}{where})")
 
 
 def is_current(page: Path, *sources: Path) -> bool:

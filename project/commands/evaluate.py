@@ -28,6 +28,7 @@ def evaluate(settings: Settings) -> None:
         EVALUATION_FOLDER,
         describe_scope,
         summarize,
+        warn_on_error,
         write_summary,
     )
     from library.evaluation.table import format_metrics
@@ -55,8 +56,9 @@ def evaluate(settings: Settings) -> None:
     name = config.validation_name or file_name(config, summary)
     folder = Path(config.run_dir, EVALUATION_FOLDER)
     splits = tuple({each.name: each for each in (split, validation_split) if each}.values())
-    write_summary(folder / f"{name}.json", summary)
-    _write_report(config, folder / f"{name}.html", result, summary, splits)
+    with warn_on_error("the evaluation"):
+        write_summary(folder / f"{name}.json", summary)
+        _write_report(config, folder / f"{name}.html", result, summary, splits)
 
 
 def file_name(config: Any, summary: dict) -> str:
@@ -105,12 +107,11 @@ def _network(config: Any, summary: dict) -> str:
 def _write_report(config: Any, page: Path, result: Any, summary: dict, splits: tuple) -> None:
     """Write the page, unless library/reporting was deleted."""
     try:
-        from library.reporting.report import warn_on_error, write_report
+        from library.reporting.report import write_report
     except ModuleNotFoundError as error:
         if not str(error.name).startswith("library.reporting"):
             raise
         logger.info("no HTML report: library/reporting is not installed")
         return
     run_dir = None if config.checkpoint else Path(config.run_dir)
-    with warn_on_error("the report"):
-        write_report(page, result, summary, splits, run_dir)
+    write_report(page, result, summary, splits, run_dir)

@@ -10,7 +10,13 @@ import tensorflow as tf
 
 from library.dataset.splits import read_splits
 from library.errors import DataError, DivergedError
-from library.evaluation.evaluate import describe_scope, evaluate, summarize, write_summary
+from library.evaluation.evaluate import (
+    describe_scope,
+    evaluate,
+    summarize,
+    warn_on_error,
+    write_summary,
+)
 from library.evaluation.metrics import EvaluationOptions
 from library.evaluation.predictions import predict_batches
 from library.evaluation.table import format_metrics, format_number, metric_label, overall_metrics
@@ -124,6 +130,22 @@ def test_summary_tells_what_was_evaluated(splits, snapshot, tmp_path):
     write_summary(tmp_path / "test.json", summary)
     stored = json.loads((tmp_path / "test.json").read_text())
     assert stored == json.loads(json.dumps(summary, allow_nan=False))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device", "x/a.html"), "No space left on device: x/a.html"),
+        (ValueError("first line\nsecond"), "first line"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+    ],
+)
+def test_warn_on_error(capsys, error, reason):
+    with warn_on_error("report.html"):
+        raise error
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ")
+    assert line.endswith(f"report.html ({reason})")
 
 
 def test_scope_of_ensemble():

@@ -38,7 +38,6 @@ from library.reporting.report import (
     is_current,
     read_images,
     render_report,
-    warn_on_error,
     worst_mistakes,
 )
 from project.inputs import EvaluationPipeline
@@ -294,22 +293,6 @@ def test_describe_environment(monkeypatch):
     assert rows["devices"]
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (OSError(28, "No space left on device", "x/a.html"), "No space left on device: x/a.html"),
-        (ValueError("first line\nsecond"), "first line"),
-        (ZeroDivisionError(), "ZeroDivisionError"),
-    ],
-)
-def test_warn_on_error(capsys, error, reason):
-    with warn_on_error("report.html"):
-        raise error
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: ")
-    assert line.endswith(f"report.html ({reason})")
-
-
 def test_is_current(tmp_path):
     page, source = tmp_path / "page", tmp_path / "source"
     source.touch()
@@ -346,6 +329,14 @@ def test_train_and_evaluate_write_reports(options, tmp_path, capsys):
     assert run_main(run.main, options, "run.py") == 0
     assert (folder / "report.html").stat().st_mtime_ns == written, "nothing changed"
     capsys.readouterr()
+    (folder / "evaluation").rename(folder / "aside")
+    (folder / "evaluation").touch()
+    assert run_main(run.main, ["evaluate", *options], "run.py") == 0
+    printed, err = capsys.readouterr()
+    assert json.loads(printed.splitlines()[-1])["split"] == "test"
+    assert "warning: could not write" in err
+    (folder / "evaluation").unlink()
+    (folder / "aside").rename(folder / "evaluation")
     assert run_main(run.main, ["evaluate", *options], "run.py") == 0
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert json.loads((folder / "evaluation" / "test.json").read_text()) == printed
