@@ -285,8 +285,8 @@ def test_multi_label_training_and_evaluation(options, colors, patches, capsys, t
     run.main(["evaluate", *given])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["accuracy"] >= 0.75
     # The same classes, but one per image: no image would be evaluated by the same rule.
-    one = replace(read_splits(patches, "test")[0], labels="one")
-    with pytest.raises(CheckpointError, match="of several classes each, these have one class"):
+    one = replace(read_splits(patches, "test")[0], is_multi_label=False)
+    with pytest.raises(CheckpointError, match="multi-label"):
         load_network.make_inputs_for(snapshot, read_settings(given), one)
 
 
