@@ -98,7 +98,6 @@ class Trainer:
             self.devices,
         )
         self.best_snapshot = BestSnapshot(parts, paths, plan.monitor, self.devices)
-        self.throughput = Throughput()
         logs = paths.run_dir / "logs" / "train"
         self.profiler = Profiler(plan.profile_steps if is_chief else None, logs)
         # The batches that come next, and the epoch and batch that they begin at.
@@ -132,18 +131,19 @@ class Trainer:
             self._prepare()
             with self._listening(), StopOnSignal() as self._stop:
                 while self.timetable.has_work(self.state):
+                    # A run that was stopped at the end of an epoch has yet to evaluate it.
                     if not self.timetable.evaluation_is_due(self.state):
                         self._train_epoch()  # or the part of it before the next evaluation
-                        continue
-                    with self.throughput.paused():
-                        self.average_statistics()
-                        with self.parts.averaged_weights():
-                            validation = self._evaluate()
-                            is_best = self.best_snapshot.save_if_better(self.state, validation)
-                        self._lower_learning_rate_on_plateau(validation)
-                        self._add_row(validation, is_best)
-                        self._save_if_slow()
-                        self.timetable.mark_evaluated()
+                    if self.timetable.evaluation_is_due(self.state):
+                        with self.throughput.paused():
+                            self.average_statistics()
+                            with self.parts.averaged_weights():
+                                validation = self._evaluate()
+                                is_best = self.best_snapshot.save_if_better(self.state, validation)
+                            self._lower_learning_rate_on_plateau(validation)
+                            self._add_row(validation, is_best)
+                            self._save_if_slow()
+                            self.timetable.mark_evaluated()
         return check_best(self.state.best, self.plan.monitor.metric)
 
     # What an engine overrides, and below it what it calls.
@@ -280,7 +280,7 @@ class Trainer:
     @contextmanager
     def _listening(self) -> Iterator[None]:
         """Report the start and the end of the block to the listeners."""
-        state = self.state
+        state, self.throughput = self.state, Throughput()
         start = Start(
             network=self.parts.network,
             plan=self.plan,

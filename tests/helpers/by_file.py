@@ -1,7 +1,7 @@
-"""A worker as run.py would be, that notes which images it trains on: for test_distribution.py.
+"""A worker that notes which images it trains on, otherwise like run.py: for test_distribution.py.
 
-`{worker}` in its arguments is its index. What it notes is in `seen.txt` in its data folder, a name
-a line, in order.
+`{worker}` in its arguments is its index. The names are in `seen.txt` in its data folder, one per
+line, in order.
 """
 
 import json
@@ -29,7 +29,7 @@ def main(arguments):
         return True
 
     def noting(self, key, image_format, *crop):
-        # Only training says how to crop, be it not at all.
+        # Only training passes a crop, even if there is none.
         if not crop:
             return decode(self, key, image_format)
         with tf.control_dependencies([tf.numpy_function(note, [self.filename(key)], tf.bool)]):

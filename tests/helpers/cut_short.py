@@ -1,4 +1,4 @@
-"""What a kill would leave: a folder as it is before each change that something makes in it."""
+"""What a kill would leave: a copy of a folder before each change that is made in it."""
 
 import contextlib
 import shutil
@@ -18,7 +18,7 @@ def _hook(event, arguments):
             return
     elif event not in _CHANGES:
         return
-    # Looking makes changes of its own.
+    # The hook itself makes changes.
     look = _looking.pop()
     look()
     _looking.append(look)
@@ -26,8 +26,8 @@ def _hook(event, arguments):
 
 @contextlib.contextmanager
 def watched(folder, copies):
-    """Return a list that gets a copy of `folder` for each state that the block brings it into."""
-    # It cannot be removed again.
+    """Yield a list that gets a copy of `folder` for each state that the block leaves it in."""
+    # An audit hook can't be removed.
     if not _installed:
         sys.addaudithook(_hook)
         _installed.append(True)

@@ -112,9 +112,8 @@ def make_run(
         ExponentialMovingAverage(network, ema_decay) if ema_decay else None,
         cached_features=cached,
     )
-    texts, settings = {"project.yaml": "x"}, {"lr": values["learning_rate"]}
-    run_paths = RunPaths.below(folder, classes)
-    run_paths = dataclasses.replace(run_paths, texts=texts, settings=settings, **(paths or {}))
+    files = {"texts": {"project.yaml": "x"}, "settings": {"lr": values["learning_rate"]}}
+    run_paths = dataclasses.replace(RunPaths.below(folder, classes), **files | (paths or {}))
     return trainer(parts, inputs, plan, run_paths, devices, listeners)
 
 

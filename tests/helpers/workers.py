@@ -45,7 +45,7 @@ def free_ports(count):
 
 def options(data_dir, run_dir, **more):
     given = {"data_dir": data_dir, "run_dir": run_dir, **OPTIONS, **more}
-    # YAML spells truth in small letters.
+    # YAML spells booleans in lower case.
     values = {k: str(v).lower() if isinstance(v, bool) else v for k, v in given.items()}
     return [f"--{name}={value}" for name, value in values.items()]
 
@@ -70,7 +70,7 @@ class Worker:
         return int(self._exit.read_text()) if self._exit.exists() else None
 
     def finish(self, seconds=120):
-        """Give (exit code, what was said on stderr) once it has ended."""
+        """Return (exit code, stderr) once it has ended."""
         deadline = time.monotonic() + seconds
         while self.poll() is None:
             if time.monotonic() > deadline:
@@ -80,7 +80,7 @@ class Worker:
         return self.poll(), self.said()
 
     def said(self):
-        """Return what was said on stderr so far."""
+        """Return its stderr so far."""
         return self._said.read_text() if self._said.exists() else ""
 
     def send_signal(self, number):
@@ -92,7 +92,7 @@ class Worker:
 
 @functools.cache
 def _server():
-    """Start the process that forks workers. Give the folder of what they say, and the process."""
+    """Start the process that forks workers. Return the folder of their output, and the process."""
     folder = tempfile.TemporaryDirectory(prefix="workers")
     command = [sys.executable, "-W", "ignore", "-m", "tests.helpers.forking"]
     environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -108,7 +108,7 @@ def _server():
 
 
 def start_two(data_dir, run_dir, module="run", **more):
-    """Start two workers. Give them, the chief first."""
+    """Start two workers. Return them, the chief first."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
     tasks = ({"type": "worker", "index": index} for index in range(2))
     configs = (json.dumps({"cluster": cluster, "task": task}) for task in tasks)
@@ -117,7 +117,7 @@ def start_two(data_dir, run_dir, module="run", **more):
 
 
 def wait_for_rows(run_dir, count, workers, seconds=60):
-    """Return when history.csv has so many rows more than it had, and the workers still run."""
+    """Return when history.csv has `count` more rows, while the workers run."""
     path = run_dir / "history.csv"
 
     def rows():

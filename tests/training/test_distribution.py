@@ -145,7 +145,7 @@ def test_workers_with_own_shards_see_each_image_once(tmp_path, colors):
     by_epoch = [[], []]
     for part in WorkerSlice(count=2, by_file=True).siblings():
         own = replace(whole, worker_slice=part)
-        expected = [[whole.source.name(key) for key in own.keys(epoch)] for epoch in range(2)]
+        expected = [[whole.source.filename(key) for key in own.keys(epoch)] for epoch in range(2)]
         expected = [[name.numpy().decode() for name in names] for names in expected]
         seen = (tmp_path / str(part.index) / "seen.txt").read_text().split()
         assert seen == expected[0] + expected[1]

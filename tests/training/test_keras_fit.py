@@ -29,17 +29,22 @@ def test_engines_produce_the_same_bits(tmp_path, recipe):
     assert (tmp_path / "fit" / "best" / "model.keras").exists()
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("uninterrupted"))
+    run.fit()
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", [Trainer, KerasFitTrainer])
 @pytest.mark.parametrize("step", [1, 3, 5, 8])
-def test_resume_by_either_engine_matches_uninterrupted_run(tmp_path, step, trainer):
-    whole = make_run(tmp_path / "whole")
-    whole.fit()
+def test_resume_by_either_engine_matches_uninterrupted_run(tmp_path, uninterrupted, step, trainer):
     with pytest.raises(StoppedError, match=f"step {step}"):
         stopping_run(tmp_path / "run", step, trainer=KerasFitTrainer).fit()
     run = make_run(tmp_path / "run", trainer=trainer)
     run.fit()
-    assert_same(run, whole)
+    assert_same(run, uninterrupted)
 
 
 def test_calls_end_where_profile_starts_and_stops(tmp_path, capsys):
