@@ -3,7 +3,7 @@ import pytest
 from project.keywords import keywords_of
 
 
-def test_a_function_gets_what_it_names():
+def test_keywords_of():
     def network(shape, classes, *, depth, dropout_rate=0.5):
         return depth, dropout_rate
 
@@ -13,7 +13,7 @@ def test_a_function_gets_what_it_names():
     }
 
 
-def test_a_hyperparameter_that_is_no_setting_is_a_mistake_of_the_program():
+def test_unknown_hyperparameter_is_an_error():
     def network(*, dept):
         return dept
 
