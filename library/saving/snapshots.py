@@ -88,6 +88,7 @@ def write_snapshot(
         UserError: The snapshot cannot be written.
     """
     with explain_write_errors(f"the snapshot in {folder}"), new_folder(folder) as partial:
+        speed_up_saving()
         network.save(partial / "model.keras")
         (partial / "classes.json").write_text(_json_text(list(classes)))
         (partial / "metrics.json").write_text(_json_text(metrics))
@@ -143,6 +144,25 @@ def load_snapshot(source: str | Path | None, best: str | Path) -> Snapshot:
     if has_snapshot(folder / "best") and not (folder / "classes.json").is_file():
         folder = folder / "best"
     return read_snapshot(folder)
+
+
+def speed_up_saving() -> None:
+    """Fill Keras's cache of the attributes that hold no weights, by kind of layer.
+
+    A defect in keras.src.saving.saving_lib.get_attr_skipset (Keras 3.15): it looks the names up
+    under one key and stores them under another, so that it makes a layer for each layer that is
+    saved or loaded. Without this, 20 epochs on cached features take 5 to 7 % longer
+    (benchmarks/transfer.py). test_keras_makes_layers_while_saving tells when to remove it.
+    """
+    try:
+        from keras.src.backend.common import global_state
+        from keras.src.saving.saving_lib import get_attr_skipset
+    except ImportError:
+        return  # another version of Keras, which is left as it is
+    for kind in ("Layer", "Functional", "Sequential"):
+        name = f"saving_attr_skiplist_{kind}"
+        if global_state.get_global_attribute(name) is None:
+            global_state.set_global_attribute(name, get_attr_skipset(kind))
 
 
 def _read_checkpoint(folder: Path, best: str | Path) -> Snapshot:
@@ -210,6 +230,7 @@ def _read_json(path: Path, kind: type) -> Any:
 
 
 def _load_network(path: Path) -> keras.Model:
+    speed_up_saving()
     try:
         # The training loop is ours, so there is nothing to compile.
         return keras.models.load_model(path, compile=False)

@@ -13,6 +13,7 @@ from library.errors import SettingsError, UserError
 from library.messages import choose
 from library.models.freezing import infer_while_frozen
 from library.models.hub_download import socket_timeout
+from library.saving.snapshots import speed_up_saving
 from project.networks.heads import add_scores
 
 APPLICATIONS = {
@@ -82,6 +83,7 @@ def _make_base(
         raise SettingsError(
             f"application_weights must be imagenet, none or a file; {weights} does not exist"
         )
+    speed_up_saving()
     try:
         # Keras prints a download's progress to stdout, which is for results.
         with socket_timeout(), contextlib.redirect_stdout(sys.stderr):

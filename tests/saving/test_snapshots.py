@@ -4,6 +4,8 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from keras.src.backend.common import global_state
+from keras.src.saving import saving_lib
 
 from library.errors import CheckpointError, UserError
 from library.files import seal_folder
@@ -44,6 +46,52 @@ def test_read_snapshot_returns_what_was_written(best):
     assert snapshot.metrics == {"value": 0.5}
     assert (best / "a").read_text() == "b"
     assert json.loads((best / "classes.json").read_text()) == ["cat", "日本"]
+
+
+KINDS = ("Layer", "Functional", "Sequential")
+
+
+@pytest.fixture
+def made_layers(monkeypatch):
+    """The names of the classes of layers made from now on."""
+    made, make = [], keras.layers.Layer.__init__
+
+    def recorded(layer, *arguments, **options):
+        made.append(type(layer).__name__)
+        make(layer, *arguments, **options)
+
+    monkeypatch.setattr(keras.layers.Layer, "__init__", recorded)
+    return made
+
+
+def test_keras_makes_layers_while_saving(tmp_path, made_layers):
+    """If this fails, Keras no longer needs speed_up_saving: remove that."""
+    network = make_network()
+    for kind in KINDS:
+        global_state.set_global_attribute(f"saving_attr_skiplist_{kind}", None)
+    made_layers.clear()
+    network.save(tmp_path / "model.keras")
+    assert made_layers
+
+
+def test_speed_up_saving_finds_the_same_attributes():
+    names = {kind: f"saving_attr_skiplist_{kind}" for kind in KINDS}
+    for name in names.values():
+        global_state.set_global_attribute(name, None)
+    expected = {name: saving_lib.get_attr_skipset(kind) for kind, name in names.items()}
+    for name in names.values():
+        global_state.set_global_attribute(name, None)
+    snapshots.speed_up_saving()
+    assert {name: global_state.get_global_attribute(name) for name in expected} == expected
+
+
+def test_saving_and_loading_make_no_further_layers(best, made_layers):
+    network = make_network()
+    made_layers.clear()
+    write_snapshot(best, network, ("cat", "日本"), {"value": 0.5}, {})
+    assert not made_layers
+    read_snapshot(best)
+    assert sorted(set(made_layers)) == ["Dense", "Flatten", "Functional", "InputLayer"]
 
 
 def test_absent_snapshot_is_an_error(tmp_path):
