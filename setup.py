@@ -1,4 +1,4 @@
-"""What pyproject.toml can't say: the two YAML files go into the package, beside run.py."""
+"""Put the two YAML files into the package, beside run.py, which pyproject.toml cannot do."""
 
 import shutil
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SETTINGS = ("project.yaml", "hyperparameters.yaml")
+FILES = ("project.yaml", "hyperparameters.yaml")
 
 
 class BuildWithSettings(build_py):
-    """Copies modules, and the files that they look for beside themselves."""
+    """Copy the modules, and the two YAML files that run.py looks for beside itself."""
 
-    def run(self):
-        """Copy all into the folder of the build; into none where the project is used in place."""
+    def run(self) -> None:
+        """Build, and copy the YAML files unless the project is installed in place."""
         super().run()
         if not self.editable_mode:
-            for name in SETTINGS:
+            for name in FILES:
                 shutil.copy(name, Path(self.build_lib, name))
 
-    def get_outputs(self, include_bytecode=True):
-        """Return the path of each file that was copied."""
-        mine = [] if self.editable_mode else [str(Path(self.build_lib, name)) for name in SETTINGS]
-        return [*super().get_outputs(include_bytecode), *mine]
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """Return the paths of all copied files."""
+        copied = [] if self.editable_mode else [str(Path(self.build_lib, name)) for name in FILES]
+        return [*super().get_outputs(include_bytecode), *copied]
 
 
 setup(cmdclass={"build_py": BuildWithSettings})

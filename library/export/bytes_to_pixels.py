@@ -66,16 +66,16 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
         & tf.equal(tf.strings.substr(encoded, -2, 2), b"\xff\xd9")
     )
 
-    def decode_other():
+    def decode_other() -> tuple[tf.Tensor, ...]:
         pixels = decode_png_bmp_gif(encoded, options.background, options.max_pixels)
         fitted = _fitted_size(tf.shape(pixels)[:2], options.max_edge)
         return pixels, fitted, read_png_orientation(encoded)
 
-    def decode_jpeg():
+    def decode_jpeg() -> tuple[tf.Tensor, ...]:
         pixels = _decode_reduced(encoded, channels, shape[:2], size)
         return pixels, size, markers.orientation
 
-    def convert():
+    def convert() -> tuple[tf.Tensor, tf.Tensor]:
         pixels, fitted, orientation = tf.cond(is_jpeg, decode_jpeg, decode_other)
         image = apply_orientation(shrink(pixels, fitted), orientation)
         return _encode(image, options), tf.shape(image)
@@ -118,7 +118,7 @@ def _encode(image: tf.Tensor, options: ImageOptions) -> tf.Tensor:
         image = tf.cond(tf.equal(channels, 1), lambda: image, lambda: _to_gray(image))
         return tf.io.encode_jpeg(image, "grayscale", options.quality)
 
-    def encode_rgb(chroma_downsampling):
+    def encode_rgb(chroma_downsampling: bool) -> tf.Tensor:
         return tf.io.encode_jpeg(
             image, "rgb", options.quality, chroma_downsampling=chroma_downsampling
         )

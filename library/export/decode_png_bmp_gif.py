@@ -74,7 +74,7 @@ def _decode_bmp(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
     with tf.control_dependencies(checks):
         encoded = tf.identity(encoded)
 
-    def decode_palette():
+    def decode_palette() -> tf.Tensor:
         palette = _read_bytes(encoded, 14 + header_bytes, data_offset - 14 - header_bytes)
         colors = tf.cast(tf.reshape(palette, [-1, 4])[:, 2::-1], tf.uint8)
         return tf.gather(colors, tf.cast(tf.io.decode_bmp(encoded)[..., 0], tf.int32))
@@ -90,7 +90,7 @@ def _decode_gif(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """Decode a GIF's first frame; TensorFlow refuses what is not a GIF."""
     is_gif = tf.equal(tf.strings.substr(encoded, 0, 3), b"GIF")
 
-    def read_size():
+    def read_size() -> tuple[tf.Tensor, tf.Tensor]:
         header = _read_bytes(encoded, 6, 4)
         return _little_endian(header[2:]), _little_endian(header[:2])
 

@@ -5,7 +5,7 @@ without Python.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -45,16 +45,16 @@ def read_jpeg_markers(encoded: tf.Tensor) -> JpegMarkers:
     # Padding makes reads past the end return zeros, without a condition at every step.
     content = tf.pad(content, [[0, 20]])
 
-    def has_prefix(position, letters):
+    def has_prefix(position: tf.Tensor, letters: tuple[int, ...]) -> tf.Tensor:
         return tf.reduce_all(tf.equal(content[position : position + len(letters)], letters))
 
-    def is_inside(position, markers):
+    def is_inside(position: tf.Tensor, markers: Any) -> tf.Tensor:
         position = tf.minimum(position, size)
         marker = content[position + 1]
         is_segment = tf.equal(content[position], _FILL) & (marker != _SCAN) & (marker != _END)
         return (position + 4 <= size) & is_segment
 
-    def read_segment(position, markers):
+    def read_segment(position: tf.Tensor, markers: Any) -> tuple[tf.Tensor, Any]:
         marker = content[position + 1]
         body = position + 4
         after = position + 2 + content[position + 2] * 256 + content[position + 3]
@@ -89,15 +89,15 @@ def read_png_orientation(encoded: tf.Tensor) -> tf.Tensor:
     content = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
     size = tf.size(content)
 
-    def length_at(position):
+    def length_at(position: tf.Tensor) -> tf.Tensor:
         bits = tf.bitwise.left_shift(content[position : position + 4], [24, 16, 8, 0])
         # A negative length would go backwards, forever.
         return tf.minimum(tf.bitwise.bitwise_and(tf.reduce_sum(bits), 0x7FFFFFFF), size)
 
-    def is_inside(position, orientation):
+    def is_inside(position: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         return position + _CHUNK_BYTES <= size
 
-    def read_chunk(position, orientation):
+    def read_chunk(position: tf.Tensor, orientation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         start, length = position + 8, length_at(position)
         orientation = tf.cond(
             tf.reduce_all(tf.equal(content[position + 4 : start], _EXIF_CHUNK)),
@@ -118,7 +118,7 @@ def read_exif_orientation(tiff: tf.Tensor) -> tf.Tensor:
     is_little = tf.reduce_all(tf.equal(tiff[:2], tf.constant(list(b"II"), tf.int64)))
     is_big = tf.reduce_all(tf.equal(tiff[:2], tf.constant(list(b"MM"), tf.int64)))
 
-    def read_integers(positions, byte_count):
+    def read_integers(positions: tf.Tensor, byte_count: int) -> tf.Tensor:
         """Return the integers of `byte_count` bytes at some positions; zeros past the end."""
         offsets = tf.range(byte_count, dtype=tf.int64)
         positions = tf.clip_by_value(positions[..., tf.newaxis] + offsets, 0, size + 15)

@@ -23,7 +23,7 @@ def shrink(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         size: int32 (height, width). An image of that size is returned unchanged.
     """
 
-    def resize():
+    def resize() -> tf.Tensor:
         averaged = _average(image, size)
         filtered = _filter(averaged, _reduction(averaged, size))
         return _interpolate(filtered, size)
@@ -42,7 +42,7 @@ def _average(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     block = tf.cast(_reduction(image, size) / MIN_REDUCTION, tf.int32)
     image_size = tf.shape(image)[:2]
 
-    def average():
+    def average() -> tf.Tensor:
         smaller = tf.maximum(size, image_size // block)
         means = tf.image.resize(image, smaller, "area")
         # OpenCV averages four pixels in integers, rounding up; otherwise it rounds to even.
