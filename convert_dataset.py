@@ -186,7 +186,7 @@ def convert_one(
     manifest = convert(source, local, name, make_conversion_options(settings), base)
     if url:
         upload(manifest, url)
-    logger.info(f"{folder}: {name}: wrote {describe(manifest, base)}")
+    print(f"{folder}: {name}: wrote {describe(manifest, base)}")
     if url:
         shutil.rmtree(local.parent)
 
@@ -310,7 +310,7 @@ def verify(settings: Settings) -> None:
     manifest = read_split(find_shard_folder(settings), find_split_name(settings))
     verify_split(manifest, settings.num_workers or available_cores())
     where = f"{manifest.origin or manifest.folder}: {manifest.name}"
-    logger.info(f"{where}: verified every hash, record and image of {describe(manifest)}")
+    print(f"{where}: verified every hash, record and image of {describe(manifest)}")
 
 
 def inspect(settings: Settings) -> None:
@@ -333,7 +333,7 @@ def inspect(settings: Settings) -> None:
     with inspect_splits(sources, images, workers) as inspection:
         print(format_summary(inspection))
         write_file(settings.report, render_dataset_page(inspection, images))
-    logger.info(f"HTML report: {settings.report}")
+    print(f"HTML report: {settings.report}")
 
 
 def find_splits(settings: Settings) -> Mapping[str, Settings]:

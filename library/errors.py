@@ -7,8 +7,6 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from library.logging import start_logging
-
 
 class UserError(Exception):
     """The run failed (exit code 1).
@@ -114,6 +112,8 @@ def run_main(
     Returns:
         The exit code: 0, or that of the error.
     """
+    from library.logging import start_logging  # imported late: worker processes don't log
+
     start_logging()
     verbose = "--verbose" in arguments
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from filelock import FileLock, Timeout
-
 from library.errors import UserError, printable, reason_of
 
 _Result = TypeVar("_Result")
@@ -178,6 +176,8 @@ def locked(path: str | Path, what: str, advice: str = "", *, wait: bool = False)
     Raises:
         UserError: Another process holds the lock, named by its id and its host.
     """
+    from filelock import FileLock, Timeout  # imported late: --help does without it
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()

@@ -13,7 +13,8 @@ from library.dataset.images import (
     convert_image,
     find_conformant,
 )
-from library.dataset.worker_pool import WorkerPool, available_cores, limit_memory
+from library.dataset.worker_pool import WorkerPool, available_cores
+from library.dataset.worker_process import limit_memory
 
 # Less work than this would be done before another process has imported its libraries.
 _FILES_PER_PROCESS = 64

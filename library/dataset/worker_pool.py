@@ -1,12 +1,11 @@
 """Apply a function to many items in several processes; an item that crashes one costs only itself.
 
-A worker process runs this module as its main program, and exchanges pickles with the pool over
-stdin and stdout. pebble.ProcessPool, whose workers share one pipe, took 30 % more CPU time for
-images that are stored as they are.
+A worker process runs `worker_process.py`; it and the pool exchange pickles over stdin and stdout.
+pebble.ProcessPool, whose workers share one pipe, took 30 % more CPU time for images that are stored
+as they are.
 """
 
 import contextlib
-import faulthandler
 import os
 import pickle
 import queue
@@ -18,8 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
+from library.dataset.worker_process import Result, send
 from library.errors import UnreachableError, UserError
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -36,10 +36,6 @@ _WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "134217728",
 }
-
-# (True, the function's result), (False, the reason why there is none) or, if the network failed,
-# (None, the reason).
-Result = tuple[bool | None, Any]
 
 
 class WorkerPool:
@@ -186,7 +182,7 @@ class _Process:
     def _start(self) -> None:
         paths = filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | _WORKER_ENVIRONMENT
-        command = [sys.executable, "-W", "ignore", "-m", "library.dataset.worker_pool"]
+        command = [sys.executable, "-W", "ignore", "-m", "library.dataset.worker_process"]
         with tempfile.TemporaryFile() as errors:
             pipe = subprocess.PIPE
             self.process = subprocess.Popen(
@@ -203,13 +199,8 @@ class _Process:
                 raise UserError(f"a worker process can't start: {last}") from None
 
     def _exchange(self, message: object) -> Any:
-        _send(self.process.stdin, message)
+        send(self.process.stdin, message)
         return pickle.load(self.process.stdout)
-
-
-def _send(file: Any, message: object) -> None:
-    pickle.dump(message, file, protocol=5)
-    file.flush()
 
 
 def _widen(pipe: int) -> None:
@@ -225,65 +216,3 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def limit_memory(size: int) -> None:
-    """Limit the memory of this process to `size` bytes, unless it has a lower limit already."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource  # only on Unix
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
-
-
-def _run_worker() -> None:
-    """Read (function, memory_bytes, seconds) from stdin, then batches of items until its end."""
-    requests, answers = sys.stdin.buffer, _take_stdout()
-    # Ctrl-C reaches the whole process group; the pool ends a worker by closing its stdin.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    function, memory_bytes, seconds = pickle.load(requests)
-    limit_memory(memory_bytes)
-    _send(answers, "ready")
-    with contextlib.suppress(EOFError):
-        while True:
-            items = pickle.load(requests)
-            _send(answers, [_apply(function, item, seconds) for item in items])
-            _limit_time(0)
-
-
-def _take_stdout() -> BinaryIO:
-    """Return stdout, and give stderr in its place to any library that prints."""
-    stdout = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return stdout
-
-
-def _apply(function: Callable[[Any], Any], item: Any, seconds: float) -> Result:
-    _limit_time(seconds)
-    try:
-        return True, function(item)
-    except MemoryError:
-        return False, "needs too much memory to decode"
-    except UnreachableError as error:
-        return None, str(error)
-    except Exception as error:
-        return False, " ".join(str(error).split()) or type(error).__name__
-
-
-def _limit_time(seconds: float) -> None:
-    """Have the system end this process after `seconds`; 0 for never.
-
-    Not by a Python signal handler, which would wait for a decoder that hangs.
-    """
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-    elif seconds:  # Windows: a thread, which takes far longer to start.
-        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.stderr)
-    else:
-        faulthandler.cancel_dump_traceback_later()
-
-
-if __name__ == "__main__":
-    # If the parent ends while we answer, nobody is left to tell.
-    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        _run_worker()

@@ -25,9 +25,8 @@ def data(tmp_path):
 
 def test_folder_of_split_gives_name_and_destination(data, capsys):
     main("--dataset_dir", data / "train")
-    out, err = capsys.readouterr()
-    assert out == ""
-    (line,) = [line for line in err.splitlines() if line.startswith(f"{data}/train: train: ")]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{data}/train: train: ")
     assert "12 images of 3 classes in 1 shard " in line
     assert read_manifest(data / "train", "train").examples == 12
 
@@ -83,9 +82,9 @@ def test_append_adds_only_new_images(data, capsys):
     extra = data / "train" / "red" / "new.png"
     shutil.copy(data / "test" / "red" / "000.png", extra)
     main("--dataset_dir", data / "train", "--append")
-    assert "1 image more, 13 in all" in capsys.readouterr().err
+    assert "1 image more, 13 in all" in capsys.readouterr().out
     main("--dataset_dir", data / "train", "--append")
-    assert "0 images more, 13 in all" in capsys.readouterr().err
+    assert "0 images more, 13 in all" in capsys.readouterr().out
     (data / "train" / "new class").mkdir()
     shutil.copy(extra, data / "train" / "new class")
     with pytest.raises(DataError, match="the class 'new class' is not among"):
@@ -189,7 +188,7 @@ def test_multi_label_split_is_converted_and_verified(patches, capsys):
     assert manifest.classes == ("blue", "red")
     assert (manifest.examples, manifest.class_counts) == (48, (24, 24))
     main("--verify", "--tfrecord_dir", patches / "train", "--tfrecord_filename", "train")
-    assert "verified" in capsys.readouterr().err
+    assert "verified" in capsys.readouterr().out
 
 
 def test_multi_label_images_are_inspected(patches, tmp_path, capsys):

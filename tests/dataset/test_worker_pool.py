@@ -18,7 +18,7 @@ from library.errors import UnreachableError, UserError
 from tests.conftest import ROOT
 from tests.dataset.test_images import colorful, saved
 
-WORKER = [sys.executable, "-W", "ignore", "-m", "library.dataset.worker_pool"]
+WORKER = [sys.executable, "-W", "ignore", "-m", "library.dataset.worker_process"]
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def test_worker_ends_with_its_input():
 
 def test_worker_does_not_import_tensorflow():
     code = (
-        "import sys, library.dataset.worker_pool, library.dataset.encode_record; "
+        "import sys, library.dataset.worker_process, library.dataset.encode_record; "
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
