@@ -5,9 +5,9 @@ function of its seed, so an epoch can be repeated, and resumed in the middle, ex
 `docs/augmentations.md` shows each of them.
 
 To add one, write a function of (image, strength, seed) that returns an image, both uint8 pixels in
-[0, 255] of shape (height, width, channels), and register it in AUGMENTATIONS. Strength 0 should
-leave the image as it is. Those that act on colors, on coordinates, on the window to decode or on a
-whole batch have another signature: see Augmentation. AutoGraph does not convert these functions: to
+[0, 255] of shape (height, width, channels), and register it in AUGMENTATIONS. Those that act on
+colors, on coordinates, on the window to decode or on a whole batch have another signature: see
+Augmentation. At strength 0, only crops are called. AutoGraph does not convert these functions: to
 branch on a tensor, use tf.where or tf.cond, or decorate the function with tf.function.
 """
 
@@ -82,7 +82,7 @@ def vertical_flip(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tens
 def gaussian_blur(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Blur with a Gaussian whose standard deviation is 0 to `strength` pixels."""
     radius = min(math.ceil(3 * strength), *image.shape[:2])
-    deviation = tf.random.stateless_uniform([], seed, 0.0, max(strength, 1e-3))
+    deviation = tf.random.stateless_uniform([], seed, 0.0, strength)
     offsets = tf.range(-radius, radius + 1, dtype=tf.float32)
     weights = tf.exp(-0.5 * tf.square(offsets / tf.maximum(deviation, 0.1)))
     kernel = tf.repeat(weights[:, tf.newaxis] / tf.reduce_sum(weights), image.shape[-1], 1)

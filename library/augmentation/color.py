@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from library.inputs.decoding import to_uint8
 
@@ -20,11 +21,10 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _PIXELS_PER_ROW = 4
 
 
-def _matrix(rgb=None, shift=0.0, one=0.0):
+def _matrix(rgb: ArrayLike = 0.0, shift: float = 0.0, one: float = 0.0) -> np.ndarray:
     """Return a 4 x 4 constant: `rgb` (3 x 3) maps color to color, `shift` is added to each."""
     matrix = np.zeros((4, 4), np.float32)
-    if rgb is not None:
-        matrix[:3, :3] = rgb
+    matrix[:3, :3] = rgb
     matrix[3, :3] = shift
     matrix[3, 3] = one
     return matrix

@@ -5,6 +5,7 @@ the column (x, y, 1) of an output pixel to its source, in pixels from the image'
 outside the image are mirrored at its border.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -54,13 +55,9 @@ def translation_matrix(x: tf.Tensor | float, y: tf.Tensor | float) -> tf.Tensor:
 
 def change_geometry(image: tf.Tensor, changes: Sequence[Callable[[Size], tf.Tensor]]) -> tf.Tensor:
     """Apply functions of (height, width), each returning a matrix, to a uint8 image, in order."""
-    matrix = None
     size = (float(image.shape[0]), float(image.shape[1]))
-    for change in changes:
-        # From the output back to the source: through the last change first.
-        step = change(size)
-        matrix = step if matrix is None else tf.matmul(matrix, step)
-    return warp(image, matrix)
+    # From the output back to the source: through the last change first.
+    return warp(image, functools.reduce(tf.matmul, [change(size) for change in changes]))
 
 
 def warp(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:

@@ -37,7 +37,7 @@ def cutmix(images: tf.Tensor, targets: tf.Tensor, strength: float, seeds: tf.Ten
     partners, seeds = _pairs(seeds)
     _, height, width, _ = images.shape
 
-    def draw_window(seed):
+    def draw_window(seed: tf.Tensor) -> tf.Tensor:
         share_seed, center_seed = tf.unstack(tf.random.split(seed, 2))
         edge = tf.sqrt(1 - _draw_beta(strength, share_seed))
         return tf.concat([tf.random.stateless_uniform([2], center_seed), [edge]], 0)
@@ -63,9 +63,7 @@ def _per_example(draw: Callable[[tf.Tensor], tf.Tensor], seeds: tf.Tensor) -> tf
 
 
 def _draw_beta(strength, seed):
-    """Draw from Beta(strength, strength), as the share of one of two Gamma draws; 1 at 0."""
-    if strength == 0:
-        return tf.constant(1.0)
+    """Draw from Beta(strength, strength), as the share of one of two Gamma draws."""
     draws = tf.random.stateless_gamma([2], seed, strength)
     # With a small strength, both draws can underflow to zero.
     return tf.math.divide_no_nan(draws[0], tf.reduce_sum(draws))

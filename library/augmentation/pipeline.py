@@ -62,10 +62,6 @@ class _Step:
     augmentation: Augmentation
     strength: float
 
-    @property
-    def acts_on(self) -> str:
-        return self.augmentation.acts_on
-
     def bind(self, seeds: tf.Tensor) -> Callable[[tf.Tensor], Any]:
         """Return the function of what it acts on, with strength and seed filled in."""
         function, seed = self.augmentation.function, seeds[self.position]
@@ -76,31 +72,24 @@ class Augmentations:
     """The chosen augmentations. Raises SettingsError, or ChoiceError for an unknown name.
 
     `words` are names of the registry, each with or without `=strength`.
+
+    Attributes:
+        has_crop: Whether a window of each image is chosen before it is decoded.
+        has_mixing: Whether images of a batch are mixed, so that labels are shares of classes.
+        has_more_than_crop: Whether images are changed, or mixed, after they are decoded.
     """
 
     def __init__(self, words: Sequence[str], registry: Mapping[str, Augmentation]) -> None:
         self._registry = registry
         self._steps = [_parse(*each, registry) for each in enumerate(words)]
-        self._crops = [each for each in self._steps if each.acts_on == CROP]
-        self._mixes = [each for each in self._steps if each.acts_on == BATCH]
+        self._crops = [each for each in self._steps if each.augmentation.acts_on == CROP]
+        self._mixes = [each for each in self._steps if each.augmentation.acts_on == BATCH]
         if len(self._crops) > 1:
             names = sorted(name for name, each in registry.items() if each.acts_on == CROP)
             raise SettingsError(f"augmentations: at most one of {', '.join(names)}")
-
-    @property
-    def has_crop(self) -> bool:
-        """Whether a window of each image is chosen before it is decoded."""
-        return bool(self._crops)
-
-    @property
-    def has_more_than_crop(self) -> bool:
-        """Whether images are changed, or mixed, after they are decoded."""
-        return len(self._steps) > len(self._crops)
-
-    @property
-    def has_mixing(self) -> bool:
-        """Whether images of a batch are mixed, so that labels are shares of classes."""
-        return bool(self._mixes)
+        self.has_crop = bool(self._crops)
+        self.has_mixing = bool(self._mixes)
+        self.has_more_than_crop = len(self._steps) > len(self._crops)
 
     def without_effect(self, channels: int) -> list[str]:
         """Return the words that leave every image of that many channels as it is."""
@@ -133,12 +122,13 @@ class Augmentations:
 
     def apply(self, image: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         """Apply the augmentations of single images."""
-        steps = [each for each in self._steps if each.acts_on not in (CROP, BATCH)]
-        for acts_on, group in groupby(steps, lambda each: each.acts_on):
-            changes = [each.bind(seeds) for each in group]
-            if acts_on == COLOR:
+        steps = [each for each in self._steps if each.augmentation.acts_on not in (CROP, BATCH)]
+        for acts_on, group in groupby(steps, lambda each: each.augmentation.acts_on):
+            # At strength 0, nothing changes.
+            changes = [each.bind(seeds) for each in group if each.strength]
+            if changes and acts_on == COLOR:
                 image = change_colors(image, changes)
-            elif acts_on == GEOMETRIC:
+            elif changes and acts_on == GEOMETRIC:
                 image = change_geometry(image, changes)
             else:
                 for change in changes:
@@ -150,8 +140,9 @@ class Augmentations:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Apply the augmentations of batches; `seeds` are int64 (batch, n, 2)."""
         for each in self._mixes:
-            function, own_seeds = each.augmentation.function, seeds[:, each.position]
-            images, targets = function(images, targets, each.strength, own_seeds)
+            if each.strength:
+                function, own_seeds = each.augmentation.function, seeds[:, each.position]
+                images, targets = function(images, targets, each.strength, own_seeds)
         return images, targets
 
 

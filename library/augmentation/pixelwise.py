@@ -3,6 +3,7 @@
 All take and return a uint8 image, shape (height, width, channels).
 """
 
+import numpy as np
 import tensorflow as tf
 
 from library.inputs.decoding import to_uint8
@@ -49,14 +50,9 @@ def sharpen(image: tf.Tensor, factor: tf.Tensor | float) -> tf.Tensor:
     # The border lacks neighbors to be smoothed with, and stays as it is.
     inside = pixels[1:-1, 1:-1]
     changed = smooth + factor * (inside - smooth)
-    return to_uint8(tf.tensor_scatter_nd_update(pixels, *_inside(pixels, changed)))
-
-
-def _inside(pixels, changed):
-    height, width, channels = pixels.shape
-    rows, columns = tf.meshgrid(tf.range(1, height - 1), tf.range(1, width - 1), indexing="ij")
-    indices = tf.reshape(tf.stack([rows, columns], -1), [-1, 2])
-    return indices, tf.reshape(changed, [-1, channels])
+    edges = [[1, 1], [1, 1], [0, 0]]
+    is_inside = np.pad(np.ones(inside.shape, bool), edges)
+    return to_uint8(tf.where(is_inside, tf.pad(changed, edges), pixels))
 
 
 def _equalize_channel(channel):

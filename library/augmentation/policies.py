@@ -15,29 +15,25 @@ from library.inputs.decoding import to_uint8
 Operation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def _color(matrix_of: Callable[..., tf.Tensor]) -> Operation:
-    def operation(image, amount):
-        return color.change_colors(image, [lambda mean: matrix_of(mean, 1 + amount)])
+def _color(matrix_of: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Operation:
+    return lambda image, amount: color.change_colors(
+        image, [lambda mean: matrix_of(mean, 1 + amount)]
+    )
 
-    return operation
 
-
-def _geometric(matrix_of: Callable[..., tf.Tensor]) -> Operation:
-    return lambda image, amount: geometry.warp(image, matrix_of(image.shape, amount))
+def _translate(image: tf.Tensor, x: tf.Tensor | float, y: tf.Tensor | float) -> tf.Tensor:
+    """Shift an image by shares of its width and its height."""
+    height, width, _ = image.shape
+    return geometry.warp(image, geometry.translation_matrix(x * width, y * height))
 
 
 # The sign of the amount is random.
 SIGNED: dict[str, Operation] = {
-    "shear_x": _geometric(lambda shape, amount: geometry.shear_matrix(amount, 0.0)),
-    "shear_y": _geometric(lambda shape, amount: geometry.shear_matrix(0.0, amount)),
-    # As a share of the edge.
-    "translate_x": _geometric(
-        lambda shape, amount: geometry.translation_matrix(amount * shape[1], 0.0)
-    ),
-    "translate_y": _geometric(
-        lambda shape, amount: geometry.translation_matrix(0.0, amount * shape[0])
-    ),
-    "rotate": _geometric(lambda shape, amount: geometry.rotation_matrix(amount)),
+    "shear_x": lambda image, amount: geometry.warp(image, geometry.shear_matrix(amount, 0.0)),
+    "shear_y": lambda image, amount: geometry.warp(image, geometry.shear_matrix(0.0, amount)),
+    "translate_x": lambda image, amount: _translate(image, amount, 0.0),
+    "translate_y": lambda image, amount: _translate(image, 0.0, amount),
+    "rotate": lambda image, amount: geometry.warp(image, geometry.rotation_matrix(amount)),
     "brightness": _color(lambda mean, factor: color.scale_matrix(factor)),
     "color": _color(lambda mean, factor: color.saturation_matrix(factor)),
     "contrast": _color(color.contrast_matrix),
@@ -119,8 +115,6 @@ AUTO_AUGMENT_PAIRS = (
 
 def rand_augment(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Apply two operations chosen at random, at magnitude `strength` of 30."""
-    if strength == 0:
-        return image
     for each in tf.unstack(tf.random.split(seed, 2)):
         choice, sign = tf.unstack(tf.random.split(each, 2))
         index = _uniform_index(choice, len(RAND_AUGMENT))
@@ -130,8 +124,6 @@ def rand_augment(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tenso
 
 def trivial_augment(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Apply one operation chosen at random, at a magnitude drawn from 0 to `strength`."""
-    if strength == 0:
-        return image
     choice, sign, magnitude = tf.unstack(tf.random.split(seed, 3))
     index = _uniform_index(choice, len(TRIVIAL_AUGMENT))
     magnitude = tf.random.stateless_uniform([], magnitude, 0.0, strength)
@@ -156,8 +148,6 @@ def auto_augment(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tenso
 
 def aug_mix(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
     """Mix the image with three chains of one to three operations, each up to `strength` of 10."""
-    if strength == 0:
-        return image
     chains_seed, weights_seed, share_seed = tf.unstack(tf.random.split(seed, 3))
     chains = tf.map_fn(
         lambda each: tf.cast(_chain(image, strength / 10, each), tf.float32),
@@ -176,7 +166,7 @@ def _chain(image, largest, seed):
     depth = 1 + _uniform_index(depth_seed, 3)
     seeds = tf.stack(seeds)
 
-    def step(number, image):
+    def step(number: tf.Tensor, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         choice, magnitude, sign = tf.unstack(tf.random.split(seeds[number], 3))
         magnitude = tf.random.stateless_uniform([], magnitude, 0.0, largest)
         index = _uniform_index(choice, len(AUG_MIX))
@@ -189,7 +179,7 @@ def _apply(image, space, index, magnitude, seed):
     """Apply the operation at position `index` of a space, with a random sign."""
     sign = tf.where(tf.random.stateless_uniform([], seed) < 0.5, -1.0, 1.0)
 
-    def branch(name, largest):
+    def branch(name: str, largest: float) -> Callable[[], tf.Tensor]:
         if name in SIGNED:
             return lambda: SIGNED[name](image, sign * magnitude * largest)
         return lambda: UNSIGNED[name](image, magnitude * largest)

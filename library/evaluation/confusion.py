@@ -4,9 +4,6 @@
 as (samples,), or (samples, classes). NaN marks what is undefined.
 """
 
-from dataclasses import dataclass
-from typing import Self
-
 import numpy as np
 
 
@@ -65,63 +62,49 @@ def confusion_cells(labels: np.ndarray, predicted: np.ndarray, class_count: int)
     return np.stack([cells // class_count, cells % class_count, images], axis=1)
 
 
-@dataclass(frozen=True)
-class ClassCounts:
-    """Images per resample and class, float64 (samples, classes).
+def class_metrics(
+    truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the metrics of each class, NaN for a class without images.
 
-    Metrics of a class without images (support 0) are NaN.
+    Args:
+        truth: bool (n, classes). If multi-label, any number of a row may be True.
+        predicted: bool (n, classes), likewise.
+        weights: (n, samples).
+
+    Returns:
+        float64 (samples, classes) by name: precision, the share of the images predicted to be of
+        the class that are, 0 if there are none; recall, the share of the class's images that were
+        predicted to be of it; f1, their harmonic mean; images of the class, and guesses of it.
     """
-
-    correct: np.ndarray
-    predicted: np.ndarray
-    support: np.ndarray
-
-    @classmethod
-    def count(cls, truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> Self:
-        """Count images.
-
-        Args:
-            truth: bool (n, classes). If multi-label, any number of a row may be True.
-            predicted: bool (n, classes), likewise.
-            weights: (n, samples).
-        """
-        # float32 counts exactly up to 16,777,216.
-        dtype = np.float32 if len(truth) < 2**24 // 255 else np.float64
-        columns = weights.T.astype(dtype)
-        counts = (columns @ each.astype(dtype) for each in (truth & predicted, predicted, truth))
-        return cls(*(each.astype(np.float64) for each in counts))
-
-    @property
-    def precision(self) -> np.ndarray:
-        """Share of the images predicted to be of the class that are; 0 if none was predicted."""
-        return self._if_supported(_ratio(self.correct, self.predicted, 0.0))
-
-    @property
-    def recall(self) -> np.ndarray:
-        """Share of the class's images that were predicted to be of it."""
-        return self._if_supported(_ratio(self.correct, self.support, 0.0))
-
-    @property
-    def f1(self) -> np.ndarray:
-        """Harmonic mean of precision and recall: 2 correct / (predicted + support)."""
-        return self._if_supported(_ratio(2 * self.correct, self.predicted + self.support, 0.0))
-
-    def _if_supported(self, values: np.ndarray) -> np.ndarray:
-        return np.where(self.support > 0, values, np.nan)
+    # float32 counts exactly up to 16,777,216.
+    dtype = np.float32 if len(truth) < 2**24 // 255 else np.float64
+    columns = weights.T.astype(dtype)
+    correct, guesses, images = (
+        (columns @ each.astype(dtype)).astype(np.float64)
+        for each in (truth & predicted, predicted, truth)
+    )
+    shares = {
+        "precision": _ratio(correct, guesses, 0.0),
+        "recall": _ratio(correct, images, 0.0),
+        "f1": _ratio(2 * correct, guesses + images, 0.0),
+    }
+    defined = {name: np.where(images > 0, share, np.nan) for name, share in shares.items()}
+    return {**defined, "images": images, "guesses": guesses}
 
 
-def macro_average(values: np.ndarray) -> np.ndarray:
-    """Return the mean over the classes for which the metric is defined."""
-    defined = ~np.isnan(values)
-    total = np.where(defined, values, 0.0).sum(1)
-    return _ratio(total, defined.sum(1), np.nan)
+def class_average(values: np.ndarray, class_weights: np.ndarray) -> np.ndarray:
+    """Return the weighted mean over the classes for which the metric is defined, else NaN.
 
+    Args:
+        values: A metric of each class, float64 (samples, classes).
+        class_weights: Equal ones for the macro average, its images for the weighted average.
 
-def weighted_average(values: np.ndarray, support: np.ndarray) -> np.ndarray:
-    """Return the mean over classes, each weighted by its number of images."""
-    defined = ~np.isnan(values)
-    shares = np.where(defined, support, 0.0)
-    return _ratio((np.where(defined, values, 0.0) * shares).sum(1), shares.sum(1), np.nan)
+    Returns:
+        float64 (samples,).
+    """
+    weights = np.where(np.isnan(values), 0.0, class_weights)
+    return _ratio((np.nan_to_num(values) * weights).sum(1), weights.sum(1), np.nan)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray, otherwise: float) -> np.ndarray:

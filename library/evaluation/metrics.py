@@ -168,8 +168,7 @@ class _MetricInputs:
             self._predicted = confusion.one_hot(predictions.classes, count)
             in_top = confusion.in_top_k(predictions.scores, labels, self.top_k)
             self._values["top_k_accuracy"] = in_top
-        columns = zip(probabilities.T, self._truth.T, strict=True)
-        self._rankings = [Ranking(*each) for each in columns]
+        self._rankings = list(map(Ranking, probabilities.T, self._truth.T))
         self.bins = CalibrationBins(probabilities, labels)
 
     def compute(self, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -177,21 +176,15 @@ class _MetricInputs:
         found = {
             name: confusion.weighted_mean(each, weights) for name, each in self._values.items()
         }
-        counts = confusion.ClassCounts.count(self._truth, self._predicted, weights)
-        areas = [each.areas(weights) for each in self._rankings]
-        of_classes = {
-            "precision": counts.precision,
-            "recall": counts.recall,
-            "f1": counts.f1,
-            "roc_auc": np.stack([roc for roc, _ in areas], axis=1),
-            "pr_auc": np.stack([pr for _, pr in areas], axis=1),
-        }
-        for name, each in of_classes.items():
-            found[f"macro_{name}"] = confusion.macro_average(each)
-            found[f"weighted_{name}"] = confusion.weighted_average(each, counts.support)
+        roc, pr = np.stack([each.areas(weights) for each in self._rankings], axis=-1)
+        counted = confusion.class_metrics(self._truth, self._predicted, weights)
+        of_classes = {**counted, "roc_auc": roc, "pr_auc": pr}
+        for name in CLASS_METRICS:
+            each = of_classes[name]
+            found[f"macro_{name}"] = confusion.class_average(each, np.ones_like(each))
+            found[f"weighted_{name}"] = confusion.class_average(each, counted["images"])
         found["ece"] = self.bins.error(weights)
         found |= {f"class_{name}": each for name, each in of_classes.items()}
-        found["class_images"], found["class_guesses"] = counts.support, counts.predicted
         return found
 
 

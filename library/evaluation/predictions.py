@@ -52,14 +52,14 @@ def predict_batches(
     """
     score = Inference(network, xla=xla)
     multi_label = is_multi_label(network)
-    scores, labels, names = [], [], []
+    # Arrays of the right shape and type, even if there are no batches.
+    scores = [np.zeros((0, network.output_shape[-1]), np.float32)]
+    labels = [scores[0] if multi_label else np.zeros(0, np.int64)]
+    names: list[str] = []
     for images, some_labels, some_names in itertools.islice(batches, max_steps):
         scores.append(score(images))
         labels.append(np.asarray(some_labels))
         names += [each.decode("utf-8", "replace") for each in np.asarray(some_names).tolist()]
-    if not scores:
-        scores.append(np.zeros((0, network.output_shape[-1]), np.float32))
-        labels.append(scores[0] if multi_label else np.zeros(0, np.int64))
     all_scores = np.concatenate(scores)
     probabilities = np.asarray(to_probabilities(all_scores, multi_label=multi_label))
     all_labels = np.concatenate(labels)

@@ -13,7 +13,12 @@ class Ranking:
     """One class's images in the order of its probability, sorted once for all resamples."""
 
     def __init__(self, probabilities: np.ndarray, truth: np.ndarray) -> None:
-        """Rank probabilities, float (n,). `truth`, bool (n,), says which images are the class's."""
+        """Sort the images.
+
+        Args:
+            probabilities: Of the class, float (n,).
+            truth: Which images are of the class, bool (n,).
+        """
         self._order = np.argsort(-probabilities, kind="stable")
         ranked, is_own = probabilities[self._order], truth[self._order]
         # Images of equal probability share a rank, so a threshold lies only at the end of a group.

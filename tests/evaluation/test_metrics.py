@@ -9,13 +9,12 @@ from sklearn import metrics
 from library.evaluation.bootstrap import bootstrap_weights, unit_weights
 from library.evaluation.calibration import fit_temperature
 from library.evaluation.confusion import (
-    ClassCounts,
+    class_average,
+    class_metrics,
     confusion_cells,
     confusion_matrix,
     in_top_k,
-    macro_average,
     one_hot,
-    weighted_average,
     weighted_mean,
 )
 from library.evaluation.metrics import EvaluationOptions, add_calibrated_metrics, compute_metrics
@@ -34,9 +33,12 @@ SCORES[:, 3] -= 9  # Class 3 is never predicted; class 4 has no images.
 GUESSES = SCORES.argmax(1)
 
 
-def count_classes(weights=None):
+SHARES = ("precision", "recall", "f1")
+
+
+def metrics_of_classes(weights=None):
     weights = unit_weights(300) if weights is None else weights
-    return ClassCounts.count(one_hot(LABELS, 5), one_hot(GUESSES, 5), weights)
+    return class_metrics(one_hot(LABELS, 5), one_hot(GUESSES, 5), weights)
 
 
 def sklearn_scores(**how):
@@ -49,28 +51,29 @@ def test_accuracy_equals_scikit_learn():
     )
 
 
-def test_class_counts_match_scikit_learn():
-    found, expected = count_classes(), sklearn_scores(labels=range(5))
-    for ours, theirs in zip((found.precision, found.recall, found.f1), expected, strict=False):
-        assert ours[0, :4] == pytest.approx(theirs[:4])
-        assert np.isnan(ours[0, 4]), "a class without images has no metrics"
-    assert found.support[0].tolist() == expected[3].tolist()
-    assert found.precision[0, 3] == 0, "it has images, but none was predicted"
+def test_class_metrics_match_scikit_learn():
+    found, expected = metrics_of_classes(), sklearn_scores(labels=range(5))
+    for name, theirs in zip(SHARES, expected, strict=False):
+        assert found[name][0, :4] == pytest.approx(theirs[:4])
+        assert np.isnan(found[name][0, 4]), "a class without images has no metrics"
+    assert found["images"][0].tolist() == expected[3].tolist()
+    assert found["guesses"][0].tolist() == np.bincount(GUESSES, minlength=5).tolist()
+    assert found["precision"][0, 3] == 0, "it has images, but none was predicted"
 
 
 @pytest.mark.parametrize("average", ["macro", "weighted"])
 def test_averages_over_classes_match_scikit_learn(average):
-    found, expected = count_classes(), sklearn_scores(labels=range(4), average=average)
-    for ours, theirs in zip((found.precision, found.recall, found.f1), expected, strict=False):
-        value = macro_average(ours) if average == "macro" else weighted_average(ours, found.support)
-        assert value[0] == pytest.approx(theirs)
+    found, expected = metrics_of_classes(), sklearn_scores(labels=range(4), average=average)
+    class_weights = np.ones(5) if average == "macro" else found["images"]
+    for name, theirs in zip(SHARES, expected, strict=False):
+        assert class_average(found[name], class_weights)[0] == pytest.approx(theirs)
 
 
 def test_weights_equal_repeated_images():
     (weights,) = bootstrap_weights(300, 2)
     rows = np.repeat(np.arange(300), weights[:, 1])
     expected = metrics.recall_score(LABELS[rows], GUESSES[rows], labels=range(4), average=None)
-    assert count_classes(weights).recall[1, :4] == pytest.approx(expected)
+    assert metrics_of_classes(weights)["recall"][1, :4] == pytest.approx(expected)
     assert weighted_mean(LABELS == GUESSES, weights)[1] == (LABELS == GUESSES)[rows].mean()
 
 
@@ -94,9 +97,9 @@ def test_confusion_matrix_matches_scikit_learn():
 
 
 def test_averages_without_images_are_nan():
-    empty = ClassCounts.count(np.zeros((0, 2), bool), np.zeros((0, 2), bool), unit_weights(0))
-    assert np.isnan(macro_average(empty.f1)).all()
-    assert np.isnan(weighted_average(empty.f1, empty.support)).all()
+    empty = class_metrics(np.zeros((0, 2), bool), np.zeros((0, 2), bool), unit_weights(0))
+    for class_weights in (np.ones(2), empty["images"]):
+        assert np.isnan(class_average(empty["f1"], class_weights)).all()
 
 
 @pytest.mark.parametrize("decimals", [9, 2, 1, 0])
