@@ -3,5 +3,6 @@
 Ground floor, without TensorFlow: logging, errors, messages, files, tensorflow_import.
 Core: configuration, dataset and figures side by side, then inputs, augmentation, saving, models,
 training, evaluation.
-Leaves, which can be deleted: prediction, explaining, describing, reporting, serving, export.
+Leaves, which can be deleted: prediction, explaining, describing, reporting, serving, export,
+distributed.
 """

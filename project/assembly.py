@@ -24,7 +24,6 @@ from library.models.weights import load_weights
 from library.saving.checkpoints import Checkpoints
 from library.saving.snapshots import DATA, data_text
 from library.training import distribution
-from library.training.cluster import Cluster
 from library.training.debugging import OneBatch
 from library.training.distribution import Devices
 from library.training.early_stopping import Monitor
@@ -81,15 +80,24 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
     return ENGINES[config.engine](parts, inputs, plan, paths, devices)
 
 
-def start_devices(settings: Settings, cluster: Cluster | None) -> Devices:
+def start_devices(settings: Settings, cluster: Any = None) -> Devices:
     """Return the devices to train on.
+
+    Args:
+        settings: The settings.
+        cluster: The Cluster (library/distributed) that this process belongs to; None: no other.
 
     Raises:
         SettingsError: The devices can't train as the settings want.
         UserError: Other workers of the cluster did not appear.
     """
     config, hparams = settings.project, settings.hyperparameters
-    devices = distribution.start_devices(cluster, config.worker_wait_secs)
+    if cluster is None:
+        devices = distribution.start_devices()
+    else:
+        from library.distributed.devices import start_workers
+
+        devices = start_workers(cluster, config.worker_wait_secs)
     devices.check_batch_size("train_batch_size", config.train_batch_size)
     devices.check_batch_size("eval_batch_size", config.eval_batch_size)
     if devices.replicas > 1 and not tf.config.list_logical_devices("GPU"):

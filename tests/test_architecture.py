@@ -24,6 +24,7 @@ LEAVES = {
     "reporting": ((), ("compare",)),
     "serving": (("prediction", "explaining"), ("serve",)),
     "export": (("prediction",), ("export",)),
+    "distributed": ((), ()),
 }
 ORDER = (*GROUND_FLOOR, *CORE, *LEAVES)
 # These three stand side by side.

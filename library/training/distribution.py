@@ -2,7 +2,7 @@
 
 - One device: no strategy, and nothing below costs anything.
 - Several GPUs in one machine: tf.distribute.MirroredStrategy.
-- Several workers (library/training/cluster.py): tf.distribute.MultiWorkerMirroredStrategy.
+- Several workers: library/distributed.
 
 Each batch is divided among the replicas in its order, so that together they make the same steps as
 one device would.
@@ -11,118 +11,47 @@ one device would.
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from library.errors import SettingsError, UserError
+from library.errors import SettingsError
 from library.inputs.worker_slice import WorkerSlice
-from library.logging import set_chief
 from library.messages import counted
-from library.training.cluster import Cluster, find_lost, wait_for_workers
 
 T = TypeVar("T")
 
-# What a collective operation raises when a worker is lost.
-LOST_WORKER_ERRORS = (
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
-    tf.errors.UnknownError,
-)
 
-
-def choose_devices(
-    num_gpus: int | None = None,
-    *,
-    gpu_growth: bool = False,
-    intra_op_threads: int | None = None,
-    inter_op_threads: int | None = None,
-) -> None:
-    """Configure the devices of TensorFlow, before it starts them.
-
-    Args:
-        num_gpus: Number of GPUs to use; 0: the CPU; None: all that CUDA_VISIBLE_DEVICES shows.
-        gpu_growth: Take a GPU's memory as needed, not all of it at the start.
-        intra_op_threads: Threads that one operation may use; None: TensorFlow's choice.
-        inter_op_threads: Operations that may run at once; None: TensorFlow's choice.
-
-    Raises:
-        SettingsError: There are fewer GPUs.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    if num_gpus is not None:
-        if num_gpus > len(gpus):
-            raise SettingsError(f"num_gpus {num_gpus}: this machine has {len(gpus)}")
-        gpus = gpus[:num_gpus]
-        tf.config.set_visible_devices(gpus, "GPU")
-    for gpu in gpus if gpu_growth else ():
-        tf.config.experimental.set_memory_growth(gpu, True)
-    if intra_op_threads is not None:
-        tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
-    if inter_op_threads is not None:
-        tf.config.threading.set_inter_op_parallelism_threads(inter_op_threads)
-
-
-def start_devices(cluster: Cluster | None, wait_seconds: float) -> "Devices":
-    """Start the chosen GPUs, those of every worker if there is a cluster; only the chief logs.
-
-    Raises:
-        UserError: Other workers, which are named, did not appear within `wait_seconds`.
-    """
-    if cluster is None:
-        gpus = tf.config.list_logical_devices("GPU")
-        return Devices(tf.distribute.MirroredStrategy(gpus) if len(gpus) > 1 else None)
-    set_chief(cluster.index == 0)
-    wait_for_workers(cluster, wait_seconds)
-    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
-        task_type="worker",
-        task_id=cluster.index,
-        num_accelerators={"GPU": len(tf.config.get_visible_devices("GPU"))},
-        rpc_layer="grpc",
-    )
-    with explain_lost_workers(cluster):
-        return Devices(tf.distribute.MultiWorkerMirroredStrategy(resolver), cluster)
-
-
-@contextlib.contextmanager
-def explain_lost_workers(cluster: Cluster | None) -> Iterator[None]:
-    """Raise UserError, naming the workers, if the block fails because others are lost."""
-    try:
-        yield
-    except LOST_WORKER_ERRORS as error:
-        lost = find_lost(cluster) if cluster else []
-        if not cluster or not lost:
-            raise
-        names = " and ".join(map(cluster.name, lost))
-        raise UserError(
-            f"{names} ended or does not answer: see its own messages; start all workers again to "
-            "resume from the last checkpoint"
-        ) from error
+def start_devices() -> "Devices":
+    """Start the chosen GPUs of this machine."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return Devices(tf.distribute.MirroredStrategy(gpus) if len(gpus) > 1 else None)
 
 
 class Devices:
-    """The replicas that train together, as one of their processes sees them."""
+    """The replicas that train together, as one of their processes sees them.
+
+    This class knows one process, a single worker. The methods that would have to ask other workers
+    are overridden in library/distributed/devices.py.
+    """
 
     def __init__(
-        self, strategy: tf.distribute.Strategy | None = None, cluster: Cluster | None = None
+        self, strategy: tf.distribute.Strategy | None = None, index: int = 0, workers: int = 1
     ) -> None:
+        """Take the replicas of a strategy.
+
+        Args:
+            strategy: The strategy; None: one device.
+            index: The number of this worker; 0 is the chief, which alone writes.
+            workers: Number of workers.
+        """
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.cluster = cluster
         self.replicas = self.strategy.num_replicas_in_sync
-        self.workers = len(cluster.addresses) if cluster else 1
-        self.index = cluster.index if cluster else 0
-        # Only the chief writes.
-        self.is_chief = self.index == 0
-        self._local_replicas = self.replicas // self.workers
-        self._sum = tf.function(self._sum_over_workers)
+        self.index, self.workers, self.is_chief = index, workers, index == 0
+        self._local_replicas = self.replicas // workers
 
     @property
     def worker_slice(self) -> WorkerSlice:
@@ -174,57 +103,27 @@ class Devices:
             lambda _: batches.flat_map(shares) if self._local_replicas > 1 else batches
         )
 
+    def explain_lost_workers(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context that raises UserError, naming the workers, if others are lost."""
+        return contextlib.nullcontext()
+
     def agree(self, received: signal.Signals | None) -> tuple[signal.Signals | None, float]:
         """Return any worker's signal, or None, and the seconds of the chief's clock.
 
         What is decided by them is then decided alike on every worker.
         """
-        now = time.monotonic()
-        if self.workers == 1:
-            return received, now
-        mine = [received == signal.SIGTERM, received == signal.SIGINT, now * self.is_chief]
-        terminated, interrupted, now = self._total(mine)
-        if terminated or interrupted:
-            received = signal.SIGTERM if terminated else signal.SIGINT
-        return received, now
+        return received, time.monotonic()
 
     def check_same_step(self, step: int) -> None:
         """Raise UserError, on every worker, unless each resumes from the chief's step."""
-        if not self.cluster:
-            return
-        mine = [step if index == self.index else 0 for index in range(self.workers)]
-        steps = self._total(mine)
-        for index, other in enumerate(steps):
-            if other != steps[0]:
-                raise UserError(
-                    f"{self.cluster.name(index)} resumes from another step than the chief: "
-                    "--model_dir must be a folder that all workers share"
-                )
 
     def chief_first(self, function: Callable[[], T]) -> T:
         """Call the function on the chief, then on the others. Return its result."""
-        if self.is_chief:
-            result = function()
-            self.wait_for_all()
-            return result
-        self.wait_for_all()
         return function()
-
-    def wait_for_all(self) -> None:
-        """Return when every worker has called this."""
-        if self.workers > 1:
-            self._total([0.0])
 
     def read(self, variables: Sequence[tf.Variable]) -> list[np.ndarray]:
         """Return the values of variables; to be called on all workers together."""
-
-        def values() -> list[tf.Tensor]:
-            return [tf.convert_to_tensor(each) for each in variables]
-
-        # Compiled, like everything that takes several workers: if one of them is lost meanwhile, an
-        # eager reduction leaves a pool of threads behind, which fails when the interpreter exits.
-        tensors = tf.function(values)() if self.workers > 1 else values()
-        return [each.numpy() for each in tensors]
+        return [tf.convert_to_tensor(each).numpy() for each in variables]
 
     def spread_seeds(self, network: keras.Model) -> None:
         """Give each replica its own seeds for dropout, which differ by its number.
@@ -259,14 +158,6 @@ class Devices:
                 variable.assign(self.strategy.reduce("MEAN", values, axis=None))
 
         return average
-
-    def _total(self, numbers: Sequence[float]) -> list[float]:
-        """Return the sums over workers."""
-        return self._sum(tf.constant(numbers, tf.float64)).numpy().tolist()
-
-    def _sum_over_workers(self, numbers: tf.Tensor) -> tf.Tensor:
-        shares = self.strategy.run(lambda: numbers / self._local_replicas)
-        return self.strategy.reduce("SUM", shares, axis=None)
 
 
 def synchronize_batch_norm(network: keras.Model) -> None:

@@ -29,7 +29,8 @@ class MetricSums:
             )
             for name in (*self.names, "examples")
         ]
-        # Compiled for the reason in Devices.read of library/training/distribution.py.
+        # Compiled, because an eager reduction over several workers leaves a pool of threads behind
+        # if one of them is lost, which fails when the interpreter exits.
         self._sums = tf.function(lambda: [each.read_value() for each in self.variables])
 
     def add(self, metrics: Mapping[str, tf.Tensor]) -> None:

@@ -15,7 +15,7 @@ from library.inputs.interfaces import SplitInputs
 from library.messages import counted
 from library.saving.checkpoints import Checkpoints
 from library.training.best_snapshot import BestSnapshot
-from library.training.distribution import Devices, explain_lost_workers
+from library.training.distribution import Devices
 from library.training.divergence import check_best, check_losses, check_validation_loss
 from library.training.evaluator import Evaluator
 from library.training.history import History
@@ -124,7 +124,7 @@ class Trainer:
         updates, metrics = steps_per_update(self.parts.optimizer), self.parts.objective.names
         self.plan.check(self.timetable.total_steps, updates, metrics)
         folders = locked_run(self.paths, self.plan.resume, is_chief=self.devices.is_chief)
-        with folders, explain_lost_workers(self.devices.cluster):
+        with folders, self.devices.explain_lost_workers():
             self._resume()
             if not self.timetable.has_work(self.state):
                 return self._finish_again()

@@ -23,17 +23,28 @@ def start_tensorflow(config: Project, cluster: Any = None) -> None:
     """
 
     def choose() -> bool:
-        from library.training.distribution import choose_devices
-
-        choose_devices(
-            config.num_gpus,
-            gpu_growth=config.gpu_growth,
-            intra_op_threads=config.intra_op_threads,
-            inter_op_threads=config.inter_op_threads,
-        )
+        _choose_devices(config)
         return cluster is None
 
     import_tensorflow(config.verbose, choose)
+
+
+def _choose_devices(config: Project) -> None:
+    """Configure the devices of TensorFlow, before it starts them. Raise SettingsError."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if config.num_gpus is not None:
+        if config.num_gpus > len(gpus):
+            raise SettingsError(f"num_gpus {config.num_gpus}: this machine has {len(gpus)}")
+        gpus = gpus[: config.num_gpus]
+        tf.config.set_visible_devices(gpus, "GPU")
+    for gpu in gpus if config.gpu_growth else ():
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if config.intra_op_threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)
+    if config.inter_op_threads is not None:
+        tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads)
 
 
 def read_data(config: Project, *names: str) -> Sequence[Any]:

@@ -2,14 +2,14 @@
 
 import json
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from library.configuration.reader import Settings
 from library.errors import SettingsError
-from library.training.cluster import read_cluster
 from project.commands.setup import read_data, start_tensorflow
 
 logger = logging.getLogger(__name__)
@@ -20,38 +20,72 @@ def train(settings: Settings) -> None:
     config = settings.project
     if config.debug and config.xla:
         raise SettingsError("debug and xla exclude each other: xla merges the checked operations")
-    cluster = read_cluster()
+    cluster = find_cluster()
     splits = read_data(config, "train", "validation")
     start_tensorflow(config, cluster)
     from library.inputs.corruption import explain_read_errors
-    from library.training.debugging import check_overfit, dry_run, numeric_checks
-    from library.training.progress import run_summary
+    from library.training.debugging import numeric_checks
     from project import assembly
-    from project.schedules import sketch
 
     trainer = assembly.make_trainer(settings, splits, assembly.start_devices(settings, cluster))
     with explain_read_errors(*trainer.inputs), numeric_checks(config.debug):
         if settings.dry_run:
-            updates = (
-                trainer.timetable.total_steps / settings.hyperparameters.gradient_accumulation_steps
-            )
-            parts, classes = trainer.parts, trainer.paths.classes
-            logger.info(run_summary(parts, trainer.inputs, classes, trainer.devices))
-            logger.info(f"Learning rate: {sketch(parts.schedule, updates)}")
-            logger.info(dry_run(parts, trainer.inputs))
+            log_dry_run(trainer, settings.hyperparameters.gradient_accumulation_steps)
             return
         best = trainer.fit()
     if not trainer.devices.is_chief:
         return
-    logger.info(
-        f"Best snapshot: {config.best_model_dir}, epoch {best['epoch']}, validation loss "
-        f"{best['validation']['loss']:.4f}, accuracy {best['validation']['accuracy']:.4f}"
-    )
-    print(json.dumps({"snapshot": config.best_model_dir, **best}))
+    log_best(config.best_model_dir, best)
     if config.debug:
+        from library.training.debugging import check_overfit
+
         logger.info(check_overfit(best["validation"], trainer.inputs.training.examples))
     elif config.report:
         write_report(settings, splits, trainer.inputs.validation)
+
+
+def find_cluster() -> Any:
+    """Return the Cluster if the environment asks for several workers, else None.
+
+    Raises:
+        SettingsError: A variable is malformed, or library/distributed was deleted.
+    """
+    has_tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "") not in ("", "1")
+    if not has_tasks and not os.environ.get("TF_CONFIG", "").strip():
+        return None
+    try:
+        from library.distributed.cluster import read_cluster
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("library.distributed"):
+            raise
+        variable = "SLURM_STEP_NUM_TASKS" if has_tasks else "TF_CONFIG"
+        raise SettingsError(
+            f"{variable} asks for several workers, and library/distributed is missing: restore it, "
+            f"or unset {variable}"
+        ) from None
+    return read_cluster()
+
+
+def log_dry_run(trainer: Any, gradient_accumulation_steps: int) -> None:
+    """Log what a Trainer would do, and run one batch of each split through its network."""
+    from library.training.debugging import dry_run
+    from library.training.progress import run_summary
+    from project.schedules import sketch
+
+    parts, updates = trainer.parts, trainer.timetable.total_steps / gradient_accumulation_steps
+    logger.info(run_summary(parts, trainer.inputs, trainer.paths.classes, trainer.devices))
+    logger.info(f"Learning rate: {sketch(parts.schedule, updates)}")
+    logger.info(dry_run(parts, trainer.inputs))
+
+
+def log_best(folder: str, best: Mapping[str, Any]) -> None:
+    """Log the best snapshot's metrics, and print them as JSON."""
+    validation = best["validation"]
+    logger.info(
+        f"Best snapshot: {folder}, epoch {best['epoch']}, validation loss "
+        f"{validation['loss']:.4f}, accuracy {validation['accuracy']:.4f}"
+    )
+    print(json.dumps({"snapshot": folder, **best}))
 
 
 def write_report(settings: Settings, splits: Sequence[Any], validation: Any) -> None:

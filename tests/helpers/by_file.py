@@ -1,4 +1,4 @@
-"""A worker that notes which images it trains on, otherwise like run.py: for test_distribution.py.
+"""A worker that notes which images it trains on, otherwise like run.py.
 
 `{worker}` in its arguments is its index. The names are in `seen.txt` in its data folder, one per
 line, in order.

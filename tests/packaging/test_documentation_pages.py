@@ -95,7 +95,7 @@ def test_shown_settings_are_valid(page, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     for text in blocks(page, "yaml"):
         if "apiVersion" in text or "workerPoolSpecs" in text:
-            continue  # tests/training/test_cluster_templates.py has those.
+            continue  # tests/distributed/test_cluster.py has those.
         if not re.search(r"^ +\w+:", text, re.M):
             text = "default:\n" + re.sub(r"^", "  ", text, flags=re.M)
         (tmp_path / "sets.yaml").write_text(text)

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from library.errors import SettingsError
-from project.commands.setup import read_data
+from project.commands.setup import read_data, start_tensorflow
 from project.settings import read_settings
 from tests.conftest import write_colors
 
@@ -48,3 +48,8 @@ def test_multi_label_csv_is_read(patches, tmp_path):
 def test_csv_settings_are_refused_for_other_data(colors, option):
     with pytest.raises(SettingsError, match=r"csv_columns and label_separator .* data_format"):
         read_data(read_config("--data_dir", colors, option), "train")
+
+
+def test_too_many_gpus():
+    with pytest.raises(SettingsError, match="num_gpus 1000"):
+        start_tensorflow(read_config("--num_gpus", 1000))

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import run
+from library.distributed.cluster import Cluster, find_lost, read_cluster, wait_for_workers
 from library.errors import SettingsError, UserError, run_main
-from library.training.cluster import Cluster, find_lost, read_cluster, wait_for_workers
 from tests.conftest import ROOT
 from tests.helpers.workers import Worker, free_ports
 

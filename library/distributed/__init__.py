@@ -1,0 +1,1 @@
+"""Training by several workers, on several machines: see docs/cluster.md."""

@@ -1,0 +1,179 @@
+"""Two workers against the oracle of one: the same losses, the same end, and lost ones."""
+
+import csv
+import shutil
+import signal
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import run
+from library.dataset.splits import read_splits
+from library.distributed.cluster import Cluster
+from library.distributed.devices import explain_lost_workers
+from library.errors import SettingsError, UserError
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import make_source
+from library.inputs.worker_slice import WorkerSlice
+from project.commands.train import find_cluster
+from project.inputs import TrainingPipeline
+from tests.conftest import COLORS, convert, write_colors
+from tests.helpers.workers import OPTIONS, options, start_two, wait_for_rows
+
+
+def test_lost_worker_is_named():
+    cluster = Cluster(("127.0.0.1:2", "127.0.0.1:1"), 0)
+    with (
+        pytest.raises(UserError, match=r"^worker 1 \(127.0.0.1:1\)"),
+        explain_lost_workers(cluster),
+    ):
+        raise tf.errors.UnavailableError(None, None, "mine")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker"}}'},
+        {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"},
+    ],
+    ids=lambda environ: next(iter(environ)),
+)
+def test_deleted_leaf_is_named(monkeypatch, environ):
+    monkeypatch.setitem(sys.modules, "library.distributed.cluster", None)
+    assert find_cluster() is None
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=r"library/distributed.*unset"):
+        find_cluster()
+
+
+def losses_by_step(run_dir):
+    """Every training step's loss, from TensorBoard's files."""
+    losses = {}
+    for path in (run_dir / "logs" / "train").iterdir():
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                if value.tag == "step/loss":
+                    losses[event.step] = float(tf.make_ndarray(value.tensor))
+    return losses
+
+
+def rows_of(run_dir):
+    """The history, but for the clock's column."""
+    rows = csv.DictReader((run_dir / "history.csv").read_text().splitlines())
+    return [{k: float(v) for k, v in row.items() if k != "images_per_second"} for row in rows]
+
+
+def error_line(said):
+    """The one error of a process, which is its last line."""
+    lines = [each for each in said.splitlines() if "rror" in each or "Traceback" in each]
+    assert len(lines) == 1, said
+    assert lines[0] == said.splitlines()[-1], said
+    assert lines[0].startswith("run.py: error: "), said
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def two_workers(colors, tmp_path_factory):
+    """An uninterrupted run of two workers: its folder."""
+    run_dir = tmp_path_factory.mktemp("cluster") / "two"
+    for worker in start_two(colors, run_dir):
+        code, said = worker.finish()
+        assert code == 0, said
+    return run_dir
+
+
+@pytest.mark.slow
+def test_two_workers_match_one(colors, two_workers, tmp_path):
+    run.main(options(colors, tmp_path / "one"))
+    one, two = losses_by_step(tmp_path / "one"), losses_by_step(two_workers)
+    assert sorted(one) == sorted(two) == list(range(1, 57))
+    steps = range(1, 51)
+    np.testing.assert_allclose([two[s] for s in steps], [one[s] for s in steps], atol=1e-5)
+    # They learned something on the way.
+    assert one[50] < one[1] / 10
+    rows = rows_of(tmp_path / "one")
+    assert rows[0] == pytest.approx(rows_of(two_workers)[0], abs=1e-5)
+    # Only the chief wrote, the report too.
+    assert "correct on the validation split" in (two_workers / "report.html").read_text()
+    for split in ("train", "validation"):
+        assert len(list((two_workers / "logs" / split).iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_workers_with_own_shards_see_each_image_once(tmp_path, colors):
+    """The order is repeatable, too: this process computes that of each worker."""
+    write_colors(tmp_path / "images", 9)
+    convert(tmp_path / "images", tmp_path / "whole", "train", "--num_shards=5")
+    (manifest,) = read_splits(tmp_path / "whole", "train")
+    for index in range(2):
+        shutil.copytree(tmp_path / "whole", tmp_path / str(index))
+        shutil.copytree(colors / "validation", tmp_path / str(index) / "validation")
+        # A worker that reads another's shard finds that it is damaged.
+        for shard in manifest.shards[1 - index :: 2]:
+            (tmp_path / str(index) / "train" / shard.file).write_bytes(bytes(shard.bytes))
+    epochs = {"train_epochs": 2, "shard_by_file": True, "num_parallel_calls": 1, "report": False}
+    workers = start_two(
+        tmp_path / "{worker}", tmp_path / "run", module="tests.helpers.by_file", **epochs
+    )
+    for worker in workers:
+        code, said = worker.finish()
+        assert code == 0, said
+    whole = TrainingPipeline(
+        make_source(manifest), ImageFormat(4, 3), OPTIONS["batch_size"], 10_000, seed=0
+    )
+    # As a run does, because the shuffle depends on it.
+    tf.random.set_seed(0)
+    by_epoch = [[], []]
+    for part in WorkerSlice(count=2, by_file=True).siblings():
+        own = replace(whole, worker_slice=part)
+        expected = [[whole.source.filename(key) for key in own.keys(epoch)] for epoch in range(2)]
+        expected = [[name.numpy().decode() for name in names] for names in expected]
+        seen = (tmp_path / str(part.index) / "seen.txt").read_text().split()
+        assert seen == expected[0] + expected[1]
+        assert expected[0] != expected[1]
+        for epoch in range(2):
+            by_epoch[epoch] += expected[epoch]
+    names = sorted(f"{color}/{number:03d}.png" for color in COLORS for number in range(9))
+    assert [sorted(each) for each in by_epoch] == [names, names]
+
+
+@pytest.mark.slow
+def test_two_workers_one_of_which_fails(colors, two_workers, tmp_path):
+    """One is stopped, one is killed, one is terminated: each time all end, and then resume."""
+    run_dir = tmp_path / "run"
+    # Silent, but not dead.
+    chief, worker = start_two(colors, run_dir)
+    wait_for_rows(run_dir, 1, (chief, worker))
+    worker.send_signal(signal.SIGSTOP)
+    code, said = chief.finish(60)
+    worker.send_signal(signal.SIGKILL)
+    assert code == 1
+    assert "run.py: error: worker 1 (127.0.0.1:" in error_line(said)
+
+    chief, worker = start_two(colors, run_dir)
+    wait_for_rows(run_dir, 1, (chief, worker))
+    chief.send_signal(signal.SIGKILL)
+    code, said = worker.finish(60)
+    assert code == 1
+    assert "run.py: error: worker 0 (127.0.0.1:" in error_line(said)
+
+    chief, worker = start_two(colors, run_dir)
+    wait_for_rows(run_dir, 1, (chief, worker))
+    worker.send_signal(signal.SIGTERM)
+    (chief_code, chief_said), (code, said) = chief.finish(), worker.finish()
+    assert (chief_code, code) == (143, 143), said
+    # The same words, the step among them.
+    assert error_line(chief_said) == error_line(said)
+    assert "Terminated in epoch" in said
+    assert len(rows_of(run_dir)) < 7
+
+    for each in start_two(colors, run_dir):
+        code, said = each.finish()
+        assert code == 0, said
+    for mine, uninterrupted in zip(rows_of(run_dir), rows_of(two_workers), strict=True):
+        assert mine == pytest.approx(uninterrupted, abs=1e-5)
