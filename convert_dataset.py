@@ -128,10 +128,11 @@ def main(arguments: Sequence[str]) -> None:
         print(options.answer)
         return
     settings = options.settings
-    if options.command == "inspect":
-        inspect(settings)
-    elif settings.verify:
-        verify(settings)
+    if options.command == "inspect" or settings.verify:
+        try:
+            inspect(settings) if options.command == "inspect" else verify(settings)
+        except ModuleNotFoundError as error:  # library.describing may have been deleted.
+            raise UserError(missing_package(error) or f"this needs {error.name}") from None
     elif settings.split:
         convert_splits(settings)
     else:
@@ -304,8 +305,8 @@ def describe(manifest: Manifest, base: Manifest | None = None) -> str:
 def verify(settings: Settings) -> None:
     """Check every hash, record and image of a converted split."""
     from library.dataset.splits import read_split
-    from library.dataset.verification import verify as verify_split
     from library.dataset.worker_pool import available_cores
+    from library.describing.verification import verify as verify_split
 
     manifest = read_split(find_shard_folder(settings), find_split_name(settings))
     verify_split(manifest, settings.num_workers or available_cores())
@@ -316,13 +317,9 @@ def verify(settings: Settings) -> None:
 def inspect(settings: Settings) -> None:
     """Print a summary of the images, and write it with thumbnails as HTML."""
     from library.dataset.worker_pool import available_cores
+    from library.describing.dataset_page import render_dataset_page
+    from library.describing.dataset_summary import format_summary, inspect_splits
     from library.files import write_file
-
-    try:
-        from library.describing.dataset_page import render_dataset_page
-        from library.describing.dataset_summary import format_summary, inspect_splits
-    except ModuleNotFoundError as error:
-        raise UserError(missing_package(error) or f"inspect needs {error.name}") from None
 
     images = make_conversion_options(settings).images
     sources = {

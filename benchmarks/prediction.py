@@ -28,10 +28,10 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.inputs import make_photographs
-from library.dataset.image_pool import ImagePool
 from library.dataset.images import ImageOptions
 from library.inputs.decoding import ImageFormat
 from library.prediction.image_paths import find_images
+from library.prediction.image_pool import ImagePool
 from library.prediction.predictor import Predictor
 from library.prediction.preprocess import ConvertImage, ImagePreprocessor, predict_files
 from library.saving.snapshots import Snapshot

@@ -21,6 +21,7 @@ from library.dataset.encode_record import EncodeRecord, Task
 from library.dataset.file_index import FileIndex
 from library.dataset.manifest import Manifest, check_hashes, manifest_path, read_manifest
 from library.dataset.options import ConversionOptions
+from library.dataset.records import FILENAME, Fields, read_frames, to_text
 from library.dataset.shards import (
     RejectedFile,
     ShardLimits,
@@ -35,7 +36,6 @@ from library.dataset.sources.base import NO_CLASS, SPLITS, LabeledFile, labels_o
 from library.dataset.sources.find import SourceOptions, find_files
 from library.dataset.split_assignment import Splitter
 from library.dataset.splits import find_training_manifest, order_classes
-from library.dataset.verification import read_filenames
 from library.dataset.worker_pool import WorkerPool, available_cores
 from library.errors import DataError, StoppedError, UnreachableError, UserError, reason_of
 from library.files import locked
@@ -162,6 +162,16 @@ def convert(
                 is_multi_label=index.is_multi_label,
             )
             return publish(work, manifest)
+
+
+def read_filenames(manifest: Manifest) -> frozenset[str]:
+    """Return the names of the source files of all records."""
+    names: set[str] = set()
+    for path in manifest.paths:
+        with path.open("rb") as file:
+            for _, content in read_frames(file, path):
+                names.add(to_text(Fields(content, path).get_bytes(FILENAME)))
+    return frozenset(names)
 
 
 def _check_labels(index: FileIndex, source: Source, base: Manifest | None) -> None:

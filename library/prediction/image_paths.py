@@ -74,9 +74,20 @@ def _find_at_url(url: str) -> Iterator[LabeledFile]:
         return _find_in_table(url)
     if is_archive(Path(url)):
         return iter(find_files(url))  # raises the error for archives at a URL
-    from library.dataset.sources.remote import find_any_in_url
+    return _find_below_url(url.rstrip("/"))
 
-    return find_any_in_url(url)
+
+def _find_below_url(url: str) -> Iterator[LabeledFile]:
+    """Yield the file at a URL, or each file below it, named by its URL."""
+    from library.dataset.sources.remote import RemoteFacts, walk_url
+
+    ((size, version, location),) = RemoteFacts().find([url])
+    if isinstance(location, RemoteLocation):
+        yield LabeledFile(url, NO_CLASS, size, version, location)
+        return
+    for path, is_folder, size, version, location in walk_url(url):
+        if not is_folder and _is_image_name(path.rpartition("/")[2]):
+            yield LabeledFile(f"{url}/{path}", NO_CLASS, size, version, location)
 
 
 def _find_in_folder(root: Path) -> Iterator[LabeledFile]:

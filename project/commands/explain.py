@@ -20,9 +20,9 @@ def explain(settings: Settings) -> None:
 
     files = find_images(settings.paths) if settings.paths else None
     start_tensorflow(config)
-    from library.dataset.image_pool import ImagePool
     from library.explaining.explanation import choose_images, explain_images, load_images
     from library.explaining.explanation_files import explanation_json, write_explanation
+    from library.prediction.image_pool import ImagePool
     from library.prediction.preprocess import ImagePreprocessor
     from project import load_network
 

@@ -23,7 +23,7 @@ def predict(settings: Any) -> None:
 
     files = find_images(settings.paths)
     validation_split = read_validation(config)
-    from library.dataset.image_pool import ImagePool
+    from library.prediction.image_pool import ImagePool
 
     # The pool's first process starts while TensorFlow is imported.
     with ImagePool() as pool:

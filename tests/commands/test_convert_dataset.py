@@ -5,9 +5,9 @@ import sys
 import pytest
 
 import convert_dataset
+from library.dataset.conversion import read_filenames
 from library.dataset.manifest import read_manifest
 from library.dataset.options import ConversionOptions
-from library.dataset.verification import read_filenames
 from library.errors import DataError, SettingsError, UserError
 from tests.conftest import ROOT, write_colors
 
@@ -101,7 +101,7 @@ def test_inspect_prints_summary_and_writes_page(data, tmp_path, capsys):
 
 def test_inspect_without_its_package_is_one_line(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "library.describing.dataset_summary", None)
-    with pytest.raises(UserError, match=r"inspect needs library\.describing"):
+    with pytest.raises(UserError, match=r"library\.describing"):
         main("inspect", "--dataset_dir", data)
 
 

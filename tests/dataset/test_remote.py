@@ -137,7 +137,7 @@ def test_conversion_to_url_uses_its_classes(tmp_path, monkeypatch, capsys):
     for split in ("train", "test"):
         source, there = f"file://{tmp_path}/{split}", f"file://{tmp_path}/out/{split}"
         main("--dataset_dir", source, "--tfrecord_dir", there)
-    (line,) = [each for each in capsys.readouterr().err.splitlines() if "out/test: " in each]
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if "out/test: " in each]
     assert "6 images" in line
     assert read_manifest(tmp_path / "out" / "test", "test").examples == 6
     assert not list((tmp_path / "cache").iterdir())

@@ -18,8 +18,8 @@ from library.serving.decoder import UploadDecoder
 from library.serving.model import ServedModel
 from library.serving.request_error import RequestError
 from tests.conftest import COLORS
-from tests.dataset.test_image_pool import crashing  # noqa: F401
-from tests.dataset.test_image_pool import encode as encode_color
+from tests.prediction.test_image_pool import crashing  # noqa: F401
+from tests.prediction.test_image_pool import encode as encode_color
 
 
 @pytest.fixture(scope="session")

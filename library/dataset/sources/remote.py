@@ -7,10 +7,8 @@ from typing import Any
 
 from library.dataset.locations import Location, NoLocation, RemoteLocation
 from library.dataset.sources.base import (
-    NO_CLASS,
     Entry,
     LabeledFile,
-    is_generated,
     is_ignored,
     label_files,
 )
@@ -38,7 +36,7 @@ def find_in_url(url: str) -> Iterator[LabeledFile]:
     """Yield the labeled files of a remote folder tree."""
     is_empty = True
     try:
-        for file in label_files(_walk(url.rstrip("/")), url):
+        for file in label_files(walk_url(url.rstrip("/")), url):
             is_empty = False
             yield file
     except NotFoundError:
@@ -48,21 +46,8 @@ def find_in_url(url: str) -> Iterator[LabeledFile]:
         raise DataError(f"there is nothing at {url}: put images at {url}/<class>/<image>")
 
 
-def find_any_in_url(url: str) -> Iterator[LabeledFile]:
-    """Yield each file below a URL, or the one at it, without labels and named by its URL."""
-    url = url.rstrip("/")
-    ((size, version, location),) = RemoteFacts().find([url])
-    if isinstance(location, RemoteLocation):
-        yield LabeledFile(url, NO_CLASS, size, version, location)
-        return
-    for path, is_folder, size, version, location in _walk(url):
-        name = path.rpartition("/")[2]
-        if not is_folder and not name.startswith(".") and not is_generated(name):
-            yield LabeledFile(f"{url}/{path}", NO_CLASS, size, version, location)
-
-
-def _walk(url: str) -> Iterator[Entry]:
-    """Yield the files and folders below a URL, sorted.
+def walk_url(url: str) -> Iterator[Entry]:
+    """Yield the files and folders below a URL, sorted, named relative to it.
 
     Unlike fsspec's own walk, this raises an error for a folder that may not be listed.
     """

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from library.dataset.jpeg import read_jpeg_header
 from library.dataset.manifest import Manifest, check_hashes
-from library.dataset.records import FILENAME, Fields, read_frames, read_record, to_text
+from library.dataset.records import read_frames, read_record
 from library.dataset.worker_pool import WorkerPool
 from library.errors import DataError
 from library.messages import counted
@@ -74,14 +74,6 @@ def verify(manifest: Manifest, num_workers: int) -> None:
             f"{manifest.name}: the shards have {found} images per class, "
             f"the manifest {manifest.class_counts}"
         )
-
-
-def read_filenames(manifest: Manifest) -> frozenset[str]:
-    """Return the names of the source files of all records."""
-    records = (each for path in manifest.paths for each in _locate_records(path))
-    return frozenset(
-        to_text(Fields(content, where).get_bytes(FILENAME)) for where, content in records
-    )
 
 
 def _batches(manifest: Manifest) -> Iterator[list[tuple[str, bytes]]]:

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 import run
-from library.dataset import image_pool as module
-from library.dataset.image_pool import ImagePool
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image
 from library.errors import run_main
+from library.prediction import image_pool as module
+from library.prediction.image_pool import ImagePool
 from tests.conftest import COLORS, ROOT
 
 OPTIONS = ImageOptions(max_edge=20)
