@@ -27,7 +27,7 @@ from PIL import Image
 
 from library.dataset.manifest import Manifest, read_manifest
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import DEFAULT_OPTIONS, ShardSource, make_source
+from library.inputs.examples import ShardSource, make_source
 from project.augmentations import choose_augmentations
 from project.inputs import TrainingPipeline
 
@@ -77,7 +77,7 @@ def decoding(source: ShardSource) -> Epoch:
     # With as much parallelism as TensorFlow finds best.
     autotuned = tf.data.Options()
     autotuned.autotune.enabled = True
-    images = source.keys(None, DEFAULT_OPTIONS).map(decode, tf.data.AUTOTUNE).prefetch(BATCH)
+    images = source.keys().map(decode, tf.data.AUTOTUNE).prefetch(BATCH)
     return lambda epoch: images.with_options(autotuned)
 
 

@@ -136,7 +136,7 @@ def make_training_inputs(
         worker_slice.check_pairs(config.train_batch_size)
     if words := augmentations.without_effect(config.channels):
         logger.warning(f"augmentations without effect on gray images: {', '.join(words)}")
-    source = make_source(split, config.parallel_interleave_sources)
+    source = make_source(split, config.parallel_interleave_sources, config.num_parallel_reads)
     image_format = _image_format(config)
     return TrainingPipeline(
         source=_cached(config, source, split, None if augmentations.has_crop else image_format),
@@ -188,7 +188,7 @@ def make_evaluation_inputs(
     """
     config = settings.project
     image_format = image_format or _image_format(config)
-    source = make_source(split, config.parallel_interleave_sources)
+    source = make_source(split, config.parallel_interleave_sources, config.num_parallel_reads)
     # Each worker reads all of a split that has fewer shards than there are workers.
     shards = len(getattr(split, "shards", ()))
     by_file = config.shard_by_file and shards >= worker_slice.count
@@ -387,7 +387,6 @@ def _image_format(config: Any) -> ImageFormat:
 def _pipeline_options(config: Any) -> PipelineOptions:
     gpus = tf.config.list_logical_devices("GPU")
     return PipelineOptions(
-        num_parallel_reads=config.num_parallel_reads,
         num_parallel_calls=config.num_parallel_calls,
         prefetch_examples=config.prefetch_examples,
         prefetch_batches=config.prefetch_batches,

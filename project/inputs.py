@@ -126,7 +126,9 @@ class TrainingPipeline:
 
         # Traced once, not again in each epoch: some augmentations are large graphs.
         @tf.function(reduce_retracing=True, autograph=False)
-        def prepare(epoch_seed, position, key):
+        def prepare(
+            epoch_seed: tf.Tensor, position: tf.Tensor, key: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
             seeds = augmentations.seeds(tf.stack([epoch_seed, position]))
             image, label = source.load(key, self.image_format, augmentations.crop(seeds))
             image = augmentations.apply(image, seeds)
@@ -153,7 +155,7 @@ class TrainingPipeline:
         # Workers that read their own shards count positions from 0 each: their seeds must differ.
         own = [self.worker_slice.index] if self.worker_slice.has_own_shards else []
         source, random = self._source, np.random.default_rng([self.seed, epoch, *own])
-        keys = source.keys(random, self.options)
+        keys = source.keys(random)
         shuffle_seed, epoch_seed = map(int, random.integers(2**31, size=2))
         if self.is_oversampled:
             keys = oversample(keys, source.labels, source.class_counts)
@@ -203,7 +205,7 @@ class EvaluationPipeline:
         options = replace(self.options, deterministic=True)
         batches = make_batches(
             replace(self, options=options),
-            source.keys(None, options),
+            source.keys(),
             lambda position, key: prepare(source, key),
         )
         return prefetch(batches, options)

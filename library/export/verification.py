@@ -51,7 +51,7 @@ def read_export_samples(
         inputs: The same examples as EvaluationPipeline of project/inputs.py.
         training_inputs: EvaluationPipeline of the training split, or None.
     """
-    records = [source.record(key) for key in source.keys(None).take(_COMPARED_IMAGES)]
+    records = [source.record(key) for key in source.keys().take(_COMPARED_IMAGES)]
     return ExportSamples(
         split=split,
         encoded=[parse_record(record, ("encoded",))["encoded"].numpy() for record in records],

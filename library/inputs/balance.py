@@ -70,7 +70,7 @@ def oversample(
     counts = tf.constant(class_counts, tf.int64)
     largest = tf.reduce_max(counts)
 
-    def repeat(seen, chunk):
+    def repeat(seen: tf.Tensor, chunk: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         labels = labels_of(chunk)
         one_hot = tf.one_hot(labels, len(class_counts), dtype=tf.int64)
         # Index of each example within its class.

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from library.dataset.records import parse_record
 from library.dataset.worker_pool import available_cores
 from library.errors import SettingsError
 from library.inputs.corruption import explain_source_errors
 from library.inputs.decoding import Crop, ImageFormat, decode
-from library.inputs.disk_cache import DiskCache, RowFormat, find_missing_space, open_cache
-from library.inputs.examples import DEFAULT_OPTIONS, Dataset, ExampleSource, PipelineOptions, Random
+from library.inputs.disk_cache import DiskCache, Row, find_missing_space, open_cache
+from library.inputs.examples import Dataset, ExampleSource, Random
 from library.inputs.worker_slice import WorkerSlice
 
 # The memory limit of a container.
@@ -47,9 +46,9 @@ class CachedSource(ExampleSource):
         self.class_counts = source.class_counts
         self.is_multi_label = source.is_multi_label
 
-    def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+    def keys(self, random: Random = None) -> Dataset:
         """Return the examples' indices, in the order of the source."""
-        return self._source.indices(random, options)
+        return self._source.indices(random)
 
     indices = keys
 
@@ -163,13 +162,13 @@ def cache_examples(
     what = "x".join(map(str, image_format.shape)) if image_format else "encoded"
     folder = Path(cache_dir) / f"images-{fingerprint[:32]}-{what}"
 
-    def make_rows() -> Iterator[tuple[int, bytes, Any]]:
+    def make_rows() -> Iterator[Row]:
         if missing := find_missing_space(folder.parent, _cache_bytes(source, image_format)):
             raise SettingsError(f"cache disk does not fit: {missing}")
         for index, content, label in _read_all(source, image_format):
             yield index, content.tobytes() if image_format else content, label
 
-    cache = open_cache(folder, RowFormat(source.count, source.label_spec), make_rows)
+    cache = open_cache(folder, source.count, source.label_spec, make_rows)
     return DiskCachedSource(source, cache, has_pixels=image_format is not None)
 
 
@@ -178,11 +177,10 @@ def _read_all(
 ) -> Iterator[tuple[int, Any, Any]]:
     """Yield (index, pixels or encoded bytes, label) of each example."""
 
-    def prepare(index, key):
-        if image_format:
-            return index, *source.load(key, image_format)
-        fields = parse_record(source.record(key), ("encoded", source.label_field))
-        return index, fields["encoded"], source.label(fields)
+    def prepare(index: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return index, *(
+            source.load(key, image_format) if image_format else source.parse(key, "encoded")
+        )
 
     indexed = Dataset.zip(source.indices(), source.keys())
     with explain_source_errors([source]):

@@ -8,7 +8,6 @@ import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,8 @@ _BLOBS, _INDEX = "blobs", "index"
 _INDEX_FIELDS = [("offset", "<i8"), ("size", "<i8"), ("crc", "<u4")]
 
 
-@dataclass(frozen=True)
-class RowFormat:
-    """The rows of a cache: how many, the spec of their labels, and the size of each in bytes."""
-
-    count: int
-    label_spec: tf.TensorSpec
-    # None if they differ in size.
-    row_bytes: int | None = None
+# Of an example: its index, its row and its label.
+Row = tuple[int, bytes, Any]
 
 
 class DiskCache:
@@ -72,16 +65,16 @@ class DiskCache:
             self.read(index)
 
     def array(self, row_shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """Map the rows, unverified, as an array (count, *row_shape); they must have `row_bytes`."""
+        """Map the rows, unchecked, as an array (count, *row_shape); they must be of one size."""
         return np.memmap(self._file, dtype, "r", shape=(len(self._rows), *row_shape))
 
 
 def open_cache(
     folder: Path,
-    row_format: RowFormat,
-    make_rows: Callable[[], Iterable[tuple[int, bytes, Any]]],
-    *,
-    verify: bool = False,
+    count: int,
+    label_spec: tf.TensorSpec,
+    make_rows: Callable[[], Iterable[Row]],
+    row_bytes: int | None = None,
 ) -> DiskCache:
     """Open the cache in a folder; fill it first unless it is there. It is complete or absent.
 
@@ -89,16 +82,19 @@ def open_cache(
 
     Args:
         folder: `<kind>-<key>`, where the key differs whenever the rows would.
-        row_format: Count, labels and size of the rows.
-        make_rows: Yields (index, row, label) of each example once, in any order. What it raises
-            leaves no cache behind.
-        verify: Check every row now, and fill a damaged cache again. Without it, only the index is
-            checked now, and `read` checks each row.
+        count: Number of examples.
+        label_spec: Spec of a label.
+        make_rows: Yields the row of each example once, in any order. What it raises leaves no cache
+            behind.
+        row_bytes: The size of all rows, None if they differ. Because `array` does not check rows of
+            one size, each is checked now, and a damaged cache is filled again. Otherwise, only the
+            index is checked now, and `read` checks each row.
 
     Raises:
         DataError: The cache is damaged.
         OSError: The cache can't be written.
     """
+    verify = row_bytes is not None
     if not _is_filled(folder, verify):
         _remove_leftovers(folder)
         with locked(folder.with_name(f".{folder.name}.lock"), f"the cache {folder}", wait=True):
@@ -106,7 +102,7 @@ def open_cache(
             if not _is_filled(folder, verify):
                 if folder.exists():
                     logger.warning("the cache %s is damaged; filling it again", folder)
-                _fill(folder, row_format, make_rows())
+                _fill(folder, count, label_spec, make_rows(), row_bytes)
     return DiskCache(folder)
 
 
@@ -128,20 +124,21 @@ def _is_filled(folder: Path, verify: bool) -> bool:
     return True
 
 
-def _fill(folder: Path, row_format: RowFormat, made: Iterable[tuple[int, bytes, Any]]) -> None:
-    spec = row_format.label_spec
-    label_field = ("label", spec.dtype.as_numpy_dtype, tuple(spec.shape))
-    rows = np.zeros(row_format.count, [*_INDEX_FIELDS, label_field])
+def _fill(
+    folder: Path, count: int, label_spec: tf.TensorSpec, rows: Iterable[Row], row_bytes: int | None
+) -> None:
+    label_field = ("label", label_spec.dtype.as_numpy_dtype, tuple(label_spec.shape))
+    index = np.zeros(count, [*_INDEX_FIELDS, label_field])
     with new_folder(folder) as partial:
         # Not mapped: running out of disk would end the process.
         with (partial / _BLOBS).open("wb") as file:
-            for index, content, label in made:
-                if row_format.row_bytes:
-                    file.seek(index * row_format.row_bytes)
-                rows[index] = (file.tell(), len(content), google_crc32c.value(content), label)
+            for number, content, label in rows:
+                if row_bytes:
+                    file.seek(number * row_bytes)
+                index[number] = (file.tell(), len(content), google_crc32c.value(content), label)
                 file.write(content)
         index_content = io.BytesIO()
-        np.save(index_content, rows)
+        np.save(index_content, index)
         # With its SHA-256 in front: a label that changed would be learned.
         digest = hashlib.sha256(index_content.getvalue()).digest()
         write_file(partial / _INDEX, digest + index_content.getvalue())
@@ -175,12 +172,9 @@ def _remove_if_dead(partial: Path) -> None:
 
 
 def _is_alive(process: int) -> bool:
-    if process == os.getpid():
-        return False  # An earlier process of this number, as in a restarted container.
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    # An earlier process can have had the number of this one, as in a restarted container.
+    return process != os.getpid()

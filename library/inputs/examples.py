@@ -28,13 +28,12 @@ Random = np.random.Generator | None
 
 @dataclass(frozen=True)
 class PipelineOptions:
-    """How much is read, decoded and prefetched in parallel. Affects speed, never the examples.
+    """How much is decoded and prefetched in parallel. Affects speed, never the examples.
 
     The exception is `deterministic`: if False, images are trained on in the order in which they
     become ready, and no epoch can be repeated.
     """
 
-    num_parallel_reads: int = 4
     num_parallel_calls: int | None = None
     prefetch_examples: int = 0
     prefetch_batches: int = 4
@@ -75,11 +74,11 @@ class ExampleSource(ABC):
     _failure: str | None = None
 
     @abstractmethod
-    def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+    def keys(self, random: Random = None) -> Dataset:
         """Return the keys of all examples, shuffled if `random` is given, else in order."""
 
     @abstractmethod
-    def indices(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+    def indices(self, random: Random = None) -> Dataset:
         """Return the index of each example, int64 from 0, in the order of `keys`."""
 
     @property
@@ -89,17 +88,13 @@ class ExampleSource(ABC):
             return tf.TensorSpec([len(self.class_counts)], tf.float32)
         return tf.TensorSpec([], tf.int64)
 
-    @property
-    def label_field(self) -> str:
-        """The field of a record that `label` needs."""
-        return "labels" if self.is_multi_label else "label"
-
-    def label(self, fields: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Return an image's label, as in `label_spec`, from the fields of its record."""
-        if not self.is_multi_label:
-            return fields["label"]
-        one_hot = tf.one_hot(fields["labels"], len(self.class_counts))
-        return tf.minimum(tf.reduce_sum(one_hot, 0), 1.0)
+    def parse(self, key: tf.Tensor, *names: str) -> tuple[tf.Tensor, ...]:
+        """Return the fields of those names of an example's record, then its label."""
+        label_name = "labels" if self.is_multi_label else "label"
+        *fields, label = parse_record(self.record(key), (*names, label_name)).values()
+        if self.is_multi_label:
+            label = tf.minimum(tf.reduce_sum(tf.one_hot(label, len(self.class_counts)), 0), 1.0)
+        return *fields, label
 
     def load(
         self, key: tf.Tensor, image_format: ImageFormat, crop: Crop | None = None
@@ -114,10 +109,10 @@ class ExampleSource(ABC):
         Returns:
             (uint8 pixels, label).
         """
-        fields = parse_record(self.record(key), ("encoded", "height", "width", self.label_field))
+        encoded, height, width, label = self.parse(key, "encoded", "height", "width")
         # The recorded size: parsing the encoded image for it would take longer.
-        shape = tf.cast(tf.stack([fields["height"], fields["width"], 3]), tf.int32)
-        return decode(fields["encoded"], shape, image_format, crop), self.label(fields)
+        shape = tf.cast(tf.stack([height, width, 3]), tf.int32)
+        return decode(encoded, shape, image_format, crop), label
 
     def record(self, key: tf.Tensor) -> tf.Tensor:
         """Return the serialized record for a key."""
@@ -149,7 +144,7 @@ class ShardSource(ExampleSource):
     """Examples in converted shards, those that the manifest lists.
 
     `counts` are the examples per shard. `interleaved`, the number of shards read in turn, is part
-    of the order.
+    of the order; how many of these are read ahead, `parallel_reads`, is not.
     """
 
     paths: tuple[str, ...]
@@ -157,6 +152,7 @@ class ShardSource(ExampleSource):
     class_counts: tuple[int, ...]
     mean_bytes: int = 100_000
     interleaved: int = 16
+    parallel_reads: int = 4
     is_multi_label: bool = False
     # Index of each shard's first example; None if these are all shards.
     firsts: tuple[int, ...] | None = None
@@ -167,16 +163,16 @@ class ShardSource(ExampleSource):
     def __post_init__(self) -> None:
         object.__setattr__(self, "count", sum(self.counts))
 
-    def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+    def keys(self, random: Random = None) -> Dataset:
         """Return the records, interleaved, of the shards in order or permuted by `random`."""
-        return self.interleave(random, options, np.array(self.paths), tf.data.TFRecordDataset)
+        return self.interleave(random, np.array(self.paths), tf.data.TFRecordDataset)
 
-    def indices(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+    def indices(self, random: Random = None) -> Dataset:
         """Return each example's index, counted shard by shard, in the order of `keys`."""
         begins = self._begins()
         if len(self.paths) > self.interleaved:
             columns = (begins, begins + self.counts)
-            return self.interleave(random, options, columns, Dataset.range)
+            return self.interleave(random, columns, Dataset.range)
         # All shards are open at once: first the first example of each, then the second, …
         order = self._order(random)
         counts = np.array(self.counts)[order]
@@ -186,17 +182,12 @@ class ShardSource(ExampleSource):
         return without_autotune(Dataset.from_tensor_slices(interleaved))
 
     def interleave(
-        self,
-        random: Random,
-        options: PipelineOptions,
-        columns: Any,
-        open_shard: Callable[..., Dataset],
+        self, random: Random, columns: Any, open_shard: Callable[..., Dataset]
     ) -> Dataset:
         """Interleave one dataset per shard.
 
         Args:
             random: Permutes the shards; None leaves them in order.
-            options: How many shards to read in parallel.
             columns: An array, or a tuple of arrays, with one element per shard.
             open_shard: Makes the dataset of a shard from its elements of `columns`.
 
@@ -209,7 +200,7 @@ class ShardSource(ExampleSource):
         return shards.interleave(
             open_shard,
             cycle_length=self.interleaved,
-            num_parallel_calls=min(options.num_parallel_reads, self.interleaved),
+            num_parallel_calls=min(self.parallel_reads, self.interleaved),
             # Always, even if images are taken as they become ready: workers divide the examples
             # by their position.
             deterministic=True,
@@ -252,7 +243,7 @@ class FileSource(ExampleSource):
         self.class_counts = split.class_counts
         self.mean_bytes = split.mean_bytes
 
-    def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+    def keys(self, random: Random = None) -> Dataset:
         """Return the indices of the files, permuted by `random` or in order."""
         order = random.permutation(self.count) if random else np.arange(self.count)
         return without_autotune(Dataset.from_tensor_slices(order.astype(np.int64)))
@@ -289,12 +280,12 @@ class GeneratorSource(ExampleSource):
         self.class_counts = split.class_counts
         self.mean_bytes = split.mean_bytes
 
-    def keys(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+    def keys(self, random: Random = None) -> Dataset:
         """Return the records in the generator's own order."""
         spec = tf.TensorSpec([], tf.string)
         return without_autotune(Dataset.from_generator(self._records, output_signature=spec))
 
-    def indices(self, random: Random = None, options: PipelineOptions = DEFAULT_OPTIONS) -> Dataset:
+    def indices(self, random: Random = None) -> Dataset:
         """Return the index of each example, in the order of `keys`."""
         return without_autotune(Dataset.range(self.count))
 
@@ -311,8 +302,18 @@ class GeneratorSource(ExampleSource):
 Split = Manifest | UnconvertedSplit | GeneratedSplit
 
 
-def make_source(split: Split, interleaved: int = ShardSource.interleaved) -> ExampleSource:
-    """Return the examples of a split, reading `interleaved` shards in turn if it is converted."""
+def make_source(
+    split: Split,
+    interleaved: int = ShardSource.interleaved,
+    parallel_reads: int = ShardSource.parallel_reads,
+) -> ExampleSource:
+    """Return the examples of a split.
+
+    Args:
+        split: The split, converted or not.
+        interleaved: Number of shards to read in turn.
+        parallel_reads: Number of shards to read ahead at the same time.
+    """
     if isinstance(split, UnconvertedSplit):
         return FileSource(split)
     if isinstance(split, GeneratedSplit):
@@ -323,6 +324,7 @@ def make_source(split: Split, interleaved: int = ShardSource.interleaved) -> Exa
         class_counts=split.class_counts,
         mean_bytes=max(1, sum(shard.bytes for shard in split.shards) // split.examples),
         interleaved=interleaved,
+        parallel_reads=parallel_reads,
         is_multi_label=split.is_multi_label,
         repair_hint=split.repair_hint,
     )

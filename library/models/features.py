@@ -21,7 +21,7 @@ from tqdm import tqdm
 from library.errors import UserError, reason_of
 from library.inputs.batching import prefetch
 from library.inputs.caching import CachedSource
-from library.inputs.disk_cache import DiskCache, RowFormat, find_missing_space, open_cache
+from library.inputs.disk_cache import DiskCache, find_missing_space, open_cache
 from library.inputs.examples import ExampleSource
 from library.inputs.interfaces import EvaluationInputs, Inputs, SplitInputs, TrainingInputs
 from library.messages import counted
@@ -82,7 +82,7 @@ class CachedEvaluationInputs:
     @cached_property
     def _batches(self) -> tf.data.Dataset:
         # Making a data set takes longer than going through one of features.
-        return _gather(self.inputs, self.inputs.source.keys(None, self.inputs.options))
+        return _gather(self.inputs, self.inputs.source.keys())
 
 
 def split_at_base(network: keras.Model) -> tuple[keras.Model, keras.Model] | None:
@@ -198,9 +198,8 @@ def cache_features(
                     yield next(indices), row.tobytes(), label
                 bar.update(len(features))
 
-    row_format = RowFormat(source.count, source.label_spec, row_bytes)
     try:
-        cache = open_cache(folder, row_format, make_rows, verify=True)
+        cache = open_cache(folder, source.count, source.label_spec, make_rows, row_bytes)
     except OSError as error:
         raise UserError(
             f"cannot cache features in {folder}: {reason_of(error)}; free some space, choose "

@@ -218,7 +218,7 @@ def read_images(inputs: EvaluationInputs, rows: Sequence[int] | np.ndarray) -> l
         return []
     source: Any = inputs.source
     wanted = tf.constant(np.asarray(rows), tf.int64)
-    keys = source.keys(None, replace(inputs.options, deterministic=True)).enumerate()
+    keys = source.keys().enumerate()
     chosen = keys.filter(lambda row, key: tf.reduce_any(tf.equal(row, wanted))).take(len(rows))
     images = chosen.map(lambda row, key: (row, source.load(key, inputs.image_format)[0]))
     found = {int(row): image for row, image in images.as_numpy_iterator()}

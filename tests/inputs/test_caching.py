@@ -19,7 +19,7 @@ from library.inputs import caching, disk_cache
 from library.inputs.caching import cache_examples
 from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
-from library.inputs.disk_cache import DiskCache, RowFormat, open_cache
+from library.inputs.disk_cache import DiskCache, open_cache
 from library.inputs.examples import make_source
 from library.inputs.worker_slice import WorkerSlice
 from project.augmentations import choose_augmentations
@@ -286,7 +286,7 @@ def test_multi_label_labels_are_cached(patches, tmp_path, kind, crops):
 ROWS = np.random.default_rng(0).normal(size=(5, 2, 3)).astype("<f4")
 
 
-def open_rows(folder, **changes):
+def open_rows(folder):
     """A cache of ROWS, made in another order; the number of times that it was filled."""
     fills = []
 
@@ -295,8 +295,8 @@ def open_rows(folder, **changes):
         for index in (3, 0, 4, 2, 1):
             yield index, ROWS[index].tobytes(), index % 2
 
-    row_format = RowFormat(len(ROWS), tf.TensorSpec([], tf.int64), ROWS[0].nbytes)
-    return open_cache(folder, row_format, make_rows, **changes), len(fills)
+    label_spec = tf.TensorSpec([], tf.int64)
+    return open_cache(folder, len(ROWS), label_spec, make_rows, ROWS[0].nbytes), len(fills)
 
 
 def test_cache_of_equal_rows_is_an_array(tmp_path):
@@ -309,17 +309,17 @@ def test_cache_of_equal_rows_is_an_array(tmp_path):
 
 
 @pytest.mark.parametrize("file", ["blobs", "index"])
-def test_open_cache_fills_a_damaged_cache_again_if_verified(tmp_path, file, capsys):
+def test_damaged_cache_of_equal_rows_is_filled_again(tmp_path, file, capsys):
     open_rows(tmp_path / "rows-1")
     path = tmp_path / "rows-1" / file
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    cache, filled = open_rows(tmp_path / "rows-1", verify=True)
+    cache, filled = open_rows(tmp_path / "rows-1")
     assert filled == 1
     assert "damaged" in capsys.readouterr().err
     assert np.array_equal(cache.array((2, 3), "<f4"), ROWS)
     assert path.read_bytes() == whole
-    assert open_rows(tmp_path / "rows-1", verify=True)[1] == 0
+    assert open_rows(tmp_path / "rows-1")[1] == 0
 
 
 def test_cache_that_fails_while_filling_is_absent(tmp_path):
@@ -328,5 +328,5 @@ def test_cache_that_fails_while_filling_is_absent(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        open_cache(tmp_path / "rows-1", RowFormat(2, tf.TensorSpec([], tf.int64)), make_rows)
+        open_cache(tmp_path / "rows-1", 2, tf.TensorSpec([], tf.int64), make_rows)
     assert list(tmp_path.iterdir()) == []

@@ -13,10 +13,8 @@ from library.errors import DataError, SettingsError
 from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import (
-    DEFAULT_OPTIONS,
     FileSource,
     GeneratorSource,
-    PipelineOptions,
     ShardSource,
     make_source,
 )
@@ -52,8 +50,8 @@ def shards(data):
     return read_manifest(data / "train", "train")
 
 
-def images(source, random=None, options=DEFAULT_OPTIONS):
-    keys = source.keys(random, options)
+def images(source, random=None):
+    keys = source.keys(random)
     given = keys.map(lambda key: source.load(key, FORMAT)).as_numpy_iterator()
     return [(image.tobytes(), int(label)) for image, label in given]
 
@@ -91,8 +89,7 @@ def test_sources_turn_autotune_off(data):
 def test_keys_depend_on_the_random_generator_only(data):
     for source in sources(data)[:2]:
         first = images(source, np.random.default_rng(1))
-        few = PipelineOptions(num_parallel_reads=1)
-        assert first == images(source, np.random.default_rng(1), few)
+        assert first == images(source, np.random.default_rng(1))
         assert first != images(source, np.random.default_rng(2))
         assert sorted(first) == sorted(images(source))
 
@@ -117,7 +114,7 @@ def test_indices_of_shards_of_any_size_equal_interleave(counts):
         random = (np.random.default_rng(seed) for _ in range(2))
         numbers = list(source.indices(next(random)).as_numpy_iterator())
         columns, open_shard = (begins, begins + counts), tf.data.Dataset.range
-        turns = source.interleave(next(random), DEFAULT_OPTIONS, columns, open_shard)
+        turns = source.interleave(next(random), columns, open_shard)
         assert numbers == list(turns.as_numpy_iterator())
         assert sorted(numbers) == list(range(sum(counts)))
 
@@ -126,6 +123,11 @@ def test_labels_of_a_batch_of_keys(data):
     for source in sources(data):
         keys = next(iter(source.keys().batch(21)))
         assert source.labels(keys).numpy().tolist() == [label for _, label in images(source)]
+
+
+def test_order_does_not_depend_on_parallel_reads(data):
+    few, many = (make_source(shards(data), parallel_reads=each) for each in (1, 4))
+    assert images(few, np.random.default_rng(1)) == images(many, np.random.default_rng(1))
 
 
 def test_order_depends_on_interleaved_shards(data):

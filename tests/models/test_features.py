@@ -53,7 +53,7 @@ class Examples(ExampleSource):
     mean_bytes = 100
     count = 10
 
-    def keys(self, random=None, options=None):
+    def keys(self, random=None):
         return dataset_of(random.permutation(10) if random else ORDER.astype(np.int64))
 
     indices = keys
