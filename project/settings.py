@@ -4,7 +4,8 @@ To add a setting, add a line here. It is then an option, a YAML key, and part of
 --print_config; `make docs` adds it to docs/settings.md and to the JSON schemas for editors.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,6 +64,16 @@ def read_settings(arguments: Sequence[str], commands: Commands | None = None) ->
     """
     program = Program("run.py", ABOUT, commands or {})
     return SettingsReader(program, Project, Hyperparameters, HERE, SHARED).read(arguments)
+
+
+def keywords_of(function: Callable[..., Any], hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters that a function names as keyword-only arguments.
+
+    So a new network, optimizer or schedule names what it needs in its own signature, nowhere else.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    names = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    return {name: hyperparameters[name] for name in names}
 
 
 class Directories(Keys):

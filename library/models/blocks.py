@@ -106,18 +106,17 @@ def select_layers(
 def train_only(network: keras.Model, layers: Iterable[WeightedLayer]) -> None:
     """Make these layers of the network trainable, and freeze all others."""
     names = {each.name for each in layers}
-    containers = _nested_models(network)
+    sublayers = network._flatten_layers(include_self=False)
+    containers = [each for each in sublayers if isinstance(each, keras.Model)]
     for container in containers:
         container.trainable = True
-    by_layer: dict[int, list[WeightedLayer]] = {}
-    for each in list_layers(network):
-        by_layer.setdefault(id(each.layer), []).append(each)
-    for own in by_layer.values():
-        own[0].layer.trainable = any(each.name in names for each in own)
-        for each in own:
-            if each.name not in names:
-                for variable in each.variables.values():
-                    variable.trainable = False
+    found = list_layers(network)
+    # A TF-Hub module is one Keras layer with several of these.
+    trained = {id(each.layer) for each in found if each.name in names}
+    for each in found:
+        each.layer.trainable = id(each.layer) in trained
+    for variable in (v for e in found if e.name not in names for v in e.variables.values()):
+        variable.trainable = False
     for container in containers:
         if not any(each.trainable for each in container.layers if each.weights):
             container.trainable = False
@@ -126,47 +125,47 @@ def train_only(network: keras.Model, layers: Iterable[WeightedLayer]) -> None:
 def _walk(model: keras.Model, prefix: str) -> Iterator[WeightedLayer]:
     naming = _BlockNames(prefix)
     for layer in model.layers:
-        name = f"{prefix}{layer.name}"
+        path = f"{prefix}{layer.name}"
         if isinstance(layer, _MERGES):
             naming.merge(layer.name)
         if isinstance(layer, keras.Model):
-            yield from _walk(layer, f"{name}/")
-        elif isinstance(layer, HubLayer):
-            yield from _walk_module(layer, name)
-        elif layer.weights:
-            # By identity, because layers may share variables.
-            found = {id(each[-1]): each for each in _own_variables(layer)}.values()
+            yield from _walk(layer, f"{path}/")
+            continue
+        own_naming = _BlockNames(f"{path}/") if isinstance(layer, HubLayer) else naming
+        for scope, found in _variables_by_scope(layer).items():
             names, numbers, variables = zip(*found, strict=True)
             by_name = dict(zip(unique_names(names), variables, strict=True))
-            numbered = tuple((name, number) for number in numbers)
-            yield WeightedLayer(name, layer, by_name, numbered, naming.of(layer.name))
+            numbered = tuple((path, number) for number in numbers)
+            name = f"{path}/{scope}" if scope else path
+            block = own_naming.of(scope or layer.name)
+            yield WeightedLayer(name, layer, by_name, numbered, block)
 
 
-def _own_variables(
-    layer: keras.layers.Layer, prefix: str = ""
-) -> Iterator[tuple[str, str, keras.Variable]]:
-    """Yield (name, numbered name, variable) of a layer and of the layers inside it.
+# (name, numbered name, variable), both names relative to the layer: for an attention layer,
+# `query/kernel` and `query/0`.
+_OwnVariable = tuple[str, str, keras.Variable]
 
-    Both names are relative to the layer: for an attention layer, `query/kernel` and `query/0`.
-    """
+
+def _variables_by_scope(layer: keras.layers.Layer) -> dict[str, list[_OwnVariable]]:
+    """Return the variables of a TF-Hub module by their scopes, or of another layer under ""."""
+    if not isinstance(layer, HubLayer):
+        # By identity, because layers may share variables.
+        found = {id(each[-1]): each for each in _own_variables(layer)}
+        return {"": [*found.values()]} if found else {}
+    scopes: dict[str, list[_OwnVariable]] = {}
+    for number, (path, variable) in enumerate(layer.named_variables.items()):
+        scope, _, name = path.rpartition("/")
+        scopes.setdefault(scope, []).append((name, str(number), variable))
+    return scopes
+
+
+def _own_variables(layer: keras.layers.Layer, prefix: str = "") -> Iterator[_OwnVariable]:
+    """Yield the variables of a layer and of the layers inside it."""
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
     for number, each in enumerate(own):
         yield f"{prefix}{each.name}", f"{prefix}{number}", each
     for inner in layer._layers:
         yield from _own_variables(inner, f"{prefix}{inner.name}/")
-
-
-def _walk_module(layer: HubLayer, name: str) -> Iterator[WeightedLayer]:
-    naming = _BlockNames(f"{name}/")
-    scopes: dict[str, list[tuple[str, str, keras.Variable]]] = {}
-    for number, (path, variable) in enumerate(layer.named_variables.items()):
-        scope, _, short = path.rpartition("/")
-        scopes.setdefault(scope, []).append((short, str(number), variable))
-    for scope, found in scopes.items():
-        variables = {short: variable for short, _, variable in found}
-        numbered = tuple((name, number) for _, number, _ in found)
-        full_name = f"{name}/{scope}".rstrip("/")
-        yield WeightedLayer(full_name, layer, variables, numbered, naming.of(scope))
 
 
 class _BlockNames:
@@ -197,8 +196,3 @@ class _BlockNames:
 def _block_in(layer_name: str) -> str | None:
     match = _BLOCK.match(layer_name)
     return match[0] if match else None
-
-
-def _nested_models(model: keras.Model) -> list[keras.Model]:
-    inner = [each for each in model.layers if isinstance(each, keras.Model)]
-    return [*inner, *(each for model in inner for each in _nested_models(model))]

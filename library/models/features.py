@@ -64,25 +64,20 @@ class CachedTrainingInputs:
         return _gather(inputs, inputs.keys(epoch), start_batch)
 
 
-@dataclass(frozen=True)
 class CachedEvaluationInputs:
-    """Evaluation inputs of cached features; `inputs` have a FeatureSource."""
+    """Evaluation inputs of cached features."""
 
-    inputs: EvaluationInputs
+    def __init__(self, inputs: EvaluationInputs) -> None:
+        """Make the batches of `inputs`, which have a FeatureSource.
 
-    @property
-    def batch_size(self) -> int:
-        """Number of examples in a full batch."""
-        return self.inputs.batch_size
+        Only once: making a data set takes longer than going through one of features.
+        """
+        self.batch_size = inputs.batch_size
+        self._batches = _gather(inputs, inputs.source.keys())
 
     def batches(self) -> tf.data.Dataset:
         """Return the (features, labels) batches."""
         return self._batches
-
-    @cached_property
-    def _batches(self) -> tf.data.Dataset:
-        # Making a data set takes longer than going through one of features.
-        return _gather(self.inputs, self.inputs.source.keys())
 
 
 def split_at_base(network: keras.Model) -> tuple[keras.Model, keras.Model] | None:
@@ -124,92 +119,76 @@ class FeatureSource(CachedSource):
         return tf.ensure_shape(features, [None, *self._features.shape[1:]]), labels
 
 
-class FrozenBase:
-    """A base with its present weights, compiled once for all splits and views.
+class FeatureCache:
+    """The features that a base computes with its present weights, cached in a folder.
 
-    Attributes:
-        features: Function from pixels (n, height, width, channels) to a float32 array of features.
-        feature_shape: Shape of one image's features.
+    The base is compiled once for all splits and views.
     """
 
-    def __init__(self, base: keras.Model) -> None:
-        self._weights = base.weights
-        self._input_shape = base.input_shape[1:]
-        self.feature_shape: tuple[int, ...] = base.output_shape[1:]
-        self.features = Inference(base)
+    def __init__(self, base: keras.Model, folder: str | Path) -> None:
+        self._base = base
+        self._features = Inference(base)
+        self._folder = Path(folder)
 
     @cached_property
-    def fingerprint(self) -> bytes:
+    def _fingerprint(self) -> bytes:
         """Bytes that differ between bases: the weights, and the features of one image.
 
         The features differ if the graph or the preprocessing does, however it is written.
         """
-        image = np.random.default_rng(0).uniform(0, 255, (1, *self._input_shape))
-        arrays = (*self._weights, self.features(image.astype(np.float32)))
+        image = np.random.default_rng(0).uniform(0, 255, (1, *self._base.input_shape[1:]))
+        arrays = (*self._base.weights, self._features(image.astype(np.float32)))
         return b"".join(np.ascontiguousarray(each).tobytes() for each in arrays)
 
+    def read(
+        self,
+        source: ExampleSource,
+        batches: Iterable[tuple[Any, Any]],
+        indices: tf.data.Dataset,
+        key: tuple[Any, ...],
+    ) -> FeatureSource:
+        """Return the features of all examples, from the folder if an earlier run filled it.
 
-@dataclass(frozen=True)
-class IndexedBatches:
-    """Images to compute features of, each example once.
+        Args:
+            source: The examples.
+            batches: (images, labels) batches that have each example once.
+            indices: The examples' indices, int64, in the order of these batches.
+            key: Whatever makes the features differ, besides the base.
 
-    Attributes:
-        batches: (images, labels) batches.
-        indices: The examples' indices, int64, in the order of these batches.
-        key: Whatever makes the features differ, besides the base.
-    """
+        Raises:
+            UserError: The cache can't be written.
+        """
+        name = hashlib.sha256(repr(key).encode() + self._fingerprint).hexdigest()[:32]
+        folder = self._folder / f"features-{name}"
+        shape: tuple[int, ...] = self._base.output_shape[1:]
+        # float32, whatever the base computes in.
+        row_bytes = 4 * math.prod(shape)
 
-    batches: Iterable[tuple[Any, Any]]
-    indices: tf.data.Dataset
-    key: tuple[Any, ...]
+        def make_rows() -> Iterator[tuple[int, bytes, Any]]:
+            if missing := find_missing_space(self._folder, source.count * row_bytes):
+                raise OSError(missing)
+            images = counted(source.count, "image")
+            logger.info("caching the base's features of %s in %s", images, folder)
+            positions = iter(_read_indices(indices))
+            # No bar unless stderr is a terminal.
+            with tqdm(total=source.count, unit=" images", desc="features", disable=None) as bar:
+                for pixels, labels in batches:
+                    features = self._features(pixels)
+                    for row, label in zip(features, np.asarray(labels), strict=True):
+                        yield next(positions), row.tobytes(), label
+                    bar.update(len(features))
 
-
-def cache_features(
-    base: FrozenBase, source: ExampleSource, images: IndexedBatches, folder: str | Path
-) -> FeatureSource:
-    """Return the features of all examples, from the cache if an earlier run filled it.
-
-    Args:
-        base: The base.
-        source: The examples.
-        images: Their images.
-        folder: The folder of caches.
-
-    Raises:
-        UserError: The cache can't be written.
-    """
-    name = hashlib.sha256(repr(images.key).encode() + base.fingerprint).hexdigest()[:32]
-    folder = Path(folder) / f"features-{name}"
-    # float32, whatever the base computes in.
-    row_bytes = 4 * math.prod(base.feature_shape)
-
-    def make_rows() -> Iterator[tuple[int, bytes, Any]]:
-        if missing := find_missing_space(folder.parent, source.count * row_bytes):
-            raise OSError(missing)
-        logger.info(
-            "caching the base's features of %s in %s", counted(source.count, "image"), folder
-        )
-        indices = iter(read_indices(images.indices))
-        # No bar unless stderr is a terminal.
-        with tqdm(total=source.count, unit=" images", desc="features", disable=None) as bar:
-            for pixels, labels in images.batches:
-                features = base.features(pixels)
-                for row, label in zip(features, np.asarray(labels), strict=True):
-                    yield next(indices), row.tobytes(), label
-                bar.update(len(features))
-
-    try:
-        cache = open_cache(folder, source.count, source.label_spec, make_rows, row_bytes)
-    except OSError as error:
-        raise UserError(
-            f"cannot cache features in {folder}: {reason_of(error)}; free some space, choose "
-            "another --cache_dir, or use --cache_features never"
-        ) from error
-    return FeatureSource(source, cache, base.feature_shape)
+        try:
+            cache = open_cache(folder, source.count, source.label_spec, make_rows, row_bytes)
+        except OSError as error:
+            raise UserError(
+                f"cannot cache features in {folder}: {reason_of(error)}; free some space, choose "
+                "another --cache_dir, or use --cache_features never"
+            ) from error
+        return FeatureSource(source, cache, shape)
 
 
-def read_indices(dataset: tf.data.Dataset) -> np.ndarray:
-    """Return the elements of a data set of indices as an array."""
+def _read_indices(dataset: tf.data.Dataset) -> np.ndarray:
     # In large batches, because single elements take long.
     return np.concatenate(list(dataset.batch(2**16).as_numpy_iterator()))
 
@@ -234,7 +213,7 @@ def cache_split_features(
     Raises:
         UserError: The cache can't be written.
     """
-    frozen, (training, validation) = FrozenBase(base), inputs
+    cache, (training, validation) = FeatureCache(base, folder), inputs
     # Each image once, although training may repeat those of smaller classes; and in order, so that
     # features are those of their index.
     options = replace(training.options, deterministic=True)
@@ -245,20 +224,16 @@ def cache_split_features(
     cached = []
     for epoch, view in enumerate(views):
         indices = indexed.keys(epoch)
-        key: tuple[Any, ...] = (fingerprints[0], training.image_format, view)
+        changes: tuple[Any, ...] = ()
         if view:
             # An example's augmentations depend on its position in the order.
-            order = hashlib.sha256(read_indices(indices).tobytes()).hexdigest()
-            key = (fingerprints[0], training.image_format, (view, order))
-        images = IndexedBatches(once.batches(epoch), indices, key)
-        source = cache_features(frozen, training.source, images, folder)
+            changes = (view, hashlib.sha256(_read_indices(indices).tobytes()).hexdigest())
+        key = (fingerprints[0], training.image_format, changes)
+        source = cache.read(training.source, once.batches(epoch), indices, key)
         cached.append(replace(training, source=source))
-    images = IndexedBatches(
-        validation.batches(),
-        validation.source.indices(),
-        (fingerprints[1], validation.image_format, ()),
-    )
-    source = cache_features(frozen, validation.source, images, folder)
+    key = (fingerprints[1], validation.image_format, ())
+    indices = validation.source.indices()
+    source = cache.read(validation.source, validation.batches(), indices, key)
     return SplitInputs(
         CachedTrainingInputs(tuple(cached)),
         CachedEvaluationInputs(replace(validation, source=source)),

@@ -1,5 +1,7 @@
 """What training changes: by scope, in stages over the epochs, and how fast each block."""
 
+import math
+import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -8,13 +10,7 @@ import keras
 
 from library.errors import SettingsError
 from library.messages import counted
-from library.models.blocks import (
-    WeightedLayer,
-    list_blocks,
-    list_layers,
-    select_layers,
-    train_only,
-)
+from library.models.blocks import list_blocks, list_layers, select_layers, train_only
 
 
 def freeze_layers(
@@ -32,27 +28,22 @@ def freeze_layers(
             remains.
     """
     layers = list_layers(network)
+    trained = [each for each in layers if each.is_trainable]
     if trainable_scopes:
         trained = select_layers(layers, trainable_scopes, "trainable_scopes")
         train_only(network, trained)
-        _check_trainable(layers, trainable_scopes)
-    else:
-        trained = [each for each in layers if each.is_trainable]
-    frozen = {each.name for each in select_layers(layers, freeze, "freeze")}
-    if trainable_scopes or freeze:
-        train_only(network, [each for each in trained if each.name not in frozen])
-    if not network.trainable_variables:
-        raise SettingsError("freeze and trainable_scopes leave no layer to train")
-
-
-def _check_trainable(layers: Sequence[WeightedLayer], scopes: Sequence[str]) -> None:
-    for scope in scopes:
+    for scope in trainable_scopes:
         named = select_layers(layers, [scope], "trainable_scopes")
         if not any(each.is_trainable for each in named):
             raise SettingsError(
                 f"trainable_scopes: {scope!r} cannot be trained, like all modules in the format of "
                 "TensorFlow 1"
             )
+    frozen = {each.name for each in select_layers(layers, freeze, "freeze")}
+    if frozen:
+        train_only(network, [each for each in trained if each.name not in frozen])
+    if not network.trainable_variables:
+        raise SettingsError("freeze and trainable_scopes leave no layer to train")
 
 
 def infer_while_frozen(base: keras.Model) -> None:
@@ -100,8 +91,8 @@ class Unfreezing:
 
     def block_count(self, epoch: int) -> int:
         """Return the number of blocks below the head to train in an epoch, counted from 0."""
-        counts = [blocks for start, blocks in self.stages if start <= epoch]
-        return min(counts[-1] if counts else 0, len(self.blocks) - 1)
+        counts = [0, *(blocks for start, blocks in self.stages if start <= epoch)]
+        return int(min(counts[-1], len(self.blocks) - 1))
 
     def apply(self, epoch: int) -> str | None:
         """Freeze and unfreeze for an epoch, counted from 0.
@@ -171,14 +162,11 @@ def with_layer_rates(
     return scaled.from_config({**optimizer.get_config(), "learning_rate": learning_rate})
 
 
-def _parse_stage(word: str) -> tuple[int, int]:
-    start, _, blocks = word.partition("=")
-    try:
-        count = 10**6 if blocks.strip() == "all" else int(blocks)
-        if int(start) >= 0 and count >= 0:
-            return int(start), count
-    except ValueError:
-        pass
+def _parse_stage(word: str) -> tuple[int, float]:
+    """Return the epoch, and the number of blocks: infinity for all."""
+    if match := re.fullmatch(r"\s*(\d+)\s*=\s*(\d+|all)\s*", word):
+        start, blocks = match.groups()
+        return int(start), math.inf if blocks == "all" else int(blocks)
     raise SettingsError(
         f"unfreezing: {word!r} must be an epoch and a number of top blocks to train from then on, "
         "such as 3=2 or 6=all"

@@ -81,9 +81,8 @@ def find_missing(folder: Path) -> str | None:
     shards = list(index.parent.glob("variables.data-*-of-*"))
     if shards and not index.is_file():
         return f"{index} is missing"
-    if index.is_file() and len(shards) != max(
-        (int(each.name[-5:]) for each in shards if each.name[-5:].isdigit()), default=1
-    ):
+    # Each shard's name ends with their number.
+    if index.is_file() and (not shards or len(shards) != int(shards[0].name[-5:])):
         return f"{index.parent} is incomplete"
     return None
 
@@ -129,17 +128,13 @@ def _resolve(handle: str) -> Path:
         if (lock := _cache_folder() / f"{name}.lock").exists():
             logger.warning("waiting for another download of %s; if there is none, delete it", lock)
         if handle.startswith("gs://"):
-            _check_reachable("https://storage.googleapis.com")
+            # An unreachable server is an error here; TensorFlow would try for minutes.
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen("https://storage.googleapis.com").close()
         path = tensorflow_hub.resolve(handle)
     if "://" in path:
         return _cached(name, lambda to: _copy_tree(path, to))
     return _inner_folder(Path(path))
-
-
-def _check_reachable(url: str) -> None:
-    """Raise OSError if a server does not answer: TensorFlow would try for minutes."""
-    with contextlib.suppress(urllib.error.HTTPError):
-        urllib.request.urlopen(url).close()
 
 
 def _copy_tree(source: str, target: Path) -> None:
@@ -191,9 +186,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answered {error.code} {str(error.reason).splitlines()[0]}"
-    if isinstance(error, urllib.error.URLError):
+    if type(error) is urllib.error.URLError:
         return f"the server cannot be reached ({error.reason})"
     name = error.filename if isinstance(error, OSError) else None
     return reason_of(error).rstrip(".") + (f": {name}" if name else "")

@@ -51,7 +51,7 @@ class HubLayer(keras.layers.Layer):
             UserError: The module cannot be loaded, or cannot be fine-tuned.
         """
         # float32 under mixed precision too: the module's graph was made for it.
-        super().__init__(**{**options, "dtype": "float32"})
+        super().__init__(trainable=trainable, **{**options, "dtype": "float32"})
         self.handle = str(handle)
         self.sha256 = sha256
         self.outputs = outputs
@@ -63,7 +63,6 @@ class HubLayer(keras.layers.Layer):
             if trainable and not any(module.are_trainable):
                 raise UserError(f"the module {handle} cannot be fine-tuned; use --no_fine_tuning")
             self._set_module(module)
-        self.trainable = trainable
         self.built = True
 
     @property
@@ -72,11 +71,6 @@ class HubLayer(keras.layers.Layer):
         if self._module is None:
             raise UserError("a HubLayer's module is in its .keras file; load that")
         return self._module
-
-    @property
-    def image_size(self) -> tuple[int, int] | None:
-        """The (height, width) that the module accepts, or None if it accepts any."""
-        return self.module.image_size
 
     @property
     def named_variables(self) -> dict[str, keras.Variable]:
@@ -101,6 +95,8 @@ class HubLayer(keras.layers.Layer):
             )
             self._track_variable(wrapper)
             self._module_variables.append(wrapper)
+        # Passes it on to these variables.
+        self.trainable = self._trainable
 
     def call(self, images: Any, training: bool = False) -> Any:
         """Return the features of a batch of images."""
@@ -108,13 +104,11 @@ class HubLayer(keras.layers.Layer):
         if self.trainable:
             for loss in module.regularization_losses:
                 self.add_loss(loss() if callable(loss) else loss)
-        return module.call(images, bool(training) and self._is_fully_trainable())
-
-    def _is_fully_trainable(self) -> bool:
         # The module has one switch for all of it: in training mode its frozen part, too, would
         # normalize with the statistics of each batch.
-        pairs = zip(self._module_variables, self.module.are_trainable, strict=True)
-        return self.trainable and all(each.trainable for each, was_meant in pairs if was_meant)
+        pairs = zip(self._module_variables, module.are_trainable, strict=True)
+        is_whole = all(each.trainable for each, was_meant in pairs if was_meant)
+        return module.call(images, bool(training) and self.trainable and is_whole)
 
     def check_images(self, image_shape: tuple[int, int, int]) -> None:
         """Raise UserError unless the module returns one vector of features for each image.
@@ -131,12 +125,10 @@ class HubLayer(keras.layers.Layer):
             )
         try:
             features = self._trace(images)
-        except UserError as error:
-            raise UserError(f"{self.handle}: {error}") from error
         except Exception as error:
             # TensorFlow and the module's own code raise errors of many kinds.
             raise UserError(
-                f"the module {self.handle} does not take {_describe(images)}: {first_line(error)}"
+                f"cannot use the module {self.handle} for {_describe(images)}: {first_line(error)}"
             ) from error
         is_vector = features.shape.rank == 2 and features.shape[0] is None and features.shape[1]
         if not (is_vector and features.dtype.is_floating):
@@ -175,14 +167,12 @@ class HubLayer(keras.layers.Layer):
         """Read the module's graph, and assign to its variables the values read before."""
         if self._module is not None:
             return
-        trainable = self.trainable
         if Path(folder, "assets").is_dir():
             # Keras deletes its folder soon, but an export copies the words of tables from there.
             copy = tempfile.mkdtemp(prefix="module-")
             weakref.finalize(self, shutil.rmtree, copy, ignore_errors=True)
             folder = shutil.copytree(folder, copy, dirs_exist_ok=True)
         self._set_module(load_module(folder, restore=False))
-        self.trainable = trainable
         self._assign(self._values or [])
         self._values = None
 

@@ -5,7 +5,6 @@ With constants, TensorFlow folds normalizations into the convolutions before the
 one, whose layers wait for each other.
 """
 
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -43,11 +42,11 @@ class Inference:
             postprocess: Function of its outputs that returns a tensor; None for the outputs.
             xla: Whether to compile with XLA.
         """
-        fits = _fits(network)
-        values = [(each, each.numpy()) for each in network.variables] if fits else []
+        values = [(each, each.numpy()) for each in network.variables]
+        fits = sum(value.nbytes for _, value in values) <= _MAX_CONSTANT_BYTES
 
         def run(images: Any) -> Any:
-            constants = [(each, tf.constant(value)) for each, value in values]
+            constants = [(each, tf.constant(value)) for each, value in values] if fits else []
             with keras.StatelessScope(state_mapping=constants):
                 outputs = network(images, training=False)
             return tf.cast(postprocess(outputs) if postprocess else outputs, tf.float32)
@@ -72,11 +71,6 @@ class Inference:
 
     def _run(self, images: Any) -> np.ndarray:
         return tf.nest.flatten(self._graph(tf.cast(images, tf.float32)))[0].numpy()
-
-
-def _fits(network: keras.Model) -> bool:
-    sizes = (math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in network.variables)
-    return sum(sizes) <= _MAX_CONSTANT_BYTES
 
 
 def _without_variables(graph: Any) -> Any:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from library.errors import UserError, first_line
-from library.models.hub_download import GRAPH, deletion_hint
+from library.models.hub_download import deletion_hint
 from library.models.unsafe_ops import find_unsafe_ops
 
 # The file that marks modules in the format of TensorFlow 1.
@@ -70,11 +70,15 @@ def load_module(folder: str | Path, *, restore: bool = True) -> HubModule:
         for each in sorted(folder.rglob("*"))
         if each.is_file() and each.relative_to(folder).parts[0] != "variables"
     }
-    _check_graph(files[GRAPH], folder)
     options = tf.saved_model.LoadOptions(experimental_skip_checkpoint=not restore)
     tags: list[str] | None = [] if TF1_MARK in files else None
     try:
+        graphs = parse_saved_model(folder).meta_graphs
+        if unsafe := sorted({op for graph in graphs for op in find_unsafe_ops(graph)}):
+            raise UserError(f"{folder} is refused: its graph has unsafe ops ({', '.join(unsafe)})")
         root = tf.saved_model.load(str(folder), tags=tags, options=options)
+    except UserError:
+        raise
     except Exception as error:
         # TensorFlow raises errors of many kinds: OpError, ValueError, KeyError, ….
         raise UserError(
@@ -170,15 +174,3 @@ def _image_specs(signatures: Iterable[Any]) -> tuple[tf.TensorSpec, ...]:
         specs = [each for each in tf.nest.flatten(signature) if isinstance(each, tf.TensorSpec)]
         found.update({(str(each.shape), each.dtype): each for each in specs[:1]})
     return tuple(found.values())
-
-
-def _check_graph(content: bytes, folder: Path) -> None:
-    """Raise UserError if the graph would run Python or read or write files."""
-    try:
-        graphs = saved_model_pb2.SavedModel.FromString(content).meta_graphs
-    except Exception as error:
-        raise UserError(
-            f"cannot load {folder}: {GRAPH} is damaged{deletion_hint(folder)}"
-        ) from error
-    if found := sorted({op for graph in graphs for op in find_unsafe_ops(graph)}):
-        raise UserError(f"{folder} is refused: its graph has unsafe ops ({', '.join(found)})")

@@ -75,16 +75,15 @@ def load_weights(
     layers = list_layers(network)
     excluded = {e.name for e in select_layers(layers, exclude_scopes, "checkpoint_exclude_scopes")}
     weights = read_weights(path)
-    names = _Names(weights)
+    names_by_end = _names_by_end(weights)
     rows: list[LoadedVariable] = []
     used = set()
     for layer in layers:
         for numbered, (name, variable) in zip(layer.numbered, layer.variables.items(), strict=True):
-            if layer.name in excluded:
-                reason = "excluded by checkpoint_exclude_scopes"
-            else:
-                found = names.find((layer.name, name), numbered)
-                reason = _assign(variable, weights.get(found) if found else None)
+            reason = "excluded by checkpoint_exclude_scopes"
+            if layer.name not in excluded:
+                found = _find(names_by_end, layer.name, name) or _find(names_by_end, *numbered)
+                reason = _assign(variable, weights.get(found))
                 used.add(found)
             rows.append(LoadedVariable(layer.name, name, reason))
     if all(row.reason for row in rows):
@@ -96,29 +95,26 @@ def load_weights(
     return LoadingResult(str(path), tuple(rows), tuple(unused))
 
 
-class _Names:
-    """The names in a file, found whole or by their ends."""
+def _names_by_end(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return {end of a name, of two words or more: the names with this end}."""
+    by_end: dict[str, list[str]] = {}
+    for name in names:
+        words = name.split("/")
+        for start in range(len(words) - 1):
+            by_end.setdefault("/".join(words[start:]), []).append(name)
+    return by_end
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.whole = set(names)
-        self.by_end: dict[str, list[str]] = {}
-        for name in self.whole:
-            words = name.split("/")
-            for start in range(len(words) - 1):
-                self.by_end.setdefault("/".join(words[start:]), []).append(name)
 
-    def find(self, *candidates: tuple[str, str]) -> str | None:
-        """Return the first (layer, name within it) that is in the file, as one name.
+def _find(names_by_end: dict[str, list[str]], layer: str, name: str) -> str:
+    """Return the name in the file of a layer's variable, or "".
 
-        Of the layer's name the last word suffices, because bases have other names elsewhere.
-        """
-        for layer, name in candidates:
-            if f"{layer}/{name}" in self.whole:
-                return f"{layer}/{name}"
-            found = self.by_end.get(f"{layer.rpartition('/')[2]}/{name}", ())
-            if len(found) == 1:
-                return found[0]
-        return None
+    Of the layer's name the last word suffices, because bases have other names elsewhere.
+    """
+    whole = f"{layer}/{name}"
+    if whole in names_by_end.get(whole, ()):
+        return whole
+    found = names_by_end.get(f"{layer.rpartition('/')[2]}/{name}", [])
+    return found[0] if len(found) == 1 else ""
 
 
 def _assign(variable: keras.Variable, value: np.ndarray | None) -> str:

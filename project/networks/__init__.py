@@ -12,11 +12,11 @@ import keras
 
 from library.errors import SettingsError
 from library.messages import choose
-from project.keywords import keywords_of
 from project.networks.applications import application
 from project.networks.hub import hub
 from project.networks.residual import residual
 from project.networks.simple import simple
+from project.settings import keywords_of
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "application": application,

@@ -36,20 +36,20 @@ def hub(
         SettingsError: The module takes images of another size.
         UserError: The module can't be loaded, or doesn't compute features of images.
     """
-    module = HubLayer(hub_handle, trainable=fine_tuning, sha256=hub_sha256, name="base")
-    if module.image_size not in (None, image_shape[:2]):
-        height, width = module.image_size
+    base = HubLayer(hub_handle, trainable=fine_tuning, sha256=hub_sha256, name="base")
+    if (size := base.module.image_size) not in (None, image_shape[:2]):
+        height, width = size
         raise SettingsError(
             f"the module {hub_handle} takes images of {height} x {width} pixels, not "
             f"{image_shape[0]} x {image_shape[1]}; use --image_size {height} --image_width {width}"
         )
-    module.check_images((*image_shape[:2], 3))
+    base.check_images((*image_shape[:2], 3))
     pixels = keras.Input(image_shape)
     # TF-Hub's image modules take colors in [0, 1].
     x = layers.Rescaling(1 / 255)(pixels)
     if image_shape[-1] == 1:
         x = layers.Concatenate()([x, x, x])
-    x = module(x)
+    x = base(x)
     x = layers.Activation("selu")(x)
     x = layers.Dropout(dropout_rate)(x)
     x = layers.Dense(256, name="embedding")(x)

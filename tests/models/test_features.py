@@ -24,13 +24,7 @@ from library.inputs.examples import (
     without_autotune,
 )
 from library.models import features as room
-from library.models.features import (
-    FrozenBase,
-    IndexedBatches,
-    cache_features,
-    cache_split_features,
-    split_at_base,
-)
+from library.models.features import FeatureCache, cache_split_features, split_at_base
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationPipeline, TrainingPipeline
 from tests.helpers.hub_modules import save_module
@@ -78,8 +72,8 @@ def network(tmp_path):
 
 def cache(base, folder, *, key=(), images=None, source=None):
     source = source or Examples()
-    images = IndexedBatches(batches() if images is None else images, source.indices(), key)
-    return cache_features(FrozenBase(base), source, images, folder)
+    images = batches() if images is None else images
+    return FeatureCache(base, folder).read(source, images, source.indices(), key)
 
 
 @pytest.fixture

