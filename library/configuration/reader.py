@@ -144,8 +144,8 @@ class SettingsReader:
     program: Program
     project: type[Keys]
     hyperparameters: type[Keys]
-    folder: Path | None = None
-    shared: tuple[str, ...] = ()
+    folder: Path
+    shared: tuple[str, ...]
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -167,11 +167,10 @@ class SettingsReader:
             return self._read(rest)
         try:
             settings = self._read(rest)
-            of = {name: settings.values[name].value for name in WHICH}
+            file, name, recipe_file, recipe_name = (settings.values[each].value for each in WHICH)
             note = (
-                f"Values in brackets are in effect now (set {of['config_set']} of "
-                f"{of['config_file']}, set {of['hyperparameter_set']} of "
-                f"{of['hyperparameter_file']})."
+                f"Values in brackets are in effect now (set {name} of {file}, set {recipe_name} of "
+                f"{recipe_file})."
             )
         except SettingsError as error:
             defaults = {each.name: Value(each.default, DEFAULT) for each in self.keys}
@@ -185,14 +184,19 @@ class SettingsReader:
         values["config_file"] = self._find(values["config_file"])
         documents = _read_file(values, "config_file", max_documents=2)
         # project.yaml comes first, because one of its sets may name the hyperparameters.
-        project_sets = self._project_sets(values["config_file"].value, documents[0])
+        project_keys, recipe_keys = keys_of(self.project), keys_of(self.hyperparameters)
+        allowed = project_keys + tuple(each for each in recipe_keys if each.name in self.shared)
+        misplaced = _misplaced(recipe_keys, HYPERPARAMETER_FILE)
+        path = values["config_file"].value
+        project_sets = SettingsFile(path, documents[0], allowed, misplaced)
         config_set = values["config_set"].value
         project_layers = project_sets.layers(config_set)
         values |= resolve(self.project, project_layers | parsed.values)
         values["hyperparameter_file"] = recipe = self._locate_recipe(values, documents)
         if recipe.provenance != SECOND_DOCUMENT:
             documents = _read_file(values, "hyperparameter_file")
-        recipe_sets = self._recipe_sets(recipe.value, documents[-1])
+        misplaced = _misplaced(project_keys, CONFIG_FILE)
+        recipe_sets = SettingsFile(recipe.value, documents[-1], recipe_keys, misplaced)
         recipe_set = values["hyperparameter_set"].value
         layers = project_layers | recipe_sets.layers(recipe_set) | parsed.values
         values |= resolve(self.hyperparameters, layers)
@@ -209,20 +213,10 @@ class SettingsReader:
         hyperparameters = make_model(self.hyperparameters, values)
         return Settings(command, paths, config, hyperparameters, values)
 
-    def _project_sets(self, file: str, document: Node) -> SettingsFile:
-        keys = keys_of(self.hyperparameters)
-        shared = tuple(each for each in keys if each.name in self.shared)
-        misplaced = _misplaced((each for each in keys if each not in shared), HYPERPARAMETER_FILE)
-        return SettingsFile(file, document, keys_of(self.project) + shared, misplaced)
-
-    def _recipe_sets(self, file: str, document: Node) -> SettingsFile:
-        misplaced = _misplaced(keys_of(self.project), CONFIG_FILE)
-        return SettingsFile(file, document, keys_of(self.hyperparameters), misplaced)
-
     def _find(self, file: Value) -> Value:
         """Return the path of a file; one that is not named may be in `folder`."""
         path, provenance = file
-        if provenance != DEFAULT or self.folder is None or Path(path).exists():
+        if provenance != DEFAULT or Path(path).exists():
             return file
         beside = self.folder / path
         return Value(str(beside), DEFAULT) if beside.exists() else file

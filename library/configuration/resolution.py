@@ -2,19 +2,13 @@
 
 import textwrap
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pydantic import ValidationError
 
 from library.configuration.output import terminal_columns
 from library.configuration.schema import DEFAULT, Key, Keys, Value, keys_of, own_message
-from library.configuration.yaml_parser import (
-    Entry,
-    Node,
-    lineage,
-    merged_entries,
-    to_python,
-    to_yaml,
-)
+from library.configuration.yaml_parser import Node, lineage, merged_values, to_python, to_yaml
 from library.errors import SettingsError
 from library.messages import did_you_mean, shown
 
@@ -32,7 +26,7 @@ class SettingsFile:
 
     Attributes:
         file: The path, as it was named.
-        sets: The sets by name, each an entry of a mapping, or of null if the set is empty.
+        sets: The sets by name: mappings.
     """
 
     def __init__(
@@ -50,7 +44,7 @@ class SettingsFile:
             SettingsError: If a set, a key or a value is wrong.
         """
         self.file = file
-        self.sets: dict[str, Entry] = {}
+        self.sets: dict[str, Node] = {}
         self._known = {name: each for each in keys for name in each.names}
         self._misplaced = misplaced
         if document.value is None:
@@ -59,40 +53,36 @@ class SettingsFile:
             problem = "expected named sets, such as 'default:' with its keys indented below it"
             raise SettingsError(f"{file}:{document.line}: {problem}")
         checked: set[int] = set()
-        for name, entry in document.value.items():
+        for name, node in document.value.items():
             if name.startswith(HELPER_PREFIXES):
                 continue
-            self.sets[name] = entry
-            if entry.node.value is not None and not isinstance(entry.node.value, dict):
-                found = shown(to_python(entry.node))
-                problem = f"the set {shown(name)} must hold keys, not {found}"
-                raise SettingsError(f"{file}:{entry.line}: {problem}")
-            for mapping in lineage(self._mapping(name), checked):
+            # An empty set is null.
+            self.sets[name] = node if node.value is not None else replace(node, value={})
+            if not isinstance(self.sets[name].value, dict):
+                problem = f"the set {shown(name)} must hold keys, not {shown(to_python(node))}"
+                raise SettingsError(f"{file}:{node.line}: {problem}")
+            for mapping in lineage(self.sets[name], checked):
                 self._check(name, mapping)
 
     def _check(self, name: str, mapping: Node) -> None:
-        for written, entry in mapping.value.items():
-            place = self._place(entry, name, mapping)
-            if written in self._misplaced:
-                raise SettingsError(f"{written!r} at {place} {self._misplaced[written]}")
+        for written, node in mapping.value.items():
+            place = self._place(node, name, mapping)
             if written not in self._known:
+                if written in self._misplaced:
+                    raise SettingsError(f"{written!r} at {place} {self._misplaced[written]}")
                 names = [*self._known, *self._misplaced]
                 hint = did_you_mean(written, names, "--help lists all keys")
                 raise SettingsError(f"unknown key {shown(written)} at {place}{hint}")
             known = self._known[written]
-            known.check(to_python(entry.node), f"{written} at {place}")
+            known.check(to_python(node), f"{written} at {place}")
             if written != known.name and known.name in mapping.value:
                 clash = f"{written} at {place} is another name of {known.name}"
                 raise SettingsError(f"{clash}, which is there too; remove one of them")
 
-    def _place(self, entry: Entry, name: str, owner: Node) -> str:
-        """Return where an entry of a set is written: file, line and set."""
+    def _place(self, node: Node, name: str, owner: Node) -> str:
+        """Return where a value of a set is written: file, line and set."""
         origin = "" if owner.name in ("<<", name) else f", inherited from {owner.name}"
-        return f"{self.file}:{entry.line} (set {name}{origin})"
-
-    def _mapping(self, name: str) -> Node:
-        node = self.sets[name].node
-        return node if isinstance(node.value, dict) else Node({}, node.line, name=name)
+        return f"{self.file}:{node.line} (set {name}{origin})"
 
     def layers(self, name: str) -> dict[str, Value]:
         """Return {key: Value} of a set, over those of the default set.
@@ -107,8 +97,8 @@ class SettingsFile:
         values: dict[str, Value] = {}
         for each in dict.fromkeys((name, DEFAULT_SET)):
             if each in self.sets:
-                for written, (entry, owner) in merged_entries(self._mapping(each)).items():
-                    value = Value(to_python(entry.node), self._place(entry, each, owner))
+                for written, (node, owner) in merged_values(self.sets[each]).items():
+                    value = Value(to_python(node), self._place(node, each, owner))
                     # The nearest comes first, under whichever of its names.
                     values.setdefault(self._known[written].name, value)
         return values
@@ -117,15 +107,14 @@ class SettingsFile:
         """Return all sets as text: lines, parents, own values, and a star before the chosen one."""
         lines = [self.file]
         width = max(map(len, self.sets), default=0)
-        for name, entry in self.sets.items():
-            mapping = self._mapping(name)
+        for name, mapping in self.sets.items():
             parents = ", ".join(each.name for each in mapping.parents)
             inherits = f", inherits {parents}" if parents else ""
             star = "*" if name == chosen else " "
-            lines.append(f"{star} {name.ljust(width)}  line {entry.line}{inherits}")
+            lines.append(f"{star} {name.ljust(width)}  line {mapping.line}{inherits}")
             # A no-break space keeps a key and its value on one line; to_yaml escapes those in text.
             pairs = [
-                f"{written}: {to_yaml(to_python(each.node))}".replace(" ", _NO_BREAK)
+                f"{written}: {to_yaml(to_python(each))}".replace(" ", _NO_BREAK)
                 for written, each in mapping.value.items()
             ]
             text = textwrap.fill(

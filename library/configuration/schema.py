@@ -1,11 +1,10 @@
 """Settings declared in one line each: type, range, default and meaning."""
 
 import re
-import types
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -53,7 +52,14 @@ _KINDS = {
     str: "a string",
     tuple: "a list of strings",
 }
-_LIMITS = {"ge": "of at least", "gt": "greater than", "le": "of at most", "lt": "less than"}
+# By their names in JSON schemas.
+_TYPES = {"integer": int, "number": float, "boolean": bool, "string": str, "array": tuple}
+_LIMITS = {
+    "minimum": "of at least",
+    "exclusiveMinimum": "greater than",
+    "maximum": "of at most",
+    "exclusiveMaximum": "less than",
+}
 # Where values come from, beside a file, line and set.
 DEFAULT = "default"
 COMMAND_LINE = "command line"
@@ -72,14 +78,13 @@ def key(
             string made from it.
         also: Other names of the key, in YAML and on the command line.
     """
-    extra: Any = {"short": short, "follows": follows, "also": tuple(also), "is_action": False}
+    extra: Any = {"short": short, "follows": follows, "also": tuple(also)}
     return Field(default, description=meaning, json_schema_extra=extra)
 
 
 def action(meaning: str) -> Any:
     """Declare a flag that asks for something other than a run, such as --print_config."""
-    extra: Any = {"short": "", "follows": "", "also": (), "is_action": True}
-    return Field(False, description=meaning, json_schema_extra=extra)
+    return Field(False, description=meaning, json_schema_extra={"is_action": True})
 
 
 class Keys(BaseModel):
@@ -108,17 +113,17 @@ class Key:
     heading: str
     default: Any
     meaning: str
-    short: str
-    follows: str
-    also: tuple[str, ...]
-    is_action: bool
     # int, float, bool, str or tuple
     base: type
     choices: tuple[Any, ...]
-    # By pydantic's names: ge, gt, le, lt.
+    # By their names in JSON schemas: minimum, exclusiveMinimum, ….
     limits: dict[str, float]
     is_optional: bool
     annotation: Any
+    short: str = ""
+    follows: str = ""
+    also: tuple[str, ...] = ()
+    is_action: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -191,8 +196,8 @@ def own_message(error: ValidationError) -> str:
 
 
 def _describe_limits(limits: dict[str, float]) -> str:
-    if limits.keys() >= {"ge", "le"}:
-        return f" from {limits['ge']:g} to {limits['le']:g}"
+    if limits.keys() >= {"minimum", "maximum"}:
+        return f" from {limits['minimum']:g} to {limits['maximum']:g}"
     words = [f"{text} {limits[n]:g}" for n, text in _LIMITS.items() if n in limits]
     return " " * bool(words) + " and ".join(words)
 
@@ -203,47 +208,29 @@ def keys_of(model: type[Keys]) -> tuple[Key, ...]:
     classes = [each for each in model.__mro__ if issubclass(each, Keys)]
     # The last class in this order that has a field is the one that declares it.
     home = {name: each for each in classes for name in each.model_fields}
+    # Of values as the model holds them, not as a validator may take them.
+    schemas = model.model_json_schema(mode="serialization")["properties"]
     return tuple(
-        _make_key(name, field, each.heading)
+        _make_key(name, field, each.heading, schemas[name])
         for each in classes
         for name, field in each.model_fields.items()
         if home[name] is each
     )
 
 
-def _make_key(name: str, field: FieldInfo, heading: str) -> Key:
-    base, limits, is_optional = _inspect(field.annotation, field.metadata)
-    choices = get_args(base) if get_origin(base) is Literal else ()
+def _make_key(name: str, field: FieldInfo, heading: str, schema: dict[str, Any]) -> Key:
+    alternatives = schema.get("anyOf", [schema])
+    kind = next(each for each in alternatives if each["type"] != "null")
     extra: Any = field.json_schema_extra
     return Key(
         name=name,
         heading=heading,
         default=field.get_default(call_default_factory=True),
         meaning=field.description or "",
-        **extra,
-        base=type(choices[0]) if choices else get_origin(base) or base,
-        choices=choices,
-        limits=limits,
-        is_optional=is_optional,
+        base=_TYPES[kind["type"]],
+        choices=tuple(kind.get("enum", ())),
+        limits={limit: kind[limit] for limit in _LIMITS if limit in kind},
+        is_optional=len(alternatives) > 1,
         annotation=Annotated[field.annotation, field],
+        **extra,
     )
-
-
-def _inspect(annotation: Any, metadata: Iterable[Any] = ()) -> tuple[Any, dict[str, float], bool]:
-    """Return the plain type of an annotation, its limits, and whether it allows None."""
-    limits: dict[str, float] = {}
-    is_optional = False
-    for each in metadata:
-        # An Annotated alias carries a FieldInfo, which carries the limits.
-        for limit in (each, *(each.metadata if isinstance(each, FieldInfo) else ())):
-            limits |= {n: getattr(limit, n) for n in _LIMITS if hasattr(limit, n)}
-    if get_origin(annotation) is Annotated:
-        inner, *more = get_args(annotation)
-        annotation, more_limits, is_optional = _inspect(inner, more)
-        limits |= more_limits
-    elif get_origin(annotation) in (Union, types.UnionType):
-        members = [each for each in get_args(annotation) if each is not type(None)]
-        is_optional = len(members) < len(get_args(annotation))
-        annotation, more_limits, _ = _inspect(members[0])
-        limits |= more_limits
-    return annotation, limits, is_optional

@@ -8,7 +8,7 @@ took 25 times as long for a file of 200 KB, and 4 seconds to refuse 20,000 neste
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,8 @@ class Node:
     """A scalar, a list or a mapping.
 
     Attributes:
-        value: A scalar, a tuple of nodes, or {key: Entry} without what is inherited.
-        line: The line on which it starts.
+        value: A scalar, a tuple of nodes, or {key: Node} without what is inherited.
+        line: The line of the key that it is the value of; elsewhere, the one on which it starts.
         size: The number of nodes in it, with each alias counted as what it refers to.
         name: The key that a mapping is the value of.
         parents: The mappings that a mapping inherits from (`<<`), nearest first.
@@ -114,18 +114,10 @@ class Node:
     parents: "tuple[Node, ...]" = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One key of a mapping: the line of the key, and the value's node."""
-
-    line: int
-    node: Node
-
-
 def to_python(node: Node) -> Any:
     """Return a node as plain Python: scalars, lists, and dicts with what they inherit."""
     if isinstance(node.value, dict):
-        return {key: to_python(entry.node) for key, (entry, _) in merged_entries(node).items()}
+        return {key: to_python(value) for key, (value, _) in merged_values(node).items()}
     return [*map(to_python, node.value)] if isinstance(node.value, tuple) else node.value
 
 
@@ -149,12 +141,12 @@ def lineage(mapping: Node, visited: set[int] | None = None) -> Iterator[Node]:
             waiting.extend(reversed(each.parents))
 
 
-def merged_entries(mapping: Node) -> dict[str, tuple[Entry, Node]]:
-    """Return {key: (entry, the mapping that holds it)}; own keys override inherited ones."""
-    found: dict[str, tuple[Entry, Node]] = {}
+def merged_values(mapping: Node) -> dict[str, tuple[Node, Node]]:
+    """Return {key: (value, the mapping that holds it)}; own keys override inherited ones."""
+    found: dict[str, tuple[Node, Node]] = {}
     for each in lineage(mapping):
-        for key, entry in each.value.items():
-            found.setdefault(key, (entry, each))
+        for key, value in each.value.items():
+            found.setdefault(key, (value, each))
     return found
 
 
@@ -266,7 +258,7 @@ class _Composer:
             raise self._error(event, error) from None
 
     def _mapping(self, line: int, depth: int, name: str) -> Node:
-        entries: dict[str, Entry] = {}
+        values: dict[str, Node] = {}
         parents, size = None, 1
         while not isinstance(event := self.parser.get_event(), yaml.MappingEndEvent):
             key = self._key(event, depth)
@@ -276,11 +268,11 @@ class _Composer:
                 if parents is not None:
                     raise self._error(event, "a second '<<'; to merge two, write <<: [*a, *b]")
                 parents = self._parents(event, node)
-            elif key in entries:
-                raise self._error(event, f"duplicate key {key!r} (see line {entries[key].line})")
+            elif key in values:
+                raise self._error(event, f"duplicate key {key!r} (see line {values[key].line})")
             else:
-                entries[key] = Entry(event.start_mark.line + 1, node)
-        return Node(entries, line, size, name, parents or ())
+                values[key] = replace(node, line=event.start_mark.line + 1)
+        return Node(values, line, size, name, parents or ())
 
     def _key(self, event: Any, depth: int) -> str:
         node = self._node(event, depth + 1, "")

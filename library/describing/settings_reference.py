@@ -56,7 +56,7 @@ def json_schema(title: str, keys: Iterable[Key]) -> dict[str, Any]:
 
 def _key_schema(key: Key) -> dict[str, Any]:
     schema = key.adapter.json_schema()
-    for name in ("short", "follows", "also", "is_action"):
+    for name in ("short", "follows", "also"):
         del schema[name]
     if key.is_optional:
         schema["anyOf"].append({"const": "none"})

@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 _NAME = re.compile(r"step_\d+")
 
 
-@dataclass(frozen=True)
 class Checkpoints:
     """The last `keep` checkpoints in one folder, by step; all of them if it is None."""
 
-    folder: Path
-    keep: int | None = None
+    def __init__(self, folder: str | Path, keep: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.keep = keep
 
     def save(self, step: int, variables: Iterable[Any], state: dict[str, Any]) -> None:
         """Write a checkpoint, then remove all but the last `keep`.

@@ -17,7 +17,7 @@ import keras
 
 from library.dataset.manifest import describe_split
 from library.dataset.options import ImageOptions, read_image_options
-from library.errors import CheckpointError, UserError
+from library.errors import CheckpointError, UserError, first_line
 from library.files import (
     SEAL,
     current_folder,
@@ -135,10 +135,6 @@ def load_snapshot(source: str | Path | None, best: str | Path) -> Snapshot:
     if source is None:
         return read_snapshot(best)
     folder = Path(source)
-    if not folder.exists() and not has_snapshot(folder):
-        raise CheckpointError(
-            f"{folder} does not exist; give the folder of a snapshot, a run or a checkpoint"
-        )
     if (folder / "state.json").is_file():
         return _read_checkpoint(folder, best)
     if has_snapshot(folder / "best") and not (folder / "classes.json").is_file():
@@ -190,13 +186,14 @@ def _read_checkpoint(folder: Path, best: str | Path) -> Snapshot:
 
 def _read(folder: Path, path: Path) -> Snapshot:
     """Read the snapshot that is called `folder`, and is at `path` while it is being replaced."""
-    if path.is_file():
-        raise CheckpointError(f"{folder} is a file; a snapshot is the folder with its model.keras")
-    if not path.is_dir():
-        raise CheckpointError(f"no snapshot in {folder}; train a network first: python run.py")
+    if not path.exists():
+        raise CheckpointError(
+            f"{folder} does not exist; train a network first (python run.py), or choose the folder "
+            "of a snapshot, a run or a checkpoint"
+        )
     if not any((path / name).exists() for name in ("model.keras", "classes.json", SEAL)):
         raise CheckpointError(
-            f"{folder} is not a snapshot: it has no model.keras, classes.json and metrics.json"
+            f"{folder} is not a snapshot, a folder with model.keras, classes.json and metrics.json"
         )
     if damage := find_damage(path):
         raise CheckpointError(
@@ -238,7 +235,7 @@ def _load_network(path: Path) -> keras.Model:
         raise
     except Exception as error:
         # Keras raises many kinds, also for code inside the file, which it refuses to run.
-        reason = str(error).strip().split("\n")[0].split(". ")[0]
+        reason = first_line(error).split(". ")[0]
         raise CheckpointError(f"cannot load {path}: {reason}") from error
 
 

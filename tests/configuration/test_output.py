@@ -104,11 +104,11 @@ def value_for(each):
     if each.choices:
         values = st.sampled_from(each.choices)
     elif each.base is float:
-        high = min(each.limits.get("lt", 1e300), each.limits.get("le", 1e300))
+        high = min(each.limits.get(name, 1e300) for name in ("exclusiveMaximum", "maximum"))
         values = st.floats(0 if high else -1e300, high, exclude_max=True, exclude_min=True)
     else:
         values = {
-            int: st.integers(1, each.limits.get("le", 2**63 - 1)),
+            int: st.integers(1, each.limits.get("maximum", 2**63 - 1)),
             bool: st.booleans(),
             str: texts,
             tuple: st.lists(texts, max_size=4).map(tuple),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from library.configuration import yaml_parser
 from library.configuration.yaml_parser import (
-    merged_entries,
+    merged_values,
     parse_scalar,
     read_documents,
     to_python,
@@ -30,13 +30,13 @@ def read(tmp_path, content):
 
 def test_values_and_lines(tmp_path):
     node = read(tmp_path, "one:\n  rate: 1e-4\n\n  flag: no\n  list: [a, 'b', 3]\ntwo: null\n")
-    one = node.value["one"].node
+    one = node.value["one"]
     assert to_python(node) == {
         "one": {"rate": 1e-4, "flag": "no", "list": ["a", "b", 3]},
         "two": None,
     }
     assert [node.value["one"].line, node.value["two"].line] == [1, 6]
-    lines = {key: entry.line for key, entry in one.value.items()}
+    lines = {key: each.line for key, each in one.value.items()}
     assert lines == {"rate": 2, "flag": 4, "list": 5}
 
 
@@ -69,7 +69,7 @@ d: *a
     )
     assert to_python(node)["c"] == {"w": 3, "x": 1, "y": 2, "z": 4}
     assert to_python(node)["d"] == {"x": 1, "y": 1}
-    owners = {key: owner.name for key, (_, owner) in merged_entries(node.value["c"].node).items()}
+    owners = {key: owner.name for key, (_, owner) in merged_values(node.value["c"]).items()}
     assert owners == {"w": "<<", "x": "a", "y": "b", "z": "c"}
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from library.configuration.reader import CommandLineOnly
 from library.configuration.schema import keys_of
 from library.errors import SettingsError
-from project.settings import Hyperparameters, Project, read_settings
+from project.settings import Hyperparameters, Project, keywords_of, read_settings
 from run import COMMANDS
 from tests.conftest import ROOT
 from tests.helpers.settings import KEYS, WHICH, write_settings
@@ -260,3 +260,21 @@ def test_config_file_may_set_the_model_with_the_shipped_hyperparameters(tmp_path
     (given, _) = write_settings(tmp_path, "default: {model: latest}\n")
     settings = read_settings([given, f"--hyperparameter_file={ROOT}/hyperparameters.yaml"])
     assert settings.hyperparameters.model == "latest"
+
+
+def test_keywords_of():
+    def network(shape, classes, *, depth, dropout_rate=0.5):
+        return depth, dropout_rate
+
+    assert keywords_of(network, {"depth": 3, "dropout_rate": 0.1, "other": 1}) == {
+        "depth": 3,
+        "dropout_rate": 0.1,
+    }
+
+
+def test_unknown_hyperparameter_is_an_error():
+    def network(*, dept):
+        return dept
+
+    with pytest.raises(KeyError, match="dept"):
+        keywords_of(network, {"depth": 3})

@@ -140,7 +140,7 @@ def test_wrong_contents_are_one_line(best, name, text, said):
 
 
 def test_file_instead_of_folder_is_an_error(best):
-    with pytest.raises(CheckpointError, match=r"model\.keras is a file"):
+    with pytest.raises(CheckpointError, match=r"model\.keras is not a snapshot"):
         read_snapshot(best / "model.keras")
 
 
@@ -289,7 +289,7 @@ def test_load_snapshot_errors(run, tmp_path):
     for source, text in (
         (tmp_path / "none", r"none does not exist"),
         (tmp_path / "empty", "empty is not a snapshot"),
-        (tmp_path / "file", "file is a file"),
+        (tmp_path / "file", "file is not a snapshot"),
     ):
         with pytest.raises(CheckpointError, match=text):
             load_snapshot(source, run / "best")
