@@ -43,12 +43,12 @@ def start_workers(cluster: Cluster, wait_seconds: float) -> "ClusterDevices":
         num_accelerators={"GPU": len(tf.config.get_visible_devices("GPU"))},
         rpc_layer="grpc",
     )
-    with explain_lost_workers(cluster):
+    with name_lost_workers(cluster):
         return ClusterDevices(tf.distribute.MultiWorkerMirroredStrategy(resolver), cluster)
 
 
 @contextlib.contextmanager
-def explain_lost_workers(cluster: Cluster) -> Iterator[None]:
+def name_lost_workers(cluster: Cluster) -> Iterator[None]:
     """Raise UserError, naming the workers, if the block fails because others are lost."""
     try:
         yield
@@ -73,7 +73,7 @@ class ClusterDevices(Devices):
 
     def explain_lost_workers(self) -> contextlib.AbstractContextManager[None]:
         """Return a context that raises UserError, naming the workers, if others are lost."""
-        return explain_lost_workers(self._cluster)
+        return name_lost_workers(self._cluster)
 
     def agree(self, received: signal.Signals | None) -> tuple[signal.Signals | None, float]:
         """Return any worker's signal, or None, and the seconds of the chief's clock."""

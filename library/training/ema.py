@@ -21,24 +21,18 @@ class ExponentialMovingAverage:
     def __init__(self, network: keras.Model, decay: float) -> None:
         self._decay = decay
         self._network = network
+        # Every replica has the same weights, but its own statistics.
+        first, mean = tf.VariableAggregation.ONLY_FIRST_REPLICA, tf.VariableAggregation.MEAN
         self._averages = [
             tf.Variable(
                 tf.convert_to_tensor(each),
                 trainable=False,
-                # Every replica has the same weights, but its own statistics.
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-                if each.trainable
-                else tf.VariableAggregation.MEAN,
+                aggregation=first if each.trainable else mean,
                 name="average",
             )
             for each in ema_variables(network)
         ]
-        self._updates = tf.Variable(
-            0.0,
-            trainable=False,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            name="average_updates",
-        )
+        self._updates = tf.Variable(0.0, trainable=False, aggregation=first, name="average_updates")
 
     @property
     def variables(self) -> list[tf.Variable]:

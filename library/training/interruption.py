@@ -1,7 +1,7 @@
 """SIGINT and SIGTERM: the first stops the training after its step, a second one at once."""
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 from library.errors import StoppedError
@@ -22,12 +22,7 @@ class StopOnSignal:
         self._before = {each: signal.signal(each, self._remember) for each in EXIT_CODES}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for each, handler in self._before.items():
             signal.signal(each, handler)
 

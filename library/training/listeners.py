@@ -5,7 +5,7 @@ another: it finds the settings in `on_start`, the metrics in `on_evaluation`, an
 upload in `on_finish`. Only the chief of several workers has listeners.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,35 +13,23 @@ import keras
 import tensorflow as tf
 
 from library.training.plan import Plan, RunPaths
-from library.training.throughput import Throughput
+from library.training.timetable import Throughput, Timetable
+from library.training.train_state import TrainState
 
 
 @dataclass(frozen=True)
-class Start:
-    """What is known when a run starts or resumes."""
+class Run:
+    """What listeners see of a run. The state, the timetable and the throughput change with it."""
 
     network: keras.Model
     plan: Plan
     paths: RunPaths  # the folders, the class names and the settings
-    rows: Sequence[Mapping[str, Any]]  # evaluations before a resume, as in history.csv
-    best: Mapping[str, Any] | None  # metrics.json of the best snapshot, if there is one
-    images: int  # trained on so far
-    total_images: int  # of the whole training
+    state: TrainState
+    timetable: Timetable
+    throughput: Throughput
     # Returns the training batches that come next; at the end of an epoch, those of the next one.
     next_batches: Callable[[], tf.data.Dataset]
     learning_rate: Callable[[], float]  # as of now; may take as long as a step
-    throughput: Throughput
-
-
-@dataclass(frozen=True)
-class Steps:
-    """One call of the compiled training step: `count` steps, the last of which is `step`."""
-
-    step: int
-    count: int
-    losses: tf.Tensor  # float32 (count,); reading them waits for the device
-    images: int  # in these steps
-    total_images: int  # of the whole training, as planned now
 
 
 @dataclass(frozen=True)
@@ -51,33 +39,28 @@ class Evaluation:
     row: Mapping[str, Any]  # epoch, step, learning_rate, images_per_second and all metrics
     training: Mapping[str, float]  # means since the evaluation before
     validation: Mapping[str, float]
-    best: Mapping[str, Any] | None  # metrics.json of the best snapshot so far
-    is_best: bool  # whether it is that of this evaluation
-
-
-@dataclass(frozen=True)
-class Finish:
-    """The end of a run."""
-
-    best: Mapping[str, Any] | None  # metrics.json of the best snapshot
-    stop_reason: str | None  # of early stopping
-    error: BaseException | None  # what ended the run early, a signal included
+    is_best: bool  # whether the best snapshot is that of this evaluation
 
 
 class Listener:
     """Is told what happens in a run. Subclasses override what they are interested in."""
 
-    def on_start(self, start: Start) -> None:
+    def on_start(self, run: Run) -> None:
         """Open files; the run's folder can be written to from now on."""
 
     def on_epoch_start(self, epoch: int) -> None:
         """Notice an epoch, counted from 0."""
 
-    def on_steps(self, steps: Steps) -> None:
-        """Notice some training steps. Pause the throughput if this takes long."""
+    def on_steps(self, count: int, losses: tf.Tensor) -> None:
+        """Notice some training steps, up to `state.step`. Pause the throughput if this takes long.
+
+        Args:
+            count: Number of steps.
+            losses: float32 (count,), or only the last ones; reading them waits for the device.
+        """
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Notice an evaluation; the best snapshot is saved, the checkpoint not yet."""
 
-    def on_finish(self, finish: Finish) -> None:
-        """Notice the end, also after an error, and close files."""
+    def on_finish(self, error: BaseException | None) -> None:
+        """Notice the end, and close files; `error`, maybe of a signal, ended the run early."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from library.errors import SettingsError
 from library.messages import ChoiceError, counted, unknown_name
@@ -92,9 +92,3 @@ class RunPaths:
     texts: Mapping[str, str] = field(default_factory=dict)
     # Key → value, to report on a resume what has changed since.
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def below(cls, folder: Path | str, classes: Sequence[str]) -> Self:
-        """Return paths below one folder. `classes` are the class names, in label order."""
-        folder = Path(folder)
-        return cls(folder, folder / "checkpoints", folder / "best", tuple(classes))

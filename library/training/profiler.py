@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from library.errors import SettingsError
+from library.errors import SettingsError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +75,7 @@ class Profiler:
         try:
             function()
         except (OSError, tf.errors.OpError) as error:
-            reason = str(error).strip().split("\n")[0]
-            logger.warning(f"No profile ({reason}); the training continues")
+            logger.warning(f"No profile ({first_line(error)}); the training continues")
             return False
         return True
 

@@ -1,14 +1,21 @@
-"""What a run shows in the terminal: a summary, a progress bar, one line per evaluation."""
+"""What a run shows: a summary, a progress bar, a line per evaluation, history.csv, curves.svg."""
 
+import csv
+import io
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from tqdm import tqdm
 
+from library.errors import reason_of
+from library.figures.training_curves import write_curves
+from library.files import write_file
 from library.messages import counted, counted_classes
 from library.training.distribution import Devices
-from library.training.listeners import Evaluation, Finish, Listener, Start, Steps
+from library.training.listeners import Evaluation, Listener, Run
 from library.training.parts import Parts, RunInputs
 
 logger = logging.getLogger(__name__)
@@ -35,63 +42,98 @@ def run_summary(parts: Parts, inputs: RunInputs, classes: Sequence[str], devices
 class ProgressBar(Listener):
     """Shows images, images per second and the time left, if stderr is a terminal."""
 
-    def on_start(self, start: Start) -> None:
+    def on_start(self, run: Run) -> None:
         """Show the bar."""
-        self._epochs = start.plan.train_epochs
+        self._run = run
         self._bar = tqdm(
-            total=start.total_images,
-            initial=start.images,
+            total=run.timetable.total_images,
+            initial=run.timetable.images(run.state),
             unit=" images",
             unit_scale=True,
             disable=None,  # no bar if stderr is not a terminal
             dynamic_ncols=True,
             smoothing=0.05,
         )
-        self._show_best(start.best)
+        self._show_best()
 
     def on_epoch_start(self, epoch: int) -> None:
         """Show the epoch."""
-        self._bar.set_description(f"epoch {epoch + 1}/{self._epochs}")
+        self._bar.set_description(f"epoch {epoch + 1}/{self._run.plan.train_epochs}")
 
-    def on_steps(self, steps: Steps) -> None:
+    def on_steps(self, count: int, losses: tf.Tensor) -> None:
         """Move on; the total changes when a time budget shortens the training."""
-        self._bar.total = steps.total_images
-        self._bar.update(steps.images)
+        self._bar.total = self._run.timetable.total_images
+        self._bar.update(self._run.timetable.images(self._run.state) - self._bar.n)
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Show the best value so far."""
-        self._show_best(evaluation.best)
+        self._show_best()
 
-    def on_finish(self, finish: Finish) -> None:
+    def on_finish(self, error: BaseException | None) -> None:
         """Leave the bar as it is."""
         self._bar.close()
 
-    def _show_best(self, best: Mapping[str, Any] | None) -> None:
-        if best:
+    def _show_best(self) -> None:
+        if best := self._run.state.best:
             self._bar.set_postfix_str(f"best {best['value']:.4f} (epoch {best['epoch']})")
 
 
 class LogLines(Listener):
     """Logs each evaluation and the end."""
 
-    def on_start(self, start: Start) -> None:
-        """Remember the number of epochs."""
-        self._epochs, self._throughput = start.plan.train_epochs, start.throughput
+    def on_start(self, run: Run) -> None:
+        """Remember the run."""
+        self._run = run
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Log the losses and accuracies."""
         row = evaluation.row
         logger.info(
-            f"epoch {row['epoch']}/{self._epochs}  loss {row['loss']:.4f}  "
+            f"epoch {row['epoch']}/{self._run.plan.train_epochs}  loss {row['loss']:.4f}  "
             f"accuracy {row['accuracy']:.4f}  validation loss {row['validation_loss']:.4f}  "
             f"accuracy {row['validation_accuracy']:.4f}  {row['images_per_second']:,.0f} images/s"
             f"{'  best' if evaluation.is_best else ''}"
         )
 
-    def on_finish(self, finish: Finish) -> None:
+    def on_finish(self, error: BaseException | None) -> None:
         """Log early stopping, and the time spent waiting for input if it was measured."""
-        if finish.stop_reason:
-            logger.info(f"Stopped early: {finish.stop_reason}")
-        share = self._throughput.input_wait_share
-        if share is not None and finish.error is None:
+        if reason := self._run.state.early_stopping.stopped:
+            logger.info(f"Stopped early: {reason}")
+        share = self._run.throughput.input_wait_share
+        if share is not None and error is None:
             logger.info(f"{100 * share:.1f} % of training time was spent waiting for input")
+
+
+class History(Listener):
+    """Writes `history.csv`, one row per evaluation, and `curves.svg`, the same as a figure."""
+
+    def on_start(self, run: Run) -> None:
+        """Remember the run; its state has the rows before a resume."""
+        self._state, self._folder = run.state, Path(run.paths.run_dir)
+
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        """Write history.csv."""
+        path = self._folder / "history.csv"
+        try:
+            # The whole file each time: after a resume it must not hold rows of an undone future.
+            write_file(path, _to_csv(self._state.rows))
+        except OSError as error:
+            # The checkpoint has the rows too: the next evaluation tries again with all of them.
+            logger.warning(f"{path} could not be written ({reason_of(error)})")
+
+    def on_finish(self, error: BaseException | None) -> None:
+        """Write curves.svg."""
+        best_epoch = self._state.best["epoch"] if self._state.best else None
+        try:
+            write_curves(self._folder / "curves.svg", self._state.rows, best_epoch)
+        except OSError as error:
+            logger.warning(f"curves.svg could not be written ({reason_of(error)})")
+
+
+def _to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO(newline="")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

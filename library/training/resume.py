@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,31 +94,25 @@ def log_changes(state: TrainState, stored: StateJson, wanted: StateJson) -> None
         )
 
 
+@dataclass
 class RunCheckpoints:
     """Restores the state and the variables of a run, and saves them."""
 
-    def __init__(
-        self,
-        checkpoints: Checkpoints,
-        parts: Parts,
-        totals: MetricSums,
-        description: StateJson,
-        devices: Devices,
-    ) -> None:
-        self._checkpoints = checkpoints
-        self._parts, self._totals = parts, totals
-        self._description = description
-        self._devices = devices
+    checkpoints: Checkpoints
+    parts: Parts
+    totals: MetricSums
+    description: StateJson  # of the run
+    devices: Devices
 
     def variables(self) -> list[Any]:
         """Return all that a step changes, in the order in which checkpoints hold it."""
-        parts = self._parts
+        parts = self.parts
         return [
             *parts.network.variables,
             *parts.optimizer.variables,
             *parts.schedule.variables,
             *(parts.ema.variables if parts.ema else ()),
-            *self._totals.variables,
+            *self.totals.variables,
         ]
 
     def restore(self, total_steps: int) -> TrainState | None:
@@ -132,15 +127,15 @@ class RunCheckpoints:
         Raises:
             CheckpointError: The checkpoint is that of another run, or all are damaged.
         """
-        path = self._devices.chief_first(self._checkpoints.find_latest)
+        path = self.devices.chief_first(self.checkpoints.find_latest)
         if path is None:
             return None
         stored = read_state(path)
-        check_fits(path, stored, self._description)
+        check_fits(path, stored, self.description)
         read_variables(path, self.variables())
         state = TrainState.from_json(stored)
         # By name: another version may have stored fewer keys, or more.
-        monitor, before = self._description["goal"], stored["goal"]
+        monitor, before = self.description["goal"], stored["goal"]
         changed = {key for key, value in monitor.items() if before.get(key, value) != value}
         if changed & {"metric", "mode"}:
             state.early_stopping = EarlyStopping()
@@ -148,15 +143,15 @@ class RunCheckpoints:
             # Another monitor may let the training continue.
             state.early_stopping.stopped = None
         logger.info(f"Resuming from {path}: epoch {state.epoch + 1}, step {state.step}")
-        log_changes(state, stored, self._description)
+        log_changes(state, stored, self.description)
         return state
 
     def save(self, state: TrainState, learning_rate_at: LearningRateAt) -> None:
         """Save a checkpoint. Raise DivergedError if no training could continue from it."""
         # Reading them may take all workers.
-        variables = self._devices.read(self.variables())
-        count = len(self._parts.network.variables)
+        variables = self.devices.read(self.variables())
+        count = len(self.parts.network.variables)
         check_state(variables[:count], variables[count:], state.step, learning_rate_at)
-        if self._devices.is_chief:
-            stored = {**state.to_json(), **self._description}
-            self._checkpoints.save(state.step, variables, stored)
+        if self.devices.is_chief:
+            stored = {**state.to_json(), **self.description}
+            self.checkpoints.save(state.step, variables, stored)

@@ -147,13 +147,15 @@ def make_train_steps(
 
     @tf.function(reduce_retracing=True, autograph=False)
     def many_steps(iterator: Iterator, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        def body(number, losses, input_wait):
+        def one_more(
+            number: tf.Tensor, losses: tf.TensorArray, input_wait: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.TensorArray, tf.Tensor]:
             loss, seconds = step(iterator)
             return number + 1, losses.write(number, loss), input_wait + seconds
 
         losses = tf.TensorArray(tf.float32, size=count, element_shape=[])
         state = (tf.constant(0), losses, tf.constant(0.0, tf.float64))
-        _, losses, input_wait = tf.while_loop(lambda number, *_: number < count, body, state)
+        _, losses, input_wait = tf.while_loop(lambda number, *_: number < count, one_more, state)
         return losses.stack(), input_wait
 
     def train_steps(iterator: Iterator, count: int) -> tuple[tf.Tensor, tf.Tensor]:

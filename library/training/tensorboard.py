@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from library.errors import first_line
 from library.figures.contact_sheet import draw_batch
 from library.figures.kernels import first_kernels, kernel_grid
-from library.training.listeners import Evaluation, Finish, Listener, Start, Steps
+from library.training.listeners import Evaluation, Listener, Run
 
 logger = logging.getLogger(__name__)
 
@@ -46,33 +47,33 @@ _KERNEL_PIXELS = 24
 class TensorBoard(Listener):
     """Writes event files into `logs/`: the settings, and below it `train` and `validation`."""
 
-    def on_start(self, start: Start) -> None:
+    def on_start(self, run: Run) -> None:
         """Open the event files."""
-        self._start = start
-        self._folder = start.paths.run_dir / "logs"
+        self._run = run
+        self._folder = run.paths.run_dir / "logs"
         self._is_off = self._has_introduced = False
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
         self._attempt(self._open)
 
-    def on_steps(self, steps: Steps) -> None:
+    def on_steps(self, count: int, losses: tf.Tensor) -> None:
         """Write the loss, the learning rate and the throughput every `save_summary_steps`."""
-        every = self._start.plan.save_summary_steps
-        if steps.step // every == (steps.step - steps.count) // every:
+        step, every = self._run.state.step, self._run.plan.save_summary_steps
+        if step // every == (step - count) // every:
             return
         scalars = {
-            "step/loss": float(steps.losses[-1]),
-            "step/learning_rate": self._start.learning_rate(),
-            "step/images_per_second": self._start.throughput.images_per_second("summaries"),
+            "step/loss": float(losses[-1]),
+            "step/learning_rate": self._run.learning_rate(),
+            "step/images_per_second": self._run.throughput.images_per_second("summaries"),
         }
-        self._attempt(self._write_scalars, "train", steps.step, scalars)
-        with self._start.throughput.paused():
-            self._attempt(self._introduce, steps.step)
+        self._attempt(self._write_scalars, "train", step, scalars)
+        with self._run.throughput.paused():
+            self._attempt(self._introduce, step)
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Write the metrics, the first layer's kernels, and histograms if they are asked for."""
         self._attempt(self._write_evaluation, evaluation)
 
-    def on_finish(self, finish: Finish) -> None:
+    def on_finish(self, error: BaseException | None) -> None:
         """Close the files."""
         for writer in self._writers.values():
             self._attempt(writer.close)
@@ -84,7 +85,7 @@ class TensorBoard(Listener):
             write(*arguments)
         except (OSError, tf.errors.OpError) as error:
             self._is_off = True
-            reason = str(error).strip().split("\n")[0]
+            reason = first_line(error)
             logger.warning(f"No more TensorBoard summaries ({reason}); the training continues")
 
     def _open(self) -> None:
@@ -98,16 +99,16 @@ class TensorBoard(Listener):
         if self._has_introduced:
             return
         self._has_introduced = True
-        self._write_hyperparameters(self._start.paths.settings)
-        images, labels = (each[:_SHOWN_IMAGES] for each in next(iter(self._start.next_batches())))
+        self._write_hyperparameters(self._run.paths.settings)
+        images, labels = (each[:_SHOWN_IMAGES] for each in next(iter(self._run.next_batches())))
         # One of several workers may have no example of an epoch's last batch.
         if len(images):
-            classes = self._start.paths.classes
+            classes = self._run.paths.classes
             sheet = draw_batch(np.asarray(images, np.uint8), np.asarray(labels), classes)
             self._write_image(step, "inputs", np.asarray(sheet))
 
     def _write_evaluation(self, evaluation: Evaluation) -> None:
-        row, step, network = evaluation.row, evaluation.row["step"], self._start.network
+        row, step, network = evaluation.row, evaluation.row["step"], self._run.network
         rates = {name: row[name] for name in ("learning_rate", "images_per_second")}
         for split, values in (
             ("train", {**evaluation.training, **rates}),
@@ -122,7 +123,7 @@ class TensorBoard(Listener):
             times = max(1, _KERNEL_PIXELS // kernels.shape[0])
             grid = kernel_grid(kernels.repeat(times, 0).repeat(times, 1))
             self._write_image(step, "kernels of the first layer", grid)
-        if self._start.plan.weight_histograms:
+        if self._run.plan.weight_histograms:
             with self._writers["train"].as_default(step):
                 for variable in network.trainable_variables:
                     tf.summary.histogram(f"weights/{variable.path}", tf.convert_to_tensor(variable))

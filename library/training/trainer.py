@@ -18,19 +18,17 @@ from library.training.best_snapshot import BestSnapshot
 from library.training.distribution import Devices
 from library.training.divergence import check_best, check_losses, check_validation_loss
 from library.training.evaluator import Evaluator
-from library.training.history import History
 from library.training.interruption import StopOnSignal, stopped_error
-from library.training.listeners import Evaluation, Finish, Listener, Start, Steps
+from library.training.listeners import Evaluation, Listener, Run
 from library.training.parts import NoSchedule, Parts, RunInputs
 from library.training.plan import Plan, RunPaths
 from library.training.profiler import Profiler
-from library.training.progress import LogLines, ProgressBar, run_summary
+from library.training.progress import History, LogLines, ProgressBar, run_summary
 from library.training.resume import RunCheckpoints, describe_run
 from library.training.run_directory import bytes_of, check_space, locked_run, write_texts
 from library.training.steps import MetricSums, learning_rate_at, make_train_steps, steps_per_update
 from library.training.tensorboard import TensorBoard
-from library.training.throughput import Throughput
-from library.training.timetable import Timetable
+from library.training.timetable import Throughput, Timetable
 from library.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -202,16 +200,14 @@ class Trainer:
         images_before = self.timetable.images(state)
         state.step += count
         state.batch += count
-        images = self.timetable.images(state) - images_before
-        self.throughput.add(images, input_wait)
+        self.throughput.add(self.timetable.images(state) - images_before, input_wait)
         # Check the losses of the call before: waiting for these would leave the device idle.
         check_losses(self._losses, state.step - count, self.learning_rate_at)
         self._losses = losses
         self._sync_stop()
         self.profiler.after_step(state.step)
-        steps = Steps(state.step, count, losses, images, self.timetable.total_images)
         for listener in self.listeners:
-            listener.on_steps(steps)
+            listener.on_steps(count, losses)
         self._fit_schedule_to_time()
         if self.timetable.save_is_due(state):
             check_losses(losses, state.step, self.learning_rate_at)
@@ -281,20 +277,18 @@ class Trainer:
     def _listening(self) -> Iterator[None]:
         """Report the start and the end of the block to the listeners."""
         state, self.throughput = self.state, Throughput()
-        start = Start(
+        run = Run(
             network=self.parts.network,
             plan=self.plan,
             paths=self.paths,
-            rows=tuple(state.rows),
-            best=state.best,
-            images=self.timetable.images(state),
-            total_images=self.timetable.total_images,
+            state=state,
+            timetable=self.timetable,
+            throughput=self.throughput,
             next_batches=self._next_batches,
             learning_rate=self._learning_rate,
-            throughput=self.throughput,
         )
         for listener in self.listeners:
-            listener.on_start(start)
+            listener.on_start(run)
         self.profiler.after_step(state.step)
         error: BaseException | None = None
         try:
@@ -304,9 +298,8 @@ class Trainer:
             raise
         finally:
             self.profiler.close(state.step)
-            finish = Finish(state.best, state.early_stopping.stopped, error)
             for listener in self.listeners:
-                listener.on_finish(finish)
+                listener.on_finish(error)
             self.best_snapshot.save_pending()
 
     def _train_epoch(self) -> None:
@@ -365,7 +358,7 @@ class Trainer:
             **{f"validation_{name}": value for name, value in validation.items()},
         }
         state.rows.append(row)
-        evaluation = Evaluation(row, training, validation, state.best, is_best)
+        evaluation = Evaluation(row, training, validation, is_best)
         for listener in self.listeners:
             listener.on_evaluation(evaluation)
 

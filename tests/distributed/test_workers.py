@@ -13,7 +13,7 @@ import tensorflow as tf
 import run
 from library.dataset.splits import read_splits
 from library.distributed.cluster import Cluster
-from library.distributed.devices import explain_lost_workers
+from library.distributed.devices import name_lost_workers
 from library.errors import SettingsError, UserError
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
@@ -28,7 +28,7 @@ def test_lost_worker_is_named():
     cluster = Cluster(("127.0.0.1:2", "127.0.0.1:1"), 0)
     with (
         pytest.raises(UserError, match=r"^worker 1 \(127.0.0.1:1\)"),
-        explain_lost_workers(cluster),
+        name_lost_workers(cluster),
     ):
         raise tf.errors.UnavailableError(None, None, "mine")
 

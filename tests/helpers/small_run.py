@@ -71,6 +71,11 @@ def make_plan(**plan):
     return Plan(**{"train_epochs": EPOCHS, **saving, **plan})
 
 
+def make_paths(folder, classes=("a", "b")):
+    """Return the paths of a run that writes all below one folder."""
+    return RunPaths(folder, folder / "checkpoints", folder / "best", classes)
+
+
 def make_run(
     folder,
     training=None,
@@ -113,7 +118,7 @@ def make_run(
         cached_features=cached,
     )
     files = {"texts": {"project.yaml": "x"}, "settings": {"lr": values["learning_rate"]}}
-    run_paths = dataclasses.replace(RunPaths.below(folder, classes), **files | (paths or {}))
+    run_paths = dataclasses.replace(make_paths(folder, classes), **files | (paths or {}))
     return trainer(parts, inputs, plan, run_paths, devices, listeners)
 
 

@@ -21,9 +21,9 @@ from library.training.divergence import (
 )
 from library.training.early_stopping import EarlyStopping, Monitor
 from library.training.parts import NoSchedule, Parts
-from library.training.plan import RunPaths
 from library.training.train_state import TrainState
 from project.objective import Objective
+from tests.helpers.small_run import make_paths
 from tests.saving.test_snapshots import make_network
 
 NETWORK = make_network()
@@ -33,7 +33,7 @@ def make_best(folder, network=NETWORK, classes=("a", "b"), is_cached=False):
     optimizer = keras.optimizers.SGD()
     cached = CachedFeatures(network, lambda: None) if is_cached else None
     parts = Parts(network, Objective(), optimizer, NoSchedule(optimizer), cached_features=cached)
-    return BestSnapshot(parts, RunPaths.below(folder, classes), Monitor(), Devices())
+    return BestSnapshot(parts, make_paths(folder, classes), Monitor(), Devices())
 
 
 def at(epoch, step, best=None):

@@ -11,13 +11,14 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from library.errors import StoppedError
 from library.figures.contact_sheet import draw_batch
-from library.training.history import History
-from library.training.listeners import Evaluation, Finish, Listener, Start, Steps
+from library.training.early_stopping import EarlyStopping
+from library.training.listeners import Evaluation, Listener, Run
 from library.training.plan import RunPaths
-from library.training.progress import LogLines, ProgressBar, run_summary
+from library.training.progress import History, LogLines, ProgressBar, run_summary
 from library.training.tensorboard import TensorBoard
-from library.training.throughput import Throughput
-from tests.helpers.small_run import make_plan, make_run, stopping_run
+from library.training.timetable import Throughput, Timetable
+from library.training.train_state import TrainState
+from tests.helpers.small_run import Inputs, make_plan, make_run, stopping_run
 
 
 def events(folder):
@@ -53,29 +54,24 @@ BATCH = (np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int64))
 
 @pytest.fixture
 def start(tmp_path, network):
-    """A function that starts a listener, as a run of 300 images in 3 epochs would."""
+    """A function that starts a listener, as a run of 3 epochs of 22 images would."""
 
-    def start(listener, rows=(), best=None, batch=BATCH, settings=None, **plan):
+    def start(listener, state=None, batch=BATCH, settings=None, **plan):
         paths = RunPaths(tmp_path, tmp_path, tmp_path, ("a", "b"), {}, settings or {})
-        plan = make_plan(save_summary_steps=10, **plan)
-        throughput = Throughput()
+        plan, state = make_plan(save_summary_steps=10, **plan), state or TrainState()
+        timetable, throughput = Timetable(plan, Inputs(), None), Throughput()
         throughput.add(1, 0.0)
-        listener.on_start(
-            Start(
-                *(network, plan, paths, rows, best, 0, 300),
-                *(lambda: [batch], lambda: 0.1, throughput),
-            )
-        )
+        clocks, functions = (timetable, throughput), (lambda: [batch], lambda: 0.1)
+        listener.on_start(Run(network, plan, paths, state, *clocks, *functions))
         return listener
 
     return start
 
 
-FINISH = Finish(None, None, None)
-
-
-def steps(step, count, losses, images=1):
-    return Steps(step, count, np.array(losses), images, 250)
+def make_steps(listener, step, losses):
+    """Report some steps, the last of which is `step`."""
+    listener._run.state.step = step
+    listener.on_steps(len(losses), np.array(losses))
 
 
 def evaluation(epoch, step, loss=1.0, is_best=False):
@@ -88,13 +84,12 @@ def evaluation(epoch, step, loss=1.0, is_best=False):
         **training,
         **{f"validation_{name}": value for name, value in validation.items()},
     }
-    best = {"value": loss / 2, "epoch": epoch}
-    return Evaluation(row, training, validation, best, is_best)
+    return Evaluation(row, training, validation, is_best)
 
 
 def test_throughput_without_pauses(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("library.training.throughput.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("library.training.timetable.time.perf_counter", lambda: now[0])
     throughput = Throughput()
     throughput.add(30)
     now[0] += 2
@@ -118,21 +113,27 @@ def test_run_summary(tmp_path):
 
 
 def test_progress_bar(start, monkeypatch):
-    progress = start(ProgressBar())
-    bar, shown = progress._bar, []
+    state = TrainState(step=3, epoch=1)
+    progress = start(ProgressBar(), state)
+    bar, shown, updates = progress._bar, [], []
+    assert (bar.total, bar.n) == (66, 22)
     monkeypatch.setattr(bar, "set_postfix_str", shown.append)
+    monkeypatch.setattr(bar, "update", updates.append)
     progress.on_epoch_start(1)
-    progress.on_steps(steps(10, 1, [1.0], images=10))
+    state.batch, progress._run.timetable.total_steps = 1, 6
+    make_steps(progress, 4, [1.0])
+    state.best = {"value": 0.25, "epoch": 2}
     progress.on_evaluation(evaluation(2, 20, loss=0.5))
-    progress.on_finish(FINISH)
+    progress.on_finish(None)
     assert shown == ["best 0.2500 (epoch 2)"]
-    assert bar.total == 250
+    assert updates == [8]
+    assert bar.total == 44
 
 
 def test_log_lines(start, capsys):
-    lines = start(LogLines())
+    lines = start(LogLines(), TrainState(early_stopping=EarlyStopping(stopped="bored")))
     lines.on_evaluation(evaluation(2, 20, loss=0.5, is_best=True))
-    lines.on_finish(Finish(None, "bored", None))
+    lines.on_finish(None)
     first, second, third = capsys.readouterr().err.splitlines()
     assert first == (
         "epoch 2/3  loss 0.5000  accuracy 0.7500  validation loss 0.2500  accuracy 1.0000  "
@@ -144,14 +145,16 @@ def test_log_lines(start, capsys):
 
 def test_history_after_resume(start, tmp_path):
     """The rows before the resume stay; those of an undone future, in the file, do not."""
-    rows = [evaluation(epoch, 10 * epoch).row for epoch in (1, 2, 3)]
+    before, after = evaluation(1, 10), evaluation(2, 15)
     (tmp_path / "history.csv").write_text("of an undone future")
-    history = start(History(), rows=rows[:1])
-    history.on_evaluation(evaluation(2, 15))
-    history.on_finish(Finish({"epoch": 2}, None, None))
+    state = TrainState(rows=[before.row], best={"epoch": 2})
+    history = start(History(), state)
+    state.rows.append(after.row)
+    history.on_evaluation(after)
+    history.on_finish(None)
     with (tmp_path / "history.csv").open() as file:
         found = list(csv.DictReader(file))
-    assert list(found[0]) == list(rows[0])
+    assert list(found[0]) == list(before.row)
     assert [(row["epoch"], row["step"], row["validation_loss"]) for row in found] == [
         ("1", "10", "0.5"),
         ("2", "15", "0.5"),
@@ -162,9 +165,10 @@ def test_history_after_resume(start, tmp_path):
 def test_history_that_cant_be_written_is_a_warning(start, tmp_path, capsys):
     for name in ("history.csv", "curves.svg"):
         (tmp_path / name).mkdir()
-    history = start(History())
-    history.on_evaluation(evaluation(1, 10))
-    history.on_finish(FINISH)
+    after = evaluation(1, 10)
+    history = start(History(), TrainState(rows=[after.row]))
+    history.on_evaluation(after)
+    history.on_finish(None)
     log = capsys.readouterr().err.splitlines()
     assert [line.startswith("warning: ") for line in log] == [True, True]
     assert "history.csv" in log[0]
@@ -174,10 +178,10 @@ def test_history_that_cant_be_written_is_a_warning(start, tmp_path, capsys):
 def test_tensorboard_scalars(start, tmp_path):
     board = start(TensorBoard())
     for step in range(4, 25, 4):
-        board.on_steps(steps(step, 4, [1.0, step]))
+        make_steps(board, step, [1.0, 1.0, 1.0, step])
     board.on_evaluation(evaluation(1, 24, loss=1.0))
     board.on_evaluation(evaluation(2, 48, loss=0.5))
-    board.on_finish(FINISH)
+    board.on_finish(None)
     training, validation = scalars(tmp_path / "logs/train"), scalars(tmp_path / "logs/validation")
     assert training["step/loss"] == [(12, 12.0), (20, 20.0)]
     assert training["step/learning_rate"] == [(12, pytest.approx(0.1)), (20, pytest.approx(0.1))]
@@ -189,9 +193,9 @@ def test_tensorboard_scalars(start, tmp_path):
 
 def test_tensorboard_images(start, tmp_path, network):
     board = start(TensorBoard(), weight_histograms=True)
-    board.on_steps(steps(10, 1, [1.0]))
+    make_steps(board, 10, [1.0])
     board.on_evaluation(evaluation(1, 20))
-    board.on_finish(FINISH)
+    board.on_finish(None)
     shown = events(tmp_path / "logs/train")
     # The inputs stay as they are, so once is enough.
     assert [step for step, _ in shown["images/inputs"]] == [10]
@@ -207,7 +211,7 @@ def test_tensorboard_without_kernels_or_images(start, tmp_path, monkeypatch):
     empty = np.zeros((0, 4, 4, 1), np.uint8), np.zeros(0, np.int64)
     board = start(TensorBoard(), batch=empty)
     board.on_evaluation(evaluation(1, 10))
-    board.on_finish(FINISH)
+    board.on_finish(None)
     assert not [tag for tag in events(tmp_path / "logs/train") if tag.startswith("images/")]
 
 
@@ -215,7 +219,7 @@ def test_tensorboard_hyperparameters(start, tmp_path):
     settings = {"learning_rate": 0.1, "model": "simple", "none": None}
     board = start(TensorBoard(), settings=settings)
     board.on_evaluation(evaluation(1, 10))
-    board.on_finish(FINISH)
+    board.on_finish(None)
     shown = events(tmp_path / "logs")
     assert len(shown["_hparams_/session_start_info"]) == 1
     content = shown["_hparams_/experiment"][0][1].metadata.plugin_data.content
@@ -230,9 +234,9 @@ def test_tensorboard_hyperparameters(start, tmp_path):
 def test_tensorboard_that_cant_be_written_is_one_warning(start, tmp_path, capsys):
     (tmp_path / "logs").write_text("in the way")
     board = start(TensorBoard(), weight_histograms=True)
-    board.on_steps(steps(10, 1, [1.0]))
+    make_steps(board, 10, [1.0])
     board.on_evaluation(evaluation(1, 20))
-    board.on_finish(FINISH)
+    board.on_finish(None)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: No more TensorBoard summaries")
 
@@ -283,10 +287,10 @@ class Recorder(Listener):
     def __init__(self):
         self.events = []
         for name in ("on_start", "on_epoch_start", "on_steps", "on_evaluation"):
-            setattr(self, name, lambda _, name=name: self.events.append(name))
+            setattr(self, name, lambda *_, name=name: self.events.append(name))
 
-    def on_finish(self, finish):
-        self.events.append(type(finish.error).__name__)
+    def on_finish(self, error):
+        self.events.append(type(error).__name__)
 
 
 def test_order_of_events(tmp_path):

@@ -11,14 +11,13 @@ from library.messages import ChoiceError
 from library.saving.checkpoints import Checkpoints
 from library.training import run_directory
 from library.training.early_stopping import Monitor
-from library.training.plan import RunPaths
 from library.training.run_directory import check_space, locked_run, write_texts
-from tests.helpers.small_run import make_plan
+from tests.helpers.small_run import make_paths, make_plan
 
 
 @pytest.fixture
 def paths(tmp_path):
-    return RunPaths.below(tmp_path / "out" / "run", ("a", "b"))
+    return make_paths(tmp_path / "out" / "run")
 
 
 def fill(paths, text):
@@ -102,7 +101,7 @@ def test_auto_moves_nothing(paths):
 @pytest.mark.parametrize("name", ["run_dir", "checkpoints", "best"])
 def test_second_run_is_refused(paths, tmp_path, name, resume):
     fill(paths, "1")
-    other = RunPaths.below(tmp_path / "other", ("a", "b"))
+    other = make_paths(tmp_path / "other")
     other = dataclasses.replace(other, **{name: getattr(paths, name)})
     option = {"checkpoints": "model_dir", "best": "best_model_dir"}.get(name, name)
     path = getattr(paths, name)
