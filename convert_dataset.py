@@ -310,7 +310,8 @@ def verify(settings: Settings) -> None:
 
     manifest = read_split(find_shard_folder(settings), find_split_name(settings))
     verify_split(manifest, settings.num_workers or available_cores())
-    where = f"{manifest.origin or manifest.folder}: {manifest.name}"
+    origin = f"{manifest.origin}, downloaded to " if manifest.origin else ""
+    where = f"{origin}{manifest.folder}: {manifest.name}"
     print(f"{where}: verified every hash, record and image of {describe(manifest)}")
 
 

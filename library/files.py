@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from library.errors import UserError, printable, reason_of
+from library.errors import StoppedError, UnreachableError, UserError, printable, reason_of
 
 _Result = TypeVar("_Result")
 # Nothing under a name with this ending is ever read: killed processes leave it behind.
@@ -91,6 +91,25 @@ def explain_write_errors(what: str) -> Iterator[None]:
             f"{what} could not be saved ({reason_of(error)}); what was saved before is intact: "
             "check that disk, then run the same command to resume"
         ) from error
+
+
+@contextlib.contextmanager
+def resumable(folder: str | Path, saved: str) -> Iterator[None]:
+    """Make errors within the block say that the same command resumes from what is saved.
+
+    Args:
+        folder: Where the block writes.
+        saved: What is kept, in the plural.
+    """
+    hint = f"{saved} are kept; run the same command to resume"
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder} can't be written: {reason_of(error)}; {hint}") from error
+    except UnreachableError as error:
+        raise UnreachableError(f"{error}; {hint}") from error
+    except KeyboardInterrupt:
+        raise StoppedError(f"interrupted; {hint}", 130) from None
 
 
 def restore_folder(path: str | Path) -> None:

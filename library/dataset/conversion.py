@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import islice
@@ -32,13 +32,13 @@ from library.dataset.shards import (
     remove_work_folder,
     work_folder_path,
 )
-from library.dataset.sources.base import NO_CLASS, SPLITS, LabeledFile, labels_of
+from library.dataset.sources.base import NO_CLASS, SPLITS, LabeledFile, label_id, labels_of
 from library.dataset.sources.find import SourceOptions, find_files
 from library.dataset.split_assignment import Splitter
 from library.dataset.splits import find_training_manifest, order_classes
 from library.dataset.worker_pool import WorkerPool, available_cores
-from library.errors import DataError, StoppedError, UnreachableError, UserError, reason_of
-from library.files import locked
+from library.errors import DataError, UserError
+from library.files import locked, resumable
 from library.messages import counted
 
 # Without --num_shards: shards of about this size, but at least _MIN_SHARDS where there are enough
@@ -53,7 +53,6 @@ _BATCH_BYTES = 4 << 20
 # Less work than this is done before another worker has started.
 _FILES_PER_WORKER = 1000
 _BYTES_PER_WORKER = 8 << 20
-_RESUMABLE = "finished shards are kept; run the same command to resume"
 
 
 @dataclass(frozen=True)
@@ -133,23 +132,30 @@ def convert(
             remove_work_folder(folder, name)
             return base
         _check_labels(index, source, base)
+        workers.grow(1 + max(len(index) // _FILES_PER_WORKER, index.bytes // _BYTES_PER_WORKER))
         fixed_by = options.classes_from or find_training_manifest(folder, name)
         if base:
             fixed_by = manifest_path(folder, name)
         classes = order_classes(set(index.counts) - {NO_CLASS}, fixed_by)
         plan = _make_plan(index, classes, options, base)
+        lock = Path(folder) / f".{name}.lock"
         # A finished split may be on a read-only disk, where no lock can be had.
-        is_tidy = not base and not _has_leftovers(folder, name)
+        is_tidy = not (base or lock.exists() or work_folder_path(folder, name).exists())
         if is_tidy and (done := _find_finished(folder, name, plan)):
             return done
-        with _locked(folder, name, base):
+        with (
+            resumable(folder, "finished shards"),
+            locked(lock, f"the split {name} in {folder}", "wait for it, or end it"),
+        ):
+            if base and read_manifest(folder, name) != base:
+                raise UserError(f"{folder}: {name} has just changed; run the command again")
             if done := _find_finished(folder, name, plan):
                 remove_work_folder(folder, name)
                 return done
             manifest = base or Manifest(Path(folder), name, classes, (0,) * len(classes), ())
             work = WorkFolder(folder, name, plan, len(manifest.shards))
             try:
-                _write_shards(source, index, work, _Encoder(workers, classes, index, options))
+                _write_shards(source, index, work, _Encoder(workers, classes, len(index), options))
                 counts = _count_classes(work, index)
             except DataError:
                 work.remove()
@@ -209,10 +215,6 @@ def _make_plan(
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _has_leftovers(folder: Path | str, name: str) -> bool:
-    return _lock_path(folder, name).exists() or work_folder_path(folder, name).exists()
-
-
 def _find_finished(folder: Path | str, name: str, plan: str) -> Manifest | None:
     """Return the manifest of a conversion by the same plan, if all its shards are intact."""
     try:
@@ -225,42 +227,14 @@ def _find_finished(folder: Path | str, name: str, plan: str) -> Manifest | None:
     return manifest
 
 
-@contextmanager
-def _locked(folder: Path | str, name: str, base: Manifest | None) -> Iterator[None]:
-    """Lock the split; make errors inside the block say that the conversion can be resumed."""
-    lock = _lock_path(folder, name)
-    try:
-        with locked(lock, f"the split {name} in {folder}", "wait for it, or end it"):
-            if base and read_manifest(folder, name) != base:
-                raise UserError(f"{folder}: {name} has just changed; run the command again")
-            yield
-    except OSError as error:
-        raise UserError(f"{folder} can't be written: {reason_of(error)}; {_RESUMABLE}") from error
-    except UnreachableError as error:
-        raise UnreachableError(f"{error}; {_RESUMABLE}") from error
-    except KeyboardInterrupt:
-        raise StoppedError(f"interrupted; {_RESUMABLE}", 130) from None
-
-
-def _lock_path(folder: Path | str, name: str) -> Path:
-    return Path(folder) / f".{name}.lock"
-
-
+@dataclass(frozen=True)
 class _Encoder:
-    """Encodes files in worker processes and writes the records into shards."""
+    """Encodes `total` files in worker processes and writes the records into shards."""
 
-    def __init__(
-        self,
-        workers: WorkerPool,
-        classes: tuple[str, ...],
-        index: FileIndex,
-        options: ConversionOptions,
-    ) -> None:
-        self.workers = workers
-        self.ids = {text: number for number, text in enumerate(classes)}
-        self.total = len(index)
-        self.options = options
-        workers.grow(1 + max(self.total // _FILES_PER_WORKER, index.bytes // _BYTES_PER_WORKER))
+    workers: WorkerPool
+    classes: tuple[str, ...]
+    total: int
+    options: ConversionOptions
 
     def run(self, files: Iterable[LabeledFile], work: WorkFolder, limits: ShardLimits) -> None:
         """Write files into shards. Raises DataError if too many are unusable.
@@ -295,21 +269,16 @@ class _Encoder:
             )
 
     def _batches(self, files: Iterable[LabeledFile]) -> Iterator[list[Task]]:
+        ids = {text: number for number, text in enumerate(self.classes)}
         batch, size = [], 0
         for file in files:
-            batch.append(Task(file.location, self._id_of(file.label), file.label, file.name))
+            batch.append(Task(file.location, label_id(file.label, ids), file.label, file.name))
             size += file.size
             if len(batch) == _BATCH_FILES or size >= _BATCH_BYTES:
                 yield batch
                 batch, size = [], 0
         if batch:
             yield batch
-
-    def _id_of(self, label: str | tuple[str, ...]) -> int | tuple[int, ...]:
-        if isinstance(label, tuple):
-            return tuple(self.ids[each] for each in label)
-        # A file without a class is rejected, so it needs no id.
-        return self.ids.get(label, -1)
 
 
 def _write_shards(source: Source, index: FileIndex, work: WorkFolder, encoder: _Encoder) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import marshal
 import tempfile
+import weakref
 from array import array
 from collections import Counter
 from collections.abc import Iterable
@@ -35,6 +36,7 @@ class FileIndex:
     def __init__(self, files: Iterable[LabeledFile], seed: int = 0) -> None:
         # Open as long as the index lives.
         self.file = tempfile.TemporaryFile()  # noqa: SIM115
+        weakref.finalize(self, self.file.close)
         # Unbuffered: reading at random, a buffer would be filled for each file.
         self._reader = FileIO(self.file.fileno(), closefd=False)
         self.counts: Counter[str] = Counter()
@@ -44,11 +46,7 @@ class FileIndex:
         self.is_multi_label = False
         # Where each file's entry begins, and the last one ends.
         self._offsets = array("Q", [0])
-        try:
-            keys = self._write(files, str(seed).encode())
-        except BaseException:
-            self.close()
-            raise
+        keys = self._write(files, str(seed).encode())
         self._order = np.argsort(np.frombuffer(keys, np.uint64), kind="stable")
 
     def _write(self, files: Iterable[LabeledFile], salt: bytes) -> "array[int]":

@@ -123,6 +123,14 @@ def read_manifest(folder: Path | str, name: str) -> Manifest:
     return manifest
 
 
+def find_manifest(folder: Path | str, name: str) -> Manifest | None:
+    """Return the Manifest of the split `name`, or None if it or a shard is missing or damaged."""
+    try:
+        return read_manifest(folder, name)
+    except DataError:
+        return None
+
+
 def read_manifest_file(path: Path | str, name: str | None = None) -> Manifest:
     """Return the Manifest in a file without a look at its shards. Raises DataError."""
     path = Path(path)

@@ -23,9 +23,9 @@ from library.dataset.manifest import (
     SUFFIX,
     Manifest,
     Shard,
+    find_manifest,
     manifest_path,
     parse_manifest,
-    read_manifest,
     read_manifest_file,
     write_manifest,
 )
@@ -38,13 +38,12 @@ from library.dataset.storage import (
     open_store,
     read_url,
 )
-from library.errors import DataError, StoppedError, UnreachableError, UserError, reason_of
-from library.files import locked, new_file, remove_partials, sha256_of
+from library.errors import DataError, UserError
+from library.files import locked, new_file, remove_partials, resumable, sha256_of
 from library.messages import counted
 
 # Concurrent downloads: a single one would mostly wait for the network.
 _THREADS = 8
-_RESUMABLE = "downloaded shards are kept; run the same command to resume"
 
 logger = logging.getLogger(__name__)
 
@@ -84,23 +83,18 @@ def fetch_shards(manifests: Sequence[Manifest]) -> None:
         DataError: A shard is not the one that its manifest lists.
         UserError: The network fails, or the disk is too small. Finished downloads are kept.
     """
-    missing = [each for each in manifests if not _is_complete(each)]
+    missing = [each for each in manifests if not find_manifest(each.folder, each.name)]
     _check_space(missing)
     for manifest in missing:
         folder = manifest.folder
-        try:
-            lock = folder.with_name(f".{folder.name}.lock")
-            with locked(lock, f"the download of {manifest.origin}", wait=True):
-                # The previous holder of the lock may have finished the download.
-                if not _is_complete(manifest):
-                    _fetch(manifest)
-        except UnreachableError as error:
-            raise UnreachableError(f"{error}; {_RESUMABLE}") from error
-        except OSError as error:
-            reason = reason_of(error)
-            raise UserError(f"{folder} can't be written: {reason}; {_RESUMABLE}") from error
-        except KeyboardInterrupt:
-            raise StoppedError(f"interrupted; {_RESUMABLE}", 130) from None
+        lock = folder.with_name(f".{folder.name}.lock")
+        with (
+            resumable(folder, "downloaded shards"),
+            locked(lock, f"the download of {manifest.origin}", wait=True),
+        ):
+            # The previous holder of the lock may have finished the download.
+            if not find_manifest(folder, manifest.name):
+                _fetch(manifest)
 
 
 def fetch_training_manifest(url: str, folder: Path) -> None:
@@ -133,14 +127,6 @@ def upload(manifest: Manifest, url: str) -> None:
             store.rm_file(f"{path}/{last.name}")
         for file in (*manifest.paths, *([rejected] if rejected.exists() else []), last):
             store.put_file(str(file), f"{path}/{file.name}")
-
-
-def _is_complete(manifest: Manifest) -> bool:
-    try:
-        read_manifest(manifest.folder, manifest.name)
-    except DataError:
-        return False
-    return True
 
 
 def _check_space(manifests: Sequence[Manifest]) -> None:

@@ -23,14 +23,13 @@ from library.dataset.file_index import FileIndex
 from library.dataset.manifest import (
     Manifest,
     Shard,
+    find_manifest,
     manifest_path,
-    read_manifest,
     shard_name,
     write_manifest,
 )
 from library.dataset.records import read_frame_sizes
 from library.dataset.sources.base import labels_of
-from library.errors import DataError
 from library.files import new_file, remove_partials, sha256_of, sync_folder, write_file
 
 Label = str | tuple[str, ...]
@@ -289,7 +288,7 @@ def publish(work: WorkFolder, manifest: Manifest) -> Manifest:
     # another may be under way in the same folder.
     for path in (manifest_path(work.target, work.name), rejected_path(work.target, work.name)):
         remove_partials(work.target, path.name)
-    previous = _previous_shards(work)
+    previous = find_manifest(work.target, work.name)
     if not is_append:
         # First, so that there is no split of this name until the new one is whole. Appending
         # changes no file that the old manifest lists, so that stays true.
@@ -304,17 +303,10 @@ def publish(work: WorkFolder, manifest: Manifest) -> Manifest:
         rejected_count=manifest.rejected_count + len(rejected),
     )
     write_manifest(manifest)
-    for stale in previous - set(manifest.paths):
+    for stale in set(previous.paths if previous else ()) - set(manifest.paths):
         stale.unlink(missing_ok=True)
     work.remove()
     return manifest
-
-
-def _previous_shards(work: WorkFolder) -> set[Path]:
-    try:
-        return set(read_manifest(work.target, work.name).paths)
-    except DataError:
-        return set()
 
 
 def _write_rejected(work: WorkFolder, rejected: list[RejectedFile], is_append: bool) -> None:

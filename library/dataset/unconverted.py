@@ -7,7 +7,6 @@ so a network sees the same pixels, but this is repeated in each epoch.
 import hashlib
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from library.dataset.images import MAX_JPEG_EDGE, ImageOptions, UnusableImageErr
 from library.dataset.locations import NoLocation
 from library.dataset.pixels import encode_jpeg
 from library.dataset.records import Record
-from library.dataset.sources.base import NO_CLASS, TRAINING, LabeledFile
+from library.dataset.sources.base import NO_CLASS, TRAINING, LabeledFile, label_id
 from library.dataset.sources.find import SourceOptions, find_files
 from library.errors import DataError, printable
 from library.messages import counted
@@ -65,11 +64,13 @@ class UnconvertedSplit:
             if file.label == NO_CLASS:
                 continue
             if isinstance(file.location, NoLocation):
-                missing.append(file)
+                missing.append((file.name, file.location.reason))
             numbers.append(number)
-            labels.append(-1 if self.is_multi_label else self._id_of(file))
+            labels.append(-1 if isinstance(file.label, tuple) else self._ids[file.label])
         if missing:
-            raise _missing_error(missing, source)
+            more = f", and {len(missing) - 1:,} more files" if len(missing) > 1 else ""
+            name, reason = missing[0]
+            raise DataError(f"{source}/{printable(name)}: {reason}{more}; {_SKIPPED_BY_CONVERSION}")
         # Number in the index of each image.
         self._numbers = np.array(numbers, np.int64)
         self.labels = None if self.is_multi_label else np.array(labels, np.int64)
@@ -101,7 +102,7 @@ class UnconvertedSplit:
         file = self._file(number)
         try:
             content = read_image_bytes(file.location)
-            return _make_record(content, file.label, self._id_of(file), file.name)
+            return _make_record(content, file.label, label_id(file.label, self._ids), file.name)
         except UnusableImageError as error:
             raise DataError(
                 f"{self.source}/{printable(file.name)} {error}; {_SKIPPED_BY_CONVERSION}"
@@ -123,11 +124,6 @@ class UnconvertedSplit:
     def _file(self, number: int) -> LabeledFile:
         with self._lock:
             return self._index[int(self._numbers[number])]
-
-    def _id_of(self, file: LabeledFile) -> int | tuple[int, ...]:
-        if isinstance(file.label, tuple):
-            return tuple(self._ids[each] for each in file.label)
-        return self._ids[file.label]
 
 
 def read_unconverted(
@@ -155,7 +151,7 @@ def read_unconverted(
         raise DataError(f"data_format csv needs a CSV file as data_dir, not {data_dir}")
     options = SourceOptions(columns=columns, label_separator=label_separator)
     indexes = {
-        name: _make_index(f"{data_dir}/{name}", options)
+        name: FileIndex(find_files(f"{data_dir}/{name}", options))
         for name in dict.fromkeys((TRAINING, *names))
     }
     classes = tuple(sorted(indexes[TRAINING].counts.keys() - {NO_CLASS}))
@@ -279,13 +275,6 @@ def read_generated(generate: Generator, names: Sequence[str]) -> list[GeneratedS
     return [training if name == TRAINING else others[name] for name in names]
 
 
-def _make_index(source: str, options: SourceOptions) -> FileIndex:
-    index = FileIndex(find_files(source, options))
-    # The split may live longer than the function that makes it.
-    weakref.finalize(index, index.file.close)
-    return index
-
-
 def _make_record(
     content: np.ndarray | bytes,
     text: str | tuple[str, ...],
@@ -299,15 +288,6 @@ def _make_record(
         content = encode_jpeg(np.ascontiguousarray(color), _QUALITY, has_full_color=True)
     encoded, height, width = convert_image(content, _OPTIONS)
     return Record(encoded, height, width, label, text, filename)
-
-
-def _missing_error(missing: Sequence[LabeledFile], source: str) -> DataError:
-    name, location = missing[0].name, missing[0].location
-    assert isinstance(location, NoLocation)
-    more = f", and {len(missing) - 1:,} more files" if len(missing) > 1 else ""
-    return DataError(
-        f"{source}/{printable(name)}: {location.reason}{more}; {_SKIPPED_BY_CONVERSION}"
-    )
 
 
 def _check_labels(labels: Collection[str], classes: Sequence[str], where: str) -> None:

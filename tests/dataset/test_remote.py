@@ -180,7 +180,7 @@ def test_remote_split_is_verified(tmp_path, monkeypatch, capsys):
     url = f"file://{tmp_path}/out/train"
     main("--dataset_dir", tmp_path / "train", "--tfrecord_dir", url)
     main("--verify", "--dataset_dir", tmp_path / "train", "--tfrecord_dir", url)
-    verified = capsys.readouterr().err.splitlines()[-1]
+    verified = capsys.readouterr().out.splitlines()[-1]
     assert url in verified
     assert f"{tmp_path}/cache/image-classification-fetched-" in verified
 

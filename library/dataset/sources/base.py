@@ -1,6 +1,6 @@
 """Labeled files, and which paths of a source are labeled files of which class."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -94,6 +94,13 @@ def _class_of(folder: str) -> str | None:
 def labels_of(label: str | tuple[str, ...]) -> tuple[str, ...]:
     """Return all classes in a label."""
     return (label,) if isinstance(label, str) else tuple(label)
+
+
+def label_id(label: str | tuple[str, ...], ids: Mapping[str, int]) -> int | tuple[int, ...]:
+    """Return the id of a class, -1 for NO_CLASS, or the ids of several."""
+    if isinstance(label, tuple):
+        return tuple(ids[each] for each in label)
+    return ids[label] if label else -1
 
 
 def label_files(entries: Iterable[Entry], source: str | Path) -> Iterator[LabeledFile]:
