@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Protocol
 
 import tensorflow as tf
 
@@ -31,7 +32,18 @@ _ADVICE = {
 _AUGMENT_ADVICE = "fewer or cheaper augmentations, or more cores"
 
 
-def measure_stages(training: TrainingInputs, seconds: float | None = None) -> dict[str, float]:
+class AugmentedInputs(TrainingInputs, Protocol):
+    """Training inputs that can be measured without their augmentations."""
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether images are changed after they are decoded."""
+
+    def without_augmentations(self) -> TrainingInputs:
+        """Return the same inputs, with images cropped but not changed."""
+
+
+def measure_stages(training: AugmentedInputs, seconds: float | None = None) -> dict[str, float]:
     """Measure the input pipeline, each stage together with those before it.
 
     Args:

@@ -1,15 +1,10 @@
 """Many small images with captions on one sheet."""
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont
-
-from library.files import write_file
 
 _MARGIN_PIXELS = 4
 _LEAST_EDGE_PIXELS = 96
@@ -73,31 +68,6 @@ def caption(label: Any, classes: Sequence[str]) -> str:
 def draw_batch(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Image.Image:
     """Draw a batch: uint8 images (batch, height, width, 1 or 3), captioned with their labels."""
     return draw_sheet(list(images), [caption(label, classes) for label in labels])
-
-
-def write_preview(
-    training: Any, classes: Sequence[str], run_dir: str | Path, max_images: int = 64
-) -> Path:
-    """Draw the first batch of TrainingInputs as `preview.png` and for TensorBoard.
-
-    Args:
-        training: The inputs.
-        classes: The class names.
-        run_dir: Folder of the PNG; TensorBoard's files are below it.
-        max_images: How many images of the batch to draw at most.
-
-    Returns:
-        The path of the PNG.
-    """
-    images, labels = (each.numpy()[:max_images] for each in next(iter(training.batches(0))))
-    sheet = draw_batch(images, labels, classes)
-    path = Path(run_dir) / "preview.png"
-    content = io.BytesIO()
-    sheet.save(content, "PNG")
-    write_file(path, content.getvalue())
-    with tf.summary.create_file_writer(str(path.parent / "logs" / "preview")).as_default():
-        tf.summary.image("images/preview", np.asarray(sheet)[np.newaxis], step=0)
-    return path
 
 
 def _enlarge(image: np.ndarray, scale: int) -> Image.Image:

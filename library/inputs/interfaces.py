@@ -72,13 +72,6 @@ class TrainingInputs(Inputs, TrainingBatches, Protocol):
     def order(self) -> list:
         """What the order of an epoch depends on besides the file names, as JSON stores it."""
 
-    @property
-    def is_augmented(self) -> bool:
-        """Whether images are changed after they are decoded."""
-
-    def without_augmentations(self) -> "TrainingInputs":
-        """Return the same inputs, with images cropped but not changed."""
-
     def keys(self, epoch: int) -> tf.data.Dataset:
         """Return the keys of the source's examples in the order of an epoch."""
 

@@ -13,7 +13,7 @@ def preview(settings: Settings) -> None:
     config = settings.project
     (train_split,) = read_data(config, "train")
     start_tensorflow(config)
-    from library.figures.contact_sheet import write_preview
+    from library.describing.preview import write_preview
     from library.inputs.corruption import explain_read_errors
     from project import assembly
 

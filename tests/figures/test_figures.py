@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import run
-from library.errors import run_main
 from library.figures.contact_sheet import caption, draw_sheet
 from library.figures.kernels import first_kernels, kernel_grid
 from library.figures.training_curves import write_curves
@@ -53,16 +51,6 @@ def test_caption_of_each_kind_of_label():
     assert caption(np.array([0.0, 1.0, 0.0]), classes) == "dog"
     assert caption(np.array([1, 0, 1]), classes) == "cat + owl"
     assert caption(np.array([0, 0, 0]), classes) == "none"
-
-
-def test_preview_writes_png_and_tensorboard_events(capsys, options, tmp_path):
-    arguments = ["preview", *options, "--augmentations", "flip,mixup"]
-    assert run_main(run.main, arguments, "run.py") == 0
-    path = capsys.readouterr().out.strip()
-    assert path == str(tmp_path / "run" / "preview.png")
-    with Image.open(path) as sheet:
-        assert sheet.width > 700
-    assert list((tmp_path / "run" / "logs" / "preview").glob("events.*"))
 
 
 def test_kernel_grid_scales_each_kernel():
