@@ -3,7 +3,6 @@ import xml.etree.ElementTree as ET
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
 from library.figures.contact_sheet import caption, draw_sheet
 from library.figures.kernels import first_kernels, kernel_grid
