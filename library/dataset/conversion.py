@@ -83,17 +83,15 @@ class Source:
         With `with_content`, those of a compressed tar, which can only be read in the order found,
         come with their bytes.
         """
-        files = self._find_all(with_content)
-        if self.splitter:
-            files = self.splitter.divide(files, self.split)
-        return (file for file in files if file.name not in self.known_names)
-
-    def _find_all(self, with_content: bool) -> Iterable[LabeledFile]:
         if self.is_keras:
             from library.dataset.sources.keras_datasets import find_in_keras
 
-            return find_in_keras(self.path, self.split)
-        return find_files(self.path, self.options, with_content)
+            files = find_in_keras(self.path, self.split)
+        else:
+            files = find_files(self.path, self.options, with_content)
+        if self.splitter:
+            files = self.splitter.divide(files, self.split)
+        return (file for file in files if file.name not in self.known_names)
 
 
 def convert(

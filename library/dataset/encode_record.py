@@ -1,15 +1,12 @@
 """One labeled file → the bytes of its record, as the worker processes make it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image
 from library.dataset.locations import Location
 from library.dataset.records import Record, frame
 from library.errors import reason_of
-
-_Result = TypeVar("_Result")
 
 
 class Task(NamedTuple):
@@ -30,7 +27,10 @@ class EncodeRecord:
     def __call__(self, task: Task) -> bytes:
         """Raise UnusableImageError if the file is not a usable image or can't be read."""
         content = read_image_bytes(task.location)
-        jpeg, height, width = with_remedy(convert_image, content, self.options)
+        try:
+            jpeg, height, width = convert_image(content, self.options)
+        except UnusableImageError as error:
+            raise error.with_option() from None
         return frame(Record(jpeg, height, width, task.label, task.text, task.name))
 
 
@@ -40,13 +40,3 @@ def read_image_bytes(location: Location) -> bytes:
         return location.read()
     except (OSError, ValueError) as error:
         raise UnusableImageError(f"can't be read: {reason_of(error)}") from None
-
-
-def with_remedy(
-    function: Callable[[bytes, ImageOptions], _Result], content: bytes, options: ImageOptions
-) -> _Result:
-    """Return function(content, options); an UnusableImageError names the option that helps."""
-    try:
-        return function(content, options)
-    except UnusableImageError as error:
-        raise UnusableImageError(f"{error} ({error.option})") if error.option else error from None

@@ -49,6 +49,10 @@ class UnusableImageError(Exception):
         super().__init__(text)
         self.option = option
 
+    def with_option(self) -> "UnusableImageError":
+        """Return the error with the option in its text, if there is one."""
+        return UnusableImageError(f"{self} ({self.option})") if self.option else self
+
 
 class EncodedImage(NamedTuple):
     """A conformant JPEG and its size in pixels."""

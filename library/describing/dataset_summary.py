@@ -9,9 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from library.dataset.conversion import Source
-from library.dataset.encode_record import read_image_bytes, with_remedy
+from library.dataset.encode_record import read_image_bytes
 from library.dataset.file_index import FileIndex
-from library.dataset.images import ImageOptions, decode_image
+from library.dataset.images import ImageOptions, UnusableImageError, decode_image
 from library.dataset.locations import Location
 from library.dataset.pixels import to_gray
 from library.dataset.sources.base import NO_CLASS, LabeledFile, labels_of
@@ -43,7 +43,10 @@ class MeasureFile:
     def __call__(self, location: Location) -> tuple[int, tuple[int, int], bytes, tuple[int, int]]:
         """Return (exact hash, perceptual hash, signature, size). Raises UnusableImageError."""
         content = read_image_bytes(location)
-        pixels, size = with_remedy(decode_image, content, self.options)
+        try:
+            pixels, size = decode_image(content, self.options)
+        except UnusableImageError as error:
+            raise error.with_option() from None
         gray = to_gray(pixels)
         return exact_hash(content), perceptual_hash(gray), signature(gray), size
 

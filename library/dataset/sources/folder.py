@@ -36,8 +36,11 @@ def _walk(root: Path, exclude: str | Path | None, follow_links: bool) -> Iterato
     pending = [(str(root), "")]
     while pending:
         path, prefix = pending.pop()
-        if not _is_new(path, visited) or (excluded and Path(path).resolve() == excluded):
+        status = Path(path).stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in visited or (excluded and Path(path).resolve() == excluded):
             continue
+        visited.add(identity)
         yield Entry(prefix[:-1] or ".", True)
         folders = []
         for entry in _entries(path):
@@ -78,15 +81,6 @@ def _leads_out(entry: os.DirEntry[str], inside: str | None) -> bool:
         and entry.is_symlink()
         and not os.path.join(os.path.realpath(entry.path), "").startswith(inside)  # noqa: PTH118
     )
-
-
-def _is_new(path: str, visited: set[tuple[int, int]]) -> bool:
-    status = Path(path).stat()
-    identity = (status.st_dev, status.st_ino)
-    if identity in visited:
-        return False
-    visited.add(identity)
-    return True
 
 
 def _file_entry(entry: os.DirEntry[str], name: str, inside: str | None) -> Entry:
