@@ -41,14 +41,9 @@ class Program:
     commands: Commands = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """A parsed command line: a command ("" if there are none), its arguments, its options."""
-
-    command: str
-    paths: tuple[str, ...]
-    # By the names of keys, checked.
-    values: dict[str, Value]
+# A parsed command line: a command ("" if there are none), its arguments, and its options by the
+# names of their keys.
+Arguments = tuple[str, tuple[str, ...], dict[str, Value]]
 
 
 def take_help(arguments: Sequence[str]) -> tuple[list[str], bool]:
@@ -106,7 +101,7 @@ class _Parser:
             else:
                 words.append(word)
         values = {name: value for name, (_, value) in self.given.items()}
-        return Arguments(*self._command(words), values)
+        return *self._command(words), values
 
     def _command(self, words: list[str]) -> tuple[str, tuple[str, ...]]:
         if not words:
@@ -128,12 +123,10 @@ class _Parser:
             hint = did_you_mean(_spelling(written), [*self.options, *HELP], "--help lists all")
             raise SettingsError(f"unknown option {shown(written)}{hint}")
         key, truth = self.options[_spelling(written)]
-        if not key.is_flag:
-            value = _parse_value(written, key, text if equals else self._next_value(written))
-        elif equals and truth:
-            value = _parse_value(written, key, text)
-        elif equals:
+        if equals and not truth:
             raise SettingsError(f"{written} takes no value; write --{key.name}={text or 'false'}")
+        if equals or not key.is_flag:
+            value = _parse_value(written, key, text if equals else self._next_value(written))
         else:
             # `--xla false` would turn xla on and take `false` for a command.
             if self.waiting and self.waiting[-1].lower() in _TRUTHS:

@@ -8,6 +8,7 @@ from typing import Any
 from library.configuration.command_line import Program
 from library.configuration.schema import Key, Value
 from library.configuration.yaml_parser import to_yaml
+from library.errors import printable
 
 MIN_COLUMNS, MAX_COLUMNS = 80, 100
 LEFT_COLUMNS = 36
@@ -106,10 +107,6 @@ def _help(key: Key, value: Any) -> str:
     return f"{meaning} [{key.followed_words if is_followed else format_value(value)}]"
 
 
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in text)
-
-
 def format_value(value: Any) -> str:
     """Return a value for people: `none`, no quotes, not too long."""
     if value is None or value == ():
@@ -123,7 +120,7 @@ def format_value(value: Any) -> str:
     if len(text) > MAX_VALUE_CHARACTERS:
         half = MAX_VALUE_CHARACTERS // 2
         text = f"{text[: half - 1]}…{text[-half:]}"
-    return _printable(text)
+    return printable(text)
 
 
 def format_settings(
@@ -149,5 +146,5 @@ def format_settings(
             value, provenance = values[key.name]
             follows = f" (= {key.followed_words})" if key.follows and value is None else ""
             # A file's name may hold a line break, which would end the comment.
-            lines.append(f"{pairs[key.name].ljust(width)}  # {_printable(provenance + follows)}")
+            lines.append(f"{pairs[key.name].ljust(width)}  # {printable(provenance + follows)}")
     return "\n".join(lines) + "\n"

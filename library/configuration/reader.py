@@ -66,7 +66,6 @@ class Options:
     """The settings of a program that reads no file."""
 
     command: str
-    paths: tuple[str, ...]
     settings: Any
     # The text to print if --help was asked for, else None.
     answer: str | None = None
@@ -84,10 +83,10 @@ def read_options(model: type[Keys], arguments: Sequence[str], program: Program) 
         SettingsError: With one line about what is wrong.
     """
     rest, wants_help = take_help(arguments)
-    parsed = parse([] if wants_help else rest, keys_of(model), program.commands)
-    values = resolve(model, parsed.values)
+    command, _, given = parse([] if wants_help else rest, keys_of(model), program.commands)
+    values = resolve(model, given)
     answer = help_text(program, keys_of(model), values) if wants_help else None
-    return Options(parsed.command, parsed.paths, make_model(model, values), answer)
+    return Options(command, make_model(model, values), answer)
 
 
 @dataclass(frozen=True)
@@ -179,8 +178,8 @@ class SettingsReader:
         return replace(settings, answer=help_text(self.program, self.keys, settings.values, note))
 
     def _read(self, arguments: Sequence[str]) -> Settings:
-        parsed = parse(arguments, self.keys, self.program.commands)
-        values = resolve(CommandLineOnly, parsed.values)
+        command, paths, given = parse(arguments, self.keys, self.program.commands)
+        values = resolve(CommandLineOnly, given)
         values["config_file"] = self._find(values["config_file"])
         documents = _read_file(values, "config_file", max_documents=2)
         # project.yaml comes first, because one of its sets may name the hyperparameters.
@@ -191,16 +190,16 @@ class SettingsReader:
         project_sets = SettingsFile(path, documents[0], allowed, misplaced)
         config_set = values["config_set"].value
         project_layers = project_sets.layers(config_set)
-        values |= resolve(self.project, project_layers | parsed.values)
+        values |= resolve(self.project, project_layers | given)
         values["hyperparameter_file"] = recipe = self._locate_recipe(values, documents)
         if recipe.provenance != SECOND_DOCUMENT:
             documents = _read_file(values, "hyperparameter_file")
         misplaced = _misplaced(project_keys, CONFIG_FILE)
         recipe_sets = SettingsFile(recipe.value, documents[-1], recipe_keys, misplaced)
         recipe_set = values["hyperparameter_set"].value
-        layers = project_layers | recipe_sets.layers(recipe_set) | parsed.values
+        layers = project_layers | recipe_sets.layers(recipe_set) | given
         values |= resolve(self.hyperparameters, layers)
-        settings = self._settings(parsed.command, parsed.paths, values)
+        settings = self._settings(command, paths, values)
         if values["list_sets"].value:
             lists = (project_sets.listing(config_set), recipe_sets.listing(recipe_set))
             return replace(settings, answer="\n\n".join(lists))

@@ -10,7 +10,7 @@ from library.configuration.output import terminal_columns
 from library.configuration.schema import DEFAULT, Key, Keys, Value, keys_of, own_message
 from library.configuration.yaml_parser import Node, lineage, merged_values, to_python, to_yaml
 from library.errors import SettingsError
-from library.messages import did_you_mean, shown
+from library.messages import did_you_mean, shown, unknown_name
 
 DEFAULT_SET = "default"
 # Top-level names that start like this are not sets, but hold anchors that sets share.
@@ -91,9 +91,8 @@ class SettingsFile:
             SettingsError: If there is no such set. The default set may be missing.
         """
         if name not in self.sets and name != DEFAULT_SET:
-            known = sorted({DEFAULT_SET, *list(self.sets)[:50]})
-            hint = f"{did_you_mean(name, known)} (known: {', '.join(known)})"
-            raise SettingsError(f"{self.file}: unknown set {shown(name)}{hint}")
+            known = {DEFAULT_SET, *list(self.sets)[:50]}
+            raise SettingsError(f"{self.file}: {unknown_name('set', name, known)}")
         values: dict[str, Value] = {}
         for each in dict.fromkeys((name, DEFAULT_SET)):
             if each in self.sets:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import keras
 
 from library.errors import SettingsError
-from library.messages import nearest
+from library.messages import did_you_mean
 from library.models.hub_layer import HubLayer
 from library.models.saved_model import unique_names
 
@@ -49,11 +49,6 @@ class WeightedLayer:
         """Whether training changes any of its variables."""
         return self.layer.trainable and any(each.trainable for each in self.variables.values())
 
-    @property
-    def is_base(self) -> bool:
-        """Whether it belongs to the pretrained part of the network."""
-        return self.name.split("/")[0] == BASE
-
 
 def list_layers(network: keras.Model) -> list[WeightedLayer]:
     """Return the layers with weights, from the input to the output."""
@@ -66,13 +61,13 @@ def list_blocks(network: keras.Model) -> list[list[WeightedLayer]]:
     The head is what follows the base or, in a network without one, the last layer.
     """
     layers = list_layers(network)
-    has_base = any(each.is_base for each in layers)
+    base = [each for each in layers if each.name.split("/")[0] == BASE] or layers
+    below_head = {each.name for each in base if each is not layers[-1]}
     blocks: dict[str, list[WeightedLayer]] = {}
-    head: list[WeightedLayer] = []
-    for layer in layers:
-        is_head = (has_base and not layer.is_base) or layer is layers[-1]
-        (head if is_head else blocks.setdefault(layer.block, [])).append(layer)
-    return [*blocks.values(), head]
+    for each in layers:
+        if each.name in below_head:
+            blocks.setdefault(each.block, []).append(each)
+    return [*blocks.values(), [each for each in layers if each.name not in below_head]]
 
 
 def select_layers(
@@ -95,12 +90,12 @@ def select_layers(
         matches = re.compile(rf"(?:{BASE}/)?{pattern}(?![0-9A-Za-z])").match
         named = [each for each in layers if matches(each.name)]
         if not named:
-            close = nearest(scope, [each.name.removeprefix(f"{BASE}/") for each in layers])
-            hint = f"; did you mean {close!r}?" if close else " (run.py describe lists them)"
+            names = [each.name.removeprefix(f"{BASE}/") for each in layers]
+            hint = did_you_mean(scope, names, "run.py describe lists them")
             raise SettingsError(f"{setting}: no layer with weights is called {scope!r}{hint}")
         found.extend(named)
-    names = {each.name for each in found}
-    return [each for each in layers if each.name in names]
+    selected = {each.name for each in found}
+    return [each for each in layers if each.name in selected]
 
 
 def train_only(network: keras.Model, layers: Iterable[WeightedLayer]) -> None:

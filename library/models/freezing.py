@@ -89,18 +89,14 @@ class Unfreezing:
             raise SettingsError("unfreezing: the base is not trainable; add --fine_tuning")
         self._current: int | None = None
 
-    def block_count(self, epoch: int) -> int:
-        """Return the number of blocks below the head to train in an epoch, counted from 0."""
-        counts = [0, *(blocks for start, blocks in self.stages if start <= epoch)]
-        return int(min(counts[-1], len(self.blocks) - 1))
-
     def apply(self, epoch: int) -> str | None:
         """Freeze and unfreeze for an epoch, counted from 0.
 
         Returns:
             A line for the log, or None if nothing changes.
         """
-        count = self.block_count(epoch)
+        counts = [0, *(blocks for start, blocks in self.stages if start <= epoch)]
+        count = int(min(counts[-1], len(self.blocks) - 1))
         if count == self._current:
             return None
         self._current = count

@@ -10,16 +10,17 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import socket
 import tarfile
 import tempfile
 import urllib.error
 import urllib.request
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from library.dataset.sources.archive import find_members
 from library.errors import UserError, reason_of
 from library.files import new_folder, sha256_of
 
@@ -45,8 +46,7 @@ def resolve_module(handle: str | Path, sha256: str | None = None) -> Path:
     handle = str(handle)
     try:
         folder = _resolve(handle)
-        problem = find_missing(folder)
-        advice = deletion_hint(folder)
+        problem, advice = find_missing(folder), deletion_hint(folder)
     except Exception as error:
         # Servers, archives, disks and TensorFlow raise errors of many kinds.
         problem, advice = _reason(error), ""
@@ -165,24 +165,17 @@ def _inner_folder(folder: Path) -> Path:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    limit = MAX_EXPANSION * archive.stat().st_size
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            size = sum(each.file_size for each in opened.infolist())
-            if size <= limit:
-                opened.extractall(folder)
-    elif tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as tar:
-            size = sum(each.size for each in tar.getmembers())
-            # The tar ends before the file does, and only there gzip compares the checksum.
-            while tar.fileobj and tar.fileobj.read(1 << 20):
-                pass
-            if size <= limit:
-                tar.extractall(folder, filter="data")
-    else:
-        raise OSError("it is neither a folder nor a tar or zip archive")
-    if size > limit:
+    size = sum(each.size for each in find_members(archive))
+    if size > MAX_EXPANSION * archive.stat().st_size:
         raise OSError(f"refused, because the archive unpacks to {size:,} bytes")
+    if not tarfile.is_tarfile(archive):
+        shutil.unpack_archive(archive, folder, "zip")
+        return
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+        # The tar ends before the file does, and only there gzip compares the checksum.
+        while tar.fileobj and tar.fileobj.read(1 << 20):
+            pass
 
 
 def _reason(error: Exception) -> str:

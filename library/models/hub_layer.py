@@ -106,9 +106,8 @@ class HubLayer(keras.layers.Layer):
                 self.add_loss(loss() if callable(loss) else loss)
         # The module has one switch for all of it: in training mode its frozen part, too, would
         # normalize with the statistics of each batch.
-        pairs = zip(self._module_variables, module.are_trainable, strict=True)
-        is_whole = all(each.trainable for each, was_meant in pairs if was_meant)
-        return module.call(images, bool(training) and self.trainable and is_whole)
+        is_whole = self.trainable and all(each.trainable for each in self._trainable_variables)
+        return module.call(images, bool(training) and is_whole)
 
     def check_images(self, image_shape: tuple[int, int, int]) -> None:
         """Raise UserError unless the module returns one vector of features for each image.

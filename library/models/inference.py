@@ -5,6 +5,7 @@ With constants, TensorFlow folds normalizations into the convolutions before the
 one, whose layers wait for each other.
 """
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -55,7 +56,12 @@ class Inference:
         options = {"input_signature": [spec], "autograph": False, "jit_compile": xla or None}
         graph = tf.function(run, **options).get_concrete_function()
         self._output_shape = graph.output_shapes[1:]
-        self._graph = _without_variables(graph) if fits and not xla else graph
+        self._graph: Any = graph
+        if fits and not xla and graph.captured_inputs:
+            # Variables that Keras does not know, of a module. Tables, for example, can't be
+            # constants; the graph is as correct with its variables.
+            with contextlib.suppress(ValueError, tf.errors.OpError):
+                self._graph = convert_variables_to_constants_v2(graph)
         is_cpu = not tf.config.list_logical_devices("GPU")
         self._pool = ThreadPoolExecutor(available_cores()) if is_cpu else None
 
@@ -71,14 +77,3 @@ class Inference:
 
     def _run(self, images: Any) -> np.ndarray:
         return tf.nest.flatten(self._graph(tf.cast(images, tf.float32)))[0].numpy()
-
-
-def _without_variables(graph: Any) -> Any:
-    """Return the graph with constants for variables that Keras does not know, of a module."""
-    if not graph.captured_inputs:
-        return graph
-    try:
-        return convert_variables_to_constants_v2(graph)
-    # Tables, for example, can't be constants; the graph is as correct with its variables.
-    except (ValueError, tf.errors.OpError):
-        return graph

@@ -45,11 +45,9 @@ class HubModule:
     @property
     def image_size(self) -> tuple[int, int] | None:
         """The (height, width) that the module accepts, or None if it accepts any."""
-        for spec in self.input_specs:
-            if spec.shape.rank == 4:
-                height, width = spec.shape[1:3]
-                return (height, width) if height and width else None
-        return None
+        shapes = [each.shape for each in self.input_specs if each.shape.rank == 4]
+        size = tuple(shapes[0][1:3]) if shapes else ()
+        return size if size and all(size) else None
 
 
 def load_module(folder: str | Path, *, restore: bool = True) -> HubModule:
@@ -136,8 +134,7 @@ def _from_tf2(root: Any, files: dict[str, bytes]) -> HubModule:
 
 
 def _from_tf1(root: Any, files: dict[str, bytes]) -> HubModule:
-    name = next(each for each in TF1_SIGNATURES if each in root.signatures)
-    function = root.signatures[name]
+    function = next(root.signatures[each] for each in TF1_SIGNATURES if each in root.signatures)
     _, inputs = function.structured_input_signature
     (images_name,) = inputs if len(inputs) == 1 else ("images",)
 
@@ -150,7 +147,7 @@ def _from_tf1(root: Any, files: dict[str, bytes]) -> HubModule:
         variables=tuple(root.variables),
         are_trainable=(False,) * len(root.variables),
         regularization_losses=(),
-        input_specs=tuple(spec for name, spec in inputs.items() if name == images_name),
+        input_specs=(inputs[images_name],),
         files=files,
         root=root,
     )

@@ -28,31 +28,27 @@ _SOURCES = "a snapshot's folder, a .keras or .weights.h5 file or a TensorFlow ch
 
 
 @dataclass(frozen=True)
-class LoadedVariable:
-    """What happened to one variable of the network; `reason` is empty if it was loaded."""
-
-    layer: str
-    variable: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class LoadingResult:
-    """What happened to all variables of a network, and what in the file was not used."""
+    """What happened to all variables of a network, and what in the file was not used.
+
+    Attributes:
+        path: The file.
+        reasons: (layer, variable) → why it was not loaded, or "" if it was.
+        unused: The layers in the file with variables that were not used.
+    """
 
     path: str
-    rows: tuple[LoadedVariable, ...]
+    reasons: dict[tuple[str, str], str]
     unused: tuple[str, ...]
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of a table: what was loaded in sum, what was skipped by layer."""
-        loaded = sum(not each.reason for each in self.rows)
-        yield f"loaded {loaded} of {len(self.rows)} variables from {self.path}"
-        outermost = Counter(each.layer.split("/")[0] for each in self.rows if not each.reason)
-        for name, count in outermost.items():
+        by_layer = [(layer, reason) for (layer, _), reason in self.reasons.items()]
+        loaded = Counter(layer.split("/")[0] for layer, reason in by_layer if not reason)
+        yield f"loaded {loaded.total()} of {len(by_layer)} variables from {self.path}"
+        for name, count in loaded.items():
             yield f"  loaded    {name}: {counted(count, 'variable')}"
-        skipped = dict.fromkeys((each.layer, each.reason) for each in self.rows if each.reason)
-        for layer, reason in skipped:
+        for layer, reason in dict.fromkeys(each for each in by_layer if each[1]):
             yield f"  skipped   {layer}: {reason}"
         if self.unused:
             yield f"  not used  {_listed(self.unused)}"
@@ -76,7 +72,7 @@ def load_weights(
     excluded = {e.name for e in select_layers(layers, exclude_scopes, "checkpoint_exclude_scopes")}
     weights = read_weights(path)
     names_by_end = _names_by_end(weights)
-    rows: list[LoadedVariable] = []
+    reasons: dict[tuple[str, str], str] = {}
     used = set()
     for layer in layers:
         for numbered, (name, variable) in zip(layer.numbered, layer.variables.items(), strict=True):
@@ -85,14 +81,14 @@ def load_weights(
                 found = _find(names_by_end, layer.name, name) or _find(names_by_end, *numbered)
                 reason = _assign(variable, weights.get(found))
                 used.add(found)
-            rows.append(LoadedVariable(layer.name, name, reason))
-    if all(row.reason for row in rows):
+            reasons[layer.name, name] = reason
+    if all(reasons.values()):
         raise CheckpointError(
             f"nothing in {path} fits this network: the file has {_listed(list(weights), 3)}, the "
-            f"network {_listed([f'{row.layer}/{row.variable}' for row in rows], 3)}"
+            f"network {_listed(['/'.join(each) for each in reasons], 3)}"
         )
     unused = dict.fromkeys(each.rpartition("/")[0] for each in weights if each not in used)
-    return LoadingResult(str(path), tuple(rows), tuple(unused))
+    return LoadingResult(str(path), reasons, tuple(unused))
 
 
 def _names_by_end(names: Iterable[str]) -> dict[str, list[str]]:

@@ -75,7 +75,7 @@ def test_help_lists_many_choices_in_the_meaning():
         (600.0, "600"),
         (1e-8, "1e-08"),
         (("a", "b=2"), "a,b=2"),
-        ("two\nlines", "two?lines"),
+        ("two\nlines", r"two\nlines"),
         (
             "https://example.org/a/very/long/path/to/something",
             "https://example.o…/path/to/something",
