@@ -1,5 +1,6 @@
 """Metrics of predictions, each with a bootstrap confidence interval, as a dict for JSON."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,13 +57,13 @@ def compute_metrics(
         options: What to compute.
     """
     inputs = _MetricInputs(predictions, len(classes), values, options.top_k)
-    point, drawn = _bootstrap(inputs.compute, len(predictions), options)
-    rows = [_class_row(label, point, drawn) for label in range(len(classes))]
-    overall = [name for name, value in point.items() if np.ndim(value) == 0]
+    drawn = _bootstrap(inputs.compute, len(predictions), options)
+    rows = [_class_row(label, drawn) for label in range(len(classes))]
+    overall = {name: each for name, each in drawn.items() if each.ndim == 1}
     result = {
-        **{name: _number(point[name]) for name in overall},
+        **{name: _number(each[0]) for name, each in overall.items()},
         "top_k": inputs.top_k,
-        "intervals": _intervals({name: point[name] for name in overall}, drawn),
+        "intervals": _intervals(overall),
         "confidence": bootstrap.CONFIDENCE,
         "bootstrap_samples": options.bootstrap_samples,
         "absent": [name for name, row in zip(classes, rows, strict=True) if not row["images"]],
@@ -111,11 +112,11 @@ def add_calibrated_metrics(
         loss = confusion.weighted_mean(values, weights)
         return {"calibrated_loss": loss, "calibrated_ece": bins.error(weights)}
 
-    point, drawn = _bootstrap(compute, len(predictions), options)
+    drawn = _bootstrap(compute, len(predictions), options)
     return {
         **result,
-        **{name: _number(value) for name, value in point.items()},
-        "intervals": {**metrics["intervals"], **_intervals(point, drawn)},
+        **{name: _number(each[0]) for name, each in drawn.items()},
+        "intervals": {**metrics["intervals"], **_intervals(drawn)},
     }
 
 
@@ -128,28 +129,23 @@ def _other_half_temperatures(predictions: Predictions) -> np.ndarray | None:
     return None if None in fitted else np.array(fitted)[half, np.newaxis]
 
 
-def _bootstrap(compute: _Compute, image_count: int, options: EvaluationOptions) -> tuple:
-    """Return name → value on the split, and name → values in all resamples, {} if there are none.
-
-    A value is a scalar or (classes,); the values are (samples,) or (samples, classes).
-    """
-    point = {name: each[0] for name, each in compute(bootstrap.unit_weights(image_count)).items()}
-    drawn: dict[str, list] = {}
-    for weights in bootstrap.bootstrap_weights(
-        image_count, options.bootstrap_samples, options.seed
-    ):
-        for name, each in compute(weights).items():
-            drawn.setdefault(name, []).append(each)
-    return point, {name: np.concatenate(each) for name, each in drawn.items()}
+def _bootstrap(
+    compute: _Compute, image_count: int, options: EvaluationOptions
+) -> dict[str, np.ndarray]:
+    """Return name → (1 + samples,) or (1 + samples, classes): on the split, then in resamples."""
+    weights = bootstrap.bootstrap_weights(image_count, options.bootstrap_samples, options.seed)
+    found = list(map(compute, itertools.chain([bootstrap.unit_weights(image_count)], weights)))
+    return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
 
-def _intervals(point: dict, drawn: dict) -> dict:
+def _intervals(drawn: dict[str, np.ndarray]) -> dict[str, bootstrap.Interval]:
+    """Return an interval for each name → (1 + samples,); {} if there are no resamples."""
     return {
-        name: bootstrap.calibration_error_interval(float(value), drawn[name])
+        name: bootstrap.calibration_error_interval(float(each[0]), each[1:])
         if name in ("ece", "calibrated_ece")
-        else bootstrap.percentile_interval(drawn[name])
-        for name, value in point.items()
-        if name in drawn
+        else bootstrap.percentile_interval(each[1:])
+        for name, each in drawn.items()
+        if len(each) > 1
     }
 
 
@@ -188,18 +184,15 @@ class _MetricInputs:
         return found
 
 
-def _class_row(label: int, point: dict, drawn: dict) -> dict:
+def _class_row(label: int, drawn: dict[str, np.ndarray]) -> dict:
+    own = {name: drawn[f"class_{name}"][:, label] for name in CLASS_METRICS}
     row = {
-        "images": round(point["class_images"][label]),
-        "guesses": round(point["class_guesses"][label]),
-        **{name: _number(point[f"class_{name}"][label]) for name in CLASS_METRICS},
+        "images": round(drawn["class_images"][0, label]),
+        "guesses": round(drawn["class_guesses"][0, label]),
+        **{name: _number(each[0]) for name, each in own.items()},
     }
-    if drawn:
-        row["intervals"] = {
-            name: bootstrap.percentile_interval(drawn[f"class_{name}"][:, label])
-            for name in CLASS_METRICS
-        }
-    return row
+    intervals = _intervals(own)
+    return {**row, "intervals": intervals} if intervals else row
 
 
 def _number(value: float) -> float | None:

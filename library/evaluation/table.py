@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from library.errors import printable
+from library.evaluation.bootstrap import Interval
 
 # The metrics of each class, in the order of columns.
 CLASS_METRICS = ("precision", "recall", "f1", "roc_auc", "pr_auc")
@@ -10,8 +11,6 @@ CLASS_METRICS = ("precision", "recall", "f1", "roc_auc", "pr_auc")
 _MAX_CLASSES = 30
 _MAX_ABSENT = 10
 _WORDS = {"roc": "ROC", "pr": "PR", "auc": "AUC", "f1": "F1", "ece": "calibration error"}
-
-Interval = tuple[float, float] | None
 
 
 def format_metrics(metrics: dict) -> Iterator[str]:
