@@ -17,8 +17,6 @@ from collections.abc import Iterator
 import numpy as np
 
 CONFIDENCE = 0.95
-# (low, high); None if the metric is undefined in all resamples.
-Interval = tuple[float, float] | None
 # Weights (images times resamples) in one array: few enough to stay in the processor's cache.
 _MAX_WEIGHTS = 500_000
 
@@ -48,7 +46,7 @@ def bootstrap_weights(image_count: int, samples: int, seed: int = 0) -> Iterator
         yield weights
 
 
-def percentile_interval(values: np.ndarray) -> Interval:
+def percentile_interval(values: np.ndarray) -> tuple[float, float] | None:
     """Return (low, high) of a metric's values, float (samples,), or None if all are NaN.
 
     NaN marks a resample in which the metric is undefined.

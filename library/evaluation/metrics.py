@@ -10,7 +10,7 @@ from library.evaluation import bootstrap, confusion
 from library.evaluation.calibration import CalibrationBins, fit_temperature
 from library.evaluation.predictions import Predictions
 from library.evaluation.roc import Ranking
-from library.evaluation.table import CLASS_METRICS
+from library.evaluation.table import CLASS_METRICS, Interval
 from library.models.scores import to_probabilities
 
 # With more classes nearly all cells of the confusion matrix are 0, so only the others are listed.
@@ -138,7 +138,7 @@ def _bootstrap(
     return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
 
-def _intervals(drawn: dict[str, np.ndarray]) -> dict[str, bootstrap.Interval]:
+def _intervals(drawn: dict[str, np.ndarray]) -> dict[str, Interval]:
     """Return an interval for each name → (1 + samples,); {} if there are no resamples."""
     return {
         name: bootstrap.calibration_error_interval(float(each[0]), each[1:])

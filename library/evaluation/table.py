@@ -3,13 +3,14 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from library.errors import printable
-from library.evaluation.bootstrap import Interval
 
 # The metrics of each class, in the order of columns.
 CLASS_METRICS = ("precision", "recall", "f1", "roc_auc", "pr_auc")
 # Of more classes, only those with the lowest F1 are shown; the report shows all.
 _MAX_CLASSES = 30
 _MAX_ABSENT = 10
+# (low, high); None if the metric is undefined in all resamples.
+Interval = tuple[float, float] | None
 _WORDS = {"roc": "ROC", "pr": "PR", "auc": "AUC", "f1": "F1", "ece": "calibration error"}
 
 
