@@ -64,89 +64,89 @@ def parse(arguments: Iterable[str], keys: Iterable[Key], commands: Commands) -> 
     Raises:
         SettingsError: If something is unknown, misspelled or out of range.
     """
-    return _Parser(list(arguments), keys, commands).parse()
-
-
-def _spelling(word: str) -> str:
-    """Return an option with underscores for hyphens, except for those that it starts with."""
-    name = word.lstrip("-")
-    return "-" * (len(word) - len(name)) + name.replace("-", "_")
-
-
-class _Parser:
-    def __init__(self, arguments: list[str], keys: Iterable[Key], commands: Commands) -> None:
-        self.waiting = arguments[::-1]
-        self.commands = commands
-        # The name of a key → (the spelling that sets it, its value)
-        self.given: dict[str, tuple[str, Value]] = {}
-        # Spelling → (key, what a flag of that spelling sets it to)
-        self.options: dict[str, tuple[Key, bool]] = {}
-        for key in keys:
-            options = {f"-{key.short}": (key, True)} if key.short else {}
-            options |= {f"--{name}": (key, True) for name in key.names}
-            options |= {f"--no_{name}": (key, False) for name in key.names if key.is_flag}
-            if twice := options.keys() & {*self.options, *HELP}:
-                raise ValueError(f"two keys have the option {min(twice)}")
-            self.options |= options
-
-    def parse(self) -> Arguments:
-        words = []
-        while self.waiting:
-            word = self.waiting.pop()
-            if word == "--":
-                words += self.waiting[::-1]
-                break
-            if word.startswith("-") and word != "-":
-                self._read_option(word)
-            else:
-                words.append(word)
-        values = {name: value for name, (_, value) in self.given.items()}
-        return *self._command(words), values
-
-    def _command(self, words: list[str]) -> tuple[str, tuple[str, ...]]:
-        if not words:
-            return next(iter(self.commands), ""), ()
-        name, *paths = words
-        if not self.commands:
-            raise SettingsError(f"unexpected argument {shown(name)}; --help lists the options")
-        if name not in self.commands:
-            raise SettingsError(unknown_name("command", name, self.commands))
-        if paths and not self.commands[name].arguments:
-            raise SettingsError(f"unexpected argument {shown(paths[0])}: {name} takes none")
-        return name, tuple(paths)
-
-    def _read_option(self, word: str) -> None:
-        written, equals, text = word.partition("=")
-        if written in HELP:
-            raise SettingsError(f"{written} takes no value")
-        if _spelling(written) not in self.options:
-            hint = did_you_mean(_spelling(written), [*self.options, *HELP], "--help lists all")
-            raise SettingsError(f"unknown option {shown(written)}{hint}")
-        key, truth = self.options[_spelling(written)]
-        if equals and not truth:
-            raise SettingsError(f"{written} takes no value; write --{key.name}={text or 'false'}")
-        if equals or not key.is_flag:
-            value = _parse_value(written, key, text if equals else self._next_value(written))
-        else:
-            # `--xla false` would turn xla on and take `false` for a command.
-            if self.waiting and self.waiting[-1].lower() in _TRUTHS:
-                hint = f"write {written}, {written}=false or --no-{written.lstrip('-')}"
-                problem = f"takes no separate value such as {self.waiting[-1]!r}"
-                raise SettingsError(f"{written} {problem}; {hint}")
-            value = truth
-        if key.name in self.given:
-            spellings = f"{self.given[key.name][0]} and {written}"
+    options = _options_of(keys)
+    waiting, words = [*arguments][::-1], list[str]()
+    # The name of a key → (the spelling that sets it, its value)
+    given: dict[str, tuple[str, Value]] = {}
+    while waiting:
+        word = waiting.pop()
+        if word == "--":
+            words += waiting[::-1]
+            break
+        if not word.startswith("-") or word == "-":
+            words.append(word)
+            continue
+        written, key, value = _read_option(word, options, waiting)
+        if key.name in given:
+            spellings = f"{given[key.name][0]} and {written}"
             raise SettingsError(f"{key.name} is given twice, by {spellings}; give it once")
-        self.given[key.name] = (written, Value(value, COMMAND_LINE))
+        given[key.name] = (written, Value(value, COMMAND_LINE))
+    return *_split_command(words, commands), {name: value for name, (_, value) in given.items()}
 
-    def _next_value(self, written: str) -> str:
-        if not self.waiting:
-            raise SettingsError(f"{written} needs a value")
-        text = self.waiting.pop()
-        if text.startswith("-") and text != "-" and not _NEGATIVE.fullmatch(text):
-            hint = f"if {shown(text)} is the value, write {written}={shown(text)[1:-1]}"
-            raise SettingsError(f"{written} needs a value; {hint}")
-        return text
+
+# Spelling → (key, what a flag of that spelling sets it to)
+_Options = Mapping[str, tuple[Key, bool]]
+
+
+def _options_of(keys: Iterable[Key]) -> _Options:
+    found: dict[str, tuple[Key, bool]] = {}
+    for key in keys:
+        options = {f"-{key.short}": (key, True)} if key.short else {}
+        options |= {f"--{name}": (key, True) for name in key.names}
+        options |= {f"--no_{name}": (key, False) for name in key.names if key.is_flag}
+        if twice := options.keys() & {*found, *HELP}:
+            raise ValueError(f"two keys have the option {min(twice)}")
+        found |= options
+    return found
+
+
+def _split_command(words: list[str], commands: Commands) -> tuple[str, tuple[str, ...]]:
+    """Return the command and its arguments."""
+    if not words:
+        return next(iter(commands), ""), ()
+    name, *paths = words
+    if not commands:
+        raise SettingsError(f"unexpected argument {shown(name)}; --help lists the options")
+    if name not in commands:
+        raise SettingsError(unknown_name("command", name, commands))
+    if paths and not commands[name].arguments:
+        raise SettingsError(f"unexpected argument {shown(paths[0])}: {name} takes none")
+    return name, tuple(paths)
+
+
+def _read_option(word: str, options: _Options, waiting: list[str]) -> tuple[str, Key, Any]:
+    """Return an option's spelling, key and value, which may be the next word."""
+    written, equals, text = word.partition("=")
+    if written in HELP:
+        raise SettingsError(f"{written} takes no value")
+    # With underscores for hyphens, except for those that it starts with.
+    name = written.lstrip("-")
+    spelling = "-" * (len(written) - len(name)) + name.replace("-", "_")
+    if spelling not in options:
+        hint = did_you_mean(spelling, [*options, *HELP], "--help lists all")
+        raise SettingsError(f"unknown option {shown(written)}{hint}")
+    key, truth = options[spelling]
+    if equals and not truth:
+        raise SettingsError(f"{written} takes no value; write --{key.name}={text or 'false'}")
+    if equals or not key.is_flag:
+        text = text if equals else _next_value(written, waiting)
+        return written, key, _parse_value(written, key, text)
+    # `--xla false` would turn xla on and take `false` for a command.
+    if waiting and waiting[-1].lower() in _TRUTHS:
+        hint = f"write {written}, {written}=false or --no-{name}"
+        problem = f"takes no separate value such as {waiting[-1]!r}"
+        raise SettingsError(f"{written} {problem}; {hint}")
+    return written, key, truth
+
+
+def _next_value(written: str, waiting: list[str]) -> str:
+    if not waiting:
+        raise SettingsError(f"{written} needs a value")
+    text = waiting.pop()
+    if text.startswith("-") and text != "-" and not _NEGATIVE.fullmatch(text):
+        hint = f"if {shown(text)} is the value, write {written}={shown(text)[1:-1]}"
+        raise SettingsError(f"{written} needs a value; {hint}")
+    return text
 
 
 def _parse_value(written: str, key: Key, text: str) -> Any:

@@ -168,8 +168,8 @@ class Key:
         # pydantic accepts 1.0 and true for the choice 1.
         allowed = (*self.choices, None) if self.is_optional else self.choices
         if self.choices and not any(type(value) is type(c) and value == c for c in allowed):
-            message += did_you_mean(value, [str(each) for each in self.choices])
-            raise SettingsError(f"{subject or self.name} {message}")
+            hint = did_you_mean(value, map(str, self.choices))
+            raise SettingsError(f"{subject or self.name} {message}{hint}")
         try:
             return self.adapter.validate_python(value)
         except ValidationError as error:

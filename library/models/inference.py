@@ -43,11 +43,11 @@ class Inference:
             postprocess: Function of its outputs that returns a tensor; None for the outputs.
             xla: Whether to compile with XLA.
         """
-        values = [(each, each.numpy()) for each in network.variables]
-        fits = sum(value.nbytes for _, value in values) <= _MAX_CONSTANT_BYTES
+        fits = sum(each.numpy().nbytes for each in network.variables) <= _MAX_CONSTANT_BYTES
+        values = [(each, each.numpy()) for each in network.variables] if fits else []
 
         def run(images: Any) -> Any:
-            constants = [(each, tf.constant(value)) for each, value in values] if fits else []
+            constants = [(each, tf.constant(value)) for each, value in values]
             with keras.StatelessScope(state_mapping=constants):
                 outputs = network(images, training=False)
             return tf.cast(postprocess(outputs) if postprocess else outputs, tf.float32)

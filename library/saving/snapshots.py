@@ -7,6 +7,7 @@
 - `project.yaml`, `hyperparameters.yaml`: the settings it was trained with
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -217,13 +218,10 @@ def _read(folder: Path, path: Path) -> Snapshot:
 
 def _read_json(path: Path, kind: type) -> Any:
     """Return a file's contents, checked to be a `kind`: a hash proves no particular contents."""
-    try:
-        value = json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(value, kind):
-        raise CheckpointError(f"{path} must hold a {kind.__name__}, not a {type(value).__name__}")
-    return value
+    with contextlib.suppress(ValueError):
+        if isinstance(value := json.loads(path.read_text()), kind):
+            return value
+    raise CheckpointError(f"{path} does not hold a JSON {kind.__name__}")
 
 
 def _load_network(path: Path) -> keras.Model:
