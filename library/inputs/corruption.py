@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from library.dataset.records import Record, read_frames, read_record
+from library.dataset.records import read_frames, read_record
 from library.errors import DataError
 
 
@@ -48,19 +48,15 @@ def find_corrupt_record(paths: Iterable[str | Path], repair_hint: str) -> str | 
             with Path(path).open("rb") as file:
                 for offset, content in read_frames(file, path):
                     where = f"{path}: the record at byte {offset}"
-                    _check_decodes(read_record(content, where, multi_label=True), where)
+                    record = read_record(content, where, multi_label=True)
+                    tf.io.decode_jpeg(record.encoded)
+    except tf.errors.InvalidArgumentError:
+        return (
+            f"{where} is whole, but its image is not a JPEG that decodes; it was made from "
+            f"{record.filename}; {repair_hint}"
+        )
     except DataError as error:
         return f"{error}; {repair_hint}"
     except OSError as error:
         return str(error)
     return None
-
-
-def _check_decodes(record: Record, where: str) -> None:
-    try:
-        tf.io.decode_jpeg(record.encoded)
-    except tf.errors.InvalidArgumentError:
-        raise DataError(
-            f"{where} is whole, but its image is not a JPEG that decodes; it was made from "
-            f"{record.filename}"
-        ) from None
