@@ -23,9 +23,8 @@ from library.models.freezing import Unfreezing, freeze_layers, layer_rate_factor
 from library.models.weights import load_weights
 from library.saving.checkpoints import Checkpoints
 from library.saving.snapshots import DATA, data_text
-from library.training import distribution
 from library.training.debugging import OneBatch
-from library.training.distribution import Devices
+from library.training.distribution import Devices, synchronize_batch_norm
 from library.training.early_stopping import Monitor
 from library.training.ema import ExponentialMovingAverage
 from library.training.keras_fit import KerasFitTrainer
@@ -93,7 +92,8 @@ def start_devices(settings: Settings, cluster: Any = None) -> Devices:
     """
     config, hparams = settings.project, settings.hyperparameters
     if cluster is None:
-        devices = distribution.start_devices()
+        gpus = tf.config.list_logical_devices("GPU")
+        devices = Devices(tf.distribute.MirroredStrategy(gpus) if len(gpus) > 1 else None)
     else:
         from library.distributed.devices import start_workers
 
@@ -239,7 +239,7 @@ def make_parts(settings: Settings, split: Any, batches_per_epoch: int) -> Parts:
     )
     network = make_network(hparams.model, _image_format(config).shape, len(split.classes), values)
     if config.synchronized_batch_norm:
-        distribution.synchronize_batch_norm(network)
+        synchronize_batch_norm(network)
     _load_and_freeze(network, config, hparams)
     rate_decay, ema_decay = hparams.layer_rate_decay, hparams.moving_average_decay
     options = OptimizerOptions(

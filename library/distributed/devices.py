@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from library.distributed.cluster import Cluster, find_lost, wait_for_workers
 from library.errors import UserError
+from library.inputs.worker_slice import WorkerSlice
 from library.logging import set_chief
 from library.training.distribution import Devices
 
@@ -67,7 +68,7 @@ class ClusterDevices(Devices):
     """The replicas of all workers, as one of them sees them."""
 
     def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster) -> None:
-        super().__init__(strategy, cluster.index, len(cluster.addresses))
+        super().__init__(strategy, WorkerSlice(cluster.index, len(cluster.addresses)))
         self._cluster = cluster
         self._sum = tf.function(self._sum_over_workers)
 
@@ -86,7 +87,7 @@ class ClusterDevices(Devices):
 
     def check_same_step(self, step: int) -> None:
         """Raise UserError, on every worker, unless each resumes from the chief's step."""
-        mine = [step if index == self.index else 0 for index in range(self.workers)]
+        mine = [step * (index == self._cluster.index) for index in range(self.workers)]
         steps = self._total(mine)
         for index, other in enumerate(steps):
             if other != steps[0]:

@@ -81,8 +81,7 @@ class BestSnapshot:
         best = state.best["value"] if state.best else None
         if not self._monitor.is_better(validation[self._monitor.metric], best):
             return False
-        position = {"epoch": state.last_epoch, "step": state.step}
-        metrics = {**position, **self._monitored(validation)}
+        metrics = {"epoch": state.last_epoch, "step": state.step, **self._monitored(validation)}
         if self._cached:
             self._pending = (metrics, values_of(self._cached.head.variables))
         else:

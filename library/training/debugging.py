@@ -47,15 +47,12 @@ class OneBatch:
 
 
 @contextlib.contextmanager
-def numeric_checks(is_on: bool = True) -> Iterator[None]:
+def numeric_checks() -> Iterator[None]:
     """Check the result of each operation within the block.
 
     Raises:
         DivergedError: An operation returned NaN or infinity; it is named by the layers around it.
     """
-    if not is_on:
-        yield
-        return
     tf.debugging.enable_check_numerics()
     try:
         yield

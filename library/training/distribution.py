@@ -19,16 +19,10 @@ import numpy as np
 import tensorflow as tf
 
 from library.errors import SettingsError
-from library.inputs.worker_slice import WorkerSlice
+from library.inputs.worker_slice import WHOLE_BATCH, WorkerSlice
 from library.messages import counted
 
 T = TypeVar("T")
-
-
-def start_devices() -> "Devices":
-    """Start the chosen GPUs of this machine."""
-    gpus = tf.config.list_logical_devices("GPU")
-    return Devices(tf.distribute.MirroredStrategy(gpus) if len(gpus) > 1 else None)
 
 
 class Devices:
@@ -39,24 +33,17 @@ class Devices:
     """
 
     def __init__(
-        self, strategy: tf.distribute.Strategy | None = None, index: int = 0, workers: int = 1
+        self, strategy: tf.distribute.Strategy | None = None, part: WorkerSlice = WHOLE_BATCH
     ) -> None:
-        """Take the replicas of a strategy.
+        """Take the replicas of a strategy, None for one device, and this worker's part of a batch.
 
-        Args:
-            strategy: The strategy; None: one device.
-            index: The number of this worker; 0 is the chief, which alone writes.
-            workers: Number of workers.
+        The worker with the first part is the chief, which alone writes.
         """
         self.strategy = strategy or tf.distribute.get_strategy()
         self.replicas = self.strategy.num_replicas_in_sync
-        self.index, self.workers, self.is_chief = index, workers, index == 0
-        self._local_replicas = self.replicas // workers
-
-    @property
-    def worker_slice(self) -> WorkerSlice:
-        """The part of each batch that this worker prepares."""
-        return WorkerSlice(self.index, self.workers)
+        self.worker_slice = part
+        self.workers, self.is_chief = part.count, part.index == 0
+        self._local_replicas = self.replicas // part.count
 
     def describe(self, batch_size: int) -> str:
         """Return a few words for the start: the devices, and each one's share of a batch."""

@@ -25,8 +25,7 @@ class KerasFitTrainer(Trainer):
             raise SettingsError("engine fit can't train with several workers: use engine loop")
         parts, strategy = self.step_parts, self.devices.strategy
         with strategy.scope():
-            replicas, xla = self.devices.replicas, self.plan.xla
-            step = make_replica_step(parts, self.totals, replicas, xla=xla)
+            step = make_replica_step(parts, self.totals, self.devices.replicas, xla=self.plan.xla)
             self.model = FitModel(parts.network, step)
             self.model.compile(
                 parts.optimizer,

@@ -5,6 +5,7 @@ another: it finds the settings in `on_start`, the metrics in `on_evaluation`, an
 upload in `on_finish`. Only the chief of several workers has listeners.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from library.errors import first_line
 from library.training.plan import Plan, RunPaths
 from library.training.timetable import Throughput, Timetable
 from library.training.train_state import TrainState
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,11 @@ class Evaluation:
 
 
 class Listener:
-    """Is told what happens in a run. Subclasses override what they are interested in."""
+    """Is told what happens in `run`. Subclasses override what they are interested in."""
 
     def on_start(self, run: Run) -> None:
         """Open files; the run's folder can be written to from now on."""
+        self.run = run
 
     def on_epoch_start(self, epoch: int) -> None:
         """Notice an epoch, counted from 0."""
@@ -64,3 +69,22 @@ class Listener:
 
     def on_finish(self, error: BaseException | None) -> None:
         """Notice the end, and close files; `error`, maybe of a signal, ended the run early."""
+
+
+def try_to_write(what: str, write: Callable[..., object], *arguments: Any) -> bool:
+    """Call a function that writes files which a training can do without.
+
+    Args:
+        what: The beginning of the warning if they can't be written.
+        write: The function.
+        *arguments: Its arguments.
+
+    Returns:
+        Whether they were written.
+    """
+    try:
+        write(*arguments)
+    except (OSError, tf.errors.OpError) as error:
+        logger.warning(f"{what} ({first_line(error)}); the training continues")
+        return False
+    return True

@@ -40,13 +40,6 @@ class Plan:
         steps = self.train_epochs * batches_per_epoch
         return steps if self.max_train_steps is None else min(steps, self.max_train_steps)
 
-    def limit(self, steps: int, batches_per_epoch: int) -> str:
-        """Return the name of the setting that ends the training after that many steps."""
-        if steps < self.total_steps(batches_per_epoch):
-            return "max_minutes"
-        is_whole = steps == self.train_epochs * batches_per_epoch
-        return "train_epochs" if is_whole else "max_train_steps"
-
     def check(self, total_steps: int, steps_per_update: int, metrics: Sequence[str]) -> None:
         """Log a warning for each setting that has no effect.
 

@@ -5,12 +5,13 @@ If it can't be written, there is one warning and the training continues.
 
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
-from library.errors import SettingsError, first_line
+from library.errors import SettingsError
+from library.training.listeners import try_to_write
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +46,11 @@ class Profiler:
         """Start or stop recording if it is time to."""
         if self._is_running and step >= self._last:
             self._is_running = False
-            if self._attempt(tf.profiler.experimental.stop):
+            if try_to_write("No profile", tf.profiler.experimental.stop):
                 logger.info(f"Profile of the steps up to {step}: {self._folder}{_viewing_hint()}")
         elif self._is_waiting and self._first - 1 <= step < self._last:
             self._is_waiting = False
-            self._is_running = self._attempt(self._start)
+            self._is_running = try_to_write("No profile", self._start)
 
     def steps_to_change(self, step: int) -> int | None:
         """Return the number of steps after `step` until recording starts or stops; None: never."""
@@ -70,14 +71,6 @@ class Profiler:
     def _start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         tf.profiler.experimental.start(str(self._folder))
-
-    def _attempt(self, function: Callable[[], None]) -> bool:
-        try:
-            function()
-        except (OSError, tf.errors.OpError) as error:
-            logger.warning(f"No profile ({first_line(error)}); the training continues")
-            return False
-        return True
 
 
 def _viewing_hint() -> str:

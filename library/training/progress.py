@@ -4,7 +4,6 @@ import csv
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -44,7 +43,7 @@ class ProgressBar(Listener):
 
     def on_start(self, run: Run) -> None:
         """Show the bar."""
-        self._run = run
+        super().on_start(run)
         self._bar = tqdm(
             total=run.timetable.total_images,
             initial=run.timetable.images(run.state),
@@ -58,12 +57,12 @@ class ProgressBar(Listener):
 
     def on_epoch_start(self, epoch: int) -> None:
         """Show the epoch."""
-        self._bar.set_description(f"epoch {epoch + 1}/{self._run.plan.train_epochs}")
+        self._bar.set_description(f"epoch {epoch + 1}/{self.run.plan.train_epochs}")
 
     def on_steps(self, count: int, losses: tf.Tensor) -> None:
         """Move on; the total changes when a time budget shortens the training."""
-        self._bar.total = self._run.timetable.total_images
-        self._bar.update(self._run.timetable.images(self._run.state) - self._bar.n)
+        self._bar.total = self.run.timetable.total_images
+        self._bar.update(self.run.timetable.images(self.run.state) - self._bar.n)
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Show the best value so far."""
@@ -74,22 +73,18 @@ class ProgressBar(Listener):
         self._bar.close()
 
     def _show_best(self) -> None:
-        if best := self._run.state.best:
+        if best := self.run.state.best:
             self._bar.set_postfix_str(f"best {best['value']:.4f} (epoch {best['epoch']})")
 
 
 class LogLines(Listener):
     """Logs each evaluation and the end."""
 
-    def on_start(self, run: Run) -> None:
-        """Remember the run."""
-        self._run = run
-
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Log the losses and accuracies."""
         row = evaluation.row
         logger.info(
-            f"epoch {row['epoch']}/{self._run.plan.train_epochs}  loss {row['loss']:.4f}  "
+            f"epoch {row['epoch']}/{self.run.plan.train_epochs}  loss {row['loss']:.4f}  "
             f"accuracy {row['accuracy']:.4f}  validation loss {row['validation_loss']:.4f}  "
             f"accuracy {row['validation_accuracy']:.4f}  {row['images_per_second']:,.0f} images/s"
             f"{'  best' if evaluation.is_best else ''}"
@@ -97,9 +92,9 @@ class LogLines(Listener):
 
     def on_finish(self, error: BaseException | None) -> None:
         """Log early stopping, and the time spent waiting for input if it was measured."""
-        if reason := self._run.state.early_stopping.stopped:
+        if reason := self.run.state.early_stopping.stopped:
             logger.info(f"Stopped early: {reason}")
-        share = self._run.throughput.input_wait_share
+        share = self.run.throughput.input_wait_share
         if share is not None and error is None:
             logger.info(f"{100 * share:.1f} % of training time was spent waiting for input")
 
@@ -107,25 +102,21 @@ class LogLines(Listener):
 class History(Listener):
     """Writes `history.csv`, one row per evaluation, and `curves.svg`, the same as a figure."""
 
-    def on_start(self, run: Run) -> None:
-        """Remember the run; its state has the rows before a resume."""
-        self._state, self._folder = run.state, Path(run.paths.run_dir)
-
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Write history.csv."""
-        path = self._folder / "history.csv"
+        path = self.run.paths.run_dir / "history.csv"
         try:
             # The whole file each time: after a resume it must not hold rows of an undone future.
-            write_file(path, _to_csv(self._state.rows))
+            write_file(path, _to_csv(self.run.state.rows))
         except OSError as error:
             # The checkpoint has the rows too: the next evaluation tries again with all of them.
             logger.warning(f"{path} could not be written ({reason_of(error)})")
 
     def on_finish(self, error: BaseException | None) -> None:
         """Write curves.svg."""
-        best_epoch = self._state.best["epoch"] if self._state.best else None
+        best_epoch = self.run.state.best["epoch"] if self.run.state.best else None
         try:
-            write_curves(self._folder / "curves.svg", self._state.rows, best_epoch)
+            write_curves(self.run.paths.run_dir / "curves.svg", self.run.state.rows, best_epoch)
         except OSError as error:
             logger.warning(f"curves.svg could not be written ({reason_of(error)})")
 

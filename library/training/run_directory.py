@@ -1,6 +1,7 @@
 """The folders of one run: locked against other processes, checked for space, moved away."""
 
 import contextlib
+import itertools
 import logging
 import math
 import shutil
@@ -178,10 +179,8 @@ def _move_away(paths: RunPaths, locks: Sequence[Path]) -> list[Path]:
 
 
 def _free_name(folder: Path) -> Path:
-    number = 1
-    while (free := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
-    return free
+    numbered = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(1))
+    return next(each for each in numbered if not each.exists())
 
 
 def _existing(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import keras
 import tensorflow as tf
 
-from library.training.parts import Parts, Schedule
+from library.training.parts import Parts
 
 
 class MetricSums:
@@ -177,22 +177,19 @@ def steps_per_update(optimizer: keras.Optimizer) -> int:
     return unwrap_optimizer(optimizer).gradient_accumulation_steps or 1
 
 
-def learning_rate_at(
-    optimizer: keras.Optimizer, schedule: Schedule, steps_made: int, step: int
-) -> float:
+def learning_rate_at(parts: Parts, steps_made: int, step: int) -> float:
     """Return the learning rate that an earlier step had.
 
     Args:
-        optimizer: Counts the updates.
-        schedule: The learning rate as a function of the number of updates.
+        parts: What is trained; the optimizer counts the updates.
         steps_made: Number of steps made by now.
         step: The number of the step in question, from 1 to `steps_made`.
     """
-    accumulated = steps_per_update(optimizer)
+    accumulated = steps_per_update(parts.optimizer)
     # Counted back from now, because a step whose scaled loss overflowed made no update.
     updates_ago = steps_made // accumulated - (step - 1) // accumulated
-    updates = tf.convert_to_tensor(optimizer.iterations)
-    return float(schedule(tf.maximum(updates - updates_ago, 0)))
+    updates = tf.convert_to_tensor(parts.optimizer.iterations)
+    return float(parts.schedule(tf.maximum(updates - updates_ago, 0)))
 
 
 def compute_scores(

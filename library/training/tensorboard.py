@@ -4,19 +4,15 @@ TensorBoard groups by the beginning of a name: epoch/…, images/…, step/…, 
 If the files can't be written, there is one warning and the training continues.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from library.errors import first_line
 from library.figures.contact_sheet import draw_batch
 from library.figures.kernels import first_kernels, kernel_grid
-from library.training.listeners import Evaluation, Listener, Run
-
-logger = logging.getLogger(__name__)
+from library.training.listeners import Evaluation, Listener, Run, try_to_write
 
 # The settings in TensorBoard's table, which shows the first five by name unless asked for more;
 # `python run.py compare` shows all that differ.
@@ -49,7 +45,7 @@ class TensorBoard(Listener):
 
     def on_start(self, run: Run) -> None:
         """Open the event files."""
-        self._run = run
+        super().on_start(run)
         self._folder = run.paths.run_dir / "logs"
         self._is_off = self._has_introduced = False
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
@@ -57,16 +53,16 @@ class TensorBoard(Listener):
 
     def on_steps(self, count: int, losses: tf.Tensor) -> None:
         """Write the loss, the learning rate and the throughput every `save_summary_steps`."""
-        step, every = self._run.state.step, self._run.plan.save_summary_steps
+        step, every = self.run.state.step, self.run.plan.save_summary_steps
         if step // every == (step - count) // every:
             return
         scalars = {
             "step/loss": float(losses[-1]),
-            "step/learning_rate": self._run.learning_rate(),
-            "step/images_per_second": self._run.throughput.images_per_second("summaries"),
+            "step/learning_rate": self.run.learning_rate(),
+            "step/images_per_second": self.run.throughput.images_per_second("summaries"),
         }
         self._attempt(self._write_scalars, "train", step, scalars)
-        with self._run.throughput.paused():
+        with self.run.throughput.paused():
             self._attempt(self._introduce, step)
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
@@ -79,14 +75,8 @@ class TensorBoard(Listener):
             self._attempt(writer.close)
 
     def _attempt(self, write: Callable[..., None], *arguments: Any) -> None:
-        if self._is_off:
-            return
-        try:
-            write(*arguments)
-        except (OSError, tf.errors.OpError) as error:
-            self._is_off = True
-            reason = first_line(error)
-            logger.warning(f"No more TensorBoard summaries ({reason}); the training continues")
+        if not self._is_off:
+            self._is_off = not try_to_write("No more TensorBoard summaries", write, *arguments)
 
     def _open(self) -> None:
         for split in ("train", "validation"):
@@ -99,16 +89,16 @@ class TensorBoard(Listener):
         if self._has_introduced:
             return
         self._has_introduced = True
-        self._write_hyperparameters(self._run.paths.settings)
-        images, labels = (each[:_SHOWN_IMAGES] for each in next(iter(self._run.next_batches())))
+        self._write_hyperparameters(self.run.paths.settings)
+        images, labels = (each[:_SHOWN_IMAGES] for each in next(iter(self.run.next_batches())))
         # One of several workers may have no example of an epoch's last batch.
         if len(images):
-            classes = self._run.paths.classes
+            classes = self.run.paths.classes
             sheet = draw_batch(np.asarray(images, np.uint8), np.asarray(labels), classes)
             self._write_image(step, "inputs", np.asarray(sheet))
 
     def _write_evaluation(self, evaluation: Evaluation) -> None:
-        row, step, network = evaluation.row, evaluation.row["step"], self._run.network
+        row, step, network = evaluation.row, evaluation.row["step"], self.run.network
         rates = {name: row[name] for name in ("learning_rate", "images_per_second")}
         for split, values in (
             ("train", {**evaluation.training, **rates}),
@@ -123,7 +113,7 @@ class TensorBoard(Listener):
             times = max(1, _KERNEL_PIXELS // kernels.shape[0])
             grid = kernel_grid(kernels.repeat(times, 0).repeat(times, 1))
             self._write_image(step, "kernels of the first layer", grid)
-        if self._run.plan.weight_histograms:
+        if self.run.plan.weight_histograms:
             with self._writers["train"].as_default(step):
                 for variable in network.trainable_variables:
                     tf.summary.histogram(f"weights/{variable.path}", tf.convert_to_tensor(variable))

@@ -66,7 +66,11 @@ class Timetable:
     @property
     def limit(self) -> str:
         """Name of the setting that ends the training."""
-        return self._plan.limit(self.total_steps, self._training.batches_per_epoch)
+        batches_per_epoch = self._training.batches_per_epoch
+        if self.total_steps < self._plan.total_steps(batches_per_epoch):
+            return "max_minutes"
+        is_whole = self.total_steps == self._plan.train_epochs * batches_per_epoch
+        return "train_epochs" if is_whole else "max_train_steps"
 
     def images(self, state: TrainState) -> int:
         """Return the number of images trained on so far."""
@@ -81,8 +85,7 @@ class Timetable:
         """
         if self._plan.max_minutes is None:
             return False
-        seconds = self._plan.max_minutes * 60  # may be infinite
-        left = seconds - self.elapsed
+        left = self._plan.max_minutes * 60 - self.elapsed  # may be infinite
         if left <= 0:
             self.total_steps = state.step
         else:

@@ -32,28 +32,19 @@ class TrainState:
 
     def to_json(self) -> dict[str, Any]:
         """Return the entries of a checkpoint's state.json, by the names that version 0.1 chose."""
-        return {
-            "step": self.step,
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "best": self.best,
-            "patience": asdict(self.early_stopping),
-            "seconds": self.elapsed_seconds,
-            "rows": self.rows,
-        }
+        stored = dict(vars(self))
+        counts, seconds = asdict(stored.pop("early_stopping")), stored.pop("elapsed_seconds")
+        return {**stored, "patience": counts, "seconds": seconds}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """Return the state that `to_json` stored."""
-        # By name: another version may have stored fewer counts, or more.
-        names = {each.name for each in fields(EarlyStopping)}
-        counts = {name: value for name, value in stored["patience"].items() if name in names}
-        return cls(
-            step=stored["step"],
-            epoch=stored["epoch"],
-            batch=stored["batch"],
-            best=stored["best"],
-            rows=stored["rows"],
-            early_stopping=EarlyStopping(**counts),
-            elapsed_seconds=stored["seconds"],
-        )
+        early_stopping = EarlyStopping(**_fields_of(EarlyStopping, stored["patience"]))
+        renamed = {"early_stopping": early_stopping, "elapsed_seconds": stored["seconds"]}
+        return cls(**_fields_of(cls, stored), **renamed)
+
+
+def _fields_of(kind: Any, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a dataclass's fields; another version may have stored fewer, or more."""
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in stored.items() if name in names}

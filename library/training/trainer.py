@@ -223,7 +223,7 @@ class Trainer:
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate that a step already made had."""
-        return learning_rate_at(self.parts.optimizer, self.parts.schedule, self.state.step, step)
+        return learning_rate_at(self.parts, self.state.step, step)
 
     # The phases of a run, in order.
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ def train(settings: Settings) -> None:
     from project import assembly
 
     trainer = assembly.make_trainer(settings, splits, assembly.start_devices(settings, cluster))
-    with explain_read_errors(*trainer.inputs), numeric_checks(config.debug):
+    checks = numeric_checks() if config.debug else nullcontext()
+    with explain_read_errors(*trainer.inputs), checks:
         if settings.dry_run:
             log_dry_run(trainer, settings.hyperparameters.gradient_accumulation_steps)
             return

@@ -166,3 +166,12 @@ def test_images():
     assert timetable.images(TrainState(step=3, batch=3)) == 22
     assert timetable.images(TrainState(step=4, epoch=1, batch=1)) == 30
     assert timetable.total_images == 4 * 22 // 3
+
+
+def test_limit():
+    assert make_timetable().limit == "train_epochs"
+    assert make_timetable(max_train_steps=50).limit == "train_epochs"
+    assert make_timetable(max_train_steps=5).limit == "max_train_steps"
+    timetable = make_timetable(max_minutes=1.0)
+    timetable.total_steps = 4
+    assert timetable.limit == "max_minutes"

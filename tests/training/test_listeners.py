@@ -70,7 +70,7 @@ def start(tmp_path, network):
 
 def make_steps(listener, step, losses):
     """Report some steps, the last of which is `step`."""
-    listener._run.state.step = step
+    listener.run.state.step = step
     listener.on_steps(len(losses), np.array(losses))
 
 
@@ -120,7 +120,7 @@ def test_progress_bar(start, monkeypatch):
     monkeypatch.setattr(bar, "set_postfix_str", shown.append)
     monkeypatch.setattr(bar, "update", updates.append)
     progress.on_epoch_start(1)
-    state.batch, progress._run.timetable.total_steps = 1, 6
+    state.batch, progress.run.timetable.total_steps = 1, 6
     make_steps(progress, 4, [1.0])
     state.best = {"value": 0.25, "epoch": 2}
     progress.on_evaluation(evaluation(2, 20, loss=0.5))

@@ -177,13 +177,6 @@ def test_total_steps():
     assert make_plan(max_train_steps=50).total_steps(7) == 21
 
 
-def test_limit():
-    assert make_plan().limit(21, 7) == "train_epochs"
-    assert make_plan(max_train_steps=50).limit(21, 7) == "train_epochs"
-    assert make_plan(max_train_steps=5).limit(5, 7) == "max_train_steps"
-    assert make_plan(max_minutes=1.0).limit(9, 7) == "max_minutes"
-
-
 def check(steps, steps_per_update=1, **plan):
     make_plan(train_epochs=1, **plan).check(steps, steps_per_update, ("loss", "accuracy"))
 

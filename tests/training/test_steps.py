@@ -87,11 +87,11 @@ def test_learning_rate_at_earlier_step():
     optimizer.build(weights)
     for _ in range(5):
         optimizer.apply([tf.zeros(each.shape) for each in weights], weights)
-    rates = [
-        learning_rate_at(optimizer, lambda updates: 2 * updates, 5, step) for step in range(1, 6)
-    ]
+    parts = Parts(network, Objective(), optimizer, lambda updates: 2 * updates)
+    rates = [learning_rate_at(parts, 5, step) for step in range(1, 6)]
     assert rates == [0, 0, 2, 2, 4]
-    assert learning_rate_at(optimizer, NoSchedule(optimizer), 5, 3) == 0.5
+    parts = Parts(network, Objective(), optimizer, NoSchedule(optimizer))
+    assert learning_rate_at(parts, 5, 3) == 0.5
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 16])
