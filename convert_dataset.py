@@ -26,14 +26,13 @@ try:
         Words,
         key,
     )
-    from library.dataset.manifest import Manifest, read_manifest
     from library.dataset.options import ConversionOptions, ImageOptions
-    from library.dataset.sources.base import SPLITS
 except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is not active.
     sys.exit(f"convert_dataset.py: error: {missing_package(error) or error}")
 
 if TYPE_CHECKING:
     from library.dataset.conversion import Source
+    from library.dataset.manifest import Manifest
     from library.dataset.split_assignment import Splitter
 
 # Not __name__, which is __main__ for a script: the handler is that of the package `library`.
@@ -172,6 +171,7 @@ def convert_one(
         splitter: Selects the split's files; None: all files.
     """
     from library.dataset.conversion import convert
+    from library.dataset.manifest import read_manifest
     from library.dataset.remote_splits import fetch_training_manifest, upload
     from library.dataset.storage import is_remote, local_folder
 
@@ -246,6 +246,8 @@ def make_conversion_options(settings: Settings) -> ConversionOptions:
 
 def find_split_name(settings: Settings) -> str:
     """Return the split's name: tfrecord_filename, or the last folder of dataset_dir."""
+    from library.dataset.sources.base import SPLITS
+
     if settings.source and settings.tfrecord_filename == "validation":
         raise SettingsError(
             f"source: {settings.source} has only train and test; divide train with "
@@ -289,7 +291,7 @@ def find_shard_folder(settings: Settings) -> Path | str:
     raise SettingsError("tfrecord_dir is missing: the folder of the shards")
 
 
-def describe(manifest: Manifest, base: Manifest | None = None) -> str:
+def describe(manifest: "Manifest", base: "Manifest | None" = None) -> str:
     """Return what a manifest has beyond `base`: images, classes, shards, size, rejected files."""
     images = counted(manifest.examples - (base.examples if base else 0), "image")
     if base:
@@ -336,6 +338,7 @@ def inspect(settings: Settings) -> None:
 
 def find_splits(settings: Settings) -> Mapping[str, Settings]:
     """Return settings for each split in a folder or archive of splits, or for it alone."""
+    from library.dataset.sources.base import SPLITS
     from library.dataset.sources.find import exists
 
     if settings.source or not settings.dataset_dir:

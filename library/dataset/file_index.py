@@ -80,7 +80,7 @@ class FileIndex:
         self._reader.seek(begin)
         entry = marshal.loads(self._reader.read(end - begin))
         name, label, size, version, kind, location = entry
-        return LabeledFile(name, label, size, version, _LOCATIONS[kind]._make(location))
+        return LabeledFile(name, label, size, version, _LOCATIONS[kind](*location))
 
     def found_at(self, number: int) -> int:
         """Return the position, from 0, at which the file `number` of the index was found."""
