@@ -1,11 +1,11 @@
-"""Optimization steps per second: the project's step against Keras's `Model.fit` and PyTorch.
+"""Measure optimization steps per second against Keras's `Model.fit` and PyTorch.
 
     python benchmarks/training.py [--pairs 5]
 
-Same network, same data (in memory, so that input is no matter), same optimizer. Runs alternate, and
-the figures are medians of the ratios of neighboring runs: the machine's own moods cancel out.
-PyTorch takes part where it is installed (`pip install torch`, CPU build). The last line is one JSON
-object of ratios.
+All contenders train the same network on the same data in memory with the same optimizer. Runs
+alternate, and the figures are medians of the ratios of neighboring runs, so that changes in the
+machine's speed cancel out. PyTorch takes part if it is installed (`pip install torch`, CPU build).
+The last line is a JSON object of ratios.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def make_data(shape, batch_size, batches):
 
 
 def repeated(data, batch_size):
-    """Return batches again and again, not tuned: ending an iterator would take long by chance."""
+    """Repeat batches without autotuning, because ending a tuned iterator can take long."""
     batches = without_autotune(tf.data.Dataset.from_tensor_slices(data))
     return batches.batch(batch_size, drop_remainder=True).repeat().prefetch(4)
 
@@ -78,7 +78,7 @@ class Ours:
         self.data = repeated(data, batch_size)
 
     def run(self, steps):
-        """Make so many steps, as the loop does."""
+        """Make this many steps, as the training loop does."""
         iterator = iter(self.data)
         count = min(self.steps_per_execution, steps)
         for _ in range(0, steps, count):
@@ -101,7 +101,7 @@ class Fit:
         self.data = repeated(data, batch_size)
 
     def run(self, steps):
-        """Make so many steps."""
+        """Make this many steps."""
         self.network.fit(self.data, steps_per_epoch=steps, epochs=1, verbose=0)
 
 
@@ -129,7 +129,7 @@ class Torch:
         self.batch_size = batch_size
 
     def run(self, steps):
-        """Make so many steps."""
+        """Make this many steps."""
         count = len(self.labels) // self.batch_size
         for step in range(steps):
             chosen = slice(step % count * self.batch_size, (step % count + 1) * self.batch_size)
@@ -144,7 +144,7 @@ class Torch:
 
 
 def seconds(run, steps):
-    """Return the time that `run` takes for so many steps."""
+    """Return the seconds that `run` takes for a number of steps."""
     start = time.perf_counter()
     run(steps)
     return time.perf_counter() - start
