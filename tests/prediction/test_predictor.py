@@ -138,7 +138,7 @@ def test_embedding_is_the_input_of_the_last_layer(head):
 def test_embedding_of_a_float16_layer_is_float32():
     pixels = keras.Input((2,))
     x = keras.layers.Dense(3, dtype="mixed_float16")(pixels)
-    network = keras.Model(pixels, add_scores(x, 2))
+    network = keras.Model(pixels, add_scores(x, 2, "softmax"))
     embedding = with_embedding(network)(np.ones((1, 2), np.float32))[1]
     assert embedding.dtype == np.float32
     assert network.get_layer("scores").input.dtype == "float16"
