@@ -71,7 +71,7 @@ def test_order_is_a_function_of_seed_and_epoch(numbered):
         return numbers(arrays(make_training(numbered, **changes).batches(epoch)))
 
     assert order(3) == order(3)
-    assert order(3) == order(3, options=PipelineOptions(2, 1, prefetch_batches=0))
+    assert order(3) == order(3, options=PipelineOptions(1, prefetch_batches=0))
     assert len({tuple(order(0)), tuple(order(1)), tuple(order(0, seed=1))}) == 3
     assert order(0) != sorted(order(0))
 
@@ -125,7 +125,7 @@ def test_augmentation_is_independent_of_batch_size_and_threads(numbered):
         return np.concatenate([images for images, _ in arrays(inputs.batches(number))])
 
     usual = epoch(1)
-    slow = PipelineOptions(1, 1, prefetch_examples=3, prefetch_batches=0)
+    slow = PipelineOptions(1, prefetch_examples=3, prefetch_batches=0)
     assert np.array_equal(usual, epoch(1, batch_size=25, options=slow))
     assert not np.array_equal(usual, epoch(2))
     assert not np.array_equal(usual, epoch(1, seed=1))
@@ -136,7 +136,7 @@ def test_evaluation_is_in_order_and_complete(numbered):
     first, second = numbers(arrays(inputs.batches())), numbers(arrays(inputs.batches()))
     assert first == second
     assert sorted(first) == list(range(50))
-    slow = replace(inputs, options=PipelineOptions(1, 1, prefetch_batches=0))
+    slow = replace(inputs, options=PipelineOptions(1, prefetch_batches=0))
     assert [len(labels) for _, labels in inputs.batches()] == [16, 16, 16, 2]
     assert numbers(arrays(slow.batches())) == first
 
@@ -299,7 +299,7 @@ def test_nondeterministic_training_takes_ready_images_first(numbered):
     source = SlowAtZero(shards.paths, shards.counts, shards.class_counts)
     ordered, unordered = (
         PipelineOptions(num_parallel_calls=4),
-        PipelineOptions(4, 4, deterministic=False),
+        PipelineOptions(4, deterministic=False),
     )
     plain, hasty = (
         numbers(arrays(make_training(numbered, source=source, options=each).batches(0)))
