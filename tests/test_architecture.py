@@ -182,10 +182,14 @@ def cut(folder, leaf):
             run.write_text(line.sub("", text), encoding="utf-8")
 
 
-def run_in(folder, *arguments):
-    """Run run.py in a copy of the tree. Return what it wrote to stderr."""
+def run_in(folder, *command_lines):
+    """Run run.py in a copy of the tree, once for each command line. Return what it wrote."""
+    # One process, because each one imports TensorFlow again.
+    lines = [list(map(str, each)) for each in command_lines]
+    code = f"import run\nfrom library.errors import run_main\nfor each in {lines}:\n"
+    code += "    assert run_main(run.main, each, 'run.py') == 0"
     done = subprocess.run(
-        [sys.executable, "run.py", *map(str, arguments)],
+        [sys.executable, "-c", code],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -206,11 +210,10 @@ def test_leaf_can_be_cut_off(leaf, colors, tmp_path):
     for path in [*ROOT.glob("*.py"), *ROOT.glob("*.yaml")]:
         shutil.copy(path, folder)
     cut(folder, leaf)
-    text = run_in(folder, "--help")
+    text = run_in(folder, ["--help"])
     for command in LEAVES[leaf][1]:
         assert not re.search(rf"^  {command}\b", text, re.MULTILINE), text
     options = ["--data_dir", colors, "--image_size", 8, "--batch_size", 16, "--train_epochs", 1]
-    run_in(folder, *options)
+    text = run_in(folder, options, ["evaluate", *options, "--split", "validation"])
     assert (folder / "out" / "current" / "best" / "metrics.json").is_file()
-    text = run_in(folder, "evaluate", *options, "--split", "validation")
     assert "accuracy" in text
