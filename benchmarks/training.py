@@ -30,15 +30,17 @@ import tensorflow as tf
 from library.inputs.examples import without_autotune
 from library.training.parts import NoSchedule, Parts
 from library.training.steps import MetricSums, make_train_steps
-from project.networks.simple import simple
+from project.networks import make_network
 from project.objective import Objective
+from project.settings import Hyperparameters
 
 CLASSES = 10
 
 
 def small(shape):
     """The project's own small network."""
-    return simple(shape, CLASSES)
+    values = {**Hyperparameters().model_dump(), "head": "softmax"}
+    return make_network("simple", shape, CLASSES, values)
 
 
 def mobilenet(shape):
