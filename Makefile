@@ -16,7 +16,7 @@ TWO := -n 2 --dist worksteal
 test: .venv/ready ## run every test
 	$(RUN) -m pytest $(TWO)
 
-# A minute and a half, before each commit.
+# Two minutes, before each commit.
 check: .venv/ready lint ## run lint and the fast tests
 	$(RUN) -m pytest $(TWO) -m "not slow"
 
