@@ -143,7 +143,9 @@ class Evaluation(Keys):
         1000, "bootstrap resamples for each metric's confidence interval; 0: no intervals"
     )
     report: bool = key(True, "write report.html after training")
-    best_metric: Text = key("loss", "validation metric that selects the best snapshot")
+    best_metric: Text = key(
+        "loss", "validation metric that selects the best snapshot; the lower loss breaks a tie"
+    )
     best_metric_mode: Literal["min", "max"] | None = key(
         None, "direction of improvement; none: the metric's usual direction"
     )

@@ -78,8 +78,11 @@ class BestSnapshot:
         Returns:
             Whether the network is the best so far.
         """
-        best = state.best["value"] if state.best else None
-        if not self._monitor.is_better(validation[self._monitor.metric], best):
+        best = state.best and {
+            **state.best["validation"],
+            self._monitor.metric: state.best["value"],
+        }
+        if not self._monitor.is_best(validation, best):
             return False
         metrics = {"epoch": state.last_epoch, "step": state.step, **self._monitored(validation)}
         if self._cached:

@@ -54,6 +54,17 @@ class Monitor:
             return True
         return value < than - by if self.mode == "min" else value > than + by
 
+    def is_best(self, metrics: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
+        """Return whether metrics beat the best ones; the lower loss breaks a tie.
+
+        Metrics of few images tie often, accuracy above all. A tie does not count for patience.
+        """
+        value = metrics[self.metric]
+        if best is None or value != best[self.metric]:
+            return self.is_better(value, best and best[self.metric])
+        # Version 0.1 may have stored no loss: what came first stays.
+        return metrics.get("loss", math.inf) < best.get("loss", -math.inf)
+
 
 @dataclass
 class EarlyStopping:

@@ -29,11 +29,11 @@ from tests.saving.test_snapshots import make_network
 NETWORK = make_network()
 
 
-def make_best(folder, network=NETWORK, classes=("a", "b"), is_cached=False):
+def make_best(folder, network=NETWORK, classes=("a", "b"), is_cached=False, metric="loss"):
     optimizer = keras.optimizers.SGD()
     cached = CachedFeatures(network, lambda: None) if is_cached else None
     parts = Parts(network, Objective(), optimizer, NoSchedule(optimizer), cached_features=cached)
-    return BestSnapshot(parts, make_paths(folder, classes), Monitor(), Devices())
+    return BestSnapshot(parts, make_paths(folder, classes), Monitor(metric), Devices())
 
 
 def at(epoch, step, best=None):
@@ -54,6 +54,38 @@ def test_only_improvements_are_saved(tmp_path):
         "value": 0.25,
         "validation": {"loss": 0.25},
     }
+
+
+def test_lower_loss_breaks_tie(tmp_path):
+    best, state = make_best(tmp_path, metric="accuracy"), at(1, 10)
+    assert best.save_if_better(state, {"loss": 8.0, "accuracy": 0.75})
+    for loss in (8.0, 9.0, math.nan):
+        assert not best.save_if_better(state, {"loss": loss, "accuracy": 0.75})
+    state.epoch = 4
+    assert best.save_if_better(state, {"loss": 0.5, "accuracy": 0.75})
+    assert read_snapshot(tmp_path / "best").metrics["validation"]["loss"] == 0.5
+    assert not best.save_if_better(state, {"loss": 0.25, "accuracy": 0.5})
+
+    # After a restart, too.
+    evaluated = {"loss": 0.5, "accuracy": 0.75}
+    later, again = at(4, 40), make_best(tmp_path, metric="accuracy")
+    again.evaluate_stored(later, lambda network: evaluated)
+    assert not again.save_if_better(later, evaluated)
+    assert again.save_if_better(later, {**evaluated, "loss": 0.25})
+
+
+def test_best_without_loss_is_kept_in_a_tie(tmp_path):
+    best = make_best(tmp_path, metric="accuracy")
+    state = at(1, 10, {"epoch": 1, "value": 0.75, "validation": {}})
+    assert not best.save_if_better(state, {"loss": 0.5, "accuracy": 0.75})
+    assert best.save_if_better(state, {"loss": 0.5, "accuracy": 0.875})
+
+
+def test_tie_does_not_count_for_patience():
+    monitor, early_stopping = Monitor("accuracy", patience=3), EarlyStopping()
+    for loss in (4.0, 3.0, 2.0, 1.0):
+        early_stopping.update(monitor, {"loss": loss, "accuracy": 0.75})
+    assert early_stopping.stopped
 
 
 def test_pending_network_is_saved_as_it_was(tmp_path):
