@@ -26,6 +26,7 @@ from library.configuration.schema import (
     Text,
     Words,
     key,
+    keys_of,
 )
 
 ABOUT = "Train an image classifier, keep the best snapshot, and use it."
@@ -33,6 +34,12 @@ ABOUT = "Train an image classifier, keep the best snapshot, and use it."
 HERE = Path(__file__).resolve().parents[1]
 # Keys of hyperparameters.yaml that project.yaml may set too.
 SHARED = ("model",)
+# The setting that chooses among what a heading's settings describe.
+CHOSEN_BY = {
+    "Network": "model",
+    "Learning rate": "learning_rate_decay_type",
+    "Optimizer": "optimizer",
+}
 HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4"
 
 
@@ -64,6 +71,23 @@ def read_settings(arguments: Sequence[str], commands: Commands | None = None) ->
     """
     program = Program("run.py", ABOUT, commands or {})
     return SettingsReader(program, Project, Hyperparameters, HERE, SHARED).read(arguments)
+
+
+def is_in_effect(name: str, values: Mapping[str, str]) -> bool:
+    """Return whether a setting matters beside others: `residual_layers` only to `residual`.
+
+    The choices that a setting belongs to stand before the colon of its meaning.
+
+    Args:
+        name: The setting.
+        values: Setting → value, as text.
+    """
+    for each in keys_of(Hyperparameters):
+        choice = CHOSEN_BY.get(each.heading, "")
+        if each.name == name and choice in values:
+            choices, colon, _ = each.meaning.partition(": ")
+            return not colon or values[choice] in (*choices.split(", "), "latest")
+    return True
 
 
 def keywords_of(function: Callable[..., Any], hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -371,9 +395,9 @@ class Optimizer(Keys):
         None, "decay of the weights' exponential moving average (EMA), which is evaluated and saved"
     )
     momentum: FractionBelowOne = key(0.9, "momentum, muon: momentum")
-    adam_beta1: FractionBelowOne = key(0.9, "adam and variants: decay of the first moment")
-    adam_beta2: FractionBelowOne = key(0.999, "adam and variants: decay of the second moment")
-    adam_epsilon: Positive = key(1e-8, "adam and variants: epsilon, for numerical stability")
+    adam_beta1: FractionBelowOne = key(0.9, "adam, adamw, nadam, muon: decay of first moment")
+    adam_beta2: FractionBelowOne = key(0.999, "adam, adamw, nadam, muon: decay of second moment")
+    adam_epsilon: Positive = key(1e-8, "adam, adamw, nadam, muon: epsilon, for stability")
     opt_epsilon: Positive = key(1.0, "adadelta, rmsprop: epsilon, for numerical stability")
     adadelta_rho: FractionBelowOne = key(0.95, "adadelta: decay rate")
     adagrad_initial_accumulator_value: PositiveOrZero = key(0.1, "adagrad: initial accumulator")

@@ -36,6 +36,12 @@ def data_url(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
+def inline_svg(content: bytes) -> str:
+    """Return the SVG element of a file's bytes: the XML prolog before it belongs to files."""
+    text = content.decode()
+    return text[text.index("<svg") :]
+
+
 @functools.cache
 def _environment(package: str) -> jinja2.Environment:
     loaders = [jinja2.PackageLoader(each) for each in (package, "library.figures")]

@@ -1,7 +1,8 @@
 """`curves.svg`: loss and accuracy of training and validation, epoch by epoch."""
 
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,41 @@ def draw_curves(
     Returns:
         An SVG; the same rows always make the same bytes.
     """
+    return _draw_figure(
+        names,
+        size,
+        lambda axes, name: _draw_metric(axes, rows, name, best_epoch),
+    )
+
+
+def draw_overlaid_curves(
+    histories: Mapping[str, Rows], metric: str, size: tuple[float, float] = (4.6, 3.3)
+) -> bytes:
+    """Draw one validation curve per run into a diagram.
+
+    Args:
+        histories: Name of each run → the rows of its history.
+        metric: `loss` or `accuracy`.
+        size: (width, height) in inches.
+
+    Returns:
+        An SVG; the same rows always make the same bytes.
+    """
+
+    def draw(axes: Any, name: str) -> None:
+        for run, rows in histories.items():
+            epochs = [row["epoch"] for row in rows]
+            values = [row.get(f"validation_{metric}", math.nan) for row in rows]
+            axes.plot(epochs, values, label=run, marker="o" if len(rows) < 4 else None)
+        axes.set_title(name, color=_INK)
+
+    return _draw_figure((f"validation {metric}",), size, draw)
+
+
+def _draw_figure(
+    names: Sequence[str], size: tuple[float, float], draw: Callable[[Any, str], None]
+) -> bytes:
+    """Return an SVG with one diagram per name, side by side."""
     # Imported late, because it is slow; not pyplot, which may look for a screen.
     import matplotlib
     from matplotlib.figure import Figure
@@ -45,13 +81,14 @@ def draw_curves(
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": names[0]}):
         figure = Figure(figsize=size, layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-            _draw(axes, rows, name, best_epoch)
+            draw(axes, name)
+            _style(axes)
         content = io.BytesIO()
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
     return content.getvalue()
 
 
-def _draw(axes: Any, rows: Rows, name: str, best_epoch: int | None) -> None:
+def _draw_metric(axes: Any, rows: Rows, name: str, best_epoch: int | None) -> None:
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(rows) < 4 else None  # A few points hardly make a line.
     for split, column in (("training", name), ("validation", f"validation_{name}")):
@@ -60,6 +97,10 @@ def _draw(axes: Any, rows: Rows, name: str, best_epoch: int | None) -> None:
     if best_epoch is not None:
         axes.axvline(best_epoch, color=_INK, linestyle=":", label=f"best: epoch {best_epoch}")
     axes.set_title(name, color=_INK)
+
+
+def _style(axes: Any) -> None:
+    """Use one ink for everything but the curves, and whole epochs."""
     axes.set_xlabel("epoch", color=_INK)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.tick_params(colors=_INK)

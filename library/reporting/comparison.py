@@ -1,19 +1,28 @@
 """Runs side by side: what they reached, and in which settings they differ."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from os.path import relpath
 from pathlib import Path
 
 from library.errors import DataError, printable
 from library.evaluation.table import format_table
-from library.figures.html import render
+from library.figures.html import inline_svg, render
+from library.figures.training_curves import draw_overlaid_curves
 from library.files import write_file
 from library.messages import counted
-from library.reporting.runs import Run, read_runs
+from library.reporting.runs import REPORT, Run, read_runs
 
 PAGE, SUMMARY = "compare.html", "summary.md"
 HEAD = ("run", "best", "epoch", "accuracy", "test accuracy", "time", "images/s", "parameters")
+# Runs whose curves are drawn; more lines could not be told apart.
+_MAX_CURVES = 10
+_CURVES = ("loss", "accuracy")
 # Settings that only say where a run lies.
-_PATHS = ("run_dir", "model_dir", "best_model_dir", "cache_dir")
+_PATHS = ("run_dir", "model_dir", "best_model_dir", "cache_dir", "export_dir")
+# Whether a setting, by name, matters beside others, setting → value.
+IsInEffect = Callable[[str, Mapping[str, str]], bool]
+_UNUSED = "-"
 
 
 def find_runs(folders: Sequence[str | Path], parent: Path) -> tuple[list[Run], list[str], Path]:
@@ -24,8 +33,8 @@ def find_runs(folders: Sequence[str | Path], parent: Path) -> tuple[list[Run], l
         parent: The folder that usually holds the runs.
 
     Returns:
-        The runs, the one with the highest validation accuracy first; a line for each folder that is
-        not a run; the folder that holds the runs.
+        The runs, as best_first sorts them; a line for each folder that is not a run; the folder
+        that holds the runs.
 
     Raises:
         DataError: No folder is a run.
@@ -33,7 +42,9 @@ def find_runs(folders: Sequence[str | Path], parent: Path) -> tuple[list[Run], l
     parent = Path(folders[0]).parent if folders else parent
     if not folders and parent.is_dir():
         folders = sorted(each for each in parent.iterdir() if each.is_dir())
-    runs, skipped = read_runs(each for each in folders if Path(each).name not in (PAGE, SUMMARY))
+    # A pattern such as out/* also names files, such as the page of the last comparison.
+    folders = [each for each in map(Path, folders) if not each.is_file()]
+    runs, skipped = read_runs(folders)
     if not runs:
         reason = skipped[0].removeprefix("skipped: ") if skipped else f"none in {parent}"
         raise DataError(f"no run to compare: {reason}")
@@ -41,15 +52,36 @@ def find_runs(folders: Sequence[str | Path], parent: Path) -> tuple[list[Run], l
 
 
 def best_first(runs: Iterable[Run]) -> list[Run]:
-    """Return the runs sorted by validation accuracy, the highest first."""
-    return sorted(runs, key=lambda run: -run.best["validation"].get("accuracy", 0.0))
+    """Return the runs by validation accuracy, the highest first, then by loss.
+
+    Runs with --debug come last: they are evaluated on the batch that they were trained on.
+    """
+
+    def rank(run: Run) -> tuple[bool, float, float]:
+        validation = run.best["validation"]
+        return is_debug(run), -validation.get("accuracy", 0.0), validation.get("loss", 0.0)
+
+    return sorted(runs, key=rank)
 
 
-def result_rows(runs: Iterable[Run]) -> list[tuple[str, ...]]:
+def is_debug(run: Run) -> bool:
+    """Return whether a run overfitted one batch, so that its results can't be compared."""
+    return run.settings.get("debug") == "true"
+
+
+def run_names(runs: Iterable[Run]) -> list[str]:
+    """Return the runs' folders, without the path if it is the same for all."""
+    folders = [run.folder for run in runs]
+    if len({each.parent for each in folders}) == 1:
+        return [each.name or str(each) for each in folders]
+    return [str(each) for each in folders]
+
+
+def result_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """Return a row of cells for each run, in the order of HEAD."""
     return [
         (
-            str(run.folder),
+            name + (" (debug)" if is_debug(run) else ""),
             f"{run.best['monitored']} {run.best['value']:.4f}",
             str(run.best["epoch"]),
             _accuracy(run.best["validation"].get("accuracy")),
@@ -58,53 +90,115 @@ def result_rows(runs: Iterable[Run]) -> list[tuple[str, ...]]:
             _count(run.images_per_second),
             _count(run.parameters),
         )
-        for run in runs
+        for name, run in zip(run_names(runs), runs, strict=True)
     ]
 
 
-def setting_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+def best_cells(runs: Sequence[Run]) -> set[tuple[int, int]]:
+    """Return (row, column) of the best cell of each column of result_rows that has a best one."""
+    cells = set()
+    for name, value_of in (
+        ("accuracy", lambda run: run.best["validation"].get("accuracy")),
+        ("test accuracy", lambda run: run.test and run.test[0]),
+        ("time", lambda run: run.seconds and -run.seconds),
+        ("images/s", lambda run: run.images_per_second),
+    ):
+        values = [(n, value_of(run)) for n, run in enumerate(runs) if not is_debug(run)]
+        known = [(n, value) for n, value in values if value is not None]
+        if len({value for _, value in known}) > 1:
+            best = max(value for _, value in known)
+            cells |= {(n, HEAD.index(name)) for n, value in known if value == best}
+    return cells
+
+
+def setting_rows(
+    runs: Sequence[Run], is_in_effect: IsInEffect = lambda name, values: True
+) -> list[tuple[str, ...]]:
     """Return (key, value in each run …) of the settings in which the runs differ.
 
-    A dash marks a setting that the version behind a run did not have; it counts as no difference.
+    A dash marks a setting that the version behind a run did not have, or that has no effect on it;
+    it counts as no difference.
     """
     keys = dict.fromkeys(key for run in runs for key in run.settings if key not in _PATHS)
-    rows = [(key, *(run.settings.get(key, "-") for run in runs)) for key in keys]
-    return [row for row in rows if len({*row[1:]} - {"-"}) > 1]
+    rows = []
+    for key in keys:
+        values = [
+            run.settings.get(key, _UNUSED) if is_in_effect(key, run.settings) else _UNUSED
+            for run in runs
+        ]
+        if len({*values} - {_UNUSED}) > 1:
+            rows.append((key, *values))
+    return rows
 
 
-def format_comparison(runs: Sequence[Run]) -> Iterator[str]:
-    """Yield the lines of both tables, for a terminal."""
-    yield from format_table(_printable([HEAD, *result_rows(runs)]), left=(0, 1))
+def format_comparison(
+    runs: Sequence[Run],
+    columns: int,
+    is_in_effect: IsInEffect = lambda name, values: True,
+) -> Iterator[str]:
+    """Yield the lines of both tables, for a terminal.
+
+    Args:
+        runs: The runs, in order.
+        columns: Width of the terminal. Tables that are wider become a paragraph for each row.
+        is_in_effect: Whether a setting matters in a run.
+    """
+    best = best_cells(runs)
+    results = [
+        [f"{cell}*" if (row, n) in best else cell for n, cell in enumerate(cells)]
+        for row, cells in enumerate(result_rows(runs))
+    ]
+    yield from _format_rows(HEAD, results, {0, 1}, columns)
+    if best:
+        yield "* the best of its column"
     yield ""
-    if settings := setting_rows(runs):
-        rows = [("setting", *_names(runs)), *settings]
-        yield from format_table(_printable(rows), left=range(len(rows[0])))
+    head = ("setting", *run_names(runs))
+    if settings := setting_rows(runs, is_in_effect):
+        yield from _format_rows(head, settings, set(range(len(head))), columns)
     else:
         yield "no setting differs"
 
 
-def render_comparison(template: str, runs: Sequence[Run], skipped: Sequence[str]) -> str:
-    """Return both tables as HTML or Markdown.
+def render_comparison(
+    template: str,
+    runs: Sequence[Run],
+    skipped: Sequence[str],
+    is_in_effect: IsInEffect = lambda name, values: True,
+    folder: Path | None = None,
+) -> str:
+    """Return both tables and the curves as HTML, or the tables as Markdown.
 
     Args:
         template: `comparison.html` or `comparison.md`.
         runs: The runs, in order.
         skipped: A line for each folder that is not a run.
+        is_in_effect: Whether a setting matters in a run.
+        folder: Where the page will lie; it links to the runs' reports from there.
     """
+    named = zip(run_names(runs), runs, strict=True)
+    histories = {name: run.history for name, run in named if run.history and not is_debug(run)}
+    shown = dict(list(histories.items())[:_MAX_CURVES])
     return render(
         "library.reporting",
         template,
         heading=counted(len(runs), "run"),
         head=HEAD,
         results=result_rows(runs),
-        settings_head=("setting", *_names(runs)),
-        settings=setting_rows(runs),
+        best=best_cells(runs),
+        links=[_report_link(run, folder) for run in runs],
+        curves=[inline_svg(draw_overlaid_curves(shown, name)) for name in _CURVES if shown],
+        hidden_curves=len(histories) - len(shown),
+        settings_head=("setting", *run_names(runs)),
+        settings=setting_rows(runs, is_in_effect),
         skipped=skipped,
     )
 
 
 def write_comparison(
-    folder: Path, runs: Sequence[Run], skipped: Sequence[str]
+    folder: Path,
+    runs: Sequence[Run],
+    skipped: Sequence[str],
+    is_in_effect: IsInEffect = lambda name, values: True,
 ) -> tuple[Path, Path]:
     """Write the page and the Markdown summary, and return both paths.
 
@@ -112,19 +206,34 @@ def write_comparison(
         folder: Where to write.
         runs: The runs, in order.
         skipped: A line for each folder that is not a run.
+        is_in_effect: Whether a setting matters in a run.
     """
     page, summary = Path(folder) / PAGE, Path(folder) / SUMMARY
-    write_file(page, render_comparison("comparison.html", runs, skipped))
-    write_file(summary, render_comparison("comparison.md", runs, skipped))
+    for path, template in ((page, "comparison.html"), (summary, "comparison.md")):
+        write_file(path, render_comparison(template, runs, skipped, is_in_effect, Path(folder)))
     return page, summary
 
 
-def _names(runs: Iterable[Run]) -> list[str]:
-    return [str(run.folder) for run in runs]
+def _format_rows(
+    head: Sequence[str], rows: Sequence[Sequence[str]], left: set[int], columns: int
+) -> Iterator[str]:
+    """Yield the lines of a table if it is narrow enough, else a paragraph for each row."""
+    head, *rows = ([printable(cell) for cell in row] for row in (head, *rows))
+    lines = list(format_table([head, *rows], left))
+    if max(map(len, lines)) <= columns:
+        yield from lines
+        return
+    for title, *cells in rows:
+        yield title
+        parts = [f"{name} {cell}" for name, cell in zip(head[1:], cells, strict=True)]
+        for line in textwrap.wrap("; ".join(parts), columns - 2, break_on_hyphens=False):
+            yield f"  {line}"
 
 
-def _printable(rows: Iterable[Iterable[str]]) -> list[list[str]]:
-    return [[printable(cell) for cell in row] for row in rows]
+def _report_link(run: Run, folder: Path | None) -> str | None:
+    """Return the relative URL of a run's report, None if there is none."""
+    page = run.folder / REPORT
+    return Path(relpath(page, folder)).as_posix() if folder and page.is_file() else None
 
 
 def _accuracy(value: float | None, interval: tuple[float, float] | None = None) -> str:

@@ -28,19 +28,18 @@ from library.evaluation.table import (
     metric_label,
     overall_metrics,
 )
-from library.figures.html import render
+from library.figures.html import inline_svg, render
 from library.figures.training_curves import draw_curves
 from library.files import write_file
 from library.inputs.examples import Split
 from library.inputs.interfaces import EvaluationInputs
 from library.messages import counted_classes
 from library.reporting.charts import make_confusion_chart, make_thumbnail
-from library.reporting.runs import SETTINGS_FILES, read_history, read_settings_file
+from library.reporting.runs import REPORT, SETTINGS_FILES, read_history, read_settings_file
 from library.saving.snapshots import Snapshot, read_snapshot
 
 logger = logging.getLogger(__name__)
 
-REPORT = "report.html"
 # The number of mistakes bounds the size of the page.
 MAX_MISTAKES = 48
 _TILES = ("exact_match", "accuracy", "macro_f1", "macro_roc_auc", "loss", "ece")
@@ -260,9 +259,7 @@ def _curves(report: Report) -> Iterator[str]:
     """Yield an SVG element for each training curve."""
     if report.history:
         for name in ("loss", "accuracy"):
-            svg = draw_curves(report.history, report.epoch, (name,), (4.6, 3.3)).decode()
-            # The XML prolog before the element belongs to files.
-            yield svg[svg.index("<svg") :]
+            yield inline_svg(draw_curves(report.history, report.epoch, (name,), (4.6, 3.3)))
 
 
 def _class_rows(metrics: dict, others: Sequence[Split | TrainingSplit]) -> Iterator[dict]:

@@ -14,9 +14,13 @@ from pathlib import Path
 from library.errors import UserError
 from library.files import find_damage, read_sealed
 
+# The page about a run, in its folder.
+REPORT = "report.html"
 SETTINGS_FILES = ("project.yaml", "hyperparameters.yaml")
 # A line of these files: `  key: value   # source`.
 _SETTING = re.compile(r"  (\w+): (.*\S)\s+# (.+)")
+# What stands for null: `default (= batch_size)`, `default (= run_dir/best)`.
+_FOLLOWS = re.compile(r"default \(= (\w+)(.*)\)")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Run:
         folder: Where the run lies.
         best: The snapshot's metrics.json: epoch, step, monitored, value, validation.
         history: Rows of history.csv.
-        settings: Key → value as text.
+        settings: Key → value in force, as text.
         seconds: Training time up to the newest checkpoint.
         parameters: Number of the network's parameters.
         test: Accuracy and its interval, if `evaluate` was run on the whole test split of the run's
@@ -103,13 +107,24 @@ def _read_run(folder: Path, best: Path) -> Run:
             folder=folder,
             best=metrics,
             history=read_history(folder / "history.csv"),
-            settings={key: value for key, value, _ in settings},
+            settings=_in_force(settings),
             seconds=_training_seconds(folder / "checkpoints"),
             parameters=int(counts[0]) if counts else None,
             test=_test_accuracy(summaries["test"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder} cannot be read: {error!r}") from None
+
+
+def _in_force(rows: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """Return key → value, with the value of the setting that a null follows."""
+    settings: dict[str, str] = {}
+    for key, value, source in rows:
+        follows = _FOLLOWS.fullmatch(source)
+        if value == "null" and follows and follows[1] in settings:
+            value = settings[follows[1]] + follows[2]
+        settings[key] = value
+    return settings
 
 
 def _read_summary(path: Path, epoch: int) -> dict:

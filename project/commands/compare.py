@@ -1,9 +1,11 @@
 """The command compare."""
 
 import logging
+import shutil
 from pathlib import Path
 
 from library.configuration.reader import Settings
+from project.settings import is_in_effect
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +17,7 @@ def compare(settings: Settings) -> None:
     runs, skipped, folder = find_runs(settings.paths, Path(settings.project.run_dir).parent)
     for line in skipped:
         logger.info(line)
-    for line in format_comparison(runs):
+    for line in format_comparison(runs, shutil.get_terminal_size().columns, is_in_effect):
         print(line)
-    page, summary = write_comparison(folder, runs, skipped)
+    page, summary = write_comparison(folder, runs, skipped, is_in_effect)
     logger.info(f"wrote {page} and {summary}")
