@@ -294,10 +294,12 @@ class Demonstration(Keys):
     )
     host: Text = key("127.0.0.1", "address to bind; 0.0.0.0: reachable from other machines")
     port: Port = key(8000, "port to bind; 0: any free port")
-    max_upload_megabytes: Positive = key(20.0, "maximum size of an upload, in megabytes")
+    max_upload_megabytes: Positive = key(
+        20.0, "maximum size of an upload, in megabytes; ten times that for all at once"
+    )
     max_upload_secs: Positive = key(30.0, "maximum duration of an upload, in seconds")
     max_megapixels: Positive = key(50.0, "maximum size of an uploaded image, in megapixels")
-    max_waiting: CountOrZero = key(16, "maximum number of waiting requests; more are rejected")
+    max_waiting: CountOrZero = key(64, "maximum number of waiting requests; more are rejected")
 
 
 class Project(

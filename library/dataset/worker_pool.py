@@ -6,6 +6,7 @@ as they are.
 """
 
 import contextlib
+import math
 import os
 import pickle
 import queue
@@ -13,13 +14,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
-from library.dataset.worker_process import Result, send
+from library.dataset.worker_process import ALIVE, ALIVE_SECONDS, Result, send
 from library.errors import UnreachableError, UserError
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +30,11 @@ _ROOT = Path(__file__).resolve().parents[2]
 _BATCHES_PER_WORKER = 3
 # A worker's exit code when its time is up; Windows has no such signal.
 _TIMEOUT_EXIT_CODE = -signal.SIGALRM if hasattr(signal, "SIGALRM") else 1
+# A worker whose own timer does not end it, because it is stopped or hangs in the kernel, is killed
+# this long after its time was up.
+_GRACE_SECONDS = 2 + ALIVE_SECONDS
+# The longest time that a worker's start may take: its imports may lie on a slow network disk.
+_START_SECONDS = 120
 _WORKER_ENVIRONMENT = {
     # Each worker has one core: threads of libraries would only compete.
     "OPENBLAS_NUM_THREADS": "1",
@@ -66,6 +74,9 @@ class WorkerPool:
         self.processes: list[_Process] = []
         self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
         self._threads = ThreadPoolExecutor(max_workers)
+        self._closed = threading.Event()
+        self._watchdog = threading.Thread(target=self._kill_overdue, daemon=True)
+        self._watchdog.start()
         self.grow(1)
         self._threads.submit(self._apply_batch, [])
 
@@ -85,8 +96,18 @@ class WorkerPool:
             for process in self.processes:
                 process.kill()
         self._threads.shutdown(cancel_futures=True)
+        self._closed.set()
+        self._watchdog.join()
         for process in self.processes:
             process.end()
+
+    def _kill_overdue(self) -> None:
+        """Kill each process that does not answer in time, so that whoever waits for it resumes."""
+        while not self._closed.wait(0.5):
+            for process in list(self.processes):
+                if time.monotonic() > process.deadline:
+                    process.is_overdue = True
+                    process.kill()
 
     def map(self, batches: Iterable[Sequence[Any]]) -> Iterator[tuple[Sequence[Any], list[Result]]]:
         """Yield (batch, results) in order; batches are taken only as they are needed.
@@ -145,16 +166,19 @@ class _Process:
     def __init__(self, settings: tuple[Callable[[Any], Any], int, float]) -> None:
         self._settings = settings
         self.process: Any = None
+        # By time.monotonic(), for the next message from the process.
+        self.deadline = math.inf
+        self.is_overdue = False
 
     def apply(self, items: Sequence[Any]) -> list[Result]:
         """Return the results of items. Raise _WorkerDiedError."""
         if self.process is None:
             self._start()
         try:
-            return self._exchange(items)
+            return self._exchange(items, self._settings[2] + _GRACE_SECONDS)
         except (OSError, EOFError, pickle.UnpicklingError):
             code = self.end()
-        if code == _TIMEOUT_EXIT_CODE:
+        if self.is_overdue or code == _TIMEOUT_EXIT_CODE:
             raise _WorkerDiedError(f"takes more than {self._settings[2]:g} s to decode")
         is_signal = -code in set(signal.Signals)
         cause = signal.Signals(-code).name if is_signal else f"exit code {code}"
@@ -173,13 +197,16 @@ class _Process:
         with contextlib.suppress(OSError):
             process.stdin.close()
         process.stdout.close()
-        try:
-            return process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+        for _ in range(2):
+            try:
+                return process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        # Even a killed process stays while the kernel does something for it.
+        return -signal.SIGTERM
 
     def _start(self) -> None:
+        self.is_overdue = False
         paths = filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | _WORKER_ENVIRONMENT
         command = [sys.executable, "-W", "ignore", "-m", "library.dataset.worker_process"]
@@ -190,7 +217,7 @@ class _Process:
             )
             _widen(self.process.stdout.fileno())
             try:
-                self._exchange(self._settings)
+                self._exchange(self._settings, _START_SECONDS)
             except (OSError, EOFError, pickle.UnpicklingError):
                 code = self.end()
                 errors.seek(0)
@@ -198,9 +225,18 @@ class _Process:
                 last = lines[-1] if lines else f"exit code {code}"
                 raise UserError(f"a worker process can't start: {last}") from None
 
-    def _exchange(self, message: object) -> Any:
-        send(self.process.stdin, message)
-        return pickle.load(self.process.stdout)
+    def _exchange(self, message: object, seconds: float) -> Any:
+        """Send a message and return the answer, if no `seconds` pass without a sign of life."""
+        answer: Any = ALIVE
+        try:
+            self.deadline = time.monotonic() + seconds
+            send(self.process.stdin, message)
+            while answer == ALIVE:
+                self.deadline = time.monotonic() + seconds
+                answer = pickle.load(self.process.stdout)
+            return answer
+        finally:
+            self.deadline = math.inf
 
 
 def _widen(pipe: int) -> None:

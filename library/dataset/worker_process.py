@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -14,6 +15,9 @@ from library.errors import UnreachableError
 # (True, the function's result), (False, the reason why there is none) or, if the network failed,
 # (None, the reason).
 Result = tuple[bool | None, Any]
+
+# What a process sends instead of its answer while items of a batch take long.
+ALIVE, ALIVE_SECONDS = "alive", 1.0
 
 
 def send(file: BinaryIO, message: object) -> None:
@@ -41,8 +45,14 @@ def _run() -> None:
     send(answers, "ready")
     with contextlib.suppress(EOFError):
         while True:
-            items = pickle.load(requests)
-            send(answers, [_apply(function, item, seconds) for item in items])
+            items, results = pickle.load(requests), []
+            said = time.monotonic()
+            for item in items:
+                results.append(_apply(function, item, seconds))
+                if time.monotonic() - said > ALIVE_SECONDS:
+                    send(answers, ALIVE)
+                    said = time.monotonic()
+            send(answers, results)
             _limit_time(0)
 
 

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from library.serving.model import ServedModel
 from library.serving.page import content_security_policy, make_page
 from library.serving.request_error import RequestError
-from library.serving.uploads import RequestLimits, read_upload
+from library.serving.uploads import RequestLimits, UploadMemory, read_upload
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -28,8 +28,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _HTTP_CODES = {404: "not_found", 405: "wrong_method"}
-# Each may hold a whole upload in memory.
-_MAX_UPLOADS = 64
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +68,7 @@ def make_application(
     """
     html = page or make_page(model.description, limits.upload_bytes)
     queue = InferenceQueue(limits.waiting)
-    uploads = asyncio.Semaphore(_MAX_UPLOADS)
+    memory = UploadMemory(limits)
 
     async def show_page(request: Request) -> Response:
         policy = {"Content-Security-Policy": content_security_policy(html)}
@@ -81,10 +79,8 @@ def make_application(
 
     async def predict(request: Request) -> Response:
         _check_origin(request)
-        if uploads.locked():
-            raise RequestError("busy", "too many uploads at once; try again later")
-        async with uploads:
-            content = await read_upload(request, limits)
+        with memory.share() as share:
+            content = await read_upload(request, limits, share)
             class_name = request.query_params.get("explain")
             if class_name is None:
                 return _json(await queue.run(model.classify, content))
@@ -110,8 +106,8 @@ def make_application(
 
 async def _refuse(request: Request, error: Any) -> Response:
     headers = {"Retry-After": "1"} if error.code == "busy" else {}
-    if error.code in ("busy", "too_slow", "too_large"):
-        # The rest of the body is not read, so the connection cannot be used again.
+    if error.code in ("too_slow", "too_large"):
+        # The rest of the body may not be read, so the connection cannot be used again.
         headers["Connection"] = "close"
     return _json(error.body, error.status, headers)
 

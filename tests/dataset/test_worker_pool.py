@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from library.dataset import worker_pool
 from library.dataset.encode_record import EncodeRecord, Task
 from library.dataset.images import ImageOptions, UnusableImageError
 from library.dataset.locations import FileLocation
@@ -33,6 +34,10 @@ class Act:
         if item == "hang":
             while True:
                 time.sleep(1)
+        if item == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if item == "slow":
+            time.sleep(0.3)
         if item == "eat":
             return len(bytearray(3 << 30))
         if item == "unplugged":
@@ -76,6 +81,25 @@ def test_broken_item_costs_only_itself(item, reason):
 def test_hanging_item_times_out():
     answers = results([1, "hang", 3], seconds=0.5)
     assert answers == [(True, 2), (False, "takes more than 0.5 s to decode"), (True, 6)]
+
+
+def test_stopped_process_is_replaced(monkeypatch):
+    monkeypatch.setattr(worker_pool, "_GRACE_SECONDS", 0.1)
+    answers = results([1, "stop", 3], seconds=0.2)
+    assert answers == [(True, 2), (False, "takes more than 0.2 s to decode"), (True, 6)]
+
+
+def test_process_stopped_by_others_loses_nothing(monkeypatch):
+    monkeypatch.setattr(worker_pool, "_GRACE_SECONDS", 0.1)
+    with WorkerPool(Act(), 1, seconds=0.2) as pool:
+        assert pool.apply(1) == (True, 2)
+        os.kill(pool.processes[0].process.pid, signal.SIGSTOP)
+        assert pool.apply(2) == (True, 4)
+
+
+def test_slow_batch_is_not_overdue():
+    answers = exchange((Act(), 1 << 30, 60), ["slow"] * 5, [1])
+    assert answers[1:] == ["alive", [(True, "slowslow")] * 5, [(True, 2)]]
 
 
 def test_network_failure_ends_map():

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from library.serving.application import InferenceQueue, make_application
 from library.serving.request_error import STATUSES, RequestError
 from library.serving.server import allowed_hosts
-from library.serving.uploads import RequestLimits, read_upload
+from library.serving.uploads import RequestLimits, UploadMemory, read_upload
 from tests.helpers.serving import RAW, EchoModel
 
 
@@ -98,17 +98,19 @@ def test_predict_logs_failures_and_continues(client, capsys):
     assert client.post("/predict", content=b"abc", headers=RAW).status_code == 200
 
 
-@pytest.mark.parametrize("limit", ["library.serving.application._MAX_UPLOADS", "waiting"])
-def test_predict_is_busy_if_too_many_wait(monkeypatch, limit):
-    if limit == "waiting":
-        limits = RequestLimits(20, 30, -1)
-    else:
-        limits = RequestLimits(20, 30, 16)
-        monkeypatch.setattr(limit, 0)
-    with TestClient(make_application(EchoModel(), limits)) as client:
-        answer = client.post("/predict", content=b"abc", headers=RAW)
+@pytest.mark.parametrize(
+    ("limits", "content"), [((20, 30, -1), b"abc"), ((1e-5, 30, 16), b"abcdefghij")]
+)
+def test_predict_is_busy_if_too_many_wait(monkeypatch, limits, content):
+    # As if all memory but 9 bytes were taken.
+    monkeypatch.setattr("library.serving.uploads._UPLOADS_IN_MEMORY", 0.9)
+    with TestClient(make_application(EchoModel(), RequestLimits(*limits))) as client:
+        answer = client.post("/predict", content=content, headers=RAW)
         assert (answer.status_code, answer.json()["error"]) == (503, "busy")
         assert answer.headers["retry-after"] == "1"
+        # All that a refused upload took is free again.
+        if limits[2] > 0:
+            assert client.post("/predict", content=b"abcdefghi", headers=RAW).status_code == 200
         assert client.get("/health").status_code == 200
 
 
@@ -233,7 +235,22 @@ def read(*messages, limits=None, length=None):
 
     headers = [(b"content-length", length)] if length else []
     scope = {"type": "http", "method": "POST", "headers": headers, "path": "/", "app": None}
-    return asyncio.run(read_upload(Request(scope, receive), limits or RequestLimits(0.001, 5, 16)))
+    limits = limits or RequestLimits(0.001, 5, 16)
+    with UploadMemory(limits).share() as share:
+        return asyncio.run(read_upload(Request(scope, receive), limits, share))
+
+
+def test_upload_memory_is_shared_and_given_back():
+    memory = UploadMemory(RequestLimits(0.001, 5, 16))
+    with memory.share() as first, memory.share() as second:
+        first.take(9000)
+        second.take(900)
+        with pytest.raises(RequestError, match="memory") as caught:
+            second.take(101)
+        assert caught.value.code == "busy"
+        first.release()
+        second.take(9100)
+    assert memory.free == 10_000
 
 
 def test_read_upload_joins_parts():
