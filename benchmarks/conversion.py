@@ -81,9 +81,9 @@ def tree_memory(pid: int) -> float:
     """Return the resident memory of a process and its children, in MB."""
     pages = 0
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
         for each in (pid, *children):
-            pages += int(Path(f"/proc/{each}/statm").read_text().split()[1])
+            pages += int(Path(f"/proc/{each}/statm").read_text(encoding="utf-8").split()[1])
     except OSError:
         pass  # It has ended.
     return pages * resource.getpagesize() / 1e6

@@ -144,7 +144,7 @@ def compare(contenders: dict[str, Epoch], count: int, rounds: int) -> dict[str, 
 
 def resident_megabytes() -> float:
     """Return this process's resident memory."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1e3
     raise OSError("/proc/self/status has no VmRSS")

@@ -212,7 +212,7 @@ def locked(path: str | Path, what: str, advice: str = "", *, wait: bool = False)
     except OSError:
         pass  # The file system has no locks.
     try:
-        path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
         # Delete the file before the release: afterwards it may be the next holder's.
@@ -222,7 +222,7 @@ def locked(path: str | Path, what: str, advice: str = "", *, wait: bool = False)
 
 def _read_holder(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return path.read_text().strip() or "another process"
+        return path.read_text(encoding="utf-8").strip() or "another process"
     return "another process"
 
 

@@ -6,6 +6,7 @@ it, as in a notebook, Python shows warnings only.
 
 import logging
 import sys
+from functools import lru_cache
 
 _ROOTS = ("library", "project")
 
@@ -57,3 +58,10 @@ def start_logging(level: int = logging.INFO) -> None:
 def set_chief(is_chief: bool) -> None:
     """Show all records of this process if it is the chief of the workers, otherwise errors only."""
     _chief_only.is_chief = is_chief
+
+
+# A source is often read again: for each split, or to fetch what was counted before.
+@lru_cache(maxsize=256)
+def log_once(logger: logging.Logger, text: str, level: int = logging.INFO) -> None:
+    """Log a text, unless this process has logged it already."""
+    logger.log(level, text)

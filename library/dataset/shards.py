@@ -108,7 +108,7 @@ class WorkFolder:
         self.path = work_folder_path(folder, name)
         self.finished: list[FinishedShard] = []
         plan_path = self.path / "plan"
-        if plan_path.exists() and plan_path.read_text() == plan:
+        if plan_path.exists() and plan_path.read_text(encoding="utf-8") == plan:
             remove_partials(self.path)
             self._resume()
         else:

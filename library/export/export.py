@@ -67,7 +67,8 @@ def export_snapshot(
                 )
         lines = [printable(name) + "\n" for name in snapshot.classes]
         (partial / "classes.txt").write_text("".join(lines), encoding="utf-8")
-        (partial / "classes.json").write_text(json.dumps(snapshot.classes, ensure_ascii=False))
+        names = json.dumps(snapshot.classes, ensure_ascii=False)
+        (partial / "classes.json").write_text(names, encoding="utf-8")
         card = make_model_card(calibrated, path, comparisons, samples, embedding=embedding)
         (partial / "README.md").write_text(card, encoding="utf-8")
         seal_folder(partial)

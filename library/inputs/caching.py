@@ -197,7 +197,7 @@ def _check_memory(needed: int) -> None:
     except (ValueError, OSError, AttributeError):
         return  # unknown on this system
     with contextlib.suppress(OSError, ValueError):  # no container, or "max"
-        available = min(available, int(_CONTAINER_LIMIT.read_text()))
+        available = min(available, int(_CONTAINER_LIMIT.read_text(encoding="utf-8")))
     if needed > available:
         raise SettingsError(
             f"cache memory does not fit: {needed / 1e9:,.1f} GB are needed, there are "

@@ -4,9 +4,11 @@ Unlike the sources of a conversion, these need no class folders: every file in t
 """
 
 import csv
+import glob
 import itertools
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -16,12 +18,14 @@ from library.dataset.sources.base import (
     NO_CLASS,
     LabeledFile,
     is_archive,
-    is_generated,
+    is_foreign,
     is_ignored,
+    log_sidecars,
+    sidecar_suffix,
 )
 from library.dataset.sources.find import find_files
 from library.dataset.sources.table import file_url, open_table
-from library.dataset.storage import is_remote
+from library.dataset.storage import explain_store_errors, is_remote, open_store
 from library.errors import DataError, reason_of
 
 _COLUMN = "FILE"
@@ -51,7 +55,7 @@ def _find(text: str) -> Iterator[LabeledFile]:
         # Path("") is the current folder, but an empty shell variable does not mean that.
         raise DataError("a path is empty; give a file or a folder")
     path = Path(text)
-    if path.name.endswith((".manifest.json", ".tfrecord")) or "*" in path.name:
+    if path.name.endswith((".manifest.json", ".tfrecord")):
         return iter(find_files(text))
     if is_remote(text):
         return _find_at_url(text)
@@ -66,7 +70,45 @@ def _find(text: str) -> Iterator[LabeledFile]:
             if path.suffix.lower() == ".csv":
                 return _find_in_table(path)
             return iter([_local_file(path)])
+    if glob.has_magic(text):
+        return _find_by_pattern(text)
     raise DataError(f"there is no file or folder {text}")
+
+
+def _find_by_pattern(pattern: str) -> Iterator[LabeledFile]:
+    """Yield the files that match a pattern, and those in matching folders, like a shell would.
+
+    In a pattern, `**` stands for folders of any depth.
+    """
+    given = set(Path(pattern).parts)
+    paths = {}
+    for path, is_folder in _expand(pattern):
+        is_hidden = any(is_ignored(part) for part in Path(path).parts if part not in given)
+        if not is_hidden and (is_folder or not is_foreign(Path(path).name)):
+            paths[path] = is_folder
+    if not paths:
+        raise DataError(f"no file or folder matches {pattern}")
+    sidecars: Counter[str] = Counter()
+    for path, is_folder in sorted(paths.items()):
+        suffix = sidecar_suffix(path)
+        if suffix and not is_folder and suffix != sidecar_suffix(pattern):
+            sidecars[suffix] += 1
+        # `**` finds the files in a folder as well.
+        elif not (is_folder and "**" in pattern):
+            yield from _find(path)
+    log_sidecars(sidecars, pattern)
+
+
+def _expand(pattern: str) -> Iterator[tuple[str, bool]]:
+    """Yield (path, whether it is a folder) of what matches a pattern, local or at a URL."""
+    if is_remote(pattern):
+        store, path = open_store(pattern)
+        with explain_store_errors(pattern):
+            for name, info in store.glob(path, detail=True).items():
+                yield store.unstrip_protocol(name), info["type"] == "directory"
+        return
+    for name in glob.glob(pattern, recursive=True):  # noqa: PTH207
+        yield name, Path(name).is_dir()
 
 
 def _find_at_url(url: str) -> Iterator[LabeledFile]:
@@ -74,6 +116,9 @@ def _find_at_url(url: str) -> Iterator[LabeledFile]:
         return _find_in_table(url)
     if is_archive(Path(url)):
         return iter(find_files(url))  # raises the error for archives at a URL
+    # Not ? and [, which a URL may hold.
+    if "*" in url:
+        return _find_by_pattern(url)
     return _find_below_url(url.rstrip("/"))
 
 
@@ -85,36 +130,42 @@ def _find_below_url(url: str) -> Iterator[LabeledFile]:
     if isinstance(location, RemoteLocation):
         yield LabeledFile(url, NO_CLASS, size, version, location)
         return
+    sidecars: Counter[str] = Counter()
     for path, is_folder, size, version, location in walk_url(url):
-        if not is_folder and _is_image_name(path.rpartition("/")[2]):
+        if not is_folder and _may_be_image(path.rpartition("/")[2], sidecars):
             yield LabeledFile(f"{url}/{path}", NO_CLASS, size, version, location)
+    log_sidecars(sidecars, url)
 
 
 def _find_in_folder(root: Path) -> Iterator[LabeledFile]:
     def refuse(error: OSError) -> NoReturn:
         raise DataError(f"the folder {error.filename} cannot be read: {reason_of(error)}")
 
+    sidecars: Counter[str] = Counter()
     # Links to folders are not followed: they may lead back to this one.
     for folder, folders, names in os.walk(root, onerror=refuse):
         folders[:] = sorted(name for name in folders if not is_ignored(name))
         for name in sorted(names):
-            if _is_image_name(name):
+            if _may_be_image(name, sidecars):
                 yield _local_file(Path(folder, name))
+    log_sidecars(sidecars, root)
 
 
 def _find_in_archive(path: Path, inside: str) -> Iterator[LabeledFile]:
     from library.dataset.sources.archive import find_members
 
     prefix = "" if inside == "." else f"{inside}/"
+    sidecars: Counter[str] = Counter()
     for member in find_members(path, with_content=True):
         name = member.name.removeprefix("./").replace("\\", "/")
         *folders, last = name.split("/")
-        if member.is_folder or any(map(is_ignored, folders)) or not _is_image_name(last):
+        if member.is_folder or any(map(is_ignored, folders)):
             continue
-        if name == inside or name.startswith(prefix):
+        if name == inside or (name.startswith(prefix) and _may_be_image(last, sidecars)):
             yield LabeledFile(
                 f"{path}/{name}", NO_CLASS, member.size, member.version, member.location
             )
+    log_sidecars(sidecars, f"{path}/{prefix}".rstrip("/"))
 
 
 def _find_in_table(table: str | Path) -> Iterator[LabeledFile]:
@@ -151,5 +202,10 @@ def _local_file(path: Path, name: str = "") -> LabeledFile:
     return LabeledFile(name or str(path), NO_CLASS, 0, 0, location)
 
 
-def _is_image_name(name: str) -> bool:
-    return not is_generated(name) and not name.startswith(".")
+def _may_be_image(name: str, sidecars: Counter[str]) -> bool:
+    """Return whether a file in a folder is to be predicted; count it if it is a side-car."""
+    if is_foreign(name):
+        return False
+    if suffix := sidecar_suffix(name):
+        sidecars[suffix] += 1
+    return not suffix

@@ -77,7 +77,7 @@ def read_history(path: Path | None) -> list[dict[str, float]]:
     """Return the rows of a history.csv, NaN for empty cells; [] if there is no such file."""
     if path is None or not path.is_file():
         return []
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
@@ -85,7 +85,7 @@ def read_settings_file(path: Path) -> list[tuple[str, str, str]]:
     """Return (key, value, source) of each line of a resolved settings file; [] without one."""
     if not path.is_file():
         return []
-    matches = map(_SETTING.fullmatch, path.read_text().splitlines())
+    matches = map(_SETTING.fullmatch, path.read_text(encoding="utf-8").splitlines())
     return [(match[1], match[2], match[3]) for match in matches if match]
 
 
@@ -96,7 +96,7 @@ def _read_run(folder: Path, best: Path) -> Run:
     if damage := find_damage(best):
         raise UserError(f"the snapshot in {folder} is damaged ({damage})")
     try:
-        metrics = json.loads((best / "metrics.json").read_text())
+        metrics = json.loads((best / "metrics.json").read_text(encoding="utf-8"))
         summaries = {
             split: _read_summary(folder / "evaluation" / f"{split}.json", metrics["epoch"])
             for split in ("test", "validation")
@@ -129,7 +129,7 @@ def _in_force(rows: Iterable[tuple[str, str, str]]) -> dict[str, str]:
 
 def _read_summary(path: Path, epoch: int) -> dict:
     """Return an evaluation of the snapshot of an epoch; {} if it is missing or about another."""
-    summary = json.loads(path.read_text()) if path.is_file() else {}
+    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return summary if summary.get("epoch") == epoch else {}
 
 
@@ -152,7 +152,7 @@ def _test_accuracy(summary: dict) -> tuple[float, tuple[float, float] | None] | 
 
 def _training_seconds(checkpoints: Path) -> float | None:
     newest = max(checkpoints.glob("step_[0-9]*/state.json"), default=None)
-    return json.loads(newest.read_text()).get("seconds") if newest else None
+    return json.loads(newest.read_text(encoding="utf-8")).get("seconds") if newest else None
 
 
 def _number(cell: str | None) -> float:

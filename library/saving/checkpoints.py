@@ -56,7 +56,7 @@ class Checkpoints:
         path = self.folder / f"step_{step:010d}"
         with explain_write_errors(f"checkpoint {path}"), new_folder(path) as folder:
             np.savez(folder / "variables.npz", **arrays)  # type: ignore[arg-type]
-            (folder / "state.json").write_text(json.dumps(state, indent=2))
+            (folder / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
             seal_folder(folder)
         if self.keep is not None:
             for old in self.paths()[self.keep :]:
@@ -94,7 +94,7 @@ class Checkpoints:
 
 def read_state(path: Path) -> dict[str, Any]:
     """Return the state that a checkpoint was saved with."""
-    return json.loads((path / "state.json").read_text())
+    return json.loads((path / "state.json").read_text(encoding="utf-8"))
 
 
 def read_variables(path: Path, variables: Sequence[Any], start: int | None = None) -> None:

@@ -91,10 +91,10 @@ def write_snapshot(
     with explain_write_errors(f"the snapshot in {folder}"), new_folder(folder) as partial:
         speed_up_saving()
         network.save(partial / "model.keras")
-        (partial / "classes.json").write_text(_json_text(list(classes)))
-        (partial / "metrics.json").write_text(_json_text(metrics))
+        (partial / "classes.json").write_text(_json_text(list(classes)), encoding="utf-8")
+        (partial / "metrics.json").write_text(_json_text(metrics), encoding="utf-8")
         for name, text in texts.items():
-            (partial / name).write_text(text)
+            (partial / name).write_text(text, encoding="utf-8")
         seal_folder(partial)
 
 
@@ -219,7 +219,7 @@ def _read(folder: Path, path: Path) -> Snapshot:
 def _read_json(path: Path, kind: type) -> Any:
     """Return a file's contents, checked to be a `kind`: a hash proves no particular contents."""
     with contextlib.suppress(ValueError):
-        if isinstance(value := json.loads(path.read_text()), kind):
+        if isinstance(value := json.loads(path.read_text(encoding="utf-8")), kind):
             return value
     raise CheckpointError(f"{path} does not hold a JSON {kind.__name__}")
 

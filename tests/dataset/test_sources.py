@@ -2,6 +2,7 @@ import io
 import os
 import random
 import re
+import shutil
 import sys
 import tarfile
 import types
@@ -40,12 +41,34 @@ def test_label_of_skips_generated_and_system_files():
         "train.rejected.csv",
         "README.md",
         "cat/.DS_Store",
+        "cat/._1.jpg",
         "cat/Thumbs.db",
+        "cat/Desktop.ini",
         ".train.converting/00000.tfrecord",
         "__MACOSX/cat/1.jpg",
+        "@eaDir/1.jpg",
+        "cat/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "cat/.AppleDouble/1.jpg",
+        "cat/.ipynb_checkpoints/1-checkpoint.jpg",
+        ".git/objects/1.jpg",
+        "$RECYCLE.BIN/1.jpg",
+        "$Recycle.Bin/S-1-5/1.jpg",
+        "System Volume Information/1.jpg",
+        "lost+found/1.jpg",
+        "#recycle/cat/1.jpg",
+        "cat/1.txt",
+        "cat/1.XML",
+        "cat/classes.json",
+        "cat/indoors/1.jpg.xmp",
         "cat/train_00000-of-00008.tfrecord",
     ):
         assert label_of(name) is None, name
+
+
+@pytest.mark.parametrize("label", ["Thumbs.db", "desktop.ini", "cat.txt", "json", "tmp", "Icon"])
+def test_class_may_be_called_like_a_file_that_is_ignored(label):
+    assert label_of(f"{label}/1.jpg") == label
+    assert label_of(f"{label}/txt") == label
 
 
 def test_label_of_image_beside_classes_is_no_class():
@@ -130,6 +153,24 @@ def labels_in(root, **options):
 def test_folder_of_any_depth(tmp_path):
     write(tmp_path, "cat/1.jpg", "cat/a/b/c/2.png", "dog/3", "train.manifest.json", "README.md")
     assert labels_in(tmp_path) == {"cat/1.jpg": "cat", "cat/a/b/c/2.png": "cat", "dog/3": "dog"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "url"])
+def test_sidecars_are_ignored_and_counted_once(tmp_path, caplog, kind):
+    caplog.set_level("INFO")
+    names = ("1.jpg", "1.txt", "2.xml", "3.XML", ".4.xml", "Thumbs.db", "x.rejected.csv")
+    write(tmp_path / "images", *(f"cat/{each}" for each in names), "README.md", ".git/config.txt")
+    source: object = tmp_path / "images"
+    if kind == "url":
+        pytest.importorskip("fsspec")
+        source = f"file://{source}"
+    elif kind != "folder":
+        source = shutil.make_archive(str(source), kind, source)
+    for _ in range(2):
+        assert labels_of(source) == {"cat/1.jpg": "cat"}
+    (record,) = caplog.records
+    assert f"{source}: ignored 3 files" in record.message
+    assert "(.txt 1, .xml 2)" in record.message
 
 
 def test_folder_refuses_empty_class(tmp_path):

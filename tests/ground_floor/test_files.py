@@ -1,3 +1,4 @@
+import ast
 import os
 import signal
 import subprocess
@@ -301,3 +302,12 @@ def test_file_system_without_locks_stops_nobody(tmp_path, monkeypatch):
     with locked(tmp_path / "lock", "", ""), locked(tmp_path / "lock", "", ""):
         inside.append("both")
     assert inside == ["both"]
+
+
+def test_text_files_are_utf8_whatever_the_locale():
+    """Complements ruff's PLW1514, which does not see the type of every path."""
+    for path in sorted(Path(files.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            if is_method and node.func.attr in ("read_text", "write_text"):
+                assert "encoding" in ast.unparse(node), f"{path}, line {node.lineno}"

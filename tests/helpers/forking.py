@@ -28,7 +28,7 @@ def serve():
             if not process:
                 return
             partial = Path(f"{outputs.pop(process)}.partial")
-            partial.write_text(str(os.waitstatus_to_exitcode(status)))
+            partial.write_text(str(os.waitstatus_to_exitcode(status)), encoding="utf-8")
             partial.rename(partial.with_suffix(".exit"))
 
     signal.signal(signal.SIGCHLD, write_exit_codes)

@@ -1,4 +1,6 @@
 import os
+import re
+import shutil
 import tarfile
 import zipfile
 
@@ -6,6 +8,7 @@ import pytest
 
 from library.dataset.locations import NoLocation
 from library.errors import DataError
+from library.logging import log_once
 from library.prediction.image_paths import find_images
 
 
@@ -48,6 +51,58 @@ def test_find_images_in_archives(tree, name):
     assert list(found(f"{name}/deep/c.png")) == [f"{name}/deep/c.png"]
     with pytest.raises(DataError, match=r"in.*/dep "):
         find_images([f"{name}/dep"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("in/*.jpg", ["in/b.jpg"]),
+        ("in/*", ["in/a", "in/b.jpg", "in/deep/er/c.png"]),
+        ("in/?", ["in/a"]),
+        ("in/[ab]*", ["in/a", "in/b.jpg"]),
+        ("in/**/*.png", ["in/deep/er/c.png"]),
+        ("in/**", ["in/a", "in/b.jpg", "in/deep/er/c.png"]),
+        ("i*/b.jpg", ["in/b.jpg"]),
+        ("in/*/er", ["in/deep/er/c.png"]),
+    ],
+)
+def test_find_images_by_pattern(tree, pattern, names):
+    for each in ("in/b.txt", "in/@eaDir/b.png"):
+        (tree / each).parent.mkdir(exist_ok=True)
+        (tree / each).write_text(each)
+    assert [each.name for each in find_images([pattern])] == names
+    assert list(found(f"{tree}/{pattern}")) == [f"{tree}/{each}" for each in names]
+
+
+def test_path_that_looks_like_a_pattern_is_itself(tree):
+    for name in ("in/a*.jpg", "in/[b].jpg", "in/b?"):
+        (tree / name).write_text(name)
+    assert list(found("in/a*.jpg", "in/[b].jpg", "in/b?")) == ["in/a*.jpg", "in/[b].jpg", "in/b?"]
+
+
+def test_pattern_without_match_is_refused(tree):
+    for pattern in ("in/*.gif", "nowhere/**/*.jpg", "in/[0-9]*"):
+        with pytest.raises(DataError, match=re.escape(f"no file or folder matches {pattern}")):
+            find_images([pattern])
+    with pytest.raises(DataError, match="there are no files"):
+        find_images(["in/*.tfrecord"])
+
+
+def test_pattern_may_name_tables_and_archives(tree):
+    (tree / "list.csv").write_text("FILE\nin/a\n")
+    shutil.make_archive("in", "zip", "in/deep")
+    assert [each.name for each in find_images(["l*.csv"])] == ["in/a"]
+    assert [each.name for each in find_images(["*.zip"])] == ["in.zip/er/c.png"]
+
+
+def test_sidecars_in_folders_are_ignored_and_counted(tree, caplog):
+    caplog.set_level("INFO")
+    log_once.cache_clear()
+    for name in ("in/b.txt", "in/deep/c.json"):
+        (tree / name).write_text(name)
+    assert list(found("in")) == ["in/a", "in/b.jpg", "in/deep/er/c.png"]
+    assert "in: ignored 2 files" in caplog.text
+    assert [each.name for each in find_images(["in/b.txt"])] == ["in/b.txt"]
 
 
 def test_find_images_in_a_csv_file(tree):
@@ -101,6 +156,10 @@ def test_find_images_at_urls(tree):
     assert list(found(f"{url}/in/")) == names
     assert found(names[2]) == {names[2]: "in/deep/er/c.png"}
     (tree / "t.csv").write_text(f"FILE,x\nin/a,1\n{names[1]},2\n")
+    assert list(found(f"{url}/in/*.jpg")) == [f"{url}/in/b.jpg"]
+    assert list(found(f"{url}/**/*.png")) == [f"{url}/in/deep/er/c.png"]
+    with pytest.raises(DataError, match="no file or folder matches"):
+        find_images([f"{url}/in/*.gif"])
     for table in ("t.csv", f"{url}/t.csv"):
         assert found(table) == {"in/a": "in/a", names[1]: "in/b.jpg"}
     for each in ("nowhere", "nowhere.csv"):

@@ -1,5 +1,7 @@
 """Labeled files, and which paths of a source are labeled files of which class."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -7,6 +9,8 @@ from typing import NamedTuple
 
 from library.dataset.locations import Location, NoLocation, StreamLocation
 from library.errors import DataError
+from library.logging import log_once
+from library.messages import counted
 
 SPLITS = ("train", "validation", "test")
 TRAINING = SPLITS[0]
@@ -14,11 +18,23 @@ TRAINING = SPLITS[0]
 NO_CLASS = ""
 # The files that a conversion writes, which may be among the images it was made from.
 _CONVERTED_SUFFIXES = (".tfrecord", ".manifest.json", ".rejected.csv")
-# The operating system's files and folders: a class may have the name of such a file.
-_SYSTEM_FILES = {"Thumbs.db", "desktop.ini"}
-_SYSTEM_FOLDERS = {"__MACOSX"}
+# Files and folders of operating systems, network drives and tools, in lower case; those that begin
+# with a dot need no list. A class may have the name of such a file.
+_SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r"}
+_SYSTEM_FOLDERS = {
+    *("__macosx", "$recycle.bin", "system volume information", "lost+found", "__pycache__"),
+    *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),
+}
+# Side-cars: text about the images beside it.
+_SIDECAR_SUFFIXES = {
+    *("aae", "xmp", "txt", "md", "rst", "log", "html", "htm", "pdf", "xml", "json", "jsonl"),
+    *("csv", "tsv", "yaml", "yml", "toml", "ini", "cfg", "py", "ipynb", "url", "lnk"),
+}
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+logger = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
@@ -64,20 +80,36 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def is_generated(name: str) -> bool:
-    """Return whether a file has a name that a conversion or the system gives to its own files."""
-    return name.endswith(_CONVERTED_SUFFIXES) or name in _SYSTEM_FILES
+def is_foreign(name: str) -> bool:
+    """Return whether a file is hidden, or named like those of the system or of a conversion."""
+    return (
+        name.startswith(".") or name.endswith(_CONVERTED_SUFFIXES) or name.lower() in _SYSTEM_FILES
+    )
+
+
+def sidecar_suffix(name: str) -> str:
+    """Return the suffix of a file that is by its name text about the images beside it, or ""."""
+    _, dot, suffix = name.rpartition(".")
+    return suffix.lower() if dot and suffix.lower() in _SIDECAR_SUFFIXES else ""
 
 
 def is_ignored(name: str) -> bool:
     """Return whether a folder of this name belongs to the system or is hidden."""
-    return name.startswith(".") or name in _SYSTEM_FOLDERS
+    return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
+
+
+def log_sidecars(suffixes: Counter[str], source: object) -> None:
+    """Log in one line how many side-cars of a source were ignored, if any."""
+    if suffixes:
+        kinds = ", ".join(f".{suffix} {count:,}" for suffix, count in sorted(suffixes.items()))
+        files = counted(suffixes.total(), "file")
+        log_once(logger, f"{source}: ignored {files} that by their names are no images ({kinds})")
 
 
 def label_of(name: str) -> str | None:
     """Return the class of a path inside a source, or None if the file is not one of the images."""
     folder, _, file = name.rpartition("/")
-    if file.startswith(".") or is_generated(file):
+    if is_foreign(file) or sidecar_suffix(file):
         return None
     if not folder:
         return NO_CLASS if name.lower().endswith(_IMAGE_SUFFIXES) else None
@@ -109,6 +141,7 @@ def label_files(entries: Iterable[Entry], source: str | Path) -> Iterator[Labele
     Raises DataError, after the last, if a class folder has no images.
     """
     found, filled = set(), set()
+    sidecars: Counter[str] = Counter()
     for name, is_folder, size, version, location in entries:
         if is_folder:
             if "/" not in name and not is_ignored(name):
@@ -116,10 +149,14 @@ def label_files(entries: Iterable[Entry], source: str | Path) -> Iterator[Labele
             continue
         label = label_of(name)
         if label is None:
+            folder, _, file = name.rpartition("/")
+            if folder and not is_foreign(file) and _class_of(folder):
+                sidecars[sidecar_suffix(file)] += 1
             continue
         filled.add(label)
         if label == NO_CLASS:
             location = NoLocation("it lies beside the class folders, so it has no class")
         yield LabeledFile(name, label, size, version, location)
+    log_sidecars(sidecars, source)
     if empty := sorted(found - filled):
         raise DataError(f"the class folder {source}/{empty[0]} holds no images: fill or remove it")
