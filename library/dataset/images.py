@@ -3,6 +3,7 @@
 Conformant means: baseline, upright, sRGB or gray as asked, no longer than `max_edge`.
 """
 
+import contextlib
 import io
 import warnings
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from library.dataset.jpeg import ORIENTATION_TAG, JpegHeader, is_complete, read_jpeg_header
+from library.dataset.jpeg import ORIENTATION_TAG, JpegHeader, find_end, read_jpeg_header
 from library.dataset.options import ImageOptions
 from library.dataset.pixels import (
     MIN_REDUCTION,
@@ -79,12 +80,15 @@ def convert_image(content: bytes, options: ImageOptions) -> EncodedImage:
 def find_conformant(content: bytes, options: ImageOptions) -> EncodedImage | None:
     """Return a JPEG that needs no conversion as it is, or None. No decoder runs.
 
+    The one rule for all that prepares images; library/export/bytes_to_pixels.py has it as a graph.
+    What stands behind the end of the image is cut off: no decoder reads it.
+
     Raises UnusableImageError.
     """
     header = _read_header(content)
-    if header and _is_conformant(header, options) and is_complete(content, header):
+    if header and _is_conformant(header, options) and (end := find_end(content, header)):
         _check_pixel_count(header.width, header.height, options)
-        return EncodedImage(content, header.height, header.width)
+        return EncodedImage(content[:end], header.height, header.width)
     return None
 
 
@@ -130,6 +134,7 @@ def _is_conformant(header: JpegHeader, options: ImageOptions) -> bool:
     return (
         header.is_baseline
         and header.is_ycc
+        and not header.has_stray_bytes
         and header.components == (1 if options.color_space == "gray" else 3)
         and header.orientation == 1
         and fitted_size(*size, options.max_edge) == size
@@ -172,10 +177,12 @@ def _decode_scaled(
     try:
         return simplejpeg.decode_jpeg(content, color_space, **least)
     except ValueError as error:
-        # Strict decoding fails on warnings, too: a stream that ends early, for one.
-        if not any(text in str(error) for text in _HARMLESS):
-            raise UnusableImageError(f"is a damaged JPEG: {first_line(error)}") from None
-        return simplejpeg.decode_jpeg(content, color_space, strict=False, **least)
+        reason = first_line(error)
+    # Strict decoding fails on warnings, too: a stream that ends early, for one.
+    if any(text in reason for text in _HARMLESS):
+        with contextlib.suppress(ValueError):
+            return simplejpeg.decode_jpeg(content, color_space, strict=False, **least)
+    raise UnusableImageError(f"is a damaged JPEG: {reason}")
 
 
 def _decode_with_pillow(

@@ -17,8 +17,9 @@ _END, _SCAN, _APP1, _APP2, _APP14 = 0xD9, 0xDA, 0xE1, 0xE2, 0xEE
 _BASELINE = 0xC0
 # C4 (tables), C8 (reserved) and CC (conditioning) are not frame headers.
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-# In the compressed data of a scan, FF is followed by 00, or by a restart marker.
-_MARKER_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
+# The next segment, wherever it begins: like libjpeg, skip stray bytes, markers that stand alone (01
+# and D0 to D7), and the compressed data of a scan, in which FF is followed by 00 or by D0 to D7.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
 _EXIF = b"Exif\0\0"
 _ICC = b"ICC_PROFILE\0"
 _EXIF_SHORT = 3
@@ -31,6 +32,7 @@ class JpegHeader:
 
     Attributes:
         is_ycc: Whether colors are stored as Y, Cb, Cr (or Y alone), not as R, G, B or C, M, Y, K.
+        has_stray_bytes: Whether bytes stand between the segments, which decoders warn of.
         orientation: Exif's, 1 to 8.
         icc_profile: Empty if there is none.
         scan: Where the data of the first scan begins; 0 if the file ends before it.
@@ -41,6 +43,7 @@ class JpegHeader:
     components: int = 0
     is_baseline: bool = False
     is_ycc: bool = True
+    has_stray_bytes: bool = False
     orientation: int = 1
     icc_profile: bytes = b""
     scan: int = 0
@@ -50,8 +53,13 @@ def read_jpeg_header(content: bytes) -> JpegHeader | None:
     """Return the header of a file that begins as a JPEG does; None if cut short or senseless."""
     header = JpegHeader()
     profile: dict[int, bytes] = {}
+    position = 2
     try:
-        for marker, body, end in _segments(content):
+        for marker, body, end in _segments(content, position):
+            # Any number of FF may fill up the space before a marker.
+            if body - 4 > position and content[position : body - 4].strip(b"\xff"):
+                header.has_stray_bytes = True
+            position = end
             if marker in _FRAMES:
                 _read_frame(content, body, marker, header)
             elif marker == _APP1 and content.startswith(_EXIF, body):
@@ -71,44 +79,35 @@ def read_jpeg_header(content: bytes) -> JpegHeader | None:
     return header if has_scan and header.width and header.height else None
 
 
-def is_complete(content: bytes, header: JpegHeader) -> bool:
-    """Return whether scans and segments follow one another up to an end marker that ends the file.
+def find_end(content: bytes, header: JpegHeader) -> int:
+    """Return where the image ends, behind its end marker; 0 if that is missing.
 
-    The compressed data is not decoded: damage that looks like data goes unnoticed.
+    Files may go on: with another image, a video, or zeros. The compressed data is not decoded:
+    damage that looks like data goes unnoticed.
     """
-    position = header.scan
     # The common case at a fraction of the regular expression's time: one scan, in which every FF
     # but the last is followed by 00.
     if content.endswith(b"\xff\xd9"):
-        data = np.frombuffer(content, np.uint8, offset=position)
+        data = np.frombuffer(content, np.uint8, offset=header.scan)
         if np.count_nonzero((data[:-1] == 0xFF) & (data[1:] != 0)) == 1:
-            return True
+            return len(content)
     try:
-        while found := _MARKER_AFTER_SCAN.search(content, position):
-            for marker, _, end in _segments(content, found.end() - 2):
-                if marker == _END:
-                    return end == len(content)
-                if marker == _SCAN:
-                    position = end
-                    break
-    except _PARSE_ERRORS:
-        pass
-    return False
+        return next(end for marker, _, end in _segments(content, header.scan) if marker == _END)
+    except (StopIteration, struct.error):
+        return 0
 
 
-def _segments(content: bytes, position: int = 2) -> Iterator[tuple[int, int, int]]:
-    """Yield (marker, start of body, end) of each segment; stop where no segment begins."""
-    while content[position] == 0xFF:
-        marker = content[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
+def _segments(content: bytes, position: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (marker, start of body, end) of each segment, up to the end marker or the file's."""
+    while found := _MARKER.search(content, position):
+        body = found.end()
+        marker = content[body - 1]
         if marker == _END:
-            yield marker, position + 2, position + 2
+            yield marker, body, body
             return
-        (length,) = struct.unpack_from(">H", content, position + 2)
-        yield marker, position + 4, position + 2 + length
-        position += 2 + length
+        (length,) = struct.unpack_from(">H", content, body)
+        position = body + max(length, 2)
+        yield marker, body + 2, position
 
 
 def _read_frame(content: bytes, body: int, marker: int, header: JpegHeader) -> None:

@@ -60,10 +60,10 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
         is_jpeg
         & markers.is_baseline
         & markers.is_ycc
+        & ~markers.has_stray_bytes
         & tf.equal(markers.orientation, 1)
         & tf.equal(shape[2], channels)
         & tf.reduce_all(tf.equal(shape[:2], size))
-        & tf.equal(tf.strings.substr(encoded, -2, 2), b"\xff\xd9")
     )
 
     def decode_other() -> tuple[tf.Tensor, ...]:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 _FILL, _SCAN, _END, _APP1, _APP14 = 0xFF, 0xDA, 0xD9, 0xE1, 0xEE
+# Markers without a segment: up to 01, and the restart markers.
+_STANDS_ALONE, _RESTART, _LAST_RESTART = 0x01, 0xD0, 0xD7
 # The first frame marker is the baseline one; C4, C8 and CC among them mark other segments.
 _BASELINE, _LAST_FRAME, _OTHER_SEGMENTS = 0xC0, 0xCF, (0xC4, 0xC8, 0xCC)
 _EXIF, _ADOBE, _RGB = tuple(b"Exif\0\0"), tuple(b"Adobe"), tuple(b"RGB")
@@ -28,11 +30,13 @@ class JpegMarkers(NamedTuple):
         orientation: The Exif orientation, int32, 1 to 8.
         is_baseline: bool.
         is_ycc: Whether the components are Y, Cb, Cr or Y alone, bool.
+        has_stray_bytes: Whether bytes stand between the segments, bool.
     """
 
     orientation: tf.Tensor
     is_baseline: tf.Tensor
     is_ycc: tf.Tensor
+    has_stray_bytes: tf.Tensor
 
 
 def read_jpeg_markers(encoded: tf.Tensor) -> JpegMarkers:
@@ -40,28 +44,42 @@ def read_jpeg_markers(encoded: tf.Tensor) -> JpegMarkers:
 
     Anything else has orientation 1 and is not baseline.
     """
-    content = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
+    content = tf.io.decode_raw(encoded, tf.uint8)
     size = tf.size(content)
+    # A search for the next marker skips stray bytes, like libjpeg.
+    first, second = content[:-1], content[1:]
+    is_marker = tf.equal(first, _FILL) & (second > _STANDS_ALONE) & (second != _FILL)
+    is_marker &= (second < _RESTART) | (second > _LAST_RESTART)
+    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
+    found = tf.cast(tf.where(is_marker & is_jpeg)[:, 0], tf.int32)
     # Padding makes reads past the end return zeros, without a condition at every step.
     content = tf.pad(content, [[0, 20]])
 
+    def find_marker(position: tf.Tensor) -> tf.Tensor:
+        return tf.concat([found, [size]], 0)[tf.searchsorted(found, [position])[0]]
+
+    def has_bytes(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+        # Any number of FF may fill up the space before a marker.
+        return tf.reduce_any(tf.not_equal(content[start:end], _FILL))
+
+    def read(position: tf.Tensor, length: int, step: int = 1) -> tf.Tensor:
+        return tf.cast(content[position : position + length : step], tf.int32)
+
     def has_prefix(position: tf.Tensor, letters: tuple[int, ...]) -> tf.Tensor:
-        return tf.reduce_all(tf.equal(content[position : position + len(letters)], letters))
+        return tf.reduce_all(tf.equal(read(position, len(letters)), letters))
 
     def is_inside(position: tf.Tensor, markers: Any) -> tf.Tensor:
-        position = tf.minimum(position, size)
         marker = content[position + 1]
-        is_segment = tf.equal(content[position], _FILL) & (marker != _SCAN) & (marker != _END)
-        return (position + 4 <= size) & is_segment
+        return (position + 4 <= size) & (marker != _SCAN) & (marker != _END)
 
     def read_segment(position: tf.Tensor, markers: Any) -> tuple[tf.Tensor, Any]:
-        marker = content[position + 1]
+        marker, high, low = tf.unstack(read(position + 1, 3), num=3)
         body = position + 4
-        after = position + 2 + content[position + 2] * 256 + content[position + 3]
-        orientation, is_baseline, is_ycc = markers
+        after = tf.minimum(position + 2 + tf.maximum(high * 256 + low, 2), size)
+        orientation, is_baseline, is_ycc, has_stray_bytes = markers
         orientation = tf.cond(
             tf.equal(marker, _APP1) & has_prefix(body, _EXIF),
-            lambda: read_exif_orientation(content[body + len(_EXIF) : tf.minimum(after, size)]),
+            lambda: read_exif_orientation(tf.cast(content[body + len(_EXIF) : after], tf.int32)),
             lambda: orientation,
         )
         is_frame = (marker >= _BASELINE) & (marker <= _LAST_FRAME)
@@ -70,17 +88,19 @@ def read_jpeg_markers(encoded: tf.Tensor) -> JpegMarkers:
         # component, its name first.
         is_8_bit_baseline = tf.equal(marker, _BASELINE) & tf.equal(content[body], 8)
         is_baseline = tf.where(is_frame, is_8_bit_baseline, is_baseline)
-        names = content[body + 6 : body + 15 : 3]
-        is_rgb = tf.equal(content[body + 5], 3) & tf.reduce_all(tf.equal(names, _RGB))
+        is_rgb = tf.equal(content[body + 5], 3)
+        is_rgb &= tf.reduce_all(tf.equal(read(body + 6, 9, step=3), _RGB))
         is_ycc &= ~(is_frame & is_rgb)
         is_adobe = tf.equal(marker, _APP14) & has_prefix(body, _ADOBE)
         is_ycc = tf.where(is_adobe, tf.equal(content[body + 11], 1), is_ycc)
-        following = tf.where(tf.equal(marker, _FILL), position + 1, after)
-        return following, JpegMarkers(orientation, is_baseline, is_ycc)
+        following = find_marker(after)
+        has_stray_bytes |= has_bytes(after, following)
+        return following, JpegMarkers(orientation, is_baseline, is_ycc, has_stray_bytes)
 
-    is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
-    start = tf.where(is_jpeg, 2, size)
-    markers = JpegMarkers(tf.constant(1), tf.constant(False), tf.constant(True))
+    start = find_marker(tf.constant(2))
+    markers = JpegMarkers(
+        tf.constant(1), tf.constant(False), tf.constant(True), is_jpeg & has_bytes(2, start)
+    )
     return tf.while_loop(is_inside, read_segment, [start, markers])[1]
 
 

@@ -5,8 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from library.dataset.images import ImageOptions, UnusableImageError, convert_image, decode_image
-from library.dataset.jpeg import is_complete, read_jpeg_header
+from library.dataset.images import (
+    ImageOptions,
+    UnusableImageError,
+    convert_image,
+    decode_image,
+    find_conformant,
+)
+from library.dataset.jpeg import find_end, read_jpeg_header
 from library.dataset.pixels import (
     apply_orientation,
     encode_jpeg,
@@ -16,6 +22,13 @@ from library.dataset.pixels import (
     shrink,
     to_gray,
     to_srgb,
+)
+from tests.helpers.jpeg_variants import (
+    CONFORMANT,
+    OTHERS,
+    PLAIN,
+    WITH_STRAY_BYTES,
+    WITH_TRAILING_BYTES,
 )
 
 
@@ -112,20 +125,20 @@ def test_header_of_baseline_jpeg():
     assert header.is_baseline
     assert header.is_ycc
     assert header.orientation == 1
-    assert is_complete(content, header)
+    assert find_end(content, header) == len(content)
 
 
-def test_progressive_jpeg_is_complete_but_not_baseline():
+def test_progressive_jpeg_has_an_end_but_not_baseline():
     content = noise_jpeg(progressive=True)
     header = read_jpeg_header(content)
     assert not header.is_baseline
-    assert is_complete(content, header)
+    assert find_end(content, header) == len(content)
 
 
 def test_restart_markers_do_not_end_scan():
     content = noise_jpeg(size=(200, 200), restart_marker_blocks=2)
     assert b"\xff\xd0" in content
-    assert is_complete(content, read_jpeg_header(content))
+    assert find_end(content, read_jpeg_header(content)) == len(content)
 
 
 def test_header_distinguishes_cmyk_and_rgb_from_ycc():
@@ -145,11 +158,11 @@ def test_header_joins_icc_profile():
     assert read_jpeg_header(noise_jpeg(icc_profile=profile)).icc_profile == profile
 
 
-def test_truncated_jpeg_is_never_complete():
+def test_truncated_jpeg_never_has_an_end():
     content = noise_jpeg(size=(24, 16))
     for length in range(2, len(content)):
         header = read_jpeg_header(content[:length])
-        assert header is None or not is_complete(content[:length], header), length
+        assert header is None or not find_end(content[:length], header), length
 
 
 def test_header_survives_any_byte():
@@ -159,13 +172,28 @@ def test_header_survives_any_byte():
             before, content[at] = content[at], value
             # A segment may say that it goes on beyond the end of the file.
             header = read_jpeg_header(bytes(content))
-            assert header is None or is_complete(bytes(content), header) in (True, False)
+            assert header is None or find_end(bytes(content), header) <= len(content)
             content[at] = before
 
 
-def test_trailing_bytes_are_not_complete():
-    content = noise_jpeg() + b"\0"
-    assert not is_complete(content, read_jpeg_header(content))
+@pytest.mark.parametrize("name", WITH_TRAILING_BYTES)
+def test_trailing_bytes_are_behind_the_end(name):
+    content = WITH_TRAILING_BYTES[name]
+    end = find_end(content, read_jpeg_header(content))
+    assert content[end - 2 : end] == b"\xff\xd9"
+    assert len(content) > end == len(content) - len(content[end:])
+    assert np.array_equal(pillow_pixels(content[:end]), pillow_pixels(content))
+
+
+def test_search_for_the_end_is_linear():
+    # A second would be 1,000 times as long as it takes.
+    content = PLAIN[:-2] + b"\xff" * 1_000_000
+    assert find_end(content, read_jpeg_header(content)) == 0
+    assert read_jpeg_header(b"\xff\xd8" + b"\xff" * 1_000_000) is None
+
+
+def pillow_pixels(content):
+    return np.asarray(Image.open(io.BytesIO(content)))
 
 
 OPTIONS = ImageOptions(max_edge=64)
@@ -316,6 +344,37 @@ def test_conformant_jpeg_keeps_its_bytes():
         assert convert_image(content, OPTIONS) == (content, 40, 60)
 
 
+@pytest.mark.parametrize("name", CONFORMANT)
+def test_conformant_jpeg_of_each_kind_keeps_its_bytes(name):
+    content = CONFORMANT[name]
+    assert convert_image(content, OPTIONS) == (content, 32, 48)
+
+
+@pytest.mark.parametrize("name", WITH_STRAY_BYTES)
+def test_header_of_jpeg_with_stray_bytes(name):
+    header = read_jpeg_header(WITH_STRAY_BYTES[name])
+    assert header.has_stray_bytes
+    assert header.is_baseline
+    assert header.orientation == (6 if "turned" in name else 1)
+    assert find_conformant(WITH_STRAY_BYTES[name], OPTIONS) is None
+
+
+@pytest.mark.parametrize("name", WITH_TRAILING_BYTES)
+def test_jpeg_loses_only_what_is_behind_its_end(name):
+    content = WITH_TRAILING_BYTES[name]
+    jpeg, height, width = convert_image(content, OPTIONS)
+    assert (height, width) == (32, 48)
+    assert content.startswith(jpeg)
+    assert len(jpeg) < len(content)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_jpeg_of_another_kind_is_encoded_again(name):
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(OTHERS[name]))).convert("RGB")
+    assert OTHERS[name][:100] not in convert_image(OTHERS[name], OPTIONS).content
+    assert psnr(converted(OTHERS[name]), expected) > 29
+
+
 def test_convert_is_idempotent():
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -325,7 +384,7 @@ def test_convert_is_idempotent():
         saved(colorful(), "JPEG", exif=exif),
         saved(colorful(), "JPEG", keep_rgb=True),
         saved(colorful(size=(65, 40)), "JPEG"),
-        saved(colorful(), "JPEG") + b"trailing",
+        saved(colorful(), "JPEG", progressive=True) + b"trailing",
     ):
         jpeg, height, width = convert_image(content, OPTIONS)
         assert jpeg != content

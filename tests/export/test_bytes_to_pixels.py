@@ -16,6 +16,7 @@ from library.export.bytes_to_pixels import prepare_bytes
 from library.export.decode_png_bmp_gif import check_pixel_count, decode_png_bmp_gif
 from library.inputs.decoding import ImageFormat
 from library.prediction.preprocess import ImagePreprocessor
+from tests.helpers.jpeg_variants import CONFORMANT, OTHERS, WITH_TRAILING_BYTES
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +76,9 @@ AS_STORED = {
     "progressive": encode(smooth(40, 60), "JPEG", progressive=True),
     "red, green, blue": encode(smooth(40, 60), "JPEG", keep_rgb=True),
     "restarts": encode(smooth(40, 60), "JPEG", restart_marker_rows=1),
-    "more behind": encode(smooth(40, 60), "JPEG") + b"more",
+    **CONFORMANT,
+    **WITH_TRAILING_BYTES,
+    **OTHERS,
 }
 TO_SHRINK = {
     "jpeg": encode(smooth(500, 375), "JPEG"),

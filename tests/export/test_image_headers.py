@@ -19,6 +19,7 @@ from library.export.image_headers import (
     read_png_orientation,
 )
 from tests.export.test_bytes_to_pixels import encode, rotated, smooth
+from tests.helpers.jpeg_variants import WITH_STRAY_BYTES
 
 markers_graph = tf.function(
     read_jpeg_markers, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
@@ -160,15 +161,20 @@ def adobe(transform):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (PLAIN, (1, True, True)),
-        (encode(smooth(9, 9, 1), "JPEG"), (1, True, True)),
-        (encode(smooth(9, 9), "JPEG", exif=rotated(6)), (6, True, True)),
-        (encode(smooth(9, 9), "JPEG", progressive=True), (1, False, True)),
-        (encode(smooth(9, 9), "JPEG", keep_rgb=True), (1, True, False)),
-        (adobe(0), (1, True, False)),
-        (adobe(1), (1, True, True)),
-        (encode(smooth(9, 9), "PNG"), (1, False, True)),
-        (b"", (1, False, True)),
+        (PLAIN, (1, True, True, False)),
+        (encode(smooth(9, 9, 1), "JPEG"), (1, True, True, False)),
+        (encode(smooth(9, 9), "JPEG", exif=rotated(6)), (6, True, True, False)),
+        (encode(smooth(9, 9), "JPEG", progressive=True), (1, False, True, False)),
+        (encode(smooth(9, 9), "JPEG", keep_rgb=True), (1, True, False, False)),
+        (adobe(0), (1, True, False, False)),
+        (adobe(1), (1, True, True, False)),
+        (encode(smooth(9, 9), "PNG"), (1, False, True, False)),
+        (b"", (1, False, True, False)),
+        *(
+            (WITH_STRAY_BYTES[each], (1, True, True, True))
+            for each in ("stray bytes", "stray FF 00")
+        ),
+        (WITH_STRAY_BYTES["stray bytes, turned"], (6, True, True, True)),
     ],
 )
 def test_read_jpeg_markers_of_each_kind(content, expected):
@@ -186,4 +192,6 @@ def test_read_jpeg_markers_of_any_bytes_matches_the_converter(changes):
     if header:
         found = markers_graph(bytes(content))
         assert found.orientation == header.orientation
-        assert np.array_equal(found[1:], (header.is_baseline, header.is_ycc))
+        assert np.array_equal(
+            found[1:], (header.is_baseline, header.is_ycc, header.has_stray_bytes)
+        )
