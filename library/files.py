@@ -10,7 +10,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from library.errors import StoppedError, UnreachableError, UserError, printable, reason_of
 
@@ -226,6 +226,14 @@ def _read_holder(path: Path) -> str:
     return "another process"
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text. Raises ValueError, also if brackets are nested too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its brackets are nested too deep") from None
+
+
 def sha256_of(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
@@ -241,11 +249,11 @@ def find_damage(folder: str | Path) -> str | None:
     """Return what is wrong with a sealed folder, in a few words, or None if nothing is."""
     folder = Path(folder)
     try:
-        sealed = json.loads((folder / SEAL).read_bytes())
+        sealed = parse_json((folder / SEAL).read_bytes())
         current = _hash_files(folder)
     except FileNotFoundError:
         return f"{SEAL} is missing"
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         sealed = None
     if not isinstance(sealed, dict):
         return f"{SEAL} cannot be read"

@@ -7,17 +7,25 @@ import hashlib
 import json
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from library.dataset.options import read_image_options
 from library.errors import DataError, reason_of
-from library.files import sha256_of, write_file
+from library.files import parse_json, sha256_of, write_file
 
 T = TypeVar("T")
 FORMAT = "image-classification shards, version 1"
 SUFFIX = ".manifest.json"
+# The hash of all other entries. Manifests of version 0.1 have none.
+_HASH = "sha256"
+_KEYS = {
+    *("format", "name", "labels", "classes", "class_counts", "examples", "shards", "settings"),
+    *("left_out_count", "left_out"),
+}
+_MAX_SHARD_BYTES = 2**53
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MAX_REJECTED_LISTED = 100
 # On disk, whether images have one class each, or several (or none).
@@ -167,12 +175,14 @@ def parse_manifest(content: bytes, where: object, folder: Path | str, name: str)
         name: The split's name.
     """
     try:
-        fields = json.loads(content)
-    except (ValueError, RecursionError):
+        fields = parse_json(content)
+    except ValueError:
         raise DataError(_damaged(where, "it is not valid JSON")) from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise DataError(_damaged(where, f'its "format" is not {FORMAT!r}'))
     try:
+        if _HASH in fields and fields.pop(_HASH) != _hash_fields(fields):
+            raise ValueError("its hash is not that of its content")
         return _from_json(fields, Path(folder), name)
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -194,6 +204,7 @@ def write_manifest(manifest: Manifest) -> None:
         # The CSV of rejected files beside the manifest has all of them.
         "left_out": manifest.rejected[:_MAX_REJECTED_LISTED],
     }
+    content[_HASH] = _hash_fields(content)
     text = json.dumps(content, indent=2) + "\n"
     write_file(manifest_path(manifest.folder, manifest.name), text)
 
@@ -225,10 +236,16 @@ def _damaged(where: object, what: str) -> str:
     return f"{where} is not a manifest of this project, or is damaged: {what}; convert again"
 
 
+def _hash_fields(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _from_json(content: dict[str, Any], folder: Path, name: str) -> Manifest:
+    if unknown := sorted(content.keys() - _KEYS):
+        raise ValueError(f"{unknown[0]!r} is not one of its keys")
     classes = tuple(_get(content, "classes", list))
-    if len(set(classes)) < len(classes) or not classes:
-        raise ValueError('"classes" is empty, or has a class twice')
+    if len(set(classes)) < len(classes) or not classes or not _are_texts(classes):
+        raise ValueError('"classes" is empty, or has a class twice, or one that is no text')
     # Manifests from before multi-label conversion have no "labels".
     labels = content.get("labels", _SINGLE_LABEL)
     if labels not in (_SINGLE_LABEL, _MULTI_LABEL):
@@ -241,10 +258,13 @@ def _from_json(content: dict[str, Any], folder: Path, name: str) -> Manifest:
         class_counts=tuple(_get_count(counts, each) for each in classes),
         shards=tuple(map(_shard_from_json, _get(content, "shards", list))),
         settings=_get(content, "settings", dict),
-        rejected=tuple(_get(content, "left_out", list)),
+        rejected=tuple(map(_rejected_from_json, _get(content, "left_out", list))),
         rejected_count=_get_count(content, "left_out_count"),
         is_multi_label=labels == _MULTI_LABEL,
     )
+    if len({shard.file for shard in manifest.shards}) < len(manifest.shards):
+        raise ValueError("it lists a shard twice")
+    read_image_options(manifest.settings)
     totals = {_get_count(content, "examples")}
     if not manifest.is_multi_label:
         totals.add(sum(manifest.class_counts))
@@ -255,14 +275,27 @@ def _from_json(content: dict[str, Any], folder: Path, name: str) -> Manifest:
     return manifest
 
 
+def _are_texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(each, str) and each for each in values)
+
+
+def _rejected_from_json(content: dict[str, str]) -> dict[str, str]:
+    if set(content) != {"file", "reason"} or not _are_texts(content.values()):
+        raise ValueError('"left_out" has an entry that is not a file and a reason')
+    return content
+
+
 def _shard_from_json(content: dict[str, Any]) -> Shard:
     file, sha256 = _get(content, "file", str), _get(content, "sha256", str)
     # A shard lies beside its manifest; a path would let a foreign manifest reach anywhere.
-    if Path(file).name != file or file in (".", ".."):
+    if Path(file).name != file or file in (".", "..") or "\0" in file:
         raise ValueError(f"the shard {file!r} is not beside it")
     if not _SHA256.fullmatch(sha256):
         raise ValueError(f"the SHA-256 of {file} is malformed")
-    return Shard(file, _get_count(content, "examples"), _get_count(content, "bytes"), sha256)
+    examples, size = _get_count(content, "examples"), _get_count(content, "bytes")
+    if not examples <= size < _MAX_SHARD_BYTES:
+        raise ValueError(f"{file} can't hold {examples:,} examples in {size:,} bytes")
+    return Shard(file, examples, size, sha256)
 
 
 def _get(content: dict[str, Any], key: str, kind: type[T]) -> T:

@@ -1,9 +1,11 @@
 """The options of a conversion and their defaults, without the libraries that convert."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from library.messages import shown
 
 # Upper bounds: of an image's memory while it is decoded, and of what a process takes by itself.
 _BYTES_PER_PIXEL, _MIN_MEMORY_BYTES = 16, 2 << 30
@@ -61,9 +63,33 @@ class ConversionOptions:
 
 
 def read_image_options(settings: Mapping[str, Any]) -> ImageOptions:
-    """Return the ImageOptions among JSON values; what is missing has its default."""
+    """Return the ImageOptions among JSON values; what is missing has its default.
+
+    Raises ValueError for a value that no conversion can have written.
+    """
     known = {each.name for each in fields(ImageOptions)}
     values = {name: value for name, value in settings.items() if name in known}
+    for name, value in values.items():
+        if not _IS_VALID[name](value):
+            raise ValueError(f"{name!r} can't be {shown(value)}")
     if "background" in values:
         values["background"] = tuple(values["background"])
     return ImageOptions(**values)
+
+
+def _is_between(value: Any, low: int, high: int) -> bool:
+    # bool is a subclass of int.
+    return type(value) is int and low <= value <= high
+
+
+_IS_VALID: Mapping[str, Callable[[Any], bool]] = {
+    "max_edge": lambda value: _is_between(value, 0, 2**53),
+    "quality": lambda value: _is_between(value, 1, 100),
+    "color_space": lambda value: value in ("rgb", "gray"),
+    "background": lambda value: (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(_is_between(each, 0, 255) for each in value)
+    ),
+    "max_pixels": lambda value: _is_between(value, 0, 2**53),
+}

@@ -5,15 +5,19 @@ without TensorFlow, which takes seconds to import. Examples are read through goo
 written by hand: it copies large fields so often that storing an image took a quarter longer.
 """
 
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import google_crc32c
 
-from library.errors import DataError
+from library.dataset.jpeg import read_jpeg_header
+from library.errors import DataError, reason_of
+from library.messages import counted
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -47,6 +51,18 @@ class Record:
     def labels(self) -> tuple[int, ...]:
         """All labels, as a tuple."""
         return self.label if isinstance(self.label, tuple) else (self.label,)
+
+    def find_fault(self, class_count: int, is_multi_label: bool) -> str | None:
+        """Return which field contradicts the manifest or the image, in a few words, or None."""
+        if not is_multi_label and len(self.labels) != 1:
+            return f"has {len(self.labels)} labels, not one"
+        for label in self.labels:
+            if not 0 <= label < class_count:
+                return f"has the label {label}, which is no class's"
+        header = read_jpeg_header(self.encoded)
+        if header is None or (header.width, header.height) != (self.width, self.height):
+            return f"is not a JPEG of {self.width}x{self.height} pixels"
+        return None
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -155,6 +171,8 @@ def read_frames(file: BinaryIO, where: object) -> Iterator[tuple[int, bytes]]:
     Raises DataError, naming `where` and the record, at the first damaged or truncated one.
     """
     offset = number = 0
+    file_size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     while header := file.read(_HEADER.size):
         here = f"{where}: record {number} (at byte {offset})"
         if len(header) < _HEADER.size:
@@ -163,15 +181,44 @@ def read_frames(file: BinaryIO, where: object) -> Iterator[tuple[int, bytes]]:
         # Checked before reading: a damaged length could ask for exabytes.
         if _masked_crc(header[:8]) != length_crc:
             raise DataError(f"{here} is damaged: its length fails its checksum")
-        body = file.read(length + _FOOTER.size)
-        if len(body) < length + _FOOTER.size:
+        # A length with the right checksum can be as wrong.
+        if length > file_size - offset - FRAMING_BYTES:
             raise DataError(f"{here} is truncated")
+        body = file.read(length + _FOOTER.size)
         content = body[:length]
         if _masked_crc(content) != _FOOTER.unpack(body[length:])[0]:
             raise DataError(f"{here} is damaged: its content fails its checksum{_source(content)}")
         yield offset, content
         offset += FRAMING_BYTES + length
         number += 1
+
+
+def check_frames(path: str | Path, count: int) -> None:
+    """Check that a TFRecord file is framed as `count` records, without reading them.
+
+    TensorFlow reserves as much memory as a record claims to need, and crashes if there is not so
+    much.
+
+    Raises:
+        DataError: It is not, or it can't be read.
+    """
+    offset = number = 0
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            size = os.fstat(handle).st_size
+            while offset < size:
+                header = os.pread(handle, _HEADER.size, offset).ljust(_HEADER.size, b"\0")
+                here, number = offset, number + 1
+                offset += _HEADER.unpack(header)[0] + FRAMING_BYTES
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {reason_of(error)}") from None
+    if offset > size:
+        raise DataError(f"{path}: record {number - 1} (at byte {here}) is longer than the file")
+    if number != count:
+        raise DataError(f"{path} has {counted(number, 'record')}, the manifest lists {count:,}")
 
 
 def read_frame_sizes(file: BinaryIO) -> Iterator[tuple[int, int]]:

@@ -30,7 +30,7 @@ from library.dataset.manifest import (
 )
 from library.dataset.records import read_frame_sizes
 from library.dataset.sources.base import labels_of
-from library.files import new_file, remove_partials, sha256_of, sync_folder, write_file
+from library.files import new_file, parse_json, remove_partials, sha256_of, sync_folder, write_file
 
 Label = str | tuple[str, ...]
 
@@ -179,7 +179,7 @@ class WorkFolder:
 
 
 def _read_note(path: Path) -> FinishedShard:
-    note = json.loads(path.read_bytes())
+    note = parse_json(path.read_bytes())
     return FinishedShard(**note | {"rejected": [RejectedFile(**each) for each in note["rejected"]]})
 
 

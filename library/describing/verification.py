@@ -8,7 +8,6 @@ from pathlib import Path
 import simplejpeg
 from tqdm import tqdm
 
-from library.dataset.jpeg import read_jpeg_header
 from library.dataset.manifest import Manifest, check_hashes
 from library.dataset.records import read_frames, read_record
 from library.dataset.worker_pool import WorkerPool
@@ -31,17 +30,11 @@ class CheckRecord:
         record = read_record(content, where, multi_label=True)
         labels, texts = record.labels, record.texts
         where = f"{where}, made from {record.filename},"
-        if not self.is_multi_label and len(labels) != 1:
-            raise DataError(f"{where} has {len(labels)} labels, not one")
-        for label in labels:
-            if not 0 <= label < len(self.classes):
-                raise DataError(f"{where} has the label {label}, which is no class's")
+        if fault := record.find_fault(len(self.classes), self.is_multi_label):
+            raise DataError(f"{where} {fault}")
         if texts != tuple(self.classes[label] for label in labels):
             names = ", ".join(map(repr, texts)) or "none"
             raise DataError(f"{where} has the class {names}, which its label contradicts")
-        header = read_jpeg_header(record.encoded)
-        if header is None or (header.width, header.height) != (record.width, record.height):
-            raise DataError(f"{where} is not a JPEG of {record.width}x{record.height} pixels")
         try:
             simplejpeg.decode_jpeg(record.encoded, "GRAY", strict=False)
         except ValueError as error:

@@ -4,7 +4,6 @@ The addresses are in TF_CONFIG, which Vertex AI sets and docs/cluster.md explain
 Slurm, in the environment of `srun`. The first worker is the chief, which alone writes.
 """
 
-import json
 import os
 import re
 import socket
@@ -13,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from library.errors import SettingsError, UserError, reason_of
+from library.files import parse_json
 from library.tensorflow_import import import_tensorflow
 
 # The first bytes of a gRPC client. A running server answers them, unlike the kernel of its machine.
@@ -50,7 +50,7 @@ def read_cluster(environ: Mapping[str, str] = os.environ) -> Cluster | None:
 
 def _read_tf_config(text: str) -> Cluster | None:
     try:
-        config = json.loads(text)
+        config = parse_json(text)
         jobs = config.get("cluster") or {}
         task = config.get("task") or {}
         workers = [(job, i) for job in ("chief", "worker") for i in range(len(jobs.get(job, ())))]

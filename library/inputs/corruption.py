@@ -1,13 +1,13 @@
 """An error while reading becomes one line: which shard, which record, which image."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from library.dataset.records import read_frames, read_record
+from library.dataset.records import check_frames, read_frames, read_record
 from library.errors import DataError
 
 
@@ -36,20 +36,28 @@ def explain_source_errors(sources: Iterable[Any]) -> Iterator[None]:
         raise
 
 
-def find_corrupt_record(paths: Iterable[str | Path], repair_hint: str) -> str | None:
+def find_corrupt_record(
+    counts: Mapping[str, int], class_count: int, is_multi_label: bool, repair_hint: str
+) -> str | None:
     """Return one line that names the first record that is corrupt or does not decode, or None.
 
     Args:
-        paths: The shards.
+        counts: {path: number of records} of the shards.
+        class_count: Number of classes.
+        is_multi_label: Whether images may have any number of classes.
         repair_hint: What to do about it, the end of the line.
     """
     try:
-        for path in paths:
+        for path, count in counts.items():
+            check_frames(path, count)
+        for path in counts:
             with Path(path).open("rb") as file:
                 for offset, content in read_frames(file, path):
                     where = f"{path}: the record at byte {offset}"
                     record = read_record(content, where, multi_label=True)
                     tf.io.decode_jpeg(record.encoded)
+                    if fault := record.find_fault(class_count, is_multi_label):
+                        return f"{where}, made from {record.filename}, {fault}; {repair_hint}"
     except tf.errors.InvalidArgumentError:
         return (
             f"{where} is whole, but its image is not a JPEG that decodes; it was made from "

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from library.dataset.manifest import Manifest
-from library.dataset.records import parse_labels, parse_record, serialize
+from library.dataset.records import check_frames, parse_labels, parse_record, serialize
 from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
 from library.errors import DataError, SettingsError, UserError
 from library.inputs.corruption import find_corrupt_record
@@ -22,6 +22,8 @@ from library.inputs.decoding import Crop, ImageFormat, decode
 from library.inputs.worker_slice import WorkerSlice
 
 Dataset: TypeAlias = tf.data.Dataset
+# Those that a JPEG may have, in pixels, by themselves.
+_EDGES = np.arange(2**16, dtype=np.int32)
 # Shuffles an epoch; None: in order.
 Random = np.random.Generator | None
 
@@ -92,6 +94,8 @@ class ExampleSource(ABC):
         """Return the fields of those names of an example's record, then its label."""
         label_name = "labels" if self.is_multi_label else "label"
         *fields, label = parse_record(self.record(key), (*names, label_name)).values()
+        # A label that is no class's is an error; a one-hot vector would be zero.
+        label = tf.gather(np.arange(len(self.class_counts)), label)
         if self.is_multi_label:
             label = tf.minimum(tf.reduce_sum(tf.one_hot(label, len(self.class_counts)), 0), 1.0)
         return *fields, label
@@ -110,8 +114,9 @@ class ExampleSource(ABC):
             (uint8 pixels, label).
         """
         encoded, height, width, label = self.parse(key, "encoded", "height", "width")
-        # The recorded size: parsing the encoded image for it would take longer.
-        shape = tf.cast(tf.stack([height, width, 3]), tf.int32)
+        # The recorded size: parsing the encoded image for it would take longer. An edge that no
+        # JPEG has is an error.
+        shape = tf.gather(_EDGES, tf.stack([height, width, 3]))
         return decode(encoded, shape, image_format, crop), label
 
     def record(self, key: tf.Tensor) -> tf.Tensor:
@@ -159,13 +164,14 @@ class ShardSource(ExampleSource):
     # What to do about a corrupt shard.
     repair_hint: str = "convert again"
     count: int = field(init=False)
+    _checked: set[bytes] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "count", sum(self.counts))
 
     def keys(self, random: Random = None) -> Dataset:
         """Return the records, interleaved, of the shards in order or permuted by `random`."""
-        return self.interleave(random, np.array(self.paths), tf.data.TFRecordDataset)
+        return self.interleave(random, np.array(self.paths), self._open)
 
     def indices(self, random: Random = None) -> Dataset:
         """Return each example's index, counted shard by shard, in the order of `keys`."""
@@ -219,7 +225,22 @@ class ShardSource(ExampleSource):
 
     def find_corruption(self) -> str | None:
         """Return one line that names the first corrupt record, or None if there is none."""
-        return find_corrupt_record(self.paths, self.repair_hint)
+        counts = dict(zip(self.paths, self.counts, strict=True))
+        return find_corrupt_record(
+            counts, len(self.class_counts), self.is_multi_label, self.repair_hint
+        )
+
+    def _open(self, path: tf.Tensor) -> Dataset:
+        checked = tf.numpy_function(self._check, [path], tf.string)
+        return tf.data.TFRecordDataset(tf.ensure_shape(checked, []))
+
+    def _check(self, path: bytes) -> bytes:
+        """Check a shard's frames before TensorFlow opens it for the first time."""
+        if path not in self._checked:
+            name = path.decode("utf-8", "surrogateescape")
+            check_frames(name, self.counts[self.paths.index(name)])
+            self._checked.add(path)
+        return path
 
     def _order(self, random: Random) -> np.ndarray:
         return random.permutation(len(self.paths)) if random else np.arange(len(self.paths))

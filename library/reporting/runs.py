@@ -4,7 +4,6 @@ Reads text files only, so that comparing many runs needs no TensorFlow.
 """
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from library.errors import UserError
-from library.files import find_damage, read_sealed
+from library.files import find_damage, parse_json, read_sealed
 
 # The page about a run, in its folder.
 REPORT = "report.html"
@@ -96,7 +95,7 @@ def _read_run(folder: Path, best: Path) -> Run:
     if damage := find_damage(best):
         raise UserError(f"the snapshot in {folder} is damaged ({damage})")
     try:
-        metrics = json.loads((best / "metrics.json").read_text(encoding="utf-8"))
+        metrics = parse_json((best / "metrics.json").read_bytes())
         summaries = {
             split: _read_summary(folder / "evaluation" / f"{split}.json", metrics["epoch"])
             for split in ("test", "validation")
@@ -129,7 +128,7 @@ def _in_force(rows: Iterable[tuple[str, str, str]]) -> dict[str, str]:
 
 def _read_summary(path: Path, epoch: int) -> dict:
     """Return an evaluation of the snapshot of an epoch; {} if it is missing or about another."""
-    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    summary = parse_json(path.read_bytes()) if path.is_file() else {}
     return summary if summary.get("epoch") == epoch else {}
 
 
@@ -152,7 +151,7 @@ def _test_accuracy(summary: dict) -> tuple[float, tuple[float, float] | None] | 
 
 def _training_seconds(checkpoints: Path) -> float | None:
     newest = max(checkpoints.glob("step_[0-9]*/state.json"), default=None)
-    return json.loads(newest.read_text(encoding="utf-8")).get("seconds") if newest else None
+    return parse_json(newest.read_bytes()).get("seconds") if newest else None
 
 
 def _number(cell: str | None) -> float:

@@ -7,6 +7,7 @@ A checkpoint is one sealed folder, `step_<step>/`, that appears whole or not at 
 - `hashes.json`: SHA-256 of these two files when they were written
 """
 
+import contextlib
 import json
 import logging
 import re
@@ -24,6 +25,7 @@ from library.files import (
     explain_write_errors,
     find_damage,
     new_folder,
+    parse_json,
     remove_partials,
     restore_folder,
     seal_folder,
@@ -93,8 +95,12 @@ class Checkpoints:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return the state that a checkpoint was saved with."""
-    return json.loads((path / "state.json").read_text(encoding="utf-8"))
+    """Return the state that a checkpoint was saved with. Raises CheckpointError."""
+    with contextlib.suppress(OSError, ValueError):
+        state = parse_json((path / "state.json").read_bytes())
+        if isinstance(state, dict):
+            return state
+    raise CheckpointError(f"{path / 'state.json'} does not hold a JSON dict")
 
 
 def read_variables(path: Path, variables: Sequence[Any], start: int | None = None) -> None:

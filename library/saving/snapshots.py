@@ -25,6 +25,7 @@ from library.files import (
     explain_write_errors,
     find_damage,
     new_folder,
+    parse_json,
     read_sealed,
     remove_partials,
     restore_folder,
@@ -207,6 +208,7 @@ def _read(folder: Path, path: Path) -> Snapshot:
         folder=folder,
         data=_read_json(path / DATA, dict) if (path / DATA).exists() else {},
     )
+    _check_contents(snapshot)
     class_count, logit_count = len(snapshot.classes), snapshot.network.output_shape[-1]
     if class_count != logit_count:
         raise CheckpointError(
@@ -216,10 +218,21 @@ def _read(folder: Path, path: Path) -> Snapshot:
     return snapshot
 
 
+def _check_contents(snapshot: Snapshot) -> None:
+    """Raise CheckpointError for class names or image options that none can have written."""
+    names = snapshot.classes
+    if not all(isinstance(each, str) for each in names) or len(set(names)) < len(names):
+        raise CheckpointError(f"{snapshot.folder}/classes.json is not a list of distinct names")
+    try:
+        _ = snapshot.image_options
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f'{snapshot.folder}/{DATA}, "images": {error}') from None
+
+
 def _read_json(path: Path, kind: type) -> Any:
     """Return a file's contents, checked to be a `kind`: a hash proves no particular contents."""
     with contextlib.suppress(ValueError):
-        if isinstance(value := json.loads(path.read_text(encoding="utf-8")), kind):
+        if isinstance(value := parse_json(path.read_bytes()), kind):
             return value
     raise CheckpointError(f"{path} does not hold a JSON {kind.__name__}")
 

@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -84,6 +85,53 @@ def test_truncated_manifest_is_refused(manifest):
             read_manifest(manifest.folder, "train")
 
 
+def read_without_hash(path):
+    """The content as version 0.1 wrote it, whose values can be changed unnoticed."""
+    content = json.loads(path.read_bytes())
+    del content["sha256"]
+    return content
+
+
+@pytest.mark.parametrize("bit", [0, 3, 6])
+def test_every_flipped_bit_is_noticed_or_changes_nothing(manifest, bit):
+    path = manifest_path(manifest.folder, "train")
+    content = path.read_bytes()
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << bit
+        path.write_bytes(damaged)
+        with suppress(DataError):
+            assert read_manifest_file(path) == manifest
+            assert damaged.split() == content.split()
+
+
+WRONG_SETTINGS = [
+    {"max_edge": "9"},
+    {"max_edge": -1},
+    {"max_edge": True},
+    {"quality": 0},
+    {"color_space": []},
+    {"background": [0, 0]},
+    {"background": [0, 0, 256]},
+    {"background": "\0"},
+    {"max_pixels": 1e400},
+]
+
+
+@pytest.mark.parametrize("settings", WRONG_SETTINGS, ids=str)
+def test_wrong_settings_are_refused(manifest, settings):
+    write_manifest(replace(manifest, settings=settings))
+    with pytest.raises(DataError, match=next(iter(settings))):
+        read_manifest(manifest.folder, "train")
+
+
+def test_shard_listed_twice_is_refused(manifest):
+    first = manifest.shards[0]
+    write_manifest(replace(manifest, shards=(first, first)))
+    with pytest.raises(DataError, match="twice"):
+        read_manifest(manifest.folder, "train")
+
+
 WRONG = {
     "format": "version 99",
     "classes": ["cat", "cat"],
@@ -99,7 +147,7 @@ WRONG = {
 @pytest.mark.parametrize("key", WRONG)
 def test_wrong_value_is_refused(manifest, key):
     path = manifest_path(manifest.folder, "train")
-    content = json.loads(path.read_bytes())
+    content = read_without_hash(path)
     for wrong in ({**content, key: WRONG[key]}, {k: v for k, v in content.items() if k != key}):
         path.write_text(json.dumps(wrong))
         with pytest.raises(DataError, match="convert again") as caught:
@@ -143,7 +191,7 @@ def test_multi_label_counts_need_not_add_up(manifest):
     write_manifest(multi_label)
     assert read_manifest(manifest.folder, "train") == multi_label
     path = manifest_path(manifest.folder, "train")
-    content = json.loads(path.read_text())
+    content = read_without_hash(path)
     path.write_text(json.dumps({**content, "labels": "some"}))
     with pytest.raises(DataError, match="'some'"):
         read_manifest(manifest.folder, "train")
@@ -154,7 +202,7 @@ def test_multi_label_counts_need_not_add_up(manifest):
 
 def test_manifest_without_labels_is_single_label(manifest):
     path = manifest_path(manifest.folder, "train")
-    content = json.loads(path.read_text())
+    content = read_without_hash(path)
     del content["labels"]
     path.write_text(json.dumps(content))
     assert read_manifest(manifest.folder, "train") == manifest
@@ -205,3 +253,25 @@ def test_tensorflow_reads_shards_of_version_0_1():
         counts[record["text"].numpy().decode()] += 1
         assert tf.io.decode_jpeg(record["encoded"]).shape == (12, 16, 3)
     assert tuple(counts.values()) == manifest.class_counts
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"classes": ["cat", ["dog"]]},
+        {"classes": ["cat", ""]},
+        {"class_counts": {"cat": 1e400, "dog": 2}},
+        {"left_out": [{"file": 3, "reason": "broken"}]},
+        {"left_out": ["broken.jpg"]},
+        {"more": 1},
+        {"shards": [{"file": "a\0.tfrecord", "examples": 6, "bytes": 9, "sha256": "0" * 64}]},
+        {"shards": [{"file": "a.tfrecord", "examples": 6, "bytes": 5, "sha256": "0" * 64}]},
+    ],
+    ids=str,
+)
+def test_wrong_entry_is_refused(manifest, wrong):
+    path = manifest_path(manifest.folder, "train")
+    path.write_text(json.dumps(read_without_hash(path) | wrong))
+    with pytest.raises(DataError, match="convert again") as caught:
+        read_manifest_file(path)
+    assert "\n" not in str(caught.value)

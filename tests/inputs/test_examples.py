@@ -2,6 +2,7 @@ import itertools
 import re
 from dataclasses import replace
 
+import google_crc32c
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -217,6 +218,55 @@ def test_read_error_names_image_that_does_not_decode(tmp_path):
     inputs = EvaluationPipeline(ShardSource((str(path),), (1,), (1,)), ImageFormat(2, 1), 2)
     text = f"{path}: the record at byte 0 is whole, but its image .* made from a/odd.jpg"
     with pytest.raises(DataError, match=text):
+        read_labels(inputs, inputs.batches())
+
+
+# Lengths below and above what a process can reserve, and one that wraps around with the framing.
+@pytest.mark.parametrize("length", [10**6, 2**40, 2**62, 2**64 - 8])
+def test_length_beyond_the_file_is_named(tmp_path, length):
+    path = tmp_path / "shard.tfrecord"
+    inputs = write_shard(path)
+    content = path.read_bytes()
+    size = len(content)
+    header = length.to_bytes(8, "little")
+    # The masked checksum that TensorFlow expects.
+    crc = google_crc32c.value(header)
+    crc = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    path.write_bytes(content + header + crc.to_bytes(4, "little") + b"?" * 99)
+    inputs = replace(inputs, source=replace(inputs.source, counts=(3,)))
+    with pytest.raises(DataError, match=rf"shard.tfrecord: record 2 \(at byte {size}\) is longer"):
+        read_labels(inputs, inputs.batches())
+    with path.open("rb") as file, pytest.raises(DataError, match="truncated"):
+        list(read_frames(file, path))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_number_of_records_is_that_of_the_manifest(tmp_path, count):
+    inputs = write_shard(tmp_path / "shard.tfrecord")
+    inputs = replace(inputs, source=replace(inputs.source, counts=(count,)))
+    with pytest.raises(DataError, match="has 2 records, the manifest lists"):
+        read_labels(inputs, inputs.batches())
+
+
+@pytest.mark.parametrize("is_multi_label", [False, True])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("label", 2),
+        ("label", -1),
+        ("label", 2**63 - 1),
+        *(("height", each) for each in (-5, 10**9, 2**32 + 2)),
+        *(("width", each) for each in (-5, 10**9, 2**62)),
+    ],
+)
+def test_field_that_contradicts_the_manifest_is_named(tmp_path, field, value, is_multi_label):
+    path = tmp_path / "shard.tfrecord"
+    encoded = tf.io.encode_jpeg(np.zeros((2, 2, 1), np.uint8)).numpy()
+    record = replace(Record(encoded, 2, 2, 0, "a", "a/odd.jpg"), **{field: value})
+    path.write_bytes(frame(record))
+    source = ShardSource((str(path),), (1,), (1, 1), is_multi_label=is_multi_label)
+    inputs = EvaluationPipeline(source, ImageFormat(2, 1), 2)
+    with pytest.raises(DataError, match=rf"byte 0, made from a/odd.jpg, .*{value}"):
         read_labels(inputs, inputs.batches())
 
 
