@@ -16,8 +16,8 @@ _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
 class CalibrationBins:
     """Each image's predictions in bins by confidence.
 
-    An image with one class gives one prediction, its likeliest class. Of a multi-label image, each
-    class is a prediction, and correct if the image has that class.
+    An image with one class gives one prediction, its most likely class. Of a multi-label image,
+    each class is a prediction, and correct if the image has that class.
     """
 
     def __init__(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
@@ -63,7 +63,7 @@ class CalibrationBins:
 
 
 def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float | None:
-    """Return the temperature that makes the labels likeliest, or None if there is no best one.
+    """Return the temperature that makes the labels most likely, or None if there is no best one.
 
     The negative log-likelihood is convex in 1 / temperature: Newton's method between bounds. If all
     predictions are correct, it has no minimum: the lower the temperature, the better.

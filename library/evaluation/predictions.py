@@ -34,7 +34,7 @@ class Predictions:
 
     @property
     def classes(self) -> np.ndarray:
-        """The likeliest class of each image: int64 (n,)."""
+        """The most likely class of each image: int64 (n,)."""
         return self.scores.argmax(1)
 
 

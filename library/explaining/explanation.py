@@ -46,7 +46,7 @@ class ImageExplanation:
 
     Attributes:
         image: The image.
-        ranking: (class, probability), the likeliest first.
+        ranking: (class, probability), the most likely first.
         heatmaps: Class → heatmap (rows, columns) in [0, 1]: of the predicted class and the true
             ones.
         neighbors: Training images with their classes, the nearest first.

@@ -2,7 +2,7 @@
 
 Signatures:
 - `serving_default`: `image_bytes`, strings (n,) → `classes`, strings (n, classes), and
-  `probabilities`, float32 (n, classes), both sorted by probability, likeliest first
+  `probabilities`, float32 (n, classes), both sorted by probability, most likely first
 - `pixels`: `pixels`, uint8 (n, height, width, channels) → the same
 
 On request both return `embedding` too, float32 (n, size): see library/prediction/embedding.py.

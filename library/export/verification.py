@@ -76,7 +76,7 @@ def compare(
         found: The export's probabilities, shape (n, classes).
         expected: The snapshot's probabilities, shape (n, classes).
         multi_label: Images agree if they have the same set of classes, each from 0.5 on, instead of
-            the same likeliest class.
+            the same most likely class.
 
     Raises:
         UserError: They differ by more than the format allows.

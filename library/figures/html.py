@@ -6,10 +6,22 @@ A package keeps its templates in its folder `templates/`. They extend `base.html
 
 import base64
 import functools
+import hashlib
+import html
+import re
+from importlib.resources import files
+from os.path import relpath
+from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 
 from library.errors import printable
+from library.files import write_file
+
+# The pages that a run's folder may hold.
+_RUN_PAGES = ("report.html", "evaluation/*.html", "explain/explain.html")
+_LINKS = re.compile("<nav>[^\\n]*</nav>")
 
 
 def render(package: str, template: str, **values: object) -> str:
@@ -29,6 +41,26 @@ def render(package: str, template: str, **values: object) -> str:
         The page, or other text.
     """
     return _environment(package).get_template(template).render(values)
+
+
+def link_pages(run_dir: str | Path) -> None:
+    """Link the pages in a run's folder to one another; call it when one of them was written."""
+    run_dir = Path(run_dir)
+    pages = [page for pattern in _RUN_PAGES for page in sorted(run_dir.glob(pattern))]
+    for page in pages:
+        links = " · ".join(_link(other, page, run_dir) for other in pages)
+        parts = _LINKS.split(page.read_text(encoding="utf-8"), maxsplit=1)
+        write_file(page, f"<nav>{links}</nav>".join(parts))
+
+
+def read_script(package: str, name: str) -> str:
+    """Return a script of a package, for the variable `script`, which base.html puts inline."""
+    return (files(package) / "templates" / name).read_text(encoding="utf-8")
+
+
+def source_hash(text: str) -> str:
+    """Return what a Content-Security-Policy names an inline script or style by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def data_url(content: bytes, media_type: str) -> str:
@@ -54,8 +86,16 @@ def _environment(package: str) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": _percent, "printable": printable}
+    environment.filters |= {"percent": _percent, "printable": printable, "source_hash": source_hash}
     return environment
+
+
+def _link(page: Path, origin: Path, run_dir: Path) -> str:
+    """Return a link from one page to another, or the page's name if they are the same."""
+    name = page.relative_to(run_dir).with_suffix("").as_posix().removesuffix("/explain")
+    name = html.escape(printable(name))
+    url = quote(Path(relpath(page, origin.parent)).as_posix())
+    return f"<b>{name}</b>" if page == origin else f'<a href="{url}">{name}</a>'
 
 
 def _on_one_line(value: object) -> object:

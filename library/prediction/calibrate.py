@@ -99,7 +99,7 @@ def choose_classes(
         multi_label: Whether an image may have several classes, or none.
 
     Returns:
-        The likeliest class, or UNKNOWN if it is below the threshold; for multi-label the list of
+        The most likely class, or UNKNOWN if it is below the threshold; for multi-label the list of
         all classes at or above it.
     """
     if multi_label:

@@ -19,7 +19,7 @@ class PredictionFormatter:
 
     Attributes:
         classes: The class names in label order.
-        top_k: How many of the likeliest classes to list.
+        top_k: How many of the most likely classes to list.
         format: One of FORMATS.
         threshold: The lowest probability to answer with: see `choose_classes`.
         multi_label: Whether an image may have several classes; CSV joins them with "|".

@@ -4,7 +4,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,13 +22,14 @@ from library.evaluation.evaluate import (
     warn_on_error,
     write_summary,
 )
+from library.evaluation.predictions import Predictions
 from library.evaluation.table import (
     format_interval,
     format_number,
     metric_label,
     overall_metrics,
 )
-from library.figures.html import inline_svg, render
+from library.figures.html import inline_svg, link_pages, read_script, render
 from library.figures.training_curves import draw_curves
 from library.files import write_file
 from library.inputs.examples import Split
@@ -36,12 +37,14 @@ from library.inputs.interfaces import EvaluationInputs
 from library.messages import counted_classes
 from library.reporting.charts import make_confusion_chart, make_thumbnail
 from library.reporting.runs import REPORT, SETTINGS_FILES, read_history, read_settings_file
+from library.reporting.threshold_curves import make_threshold_curves
 from library.saving.snapshots import Snapshot, read_snapshot
 
 logger = logging.getLogger(__name__)
 
-# The number of mistakes bounds the size of the page.
+# The number of images bounds the size of the page.
 MAX_MISTAKES = 48
+MAX_CORRECT = 16
 _TILES = ("exact_match", "accuracy", "macro_f1", "macro_roc_auc", "loss", "ece")
 _CLASS_COLUMNS = ("f1", "precision", "recall", "roc_auc", "pr_auc")
 _PACKAGES = ("tensorflow", "keras", "numpy")
@@ -68,6 +71,7 @@ class Report:
         network: Name and size of the network.
         result: What was found.
         mistake_images: Pixels of worst_mistakes(result): uint8 (height, width, 1 or 3) each.
+        correct_images: The same of sample_correct(result).
         splits: The evaluated split, and others to compare its classes with.
         scope: What the metrics are of, if not of one network and the whole split.
         history: Rows of history.csv.
@@ -81,6 +85,7 @@ class Report:
     network: str
     result: EvaluationResult
     mistake_images: Sequence[np.ndarray]
+    correct_images: Sequence[np.ndarray]
     splits: Sequence[Split | TrainingSplit]
     scope: Sequence[str] = ()
     history: Sequence[dict] = ()
@@ -114,6 +119,7 @@ def write_training_report(
         summary = summarize(result, splits[0], data_dir=data_dir)
         write_summary(run_dir / EVALUATION_FOLDER / f"{splits[0].name}.json", summary)
         write_report(page, result, summary, splits, run_dir)
+        link_pages(run_dir)
 
 
 def write_report(
@@ -136,6 +142,8 @@ def write_report(
     members = snapshot.members or (snapshot,)
     names = " and ".join(dict.fromkeys(each.network.name for each in members))
     _, *shape = snapshot.network.input_shape
+    mistakes, correct = worst_mistakes(result), sample_correct(result)
+    images = read_images(result.inputs, [*mistakes, *correct])
     report = Report(
         title="; ".join(f"{each.folder}, epoch {each.metrics.get('epoch')}" for each in members),
         split=summary["split"],
@@ -143,7 +151,8 @@ def write_report(
         network=f"{names}: {snapshot.network.count_params():,} parameters, images of "
         f"{' x '.join(map(str, shape))}",
         result=result,
-        mistake_images=read_images(result.inputs, worst_mistakes(result)),
+        mistake_images=images[: len(mistakes)],
+        correct_images=images[len(mistakes) :],
         splits=splits,
         scope=tuple(describe_scope(summary)),
         epoch=snapshot.metrics.get("epoch"),
@@ -169,9 +178,12 @@ def render_report(report: Report) -> str:
     metrics, predictions = report.result.metrics, report.result.predictions
     others = [each for each in report.splits if each.name != report.split]
     chart = None if predictions.multi_label else make_confusion_chart(predictions, report.classes)
+    answer, curves = make_threshold_curves(predictions, report.classes)
+    shown = [answer, *curves] if answer else curves
     return render(
         "library.reporting",
         "report.html",
+        script=read_script("library.reporting", "report.js"),
         report=report,
         metrics=metrics,
         # Multi-label accuracy is that of single classes, not of images.
@@ -189,7 +201,10 @@ def render_report(report: Report) -> str:
         ),
         class_rows=list(_class_rows(metrics, others)),
         confusion=chart,
-        mistakes=list(_mistakes(report)),
+        thresholds=[{**asdict(each), "isAnswer": each is answer} for each in shown],
+        hidden_classes=len(report.classes) - len(metrics["absent"]) - len(curves),
+        mistakes=list(_cards(report, worst_mistakes(report.result), report.mistake_images)),
+        correct=list(_cards(report, sample_correct(report.result), report.correct_images)),
         number=format_number,
         data_rows=[_split_row(each) for each in report.splits],
         settings={name: _by_default(rows) for name, rows in (report.settings or {}).items()},
@@ -199,13 +214,14 @@ def render_report(report: Report) -> str:
 
 def worst_mistakes(result: EvaluationResult, count: int = MAX_MISTAKES) -> np.ndarray:
     """Return the rows of the wrong predictions with the highest losses, worst first: int64."""
-    predictions = result.predictions
-    if predictions.multi_label:
-        wrong = ((predictions.scores > 0) != (predictions.labels > 0.5)).any(1)
-    else:
-        wrong = predictions.classes != predictions.labels
-    rows = np.flatnonzero(wrong)
+    rows = np.flatnonzero(~_is_correct(result.predictions))
     return rows[np.argsort(-result.losses[rows], kind="stable")][:count]
+
+
+def sample_correct(result: EvaluationResult, count: int = MAX_CORRECT) -> np.ndarray:
+    """Return the rows of some correct predictions, evenly spaced over the split: int64."""
+    rows = np.flatnonzero(_is_correct(result.predictions))
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
 
 
 def read_images(inputs: EvaluationInputs, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
@@ -274,10 +290,18 @@ def _class_rows(metrics: dict, others: Sequence[Split | TrainingSplit]) -> Itera
         }
 
 
-def _mistakes(report: Report) -> Iterator[dict]:
+def _is_correct(predictions: Predictions) -> np.ndarray:
+    """Return whether each prediction is correct; of multi-label ones, all of its classes: bool."""
+    if predictions.multi_label:
+        return ((predictions.scores > 0) == (predictions.labels > 0.5)).all(1)
+    return predictions.classes == predictions.labels
+
+
+def _cards(report: Report, rows: np.ndarray, images: Sequence[np.ndarray]) -> Iterator[dict]:
+    """Yield what the page shows of the images in some rows."""
     predictions, classes = report.result.predictions, report.classes
-    rows = worst_mistakes(report.result)
-    for row, image in zip(rows, report.mistake_images, strict=True):
+    is_correct = _is_correct(predictions)
+    for row, image in zip(rows, images, strict=True):
         if predictions.multi_label:
             predicted = np.flatnonzero(predictions.scores[row] > 0)
             true = np.flatnonzero(predictions.labels[row] > 0.5)
@@ -289,6 +313,7 @@ def _mistakes(report: Report) -> Iterator[dict]:
         ]
         yield {
             "thumbnail": make_thumbnail(image),
+            "is_correct": bool(is_correct[row]),
             "predicted": words[0] or "none",
             "true": words[1] or "none",
             "name": predictions.names[row],

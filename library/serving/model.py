@@ -59,10 +59,10 @@ class ServedModel:
         self._decoder.__exit__(*error)
 
     def classify(self, content: bytes) -> dict[str, Any]:
-        """Return all classes with their probabilities, likeliest first.
+        """Return all classes with their probabilities, most likely first.
 
-        `class` and `probability` are those of the likeliest class, but `class` is unknown below the
-        threshold. For multi-label, `found` lists all classes from the threshold on.
+        `class` and `probability` are those of the most likely class, but `class` is unknown below
+        the threshold. For multi-label, `found` lists all classes from the threshold on.
 
         Raises:
             RequestError: The image is not usable.
@@ -78,7 +78,7 @@ class ServedModel:
 
         Args:
             content: The bytes of an image file.
-            class_name: The class to explain; "": the likeliest one.
+            class_name: The class to explain; "": the most likely one.
 
         Raises:
             RequestError: The image is not usable, or there is no such class.

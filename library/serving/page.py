@@ -1,10 +1,8 @@
 """The page for trying a model in a browser; it loads nothing from elsewhere."""
 
-import base64
-import hashlib
 import re
 
-from library.figures.html import render
+from library.figures.html import render, source_hash
 
 
 def make_page(description: str, max_bytes: int) -> str:
@@ -21,8 +19,7 @@ def content_security_policy(page: str) -> str:
     """Return the Content-Security-Policy that allows only the page's own scripts and styles."""
     hashes = {
         tag: " ".join(
-            f"'sha256-{_hash(text)}'"
-            for text in re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+            source_hash(text) for text in re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
         )
         for tag in ("script", "style")
     }
@@ -31,7 +28,3 @@ def content_security_policy(page: str) -> str:
         "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     )
-
-
-def _hash(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

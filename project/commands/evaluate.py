@@ -106,6 +106,8 @@ def _network(config: Any, summary: dict) -> str:
 
 def _write_report(config: Any, page: Path, result: Any, summary: dict, splits: tuple) -> None:
     """Write the page, unless library/reporting was deleted."""
+    from library.figures.html import link_pages
+
     try:
         from library.reporting.report import write_report
     except ModuleNotFoundError as error:
@@ -115,3 +117,4 @@ def _write_report(config: Any, page: Path, result: Any, summary: dict, splits: t
         return
     run_dir = None if config.checkpoint else Path(config.run_dir)
     write_report(page, result, summary, splits, run_dir)
+    link_pages(config.run_dir)

@@ -22,6 +22,7 @@ def explain(settings: Settings) -> None:
     start_tensorflow(config)
     from library.explaining.explanation import choose_images, explain_images, load_images
     from library.explaining.explanation_files import explanation_json, write_explanation
+    from library.figures.html import link_pages
     from library.prediction.image_pool import ImagePool
     from library.prediction.preprocess import ImagePreprocessor
     from project import load_network
@@ -53,5 +54,6 @@ def explain(settings: Settings) -> None:
     )
     subject = f"{snapshot.network.name} in {snapshot.folder}"
     page = write_explanation(explanation, Path(config.run_dir) / "explain", subject)
+    link_pages(config.run_dir)
     logger.info(f"heat maps by {explanation.method}; HTML page: {page}")
     print(json.dumps({"page": str(page), **explanation_json(explanation)}))

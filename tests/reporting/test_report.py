@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import keras
 import numpy as np
@@ -21,6 +22,7 @@ from library.errors import run_main
 from library.evaluation.evaluate import EvaluationResult
 from library.evaluation.metrics import EvaluationOptions, compute_metrics
 from library.evaluation.predictions import Predictions
+from library.figures.html import link_pages, source_hash
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
 from library.models.scores import to_probabilities
@@ -32,14 +34,17 @@ from library.reporting.charts import (
     make_thumbnail,
 )
 from library.reporting.report import (
+    MAX_CORRECT,
     MAX_MISTAKES,
     Report,
     describe_environment,
     is_current,
     read_images,
     render_report,
+    sample_correct,
     worst_mistakes,
 )
+from library.reporting.threshold_curves import MAX_CLASSES, make_threshold_curves
 from project.inputs import EvaluationPipeline
 
 ROW = {
@@ -105,6 +110,9 @@ def make_page(
         "network": "simple: 100 parameters",
         "result": result,
         "mistake_images": random.integers(0, 256, (mistakes, edge, edge, 3), np.uint8),
+        "correct_images": random.integers(
+            0, 256, (len(sample_correct(result)), edge, edge, 3), np.uint8
+        ),
         "splits": (split, SimpleNamespace(**{**vars(split), "name": "train"})),
         "history": [ROW, {**ROW, "epoch": 2.0}],
         "epoch": 2,
@@ -129,11 +137,14 @@ def test_report_in_a_browser(tmp_path):
     path.write_text(make_page())
     page, console = open_in_browser(path, "--dump-dom")
     assert not console
+    # The page's own script has filled in what belongs to the slider's threshold.
+    assert re.search(r'id="threshold-precision">\d+\.\d %<', page)
+    assert re.search(r'id="threshold-path"[^>]* d="M[\d.]+ ', page)
     assert page.count("<figure") > 10
     assert "% correct on the test split" in page
     assert "onerror=alert" not in re.sub(r"&lt;img src=x onerror=alert", "", page)
 
-    # On a phone nothing but tables is wider than the screen. The page itself may run no script.
+    # On a phone nothing but tables is wider than the screen.
     probe.write_text(PROBE.replace("PAGE", json.dumps(path.read_text()).replace("</", "<\\/")))
     page, _ = open_in_browser(probe, "--dump-dom")
     width, requests = re.search(r"<title>(\d+),(\d+)</title>", page).groups()
@@ -148,7 +159,9 @@ def test_report_shows_everything_escaped():
         "Metrics",
         "Classes",
         "Confusion matrix",
+        "Precision, recall and thresholds",
         "Worst mistakes",
+        "Correct predictions",
         "Calibration",
         "Data",
         "Training settings",
@@ -191,7 +204,7 @@ def test_multi_label_report():
 @pytest.mark.slow
 def test_report_of_many_images_and_classes_is_small():
     page = make_page(images=3000, classes=100, edge=224)
-    assert page.count("<figcaption>") == MAX_MISTAKES
+    assert page.count("<figcaption>") == MAX_MISTAKES + MAX_CORRECT
     assert len(page.encode()) < 2_000_000
 
 
@@ -205,7 +218,9 @@ def test_reliability_diagram():
     }
     result = EvaluationResult(None, None, found, np.zeros(1), metrics)
     split = SimpleNamespace(name="test", examples=1, class_counts=(1, 0), rejected_count=None)
-    page = render_report(Report("", "test", "ab", "", result, [], [split]))
+    page = render_report(
+        Report("", "test", "ab", "", result, [], [np.zeros((8, 8, 1), np.uint8)], [split])
+    )
     assert "40 predictions, confidence 80 % to 90 %: 50.0 % correct" in page
     bars = [float(each) for each in re.findall(r'<rect[^>]* height="([\d.]+)"', page)]
     # For each bin its accuracy and, below, its share of the predictions.
@@ -282,6 +297,77 @@ def test_worst_mistakes_come_first_with_their_images(colors):
     assert losses[rows].tolist() == sorted(losses[wrong])[:-6:-1]
     assert np.array_equal(read_images(inputs, rows), images[rows])
     assert read_images(inputs, []) == []
+
+
+def test_sample_correct_is_spread_over_the_split():
+    labels = np.zeros(100, int)
+    scores = np.eye(2, dtype=np.float32)[(np.arange(100) % 2)]
+    result = EvaluationResult(None, None, make_predictions(labels, scores), np.ones(100), {})
+    assert sample_correct(result, 3).tolist() == [0, 48, 98]
+    assert len(sample_correct(result, 99)) == 50
+    wrong = EvaluationResult(
+        None, None, make_predictions(labels + 1, scores[:1].repeat(100, 0)), np.ones(100), {}
+    )
+    assert sample_correct(wrong).tolist() == []
+
+
+def test_report_runs_no_script_but_its_own():
+    page = make_page()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
+    (script,) = re.findall("<script>(.*?)</script>", page, re.DOTALL)
+    assert policy.endswith(f"; script-src {source_hash(script)}")
+    assert "unsafe-inline" not in policy.replace("style-src 'unsafe-inline'", "")
+    # Names of classes can't end the data.
+    (data,) = re.findall('id="threshold-data">(.*?)</script>', page, re.DOTALL)
+    assert [each["name"] for each in json.loads(data)][1] == "<i>class & 0</i>"
+
+
+def test_threshold_curves_match_their_definition():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 200)
+    scores = random.normal(size=(200, 4)).astype(np.float32)
+    found = make_predictions(labels, scores)
+    answer, curves = make_threshold_curves(found, "abcd")
+    assert [each.name for each in curves] == ["a", "b", "c"], "d has no image"
+    p = found.probabilities
+    for n in (0, 7, 33, 50, 100):
+        threshold = np.float32(n / 100)
+        assert answer.predicted[n] == (p.max(1) >= threshold).sum()
+        assert answer.correct[n] == ((p.max(1) >= threshold) & (p.argmax(1) == labels)).sum()
+        for label, curve in enumerate(curves):
+            assert curve.positives == (labels == label).sum()
+            assert curve.predicted[n] == (p[:, label] >= threshold).sum()
+            assert curve.correct[n] == ((p[:, label] >= threshold) & (labels == label)).sum()
+
+
+def test_threshold_curves_of_multi_label_and_of_many_classes():
+    truth = np.eye(150, dtype=np.float32)[np.arange(150)]
+    truth[:, 149] = 1
+    answer, curves = make_threshold_curves(
+        make_predictions(truth, 9 * truth - 4, multi_label=True), [str(n) for n in range(150)]
+    )
+    assert answer is None
+    assert len(curves) == MAX_CLASSES
+    assert curves[-1].name == "149"
+    assert curves[-1].positives == curves[-1].correct[50] == 150
+
+
+def test_pages_of_a_run_link_to_one_another(tmp_path):
+    names = ("report.html", "evaluation/test.html", "evaluation/a & b.html")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(make_page(images=4))
+    (tmp_path / "explain").mkdir()
+    older = tmp_path / "explain" / "explain.html"
+    older.write_text("<body>")
+    for _ in range(2):
+        link_pages(tmp_path)
+        for name in names:
+            page = tmp_path / name
+            links = re.findall('<a href="([^"]+)">', page.read_text())
+            targets = {(page.parent / unquote(each)).resolve() for each in links}
+            assert targets == {*map(tmp_path.joinpath, names), older} - {page}
+    assert older.read_text() == "<body>", "a page of an earlier version has no place for links"
 
 
 def test_describe_environment(monkeypatch):

@@ -132,7 +132,9 @@ def test_page_shows_another_answer_than_the_likeliest_class(tmp_path, model, own
     content = io.BytesIO()
     Image.new("RGB", (60, 30), COLORS["red"]).save(content, "PNG")
     shown = in_browser(tmp_path, ModifiedModel(model, own), content.getvalue())
-    assert re.search(rf'<h2 id="verdict">{verdict} \(likeliest: red, \d+\.\d&nbsp;%\)</h2>', shown)
+    assert re.search(
+        rf'<h2 id="verdict">{verdict} \(most likely: red, \d+\.\d&nbsp;%\)</h2>', shown
+    )
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ function showMessage(text, isError) {
   element("message").classList.toggle("wrong", Boolean(isError));
 }
 
-// Classify the image and show the evidence for a class, the likeliest one if the name is empty.
+// Classify the image and show the evidence for a class, the most likely one if the name is empty.
 async function classify(className) {
   if (!image) return;
   if (image.size > maxBytes) {
@@ -45,7 +45,7 @@ function showAnswer(answer) {
   const verdict = answer.found ? answer.found.join(", ") || "none of the classes" : answer.class;
   element("verdict").textContent = verdict === best.class
     ? `${verdict}, ${percent(best.probability)}`
-    : `${verdict} (likeliest: ${best.class}, ${percent(best.probability)})`;
+    : `${verdict} (most likely: ${best.class}, ${percent(best.probability)})`;
   element("picture").onload = () => {
     const {naturalWidth: width, naturalHeight: height} = element("picture");
     element("stage").classList.toggle("small", width < 160);
