@@ -21,6 +21,7 @@ try:
         FractionBelowOne,
         Keys,
         LocalPath,
+        PathOrUrl,
         Positive,
         Text,
         Words,
@@ -56,7 +57,7 @@ class SourceKeys(Keys):
     """Which images to convert."""
 
     heading = "Source"
-    dataset_dir: Text | None = key(
+    dataset_dir: PathOrUrl | None = key(
         None,
         "folder of class folders, the same in a zip or tar (images.zip/train), a CSV file (or one "
         "of its splits: images.csv/train), a manifest, or *.tfrecord; at a URL (gs://…, s3://…): a "
@@ -70,7 +71,7 @@ class SourceKeys(Keys):
         None, "separator of several classes in a CSV cell, such as | in cat|dog; none: one class"
     )
     follow_links: bool = key(False, "follow links that lead out of the folder of images")
-    classes_from: Text | None = key(
+    classes_from: PathOrUrl | None = key(
         _DEFAULTS.classes_from,
         "manifest that fixes the classes; none: that of the training split beside this one",
     )
@@ -81,7 +82,7 @@ class DestinationKeys(Keys):
 
     heading = "Destination"
     tfrecord_filename: Text | None = key(None, "name of the split; none: that in dataset_dir")
-    tfrecord_dir: Text | None = key(None, "folder of the shards; none: dataset_dir")
+    tfrecord_dir: PathOrUrl | None = key(None, "folder of the shards; none: dataset_dir")
     num_shards: CountOrZero = key(_DEFAULTS.num_shards, "0: 8, or more of about 128 MiB each")
     random_seed: CountOrZero = key(_DEFAULTS.random_seed, "seed of the order, and of --split")
     append: bool = key(False, "add images to a converted split; its shards stay as they are")

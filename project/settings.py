@@ -15,14 +15,18 @@ from library.configuration.command_line import Commands, Program
 from library.configuration.reader import Recipe, Settings, SettingsReader
 from library.configuration.schema import (
     Count,
+    Count32,
     CountOrZero,
+    CountOrZero32,
     Fraction,
     FractionBelowOne,
     Keys,
     LocalPath,
     LocalPaths,
+    PathOrUrl,
     Positive,
     PositiveOrZero,
+    Seed,
     Text,
     Words,
     key,
@@ -52,6 +56,10 @@ def _as_words(value: Any) -> Any:
 
 ZeroOrLess = Annotated[float, Field(le=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+# No JPEG is larger.
+Edge = Annotated[int, Field(ge=1, le=65535)]
+# TensorFlow starts as many, and aborts if the system refuses one.
+Threads = Annotated[int, Field(ge=1, le=1024)]
 Views = Annotated[int, Field(ge=1, le=12)]
 ClassWeights = Annotated[
     Words,
@@ -104,7 +112,7 @@ class Directories(Keys):
     """Where data is read and results are written."""
 
     heading = "Directories"
-    data_dir: Text = key(
+    data_dir: PathOrUrl = key(
         "dataset", "directory or URL of the train, validation and test splits", "dd"
     )
     run_dir: LocalPath = key("out/current", "directory that the run writes everything into")
@@ -127,11 +135,11 @@ class Training(Keys):
     max_minutes: Positive | None = key(
         None, "time budget in minutes; shortens the learning-rate schedule, not the warmup"
     )
-    batch_size: Count = key(128, "global batch size, over all devices", "bs")
-    train_batch_size: Count | None = key(None, "batch size for training", "tbs", "{batch_size}")
-    eval_batch_size: Count | None = key(None, "batch size for evaluation", "ebs", "{batch_size}")
-    steps_per_execution: Count = key(1, "training steps per tf.function call", "spe")
-    random_seed: CountOrZero = key(0, "seed of weights, data order and augmentation", "rs")
+    batch_size: Count32 = key(128, "global batch size, over all devices", "bs")
+    train_batch_size: Count32 | None = key(None, "batch size for training", "tbs", "{batch_size}")
+    eval_batch_size: Count32 | None = key(None, "batch size for evaluation", "ebs", "{batch_size}")
+    steps_per_execution: Count32 = key(1, "training steps per tf.function call", "spe")
+    random_seed: Seed = key(0, "seed of weights, data order and augmentation", "rs")
     resume: Literal["auto", "never", "must"] = key(
         "auto", "auto: resume if there is a checkpoint; never: start over; must: fail without one"
     )
@@ -162,8 +170,8 @@ class Evaluation(Keys):
         False, "evaluate on the validation split instead of training", also=["validate"]
     )
     validation_name: LocalPath | None = key(None, "name of the files that evaluate writes", "vn")
-    top_k: Count = key(5, "number of classes for top-k accuracy and for predict's answer")
-    bootstrap_samples: CountOrZero = key(
+    top_k: Count32 = key(5, "number of classes for top-k accuracy and for predict's answer")
+    bootstrap_samples: CountOrZero32 = key(
         1000, "bootstrap resamples for each metric's confidence interval; 0: no intervals"
     )
     report: bool = key(True, "write report.html after training")
@@ -223,8 +231,8 @@ class Pipeline(Keys):
     """How images are read, decoded and batched."""
 
     heading = "Input pipeline"
-    image_size: Count = key(224, "height of the network's input, in pixels")
-    image_width: Count | None = key(
+    image_size: Edge = key(224, "height of the network's input, in pixels")
+    image_width: Edge | None = key(
         None, "width of the network's input, if not square", follows="{image_size}"
     )
     channels: Literal[1, 3] = key(3, "1: grayscale; 3: RGB")
@@ -244,20 +252,20 @@ class Pipeline(Keys):
         also=["keep_features"],
     )
     cache_dir: LocalPath | None = key(None, "directory of disk caches", "", "{run_dir}/cache")
-    shuffle_examples: Count = key(10_000, "size of the shuffle buffer, in (encoded) examples")
+    shuffle_examples: Count32 = key(10_000, "size of the shuffle buffer, in (encoded) examples")
     shuffle_bytes: Count = key(2**30, "maximum size of the shuffle buffer, in bytes")
-    parallel_interleave_sources: Count = key(
+    parallel_interleave_sources: Count32 = key(
         16, "number of shards to interleave; changes the order of examples", "pis"
     )
     deterministic: bool = key(True, "same order of examples each time; slightly slower")
     shard_by_file: bool = key(False, "let each worker read only its own shards")
-    num_parallel_reads: Count = key(4, "number of shards to read in parallel", "npr")
-    num_parallel_calls: Count | None = key(
+    num_parallel_reads: Count32 = key(4, "number of shards to read in parallel", "npr")
+    num_parallel_calls: Count32 | None = key(
         None, "number of images to process in parallel; none: 4 per core", "npc"
     )
-    prefetch_examples: CountOrZero = key(0, "encoded examples to prefetch before decoding", "pre")
-    prefetch_batches: CountOrZero = key(4, "batches to prefetch", "pb")
-    prefetch_to_device: CountOrZero = key(1, "batches to prefetch to the GPU", "ptd")
+    prefetch_examples: CountOrZero32 = key(0, "encoded examples to prefetch before decoding", "pre")
+    prefetch_batches: CountOrZero32 = key(4, "batches to prefetch", "pb")
+    prefetch_to_device: CountOrZero32 = key(1, "batches to prefetch to the GPU", "ptd")
 
 
 class Runtime(Keys):
@@ -276,8 +284,8 @@ class Runtime(Keys):
     )
     num_gpus: CountOrZero | None = key(None, "GPUs to use per machine; none: all; 0: CPU only")
     gpu_growth: bool = key(False, "allocate GPU memory as needed, not all of it at the start")
-    intra_op_threads: Count | None = key(None, "threads within one op; none: one per core")
-    inter_op_threads: Count | None = key(None, "ops to run in parallel; none: automatic")
+    intra_op_threads: Threads | None = key(None, "threads within one op; none: one per core")
+    inter_op_threads: Threads | None = key(None, "ops to run in parallel; none: automatic")
     synchronized_batch_norm: bool = key(False, "synchronize batch statistics across devices")
     worker_wait_secs: Positive = key(300.0, "seconds to wait for other workers at the start")
     verbose: bool = key(False, "log more, and show the traceback of an error")
@@ -288,7 +296,7 @@ class Demonstration(Keys):
 
     heading = "Explaining and serving"
     explain_images: Count = key(8, "maximum number of images to explain")
-    explain_neighbors: CountOrZero = key(6, "nearest training images to show per image; 0: none")
+    explain_neighbors: CountOrZero32 = key(6, "nearest training images to show per image; 0: none")
     explain_layer: Text | None = key(
         None, "layer for Grad-CAM; none: the last one with a spatial map"
     )
@@ -329,10 +337,10 @@ class Network(Keys):
     application_weights: LocalPath | None = key(
         "imagenet", "application: initial weights: imagenet, a file, or none"
     )
-    hub_handle: Text = key(HUB_HANDLE, "hub: TF-Hub module: URL, directory, archive or gs://")
+    hub_handle: PathOrUrl = key(HUB_HANDLE, "hub: TF-Hub module: URL, directory, archive or gs://")
     hub_sha256: Text | None = key(None, "hub: required hash of the module, as describe prints it")
     dropout_rate: FractionBelowOne = key(0.5, "dropout rate; not of residual, which has its own")
-    width: Count = key(32, "simple: filters of the first convolution; later ones have more")
+    width: Count32 = key(32, "simple: filters of the first convolution; later ones have more")
     standardize_images: bool = key(
         False, "simple: standardize each image (residual always does, other networks refuse)"
     )
@@ -390,7 +398,7 @@ class Optimizer(Keys):
     weight_decay: PositiveOrZero = key(4e-5, "decoupled weight decay, of kernels only")
     clip_norm: Positive | None = key(None, "maximum global norm of the gradients")
     clip_value: Positive | None = key(None, "maximum absolute value of a gradient")
-    gradient_accumulation_steps: Count = key(
+    gradient_accumulation_steps: Count32 = key(
         1, "steps whose gradients are averaged for one update", also=["replicas_to_aggregate"]
     )
     moving_average_decay: FractionBelowOne | None = key(

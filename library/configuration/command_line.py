@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from library.configuration.schema import COMMAND_LINE, Key, Value
-from library.configuration.yaml_parser import parse_scalar
+from library.configuration.yaml_parser import parse_scalar, parse_texts
 from library.errors import SettingsError
-from library.messages import did_you_mean, shown, unknown_name
+from library.messages import did_you_mean, nearest, shown, unknown_name
 
 HELP = ("--help", "-h")
 # An option's value may start with a dash if it looks like this.
@@ -81,7 +81,9 @@ def parse(arguments: Iterable[str], keys: Iterable[Key], commands: Commands) -> 
             spellings = f"{given[key.name][0]} and {written}"
             raise SettingsError(f"{key.name} is given twice, by {spellings}; give it once")
         given[key.name] = (written, Value(value, COMMAND_LINE))
-    return *_split_command(words, commands), {name: value for name, (_, value) in given.items()}
+    return *_split_command(words, commands, options), {
+        name: value for name, (_, value) in given.items()
+    }
 
 
 # Spelling → (key, what a flag of that spelling sets it to)
@@ -100,18 +102,34 @@ def _options_of(keys: Iterable[Key]) -> _Options:
     return found
 
 
-def _split_command(words: list[str], commands: Commands) -> tuple[str, tuple[str, ...]]:
+def _split_command(
+    words: list[str], commands: Commands, options: _Options
+) -> tuple[str, tuple[str, ...]]:
     """Return the command and its arguments."""
     if not words:
         return next(iter(commands), ""), ()
     name, *paths = words
     if not commands:
-        raise SettingsError(f"unexpected argument {shown(name)}; --help lists the options")
+        hint = _dashes_hint(name, options) or "; --help lists the options"
+        raise SettingsError(f"unexpected argument {shown(name)}{hint}")
     if name not in commands:
+        if hint := _dashes_hint(name, options):
+            raise SettingsError(f"unknown command {shown(name)}{hint}")
         raise SettingsError(unknown_name("command", name, commands))
     if paths and not commands[name].arguments:
-        raise SettingsError(f"unexpected argument {shown(paths[0])}: {name} takes none")
+        hint = _dashes_hint(paths[0], options)
+        raise SettingsError(f"unexpected argument {shown(paths[0])}: {name} takes none{hint}")
     return name, tuple(paths)
+
+
+def _dashes_hint(word: str, options: _Options) -> str:
+    """Return `; did you mean '--name=value'?` for an option without its dashes, else ''."""
+    name, equals, text = word.partition("=")
+    name = name.replace("-", "_")
+    spelling = next((each for each in (f"--{name}", f"-{name}") if each in options), None)
+    if spelling is None and equals:
+        spelling = nearest(f"--{name}", options)
+    return f"; did you mean {spelling + equals + text!r}?" if spelling else ""
 
 
 def _read_option(word: str, options: _Options, waiting: list[str]) -> tuple[str, Key, Any]:
@@ -149,6 +167,20 @@ def _next_value(written: str, waiting: list[str]) -> str:
     return text
 
 
+def _parse_list(written: str, text: str) -> list[str]:
+    """Return the items of a,b or, as --print_config writes them, of [a, b]."""
+    if text in ("", "none"):
+        return []
+    if not text.startswith("["):
+        return [each.strip() for each in text.split(",")]
+    if not text.rstrip().endswith("]"):
+        raise SettingsError(f"{written} {shown(text)} has no end; write {written} '[a, b]' or a,b")
+    try:
+        return parse_texts(text)
+    except ValueError as error:
+        raise SettingsError(f"{written}: {error}") from None
+
+
 def _parse_value(written: str, key: Key, text: str) -> Any:
     """Return the value that an option's text stands for, checked."""
     value: Any
@@ -156,7 +188,7 @@ def _parse_value(written: str, key: Key, text: str) -> Any:
     if is_none or key.base is str:
         value = None if is_none else text
     elif key.base is tuple:
-        value = [] if text in ("", "none") else [each.strip() for each in text.split(",")]
+        value = _parse_list(written, text)
     elif not text:
         raise SettingsError(f"{written} needs a value: it must be {key.expected}")
     else:

@@ -137,7 +137,7 @@ def format_settings(
     pairs = {}
     for key in keys:
         start = "  # " if key.name in comments else "  "
-        pairs[key.name] = f"{start}{key.name}: {to_yaml(values[key.name].value)}"
+        pairs[key.name] = f"{start}{key.name}: {to_yaml(key.escape(values[key.name].value))}"
     width = max((len(pair) for pair in pairs.values() if len(pair) <= COMMENT_COLUMN), default=0)
     lines = [f"# {title}", "default:"]
     for heading, group in group_by_heading(keys).items():

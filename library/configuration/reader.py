@@ -7,6 +7,7 @@ from typing import Any
 
 from library.configuration.command_line import Program, parse, take_help
 from library.configuration.output import format_settings, help_text
+from library.configuration.paths import expand_argument
 from library.configuration.resolution import DEFAULT_SET, SettingsFile, make_model, resolve
 from library.configuration.schema import (
     COMMAND_LINE,
@@ -178,7 +179,8 @@ class SettingsReader:
         return replace(settings, answer=help_text(self.program, self.keys, settings.values, note))
 
     def _read(self, arguments: Sequence[str]) -> Settings:
-        command, paths, given = parse(arguments, self.keys, self.program.commands)
+        command, words, given = parse(arguments, self.keys, self.program.commands)
+        paths = tuple(map(expand_argument, words))
         values = resolve(CommandLineOnly, given)
         values["config_file"] = self._find(values["config_file"])
         documents = _read_file(values, "config_file", max_documents=2)

@@ -7,7 +7,15 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from library.configuration.output import terminal_columns
-from library.configuration.schema import DEFAULT, Key, Keys, Value, keys_of, own_message
+from library.configuration.schema import (
+    COMMAND_LINE,
+    DEFAULT,
+    Key,
+    Keys,
+    Value,
+    keys_of,
+    own_message,
+)
 from library.configuration.yaml_parser import Node, lineage, merged_values, to_python, to_yaml
 from library.errors import SettingsError
 from library.messages import did_you_mean, shown, unknown_name
@@ -141,7 +149,10 @@ def resolve(model: type[Keys], layers: Mapping[str, Value]) -> dict[str, Value]:
     values = {}
     for each in keys_of(model):
         found = layers.get(each.name, Value(each.default, DEFAULT))
-        checked = each.check(found.value, f"{each.name} at {found.provenance}")
+        subject = f"{each.name} at {found.provenance}"
+        if found.provenance == COMMAND_LINE:
+            subject = f"--{each.name}"
+        checked = each.check(each.expand(found.value, subject), subject)
         values[each.name] = Value(checked, found.provenance)
     return values
 

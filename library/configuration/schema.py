@@ -1,7 +1,6 @@
 """Settings declared in one line each: type, range, default and meaning."""
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
@@ -18,29 +17,30 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from library.configuration.paths import escape_path, expand_path, refuse_url
 from library.errors import SettingsError
 from library.messages import did_you_mean, shown
 
 # No silent conversion: "3" is not a number, 1.0 is not an integer, and NaN is refused.
 STRICT = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-
-
-def _refuse_url(path: str) -> str:
-    # Path("gs://bucket/run") would be a folder gs: in the working directory.
-    if _URL.match(path):
-        raise ValueError(f"must be a local path, not the URL {shown(path)}")
-    return path
-
-
+# The format of a path in a key's JSON schema.
+_PATH, _PATH_OR_URL = "path", "path-or-url"
 # The types that settings are made of.
 Text = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 Words = Annotated[tuple[Text, ...], Field(strict=False, max_length=1000), FailFast()]
-# Files and folders that are read or written by what cannot use a URL.
-LocalPath = Annotated[Text, AfterValidator(_refuse_url)]
+# Files and folders: only keys of these types have ~ and $NAME expanded.
+PathOrUrl = Annotated[Text, Field(json_schema_extra={"format": _PATH_OR_URL})]
+# Those that are read or written by what cannot use a URL.
+LocalPath = Annotated[Text, AfterValidator(refuse_url), Field(json_schema_extra={"format": _PATH})]
 LocalPaths = Annotated[tuple[LocalPath, ...], Field(strict=False, max_length=1000), FailFast()]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+# What TensorFlow and Keras hold in 32 bits.
+_MAX_INT32 = 2**31 - 1
+Count32 = Annotated[int, Field(ge=1, le=_MAX_INT32)]
+CountOrZero32 = Annotated[int, Field(ge=0, le=_MAX_INT32)]
+# What NumPy's generators take.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveOrZero = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -120,6 +120,8 @@ class Key:
     limits: dict[str, float]
     is_optional: bool
     annotation: Any
+    is_path: bool = False
+    accepts_url: bool = False
     short: str = ""
     follows: str = ""
     also: tuple[str, ...] = ()
@@ -174,7 +176,31 @@ class Key:
             return self.adapter.validate_python(value)
         except ValidationError as error:
             message = own_message(error) or message
+            if type(value) is int and value > _MAX_INT32 == self.limits.get("maximum"):
+                message = f"must be at most {_MAX_INT32}, not {value}"
             raise SettingsError(f"{subject or self.name} {message}") from None
+
+    def expand(self, value: Any, subject: str = "") -> Any:
+        """Return a value as written with ~ and variables expanded, if this is a key of paths.
+
+        Raises:
+            SettingsError: There is no such user or variable; the message starts with `subject`.
+        """
+        try:
+            return self._map_paths(expand_path, value)
+        except ValueError as error:
+            raise SettingsError(f"{subject or self.name} {error}") from None
+
+    def escape(self, value: Any) -> Any:
+        """Return what is written for an expanded value: `expand` returns the value again."""
+        return self._map_paths(escape_path, value)
+
+    def _map_paths(self, function: Callable[[str], str], value: Any) -> Any:
+        if not self.is_path:
+            return value
+        if isinstance(value, list | tuple):
+            return type(value)(self._map_paths(function, each) for each in value)
+        return function(value) if isinstance(value, str) else value
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
@@ -196,9 +222,12 @@ def own_message(error: ValidationError) -> str:
 
 
 def _describe_limits(limits: dict[str, float]) -> str:
-    if limits.keys() >= {"minimum", "maximum"}:
-        return f" from {limits['minimum']:g} to {limits['maximum']:g}"
-    words = [f"{text} {limits[n]:g}" for n, text in _LIMITS.items() if n in limits]
+    """Return a range in words; the limit of 32 bits goes without saying."""
+    shown_limits = {name: value for name, value in limits.items() if value != _MAX_INT32}
+    texts = {n: f"{v:g}" if isinstance(v, float) else str(v) for n, v in shown_limits.items()}
+    if texts.keys() >= {"minimum", "maximum"}:
+        return f" from {texts['minimum']} to {texts['maximum']}"
+    words = [f"{text} {texts[name]}" for name, text in _LIMITS.items() if name in texts]
     return " " * bool(words) + " and ".join(words)
 
 
@@ -222,6 +251,8 @@ def _make_key(name: str, field: FieldInfo, heading: str, schema: dict[str, Any])
     alternatives = schema.get("anyOf", [schema])
     kind = next(each for each in alternatives if each["type"] != "null")
     extra: Any = field.json_schema_extra
+    extra = {name: value for name, value in extra.items() if name != "format"}
+    format = kind.get("items", kind).get("format")
     return Key(
         name=name,
         heading=heading,
@@ -232,5 +263,7 @@ def _make_key(name: str, field: FieldInfo, heading: str, schema: dict[str, Any])
         limits={limit: kind[limit] for limit in _LIMITS if limit in kind},
         is_optional=len(alternatives) > 1,
         annotation=Annotated[field.annotation, field],
+        is_path=format in (_PATH, _PATH_OR_URL),
+        accepts_url=format == _PATH_OR_URL,
         **extra,
     )

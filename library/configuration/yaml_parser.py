@@ -43,10 +43,25 @@ _SAFE_TEXT = re.compile(r"(?!\.+$|\.inf|\.nan|\.[0-9])[a-z_./][a-z0-9_./+=-]*", 
 _RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"}
 # Characters that no YAML file may hold.
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# The mark belongs at the start of a file; joined files have others.
+_LATE_MARK = re.compile("(?<=\n)\ufeff")
+# A directive that says something else than what files are read as, and the line that it is on: at
+# the start of the file, or after the end of a document.
+_DIRECTIVE = re.compile(
+    r"(?:\A|^\.{3}.*\n)(?:[ \t]*(?:#.*)?\n|%YAML[ \t]+1\.2[ \t]*(?:#.*)?\n)*+(?P<line>%.*)",
+    re.MULTILINE,
+)
 # The parser's messages for the most common mistakes, for people who don't know its grammar.
 _PLAIN_WORDS = {
+    "block sequence entries are not allowed in this context": (
+        "a list that starts beside its key: begin it on the next line, or write [a, b]"
+    ),
     "could not find expected ':'": "a key without ':'",
     "did not find expected key": "wrong indentation, or a key without ':'",
+    "did not find expected <document start>": (
+        "text where '---' must be: below %YAML, or after the end of a document (...)"
+    ),
+    "did not find expected node content": "a value is missing",
     "found character that cannot start any token": "a value that starts like this needs quotes",
     "found unexpected end of stream": "a quote is never closed",
     "mapping values are not allowed in this context": (
@@ -76,6 +91,24 @@ def parse_scalar(text: str) -> bool | int | float | str | None:
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"the integer {text} does not fit into 64 bits")
     return number
+
+
+def parse_texts(text: str) -> list[str]:
+    """Return the items of a list in brackets, such as `[flip, "a, b"]`, as strings.
+
+    Raises:
+        ValueError: It is not such a list.
+    """
+    try:
+        events = [*yaml.parse(text, Loader=_PARSER)]
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ValueError(f"{shown(text)} is not a list in YAML: {problem}") from None
+    # Around the items: the start and the end of the stream, the document and the list.
+    items = [each.value for each in events[3:-3] if isinstance(each, yaml.ScalarEvent)]
+    if len(items) != len(events) - 6:
+        raise ValueError(f"{shown(text)} is not a list of strings; put each into quotes")
+    return items
 
 
 def to_yaml(value: Any) -> str:
@@ -180,9 +213,16 @@ def _read_text(path: Path, named_by: str) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         problem = f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8 text"
         raise SettingsError(f"{path}:{line}: {problem}") from None
-    if found := _UNPRINTABLE.search(text):
-        line = text.count("\n", 0, found.start()) + 1
-        problem = f"control character U+{ord(found[0]):04X}; is it a settings file?"
+    for found, problem in (
+        (_UNPRINTABLE.search(text), "control character U+{:04X}; is it a settings file?"),
+        (_LATE_MARK.search(text), "byte order mark (U+{:04X}) within the file; delete it"),
+    ):
+        if found:
+            line = text.count("\n", 0, found.start()) + 1
+            raise SettingsError(f"{path}:{line}: {problem.format(ord(found[0]))}")
+    if found := _DIRECTIVE.search(text):
+        line = text.count("\n", 0, found.start("line")) + 1
+        problem = f"{shown(found['line'])} is a directive; files are read as YAML 1.2: delete it"
         raise SettingsError(f"{path}:{line}: {problem}")
     return text
 
@@ -314,6 +354,9 @@ class _Composer:
         where = f"{self.file}:{mark.line + 1}"
         if "\t" in line[: len(line) - len(line.lstrip())]:
             return f"{where}: a tab in the indentation; YAML needs spaces"
+        if "cannot start any token" in error.problem and line[mark.column :].startswith("\t"):
+            before = line[: mark.column].strip()[-1:]
+            return f"{where}: a tab after {before!r}; YAML needs a space"
         start = error.context_mark
         is_elsewhere = start is not None and start.line != mark.line
         context = f" ({error.context}, started at line {start.line + 1})" if is_elsewhere else ""

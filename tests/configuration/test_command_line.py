@@ -44,6 +44,8 @@ def values(*arguments):
         ("--extras=a,b", {"extras": ("a", "b")}),
         ("--extras=", {"extras": ()}),
         ("--extras none", {"extras": ()}),
+        ("--extras [a,b=2]", {"extras": ("a", "b=2")}),
+        ("--extras=[]", {"extras": ()}),
         ("--ovens none", {"ovens": None}),
         ("--sign NONE", {"sign": None}),
         ("--sign null", {"sign": None}),
@@ -100,6 +102,8 @@ REFUSED = {
     "--town=": "--town .* not ''",
     "--town \udcff": r"--town .* not '\\udcff'",
     "--extras a,,b": r"--extras .* \['a', '', 'b'\]",
+    "--extras [a, b]": r"--extras '\[a,'.*'\[a, b\]'",
+    "--extras [a]]": r"--extras: '\[a\]\]'",
     "--floor 2": "--floor .* 1, 3, not 2",
     "--kind braed": "--kind .* bread, cake, not 'braed'.*'bread'",
     "--open=maybe": "--open .* true or false, not 'maybe'",
@@ -109,6 +113,12 @@ REFUSED = {
     "--open --no-open": "open .*--open and --no-open",
     "seel": "'seel'.*'sell'.*bake, sell",
     "bake cake": "'cake'.*bake",
+    "learning_rate=0.1": "'learning_rate=0.1'.*'--learning_rate=0.1'",
+    "bake learning-rate=0.1": "'learning-rate=0.1'.*'--learning_rate=0.1'",
+    "lr=2": "'lr=2'.*'-lr=2'",
+    "lerning_rate=2": "'lerning_rate=2'.*'--learning_rate=2'",
+    "no-open": "'no-open'.*'--no_open'",
+    "loaves 2": "'loaves'.*'--loaves'",
 }
 
 
@@ -116,6 +126,10 @@ REFUSED = {
 def test_parse_refuses(arguments):
     with pytest.raises(SettingsError, match=REFUSED[arguments]):
         values(*arguments.split())
+
+
+def test_list_in_brackets_with_spaces_and_quotes():
+    assert values("--extras", "[a, 'b, c', 1e-4]") == {"extras": ("a", "b, c", "1e-4")}
 
 
 def test_keys_cannot_share_an_option():

@@ -120,12 +120,12 @@ def value_for(each):
 
 
 def is_valid(each, value):
-    """Whether a key takes a value: one that a clone adds may be of any kind."""
+    """Whether a key takes a value as it is: one that a clone adds may be of any kind."""
     try:
         each.check(value)
+        return each.expand(value) == value  # without ~ and variables
     except SettingsError:
         return False
-    return True
 
 
 ANY = st.fixed_dictionaries(

@@ -13,6 +13,7 @@ from library.configuration import yaml_parser
 from library.configuration.yaml_parser import (
     merged_values,
     parse_scalar,
+    parse_texts,
     read_documents,
     to_python,
     to_yaml,
@@ -50,6 +51,29 @@ def test_empty_file_is_null_and_byte_order_mark_is_skipped(tmp_path):
     assert to_python(read(tmp_path, "")) is None
     assert to_python(read(tmp_path, "# nothing\n")) is None
     assert to_python(read(tmp_path, b"\xef\xbb\xbfa: 1\r\nb: 2\r\n")) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("head", ["---\n", "%YAML 1.2\n---\n", "# x\n%YAML 1.2 # y\r\n---\n"])
+def test_directive_of_yaml_1_2_is_read(tmp_path, head):
+    assert to_python(read(tmp_path, f"{head}a: '%YAML'\n...\n")) == {"a": "%YAML"}
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("[]", []),
+        ("[flip, crop=0.5]", ["flip", "crop=0.5"]),
+        ("['a, b', 1, no]", ["a, b", "1", "no"]),
+    ],
+)
+def test_parse_texts(text, items):
+    assert parse_texts(text) == items
+
+
+@pytest.mark.parametrize("text", ["[*a]", "[[a]]", "[{a: b}]", "[a]]", "[a]: b", "[a: 1]", "a", ""])
+def test_parse_texts_refuses(text):
+    with pytest.raises(ValueError, match="list"):
+        parse_texts(text)
 
 
 def test_aliases_and_merge_keys(tmp_path):
@@ -110,6 +134,18 @@ REFUSED = {
     b"a: 1\nb: \xff\n": "file.yaml:2: .*0xff.*UTF-8",
     "a: 1".encode("utf-16"): "file.yaml:1: .*0xff.*UTF-8",
     b"a: 1\n\nb: \0\n": r"file.yaml:3: .*U\+0000",
+    "a:\n  -\tb": "file.yaml:2: .*tab.*'-'",
+    "a:\n  - x\n  -\t- y": "file.yaml:3: .*tab.*'-'",
+    "?\ta\n:\tb": "file.yaml:1: .*tab.*'[?]'",
+    "%YAML 1.1\na: 1": "file.yaml:1: '%YAML 1.1' .*directive.*1.2",
+    "# x\n\n%YAML 1.1\n---\na: 1": "file.yaml:3: '%YAML 1.1' .*directive",
+    "%YAML 1.2\n%TAG ! tag:x:\n---\na: 1": "file.yaml:2: '%TAG ! tag:x:' .*directive",
+    "a: 1\n...\n%YAML 1.1\n---\nb: 1": "file.yaml:3: '%YAML 1.1' .*directive",
+    "%a: 1": "file.yaml:1: '%a: 1' .*directive",
+    "%YAML 1.2\na: 1": "file.yaml:2: .*'---'.*%YAML",
+    "a: 1\n...\nb: 2": "file.yaml:3: .*'---'",
+    "a: - b": "file.yaml:1: .*list.*next line",
+    "a: 1\n\ufeffb: 2": r"file.yaml:2: byte order mark.*U\+FEFF",
     b"#" * (yaml_parser.MAX_BYTES + 1): "file.yaml .*2,097,152 bytes",
 }
 
@@ -204,6 +240,11 @@ def test_to_yaml_reads_back_the_same(tmp_path_factory, value):
     read = to_python(read_documents(path)[0])["key"]
     assert read == value
     assert repr(read) == repr(value)
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_parse_texts_reads_what_to_yaml_writes(items):
+    assert parse_texts(to_yaml(items)) == items
 
 
 @given(VALUES)

@@ -166,6 +166,28 @@ def test_url_is_accepted(name):
     assert read_settings([f"--{name}", "gs://b/x"]).values[name].value == "gs://b/x"
 
 
+LARGEST = {
+    "random_seed": 2**32 - 1,
+    "image_size": 65_535,
+    "image_width": 65_535,
+    "batch_size": 2**31 - 1,
+    "train_batch_size": 2**31 - 1,
+    "eval_batch_size": 2**31 - 1,
+    "steps_per_execution": 2**31 - 1,
+    "width": 2**31 - 1,
+    "intra_op_threads": 1024,
+    "inter_op_threads": 1024,
+}
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_integers_are_no_larger_than_tensorflow_takes(name):
+    largest = LARGEST[name]
+    assert read_settings([f"--{name}", str(largest)]).values[name].value == largest
+    with pytest.raises(SettingsError, match=rf"^--{name} .*{largest}.* not {largest + 1}$"):
+        read_settings([f"--{name}", str(largest + 1)])
+
+
 LINES = (
     "default:|&a|*a|<<: *a|<<: [*a]|x-y: &b|  batch_size: 3|  batch_size: x|  xla: yes|- 1|\t|  a:"
     "|---|...|  learning_rate: 1e-4|  augmentations: [a, b|]|  model: 'x|'|  model: |    text|{}"
