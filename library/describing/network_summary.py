@@ -21,7 +21,9 @@ from library.models.hub_layer import HubLayer
 _REPETITIONS = 5
 # Ops whose values are passed on, or present before the first image.
 _NO_ACTIVATIONS = {"Const", "Placeholder", "Identity", "Reshape", "NoOp", "ReadVariableOp"}
-_MIN_WIDTH_PIXELS, _MAX_WIDTH_PIXELS = 40, 360
+_BAR_PIXELS = 300
+# Longer names would run into the bars.
+_MAX_NAME = 46
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class NetworkSummary:
     """What to know about a network before it is trained.
 
     Attributes:
-        rows: The layers.
+        rows: The layers with weights.
+        layers: All layers.
         parameters: Number of parameters.
         trained_parameters: Number of those that training changes.
         multiply_adds: For one image.
@@ -58,6 +61,7 @@ class NetworkSummary:
     """
 
     rows: tuple[LayerRow, ...]
+    layers: tuple[LayerRow, ...]
     parameters: int
     trained_parameters: int
     multiply_adds: int
@@ -86,8 +90,10 @@ def summarize_network(network: keras.Model, batch_sizes: Sequence[int] = (1, 32)
     """Return the summary of a network, after timing it on noise in batches of these sizes."""
     blocks = enumerate(list_blocks(network), 1)
     multiply_adds, activation_bytes = _count_operations(network)
+    rows = tuple(_row(number, layer) for number, block in blocks for layer in block)
     return NetworkSummary(
-        rows=tuple(_row(number, layer) for number, block in blocks for layer in block),
+        rows=rows,
+        layers=tuple(_all_layers(network, rows)),
         parameters=_size(network.weights),
         trained_parameters=_size(network.trainable_weights),
         multiply_adds=multiply_adds,
@@ -97,32 +103,58 @@ def summarize_network(network: keras.Model, batch_sizes: Sequence[int] = (1, 32)
 
 
 def draw_network(summary: NetworkSummary, title: str) -> str:
-    """Return an SVG with a box per block, as wide as its parameters on a logarithmic scale."""
-    blocks: dict[int, list[LayerRow]] = {}
-    for row in summary.rows:
-        blocks.setdefault(row.block, []).append(row)
-    sizes = {number: sum(row.parameters for row in rows) for number, rows in blocks.items()}
-    scale = (_MAX_WIDTH_PIXELS - _MIN_WIDTH_PIXELS) / log10(max(sizes.values()) + 1)
-    boxes = [
+    """Return an SVG with every layer: parameters as a bar, output, whether it is trained."""
+    digits = len(str(max(row.parameters for row in summary.layers)))
+    # A single parameter has a bar, too: the scale begins below 1, at 10^0 / 2.
+    pixels_per_digit = _BAR_PIXELS / (digits + log10(2))
+    rows = [
         {
-            "name": _range(rows[0].name, rows[-1].name),
-            "parameters": sizes[number],
-            "output": rows[-1].output,
-            "width": round(_MIN_WIDTH_PIXELS + scale * log10(sizes[number] + 1)),
-            "is_trainable": any(row.is_trainable for row in rows),
+            "name": _shortened(row.name),
+            "parameters": row.parameters,
+            "output": row.output,
+            "width": round(pixels_per_digit * log10(2 * max(row.parameters, 0.5))),
+            "is_trainable": row.is_trainable,
+            "blocks_above": row.block - 1,
         }
-        for number, rows in blocks.items()
+        for row in summary.layers
     ]
-    return render("library.describing", "network.svg", title=title, boxes=boxes)
+    ticks = [
+        (round(pixels_per_digit * (digit + log10(2))), f"{10**digit:,}")
+        for digit in range(0, digits + 1, 1 if digits < 5 else 2)
+    ]
+    values = {"title": title, "rows": rows, "ticks": ticks, "bar_width": _BAR_PIXELS}
+    return render("library.describing", "network.svg", **values)
 
 
-def _range(first: str, last: str) -> str:
-    return first if first == last else f"{first} … {last.split('/')[-1]}"
+def _shortened(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else f"…{name[1 - _MAX_NAME :]}"
+
+
+def _all_layers(model: keras.Model, weighted: Sequence[LayerRow], prefix: str = "") -> Iterator:
+    """Yield the rows of the layers with weights, and between them one for each other layer."""
+    block = weighted[0].block if weighted else 1
+    for layer in model.layers:
+        path = f"{prefix}{layer.name}"
+        inside = [row for row in weighted if f"{row.name}/".startswith(f"{path}/")]
+        if isinstance(layer, keras.Model):
+            yield from _all_layers(layer, inside, f"{path}/")
+        elif inside:
+            yield from inside
+        elif not isinstance(layer, keras.layers.InputLayer):
+            yield LayerRow(block, path, _output_shape(layer), 0, False)
+        block = inside[-1].block if inside else block
+
+
+def _output_shape(layer: keras.layers.Layer) -> str:
+    """Return the shape of a layer's output without the batch; nothing if it has no single one."""
+    try:
+        return " x ".join(map(str, layer.output.shape[1:]))
+    except (AttributeError, ValueError):
+        return ""
 
 
 def _row(block: int, layer: WeightedLayer) -> LayerRow:
-    is_module = isinstance(layer.layer, HubLayer)
-    shape = "" if is_module else " x ".join(map(str, layer.layer.output.shape[1:]))
+    shape = "" if isinstance(layer.layer, HubLayer) else _output_shape(layer.layer)
     return LayerRow(block, layer.name, shape, _size(layer.variables.values()), layer.is_trainable)
 
 

@@ -78,19 +78,53 @@ ROWS = (
 )
 
 
-def test_draw_network_has_a_named_and_colored_box_per_block():
-    summary = NetworkSummary(ROWS, 1034, 10, 0, 0, ())
+def test_draw_network_shows_every_layer_on_an_explained_scale():
+    layers = (*ROWS[:2], LayerRow(1, "base/pool", "4", 0, False), ROWS[2])
+    summary = NetworkSummary(ROWS, layers, 1034, 10, 0, 0, ())
     root = ElementTree.fromstring(draw_network(summary, "hub & more"))
     texts = [each.text for each in root.iter() if each.tag.endswith("text")]
-    assert texts == [
-        "hub & more",
-        "trained",
-        "frozen",
-        "base/<odd> … other",
-        "1,024 parameters → 4 x 4 x 4",
-        "scores",
-        "10 parameters → 2",
+    assert texts[0] == "hub & more"
+    assert "logarithmic" in texts[1]
+    assert [each for each in texts if each in ("1", "10", "100", "1,000")]
+    assert texts[-11:] == [
+        *("base/<odd>", "1,000", "8 x 8 x 4"),
+        *("base/other", "24", "4 x 4 x 4"),
+        *("base/pool", "4"),
+        *("scores", "10", "2"),
     ]
-    boxes = [each.attrib for each in root.iter() if each.tag.endswith("rect")][3:]
-    assert [each["fill"] for each in boxes] == ["#8d99ae", "#2a9d8f"]
-    assert int(boxes[0]["width"]) > int(boxes[1]["width"])
+    page, _, _, *bars = [each.attrib for each in root.iter() if each.tag.endswith("rect")]
+    assert page["class"] == "page"
+    assert [each["class"] for each in bars] == ["frozen", "frozen", "trained"]
+    thousand, few, ten = (int(each["width"]) for each in bars)
+    assert thousand > few > ten
+    # Each digit is as wide as every other.
+    hundredfold = thousand - ten
+    (style,) = (each.text for each in root.iter() if each.tag.endswith("style"))
+    assert "prefers-color-scheme: dark" in style
+    ticks = [
+        float(each["x"]) for each in (e.attrib for e in root.iter()) if each.get("text-anchor")
+    ]
+    assert abs(2 * (ticks[1] - ticks[0]) - hundredfold) <= 2
+
+
+def test_summarize_network_lists_layers_without_weights_in_order():
+    inputs = keras.Input((8, 8, 3))
+    base = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.Conv2D(2, 3, name="conv"),
+            keras.layers.ReLU(name="relu"),
+        ],
+        name="base",
+    )
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(base(inputs))
+    network = keras.Model(inputs, keras.layers.Dense(2, name="scores")(x))
+    summary = summarize_network(network, batch_sizes=(1,))
+    assert [(each.name, each.parameters) for each in summary.layers] == [
+        ("base/conv", 56),
+        ("base/relu", 0),
+        ("pool", 0),
+        ("scores", 6),
+    ]
+    assert [each.name for each in summary.rows] == ["base/conv", "scores"]
+    assert summary.layers[1].output == "6 x 6 x 2"
