@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from library.dataset.jpeg import ORIENTATION_TAG, JpegHeader, find_end, read_jpeg_header
+from library.dataset.jpeg import JpegHeader, find_end, orientation_of, read_jpeg_header
 from library.dataset.options import ImageOptions
 from library.dataset.pixels import (
     MIN_REDUCTION,
@@ -131,14 +131,15 @@ def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
 
 def _is_conformant(header: JpegHeader, options: ImageOptions) -> bool:
     size = (header.width, header.height)
+    mode = "L" if options.color_space == "gray" else "RGB"
     return (
         header.is_baseline
         and header.is_ycc
         and not header.has_stray_bytes
-        and header.components == (1 if options.color_space == "gray" else 3)
+        and header.components == len(mode)
         and header.orientation == 1
         and fitted_size(*size, options.max_edge) == size
-        and is_srgb(header.icc_profile)
+        and is_srgb(header.icc_profile, mode)
     )
 
 
@@ -155,7 +156,7 @@ def _check_pixel_count(width: int, height: int, options: ImageOptions) -> None:
 def _decode_jpeg(content: bytes, header: JpegHeader, options: ImageOptions) -> np.ndarray:
     """Return upright pixels of a JPEG with one or three components."""
     size = fitted_size(header.width, header.height, options.max_edge)
-    has_profile = not is_srgb(header.icc_profile)
+    has_profile = not is_srgb(header.icc_profile, "L" if header.components == 1 else "RGB")
     is_gray = header.components == 1 or (options.color_space == "gray" and not has_profile)
     pixels = _decode_scaled(content, header, size, "GRAY" if is_gray else "RGB")
     pixels = shrink(pixels[..., 0] if is_gray else pixels, size)
@@ -199,7 +200,7 @@ def _decode_with_pillow(
                 image.load()
                 pixels = np.asarray(_to_plain(image, options))
                 # Read after loading, which turns a TIFF upright and removes its orientation.
-                orientation = _orientation_of(image)
+                orientation = orientation_of(image)
     except Image.UnidentifiedImageError:
         raise UnusableImageError("is not a JPEG, PNG, GIF, BMP, TIFF or WebP image") from None
     except (MemoryError, UnusableImageError):
@@ -212,33 +213,17 @@ def _decode_with_pillow(
     return apply_orientation(pixels, orientation), _upright_size(width, height, orientation)
 
 
-def _orientation_of(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(ORIENTATION_TAG, 1)
-    # Damaged Exif is ignored, as in a JPEG; parsing it may raise anything.
-    except Exception:
-        return 1
-
-
 def _to_plain(image: Image.Image, options: ImageOptions) -> Image.Image:
     """Return a loaded Pillow image as L or RGB with 8 bits, opaque, in sRGB."""
-    if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips: all above 255 would be white.
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise UnusableImageError("has 32 bits per pixel, with an unknown range")
     if image.mode == "LAB":
         return lab_to_srgb(image)
+    if image.mode in ("I", "F"):
+        raise UnusableImageError("has 32 bits per pixel, with an unknown range")
     profile = image.info.get("icc_profile", b"")
-    alpha = None
-    if image.mode in _TRANSPARENT or "transparency" in image.info:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-        image = image.convert("RGB")
-    elif image.mode not in ("L", "RGB", "CMYK"):
+    image, alpha = _split_alpha(_to_8_bits(image))
+    if image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("L" if image.mode == "1" else "RGB")
-    if not is_srgb(profile):
+    if not is_srgb(profile, image.mode):
         image = to_srgb(image, profile)
     if image.mode == "CMYK":
         image = image.convert("RGB")
@@ -246,6 +231,30 @@ def _to_plain(image: Image.Image, options: ImageOptions) -> Image.Image:
         return image
     background = Image.new("RGB", image.size, options.background)
     return Image.composite(image.convert("RGB"), background, alpha)
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Return an image of 16-bit gray as L, or LA if a gray is transparent; any other as it is."""
+    if not image.mode.startswith("I;16"):
+        return image
+    # Pillow's own conversion clips: all above 255 would be white.
+    wide = np.asarray(image).astype(np.uint32)
+    gray = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if (transparent := image.info.get("transparency")) is not None:
+        gray.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
+    return gray
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Return an image's colors and its alpha channel, None if it is opaque.
+
+    Gray stays gray, so that its color profile fits.
+    """
+    if image.mode not in _TRANSPARENT and "transparency" not in image.info:
+        return image, None
+    is_gray = image.mode in ("1", "L", "LA", "La")
+    image = image.convert("LA" if is_gray else "RGBA")
+    return image.convert("L" if is_gray else "RGB"), image.getchannel("A")
 
 
 def _encode(pixels: np.ndarray, options: ImageOptions) -> EncodedImage:

@@ -6,13 +6,14 @@ image takes, and does not tell baseline from extended JPEGs.
 
 import re
 import struct
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
-# The tag of Exif's orientation.
-ORIENTATION_TAG = 0x0112
+_ORIENTATION_TAG = 0x0112
 _END, _SCAN, _APP1, _APP2, _APP14 = 0xD9, 0xDA, 0xE1, 0xE2, 0xEE
 _BASELINE = 0xC0
 # C4 (tables), C8 (reserved) and CC (conditioning) are not frame headers.
@@ -22,6 +23,7 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _STAND_ALONE = frozenset((0x00, 0x01, 0xFF, *range(0xD0, 0xD8)))
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
 _EXIF = b"Exif\0\0"
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _ICC = b"ICC_PROFILE\0"
 _EXIF_SHORT = 3
 _PARSE_ERRORS = (IndexError, struct.error)
@@ -53,8 +55,9 @@ class JpegHeader:
 def read_jpeg_header(content: bytes) -> JpegHeader | None:
     """Return the header of a file that begins as a JPEG does; None if cut short or senseless."""
     header = JpegHeader()
-    profile: dict[int, bytes] = {}
+    profile: list[bytes] = []
     position = 2
+    exif = xmp = b""
     try:
         for marker, body, end in _segments(content, position):
             # Any number of FF may fill up the space before a marker.
@@ -64,18 +67,20 @@ def read_jpeg_header(content: bytes) -> JpegHeader | None:
             if marker in _FRAMES:
                 _read_frame(content, body, marker, header)
             elif marker == _APP1 and content.startswith(_EXIF, body):
-                header.orientation = _read_orientation(content[body + len(_EXIF) : end])
+                exif = exif or content[body + len(_EXIF) : end]
+            elif marker == _APP1 and content.startswith(_XMP, body):
+                xmp = content[body:end]
             elif marker == _APP2 and content.startswith(_ICC, body):
-                # A profile may be in pieces: its number, how many there are, and the piece.
-                profile[content[body + 12]] = content[body + 14 : end]
+                profile.append(content[body + len(_ICC) : end])
             elif marker == _APP14 and content.startswith(b"Adobe", body):
                 header.is_ycc = content[body + 11] == 1
             elif marker == _SCAN:
                 header.scan = end
                 break
+        header.icc_profile = _join_profile(profile)
     except _PARSE_ERRORS:
         return None
-    header.icc_profile = b"".join(profile[number] for number in sorted(profile))
+    header.orientation = _read_orientation(exif, xmp)
     has_scan = 0 < header.scan <= len(content)
     return header if has_scan and header.width and header.height else None
 
@@ -131,16 +136,55 @@ def _read_frame(content: bytes, body: int, marker: int, header: JpegHeader) -> N
         header.is_ycc = False
 
 
-def _read_orientation(tiff: bytes) -> int:
-    """Return the orientation in Exif's bytes, which are a small TIFF; 1 if there is none."""
+def _join_profile(pieces: list[bytes]) -> bytes:
+    """Return a profile from its pieces; empty if one is missing or repeated, as for libjpeg.
+
+    Each begins with its number, from 1, and how many there are.
+    """
+    numbers = {(piece[0], piece[1]) for piece in pieces}
+    if numbers != {(number, len(pieces)) for number in range(1, len(pieces) + 1)}:
+        return b""
+    return b"".join(piece[2:] for piece in sorted(pieces))
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the orientation, 1 to 8, in the Exif (or else the XMP) data of a Pillow image."""
     try:
-        order = {b"II": "<", b"MM": ">"}[tiff[:2]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = image.getexif().get(_ORIENTATION_TAG, 1)
+    # Damaged Exif is ignored; parsing it may raise anything.
+    except Exception:
+        return 1
+    return int(value) if value in range(1, 9) else 1
+
+
+def _read_orientation(exif: bytes, xmp: bytes) -> int:
+    """Return what `orientation_of` does for a JPEG with these segments."""
+    if exif and (usual := _find_usual_orientation(exif)):
+        return usual
+    if not exif and b"tiff:Orientation" not in xmp:
+        return 1
+    image = Image.new("1", (1, 1))
+    image.info = {"exif": _EXIF + exif} if exif else {}
+    image.info["xmp"] = xmp
+    return orientation_of(image)
+
+
+def _find_usual_orientation(tiff: bytes) -> int | None:
+    """Return the orientation in Exif's bytes, which are a small TIFF, if it is stored as usual.
+
+    Pillow's parser takes ten times as long.
+    """
+    try:
+        order = {b"II*\0": "<", b"MM\0*": ">"}[tiff[:4]]
         (offset,) = struct.unpack_from(f"{order}I", tiff, 4)
         (count,) = struct.unpack_from(f"{order}H", tiff, offset)
         for number in range(count):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, offset + 2 + 12 * number)
-            if tag == ORIENTATION_TAG and kind == _EXIF_SHORT:
-                return value if 1 <= value <= 8 else 1
+            entry = struct.unpack_from(f"{order}HHIH", tiff, offset + 2 + 12 * number)
+            if entry[0] == _ORIENTATION_TAG:
+                is_usual = entry[1:3] == (_EXIF_SHORT, 1) and 1 <= entry[3] <= 8
+                return entry[3] if is_usual else None
     except (KeyError, struct.error):
         pass
-    return 1
+    return None

@@ -16,6 +16,10 @@ FILTER_TAPS = 9
 # Cubic interpolation blurs a little, so the filter passes detail that is this much finer than what
 # the smaller image can show. Found by trying 1 to 1.15 on photographs.
 PASSBAND = 1.07
+# The profiles that are called sRGB differ from one another by 1 of 255; the nearest other curve, of
+# L*, by 9.
+SRGB_TOLERANCE = 3
+_PROFILE_ERRORS = (ImageCms.PyCMSError, ValueError, OSError)
 
 
 def fitted_size(width: int, height: int, max_edge: int) -> tuple[int, int]:
@@ -76,9 +80,33 @@ def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def is_srgb(profile: bytes) -> bool:
-    """Return whether an ICC profile is absent or names itself sRGB: there is nothing to convert."""
-    return not profile or b"sRGB" in profile or "sRGB".encode("utf-16-be") in profile
+# Most images of a dataset share a few profiles.
+@lru_cache(maxsize=64)
+def is_srgb(profile: bytes, mode: str) -> bool:
+    """Return whether an image's colors are those of sRGB, so that there is nothing to convert.
+
+    What a profile does to a grid of colors decides, not its name. A profile that is damaged, or
+    made for another kind of image, is ignored.
+
+    Args:
+        profile: The ICC profile; empty if there is none.
+        mode: The image's mode, as Pillow names it: L, RGB or CMYK.
+    """
+    if not profile:
+        return True
+    grid = np.arange(256) if mode == "L" else np.indices((9,) * len(mode)).reshape(len(mode), -1).T
+    shades = (grid if mode == "L" else grid * 255 // 8).astype(np.uint8)[None]
+    try:
+        # Building a transform for millions of pixels would take ten times as long.
+        transform = _make_transform(profile, mode, ImageCms.Flags.NOOPTIMIZE)
+        converted = ImageCms.applyTransform(Image.fromarray(shades, mode), transform)
+    except _PROFILE_ERRORS:
+        return True
+    if mode == "CMYK":
+        return False
+    shades = shades if mode == "RGB" else shades[..., None]
+    difference = np.asarray(converted).astype(int) - shades
+    return bool(abs(difference).max() <= SRGB_TOLERANCE)
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
@@ -88,7 +116,7 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """
     try:
         converted = ImageCms.applyTransform(image, _transform(profile, image.mode))
-    except (ImageCms.PyCMSError, ValueError, OSError):
+    except _PROFILE_ERRORS:
         converted = None
     return converted or image.convert("RGB")
 
@@ -96,8 +124,14 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 # Photographs of one camera share a profile.
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
+    return _make_transform(profile, mode)
+
+
+def _make_transform(
+    profile: bytes, mode: str, flags: ImageCms.Flags = ImageCms.Flags.NONE
+) -> ImageCms.ImageCmsTransform:
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", flags=flags)
 
 
 def lab_to_srgb(image: Image.Image) -> Image.Image:

@@ -24,7 +24,7 @@ LIMITATIONS = (
     "JPEG, PNG, BMP and the first frame of a GIF give the same pixels as evaluation, except "
     "that a few pixels of an image that is shrunk differ by 1 of 255. TIFF, WebP and compressed "
     "BMP are refused, and so is CMYK by a network for gray images.",
-    "Color profiles (ICC) are ignored.",
+    "Color profiles (ICC) are ignored, and so is an orientation that is in XMP alone.",
 )
 # OpenCV's weights of red, green and blue, whose sum is 2 ** 15.
 _GRAY_WEIGHTS = (9798, 19235, 3735)

@@ -16,7 +16,9 @@ _STANDS_ALONE, _RESTART, _LAST_RESTART = 0x01, 0xD0, 0xD7
 _BASELINE, _LAST_FRAME, _OTHER_SEGMENTS = 0xC0, 0xCF, (0xC4, 0xC8, 0xCC)
 _EXIF, _ADOBE, _RGB = tuple(b"Exif\0\0"), tuple(b"Adobe"), tuple(b"RGB")
 
-_ORIENTATION_TAG, _SHORT = 0x0112, 3
+_ORIENTATION_TAG = 0x0112
+# Types of numbers in a TIFF directory, by their size in bytes; signed ones are no different here.
+_NUMBER_TYPES = {1: (6,), 2: (3, 8), 4: (4, 9, 13)}
 # The size of an entry in a TIFF directory, and how much of it must be present.
 _ENTRY_BYTES, _MIN_ENTRY_BYTES = 12, 10
 # A PNG chunk's length, name and checksum.
@@ -78,7 +80,8 @@ def read_jpeg_markers(encoded: tf.Tensor) -> JpegMarkers:
         after = tf.minimum(position + 2 + tf.maximum(high * 256 + low, 2), size)
         orientation, is_baseline, is_ycc, has_stray_bytes = markers
         orientation = tf.cond(
-            tf.equal(marker, _APP1) & has_prefix(body, _EXIF),
+            # The first segment with Exif counts.
+            tf.equal(orientation, 0) & tf.equal(marker, _APP1) & has_prefix(body, _EXIF),
             lambda: read_exif_orientation(tf.cast(content[body + len(_EXIF) : after], tf.int32)),
             lambda: orientation,
         )
@@ -99,9 +102,10 @@ def read_jpeg_markers(encoded: tf.Tensor) -> JpegMarkers:
 
     start = find_marker(tf.constant(2))
     markers = JpegMarkers(
-        tf.constant(1), tf.constant(False), tf.constant(True), is_jpeg & has_bytes(2, start)
+        tf.constant(0), tf.constant(False), tf.constant(True), is_jpeg & has_bytes(2, start)
     )
-    return tf.while_loop(is_inside, read_segment, [start, markers])[1]
+    markers = tf.while_loop(is_inside, read_segment, [start, markers])[1]
+    return markers._replace(orientation=tf.maximum(markers.orientation, 1))
 
 
 def read_png_orientation(encoded: tf.Tensor) -> tf.Tensor:
@@ -152,9 +156,14 @@ def read_exif_orientation(tiff: tf.Tensor) -> tf.Tensor:
     is_orientation = (
         (entries + _MIN_ENTRY_BYTES <= size)
         & tf.equal(read_integers(entries, 2), _ORIENTATION_TAG)
-        & tf.equal(read_integers(entries + 2, 2), _SHORT)
+        & tf.equal(read_integers(entries + 4, 4), 1)
     )
-    values = tf.boolean_mask(read_integers(entries + 8, 2), is_orientation)
+    entries = tf.boolean_mask(entries, is_orientation)
+    types = read_integers(entries + 2, 2)
+    values = tf.zeros_like(types)
+    for byte_count, numbers in _NUMBER_TYPES.items():
+        is_number = tf.reduce_any(tf.equal(types[:, tf.newaxis], numbers), -1)
+        values = tf.where(is_number, read_integers(entries + 8, byte_count), values)
     # The first entry counts; the 1 behind them is for data without any.
     value = tf.cast(tf.concat([values, [1]], 0)[0], tf.int32)
     is_valid = (is_little | is_big) & (value >= 1) & (value <= 8)

@@ -1,5 +1,6 @@
 import contextlib
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -23,12 +24,16 @@ from library.dataset.pixels import (
     to_gray,
     to_srgb,
 )
+from tests.helpers.color_profiles import ADOBE_RGB, SRGB, make_profile, srgb_curve
 from tests.helpers.jpeg_variants import (
     CONFORMANT,
     OTHERS,
     PLAIN,
     WITH_STRAY_BYTES,
     WITH_TRAILING_BYTES,
+    insert,
+    rotated,
+    segment,
 )
 
 
@@ -100,9 +105,11 @@ def test_encode_jpeg_matches_pillow(quality, has_full_color, subsampling):
 
 def test_srgb_profiles_are_recognized():
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    assert is_srgb(srgb)
-    assert is_srgb(b"")
-    assert not is_srgb(b"something else")
+    assert is_srgb(srgb, "RGB")
+    assert is_srgb(b"", "RGB")
+    # A damaged profile is ignored, and so is one for another kind of image.
+    assert is_srgb(b"sRGB, or something else", "RGB")
+    assert is_srgb(make_profile(2.2), "RGB")
     image = Image.fromarray(waves(8, 8))
     assert (np.asarray(to_srgb(image, b"no profile at all")) == np.asarray(image)).all()
 
@@ -151,6 +158,29 @@ def test_header_has_orientation(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert read_jpeg_header(noise_jpeg(exif=exif)).orientation == orientation
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [1, 2, 3, 4, 6, 7, 8, 9, 11, 13])
+def test_header_has_orientation_of_any_type_that_pillow_takes(kind, order):
+    value = {1: "B", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 13: "I"}.get(kind, "H")
+    entry = struct.pack(f"{order}HHI", 0x0112, kind, 1) + struct.pack(order + value, 6)
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}IH", 8, 1)
+    content = insert(PLAIN, segment(0xE1, b"Exif\0\0" + head + entry.ljust(16, b"\0")), b"\xff\xdb")
+    image = Image.open(io.BytesIO(content))
+    is_turned = ImageOps.exif_transpose(image).size != image.size
+    assert (read_jpeg_header(content).orientation == 6) is is_turned
+    assert is_turned or kind not in (3, 4)
+
+
+def test_header_has_orientation_of_first_exif_or_of_xmp():
+    first, second = (noise_jpeg(exif=rotated(each))[20:] for each in (3, 5))
+    exif = [each[: 2 + int.from_bytes(each[2:4], "big")] for each in (first, second)]
+    assert read_jpeg_header(insert(PLAIN, exif[0] + exif[1], b"\xff\xdb")).orientation == 3
+    xmp = b'http://ns.adobe.com/xap/1.0/\0<rdf:Description tiff:Orientation="6"/>'
+    assert read_jpeg_header(insert(PLAIN, segment(0xE1, xmp), b"\xff\xdb")).orientation == 6
+    both = exif[0] + segment(0xE1, xmp)
+    assert read_jpeg_header(insert(PLAIN, both, b"\xff\xdb")).orientation == 3
 
 
 def test_header_joins_icc_profile():
@@ -313,33 +343,67 @@ def test_animation_gives_first_frame():
         assert red > 200 > 60 > blue, kind
 
 
-def wide_gamut():
-    """A profile whose red is much redder than sRGB's: of the swapped primaries of a real one."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    count = int.from_bytes(profile[128:132], "big")
-    tags = {}
-    for number in range(count):
-        at = 132 + 12 * number
-        tags[bytes(profile[at : at + 4])] = at
-    for one, other in ((b"rXYZ", b"bXYZ"),):
-        a, b = tags[one] + 4, tags[other] + 4
-        profile[a : a + 8], profile[b : b + 8] = profile[b : b + 8], profile[a : a + 8]
-    return bytes(profile).replace(b"s\0R\0G\0B", b"q\0R\0G\0B").replace(b"sRGB", b"qRGB")
+# Red and blue have changed places.
+SWAPPED = make_profile(srgb_curve, SRGB[::-1])
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_icc_profile_is_applied(kind):
-    # In this profile red and blue have changed places.
-    content = saved(Image.new("RGB", (32, 32), (220, 30, 30)), kind, icc_profile=wide_gamut())
+    content = saved(Image.new("RGB", (32, 32), (220, 30, 30)), kind, icc_profile=SWAPPED)
     red, _, blue = converted(content).getpixel((16, 16))
     assert blue > 180 > 80 > red
+
+
+@pytest.mark.parametrize("curve", [1.0, 1.8, 2.2])
+@pytest.mark.parametrize("primaries", [SRGB, ADOBE_RGB])
+def test_profile_is_not_srgb_because_of_its_name(curve, primaries):
+    profile = make_profile(curve, primaries, "sRGB IEC61966-2.1")
+    assert not is_srgb(profile, "RGB")
+    assert not is_srgb(make_profile(srgb_curve, ADOBE_RGB), "RGB")
+
+
+@pytest.mark.parametrize("name", ["sRGB", "c2"])
+def test_profile_is_srgb_whatever_its_name(name):
+    assert is_srgb(make_profile(srgb_curve, SRGB, name), "RGB")
+    assert is_srgb(make_profile(srgb_curve, (), name), "L")
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *((kind, "RGB") for kind in ("JPEG", "PNG", "TIFF", "WEBP")),
+        *((kind, "L") for kind in ("JPEG", "PNG", "TIFF")),
+        *((kind, mode) for kind in ("PNG", "TIFF") for mode in ("LA", "RGBA", "I;16")),
+    ],
+)
+def test_linear_profile_named_srgb_is_applied(kind, mode):
+    color = {"I;16": 129 * 257, "RGB": (129,) * 3, "RGBA": (129, 129, 129, 255)}.get(mode)
+    image = Image.new(mode, (32, 32), color or (129 if mode == "L" else (129, 255)))
+    primaries = SRGB if mode.startswith("RGB") else ()
+    content = saved(image, kind, icc_profile=make_profile(1.0, primaries))
+    for color_space in ("rgb", "gray"):
+        result = converted(content, ImageOptions(64, color_space=color_space)).convert("L")
+        assert abs(result.getpixel((16, 16)) - 188) <= 1
+
+
+@pytest.mark.parametrize("pieces", [[2, 1], [1, 1], [1], [2]])
+def test_profile_in_pieces_is_applied_if_complete(pieces):
+    halves = (SWAPPED[:200], SWAPPED[200:])
+    segments = [b"ICC_PROFILE\0" + bytes([each, 2]) + halves[each - 1] for each in pieces]
+    content = insert(
+        saved(Image.new("RGB", (32, 32), (220, 30, 30)), "JPEG"),
+        b"".join(segment(0xE2, each) for each in segments),
+    )
+    red, _, blue = converted(content).getpixel((16, 16))
+    assert (blue > red) is (pieces == [2, 1])
 
 
 def test_conformant_jpeg_keeps_its_bytes():
     for content in (
         saved(colorful(), "JPEG"),
         saved(colorful(), "JPEG", subsampling=0, optimize=True),
-        saved(colorful(), "JPEG", icc_profile=b"a profile of sRGB"),
+        saved(colorful(), "JPEG", icc_profile=make_profile(srgb_curve, SRGB)),
+        saved(colorful(), "JPEG", icc_profile=b"a damaged profile"),
     ):
         assert convert_image(content, OPTIONS) == (content, 40, 60)
 

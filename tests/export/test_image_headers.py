@@ -71,7 +71,8 @@ def test_apply_orientation_matches_pillow(orientation, order):
     [
         jpeg(),
         jpeg(exif([])),
-        jpeg(exif([(0x0112, 4, 6)])),
+        jpeg(exif([(0x0112, 1, 6)])),
+        jpeg(exif([(0x0112, 11, 6)])),
         jpeg(exif([(0x0112, 3, 0)])),
         jpeg(exif([(0x0112, 3, 9)])),
         jpeg(exif([(0x0111, 3, 6)], count=40_000)),
@@ -93,7 +94,11 @@ def test_jpeg_orientation_is_1_without_valid_exif(content):
     [
         (jpeg((0xE0, b"JFIF\0" + bytes(9)), (0xFE, b"x" * 60_000), exif([(0x0112, 3, 8)])), 8),
         (jpeg(exif([(0x0112, 3, 3), (0x0112, 3, 5)])), 3),
-        (jpeg(exif([(0x0112, 3, 3)]), exif([(0x0112, 3, 5)])), 5),
+        (jpeg(exif([(0x0112, 3, 3)]), exif([(0x0112, 3, 5)])), 3),
+        (jpeg(exif([]), exif([(0x0112, 3, 5)])), 1),
+        (jpeg(exif([(0x0112, 4, 6)])), 6),
+        (jpeg(exif([(0x0112, 6, 6)])), 6),
+        (jpeg(exif([(0x0112, 8, 6)], ">")), 6),
         (jpeg(exif([(0x0112, 3, 6)], count=40_000)), 6),
         (b"\xff\xd8\xff\xff\xff" + jpeg(exif([(0x0112, 3, 7)]))[3:], 7),
     ],
