@@ -14,8 +14,10 @@ from typing import NamedTuple
 from library.dataset.records import ENCODED, Fields
 from library.errors import DataError
 
-# No image of as many pixels as are accepted, at 8 bytes each, is larger.
-_MAX_BYTES = 1 << 30
+# The largest file that is read. As every core reads one, more would fill the memory.
+_MAX_BYTES = 1 << 28
+# Members of a compressed tar come with their bytes, several times as many at once.
+MAX_STREAMED_BYTES = 1 << 26
 # A member's header in a zip, before its name.
 _ZIP_HEADER_BYTES = 30
 

@@ -20,6 +20,7 @@ from library.dataset.sources.base import (
     is_archive,
     is_foreign,
     is_ignored,
+    leads_outside,
     log_sidecars,
     sidecar_suffix,
 )
@@ -157,9 +158,9 @@ def _find_in_archive(path: Path, inside: str) -> Iterator[LabeledFile]:
     prefix = "" if inside == "." else f"{inside}/"
     sidecars: Counter[str] = Counter()
     for member in find_members(path, with_content=True):
-        name = member.name.removeprefix("./").replace("\\", "/")
+        name = member.name
         *folders, last = name.split("/")
-        if member.is_folder or any(map(is_ignored, folders)):
+        if member.is_folder or (any(map(is_ignored, folders)) and not leads_outside(name)):
             continue
         if name == inside or (name.startswith(prefix) and _may_be_image(last, sidecars)):
             yield LabeledFile(
@@ -195,11 +196,12 @@ def _local_file(path: Path, name: str = "") -> LabeledFile:
     location: Location
     try:
         # A pipe or a device would block the reader.
-        is_regular = stat.S_ISREG(path.stat().st_mode)
+        status = path.stat()
+        size, is_regular = status.st_size, stat.S_ISREG(status.st_mode)
         location = FileLocation(str(path)) if is_regular else NoLocation("is not a regular file")
     except (OSError, ValueError) as error:
-        location = NoLocation(reason_of(error))
-    return LabeledFile(name or str(path), NO_CLASS, 0, 0, location)
+        size, location = 0, NoLocation(reason_of(error))
+    return LabeledFile(name or str(path), NO_CLASS, size, 0, location)
 
 
 def _may_be_image(name: str, sidecars: Counter[str]) -> bool:

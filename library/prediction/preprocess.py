@@ -8,14 +8,17 @@ would see other pixels than those it was evaluated on.
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
+from threading import Lock
 from typing import Self
 
 import numpy as np
 import tensorflow as tf
 
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image
+from library.dataset.locations import MemoryLocation
 from library.dataset.sources.base import LabeledFile
 from library.dataset.worker_pool import available_cores
 from library.errors import reason_of
@@ -28,6 +31,11 @@ ConvertImage = Callable[[bytes, ImageOptions], tuple[bytes, int, int]]
 
 # Batches whose images are prepared ahead of the network.
 _BATCHES_AHEAD = 2
+# The largest sum of encoded images, read ahead from a compressed tar, that a batch has.
+_BYTES_AHEAD = 128 << 20
+# Files of more bytes are prepared one at a time, so that memory does not grow with the cores.
+_LARGE_BYTES = 32 << 20
+_large_file = Lock()
 # Why an image has no prediction: argmax would name some class all the same.
 NAN_SCORES = "gives NaN or infinite scores"
 
@@ -123,11 +131,14 @@ def predict_files(
     files = iter(files)
     with ThreadPoolExecutor(threads or available_cores()) as pool:
 
-        def submit(count: int) -> list[tuple[str, Future]]:
-            return [
-                (file.name, pool.submit(preprocess_file, preprocessor, file))
-                for file in islice(files, count)
-            ]
+        def submit(count: int) -> Iterator[tuple[str, Future]]:
+            size = 0
+            for file in islice(files, count):
+                yield file.name, pool.submit(preprocess_file, preprocessor, file)
+                # Members of a compressed tar have been read already.
+                size += file.size
+                if isinstance(file.location, MemoryLocation) and size > _BYTES_AHEAD:
+                    return
 
         waiting = deque(submit(_BATCHES_AHEAD * batch_size))
         try:
@@ -162,7 +173,8 @@ def preprocess_file(
 ) -> tuple[np.ndarray | None, str | None]:
     """Return (pixels, None), or (None, the reason why there are none)."""
     try:
-        return preprocessor.preprocess(file.location.read()), None
+        with _large_file if file.size > _LARGE_BYTES else nullcontext():
+            return preprocessor.preprocess(file.location.read()), None
     except UnusableImageError as error:
         return None, str(error)
     except MemoryError:

@@ -1,5 +1,6 @@
 import io
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
@@ -13,7 +14,9 @@ from library.dataset.locations import (
     StreamLocation,
     ZipLocation,
 )
+from library.dataset.sources import archive as archive_source
 from library.dataset.sources.archive import find_in_archive
+from library.dataset.sources.base import NO_CLASS
 from library.errors import DataError, UnreachableError
 
 FILES = {"train/cat/1.jpg": b"one" * 99, "train/cat/a/2.png": b"", "train/dog/3.jpg": b"three"}
@@ -58,13 +61,23 @@ def test_compressed_tar_comes_with_content(tmp_path, kind):
     assert {file.location for file in find_in_archive(path, "train")} == {StreamLocation()}
 
 
-def test_members_outside_folder_are_skipped(tmp_path):
+OUTSIDE = "its name leads out of the archive"
+
+
+def test_members_that_lead_outside_are_rejected_by_name(tmp_path):
     hostile = {"train/cat/../../../etc/1.jpg": b"", "/train/cat/2.jpg": b"", "../cat/3.jpg": b""}
     for path in (
         write_zip(tmp_path / "a.zip", {**FILES, **hostile}),
         write_tar(tmp_path / "a.tar", {**FILES, **hostile}),
     ):
-        assert contents(path) == EXPECTED
+        rejected = {file.name for file in find_in_archive(path, "") if OUTSIDE in file.location}
+        assert rejected == set(hostile)
+        rejected = {
+            file.name for file in find_in_archive(path, "train") if OUTSIDE in file.location
+        }
+        assert rejected == set(hostile) - {"../cat/3.jpg"}
+        for file in find_in_archive(path, ""):
+            assert (file.label == NO_CLASS) == (file.name in hostile)
 
 
 def test_tar_that_contains_zip_is_tar(tmp_path):
@@ -152,17 +165,59 @@ def test_zip_bomb_expands_no_further_than_declared(tmp_path):
         location._replace(size=1000).read()
 
 
+class Zeros:
+    """A file of zeros that is never in memory."""
+
+    def read(self, size):
+        return bytes(size)
+
+
+def write_large_tar(path, *members, mode="w:gz"):
+    with tarfile.open(path, mode, compresslevel=1) as archive:
+        for name, size, kind in members:
+            member = tarfile.TarInfo(name)
+            member.size, member.type = size, kind
+            archive.addfile(member, Zeros())
+    return path
+
+
+def test_large_member_of_compressed_tar_is_never_in_memory(tmp_path):
+    large = ("train/cat/1.jpg", (1 << 26) + 1, tarfile.REGTYPE)
+    path = write_large_tar(tmp_path / "a.tar.gz", large, ("train/cat/2.jpg", 9, tarfile.REGTYPE))
+    tracemalloc.start()
+    first, second = find_in_archive(path, "train", with_content=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "67,108,865 bytes" in first.location.reason
+    assert second.location == MemoryLocation(bytes(9))
+    assert peak < 1 << 23
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_huge_header_of_tar_is_refused(tmp_path, kind):
+    path = write_large_tar(tmp_path / "a.tar.gz", ("train/cat/1.jpg", (1 << 20) + 1, kind))
+    with pytest.raises(DataError, match=r"a\.tar\.gz is not a readable archive: .*1,048,577 bytes"):
+        list(find_in_archive(path, "train"))
+
+
+def test_archive_that_would_fill_the_disk_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive_source, "_EXPANSION_FLOOR_BYTES", 1000)
+    path = write_zip(tmp_path / "a.zip", {"train/cat/1.jpg": b"?", "train/cat/2.jpg": bytes(10**6)})
+    with pytest.raises(DataError, match=r"a\.zip is refused: .*train/cat/2\.jpg .*1,000,001 bytes"):
+        list(find_in_archive(path, "train"))
+
+
 def test_huge_files_are_refused_unread(tmp_path, zipped):
     path = tmp_path / "a.jpg"
     with path.open("wb") as file:
-        file.truncate(2**30 + 1)
+        file.truncate(2**28 + 1)
     for location in (
         FileLocation(str(path)),
-        RangeLocation(str(path), 0, 2**30 + 1),
-        zipped._replace(compressed_size=2**30 + 1),
-        zipped._replace(size=2**30 + 1),
+        RangeLocation(str(path), 0, 2**28 + 1),
+        zipped._replace(compressed_size=2**28 + 1),
+        zipped._replace(size=2**28 + 1),
     ):
-        with pytest.raises(ValueError, match="1,073,741,825 bytes"):
+        with pytest.raises(ValueError, match="268,435,457 bytes"):
             location.read()
 
 

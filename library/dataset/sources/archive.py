@@ -4,8 +4,10 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Self
 
 from library.dataset.locations import (
+    MAX_STREAMED_BYTES,
     Location,
     MemoryLocation,
     NoLocation,
@@ -13,9 +15,17 @@ from library.dataset.locations import (
     StreamLocation,
     ZipLocation,
 )
-from library.dataset.sources.base import Entry, LabeledFile, label_files
-from library.errors import DataError
+from library.dataset.sources.base import Entry, LabeledFile, label_files, leads_outside
+from library.errors import DataError, printable
 
+# No archive of images expands as much: beyond this, it is made to fill memory or disk.
+_MAX_EXPANSION, _EXPANSION_FLOOR_BYTES = 200, 4 << 30
+# The longest name of a member of a tar, or list of its attributes, in bytes.
+_MAX_TAR_HEADER_BYTES = 1 << 20
+_TAR_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 # A zip member's flag for encryption.
 _ENCRYPTED = 1
 
@@ -42,25 +52,37 @@ def _find_inside(path: Path, inside: str, with_content: bool) -> Iterator[Entry]
     prefix = f"{inside}/" if inside else ""
     is_missing = True
     for member in find_members(path, with_content):
-        name = member.name.removeprefix("./").replace("\\", "/")
-        if not name.startswith(prefix):
+        if not member.name.lstrip("/").startswith(prefix):
             continue
         is_missing = False
-        parts = name[len(prefix) :].rstrip("/").split("/")
-        # A member may be named anything, and is only read; but no class is called "..".
-        if ".." not in parts and parts != [""] and not name.startswith("/"):
-            yield member._replace(name="/".join(parts))
+        if leads_outside(member.name):
+            # Rejected and listed by its whole name.
+            yield member
+        elif name := member.name[len(prefix) :].rstrip("/"):
+            yield member._replace(name=name)
     if is_missing:
         raise DataError(f"there is no folder {inside} in {path}" if inside else f"{path} is empty")
 
 
 def find_members(path: Path, with_content: bool = False) -> Iterator[Entry]:
-    """Yield the members of a zip or tar; `with_content` as for `find_in_archive`."""
+    """Yield the members of a zip or tar; `with_content` as for `find_in_archive`.
+
+    Names have slashes. A member whose name leads out of the archive is never read.
+    """
     try:
-        if _is_zip(path):
-            yield from _zip_members(path)
-        else:
-            yield from _tar_members(path, with_content)
+        members = _zip_members(path) if _is_zip(path) else _tar_members(path, with_content)
+        most, total = _MAX_EXPANSION * path.stat().st_size + _EXPANSION_FLOOR_BYTES, 0
+        for member in members:
+            name = member.name.removeprefix("./").replace("\\", "/")
+            total += member.size
+            if total > most:
+                raise DataError(
+                    f"{path} is refused: up to its member {printable(name)} it would unpack to "
+                    f"{total:,} bytes"
+                )
+            outside = NoLocation("its name leads out of the archive")
+            location = outside if leads_outside(name) else member.location
+            yield member._replace(name=name, location=location)
     except (
         *(zipfile.BadZipFile, tarfile.TarError, EOFError, OSError),
         # zipfile raises these for a damaged directory.
@@ -97,9 +119,22 @@ def _zip_location(path: Path, member: zipfile.ZipInfo) -> Location:
     )
 
 
+class _TarMember(tarfile.TarInfo):
+    """A member of a tar. tarfile reads the headers that are files of their own whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Return the member that a header describes. Raises TarError if it would be huge."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _TAR_HEADERS and member.size > _MAX_TAR_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header claims to have {member.size:,} bytes")
+        return member
+
+
 def _tar_members(path: Path, with_content: bool) -> Iterator[Entry]:
     is_compressed = _is_compressed(path)
-    with tarfile.open(path, "r|*" if is_compressed else "r:") as archive:
+    mode: Any = "r|*" if is_compressed else "r:"
+    with tarfile.open(path, mode, tarinfo=_TarMember) as archive:
         for each in archive:
             # Otherwise tarfile would remember every member.
             archive.members.clear()  # type: ignore[attr-defined]
@@ -108,6 +143,11 @@ def _tar_members(path: Path, with_content: bool) -> Iterator[Entry]:
                 location = NoLocation("it is a link or a device")
             elif not is_compressed:
                 location = RangeLocation(str(path), each.offset_data, each.size)
+            elif with_content and each.size > MAX_STREAMED_BYTES:
+                location = NoLocation(
+                    f"its {each.size:,} bytes are more than {MAX_STREAMED_BYTES:,}, the most that "
+                    "is read from a compressed tar"
+                )
             elif with_content and (file := archive.extractfile(each)):
                 location = MemoryLocation(file.read())
             yield Entry(each.name, each.isdir(), each.size, int(each.mtime), location)
@@ -115,7 +155,7 @@ def _tar_members(path: Path, with_content: bool) -> Iterator[Entry]:
 
 def _is_compressed(path: Path) -> bool:
     try:
-        with tarfile.open(path, "r:"):
+        with tarfile.open(path, "r:", tarinfo=_TarMember):
             return False
     except tarfile.TarError:
         return True

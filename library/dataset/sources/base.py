@@ -98,6 +98,11 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
 
 
+def leads_outside(name: str) -> bool:
+    """Return whether a path inside an archive would lead out of the folder it is unpacked to."""
+    return name.startswith("/") or ".." in name.split("/")
+
+
 def log_sidecars(suffixes: Counter[str], source: object) -> None:
     """Log in one line how many side-cars of a source were ignored, if any."""
     if suffixes:
@@ -111,7 +116,7 @@ def label_of(name: str) -> str | None:
     folder, _, file = name.rpartition("/")
     if is_foreign(file) or sidecar_suffix(file):
         return None
-    if not folder:
+    if not folder or leads_outside(name):
         return NO_CLASS if name.lower().endswith(_IMAGE_SUFFIXES) else None
     return _class_of(folder)
 
@@ -154,7 +159,7 @@ def label_files(entries: Iterable[Entry], source: str | Path) -> Iterator[Labele
                 sidecars[sidecar_suffix(file)] += 1
             continue
         filled.add(label)
-        if label == NO_CLASS:
+        if label == NO_CLASS and not leads_outside(name):
             location = NoLocation("it lies beside the class folders, so it has no class")
         yield LabeledFile(name, label, size, version, location)
     log_sidecars(sidecars, source)
