@@ -70,10 +70,17 @@ class SourceKeys(Keys):
     label_separator: Text | None = key(
         None, "separator of several classes in a CSV cell, such as | in cat|dog; none: one class"
     )
+    multi_label: bool = key(False, "records of TFRecord files may have several classes, or none")
+    tfrecord_fields: Words = key(
+        (), "fields of foreign TFRecords, such as image=img,label=y,text=none"
+    )
     follow_links: bool = key(False, "follow links that lead out of the folder of images")
     classes_from: PathOrUrl | None = key(
         _DEFAULTS.classes_from,
         "manifest that fixes the classes; none: that of the training split beside this one",
+    )
+    class_order: Literal["code_point", "natural"] = key(
+        "code_point", "order of the classes: as text, or numbers in their names by value"
     )
 
 
@@ -214,7 +221,14 @@ def make_source(
     if path is None:
         raise SettingsError("dataset_dir is missing: the images, such as dataset/train")
     separator = settings.label_separator or ""
-    options = SourceOptions(shard_folder, settings.csv_columns, separator, settings.follow_links)
+    options = SourceOptions(
+        exclude=shard_folder,
+        columns=settings.csv_columns,
+        label_separator=separator,
+        follow_links=settings.follow_links,
+        tfrecord_fields=settings.tfrecord_fields,
+        is_multi_label=settings.multi_label,
+    )
     return Source(path, split, options, is_keras=settings.source is not None, splitter=splitter)
 
 
@@ -242,6 +256,7 @@ def make_conversion_options(settings: Settings) -> ConversionOptions:
         max_bad_fraction=settings.max_bad_fraction,
         seconds_per_image=settings.seconds_per_image,
         classes_from=settings.classes_from,
+        class_order=settings.class_order,
     )
 
 

@@ -243,6 +243,9 @@ class Pipeline(Keys):
     label_separator: Text | None = key(
         None, "separator of the labels in a CSV cell (multi-label), as | in cat|dog"
     )
+    class_order: Literal["code_point", "natural"] = key(
+        "code_point", "order of the classes of data that is not converted; natural: by number"
+    )
     cache: Literal["none", "memory", "disk"] = key(
         "none", "where to cache the images that were read"
     )

@@ -35,7 +35,7 @@ from library.dataset.shards import (
 from library.dataset.sources.base import NO_CLASS, SPLITS, LabeledFile, label_id, labels_of
 from library.dataset.sources.find import SourceOptions, find_files
 from library.dataset.split_assignment import Splitter
-from library.dataset.splits import find_training_manifest, order_classes
+from library.dataset.splits import CODE_POINT, find_training_manifest, order_classes
 from library.dataset.worker_pool import WorkerPool, available_cores
 from library.errors import DataError, UserError
 from library.files import locked, resumable
@@ -134,7 +134,8 @@ def convert(
         fixed_by = options.classes_from or find_training_manifest(folder, name)
         if base:
             fixed_by = manifest_path(folder, name)
-        classes = order_classes(set(index.counts) - {NO_CLASS}, fixed_by)
+        labels = set(index.counts) - {NO_CLASS}
+        classes = order_classes(labels, fixed_by, options.class_order)
         plan = _make_plan(index, classes, options, base)
         lock = Path(folder) / f".{name}.lock"
         # A finished split may be on a read-only disk, where no lock can be had.
@@ -199,7 +200,9 @@ def _check_labels(index: FileIndex, source: Source, base: Manifest | None) -> No
 
 
 def _settings_of(options: ConversionOptions) -> dict[str, Any]:
-    own = {"num_shards": options.num_shards, "random_seed": options.random_seed}
+    own: dict[str, Any] = {"num_shards": options.num_shards, "random_seed": options.random_seed}
+    if options.class_order != CODE_POINT:
+        own["class_order"] = options.class_order
     return options.images.to_json() | own
 
 

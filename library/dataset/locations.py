@@ -4,6 +4,7 @@
 network fails, which says nothing about the file.
 """
 
+import math
 import os
 import struct
 import zlib
@@ -11,7 +12,6 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from library.dataset.records import ENCODED, Fields
 from library.errors import DataError
 
 # The largest file that is read. As every core reads one, more would fill the memory.
@@ -78,17 +78,19 @@ class ZipLocation(NamedTuple):
         return content
 
 
-class RecordLocation(NamedTuple):
-    """A record of a TFRecord file."""
+class PixelLocation(NamedTuple):
+    """Bytes within a file that are the uint8 pixels of an image."""
 
     path: str
     offset: int
-    size: int
+    height: int
+    width: int
+    channels: int
 
     def read(self) -> bytes:
-        """Return the record's encoded image."""
-        record = _read_range(self.path, self.offset, self.size)
-        return Fields(record, self.path).get_bytes(ENCODED)
+        """Return the image as a PNG."""
+        shape = (self.height, self.width, self.channels)
+        return encode_pixels(_read_range(self.path, self.offset, math.prod(shape)), shape)
 
 
 class MemoryLocation(NamedTuple):
@@ -138,12 +140,26 @@ Location = (
     FileLocation
     | RangeLocation
     | ZipLocation
-    | RecordLocation
+    | PixelLocation
     | MemoryLocation
     | RemoteLocation
     | StreamLocation
     | NoLocation
 )
+
+
+def encode_pixels(content: bytes, shape: tuple[int, int, int]) -> bytes:
+    """Return uint8 pixels of a shape (height, width, channels) as a PNG."""
+    import io
+
+    from PIL import Image
+
+    height, width, channels = shape
+    _check_size(len(content))
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    file = io.BytesIO()
+    Image.frombytes(mode, (width, height), content).save(file, "png", compress_level=1)
+    return file.getvalue()
 
 
 def _check_size(size: int) -> None:

@@ -51,6 +51,7 @@ class ConversionOptions:
         seconds_per_image: An image that takes longer to decode is unusable.
         classes_from: Manifest that fixes the classes; None: the training split's beside this one,
             if there is one, or else the classes found.
+        class_order: How classes that no manifest fixes are sorted: `code_point` or `natural`.
     """
 
     images: ImageOptions = field(default_factory=ImageOptions)
@@ -60,6 +61,7 @@ class ConversionOptions:
     max_bad_fraction: float = 0.01
     seconds_per_image: float = 60.0
     classes_from: Path | str | None = None
+    class_order: str = "code_point"
 
 
 def read_image_options(settings: Mapping[str, Any]) -> ImageOptions:

@@ -5,6 +5,7 @@ without TensorFlow, which takes seconds to import. Examples are read through goo
 written by hand: it copies large fields so often that storing an image took a quarter longer.
 """
 
+import math
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,10 @@ FILENAME = "image/filename"
 # A TFRecord is: length (8 bytes), CRC of the length (4), the record, CRC of the record (4).
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+HEADER_BYTES = _HEADER.size
 FRAMING_BYTES = _HEADER.size + _FOOTER.size
+# The largest record that is read: it is in memory as a whole, and one with an image is smaller.
+_MAX_RECORD_BYTES = 1 << 30
 _BYTES = [bytes([value]) for value in range(256)]
 
 
@@ -165,14 +169,22 @@ def _varint(value: int) -> bytes:
     return _BYTES[value & 0x7F | 0x80] + _varint(value >> 7)
 
 
+def is_frame(content: bytes) -> bool:
+    """Return whether bytes are the first HEADER_BYTES of a record in a TFRecord file."""
+    return len(content) == _HEADER.size and _masked_crc(content[:8]) == _HEADER.unpack(content)[1]
+
+
 def read_frames(file: BinaryIO, where: object) -> Iterator[tuple[int, bytes]]:
     """Yield (offset, serialized Example) of each record of an open TFRecord file.
 
     Raises DataError, naming `where` and the record, at the first damaged or truncated one.
     """
     offset = number = 0
-    file_size = file.seek(0, os.SEEK_END)
-    file.seek(0)
+    # The size of what is compressed shows at its end.
+    file_size: float = math.inf
+    if file.seekable():
+        file_size = file.seek(0, os.SEEK_END)
+        file.seek(0)
     while header := file.read(_HEADER.size):
         here = f"{where}: record {number} (at byte {offset})"
         if len(header) < _HEADER.size:
@@ -182,9 +194,11 @@ def read_frames(file: BinaryIO, where: object) -> Iterator[tuple[int, bytes]]:
         if _masked_crc(header[:8]) != length_crc:
             raise DataError(f"{here} is damaged: its length fails its checksum")
         # A length with the right checksum can be as wrong.
-        if length > file_size - offset - FRAMING_BYTES:
+        if length > min(file_size - offset - FRAMING_BYTES, _MAX_RECORD_BYTES):
             raise DataError(f"{here} is truncated")
         body = file.read(length + _FOOTER.size)
+        if len(body) < length + _FOOTER.size:
+            raise DataError(f"{here} is truncated")
         content = body[:length]
         if _masked_crc(content) != _FOOTER.unpack(body[length:])[0]:
             raise DataError(f"{here} is damaged: its content fails its checksum{_source(content)}")
@@ -280,6 +294,22 @@ class Fields:
     def get_texts(self, name: str) -> tuple[str, ...]:
         """Return all values of a field of bytes, as text."""
         return tuple(map(to_text, self._values(name, "bytes_list")))
+
+    def get_values(self, name: str) -> tuple[Any, ...]:
+        """Return all values of a field: bytes, integers or floats. An absent field has none."""
+        if name not in self._features:
+            return ()
+        feature = self._features[name]
+        kind = feature.WhichOneof("kind")
+        return tuple(getattr(feature, kind).value) if kind else ()
+
+    def describe(self) -> str:
+        """Return the names of all fields, with the kind of their values."""
+        kinds = ((name, each.WhichOneof("kind")) for name, each in self._features.items())
+        names = (
+            f"{name} ({kind.removesuffix('_list') if kind else 'empty'})" for name, kind in kinds
+        )
+        return ", ".join(sorted(names)) or "none"
 
     def _only(self, name: str, kind: str) -> Any:
         values = self._values(name, kind)

@@ -1,5 +1,8 @@
 """The converted splits of a data folder, which must agree about the classes."""
 
+import itertools
+import logging
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,8 +15,12 @@ from library.dataset.manifest import (
 )
 from library.dataset.sources.base import TRAINING
 from library.dataset.storage import is_remote
-from library.errors import DataError
+from library.errors import DataError, printable
 
+logger = logging.getLogger(__name__)
+
+# Orders of classes.
+CODE_POINT, NATURAL = "code_point", "natural"
 # What people write between the classes of an image.
 _SEPARATORS = "|;,+&/"
 
@@ -57,21 +64,58 @@ def find_training_manifest(folder: str | Path, name: str) -> Path | None:
     return None
 
 
+def sort_classes(labels: Iterable[str], class_order: str = CODE_POINT) -> tuple[str, ...]:
+    """Return the classes of a training split in the order of their ids.
+
+    Args:
+        labels: The classes found.
+        class_order: CODE_POINT sorts them as text, NATURAL numbers in them by value. If both orders
+            are not the same, the first one is logged.
+    """
+    classes = sorted(labels)
+    natural = sorted(classes, key=_natural_key)
+    if class_order == NATURAL:
+        return tuple(natural)
+    if classes != natural:
+        pairs = enumerate(zip(classes, natural, strict=True))
+        first = next(number for number, (one, other) in pairs if one != other)
+        names = ", ".join(map(printable, classes[max(0, first - 2) : first + 3]))
+        logger.warning(
+            f"class names are sorted as text, not by the numbers in them: …, {names}, …; "
+            f"--class_order {NATURAL} sorts by number"
+        )
+    return tuple(classes)
+
+
+def _natural_key(name: str) -> list[tuple[int, str]]:
+    """Return a sort key in which each run of digits counts as one number."""
+    pieces = re.split("([0-9]+)", name)
+    # Odd ones are numbers, by length first: an integer could have any number of digits.
+    keys = [(len(digits), digits) for digits in (each.lstrip("0") for each in pieces[1::2])]
+    texts = [(0, each) for each in pieces[::2]]
+    alternating = itertools.chain.from_iterable(itertools.zip_longest(texts, keys))
+    # The name itself, last, for names such as 1 and 01.
+    return [*filter(None, alternating), (0, name)]
+
+
 def order_classes(
-    labels: Iterable[str], training_manifest: str | Path | None = None
+    labels: Iterable[str],
+    training_manifest: str | Path | None = None,
+    class_order: str = CODE_POINT,
 ) -> tuple[str, ...]:
     """Return the classes in the order of their ids.
 
     Args:
         labels: The classes found.
         training_manifest: Path or URL of the manifest whose classes to use, or its folder. None:
-            sort the labels by code point.
+            sort the labels.
+        class_order: How `sort_classes` sorts them.
 
     Raises:
         DataError: A label is not among the classes of the training split.
     """
     if training_manifest is None:
-        return tuple(sorted(labels))
+        return sort_classes(labels, class_order)
     path = training_manifest
     if not is_remote(path) and Path(path).is_dir():
         path = Path(path) / f"{TRAINING}{SUFFIX}"

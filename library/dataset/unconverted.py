@@ -21,7 +21,8 @@ from library.dataset.locations import NoLocation
 from library.dataset.pixels import encode_jpeg
 from library.dataset.records import Record
 from library.dataset.sources.base import NO_CLASS, TRAINING, LabeledFile, label_id
-from library.dataset.sources.find import SourceOptions, find_files
+from library.dataset.sources.find import DEFAULT_OPTIONS, SourceOptions, find_files
+from library.dataset.splits import CODE_POINT, sort_classes
 from library.errors import DataError, printable
 from library.messages import counted
 
@@ -130,8 +131,8 @@ def read_unconverted(
     data_dir: str | Path,
     names: Sequence[str],
     data_format: str,
-    columns: Sequence[str] = (),
-    label_separator: str = "",
+    options: SourceOptions = DEFAULT_OPTIONS,
+    class_order: str = CODE_POINT,
 ) -> list[UnconvertedSplit]:
     """Return the splits `<data_dir>/<name>`, with the classes of the training split.
 
@@ -139,8 +140,8 @@ def read_unconverted(
         data_dir: A folder of class folders or a CSV file, local or at a URL; or an archive.
         names: Names of the splits, in the order wanted.
         data_format: "folder" or "csv".
-        columns: For CSV files, see `SourceOptions`.
-        label_separator: For CSV files, see `SourceOptions`.
+        options: How to look for files.
+        class_order: How `sort_classes` sorts the classes of the training split.
 
     Raises:
         DataError: A split is missing or empty, has a class that training lacks, or has files that
@@ -149,12 +150,11 @@ def read_unconverted(
     data_dir = str(data_dir).rstrip("/")
     if data_format == "csv" and not data_dir.lower().endswith(".csv"):
         raise DataError(f"data_format csv needs a CSV file as data_dir, not {data_dir}")
-    options = SourceOptions(columns=columns, label_separator=label_separator)
     indexes = {
         name: FileIndex(find_files(f"{data_dir}/{name}", options))
         for name in dict.fromkeys((TRAINING, *names))
     }
-    classes = tuple(sorted(indexes[TRAINING].counts.keys() - {NO_CLASS}))
+    classes = sort_classes(indexes[TRAINING].counts.keys() - {NO_CLASS}, class_order)
     for name, index in indexes.items():
         _check_labels(index.counts.keys() - {NO_CLASS}, classes, f"{data_dir}/{name}")
         if index.is_streamed:
@@ -184,7 +184,11 @@ class GeneratedSplit:
     fingerprint = None
 
     def __init__(
-        self, generate: Generator, name: str, classes: tuple[str, ...] | None = None
+        self,
+        generate: Generator,
+        name: str,
+        classes: tuple[str, ...] | None = None,
+        class_order: str = CODE_POINT,
     ) -> None:
         """Count the images. Raise DataError for one that is not an image, or has no class.
 
@@ -192,6 +196,7 @@ class GeneratedSplit:
             generate: The generator function.
             name: Name of the split, its argument.
             classes: Classes of the training split; None: those that are found, sorted.
+            class_order: How `sort_classes` sorts them.
         """
         self._generate = generate
         self.name = name
@@ -203,7 +208,7 @@ class GeneratedSplit:
             # Only 0, 1, 2, 4, 8, …: encoding may take longer than generating.
             if number & (number - 1) == 0:
                 sizes.append(len(self._record(number, content, label, 0).encoded))
-        self.classes = classes or tuple(sorted(counts))
+        self.classes = classes or sort_classes(counts, class_order)
         _check_labels(counts, self.classes, self.source)
         self.class_counts = tuple(counts[each] for each in self.classes)
         self.examples = counts.total()
@@ -266,9 +271,11 @@ class GeneratedSplit:
             raise DataError(f"image {number} of {self.source} {error}") from None
 
 
-def read_generated(generate: Generator, names: Sequence[str]) -> list[GeneratedSplit]:
+def read_generated(
+    generate: Generator, names: Sequence[str], class_order: str = CODE_POINT
+) -> list[GeneratedSplit]:
     """Return the splits of a generator function, in order, with the training split's classes."""
-    training = GeneratedSplit(generate, TRAINING)
+    training = GeneratedSplit(generate, TRAINING, class_order=class_order)
     others = {
         name: GeneratedSplit(generate, name, training.classes) for name in {*names} - {TRAINING}
     }

@@ -24,12 +24,14 @@ from library.dataset.sources.base import (
     log_sidecars,
     sidecar_suffix,
 )
-from library.dataset.sources.find import find_files
+from library.dataset.sources.find import SourceOptions, find_files, is_records
 from library.dataset.sources.table import file_url, open_table
 from library.dataset.storage import explain_store_errors, is_remote, open_store
 from library.errors import DataError, reason_of
 
 _COLUMN = "FILE"
+# Of records, the image alone counts.
+_UNLABELED = SourceOptions(tfrecord_fields=("label=none", "text=none"))
 
 
 def find_images(paths: Sequence[str]) -> Iterator[LabeledFile]:
@@ -56,8 +58,8 @@ def _find(text: str) -> Iterator[LabeledFile]:
         # Path("") is the current folder, but an empty shell variable does not mean that.
         raise DataError("a path is empty; give a file or a folder")
     path = Path(text)
-    if path.name.endswith((".manifest.json", ".tfrecord")):
-        return iter(find_files(text))
+    if is_records(path):
+        return iter(find_files(text, _UNLABELED))
     if is_remote(text):
         return _find_at_url(text)
     if path.is_dir():

@@ -68,16 +68,16 @@ def read_data(config: Project, *names: str) -> Sequence[Any]:
         import_tensorflow(config.verbose, lambda: False)
         from project.inputs import generate_images
 
-        splits = read_generated(generate_images, names)
+        splits = read_generated(generate_images, names, config.class_order)
     else:
+        from library.dataset.sources.find import SourceOptions
         from library.dataset.unconverted import read_unconverted
 
+        options = SourceOptions(
+            columns=config.csv_columns, label_separator=config.label_separator or ""
+        )
         splits = read_unconverted(
-            config.data_dir,
-            names,
-            config.data_format,
-            config.csv_columns,
-            config.label_separator or "",
+            config.data_dir, names, config.data_format, options, config.class_order
         )
     _log_unconverted(splits)
     return splits

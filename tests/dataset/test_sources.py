@@ -16,12 +16,13 @@ from PIL import Image
 
 from library.dataset.file_index import FileIndex, name_hash
 from library.dataset.locations import FileLocation, NoLocation
+from library.dataset.record_fields import RecordFields
 from library.dataset.records import Record, frame
 from library.dataset.sources.base import NO_CLASS, LabeledFile, is_ignored, label_of
 from library.dataset.sources.find import exists, find_files
 from library.dataset.sources.folder import find_in_folder
 from library.dataset.sources.keras_datasets import KERAS_DATASETS, find_in_keras
-from library.dataset.sources.tfrecords import find_in_shards
+from library.dataset.sources.tfrecords import find_in_records
 from library.errors import DataError
 
 
@@ -266,14 +267,14 @@ def write_records(path, *records):
     return path
 
 
-ONE = Record(b"one", 1, 1, 0, "cat", "cat/1.jpg")
-TWO = Record(b"two", 1, 1, 1, "", "")
+ONE = Record(b"one", 9, 9, 0, "cat", "cat/1.jpg")
+TWO = Record(b"two", 9, 9, 1, "1", "")
 
 
 def test_shards_yield_record_locations(tmp_path):
     write_records(tmp_path / "a-0.tfrecord", ONE)
     write_records(tmp_path / "a-1.tfrecord", TWO, ONE)
-    files = list(find_in_shards(tmp_path / "a-*"))
+    files = list(find_in_records(tmp_path / "a-*", RecordFields()))
     assert [(file.name, file.label) for file in files] == [
         ("cat/1.jpg", "cat"),
         ("a-1.tfrecord/0", "1"),
@@ -284,13 +285,13 @@ def test_shards_yield_record_locations(tmp_path):
 
 def test_missing_and_damaged_shards_are_one_line(tmp_path):
     with pytest.raises(DataError, match="there are no files"):
-        list(find_in_shards(tmp_path / "a-*"))
+        list(find_in_records(tmp_path / "a-*", RecordFields()))
     path = write_records(tmp_path / "a.tfrecord", ONE)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"a\.tfrecord: record 0 .* is truncated"):
-        list(find_in_shards(path))
+        list(find_in_records(path, RecordFields()))
     with pytest.raises(DataError, match=r"train\.manifest\.json is missing"):
-        list(find_in_shards(tmp_path / "train.manifest.json"))
+        list(find_in_records(tmp_path / "train.manifest.json", RecordFields()))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from library.dataset.splits import (
     order_classes,
     read_split,
     read_splits,
+    sort_classes,
 )
 from library.errors import DataError, SettingsError
 from tests.conftest import convert, write_colors
@@ -74,6 +75,35 @@ def training(tmp_path):
 
 def test_order_classes_sorts_by_code_point():
     assert order_classes({"b", "a", "Z", "é", "10", "9"}) == ("10", "9", "Z", "a", "b", "é")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("1", "2", "10"),
+        ("01", "1", "002", "2"),
+        ("a", "a1", "a2b3", "a2b10", "a10", "b"),
+        ("", "9" * 5000, "1" + "0" * 5000),
+        ("9a", "10", "a9"),
+    ],
+)
+def test_natural_order_counts_digits_as_numbers(names):
+    assert sort_classes(reversed(names), "natural") == names
+
+
+@given(some.sets(some.text(max_size=5)))
+def test_natural_order_is_total(names):
+    assert set(sort_classes(names, "natural")) == names
+    without_digits = {each for each in names if not any(c in "0123456789" for c in each)}
+    assert sort_classes(without_digits, "natural") == tuple(sorted(without_digits))
+
+
+def test_order_as_text_is_reported_for_numbers(caplog):
+    sort_classes(["1", "2", "3"])
+    sort_classes(["10", "2"], "natural")
+    assert not caplog.records
+    assert sort_classes(map(str, range(12)))[:4] == ("0", "1", "10", "11")
+    assert "--class_order natural" in caplog.text
 
 
 def test_find_training_manifest(training, tmp_path):

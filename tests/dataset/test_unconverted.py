@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import run
+from library.dataset.sources.find import SourceOptions
 from library.dataset.splits import read_splits
 from library.dataset.unconverted import GeneratedSplit, read_generated, read_unconverted
 from library.errors import DataError, run_main
@@ -41,6 +42,21 @@ def test_training_split_fixes_classes_and_order(folder):
         train.read(each).filename for each in range(24)
     ]
     assert again.fingerprint == train.fingerprint != test.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("class_order", "classes"), [("code_point", ("1", "10", "2")), ("natural", ("1", "2", "10"))]
+)
+def test_class_order_of_unconverted_data(tmp_path, class_order, classes):
+    for name in classes:
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.new("RGB", (5, 5)).save(tmp_path / "train" / name / "1.png")
+    (train,) = read_unconverted(tmp_path, ["train"], "folder", class_order=class_order)
+    (generated,) = read_generated(
+        lambda split: [(PIXELS, name) for name in classes], ["train"], class_order
+    )
+    assert train.classes == generated.classes == classes
+    assert [train.read(n).text for n in range(3)] == [classes[each] for each in train.labels]
 
 
 @pytest.mark.slow
@@ -106,7 +122,7 @@ def test_missing_files_of_table_are_refused(folder, tmp_path):
 def multi_label(patches):
     """The splits of a CSV file of several classes an image, not converted."""
     table = patches / "images" / "patches.csv"
-    return read_unconverted(table, ["train", "test"], "csv", label_separator="|")
+    return read_unconverted(table, ["train", "test"], "csv", SourceOptions(label_separator="|"))
 
 
 @pytest.mark.slow
@@ -134,7 +150,9 @@ def test_multi_label_images_match_converted_ones(patches, multi_label):
 def test_csv_columns_may_have_other_names(folder, tmp_path):
     rows = [("where", "set", "what"), ("images/train/red/000.png", "train", "red")]
     table = write_table(tmp_path / "images.csv", rows)
-    (split,) = read_unconverted(table, ["train"], "csv", columns=("set", "where", "what"))
+    (split,) = read_unconverted(
+        table, ["train"], "csv", SourceOptions(columns=("set", "where", "what"))
+    )
     assert split.read(0).text == "red"
     with pytest.raises(DataError, match="has no column 'FILE'"):
         read_unconverted(table, ["train"], "csv")

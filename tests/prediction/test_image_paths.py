@@ -169,3 +169,11 @@ def test_find_images_at_urls(tree):
         find_images([f"{url}/in.zip"])
     with pytest.raises(DataError, match=f"{url}/empty "):
         find_images([f"{url}/empty"])
+
+
+def test_records_need_no_label(tmp_path):
+    from tests.helpers.foreign_records import write_examples
+
+    path = write_examples(tmp_path / "a-00000-of-00001", {"image": b"1"}, {"image": b"2"})
+    assert list(found(str(path)).values()) == ["1", "2"]
+    assert list(found(str(tmp_path / "a-*")).values()) == ["1", "2"]

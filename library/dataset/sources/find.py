@@ -12,6 +12,8 @@ from library.errors import DataError
 # Files at a URL, with the path inside them: recognized by name, without a request.
 _REMOTE_TABLE = re.compile(r"(.*?://.*?\.csv)(?:/(.*))?", re.IGNORECASE)
 _REMOTE_FILE = re.compile(r".*?://.*(\.zip|\.tar|\.tgz|\.tar\.\w+|\.tfrecord)(/.*)?", re.IGNORECASE)
+# TFRecord files by name; others are recognized by their content.
+_RECORDS = re.compile(r".*(\.tfrecords?|\.tfrec|\.records?)(\.gz)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,23 @@ class SourceOptions:
         columns: The columns of split, file and label in a CSV file; empty for SET, FILE, LABEL.
         label_separator: What separates the classes in a CSV file's label, for multi-label data.
         follow_links: Whether to follow links that lead out of the source.
+        tfrecord_fields: The fields of TFRecord files, as `read_field_names` takes them.
+        is_multi_label: Whether records of TFRecord files may have several classes, or none.
     """
 
     exclude: str | Path | None = None
     columns: Sequence[str] = ()
     label_separator: str = ""
     follow_links: bool = False
+    tfrecord_fields: Sequence[str] = ()
+    is_multi_label: bool = False
 
 
-_DEFAULT_OPTIONS = SourceOptions()
+DEFAULT_OPTIONS = SourceOptions()
 
 
 def find_files(
-    source: str | Path, options: SourceOptions = _DEFAULT_OPTIONS, with_content: bool = False
+    source: str | Path, options: SourceOptions = DEFAULT_OPTIONS, with_content: bool = False
 ) -> Iterator[LabeledFile]:
     """Yield the labeled files of a source, in any order.
 
@@ -59,10 +65,8 @@ def find_files(
         from library.dataset.sources.folder import find_in_folder
 
         return find_in_folder(source, options.exclude, options.follow_links)
-    if source.name.endswith((".tfrecord", ".manifest.json")) or "*" in source.name:
-        from library.dataset.sources.tfrecords import find_in_shards
-
-        return find_in_shards(source)
+    if is_records(source):
+        return _find_in_records(source, options, with_content)
     for outer in (source, *source.parents):
         if outer.is_file():
             inside = source.relative_to(outer).as_posix()
@@ -79,6 +83,34 @@ def exists(source: str | Path) -> bool:
     return True
 
 
+def is_records(source: str | Path) -> bool:
+    """Return whether a source is a manifest or TFRecord files, by their names or their content."""
+    source = Path(source)
+    if source.name.endswith(".manifest.json") or _RECORDS.fullmatch(source.name):
+        return True
+    if "*" in source.name and not source.is_file():
+        first = next(source.parent.glob(source.name), None)
+        return first is not None and is_records(first)
+    if is_archive(source) or source.suffix.lower() == ".csv" or not source.is_file():
+        return False
+    from library.dataset.compression import find_compression
+
+    try:
+        return find_compression(source) is not None
+    except OSError:
+        return False
+
+
+def _find_in_records(
+    source: Path, options: SourceOptions, with_content: bool = False
+) -> Iterator[LabeledFile]:
+    from library.dataset.record_fields import RecordFields, read_field_names
+    from library.dataset.sources.tfrecords import find_in_records
+
+    fields = RecordFields(read_field_names(options.tfrecord_fields), options.is_multi_label)
+    return find_in_records(source, fields, with_content)
+
+
 def _find_at_url(url: str, options: SourceOptions) -> Iterator[LabeledFile]:
     if table := _REMOTE_TABLE.fullmatch(url):
         from library.dataset.sources.table import find_in_table
@@ -86,9 +118,8 @@ def _find_at_url(url: str, options: SourceOptions) -> Iterator[LabeledFile]:
         return find_in_table(table[1], table[2] or "", options.columns, options.label_separator)
     if url.endswith(".manifest.json"):
         from library.dataset.remote_splits import fetch_manifest
-        from library.dataset.sources.tfrecords import find_in_shards
 
-        return find_in_shards(fetch_manifest(url))
+        return _find_in_records(fetch_manifest(url), options)
     if _REMOTE_FILE.fullmatch(url):
         raise DataError(
             f"{url}: only folders, CSV files and manifests can be at a URL; download it first"

@@ -1,52 +1,113 @@
 """Labeled images in existing TFRecord files, this project's or another program's."""
 
+import logging
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
-from library.dataset.locations import RecordLocation
+from library.dataset.compression import find_compression, open_records
+from library.dataset.locations import (
+    Location,
+    MemoryLocation,
+    NoLocation,
+    PixelLocation,
+    RangeLocation,
+    StreamLocation,
+    encode_pixels,
+)
 from library.dataset.manifest import SUFFIX, read_manifest
-from library.dataset.records import FILENAME, LABEL, TEXT, Fields, read_frames, to_text
-from library.dataset.sources.base import LabeledFile
-from library.errors import DataError
+from library.dataset.record_fields import RecordClasses, RecordContent, RecordFields
+from library.dataset.records import HEADER_BYTES, read_frames
+from library.dataset.sources.base import NO_CLASS, LabeledFile
+from library.errors import DataError, reason_of
+
+logger = logging.getLogger(__name__)
+
+_MAX_LISTED = 5
 
 
-def find_in_shards(source: str | Path) -> Iterator[LabeledFile]:
+def find_in_records(
+    source: str | Path, fields: RecordFields, with_content: bool = False
+) -> Iterator[LabeledFile]:
     """Yield a labeled file for each record of TFRecord files.
-
-    The class is the field image/class/text or, without it, the number in image/class/label. It is a
-    tuple of classes if the manifest says that the data is multi-label.
 
     Args:
         source: A manifest, a TFRecord file, or a pattern of such files.
+        fields: Which fields hold what. A manifest knows itself whether its data is multi-label.
+        with_content: Whether images in compressed files come with their bytes. Without them they
+            have a StreamLocation.
+
+    Raises:
+        DataError: There are no such files, one is damaged, or the classes are contradictory.
     """
-    paths, is_multi_label = _paths(Path(source))
+    paths, is_multi_label = _find_paths(Path(source), fields.is_multi_label)
+    fields = replace(fields, is_multi_label=is_multi_label)
+    classes = RecordClasses(fields)
     for path in paths:
-        with path.open("rb") as file:
-            for number, (offset, content) in enumerate(read_frames(file, path)):
-                fields = Fields(content, f"{path}: record {number}")
-                name = fields.get_bytes(FILENAME) if FILENAME in fields else b""
-                yield LabeledFile(
-                    to_text(name) or f"{path.name}/{number}",
-                    fields.get_texts(TEXT) if is_multi_label else _label(fields),
-                    len(content),
-                    zlib.crc32(content),
-                    # The content follows its length and the length's checksum.
-                    RecordLocation(str(path), offset + 12, len(content)),
-                )
+        try:
+            yield from _find_in_file(path, fields, classes, with_content)
+        except OSError as error:
+            raise DataError(f"{path} can't be read: {reason_of(error)}") from None
+    if not with_content:
+        _describe_labels(source, classes.numbers)
 
 
-def _label(fields: Fields) -> str:
-    text = fields.get_bytes(TEXT).decode(errors="replace") if TEXT in fields else ""
-    return text or str(fields.get_int(LABEL))
+def _find_in_file(
+    path: Path, fields: RecordFields, classes: RecordClasses, with_content: bool
+) -> Iterator[LabeledFile]:
+    compression = find_compression(path)
+    with open_records(path) as file:
+        for number, (offset, serialized) in enumerate(read_frames(file, path)):
+            where = f"{path}: record {number}"
+            content = fields.read(serialized, where)
+            found = classes.classes_of(content, where)
+            at = -1 if compression else serialized.find(content.image)
+            if compression and not with_content:
+                location: Location = StreamLocation()
+            elif at < 0:  # Compressed, or pixels stored as numbers.
+                location = MemoryLocation(_encoded(content))
+            elif content.shape:
+                location = PixelLocation(str(path), offset + HEADER_BYTES + at, *content.shape)
+            else:
+                begin = offset + HEADER_BYTES + at
+                location = RangeLocation(str(path), begin, len(content.image))
+            label: str | tuple[str, ...] = tuple(sorted(found))
+            if not fields.is_multi_label:
+                label = found[0] if found else NO_CLASS
+            if label == NO_CLASS and fields.has_class:
+                location = NoLocation(f"has the label {content.labels[0]}, which is no class")
+            name = content.filename or f"{path.name}/{number}"
+            version = zlib.crc32(serialized)
+            yield LabeledFile(name, label, len(serialized), version, location)
 
 
-def _paths(source: Path) -> tuple[Sequence[Path], bool]:
+def _encoded(content: RecordContent) -> bytes:
+    return encode_pixels(content.image, content.shape) if content.shape else content.image
+
+
+def _find_paths(source: Path, is_multi_label: bool) -> tuple[Sequence[Path], bool]:
     """Return the paths of a source, and whether its images are multi-label."""
     if source.name.endswith(SUFFIX):
         manifest = read_manifest(source.parent, source.name.removesuffix(SUFFIX))
         return manifest.paths, manifest.is_multi_label
-    paths = sorted(source.parent.glob(source.name))
+    paths = [source] if source.is_file() else sorted(source.parent.glob(source.name))
     if not paths:
         raise DataError(f"there are no files {source}")
-    return paths, False
+    return paths, is_multi_label
+
+
+def _describe_labels(source: str | Path, numbers: Sequence[int]) -> None:
+    """Log how labels that do not count from 0 without gaps differ from class ids."""
+    if not numbers or numbers == list(range(len(numbers))):
+        return
+    gaps = [
+        str(each + 1) for each, following in pairwise(numbers) if each >= 0 and following > each + 1
+    ]
+    listed = ", ".join(gaps[:_MAX_LISTED]) + (", …" if len(gaps) > _MAX_LISTED else "")
+    missing = f", without {listed}" if gaps else ""
+    logger.info(
+        f"{source}: the labels are {numbers[0]} to {numbers[-1]}{missing}; class ids count from 0 "
+        "instead, in the order of the class names"
+    )

@@ -1,0 +1,240 @@
+"""Which field of a record holds what: the layouts that other programs write.
+
+The class of a record is its text, or else its label's number. Both are read, because a label with
+two texts, or a text with two labels, means that one of the two fields is not the class.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from library.dataset.records import ENCODED, FILENAME, HEIGHT, LABEL, TEXT, WIDTH, Fields, to_text
+from library.errors import DataError, SettingsError
+from library.messages import unknown_name
+
+# Role → the names that its field has in the usual layouts, the most specific first.
+FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
+    "image": (
+        *(ENCODED, "image_raw", "image/image_raw", "image/raw", "image", "image_bytes", "img_raw"),
+        *("img", "encoded", "encoded_image", "image_encoded", "jpeg", "jpg", "image_string"),
+    ),
+    "label": (
+        *(LABEL, "label", "image/label", "labels", "class", "class_id", "image/class/id"),
+        *("label_id", "category", "target", "y", "image/object/class/label"),
+    ),
+    "text": (
+        *(TEXT, "text", "class/text", "label/text", "label_text", "class_text", "class_name"),
+        *("label_name", "image/class/name", "image/object/class/text"),
+    ),
+    "filename": (FILENAME, "filename", "file_name", "image/name", "image_name", "image/source_id"),
+    "height": (HEIGHT, "height", "image_height", "rows"),
+    "width": (WIDTH, "width", "image_width", "cols"),
+    "channels": ("image/channels", "channels", "depth", "image/depth"),
+}
+_NONE = "none"
+# What begins like this is an encoded image, even if it were as long as its pixels.
+_ENCODED = (b"\xff\xd8\xff", b"\x89PNG\r\n")
+
+
+class RecordContent(NamedTuple):
+    """What a record holds.
+
+    Attributes:
+        image: An encoded image or, if there is a `shape`, uint8 pixels.
+        shape: (height, width, channels) of pixels; None for an encoded image.
+        labels: Class ids, or names of classes where the label is text; each once.
+        texts: Names of classes, each once.
+        filename: Empty if there is none.
+    """
+
+    image: bytes
+    shape: tuple[int, int, int] | None
+    labels: tuple[int | str, ...]
+    texts: tuple[str, ...]
+    filename: str
+
+
+@dataclass(frozen=True)
+class RecordFields:
+    """The fields of foreign records.
+
+    Attributes:
+        names: Role → the possible names of its field, the first one present counts; empty for a
+            field that is not read.
+        is_multi_label: Whether a record may have several classes, or none.
+    """
+
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: FIELD_NAMES)
+    is_multi_label: bool = False
+
+    def read(self, serialized: bytes, where: object) -> RecordContent:
+        """Return the content of a serialized Example.
+
+        Raises:
+            DataError: It has no image or several, or labels that contradict `is_multi_label`.
+        """
+        fields = Fields(serialized, where)
+        values = {role: self._values(fields, role) for role in self.names}
+        image = _to_bytes(values["image"])
+        if image is None:
+            raise DataError(
+                f"{where} has no image in a field of the usual names; its fields: "
+                f"{fields.describe()}; name the image's: --tfrecord_fields image=NAME"
+            )
+        labels = tuple(_to_label(each, where) for each in dict.fromkeys(values["label"]))
+        texts = tuple(_to_class(each, where) for each in dict.fromkeys(values["text"]))
+        if not self.is_multi_label and max(len(labels), len(texts)) > 1:
+            several = labels if len(labels) > 1 else texts
+            raise DataError(
+                f"{where} has {len(several)} classes ({', '.join(map(str, several[:5]))}"
+                f"{', …' if len(several) > 5 else ''}); --multi_label accepts several"
+            )
+        if not (labels or texts or self.is_multi_label) and self.has_class:
+            raise DataError(
+                f"{where} has no label and no class text; its fields: {fields.describe()}; name "
+                "one: --tfrecord_fields label=NAME, or text=NAME"
+            )
+        filename = values["filename"]
+        is_named = len(filename) == 1 and isinstance(filename[0], bytes)
+        name = to_text(filename[0]) if is_named else ""
+        return RecordContent(image, _shape_of(image, values), labels, texts, name)
+
+    @property
+    def has_class(self) -> bool:
+        """Whether a field of a class is read at all."""
+        return bool(self.names["label"] or self.names["text"])
+
+    def _values(self, fields: Fields, role: str) -> tuple:
+        # Some programs write an empty text, or a field without values, for none.
+        found = (fields.get_values(each) for each in self.names[role] if each in fields)
+        return tuple(each for each in next(found, ()) if each != b"")
+
+
+def read_field_names(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return {role: names of its field} from words such as `image=img_raw` and `text=none`.
+
+    Raises SettingsError.
+    """
+    names = dict(FIELD_NAMES)
+    for word in words:
+        role, equals, name = word.partition("=")
+        if role not in FIELD_NAMES:
+            raise SettingsError(unknown_name("field in tfrecord_fields", role, FIELD_NAMES))
+        if not equals or not name:
+            raise SettingsError(f"tfrecord_fields: {word!r} needs the form {role}=NAME, or =none")
+        names[role] = () if name == _NONE else (name,)
+    return names
+
+
+class RecordClasses:
+    """The classes of records, one after another: text and label must be one-to-one."""
+
+    def __init__(self, fields: RecordFields) -> None:
+        self._fields = fields
+        # Of the first record with a class: where, whether it has labels, and texts, both in words.
+        self._first: tuple[str, bool, bool, str] | None = None
+        self._texts: dict[int | str, tuple[str, str]] = {}
+        self._labels: dict[str, tuple[int | str, str]] = {}
+
+    @property
+    def numbers(self) -> list[int]:
+        """All labels that are numbers, sorted."""
+        return sorted(each for each in self._texts if isinstance(each, int))
+
+    def classes_of(self, content: RecordContent, where: str) -> tuple[str, ...]:
+        """Return the classes of a record. A negative label without a text is no class.
+
+        Raises:
+            DataError: Its labels and texts contradict each other, or those of earlier records.
+        """
+        labels, texts = content.labels, content.texts
+        if not labels and not texts:
+            return ()
+        kind = (bool(labels), bool(texts))
+        if self._first is None:
+            self._first = (where, *kind, _describe(labels, texts))
+        elif kind != self._first[1:3]:
+            raise DataError(
+                f"{where} has {_describe(labels, texts)}, and {self._first[0]} has "
+                f"{self._first[3]}; {_CHOICE}"
+            )
+        if labels and texts and len(labels) != len(texts):
+            raise DataError(f"{where} has {_describe(labels, texts)}: {_CHOICE}")
+        if not texts:
+            for label in labels:
+                self._texts.setdefault(label, ("", where))
+            return tuple(str(each) for each in labels if not _is_negative(each))
+        for label, text in zip(labels, texts, strict=False):
+            other, earlier = self._texts.setdefault(label, (text, where))
+            if other != text:
+                raise DataError(
+                    f"{where} has the label {label} with the text {text!r}, and {earlier} has it "
+                    f"with {other!r}; {_CHOICE}"
+                )
+            same, earlier = self._labels.setdefault(text, (label, where))
+            if same != label:
+                raise DataError(
+                    f"{where} has the text {text!r} with the label {label}, and {earlier} has it "
+                    f"with {same}; {_CHOICE}"
+                )
+        return texts
+
+
+_CHOICE = (
+    "--tfrecord_fields text=none takes the labels as classes, label=none the texts, "
+    "text=NAME another field"
+)
+
+
+def _describe(labels: Sequence[int | str], texts: Sequence[str]) -> str:
+    """Return the labels and texts of a record in words."""
+    parts = (("label", list(map(str, labels))), ("text", list(map(repr, texts))))
+    return " and ".join(
+        f"the {noun} {', '.join(values[:5])}" if values else f"no {noun}" for noun, values in parts
+    )
+
+
+def _is_negative(label: int | str) -> bool:
+    return isinstance(label, int) and label < 0
+
+
+def _to_bytes(values: tuple) -> bytes | None:
+    """Return the bytes of an image, which may be a list of its pixels; None for anything else."""
+    if len(values) == 1 and isinstance(values[0], bytes):
+        return values[0]
+    try:
+        return bytes(values) if len(values) > 1 else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _to_label(value: bytes | int | float, where: object) -> int | str:
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise DataError(f"{where} has the label {value}, which is no class's number")
+        return int(value)
+    return value if isinstance(value, int) else _to_class(value, where)
+
+
+def _to_class(value: bytes | float, where: object) -> str:
+    try:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{where} has the class text {value!r}, which is not UTF-8; --tfrecord_fields "
+            "text=none takes the labels as classes"
+        ) from None
+
+
+def _shape_of(image: bytes, values: Mapping[str, tuple]) -> tuple[int, int, int] | None:
+    """Return the shape of an image that is stored as uint8 pixels, or None for an encoded one."""
+    height, width, channels = (values[each] for each in ("height", "width", "channels"))
+    if image.startswith(_ENCODED) or not len(height) == len(width) == 1:
+        return None
+    try:
+        area = int(height[0]) * int(width[0])
+        depth = int(channels[0]) if len(channels) == 1 else len(image) // area
+        is_pixels = area > 0 and depth in (1, 3, 4) and len(image) == area * depth
+    except (ValueError, ZeroDivisionError):
+        return None
+    return (int(height[0]), int(width[0]), depth) if is_pixels else None
