@@ -32,6 +32,6 @@ def write_preview(
     content = io.BytesIO()
     sheet.save(content, "PNG")
     write_file(path, content.getvalue())
-    with tf.summary.create_file_writer(str(path.parent / "logs" / "preview")).as_default():
+    with tf.summary.create_file_writer(str(path.parent / "logs")).as_default():
         tf.summary.image("images/preview", np.asarray(sheet)[np.newaxis], step=0)
     return path

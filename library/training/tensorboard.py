@@ -1,10 +1,12 @@
 """What TensorBoard shows of a run: scalars, input images, kernels, histograms, hyperparameters.
 
-TensorBoard groups by the beginning of a name: epoch/…, images/…, step/…, weights/….
-If the files can't be written, there is one warning and the training continues.
+A run is one entry of TensorBoard, which groups by the beginning of a name: train/…, validation/…,
+test/…, step/…, images/…, weights/…. If the files can't be written, there is one warning and the
+training continues.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,9 @@ from library.figures.contact_sheet import draw_batch
 from library.figures.kernels import first_kernels, kernel_grid
 from library.training.listeners import Evaluation, Listener, Run, try_to_write
 
-# The settings in TensorBoard's table, which shows the first five by name unless asked for more;
-# `python run.py compare` shows all that differ.
-_COMPARED = (
+LOGS = "logs"
+# The settings that lead TensorBoard's table of all settings.
+_FIRST = (
     "augmentations",
     "dropout_rate",
     "image_size",
@@ -28,27 +30,24 @@ _COMPARED = (
     "weight_decay",
     "xentropy_label_smoothing",
 )
-# (name, split, name in the table)
+# The metrics of TensorBoard's table of runs; `evaluate` writes those of the test split.
 _METRICS = (
-    ("epoch/accuracy", "validation", "validation accuracy"),
-    ("epoch/loss", "validation", "validation loss"),
-    ("epoch/accuracy", "train", "training accuracy"),
-    ("epoch/loss", "train", "training loss"),
-    ("epoch/images_per_second", "train", "images per second"),
+    *("validation/accuracy", "validation/loss", "test/accuracy", "test/loss", "test/macro_f1"),
+    *("train/accuracy", "train/loss", "train/images_per_second"),
 )
 _SHOWN_IMAGES = 32
 _KERNEL_PIXELS = 24
 
 
 class TensorBoard(Listener):
-    """Writes event files into `logs/`: the settings, and below it `train` and `validation`."""
+    """Writes event files into the run's folder `logs`."""
 
     def on_start(self, run: Run) -> None:
         """Open the event files."""
         super().on_start(run)
-        self._folder = run.paths.run_dir / "logs"
+        self._folder = run.paths.run_dir / LOGS
         self._is_off = self._has_introduced = False
-        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        self._writer: Any = None
         self._attempt(self._open)
 
     def on_steps(self, count: int, losses: tf.Tensor) -> None:
@@ -61,7 +60,7 @@ class TensorBoard(Listener):
             "step/learning_rate": self.run.learning_rate(),
             "step/images_per_second": self.run.throughput.images_per_second("summaries"),
         }
-        self._attempt(self._write_scalars, "train", step, scalars)
+        self._attempt(self._write_scalars, step, scalars)
         with self.run.throughput.paused():
             self._attempt(self._introduce, step)
 
@@ -70,19 +69,18 @@ class TensorBoard(Listener):
         self._attempt(self._write_evaluation, evaluation)
 
     def on_finish(self, error: BaseException | None) -> None:
-        """Close the files."""
-        for writer in self._writers.values():
-            self._attempt(writer.close)
+        """Close the file."""
+        if self._writer:
+            self._attempt(self._writer.close)
 
     def _attempt(self, write: Callable[..., None], *arguments: Any) -> None:
         if not self._is_off:
             self._is_off = not try_to_write("No more TensorBoard summaries", write, *arguments)
 
     def _open(self) -> None:
-        for split in ("train", "validation"):
-            self._writers[split] = tf.summary.create_file_writer(str(self._folder / split))
-            # A folder that can't be written to is noticed here, not at some step.
-            self._writers[split].flush()
+        self._writer = tf.summary.create_file_writer(str(self._folder))
+        # A folder that can't be written to is noticed here, not at some step.
+        self._writer.flush()
 
     def _introduce(self, step: int) -> None:
         """Write once what does not change with time: the settings, and how the inputs look."""
@@ -104,8 +102,8 @@ class TensorBoard(Listener):
             ("train", {**evaluation.training, **rates}),
             ("validation", evaluation.validation),
         ):
-            self._write_scalars(split, step, {f"epoch/{name}": values[name] for name in values})
-            self._writers[split].flush()
+            self._write_scalars(step, {f"{split}/{name}": values[name] for name in values})
+        self._writer.flush()
         self._introduce(step)
         kernels = first_kernels(network)
         if kernels is not None:
@@ -114,18 +112,18 @@ class TensorBoard(Listener):
             grid = kernel_grid(kernels.repeat(times, 0).repeat(times, 1))
             self._write_image(step, "kernels of the first layer", grid)
         if self.run.plan.weight_histograms:
-            with self._writers["train"].as_default(step):
+            with self._writer.as_default(step):
                 for variable in network.trainable_variables:
                     tf.summary.histogram(f"weights/{variable.path}", tf.convert_to_tensor(variable))
 
-    def _write_scalars(self, split: str, step: int, scalars: Mapping[str, float]) -> None:
-        with self._writers[split].as_default(step):
+    def _write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        with self._writer.as_default(step):
             for name, value in scalars.items():
                 tf.summary.scalar(name, value)
 
     def _write_image(self, step: int, name: str, pixels: np.ndarray) -> None:
         """Write (height, width, 1 or 3): uint8, or float32 in [0, 1]."""
-        with self._writers["train"].as_default(step):
+        with self._writer.as_default(step):
             tf.summary.image(f"images/{name}", pixels[None])
 
     def _write_hyperparameters(self, values: Mapping[str, Any]) -> None:
@@ -134,9 +132,26 @@ class TensorBoard(Listener):
 
         words = {k: ", ".join(v) for k, v in values.items() if isinstance(v, (list, tuple)) and v}
         simple = {k: v for k, v in values.items() if isinstance(v, (bool, int, float, str))}
-        hparams = [api.HParam(name) for name in _COMPARED if name in values]
-        metrics = [api.Metric(tag, split, display_name=name) for tag, split, name in _METRICS]
-        # Above the splits' folders: the table finds their metrics in them.
-        with tf.summary.create_file_writer(str(self._folder)).as_default(0):
+        settings = {**simple, **words}
+        ordered = [
+            *(name for name in _FIRST if name in settings),
+            *sorted(settings.keys() - {*_FIRST}),
+        ]
+        hparams = [api.HParam(name) for name in ordered]
+        metrics = [api.Metric(tag, display_name=tag.replace("/", " ")) for tag in _METRICS]
+        with self._writer.as_default(0):
             api.hparams_config(hparams, metrics)
-            api.hparams({**simple, **words}, trial_id=str(self._folder.parent))
+            api.hparams(settings, trial_id=str(self._folder.parent))
+
+
+def write_test_metrics(run_dir: Path, metrics: Mapping[str, float], step: int) -> None:
+    """Add the metrics of a run's best snapshot on the test split to the run's event files.
+
+    Args:
+        run_dir: The run's folder.
+        metrics: Name → value.
+        step: Training steps of the snapshot.
+    """
+    with tf.summary.create_file_writer(str(run_dir / LOGS)).as_default(step):
+        for name, value in metrics.items():
+            tf.summary.scalar(f"test/{name}", value)

@@ -27,7 +27,7 @@ from library.training.progress import History, LogLines, ProgressBar, run_summar
 from library.training.resume import RunCheckpoints, describe_run
 from library.training.run_directory import bytes_of, check_space, locked_run, write_texts
 from library.training.steps import MetricSums, learning_rate_at, make_train_steps, steps_per_update
-from library.training.tensorboard import TensorBoard
+from library.training.tensorboard import LOGS, TensorBoard
 from library.training.timetable import Throughput, Timetable
 from library.training.train_state import TrainState
 
@@ -96,7 +96,7 @@ class Trainer:
             self.devices,
         )
         self.best_snapshot = BestSnapshot(parts, paths, plan.monitor, self.devices)
-        logs = paths.run_dir / "logs" / "train"
+        logs = paths.run_dir / LOGS
         self.profiler = Profiler(plan.profile_steps if is_chief else None, logs)
         # The batches that come next, and the epoch and batch that they begin at.
         self._batch_iterator: Any = None

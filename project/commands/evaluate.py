@@ -32,6 +32,7 @@ def evaluate(settings: Settings) -> None:
         write_summary,
     )
     from library.evaluation.table import format_metrics
+    from library.training.tensorboard import write_test_metrics
     from project import load_network
 
     snapshot = load_network.read_chosen_snapshot(settings)
@@ -58,6 +59,9 @@ def evaluate(settings: Settings) -> None:
     splits = tuple({each.name: each for each in (split, validation_split) if each}.values())
     with warn_on_error("the evaluation"):
         write_summary(folder / f"{name}.json", summary)
+        if name == "test":
+            metrics = {key: value for key, value in summary.items() if isinstance(value, float)}
+            write_test_metrics(Path(config.run_dir), metrics, snapshot.metrics["step"])
         _write_report(config, folder / f"{name}.html", result, summary, splits)
 
 

@@ -11,4 +11,4 @@ def test_preview_writes_png_and_tensorboard_events(capsys, options, tmp_path):
     assert path == str(tmp_path / "run" / "preview.png")
     with Image.open(path) as sheet:
         assert sheet.width > 700
-    assert list((tmp_path / "run" / "logs" / "preview").glob("events.*"))
+    assert list((tmp_path / "run" / "logs").glob("events.*"))

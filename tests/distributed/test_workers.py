@@ -53,7 +53,7 @@ def test_deleted_leaf_is_named(monkeypatch, environ):
 def losses_by_step(run_dir):
     """Every training step's loss, from TensorBoard's files."""
     losses = {}
-    for path in (run_dir / "logs" / "train").iterdir():
+    for path in (run_dir / "logs").glob("events*"):
         for record in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
             for value in event.summary.value:
@@ -100,8 +100,7 @@ def test_two_workers_match_one(colors, two_workers, tmp_path):
     assert rows[0] == pytest.approx(rows_of(two_workers)[0], abs=1e-5)
     # Only the chief wrote, the report too.
     assert "correct on the validation split" in (two_workers / "report.html").read_text()
-    for split in ("train", "validation"):
-        assert len(list((two_workers / "logs" / split).iterdir())) == 1
+    assert len(list((two_workers / "logs").iterdir())) == 1
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from library.training.early_stopping import EarlyStopping
 from library.training.listeners import Evaluation, Listener, Run
 from library.training.plan import RunPaths
 from library.training.progress import History, LogLines, ProgressBar, run_summary
-from library.training.tensorboard import TensorBoard
+from library.training.tensorboard import TensorBoard, write_test_metrics
 from library.training.timetable import Throughput, Timetable
 from library.training.train_state import TrainState
 from tests.helpers.small_run import Inputs, make_plan, make_run, stopping_run
@@ -37,7 +37,7 @@ def scalars(folder):
     return {
         tag: [(step, float(tf.make_ndarray(value.tensor))) for step, value in values]
         for tag, values in events(folder).items()
-        if not tag.startswith(("images/", "weights/"))
+        if not tag.startswith(("images/", "weights/", "_hparams_/"))
     }
 
 
@@ -182,13 +182,17 @@ def test_tensorboard_scalars(start, tmp_path):
     board.on_evaluation(evaluation(1, 24, loss=1.0))
     board.on_evaluation(evaluation(2, 48, loss=0.5))
     board.on_finish(None)
-    training, validation = scalars(tmp_path / "logs/train"), scalars(tmp_path / "logs/validation")
-    assert training["step/loss"] == [(12, 12.0), (20, 20.0)]
-    assert training["step/learning_rate"] == [(12, pytest.approx(0.1)), (20, pytest.approx(0.1))]
-    assert [step for step, _ in training["step/images_per_second"]] == [12, 20]
-    assert training["epoch/loss"] == [(24, 1.0), (48, 0.5)]
-    assert training["epoch/images_per_second"] == [(24, 5.0), (48, 5.0)]
-    assert validation["epoch/loss"] == [(24, 0.5), (48, 0.25)]
+    write_test_metrics(tmp_path, {"loss": 0.75}, 48)
+    found = scalars(tmp_path / "logs")
+    assert found["step/loss"] == [(12, 12.0), (20, 20.0)]
+    assert found["step/learning_rate"] == [(12, pytest.approx(0.1)), (20, pytest.approx(0.1))]
+    assert [step for step, _ in found["step/images_per_second"]] == [12, 20]
+    assert found["train/loss"] == [(24, 1.0), (48, 0.5)]
+    assert found["train/images_per_second"] == [(24, 5.0), (48, 5.0)]
+    assert found["validation/loss"] == [(24, 0.5), (48, 0.25)]
+    assert found["test/loss"] == [(48, 0.75)]
+    # One entry in TensorBoard's list of runs.
+    assert not [each for each in (tmp_path / "logs").iterdir() if each.is_dir()]
 
 
 def test_tensorboard_images(start, tmp_path, network):
@@ -196,7 +200,7 @@ def test_tensorboard_images(start, tmp_path, network):
     make_steps(board, 10, [1.0])
     board.on_evaluation(evaluation(1, 20))
     board.on_finish(None)
-    shown = events(tmp_path / "logs/train")
+    shown = events(tmp_path / "logs")
     # The inputs stay as they are, so once is enough.
     assert [step for step, _ in shown["images/inputs"]] == [10]
     ((step, grid),) = shown["images/kernels of the first layer"]
@@ -212,11 +216,11 @@ def test_tensorboard_without_kernels_or_images(start, tmp_path, monkeypatch):
     board = start(TensorBoard(), batch=empty)
     board.on_evaluation(evaluation(1, 10))
     board.on_finish(None)
-    assert not [tag for tag in events(tmp_path / "logs/train") if tag.startswith("images/")]
+    assert not [tag for tag in events(tmp_path / "logs") if tag.startswith("images/")]
 
 
 def test_tensorboard_hyperparameters(start, tmp_path):
-    settings = {"learning_rate": 0.1, "model": "simple", "none": None}
+    settings = {"width": 8, "learning_rate": 0.1, "model": "simple", "none": None}
     board = start(TensorBoard(), settings=settings)
     board.on_evaluation(evaluation(1, 10))
     board.on_finish(None)
@@ -224,11 +228,10 @@ def test_tensorboard_hyperparameters(start, tmp_path):
     assert len(shown["_hparams_/session_start_info"]) == 1
     content = shown["_hparams_/experiment"][0][1].metadata.plugin_data.content
     experiment = HParamsPluginData.FromString(content).experiment
-    assert [each.name for each in experiment.hparam_infos] == ["learning_rate", "model"]
-    found = {
-        (each.name.group, each.name.tag): each.display_name for each in experiment.metric_infos
-    }
-    assert found["validation", "epoch/accuracy"] == "validation accuracy"
+    assert [each.name for each in experiment.hparam_infos] == ["learning_rate", "model", "width"]
+    found = {each.name.tag: each.display_name for each in experiment.metric_infos}
+    assert found["validation/accuracy"] == "validation accuracy"
+    assert found["test/accuracy"] == "test accuracy"
 
 
 def test_tensorboard_that_cant_be_written_is_one_warning(start, tmp_path, capsys):
@@ -245,7 +248,7 @@ def test_tensorboard_that_cant_be_written_is_one_warning(start, tmp_path, capsys
 def test_tensorboard_of_a_run(tmp_path):
     run = make_run(tmp_path, save_summary_steps=2)
     run.fit()
-    shown = events(tmp_path / "logs/train")
+    shown = events(tmp_path / "logs")
     ((step, sheet),) = shown["images/inputs"]
     assert step == 2
     # The batch that comes next: the third of the first epoch.
@@ -254,7 +257,7 @@ def test_tensorboard_of_a_run(tmp_path):
     (content,) = tf.make_ndarray(sheet.tensor)[2:]
     assert np.array_equal(tf.io.decode_png(content), np.asarray(expected))
     assert [step for step, _ in shown["step/learning_rate"]] == [2, 4, 6, 8]
-    assert [step for step, _ in shown["epoch/images_per_second"]] == [3, 6, 9]
+    assert [step for step, _ in shown["train/images_per_second"]] == [3, 6, 9]
 
 
 def test_inputs_at_the_end_of_an_epoch(tmp_path):
