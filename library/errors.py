@@ -3,9 +3,15 @@
 import codecs
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+
+# What TensorFlow's InternalError says if a GPU has too little memory.
+_NO_GPU_MEMORY = re.compile(
+    "out of memory|OUT_OF_MEMORY|RESOURCE_EXHAUSTED|Dst tensor is not initialized"
+)
 
 
 class UserError(Exception):
@@ -84,6 +90,18 @@ def reason_of(error: BaseException) -> str:
     return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether memory ran out, of the CPU or of a GPU, perhaps behind another error."""
+    while error is not None:
+        # By name: TensorFlow may not even be imported.
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            return True
+        if type(error).__name__ == "InternalError" and _NO_GPU_MEMORY.search(str(error)):
+            return True
+        error = error.__cause__
+    return False
+
+
 def missing_package(error: BaseException) -> str | None:
     """Return the message for a package that is not installed, or None for any other error.
 
@@ -129,17 +147,21 @@ def run_main(
         return 0
     except KeyboardInterrupt:
         return _show(program, "interrupted", 130, verbose)
-    except UserError as error:
-        return _show(program, error, error.exit_code, verbose)
-    except MemoryError:
-        text = "out of memory: reduce batch_size or image_size"
-        return _show(program, text, 1, verbose)
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        return _show(program, f"{reason_of(error)}{where}", 1, verbose)
     except Exception as error:
-        text = f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
-        return _show(program, missing_package(error) or text, 1, verbose)
+        return _show(program, *_describe(error), verbose)
+
+
+def _describe(error: Exception) -> tuple[object, int]:
+    """Return the text to show for an error, and the exit code."""
+    if is_out_of_memory(error):
+        return "out of memory: reduce batch_size or image_size", 1
+    if isinstance(error, UserError):
+        return error, error.exit_code
+    if isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        return f"{reason_of(error)}{where}", 1
+    text = f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
+    return missing_package(error) or text, 1
 
 
 def _show(program: str, text: object, exit_code: int, verbose: bool) -> int:

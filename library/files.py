@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all, file locks, and content hashes."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
@@ -12,11 +13,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from library.errors import StoppedError, UnreachableError, UserError, printable, reason_of
+from library.errors import (
+    CheckpointError,
+    StoppedError,
+    UnreachableError,
+    UserError,
+    printable,
+    reason_of,
+)
 
 _Result = TypeVar("_Result")
 # Nothing under a name with this ending is ever read: killed processes leave it behind.
 PARTIAL = ".partial"
+# In the names of what this machine's processes write: only their ids mean something here.
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 # The folder that is being replaced, between the two renames that replace it.
 PREVIOUS = ".previous"
 # In a sealed folder: the SHA-256 of every other file.
@@ -148,10 +158,7 @@ def remove_partials(folder: str | Path, name: str | None = None) -> list[str]:
     if name is not None:
         partials = [each for each in partials if each.name.rsplit(".", 3)[0] == f".{name}"]
     for partial in partials:
-        if partial.is_dir() and not partial.is_symlink():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)
     return [partial.name for partial in partials]
 
 
@@ -175,8 +182,34 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _partial_path(path: Path) -> Path:
+    """Return a free name beside a path, after removing what killed processes left of it there."""
+    beginning = f".{path.name}."
+    for other in path.parent.glob(f"{glob.escape(beginning)}*.{_HOST}*{PARTIAL}"):
+        process, *more = other.name.removeprefix(beginning).split(".")
+        # A longer rest is that of another file, whose name begins like this one's.
+        if len(more) == 2 and process.isdecimal() and not _is_running(int(process)):
+            _remove(other)
     # In the same folder, because a rename is atomic only within one file system.
-    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{PARTIAL}")
+    return path.with_name(f"{beginning}{os.getpid()}.{_HOST}{secrets.token_hex(4)}{PARTIAL}")
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":
+        return True  # There the call below would end the process.
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # that of another user
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -246,13 +279,18 @@ def seal_folder(folder: str | Path) -> None:
 
 
 def find_damage(folder: str | Path) -> str | None:
-    """Return what is wrong with a sealed folder, in a few words, or None if nothing is."""
+    """Return what is wrong with a sealed folder, in a few words, or None if nothing is.
+
+    Raises CheckpointError if a file can't be read, which says nothing about its contents.
+    """
     folder = Path(folder)
     try:
         sealed = parse_json((folder / SEAL).read_bytes())
         current = _hash_files(folder)
     except FileNotFoundError:
         return f"{SEAL} is missing"
+    except PermissionError as error:
+        raise CheckpointError(f"{error.filename} can't be read: check its permissions") from error
     except (OSError, ValueError):
         sealed = None
     if not isinstance(sealed, dict):

@@ -165,7 +165,7 @@ def _size(variables: Any) -> int:
 def _count_operations(network: keras.Model) -> tuple[int, int]:
     """Return (multiply-adds, bytes of activations) for one image, from the network's graph."""
     image = tf.TensorSpec([1, *network.input_shape[1:]], tf.float32)
-    function = tf.function(lambda pixels: network(pixels, training=False))
+    function = tf.function(lambda pixels: network(pixels, training=False), autograph=False)
     # All functions are inlined, also those of TF-Hub modules.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function(image))
     operations = frozen.graph.get_operations()
@@ -190,7 +190,7 @@ def _multiply_adds(operation: Any) -> int:
 
 def _time_per_image(network: keras.Model, batch_size: int) -> float:
     """Return the median seconds per image of a few batches."""
-    run = tf.function(lambda pixels: network(pixels, training=False))
+    run = tf.function(lambda pixels: network(pixels, training=False), autograph=False)
     pixels = tf.random.uniform([batch_size, *network.input_shape[1:]], 0, 255)
     run(pixels)
     seconds = []

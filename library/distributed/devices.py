@@ -70,7 +70,7 @@ class ClusterDevices(Devices):
     def __init__(self, strategy: tf.distribute.Strategy, cluster: Cluster) -> None:
         super().__init__(strategy, WorkerSlice(cluster.index, len(cluster.addresses)))
         self._cluster = cluster
-        self._sum = tf.function(self._sum_over_workers)
+        self._sum = tf.function(self._sum_over_workers, autograph=False)
 
     def explain_lost_workers(self) -> contextlib.AbstractContextManager[None]:
         """Return a context that raises UserError, naming the workers, if others are lost."""
@@ -108,7 +108,9 @@ class ClusterDevices(Devices):
     def read(self, variables: Sequence[tf.Variable]) -> list[np.ndarray]:
         """Return the values of variables; to be called on all workers together."""
         # Compiled for the reason in MetricSums of library/training/steps.py.
-        read = tf.function(lambda: [tf.convert_to_tensor(each) for each in variables])
+        read = tf.function(
+            lambda: [tf.convert_to_tensor(each) for each in variables], autograph=False
+        )
         return [each.numpy() for each in read()]
 
     def _wait_for_all(self) -> None:

@@ -58,7 +58,9 @@ class HeatmapModel:
             is_flattened = any(isinstance(each.layer, keras.layers.Flatten) for each in later)
             self.method = HIRES_CAM if is_flattened else GRAD_CAM
             self._model = flat_network.make_model(chosen)
-            self._compiled = tf.function(self._weighted_maps, reduce_retracing=True)
+            self._compiled = tf.function(
+                self._weighted_maps, reduce_retracing=True, autograph=False
+            )
 
     def heatmaps(self, pixels: np.ndarray, class_ids: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the evidence for a class in each image, and the scores of all classes.

@@ -39,7 +39,9 @@ def make_embed(network: keras.Model) -> Embed:
     no such layer.
     """
     model = with_embedding(network)
-    run = tf.function(lambda pixels: model(pixels, training=False)[1], reduce_retracing=True)
+    run = tf.function(
+        lambda pixels: model(pixels, training=False)[1], reduce_retracing=True, autograph=False
+    )
 
     def embed(pixels: np.ndarray) -> np.ndarray:
         embeddings = run(tf.cast(pixels, tf.float32)).numpy().astype(np.float64)

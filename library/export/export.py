@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def _export_format(
 ) -> list[np.ndarray]:
     """Write one format; return the probabilities of the loaded export for each of its inputs."""
     network, path = snapshot.network, folder / FORMATS[name].file
-    with _quiet():
+    with _quiet(), _temporary_files_in(folder):
         try:
             if name == "saved_model":
                 write_saved_model(folder, snapshot, embedding=embedding)
@@ -119,6 +120,17 @@ def _quiet() -> Iterator[None]:
     """Drop the converters' pages of log, from stdout, where results go, and from stderr."""
     with captured_stderr(), contextlib.redirect_stdout(io.StringIO()):
         yield
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have converters write temporary files into a folder: a killed export leaves nothing else."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        before, tempfile.tempdir = tempfile.tempdir, temporary
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def _next_number(folder: Path) -> int:

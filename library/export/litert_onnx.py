@@ -4,6 +4,7 @@ Each takes pixels in [0, 255] of shape (n, height, width, channels), uint8 for L
 float32 otherwise, and returns float32 probabilities (n, classes) in label order.
 """
 
+import os
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from library.models.scores import is_multi_label
+
+# Read when ONNX Runtime is imported, by tf2onnx perhaps: otherwise it looks servers up, and leaves
+# a file in the temporary folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def to_probability_network(network: keras.Model) -> keras.Model:

@@ -34,12 +34,15 @@ class _ServingModule(tf.Module):
         self._format = ImageFormat.of(snapshot.network)
         shape = [None, *self._format.shape]
         self.from_pixels = tf.function(
-            self._from_pixels, input_signature=[tf.TensorSpec(shape, tf.uint8, "pixels")]
+            self._from_pixels,
+            input_signature=[tf.TensorSpec(shape, tf.uint8, "pixels")],
+            autograph=False,
         )
         self.from_bytes = tf.function(
             self._from_bytes,
             # TensorFlow Serving decodes base64 if an input's name ends in _bytes.
             input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")],
+            autograph=False,
         )
 
     def _from_pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:

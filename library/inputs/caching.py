@@ -64,7 +64,12 @@ class CachedSource(ExampleSource):
     def _filenames(self) -> tf.Tensor:
         with tf.init_scope():  # outside of the graph that asks first
             filenames = np.empty(self.count, object)
-            pairs = (self._source.indices(), self._source.keys().map(self._source.filename))
+            pairs = (
+                self._source.indices(),
+                self._source.keys().map(
+                    tf.autograph.experimental.do_not_convert(self._source.filename)
+                ),
+            )
             for index, filename in Dataset.zip(pairs).as_numpy_iterator():
                 filenames[index] = filename
             return tf.convert_to_tensor(filenames, tf.string)

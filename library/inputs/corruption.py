@@ -29,6 +29,8 @@ def explain_source_errors(sources: Iterable[Any]) -> Iterator[None]:
     """
     try:
         yield
+    except tf.errors.ResourceExhaustedError:
+        raise  # Reading everything again would not find a reason.
     except tf.errors.OpError as error:
         for each in sources:
             if found := each.find_corruption():

@@ -204,7 +204,7 @@ class ShardSource(ExampleSource):
         permuted = tf.nest.map_structure(lambda column: column[order], columns)
         shards = without_autotune(Dataset.from_tensor_slices(permuted))
         return shards.interleave(
-            open_shard,
+            tf.autograph.experimental.do_not_convert(open_shard),
             cycle_length=self.interleaved,
             num_parallel_calls=min(self.parallel_reads, self.interleaved),
             # Always, even if images are taken as they become ready: workers divide the examples

@@ -51,7 +51,11 @@ class WorkerSlice:
         if self.count == 1 or self.by_file:
             return positioned
         size = self.size(batch_size)
-        return positioned.filter(lambda position, *_: position % batch_size // size == self.index)
+        return positioned.filter(
+            tf.autograph.experimental.do_not_convert(
+                lambda position, *_: position % batch_size // size == self.index
+            )
+        )
 
     def fill(self, batches: tf.data.Dataset, number: int) -> tf.data.Dataset:
         """Return exactly `number` batches, empty ones once this worker has no more examples.

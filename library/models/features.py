@@ -244,4 +244,6 @@ def _gather(inputs: Inputs, keys: tf.data.Dataset, start_batch: int = 0) -> tf.d
     """Return batches of features: gathered whole, not example by example."""
     keys = keys.skip(start_batch * inputs.batch_size).batch(inputs.batch_size)
     source: Any = inputs.source
-    return prefetch(keys.map(source.gather), inputs.options)
+    return prefetch(
+        keys.map(tf.autograph.experimental.do_not_convert(source.gather)), inputs.options
+    )

@@ -234,8 +234,11 @@ def read_images(inputs: EvaluationInputs, rows: Sequence[int] | np.ndarray) -> l
     source: Any = inputs.source
     wanted = tf.constant(np.asarray(rows), tf.int64)
     keys = source.keys().enumerate()
-    chosen = keys.filter(lambda row, key: tf.reduce_any(tf.equal(row, wanted))).take(len(rows))
-    images = chosen.map(lambda row, key: (row, source.load(key, inputs.image_format)[0]))
+    as_it_is = tf.autograph.experimental.do_not_convert
+    chosen = keys.filter(as_it_is(lambda row, key: tf.reduce_any(tf.equal(row, wanted))))
+    images = chosen.take(len(rows)).map(
+        as_it_is(lambda row, key: (row, source.load(key, inputs.image_format)[0]))
+    )
     found = {int(row): image for row, image in images.as_numpy_iterator()}
     return [found[int(row)] for row in rows]
 

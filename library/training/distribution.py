@@ -79,9 +79,14 @@ class Devices:
         self.check_batch_size("batch_size", batch_size)
         size = batch_size // self.replicas
 
+        @tf.autograph.experimental.do_not_convert
         def shares(*batch: tf.Tensor) -> tf.data.Dataset:
             return tf.data.Dataset.range(self._local_replicas).map(
-                lambda i: tf.nest.map_structure(lambda each: each[i * size : (i + 1) * size], batch)
+                tf.autograph.experimental.do_not_convert(
+                    lambda i: tf.nest.map_structure(
+                        lambda each: each[i * size : (i + 1) * size], batch
+                    )
+                )
             )
 
         # Every worker has as many batches as the others, so none need ask whether they have more.
@@ -127,7 +132,7 @@ class Devices:
                 value = tf.convert_to_tensor(state)
                 state.assign(value + tf.cast(tf.stack([number, 0]), value.dtype))
 
-        tf.function(lambda: self.strategy.run(spread))()
+        tf.function(lambda: self.strategy.run(spread), autograph=False)()
 
     def make_averaging(self, network: keras.Model) -> Callable[[], None]:
         """Return a function that averages BatchNormalization's statistics over the replicas.
@@ -138,7 +143,7 @@ class Devices:
         if self.replicas == 1 or not variables:
             return lambda: None
 
-        @tf.function
+        @tf.function(autograph=False)
         def average() -> None:
             each = self.strategy.run(lambda: [tf.convert_to_tensor(each) for each in variables])
             for variable, values in zip(variables, each, strict=True):

@@ -31,7 +31,9 @@ class MetricSums:
         ]
         # Compiled, because an eager reduction over several workers leaves a pool of threads behind
         # if one of them is lost, which fails when the interpreter exits.
-        self._sums = tf.function(lambda: [each.read_value() for each in self.variables])
+        self._sums = tf.function(
+            lambda: [each.read_value() for each in self.variables], autograph=False
+        )
 
     def add(self, metrics: Mapping[str, tf.Tensor]) -> None:
         """Add the metrics of a batch: name → float32 (batch,)."""

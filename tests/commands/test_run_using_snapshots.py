@@ -2,9 +2,11 @@
 
 import csv
 import json
+import sys
 
 import pytest
 
+import run
 from tests.commands.test_run import call
 from tests.conftest import ROOT, convert, write_colors
 
@@ -149,3 +151,16 @@ def test_export_writes_a_numbered_folder(capsys, colors, snapshot_run, tmp_path,
     assert "100.0% of 18 validation images" in err
     assert (tmp_path / "colors" / "1" / "saved_model.pb").exists()
     assert "# colors, version 1" in (tmp_path / "colors" / "1" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_commands_trace_without_temporary_files(options, monkeypatch):
+    # AutoGraph imports each function that it converts from a file, which a killed process leaves.
+    def generated():
+        return {each for each in sys.modules if each.startswith("__autograph_generated_file")}
+
+    before = generated()
+    run.main([each for each in options if each != "--no-report"])
+    for command in ("evaluate", "explain", "describe", "preview"):
+        run.main([command, *options])
+    assert generated() == before

@@ -2,12 +2,16 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from library import files
 from library.dataset.splits import read_splits
 from library.errors import SettingsError, UserError
 from library.export import export
@@ -26,8 +30,11 @@ from library.prediction.predictor import Predictor
 from library.prediction.preprocess import ImagePreprocessor
 from library.saving.snapshots import Snapshot
 from project.inputs import EvaluationPipeline
+from tests.conftest import ROOT
 from tests.export.test_bytes_to_pixels import encode, smooth
 from tests.helpers.networks import PIXELS, make_snapshot
+
+PIPED = {"capture_output": True, "text": True, "check": True}
 
 
 def preprocess(snapshot, encoded):
@@ -45,6 +52,30 @@ def samples(calibrated):
     encoded = [encode(smooth(20, 30, seed=number), "JPEG") for number in range(40)]
     pixels = preprocess(calibrated.snapshot, encoded)
     return ExportSamples("validation", encoded, pixels, pixels[:10])
+
+
+@pytest.mark.slow
+def test_killed_export_leaves_nothing_after_the_next(calibrated, samples, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], **PIPED).stdout
+    folder = tmp_path / "cats"
+    (folder / f".1.{int(dead)}.{files._HOST}00000000.partial" / "variables").mkdir(parents=True)
+    export_snapshot(calibrated, folder, ["saved_model"], samples)
+    assert [each.name for each in tmp_path.iterdir()] == ["cats"]
+    assert [each.name for each in folder.iterdir()] == ["1"]
+    # TensorFlow writes the source of what it traces while it saves.
+    assert not list(folder.rglob("*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("onnxruntime"), reason="needs onnxruntime")
+def test_onnx_runtime_sends_no_telemetry(tmp_path):
+    code = "import library.export.litert_onnx, onnxruntime"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, check=True)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -11,6 +11,14 @@ from library.errors import first_line, printable, reason_of, run_main
 from tests.conftest import ROOT
 
 
+class ResourceExhaustedError(Exception):
+    """Has the name of TensorFlow's error."""
+
+
+class InternalError(Exception):
+    """So has this."""
+
+
 def raises(error):
     def main(_):
         raise error
@@ -29,6 +37,9 @@ def raises(error):
         (errors.StoppedError("terminated", 143), 143, "terminated"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError(), 1, "batch_size"),
+        (ResourceExhaustedError("OOM when allocating\ntensor"), 1, "batch_size"),
+        (InternalError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"), 1, "batch_size"),
+        (InternalError("Blas failed"), 1, "unexpected InternalError"),
         (OSError(28, "No space left on device", "a/b"), 1, "No space left on device: a/b"),
         (OSError("odd"), 1, "odd"),
         (ModuleNotFoundError("x", name="keras"), 1, "the package keras"),
@@ -42,6 +53,17 @@ def test_run_main_shows_one_line_and_returns_exit_code(capsys, error, code, word
     assert shown.startswith("run.py: error: ")
     assert words in shown
     assert shown.count("\n") == 1
+
+
+def test_run_main_finds_lack_of_memory_behind_another_error(capsys):
+    def main(_):
+        try:
+            raise ResourceExhaustedError
+        except ResourceExhaustedError as error:
+            raise errors.CheckpointError("cannot load x") from error
+
+    assert run_main(main, [], "run.py") == 1
+    assert "out of memory" in capsys.readouterr().err
 
 
 def test_run_main_returns_0_silently_on_success(capsys):

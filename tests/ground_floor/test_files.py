@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from library import files
-from library.errors import UserError
+from library.errors import CheckpointError, UserError
 from library.files import (
     explain_write_errors,
     find_damage,
@@ -192,6 +192,19 @@ def test_find_damage_finds_truncated_seal(sealed):
         assert find_damage(sealed), length
 
 
+@pytest.mark.parametrize("name", ["a", files.SEAL])
+def test_find_damage_does_not_call_unreadable_files_damaged(sealed, name):
+    (sealed / name).chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:  # The superuser can read every file.
+            os.seteuid(65534)
+        with pytest.raises(CheckpointError, match=r"can't be read"):
+            find_damage(sealed)
+    finally:
+        os.seteuid(user)
+
+
 def test_find_damage_names_file(sealed):
     (sealed / "a").unlink()
     assert find_damage(sealed) == "a is missing"
@@ -311,3 +324,24 @@ def test_text_files_are_utf8_whatever_the_locale():
             is_method = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
             if is_method and node.func.attr in ("read_text", "write_text"):
                 assert "encoding" in ast.unparse(node), f"{path}, line {node.lineno}"
+
+
+@pytest.mark.parametrize("new", [new_file, new_folder])
+def test_writing_removes_what_killed_processes_left_of_the_same(tmp_path, new):
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    here = f"{files._HOST}01234567.partial"
+    names = {
+        "dead": f".x.{int(dead.stdout)}.{here}",
+        "running": f".x.{os.getppid()}.{here}",
+        "of another machine": f".x.{int(dead.stdout)}.00000001234567.partial",
+        "of another file": f".x.y.{int(dead.stdout)}.{here}",
+        "of one with a number": f".x.{int(dead.stdout)}.{os.getppid()}.{here}",
+    }
+    for name in names.values():
+        (tmp_path / name).mkdir()
+    with new(tmp_path / "x"):
+        pass
+    left = {each.name for each in tmp_path.iterdir()}
+    assert left == {*names.values(), "x"} - {names["dead"]}
