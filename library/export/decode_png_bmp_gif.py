@@ -40,7 +40,8 @@ def check_pixel_count(height: tf.Tensor, width: tf.Tensor, max_pixels: int) -> t
 
 def _decode_png(encoded: tf.Tensor, background: tuple[int, int, int], max_pixels: int) -> tf.Tensor:
     header = _read_bytes(encoded, 16, 10)
-    height, width = _little_endian(header[7:3:-1]), _little_endian(header[3::-1])
+    # Reversed by an op: of a slice with a negative stride TensorFlow's optimizer logs an error.
+    width, height = (_little_endian(tf.reverse(each, [0])) for each in (header[:4], header[4:8]))
     with tf.control_dependencies([check_pixel_count(height, width, max_pixels)]):
         # 16 bits, which are reduced to 8 below as the converter does.
         wide = tf.cast(tf.io.decode_png(encoded, channels=4, dtype=tf.uint16), tf.int32)
@@ -76,7 +77,7 @@ def _decode_bmp(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
 
     def decode_palette() -> tf.Tensor:
         palette = _read_bytes(encoded, 14 + header_bytes, data_offset - 14 - header_bytes)
-        colors = tf.cast(tf.reshape(palette, [-1, 4])[:, 2::-1], tf.uint8)
+        colors = tf.cast(tf.reverse(tf.reshape(palette, [-1, 4])[:, :3], [1]), tf.uint8)
         return tf.gather(colors, tf.cast(tf.io.decode_bmp(encoded)[..., 0], tf.int32))
 
     return tf.cond(

@@ -146,10 +146,8 @@ def read_exif_orientation(tiff: tf.Tensor) -> tf.Tensor:
         """Return the integers of `byte_count` bytes at some positions; zeros past the end."""
         offsets = tf.range(byte_count, dtype=tf.int64)
         positions = tf.clip_by_value(positions[..., tf.newaxis] + offsets, 0, size + 15)
-        weights = tf.constant([256**power for power in range(byte_count)], tf.int64)
-        return tf.reduce_sum(
-            tf.gather(tiff, positions) * tf.where(is_little, weights, weights[::-1]), axis=-1
-        )
+        powers = tf.where(is_little, offsets, byte_count - 1 - offsets)
+        return tf.reduce_sum(tf.gather(tiff, positions) * 256**powers, axis=-1)
 
     directory = read_integers(tf.constant(4, tf.int64), 4)
     entries = directory + 2 + _ENTRY_BYTES * tf.range(read_integers(directory, 2))
@@ -176,15 +174,22 @@ def apply_orientation(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     def turned(number: int) -> tf.Tensor:
         image = pixels
         if number in (2, 3):
-            image = image[:, ::-1]
+            image = tf.reverse(image, [1])
         if number in (3, 4):
-            image = image[::-1]
+            image = tf.reverse(image, [0])
         if number >= 5:
-            image = tf.transpose(image, [1, 0, 2])
+            image = _transpose(image)
         if number in (6, 7):
-            image = image[:, ::-1]
+            image = tf.reverse(image, [1])
         if number in (7, 8):
-            image = image[::-1]
+            image = tf.reverse(image, [0])
         return image
 
     return tf.switch_case(orientation - 1, [partial(turned, number) for number in range(1, 9)])
+
+
+def _transpose(image: tf.Tensor) -> tf.Tensor:
+    """Swap rows and columns without tf.transpose, for which oneDNN logs an error on some CPUs."""
+    height, width = tf.unstack(tf.shape(image)[:2])
+    positions = tf.range(width)[:, tf.newaxis] + width * tf.range(height)
+    return tf.gather(tf.reshape(image, [height * width, -1]), positions)

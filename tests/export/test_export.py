@@ -183,6 +183,30 @@ def test_saved_model_of_an_ensemble_with_views_and_temperatures(tmp_path):
     assert np.allclose(found, Predictor([snapshot]).probabilities(PIXELS), atol=1e-6)
 
 
+_LOAD = """
+import sys, tensorflow as tf
+print("loading", file=sys.stderr, flush=True)
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+for path in sys.argv[2:]:
+    serve(image_bytes=tf.constant([open(path, "rb").read()]))
+"""
+
+
+@pytest.mark.slow
+def test_loaded_saved_model_logs_nothing(tmp_path):
+    write_saved_model(tmp_path / "model", make_snapshot())
+    paths = []
+    for number, kind in enumerate(("JPEG", "PNG", "BMP", "GIF")):
+        paths.append(tmp_path / f"image.{number}")
+        paths[-1].write_bytes(encode(smooth(40, 50), kind))
+    command = [sys.executable, "-c", _LOAD, tmp_path / "model", *paths]
+    # No GPU, whose driver logs an error where there is none.
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    after_import = done.stderr[done.stderr.index("loading") :].splitlines()[1:]
+    assert [line for line in after_import if "cuInit" not in line] == []
+
+
 @pytest.mark.slow
 def test_saved_model_returns_embeddings_on_request(tmp_path):
     snapshot = combine_snapshots([make_snapshot(0), make_snapshot(1, hidden=4)], views=2)
