@@ -61,7 +61,7 @@ def make_predictions(classes: int) -> tuple[Predictions, np.ndarray]:
     probabilities = np.asarray(to_probabilities(scores))
     names = tuple(f"class {label}/{n:05d}.jpg" for n, label in enumerate(labels))
     losses = -np.log(probabilities[np.arange(IMAGES), labels])
-    return Predictions(scores, probabilities, labels, names), losses
+    return Predictions(scores, labels, names), losses
 
 
 def make_metrics(predictions: Predictions, losses: np.ndarray, classes: int) -> dict:
@@ -70,7 +70,9 @@ def make_metrics(predictions: Predictions, losses: np.ndarray, classes: int) -> 
     names = [f"class {n}" for n in range(classes)]
     options = EvaluationOptions(top_k=5, bootstrap_samples=RESAMPLES)
     found = compute_metrics(predictions, names, values, options)
-    return add_calibrated_metrics(found, predictions, predictions, lambda scores: losses, options)
+    return add_calibrated_metrics(
+        found, predictions, predictions, lambda scores, labels: losses, options
+    )
 
 
 def make_page(result: EvaluationResult, classes: int) -> str:
@@ -100,7 +102,7 @@ def peer_seconds(predictions: Predictions, classes: int) -> float:
     for _ in range(PEER_RESAMPLES):
         drawn = random.integers(IMAGES, size=IMAGES)
         labels, predicted = predictions.labels[drawn], predictions.classes[drawn]
-        probabilities = predictions.probabilities[drawn].astype(np.float64)
+        probabilities = predictions.probabilities(drawn).astype(np.float64)
         truth = labels[:, np.newaxis] == np.arange(classes)
         metrics.accuracy_score(labels, predicted)
         metrics.precision_recall_fscore_support(labels, predicted, zero_division=0)

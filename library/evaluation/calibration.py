@@ -5,9 +5,12 @@ equal width by confidence; the mean distance between confidence and accuracy, bi
 images. Temperature scaling, from the same paper, brings the two together.
 """
 
+import copy
+from collections.abc import Sequence
+
 import numpy as np
 
-from library.evaluation.confusion import one_hot
+from library.evaluation.confusion import row_chunks
 
 BINS = 15
 _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
@@ -34,11 +37,21 @@ class CalibrationBins:
         confidence = confidence.astype(np.float64)
         # The first bin holds its lower edge, too.
         bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-        rows = np.arange(len(bins))[:, np.newaxis]
+        cells = (bins + BINS * np.arange(len(bins))[:, np.newaxis]).ravel()
         # Sums per image and bin, (n, BINS): of predictions, of confidence, of correct ones.
-        self._sums = np.zeros((3, len(bins), BINS))
-        for sums, values in zip(self._sums, (np.ones(()), confidence, correct), strict=True):
-            np.add.at(sums, (rows, bins), values)
+        self._sums = np.stack(
+            [
+                np.bincount(cells, values, minlength=len(bins) * BINS).reshape(-1, BINS)
+                for values in (None, confidence.ravel(), correct.ravel())
+            ]
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence["CalibrationBins"]) -> "CalibrationBins":
+        """Return the bins of the images of all parts."""
+        joined = copy.copy(parts[0])
+        joined._sums = np.concatenate([each._sums for each in parts], axis=1)
+        return joined
 
     def error(self, weights: np.ndarray) -> np.ndarray:
         """Return the ECE for weights (n, samples): float64 (samples,)."""
@@ -74,13 +87,13 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float | None:
     """
     if not len(scores):
         return None
-    scores = scores.astype(np.float64)
-    multi_label = labels.ndim == 2
-    truth = labels if multi_label else one_hot(labels, scores.shape[1])
-    wanted = (scores * truth).sum() / len(scores)
+    moments = _sigmoid_moments if labels.ndim == 2 else _softmax_moments
+    chunks = [*row_chunks(scores)]
+    wanted = sum(_true_scores(scores[rows], labels[rows]) for rows in chunks) / len(scores)
     low, high, inverse = 1 / _MAX_TEMPERATURE, 1 / _MIN_TEMPERATURE, 1.0
     for _ in range(60):
-        expected, variance = (_sigmoid if multi_label else _softmax)(scores, inverse)
+        found = [moments(scores[rows].astype(np.float64), inverse) for rows in chunks]
+        expected, variance = np.sum(found, axis=0) / len(scores)
         slope = expected - wanted
         low, high = (low, inverse) if slope > 0 else (inverse, high)
         step = inverse - slope / variance if variance > 0 else np.inf
@@ -91,16 +104,23 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float | None:
     return None if inverse > 0.999 / _MIN_TEMPERATURE else float(1 / inverse)
 
 
-def _softmax(scores: np.ndarray, inverse: float) -> tuple[float, float]:
-    """Return the mean over images of the scores' mean and variance under the softmax."""
+def _true_scores(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return the sum of the scores of the images' own classes."""
+    if labels.ndim == 2:
+        return np.vecdot(scores.astype(np.float64), labels).sum()
+    return np.take_along_axis(scores, labels[:, np.newaxis], 1).sum(dtype=np.float64)
+
+
+def _softmax_moments(scores: np.ndarray, inverse: float) -> np.ndarray:
+    """Return the sums over images of the scores' mean and of their variance under the softmax."""
     shares = np.exp((scores - scores.max(1, keepdims=True)) * inverse)
     shares /= shares.sum(1, keepdims=True)
-    means = (shares * scores).sum(1)
-    variances = (shares * (scores - means[:, np.newaxis]) ** 2).sum(1)
-    return means.mean(), variances.mean()
+    means = np.vecdot(shares, scores)
+    distances = scores - means[:, np.newaxis]
+    return np.array([means.sum(), np.vecdot(shares * distances, distances).sum()])
 
 
-def _sigmoid(scores: np.ndarray, inverse: float) -> tuple[float, float]:
+def _sigmoid_moments(scores: np.ndarray, inverse: float) -> np.ndarray:
     """Return the same under one sigmoid per class, summed over classes."""
     shares = 1 / (1 + np.exp(-np.clip(scores * inverse, -500, 500)))
-    return (shares * scores).sum(1).mean(), (shares * (1 - shares) * scores**2).sum(1).mean()
+    return np.array([(shares * scores).sum(), (shares * (1 - shares) * scores**2).sum()])

@@ -4,12 +4,68 @@
 as (samples,), or (samples, classes). NaN marks what is undefined.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
+
+# Scores in a chunk: few enough that the arrays computed from them stay small beside all scores.
+_MAX_CHUNK = 250_000
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the mean of a value per image, float or bool (n,), in each resample: (samples,)."""
     return values.astype(np.float64) @ weights / weights.sum(0, dtype=np.float64)
+
+
+def row_chunks(scores: np.ndarray) -> Iterator[slice]:
+    """Yield the rows of an array (n, classes), some at a time."""
+    size = max(1, _MAX_CHUNK // max(scores.shape[1], 1))
+    return (slice(start, start + size) for start in range(0, len(scores), size))
+
+
+class ClassPairs:
+    """The classes of images, true or predicted ones, as pairs sorted by class, then image.
+
+    Attributes:
+        rows: The image of each pair, int64 (pairs,).
+        classes: The class of each pair, int64 (pairs,).
+        class_count: Number of classes.
+    """
+
+    def __init__(self, rows: np.ndarray, classes: np.ndarray, class_count: int) -> None:
+        order = np.argsort(classes, kind="stable")
+        self.rows, self.classes, self.class_count = rows[order], classes[order], class_count
+
+    @classmethod
+    def of_labels(cls, labels: np.ndarray, class_count: int) -> "ClassPairs":
+        """Return the pairs of one class per image, int64 (n,)."""
+        return cls(np.arange(len(labels)), labels, class_count)
+
+    @classmethod
+    def above(cls, threshold: float, values: np.ndarray) -> "ClassPairs":
+        """Return the pairs for which values, float (n, classes), exceed a threshold."""
+        found = [np.flatnonzero(values[rows] > threshold) for rows in row_chunks(values)]
+        starts = [rows.start * values.shape[1] for rows in row_chunks(values)]
+        cells = np.concatenate([each + start for each, start in zip(found, starts, strict=True)])
+        rows, classes = np.divmod(cells, values.shape[1])
+        return cls(rows, classes, values.shape[1])
+
+    def of_class(self, label: int) -> slice:
+        """Return where the pairs of a class are."""
+        return slice(*np.searchsorted(self.classes, (label, label + 1)))
+
+    def sums(self, weights: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+        """Return the sum over each class's images of weights times values: (samples, classes).
+
+        Args:
+            weights: (n, samples).
+            values: One for each pair; None: 1.
+        """
+        sums = np.empty((weights.shape[1], self.class_count))
+        for sample, own in enumerate(weights.T):
+            drawn = own[self.rows] if values is None else own[self.rows] * values
+            sums[sample] = np.bincount(self.classes, drawn, minlength=self.class_count)
+        return sums
 
 
 def in_top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
@@ -22,14 +78,13 @@ def in_top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
         labels: int64 (n,).
         k: At least 1.
     """
-    own = scores[np.arange(len(labels)), labels][:, np.newaxis]
-    is_before = np.arange(scores.shape[1]) < labels[:, np.newaxis]
-    return ((scores > own) | ((scores == own) & is_before)).sum(1) < k
-
-
-def one_hot(labels: np.ndarray, class_count: int) -> np.ndarray:
-    """Return bool (n, classes): True at each label."""
-    return labels[:, np.newaxis] == np.arange(class_count)
+    found = np.empty(len(labels), bool)
+    for rows in row_chunks(scores):
+        some, own_labels = scores[rows], labels[rows, np.newaxis]
+        own = np.take_along_axis(some, own_labels, 1)
+        is_before = np.arange(scores.shape[1]) < own_labels
+        found[rows] = ((some > own) | ((some == own) & is_before)).sum(1) < k
+    return found
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_count: int) -> np.ndarray:
@@ -63,13 +118,14 @@ def confusion_cells(labels: np.ndarray, predicted: np.ndarray, class_count: int)
 
 
 def class_metrics(
-    truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray
+    truth: ClassPairs, predicted: ClassPairs, is_found: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the metrics of each class, NaN for a class without images.
 
     Args:
-        truth: bool (n, classes). If multi-label, any number of a row may be True.
-        predicted: bool (n, classes), likewise.
+        truth: The true classes of the images.
+        predicted: Their predicted classes.
+        is_found: Whether each of the true ones was predicted, bool.
         weights: (n, samples).
 
     Returns:
@@ -77,17 +133,12 @@ def class_metrics(
         the class that are, 0 if there are none; recall, the share of the class's images that were
         predicted to be of it; f1, their harmonic mean; images of the class, and guesses of it.
     """
-    # float32 counts exactly up to 16,777,216.
-    dtype = np.float32 if len(truth) < 2**24 // 255 else np.float64
-    columns = weights.T.astype(dtype)
-    correct, guesses, images = (
-        (columns @ each.astype(dtype)).astype(np.float64)
-        for each in (truth & predicted, predicted, truth)
-    )
+    correct, images = truth.sums(weights, is_found), truth.sums(weights)
+    guesses = predicted.sums(weights)
     shares = {
-        "precision": _ratio(correct, guesses, 0.0),
-        "recall": _ratio(correct, images, 0.0),
-        "f1": _ratio(2 * correct, guesses + images, 0.0),
+        "precision": ratio(correct, guesses, 0.0),
+        "recall": ratio(correct, images, 0.0),
+        "f1": ratio(2 * correct, guesses + images, 0.0),
     }
     defined = {name: np.where(images > 0, share, np.nan) for name, share in shares.items()}
     return {**defined, "images": images, "guesses": guesses}
@@ -104,9 +155,10 @@ def class_average(values: np.ndarray, class_weights: np.ndarray) -> np.ndarray:
         float64 (samples,).
     """
     weights = np.where(np.isnan(values), 0.0, class_weights)
-    return _ratio((np.nan_to_num(values) * weights).sum(1), weights.sum(1), np.nan)
+    return ratio((np.nan_to_num(values) * weights).sum(1), weights.sum(1), np.nan)
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray, otherwise: float) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray, otherwise: float) -> np.ndarray:
+    """Return part / whole, or `otherwise` where whole is not above 0."""
     result = np.full(np.shape(part), otherwise, np.float64)
     return np.divide(part, whole, out=result, where=whole > 0)

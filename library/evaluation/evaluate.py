@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from library.errors import DataError, DivergedError, reason_of
+from library.evaluation.confusion import row_chunks
 from library.evaluation.metrics import EvaluationOptions, add_calibrated_metrics, compute_metrics
 from library.evaluation.predictions import Predictions, predict_batches
 from library.files import write_file
@@ -71,20 +72,24 @@ def evaluate(
         batches = split.named_batches()
         return predict_batches(snapshot.network, batches, options.max_steps, xla=options.xla)
 
-    def compute_values(scores: np.ndarray) -> dict[str, np.ndarray]:
-        values = objective.metrics(tf.constant(predictions.labels), tf.constant(scores))
+    def compute_values(scores: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        values = objective.metrics(tf.constant(labels), tf.constant(scores))
         return {name: each.numpy() for name, each in values.items()}
 
     predictions = predict(inputs)
     if not len(predictions):
         raise DataError("the split to evaluate on is empty; convert some images first")
     _check_finite(predictions.scores)
-    values = compute_values(predictions.scores)
+    parts = [
+        compute_values(predictions.scores[rows], predictions.labels[rows])
+        for rows in row_chunks(predictions.scores)
+    ]
+    values = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
     metrics = compute_metrics(predictions, snapshot.classes, values, options)
     if validation is not None:
         fitted_on = predictions if validation is inputs else predict(validation)
         metrics = add_calibrated_metrics(
-            metrics, predictions, fitted_on, lambda scores: compute_values(scores)["loss"], options
+            metrics, predictions, fitted_on, lambda *some: compute_values(*some)["loss"], options
         )
     return EvaluationResult(snapshot, inputs, predictions, values["loss"], metrics)
 
@@ -151,7 +156,7 @@ def describe_scope(summary: dict) -> Iterator[str]:
 
 
 def _check_finite(scores: np.ndarray) -> None:
-    bad = np.count_nonzero(~np.isfinite(scores).all(1))
+    bad = sum(np.count_nonzero(~np.isfinite(scores[rows]).all(1)) for rows in row_chunks(scores))
     if bad:
         raise DivergedError(
             f"the network returns NaN or infinite scores for {bad:,} of "

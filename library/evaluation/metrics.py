@@ -1,22 +1,21 @@
-"""Metrics of predictions, each with a bootstrap confidence interval, as a dict for JSON."""
+"""Metrics of predictions, each with a confidence interval, as a dict for JSON."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from library.evaluation import bootstrap, confusion
+from library.evaluation import confusion, intervals
 from library.evaluation.calibration import CalibrationBins, fit_temperature
+from library.evaluation.class_table import ClassTable
 from library.evaluation.predictions import Predictions
-from library.evaluation.roc import Ranking
-from library.evaluation.table import CLASS_METRICS, Interval
-from library.models.scores import to_probabilities
+from library.evaluation.table import Interval
 
 # With more classes nearly all cells of the confusion matrix are 0, so only the others are listed.
 _MAX_MATRIX_CLASSES = 300
 
-# Weights (n, samples) → name → (samples,) or (samples, classes).
+# Weights (n, samples) → name → (samples,).
 _Compute = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
@@ -26,7 +25,7 @@ class EvaluationOptions:
 
     Attributes:
         top_k: The k of top-k accuracy.
-        bootstrap_samples: Resamples behind each confidence interval; 0: no intervals.
+        bootstrap_samples: Resamples behind confidence intervals; 0: no intervals.
         seed: Seed of the resamples.
         max_steps: Batches to evaluate on; None: all.
         xla: Whether XLA compiles the network.
@@ -56,15 +55,17 @@ def compute_metrics(
             come first in the result.
         options: What to compute.
     """
-    inputs = _MetricInputs(predictions, len(classes), values, options.top_k)
+    table = ClassTable(predictions, len(classes))
+    inputs = _MetricInputs(predictions, table, values, options.top_k)
     drawn = _bootstrap(inputs.compute, len(predictions), options)
-    rows = [_class_row(label, drawn) for label in range(len(classes))]
-    overall = {name: each for name, each in drawn.items() if each.ndim == 1}
+    rows = table.rows(with_intervals=options.bootstrap_samples > 0)
     result = {
-        **{name: _number(each[0]) for name, each in overall.items()},
+        **{name: _number(each[0]) for name, each in drawn.items()},
         "top_k": inputs.top_k,
-        "intervals": _intervals(overall),
-        "confidence": bootstrap.CONFIDENCE,
+        "intervals": {
+            name: inputs.interval(name, each) for name, each in drawn.items() if len(each) > 1
+        },
+        "confidence": intervals.CONFIDENCE,
         "bootstrap_samples": options.bootstrap_samples,
         "absent": [name for name, row in zip(classes, rows, strict=True) if not row["images"]],
         "classes": dict(zip(classes, rows, strict=True)),
@@ -82,7 +83,7 @@ def add_calibrated_metrics(
     metrics: dict,
     predictions: Predictions,
     validation: Predictions,
-    losses: Callable[[np.ndarray], np.ndarray],
+    losses: Callable[[np.ndarray, np.ndarray], np.ndarray],
     options: EvaluationOptions,
 ) -> dict:
     """Return metrics with the temperature, and loss and calibration error under it, added.
@@ -95,7 +96,7 @@ def add_calibrated_metrics(
         validation: Those that the temperature is fitted on. If they are the same object as
             `predictions`, each half of the images is scaled with the temperature of the other half,
             so that no image is evaluated with a temperature fitted on it.
-        losses: Function from scores (n, classes) to the loss of each image, (n,).
+        losses: Function from scores (n, classes) and labels to the loss of each image, (n,).
         options: What to compute.
     """
     temperature = fit_temperature(validation.scores, validation.labels)
@@ -104,20 +105,28 @@ def add_calibrated_metrics(
     result = {**metrics, "temperature": temperature, "cross_fitted": is_same}
     if temperature is None or divisors is None:
         return {**result, "calibrated_loss": None, "calibrated_ece": None}
-    scores = predictions.scores / np.float32(divisors)
-    probabilities = np.asarray(to_probabilities(scores, multi_label=predictions.multi_label))
-    bins, values = CalibrationBins(probabilities, predictions.labels), losses(scores)
+    divisors = np.broadcast_to(np.float32(divisors), (len(predictions), 1))
+    parts = []
+    for rows in confusion.row_chunks(predictions.scores):
+        part = replace(predictions, scores=predictions.scores[rows] / divisors[rows])
+        bins = CalibrationBins(part.probabilities(), predictions.labels[rows])
+        parts.append((bins, losses(part.scores, predictions.labels[rows])))
+    bins = CalibrationBins.join([each for each, _ in parts])
+    values = np.concatenate([each for _, each in parts])
 
     def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
         loss = confusion.weighted_mean(values, weights)
         return {"calibrated_loss": loss, "calibrated_ece": bins.error(weights)}
 
     drawn = _bootstrap(compute, len(predictions), options)
-    return {
-        **result,
-        **{name: _number(each[0]) for name, each in drawn.items()},
-        "intervals": {**metrics["intervals"], **_intervals(drawn)},
-    }
+    loss, ece = drawn["calibrated_loss"], drawn["calibrated_ece"]
+    if options.bootstrap_samples:
+        result["intervals"] = {
+            **metrics["intervals"],
+            "calibrated_loss": intervals.mean_interval(values, loss[1:]),
+            "calibrated_ece": intervals.calibration_error_interval(float(ece[0]), ece[1:]),
+        }
+    return {**result, "calibrated_loss": _number(loss[0]), "calibrated_ece": _number(ece[0])}
 
 
 def _other_half_temperatures(predictions: Predictions) -> np.ndarray | None:
@@ -132,67 +141,52 @@ def _other_half_temperatures(predictions: Predictions) -> np.ndarray | None:
 def _bootstrap(
     compute: _Compute, image_count: int, options: EvaluationOptions
 ) -> dict[str, np.ndarray]:
-    """Return name → (1 + samples,) or (1 + samples, classes): on the split, then in resamples."""
-    weights = bootstrap.bootstrap_weights(image_count, options.bootstrap_samples, options.seed)
-    found = list(map(compute, itertools.chain([bootstrap.unit_weights(image_count)], weights)))
+    """Return name → (1 + samples,): on the split, then in resamples."""
+    weights = intervals.bootstrap_weights(image_count, options.bootstrap_samples, options.seed)
+    found = list(map(compute, itertools.chain([intervals.unit_weights(image_count)], weights)))
     return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
-
-
-def _intervals(drawn: dict[str, np.ndarray]) -> dict[str, Interval]:
-    """Return an interval for each name → (1 + samples,); {} if there are no resamples."""
-    return {
-        name: bootstrap.calibration_error_interval(float(each[0]), each[1:])
-        if name in ("ece", "calibrated_ece")
-        else bootstrap.percentile_interval(each[1:])
-        for name, each in drawn.items()
-        if len(each) > 1
-    }
 
 
 class _MetricInputs:
     """What the metrics of any resample are computed from."""
 
-    def __init__(self, predictions: Predictions, count: int, values: Mapping, top_k: int) -> None:
-        labels, probabilities = predictions.labels, predictions.probabilities
-        self.top_k = min(top_k, count)
+    def __init__(
+        self, predictions: Predictions, table: ClassTable, values: Mapping, top_k: int
+    ) -> None:
+        labels, scores = predictions.labels, predictions.scores
+        self.top_k = min(top_k, scores.shape[1])
+        self._table = table
         self._values = dict(values)
         if predictions.multi_label:
-            self._truth, self._predicted = labels > 0.5, predictions.scores > 0
-            self._values["exact_match"] = (self._truth == self._predicted).all(1)
+            self._values["exact_match"] = table.exact_matches()
         else:
-            self._truth = confusion.one_hot(labels, count)
-            self._predicted = confusion.one_hot(predictions.classes, count)
-            in_top = confusion.in_top_k(predictions.scores, labels, self.top_k)
-            self._values["top_k_accuracy"] = in_top
-        self._rankings = list(map(Ranking, probabilities.T, self._truth.T))
-        self.bins = CalibrationBins(probabilities, labels)
+            self._values["top_k_accuracy"] = confusion.in_top_k(scores, labels, self.top_k)
+        self.bins = CalibrationBins.join(
+            [
+                CalibrationBins(predictions.probabilities(rows), labels[rows])
+                for rows in confusion.row_chunks(scores)
+            ]
+        )
 
     def compute(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return name → (samples,) or (samples, classes) for weights (n, samples)."""
-        found = {
+        """Return name → (samples,) for weights (n, samples)."""
+        means = {
             name: confusion.weighted_mean(each, weights) for name, each in self._values.items()
         }
-        roc, pr = np.stack([each.areas(weights) for each in self._rankings], axis=-1)
-        counted = confusion.class_metrics(self._truth, self._predicted, weights)
-        of_classes = {**counted, "roc_auc": roc, "pr_auc": pr}
-        for name in CLASS_METRICS:
-            each = of_classes[name]
-            found[f"macro_{name}"] = confusion.class_average(each, np.ones_like(each))
-            found[f"weighted_{name}"] = confusion.class_average(each, counted["images"])
-        found["ece"] = self.bins.error(weights)
-        found |= {f"class_{name}": each for name, each in of_classes.items()}
-        return found
+        return {**means, **self._table.averages(weights), "ece": self.bins.error(weights)}
 
-
-def _class_row(label: int, drawn: dict[str, np.ndarray]) -> dict:
-    own = {name: drawn[f"class_{name}"][:, label] for name in CLASS_METRICS}
-    row = {
-        "images": round(drawn["class_images"][0, label]),
-        "guesses": round(drawn["class_guesses"][0, label]),
-        **{name: _number(each[0]) for name, each in own.items()},
-    }
-    intervals = _intervals(own)
-    return {**row, "intervals": intervals} if intervals else row
+    def interval(self, name: str, drawn: np.ndarray) -> Interval:
+        """Return the interval of a metric, (1 + samples,) as _bootstrap returns it, or None."""
+        value, resampled = float(drawn[0]), drawn[1:]
+        if name == "ece":
+            return intervals.calibration_error_interval(value, resampled)
+        if name not in self._values:
+            return self._table.average_interval(name, value, resampled)
+        images = self._values[name]
+        # A loss is no share of images, even if all losses are 0.
+        if name != "loss" and np.isin(images, (0, 1)).all():
+            return intervals.share_interval(value, len(images))
+        return intervals.mean_interval(images, resampled)
 
 
 def _number(value: float) -> float | None:

@@ -13,18 +13,16 @@ from library.models.scores import is_multi_label, to_probabilities
 
 @dataclass(frozen=True)
 class Predictions:
-    """Scores, probabilities, labels and names of n images.
+    """Scores, labels and names of n images.
 
     Attributes:
         scores: Logits, float32 (n, classes).
-        probabilities: float32 (n, classes).
         labels: int64 (n,), or multi-hot float32 (n, classes) if multi-label.
         names: File names as converted.
         multi_label: Whether an image may have several classes, or none.
     """
 
     scores: np.ndarray
-    probabilities: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
     multi_label: bool = False
@@ -36,6 +34,10 @@ class Predictions:
     def classes(self) -> np.ndarray:
         """The most likely class of each image: int64 (n,)."""
         return self.scores.argmax(1)
+
+    def probabilities(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """Return the probabilities of some images, float32 (some, classes)."""
+        return np.asarray(to_probabilities(self.scores[rows], multi_label=self.multi_label))
 
 
 def predict_batches(
@@ -60,7 +62,15 @@ def predict_batches(
         scores.append(score(images))
         labels.append(np.asarray(some_labels))
         names += [each.decode("utf-8", "replace") for each in np.asarray(some_names).tolist()]
-    all_scores = np.concatenate(scores)
-    probabilities = np.asarray(to_probabilities(all_scores, multi_label=multi_label))
-    all_labels = np.concatenate(labels)
-    return Predictions(all_scores, probabilities, all_labels, tuple(names), multi_label)
+    return Predictions(_join(scores), _join(labels), tuple(names), multi_label)
+
+
+def _join(arrays: list[np.ndarray]) -> np.ndarray:
+    """Return the concatenation of arrays, freeing each as soon as it is copied."""
+    joined = np.empty((sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[-1].dtype)
+    end = len(joined)
+    while arrays:
+        last = arrays.pop()
+        joined[end - len(last) : end] = last
+        end -= len(last)
+    return joined

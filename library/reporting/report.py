@@ -310,8 +310,9 @@ def _cards(report: Report, rows: np.ndarray, images: Sequence[np.ndarray]) -> It
             true = np.flatnonzero(predictions.labels[row] > 0.5)
         else:
             predicted, true = predictions.classes[[row]], predictions.labels[[row]]
+        (probabilities,) = predictions.probabilities(np.array([row]))
         words = [
-            ", ".join(f"{classes[n]} {100 * predictions.probabilities[row, n]:.1f} %" for n in each)
+            ", ".join(f"{classes[n]} {100 * probabilities[n]:.1f} %" for n in each)
             for each in (predicted.tolist(), true.tolist())
         ]
         yield {

@@ -60,8 +60,9 @@ class Monitor:
         Metrics of few images tie often, accuracy above all. A tie does not count for patience.
         """
         value = metrics[self.metric]
-        if best is None or value != best[self.metric]:
-            return self.is_better(value, best and best[self.metric])
+        than = best[self.metric] if best else None
+        if not best or value != than:
+            return self.is_better(value, than)
         # Version 0.1 may have stored no loss: what came first stays.
         return metrics.get("loss", math.inf) < best.get("loss", -math.inf)
 

@@ -76,7 +76,7 @@ def test_predict_matches_evaluation_of_the_same_images(capsys, colors, snapshot_
     assert code == 0, err
     answers = {each["file"]: each for each in map(json.loads, out.splitlines())}
     assert len(answers) == len(expected) == 18
-    for name, probabilities in zip(expected.names, expected.probabilities, strict=True):
+    for name, probabilities in zip(expected.names, expected.probabilities(), strict=True):
         top = answers[f"{colors}/test/{name}"]["top"]
         found = {each["class"]: each["probability"] for each in top}
         wanted = dict(zip(snapshot.classes, probabilities, strict=True))

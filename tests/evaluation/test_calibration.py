@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
+import scipy
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from library.evaluation.bootstrap import (
+from library.evaluation.calibration import BINS, CalibrationBins, fit_temperature
+from library.evaluation.intervals import (
     bootstrap_weights,
     calibration_error_interval,
-    percentile_interval,
+    f1_interval,
+    mean_interval,
     unit_weights,
+    wilson_interval,
 )
-from library.evaluation.calibration import BINS, CalibrationBins, fit_temperature
 
 
 def test_bootstrap_weights_sum_to_image_count():
@@ -25,13 +28,26 @@ def test_bootstrap_weights_sum_to_image_count():
     assert unit_weights(3).tolist() == [[1], [1], [1]]
 
 
-def test_percentile_interval_of_mean_matches_theory():
+def resampled_means(values, samples):
+    drawn = [values @ weights / len(values) for weights in bootstrap_weights(len(values), samples)]
+    return np.concatenate(drawn)
+
+
+def test_mean_interval_matches_theory():
     values = np.random.default_rng(0).normal(size=2000)
-    means = np.concatenate([values @ weights / 2000 for weights in bootstrap_weights(2000, 4000)])
-    low, high = percentile_interval(means)
+    low, high = mean_interval(values, resampled_means(values, 4000))
     wanted = 1.96 * values.std() / 2000**0.5
     assert high - values.mean() == pytest.approx(wanted, rel=0.07)
     assert values.mean() - low == pytest.approx(wanted, rel=0.07)
+
+
+def test_mean_interval_matches_scipy():
+    values = np.random.default_rng(0).exponential(size=60)
+    expected = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="BCa", rng=np.random.default_rng(1)
+    ).confidence_interval
+    found = mean_interval(values, resampled_means(values, 20_000))
+    assert found == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize(("sharpness", "min_contained"), [(1.0, 58), (1.5, 52)])
@@ -57,10 +73,30 @@ def test_calibration_error_interval_contains_true_error(sharpness, min_contained
     assert contained >= min_contained
 
 
-def test_percentile_interval_skips_nan():
-    assert percentile_interval(np.array([np.nan, 1.0, np.nan])) == (1.0, 1.0)
-    assert percentile_interval(np.array([np.nan])) is None
-    assert percentile_interval(np.array([])) is None
+def test_mean_interval_contains_its_mean():
+    assert mean_interval(np.array([1.0, 5.0]), np.array([1.0, 2.0]))[1] == 3
+    for means in (np.ones(1), np.ones(9)):
+        assert mean_interval(np.array([1.0, 1.0]), means) is None, "that tells nothing"
+
+
+def test_wilson_interval_matches_published_examples():
+    # Newcombe 1998, doi 10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, table I.
+    cases = [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)]
+    for successes, count, *expected in [*cases, (1, 29, 0.0061, 0.1718)]:
+        found = wilson_interval(successes / count, count)
+        assert found == pytest.approx(expected, abs=5e-5)
+    assert wilson_interval(1.0, 45) == (pytest.approx(0.9213, abs=5e-5), 1.0)
+    assert wilson_interval(0.0, 0) == pytest.approx((0, 1))
+    assert np.isnan(wilson_interval(np.nan, 3)).all()
+
+
+def test_f1_interval_contains_its_metric():
+    f1, count = np.array([0.0, 0.5, 1.0, np.nan]), np.array([4, 9, 4, 4])
+    low, high = f1_interval(f1, count)
+    assert (low[:3] <= f1[:3]).all()
+    assert (high[:3] >= f1[:3]).all()
+    assert low[0] == 0 < high[0] < 1 == high[2]
+    assert np.isnan(low[3])
 
 
 RANDOM = np.random.default_rng(0)

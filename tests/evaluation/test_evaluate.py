@@ -54,17 +54,17 @@ def test_predict_batches_of_any_size(size):
     scores = network(IMAGES.astype(np.float32)).numpy()
     assert len(found) == 10
     assert found.scores == pytest.approx(scores, abs=1e-6)
-    assert found.probabilities == pytest.approx(keras.ops.softmax(scores).numpy(), abs=1e-6)
+    assert found.probabilities() == pytest.approx(keras.ops.softmax(scores).numpy(), abs=1e-6)
     assert (found.classes == scores.argmax(1)).all()
     assert (found.labels == LABELS).all()
     assert found.names == (*NAMES[:9], "cat/\ufffd.png")
-    assert found.probabilities.dtype == np.float32
+    assert found.probabilities().dtype == np.float32
     assert not found.multi_label
 
 
 def test_predict_batches_stops_after_max_steps():
     assert len(predict_batches(make_network(), batches(), 2)) == 8
-    assert predict_batches(make_network(), batches().take(0)).probabilities.shape == (0, 3)
+    assert predict_batches(make_network(), batches().take(0)).scores.shape == (0, 3)
 
 
 def test_predict_batches_multi_label():
@@ -72,7 +72,7 @@ def test_predict_batches_multi_label():
     found = predict_batches(make_network(name=MULTI_LABEL), batches(labels))
     assert found.multi_label
     assert np.array_equal(found.labels, labels)
-    assert found.probabilities == pytest.approx(1 / (1 + np.exp(-found.scores)), abs=1e-6)
+    assert found.probabilities() == pytest.approx(1 / (1 + np.exp(-found.scores)), abs=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from library.evaluation.bootstrap import bootstrap_weights, unit_weights
 from library.evaluation.calibration import fit_temperature
 from library.evaluation.confusion import (
+    ClassPairs,
     class_average,
     class_metrics,
     confusion_cells,
     confusion_matrix,
     in_top_k,
-    one_hot,
     weighted_mean,
 )
+from library.evaluation.intervals import bootstrap_weights, unit_weights
 from library.evaluation.metrics import EvaluationOptions, add_calibrated_metrics, compute_metrics
 from library.evaluation.predictions import Predictions
-from library.evaluation.roc import Ranking
+from library.evaluation.roc import class_areas
 from library.models.scores import to_probabilities
 
 RANDOM = np.random.default_rng(0)
@@ -38,7 +38,8 @@ SHARES = ("precision", "recall", "f1")
 
 def metrics_of_classes(weights=None):
     weights = unit_weights(300) if weights is None else weights
-    return class_metrics(one_hot(LABELS, 5), one_hot(GUESSES, 5), weights)
+    truth, predicted = (ClassPairs.of_labels(each, 5) for each in (LABELS, GUESSES))
+    return class_metrics(truth, predicted, GUESSES[truth.rows] == truth.classes, weights)
 
 
 def sklearn_scores(**how):
@@ -97,40 +98,60 @@ def test_confusion_matrix_matches_scikit_learn():
 
 
 def test_averages_without_images_are_nan():
-    empty = class_metrics(np.zeros((0, 2), bool), np.zeros((0, 2), bool), unit_weights(0))
+    none = ClassPairs.of_labels(np.zeros(0, int), 2)
+    empty = class_metrics(none, none, np.zeros(0, bool), unit_weights(0))
     for class_weights in (np.ones(2), empty["images"]):
         assert np.isnan(class_average(empty["f1"], class_weights)).all()
 
 
+def ranked(decimals, count=400):
+    random = np.random.default_rng(decimals)
+    truth = random.random(count) < 0.3
+    return (0.4 * truth + 0.6 * random.random(count)).round(decimals), truth
+
+
+SKLEARN_AREAS = (metrics.roc_auc_score, metrics.average_precision_score)
+
+
 @pytest.mark.parametrize("decimals", [9, 2, 1, 0])
 def test_areas_match_scikit_learn(decimals):
-    random = np.random.default_rng(decimals)
-    truth = random.random(400) < 0.3
-    probabilities = (0.4 * truth + 0.6 * random.random(400)).round(decimals)
-    roc, pr = Ranking(probabilities, truth).areas(unit_weights(400))
-    assert roc[0] == pytest.approx(metrics.roc_auc_score(truth, probabilities))
-    assert pr[0] == pytest.approx(metrics.average_precision_score(truth, probabilities))
-
-    (weights,) = bootstrap_weights(400, 3)
-    roc, pr = Ranking(probabilities, truth).areas(weights)
-    given = {"sample_weight": weights[:, 2]}
-    assert roc[2] == pytest.approx(metrics.roc_auc_score(truth, probabilities, **given))
-    assert pr[2] == pytest.approx(metrics.average_precision_score(truth, probabilities, **given))
+    probabilities, truth = ranked(decimals)
+    for area, expected in zip(class_areas(probabilities, truth), SKLEARN_AREAS, strict=True):
+        assert area.own.mean() == pytest.approx(expected(truth, probabilities))
 
 
-def test_undefined_areas_are_nan():
-    probabilities = np.array([0.1, 0.9, 0.5])
-    for truth, expected in ((np.zeros(3, bool), np.nan), (np.ones(3, bool), 1.0)):
-        roc, pr = Ranking(probabilities, truth).areas(unit_weights(3))
-        assert np.isnan(roc[0])
-        assert pr[0] == pytest.approx(expected, nan_ok=True)
-    one = Ranking(probabilities, np.array([False, True, False]))
-    without_class = np.array([[1, 0], [0, 3], [2, 0]], np.uint8)
-    roc, pr = one.areas(without_class)
-    assert np.isnan(roc).all()
-    assert np.isnan(pr[0])
-    assert pr[1] == 1
-    assert np.isnan(Ranking(np.zeros(0), np.zeros(0, bool)).areas(unit_weights(0))).all()
+@pytest.mark.parametrize("decimals", [9, 1])
+def test_areas_change_with_weights_as_in_scikit_learn(decimals):
+    probabilities, truth = ranked(decimals, 60)
+    for area, compute in zip(class_areas(probabilities, truth), SKLEARN_AREAS, strict=True):
+        expected = compute(truth, probabilities)
+        for image in range(0, 60, 7):
+            weights = np.ones(60)
+            weights[image] += 1e-5
+            own = np.average(area.own, weights=weights[truth])
+            found = own + area.slopes @ (weights - 1)
+            change = compute(truth, probabilities, sample_weight=weights) - expected
+            assert found - expected == pytest.approx(change, rel=1e-3, abs=1e-12)
+
+
+def test_variance_of_areas_is_that_of_other_splits():
+    random = np.random.default_rng(0)
+    drawn = []
+    for _ in range(400):
+        truth = np.arange(200) < 40
+        drawn.append(class_areas(random.normal(size=200) + 1.5 * truth, truth))
+    for areas in zip(*drawn, strict=True):
+        true = np.var([each.own.mean() for each in areas])
+        # That of PR AUC tends to be too large rather than too small.
+        assert 0.9 < np.mean([each.variance for each in areas]) / true < 1.3
+
+
+def test_areas_of_nothing_but_the_class():
+    roc, pr = class_areas(np.array([0.1, 0.9, 0.5]), np.ones(3, bool))
+    assert np.isnan(roc.own).all()
+    assert (pr.own == 1).all()
+    assert (roc.slopes == 0).all()
+    assert pr.slopes == pytest.approx(np.zeros(3))
 
 
 CLASSES = ("a", "b", "c", "absent")
@@ -143,9 +164,8 @@ def predictions(count=300, *, multi_label=False, seed=0):
     if multi_label:
         truth[:, 0] = random.random(count) < 0.5
     scores = (random.normal(size=(count, 4)) * 2 + 2 * truth).astype(np.float32)
-    probabilities = np.asarray(to_probabilities(scores, multi_label=multi_label))
     names = tuple(f"{number}.jpg" for number in range(count))
-    return Predictions(scores, probabilities, truth if multi_label else labels, names, multi_label)
+    return Predictions(scores, truth if multi_label else labels, names, multi_label)
 
 
 def test_intervals_contain_their_metrics():
@@ -154,7 +174,7 @@ def test_intervals_contain_their_metrics():
     result = compute_metrics(
         found,
         CLASSES,
-        {"loss": -np.log(found.probabilities[:, 0]), "accuracy": right},
+        {"loss": -np.log(found.probabilities()[:, 0]), "accuracy": right},
         EvaluationOptions(5, 1000),
     )
     assert result["accuracy"] == metrics.accuracy_score(found.labels, found.classes)
@@ -166,10 +186,82 @@ def test_intervals_contain_their_metrics():
     row = result["classes"]["b"]
     assert row["images"] == (found.labels == 1).sum()
     assert row["roc_auc"] == pytest.approx(
-        metrics.roc_auc_score(found.labels == 1, found.probabilities[:, 1])
+        metrics.roc_auc_score(found.labels == 1, found.probabilities()[:, 1])
     )
     assert row["intervals"]["recall"][0] < row["recall"] < row["intervals"]["recall"][1]
     assert np.array(result["confusion_matrix"]).trace() == right.sum()
+
+
+def values_of(found):
+    """What project/objective.py computes for each image."""
+    if found.multi_label:
+        return {"accuracy": ((found.scores > 0) == (found.labels > 0.5)).mean(1)}
+    losses = losses_of(found.scores, found.labels)
+    return {"loss": losses, "accuracy": found.classes == found.labels}
+
+
+def draw(seed, images, class_count, *, skill=2.0, multi_label=False):
+    """Return predictions of random images; the classes' frequencies fall as 1, 1/2, 1/3, …"""
+    random = np.random.default_rng(seed)
+    frequencies = 1 / np.arange(1, class_count + 1)
+    labels = random.choice(class_count, images, p=frequencies / frequencies.sum())
+    truth = np.eye(class_count, dtype=np.float32)[labels]
+    if multi_label:
+        truth = (random.random(truth.shape) < np.maximum(truth, 0.2)).astype(np.float32)
+    scores = (random.normal(size=truth.shape) + skill * (2 * truth - 1)).astype(np.float32)
+    names = tuple(map(str, range(images)))
+    return Predictions(scores, truth if multi_label else labels, names, multi_label)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("skill", [0.0, 1.5, 20.0])
+@pytest.mark.parametrize(
+    ("images", "class_count"), [(1, 2), (2, 2), (3, 40), (40, 40), (100, 50), (300, 3)]
+)
+def test_every_interval_contains_its_metric(images, class_count, skill, multi_label):
+    for seed in range(3):
+        found = draw(seed, images, class_count, skill=skill, multi_label=multi_label)
+        names = [*map(str, range(class_count))]
+        result = compute_metrics(found, names, values_of(found), EvaluationOptions(5, 30))
+        for row in (result, *result["classes"].values()):
+            for name, interval in row["intervals"].items():
+                if interval is None:
+                    assert row[name] is None or name in ("loss", "accuracy")
+                    continue
+                low, high = interval
+                assert low <= row[name] <= high, name
+                assert low < high or name == "ece", f"{name} is not certain"
+
+
+def test_shares_have_wilson_intervals():
+    labels = np.arange(45) % 3
+    found = Predictions(9 * np.eye(3, dtype=np.float32)[labels], labels, tuple(map(str, labels)))
+    values = {**values_of(found), "loss": np.zeros(45)}
+    result = compute_metrics(found, "abc", values, EvaluationOptions(2, 50))
+    assert result["intervals"]["loss"] is None, "equal losses tell nothing about others"
+    for name in ("accuracy", "top_k_accuracy", "macro_recall", "weighted_f1", "macro_roc_auc"):
+        assert result["intervals"][name] == (pytest.approx(0.9213, abs=5e-5), 1.0), name
+    for name in ("precision", "recall", "roc_auc", "pr_auc"):
+        low, high = result["classes"]["a"]["intervals"][name]
+        assert (low, high) == (pytest.approx(0.7961, abs=5e-5), 1.0), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("images", "class_count", "skill"), [(100, 50, 1.0), (200, 10, 1.0), (300, 3, 2.0)]
+)
+def test_intervals_cover_the_mean_of_other_splits(images, class_count, skill):
+    """About 95 of 100 intervals should; with one or two images in most classes, fewer do."""
+    names = [*map(str, range(class_count))]
+    results = []
+    for seed in range(200):
+        found = draw(seed, images, class_count, skill=skill)
+        results.append(compute_metrics(found, names, values_of(found), EvaluationOptions(5, 200)))
+    for name in set(results[0]["intervals"]) - {"ece"}:
+        true = np.mean([each[name] for each in results])
+        bounds = np.array([each["intervals"][name] for each in results])
+        covered = (bounds[:, 0] <= true) & (true <= bounds[:, 1])
+        assert covered.mean() >= (0.85 if images < 2 * class_count + 1 else 0.89), name
 
 
 def test_absent_class_has_no_metrics():
@@ -197,7 +289,7 @@ def test_compute_metrics_without_resamples():
 
 def test_multi_label_metrics_match_scikit_learn():
     found = predictions(multi_label=True)
-    guesses = found.probabilities >= 0.5
+    guesses = found.probabilities() >= 0.5
     result = compute_metrics(found, CLASSES, {}, EvaluationOptions(5, 10))
     assert result["exact_match"] == metrics.accuracy_score(found.labels, guesses)
     expected = metrics.f1_score(found.labels[:, :3], guesses[:, :3], average="macro")
@@ -206,23 +298,20 @@ def test_multi_label_metrics_match_scikit_learn():
     assert "top_k_accuracy" not in result
 
 
-def losses_of(found):
-    def losses(scores):
-        probabilities = to_probabilities(scores).numpy()
-        return -np.log(probabilities[np.arange(len(found)), found.labels])
-
-    return losses
+def losses_of(scores, labels):
+    probabilities = to_probabilities(scores).numpy()
+    return -np.log(probabilities[np.arange(len(labels)), labels])
 
 
 def test_calibrated_metrics_use_validation_temperature():
     found, validation = predictions(), predictions(2000, seed=1)
     metrics_without = compute_metrics(found, CLASSES, {}, EvaluationOptions(5, 0))
     result = add_calibrated_metrics(
-        metrics_without, found, validation, losses_of(found), EvaluationOptions(5, 100)
+        metrics_without, found, validation, losses_of, EvaluationOptions(5, 100)
     )
     temperature = result["temperature"]
     assert temperature == fit_temperature(validation.scores, validation.labels) > 1
-    expected = losses_of(found)(found.scores / np.float32(temperature)).mean()
+    expected = losses_of(found.scores / np.float32(temperature), found.labels).mean()
     assert result["calibrated_loss"] == pytest.approx(expected, rel=1e-6)
     assert 0 < result["calibrated_ece"] < result["ece"]
     assert not result["cross_fitted"]
@@ -231,9 +320,9 @@ def test_calibrated_metrics_use_validation_temperature():
         assert low <= result[name] <= high, name
         assert low < high
 
-    sure = Predictions(9 * np.eye(4), np.eye(4), np.arange(4), tuple("abcd"))
+    sure = Predictions(9 * np.eye(4), np.arange(4), tuple("abcd"))
     result = add_calibrated_metrics(
-        metrics_without, found, sure, losses_of(found), EvaluationOptions(5, 0)
+        metrics_without, found, sure, losses_of, EvaluationOptions(5, 0)
     )
     assert [result[name] for name in ("temperature", "calibrated_loss", "calibrated_ece")] == [
         None,
@@ -246,7 +335,7 @@ def test_calibrated_metrics_are_cross_fitted():
     found = predictions(41)
     metrics_without = compute_metrics(found, CLASSES, {}, EvaluationOptions(5, 0))
     result = add_calibrated_metrics(
-        metrics_without, found, found, losses_of(found), EvaluationOptions(5, 0)
+        metrics_without, found, found, losses_of, EvaluationOptions(5, 0)
     )
     assert result["cross_fitted"]
     assert result["temperature"] == fit_temperature(found.scores, found.labels)
@@ -254,18 +343,16 @@ def test_calibrated_metrics_are_cross_fitted():
     cooled = found.scores.copy()
     cooled[0::2] /= np.float32(odd)
     cooled[1::2] /= np.float32(even)
-    assert result["calibrated_loss"] == pytest.approx(losses_of(found)(cooled).mean(), rel=1e-6)
+    assert result["calibrated_loss"] == pytest.approx(
+        losses_of(cooled, found.labels).mean(), rel=1e-6
+    )
     # The temperature looks better on the images that it was fitted on.
-    same = losses_of(found)(found.scores / np.float32(result["temperature"])).mean()
+    same = losses_of(found.scores / np.float32(result["temperature"]), found.labels).mean()
     assert result["calibrated_loss"] > same
 
     # One half is all correct, so it has no best temperature.
-    sure = Predictions(
-        9 * np.eye(4)[[0, 1, 2, 3]], np.eye(4), np.array([1, 1, 0, 3]), tuple("abcd")
-    )
-    result = add_calibrated_metrics(
-        metrics_without, sure, sure, losses_of(sure), EvaluationOptions(5, 0)
-    )
+    sure = Predictions(9 * np.eye(4), np.array([1, 1, 0, 3]), tuple("abcd"))
+    result = add_calibrated_metrics(metrics_without, sure, sure, losses_of, EvaluationOptions(5, 0))
     assert result["temperature"] > 0
     assert result["calibrated_loss"] is None
 
@@ -273,7 +360,7 @@ def test_calibrated_metrics_are_cross_fitted():
 def test_many_classes_give_confusion_cells():
     found = predictions(20)
     scores = np.pad(found.scores, ((0, 0), (0, 300)), constant_values=-9)
-    many = Predictions(scores, to_probabilities(scores).numpy(), found.labels, found.names)
+    many = Predictions(scores, found.labels, found.names)
     result = compute_metrics(many, [*map(str, range(304))], {}, EvaluationOptions(5, 0))
     assert "confusion_matrix" not in result
     matrix = np.zeros((4, 4), int)

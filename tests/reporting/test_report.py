@@ -25,7 +25,6 @@ from library.evaluation.predictions import Predictions
 from library.figures.html import link_pages, source_hash
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
-from library.models.scores import to_probabilities
 from library.reporting import report
 from library.reporting.charts import (
     confused_pairs,
@@ -73,9 +72,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def make_predictions(labels, scores, names=(), *, multi_label=False):
-    probabilities = np.asarray(to_probabilities(scores, multi_label=multi_label))
     names = names or tuple(f"{number}.png" for number in range(len(labels)))
-    return Predictions(scores, probabilities, labels, names, multi_label)
+    return Predictions(scores, labels, names, multi_label)
 
 
 def make_page(
@@ -90,7 +88,7 @@ def make_page(
     found = make_predictions(
         truth if multi_label else labels, scores, names, multi_label=multi_label
     )
-    losses = -np.log(found.probabilities[np.arange(images), labels])
+    losses = -np.log(found.probabilities()[np.arange(images), labels])
     values = {"loss": losses, "accuracy": found.classes == labels}
     metrics = {
         **compute_metrics(found, class_names, values, EvaluationOptions(5, 50)),
