@@ -154,7 +154,8 @@ def run_main(
 def _describe(error: Exception) -> tuple[object, int]:
     """Return the text to show for an error, and the exit code."""
     if is_out_of_memory(error):
-        return "out of memory: reduce batch_size or image_size", 1
+        is_batch = not isinstance(error, MemoryError) or _computes_batch(error)
+        return f"out of memory{': reduce batch_size or image_size' if is_batch else ''}", 1
     if isinstance(error, UserError):
         return error, error.exit_code
     if isinstance(error, OSError):
@@ -162,6 +163,13 @@ def _describe(error: Exception) -> tuple[object, int]:
         return f"{reason_of(error)}{where}", 1
     text = f"unexpected {type(error).__name__}: {error} (--verbose shows where)"
     return missing_package(error) or text, 1
+
+
+def _computes_batch(error: MemoryError) -> bool:
+    """Return whether TensorFlow or Keras raised the error, as it does for a batch."""
+    frames = traceback.walk_tb(error.__traceback__)
+    modules = {frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in frames}
+    return not modules.isdisjoint(("tensorflow", "keras"))
 
 
 def _show(program: str, text: object, exit_code: int, verbose: bool) -> int:

@@ -9,7 +9,9 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -259,6 +261,29 @@ def _read_holder(path: Path) -> str:
     return "another process"
 
 
+def open_regular_file(path: str | Path) -> FileIO:
+    """Open a regular file for reading, unbuffered.
+
+    Raises OSError for anything else: reading a pipe would wait for a writer, perhaps forever.
+    """
+    file = FileIO(path, opener=_open_without_waiting)
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError("it is not a regular file")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def read_regular_file(path: str | Path) -> bytes:
+    """Return the bytes of a regular file. Raises OSError for anything else."""
+    with open_regular_file(path) as file:
+        # None: a special file that looks regular has nothing to say yet.
+        return file.readall() or b""
+
+
 def parse_json(text: str | bytes) -> Any:
     """Return the value of a JSON text. Raises ValueError, also if brackets are nested too deep."""
     try:
@@ -269,7 +294,7 @@ def parse_json(text: str | bytes) -> Any:
 
 def sha256_of(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with Path(path).open("rb") as file:
+    with open_regular_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -285,7 +310,7 @@ def find_damage(folder: str | Path) -> str | None:
     """
     folder = Path(folder)
     try:
-        sealed = parse_json((folder / SEAL).read_bytes())
+        sealed = parse_json(read_regular_file(folder / SEAL))
         current = _hash_files(folder)
     except FileNotFoundError:
         return f"{SEAL} is missing"
@@ -325,7 +350,7 @@ def _version_of(folder: str | Path) -> tuple[Path, bytes | None]:
     """Return the path and the hashes of a sealed folder, which change if it is replaced."""
     path = current_folder(folder)
     try:
-        return path, (path / SEAL).read_bytes()
+        return path, read_regular_file(path / SEAL)
     except OSError:
         return path, None
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from library.dataset.locations import Location, NoLocation
 from library.dataset.sources.base import LabeledFile
+from library.errors import UserError, reason_of
 
 # A collision of 64 bits would only leave two files in the order in which they were found.
 _DIGEST_BYTES = 8
@@ -57,7 +58,7 @@ class FileIndex:
             # marshal takes a tenth of pickle's time; only this process reads the entry.
             kind = _LOCATION_IDS[type(location)]
             entry: Any = (name, label, size, version, kind, tuple(location))
-            self._offsets.append(self._offsets[-1] + self.file.write(marshal.dumps(entry)))
+            self._offsets.append(self._offsets[-1] + self._append(marshal.dumps(entry)))
             self.counts.update(file.labels)
             self.is_multi_label |= isinstance(label, tuple)
             self.bytes += size
@@ -68,8 +69,20 @@ class FileIndex:
                 facts += f" {location.reason}"  # The file may be readable next time.
             # A sum does not depend on the order.
             self.fingerprint += int.from_bytes(name_hash(facts, _FINGERPRINT_BYTES), "big")
-        self.file.flush()
+        self._append(b"", is_last=True)
         return keys
+
+    def _append(self, content: bytes, *, is_last: bool = False) -> int:
+        try:
+            size = self.file.write(content)
+            if is_last:
+                self.file.flush()
+            return size
+        except OSError as error:
+            raise UserError(
+                f"{tempfile.gettempdir()} can't be written: {reason_of(error)}; free some space, "
+                "or set TMPDIR to a folder on another disk"
+            ) from None
 
     def __len__(self) -> int:
         return len(self._order)

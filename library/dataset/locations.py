@@ -8,11 +8,11 @@ import math
 import os
 import struct
 import zlib
-from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
 from library.errors import DataError
+from library.files import open_regular_file
 
 # The largest file that is read. As every core reads one, more would fill the memory.
 _MAX_BYTES = 1 << 28
@@ -30,9 +30,9 @@ class FileLocation(NamedTuple):
     def read(self) -> bytes:
         """Return the file's bytes."""
         # Unbuffered: in one piece, without a copy.
-        with FileIO(self.path) as file:
+        with open_regular_file(self.path) as file:
             _check_size(os.fstat(file.fileno()).st_size)
-            return file.readall()
+            return file.readall() or b""
 
 
 class RangeLocation(NamedTuple):

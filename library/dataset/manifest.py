@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from library.dataset.options import read_image_options
 from library.errors import DataError, reason_of
-from library.files import parse_json, sha256_of, write_file
+from library.files import parse_json, read_regular_file, sha256_of, write_file
 
 T = TypeVar("T")
 FORMAT = "image-classification shards, version 1"
@@ -144,7 +144,7 @@ def read_manifest_file(path: Path | str, name: str | None = None) -> Manifest:
     path = Path(path)
     name = name or path.name.removesuffix(SUFFIX)
     try:
-        content = path.read_bytes()
+        content = read_regular_file(path)
     except (FileNotFoundError, NotADirectoryError):
         command = _conversion_command(path.parent, name)
         raise DataError(f"{path} is missing; to make it from your images: {command}") from None

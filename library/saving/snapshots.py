@@ -9,6 +9,9 @@
 
 import contextlib
 import json
+import tempfile
+import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +38,7 @@ from library.messages import counted_classes
 from library.saving.checkpoints import ema_variables, read_state, read_variables
 
 DATA = "data.json"
+_FIRST_ZIP_YEAR = 1980
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,24 @@ def write_snapshot(
     """
     with explain_write_errors(f"the snapshot in {folder}"), new_folder(folder) as partial:
         speed_up_saving()
-        network.save(partial / "model.keras")
+        _save_network(network, partial / "model.keras")
         (partial / "classes.json").write_text(_json_text(list(classes)), encoding="utf-8")
         (partial / "metrics.json").write_text(_json_text(metrics), encoding="utf-8")
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8")
         seal_folder(partial)
+
+
+def _save_network(network: keras.Model, path: Path) -> None:
+    if time.localtime(time.time()).tm_year >= _FIRST_ZIP_YEAR:
+        network.save(path)
+        return
+    # A zip holds no earlier time, and Keras would give its files the clock's.
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        network.save(folder, zipped=False)
+        with zipfile.ZipFile(path, "w", strict_timestamps=False) as archive:
+            for each in sorted(Path(folder).rglob("*")):
+                archive.write(each, each.relative_to(folder))
 
 
 def repair_snapshot(folder: str | Path) -> None:

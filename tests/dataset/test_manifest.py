@@ -1,4 +1,5 @@
 import json
+import os
 from contextlib import suppress
 from dataclasses import replace
 
@@ -166,6 +167,12 @@ def test_foreign_file_is_refused(tmp_path, content):
 def test_folder_in_place_of_manifest_is_refused(tmp_path):
     manifest_path(tmp_path, "train").mkdir()
     with pytest.raises(DataError, match="can't be read"):
+        read_manifest(tmp_path, "train")
+
+
+def test_pipe_in_place_of_manifest_is_refused(tmp_path):
+    os.mkfifo(manifest_path(tmp_path, "train"))
+    with pytest.raises(DataError, match="not a regular file"):
         read_manifest(tmp_path, "train")
 
 

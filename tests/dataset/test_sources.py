@@ -5,8 +5,11 @@ import re
 import shutil
 import sys
 import tarfile
+import tempfile
 import types
 import zipfile
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ from library.dataset.sources.find import exists, find_files
 from library.dataset.sources.folder import find_in_folder
 from library.dataset.sources.keras_datasets import KERAS_DATASETS, find_in_keras
 from library.dataset.sources.tfrecords import find_in_records
-from library.errors import DataError
+from library.errors import DataError, UserError
 
 
 def labels_of(source):
@@ -377,3 +380,9 @@ def test_file_index_closes_file_on_error():
 def test_name_hash_is_stable():
     assert name_hash("cat/1.jpg", 8).hex() == "32018dafbde900d2"
     assert name_hash("\udcff", 8) != name_hash("\udcfe", 8)
+
+
+def test_index_names_the_folder_that_is_full(monkeypatch):
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(Path("/dev/full").open, "r+b", 0))
+    with pytest.raises(UserError, match=f"{tempfile.gettempdir()} can't be written: No space left"):
+        FileIndex(LABELED)

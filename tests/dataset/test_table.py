@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from library.dataset.locations import FileLocation, NoLocation, RemoteLocation
@@ -120,3 +122,19 @@ def test_label_separator_makes_multi_label(table):
         found(path)
     with pytest.raises(DataError, match=r"line 1: 'cat\|'"):
         found(table("TRAIN,a/1.jpg,cat|\n"), "", (), "|")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_row_that_names_no_regular_file_is_not_read(table, tmp_path, kind):
+    path = table("TRAIN,a/odd,cat\n")
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "a" / "odd")
+    elif kind == "device":
+        (tmp_path / "a" / "odd").symlink_to("/dev/zero")
+    else:
+        (tmp_path / "a" / "odd").mkdir()
+    (file,) = find_in_table(path)
+    assert file.location == NoLocation("it is not a regular file")
+    # Also if it becomes one after it was found.
+    with pytest.raises(OSError, match=r"not a regular file|directory"):
+        FileLocation(str(tmp_path / "a" / "odd")).read()

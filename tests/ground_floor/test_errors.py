@@ -36,7 +36,7 @@ def raises(error):
         (errors.DivergedError("NaN"), 5, "NaN"),
         (errors.StoppedError("terminated", 143), 143, "terminated"),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (MemoryError(), 1, "batch_size"),
+        (MemoryError(), 1, "out of memory"),
         (ResourceExhaustedError("OOM when allocating\ntensor"), 1, "batch_size"),
         (InternalError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"), 1, "batch_size"),
         (InternalError("Blas failed"), 1, "unexpected InternalError"),
@@ -123,3 +123,15 @@ def test_reasons_are_one_line():
     assert reason_of(OSError(28, "No space left on device", "a")) == "No space left on device"
     assert reason_of(OSError("one\ntwo")) == "one"
     assert reason_of(ValueError("odd")) == "odd"
+
+
+def test_smaller_batch_is_advised_only_if_there_is_one(capsys):
+    def compute(_):
+        import keras
+
+        keras.Sequential([keras.layers.Lambda(raises(MemoryError()))])(keras.ops.ones((1, 1)))
+
+    assert run_main(raises(MemoryError()), [], "run.py") == 1
+    assert "batch_size" not in capsys.readouterr().err
+    assert run_main(compute, [], "run.py") == 1
+    assert "batch_size" in capsys.readouterr().err

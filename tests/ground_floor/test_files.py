@@ -17,6 +17,8 @@ from library.files import (
     locked,
     new_file,
     new_folder,
+    parse_json,
+    read_regular_file,
     remove_partials,
     restore_folder,
     seal_folder,
@@ -345,3 +347,21 @@ def test_writing_removes_what_killed_processes_left_of_the_same(tmp_path, new):
         pass
     left = {each.name for each in tmp_path.iterdir()}
     assert left == {*names.values(), "x"} - {names["dead"]}
+
+
+def test_parse_json_refuses_deep_brackets():
+    assert parse_json(b'{"a": [1, "\xc3\xbc"]}') == {"a": [1, "ü"]}
+    for text in ("[" * 100_000, '{"a":' * 100_000, "[1", b"\xff", "9" * 5000):
+        with pytest.raises(ValueError, match=r"."):
+            parse_json(text)
+
+
+def test_pipe_is_not_a_regular_file(tmp_path):
+    (tmp_path / "file").write_bytes(b"bytes")
+    assert read_regular_file(tmp_path / "file") == b"bytes"
+    os.mkfifo(tmp_path / "pipe")
+    for read in (read_regular_file, sha256_of):
+        with pytest.raises(OSError, match="not a regular file"):
+            read(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "hashes.json")
+    assert find_damage(tmp_path) == "hashes.json cannot be read"

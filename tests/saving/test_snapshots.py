@@ -1,5 +1,7 @@
 import json
+import re
 import shutil
+import time
 
 import keras
 import numpy as np
@@ -334,3 +336,28 @@ def test_checkpoint_of_version_0_1_is_loaded():
     snapshot = load_snapshot(V0_1 / "checkpoints" / "step_0000000005", "none")
     assert snapshot.classes == ("a", "b")
     assert snapshot.metrics["step"] == 5
+
+
+def test_snapshot_is_written_whatever_the_clock_says(best, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    write_snapshot(best, make_network(1), ("cat", "dog"), {}, {})
+    assert np.array_equal(read_snapshot(best).network(PIXELS), make_network(1)(PIXELS))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("classes.json", "[" * 100_000),
+        ("classes.json", '["cat", "cat"]'),
+        ("classes.json", '["cat", ["dog"]]'),
+        ("metrics.json", '{"a":' * 100_000),
+        ("data.json", "[]"),
+        ("data.json", '{"images": []}'),
+        ("data.json", '{"images": {"max_edge": "\\u0000"}}'),
+    ],
+)
+def test_hostile_json_is_named(best, name, content):
+    (best / name).write_text(content)
+    seal_folder(best)
+    with pytest.raises(CheckpointError, match=re.escape(name)):
+        read_snapshot(best)

@@ -4,11 +4,12 @@ import csv
 import io
 import itertools
 import posixpath
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from library.dataset.locations import FileLocation, NoLocation
+from library.dataset.locations import FileLocation, Location, NoLocation
 from library.dataset.sources.base import SPLITS, LabeledFile
 from library.dataset.sources.remote import RemoteFacts
 from library.dataset.storage import is_remote, read_url
@@ -148,7 +149,10 @@ def _local_file(folder: Path, name: str, label: str | tuple[str, ...]) -> Labele
         status = path.stat()
     except (OSError, ValueError) as error:
         return LabeledFile(name, label, 0, 0, NoLocation(reason_of(error)))
-    return LabeledFile(name, label, status.st_size, status.st_mtime_ns, FileLocation(str(path)))
+    location: Location = FileLocation(str(path))
+    if not stat.S_ISREG(status.st_mode):
+        location = NoLocation("it is not a regular file")
+    return LabeledFile(name, label, status.st_size, status.st_mtime_ns, location)
 
 
 def _remote_files(
