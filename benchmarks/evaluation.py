@@ -7,11 +7,12 @@ line is one JSON object; `seconds_of_limit` and `megabytes_of_limit` are shares 
 """
 
 import json
-import os
 import time
 from types import SimpleNamespace
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from library.tensorflow_import import import_tensorflow
+
+import_tensorflow()
 
 import numpy as np
 from sklearn import metrics

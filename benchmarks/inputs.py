@@ -11,14 +11,15 @@ image, which other work on the machine disturbs less. The last line is one JSON 
 import argparse
 import gc
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from library.tensorflow_import import import_tensorflow
+
+import_tensorflow()
 
 import keras
 import numpy as np

@@ -14,14 +14,15 @@ The last line is a JSON object: the rate from files divided by each of the other
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from library.tensorflow_import import import_tensorflow
+
+import_tensorflow()
 
 import keras
 import numpy as np

@@ -1,6 +1,7 @@
 """Errors that a user can fix, each shown as one line and with an exit code of its own."""
 
 import codecs
+import contextlib
 import io
 import os
 import re
@@ -57,6 +58,10 @@ class StoppedError(UserError):
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
         self.exit_code = exit_code
+
+
+# Errors whose one line says enough, without what native libraries wrote before.
+_EXPLAINED = (UserError, OSError, MemoryError, KeyboardInterrupt, SystemExit)
 
 
 def _escape_as_json(error: UnicodeError) -> tuple[str, int]:
@@ -130,14 +135,18 @@ def run_main(
     Returns:
         The exit code: 0, or that of the error.
     """
-    from library.logging import start_logging  # imported late: worker processes don't log
+    # Imported late: worker processes neither log nor run commands.
+    from library.logging import drop_warnings, native_stderr_aside, start_logging
 
     start_logging()
     verbose = "--verbose" in arguments
+    if not verbose:
+        drop_warnings()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors=_ESCAPE_AS_JSON)
     try:
-        main(arguments)
+        with contextlib.nullcontext() if verbose else native_stderr_aside(_EXPLAINED):
+            main(arguments)
         # Flush now: at the interpreter's exit, a closed pipe would show a traceback.
         sys.stdout.flush()
         return 0

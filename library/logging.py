@@ -2,13 +2,25 @@
 
 Modules log with `logging.getLogger(__name__)`. The command line calls `start_logging` once; without
 it, as in a notebook, Python shows warnings only.
+
+C and C++ libraries write past Python, to file descriptor 2, and no setting reaches all of it. So
+within a command this descriptor is a pipe to `tail`, while sys.stderr is the terminal still. If the
+process crashes, even by a signal, `tail` shows the last lines; at a good end it is killed first.
 """
 
+import contextlib
 import logging
+import os
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 _ROOTS = ("library", "project")
+# Of what native libraries wrote before a crash.
+_NATIVE_LINES = 20
 
 
 class _StderrHandler(logging.Handler):
@@ -55,6 +67,16 @@ def start_logging(level: int = logging.INFO) -> None:
     set_chief(True)
 
 
+def drop_warnings() -> None:
+    """Show no warnings of Python's libraries, which mean nothing to a user; `-W error` still works.
+
+    What matters is logged.
+    """
+    logging.captureWarnings(True)
+    # Not to the root logger either: see start_logging.
+    logging.getLogger("py.warnings").propagate = False
+
+
 def set_chief(is_chief: bool) -> None:
     """Show all records of this process if it is the chief of the workers, otherwise errors only."""
     _chief_only.is_chief = is_chief
@@ -65,3 +87,64 @@ def set_chief(is_chief: bool) -> None:
 def log_once(logger: logging.Logger, text: str, level: int = logging.INFO) -> None:
     """Log a text, unless this process has logged it already."""
     logger.log(level, text)
+
+
+@contextlib.contextmanager
+def native_stderr_aside(explained: tuple[type[BaseException], ...]) -> Iterator[None]:
+    """Show what is written to file descriptor 2 within the block only if the block fails.
+
+    Where there is no `tail`, as on Windows, everything is shown.
+
+    Args:
+        explained: Errors whose own text says enough.
+    """
+    tail = shutil.which("tail")
+    if tail is None:
+        yield
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    # In a session of its own, so that Ctrl-C does not end it before this process.
+    with subprocess.Popen(
+        [tail, "-n", str(_NATIVE_LINES)],
+        stdin=subprocess.PIPE,
+        stdout=stderr,
+        start_new_session=True,
+    ) as keeper:
+        assert keeper.stdin is not None
+        os.dup2(keeper.stdin.fileno(), 2)
+        keeper.stdin.close()
+        try:
+            with _python_stderr(stderr):
+                yield
+        except BaseException as error:
+            if isinstance(error, explained):
+                keeper.kill()
+            raise
+        else:
+            keeper.kill()
+        finally:
+            # The end of the pipe: `tail` shows its lines now, unless it was ended.
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+@contextlib.contextmanager
+def _python_stderr(descriptor: int) -> Iterator[None]:
+    """Let sys.stderr write to a descriptor within the block, if it writes to descriptor 2 now."""
+    before: Any = sys.stderr
+    try:
+        is_native = before.fileno() == 2
+    except (AttributeError, OSError, ValueError):  # Replaced, as in a test or a notebook.
+        is_native = False
+    if not is_native:
+        yield
+        return
+    with open(
+        descriptor, "w", 1, encoding=before.encoding, errors=before.errors, closefd=False
+    ) as sys.stderr:
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            sys.stderr = before

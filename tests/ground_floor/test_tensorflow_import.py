@@ -1,3 +1,6 @@
+"""TensorFlow and Keras are imported quietly, and as the project needs them."""
+
+import json
 import os
 import subprocess
 import sys
@@ -34,3 +37,62 @@ def test_failed_import_shows_captured_messages(tmp_path):
     )
     assert "a library is missing\n" in done.stderr
     assert "ImportError: no keras" in done.stderr
+
+
+SETTLED = """
+from library.logging import start_logging; start_logging()
+IMPORT
+import keras, tensorflow as tf
+print(keras.config.backend(), keras.config.floatx(), keras.config.image_data_format())
+print(keras.config.epsilon(), keras.config.max_epochs(), tf.keras.__version__[0])
+"""
+NEEDED = "tensorflow float32 channels_last\n1e-07 None 3\n"
+OTHER = {
+    "KERAS_BACKEND": "torch",
+    "TF_USE_LEGACY_KERAS": "1",
+    "KERAS_MAX_EPOCHS": "1",
+    "KERAS_NNX_ENABLED": "true",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from library.tensorflow_import import import_tensorflow; import_tensorflow()",
+        "import library.models.blocks",
+    ],
+)
+def test_environment_and_keras_json_are_overridden_and_named(tmp_path, statement):
+    other = {"floatx": "float16", "backend": "jax", "image_data_format": "channels_first"}
+    (tmp_path / "keras.json").write_text(json.dumps({**other, "epsilon": 1e-3}))
+    done = run(SETTLED.replace("IMPORT", statement), KERAS_HOME=str(tmp_path), **OTHER)
+    assert done.stdout == NEEDED
+    lines = done.stderr.splitlines()
+    named = [*(f"{name}={value}" for name, value in OTHER.items()), *other.values(), "0.001"]
+    # KERAS_BACKEND overrides the backend of the file.
+    assert len(lines) == len(named)
+    for word in named:
+        assert any(word in line and line.startswith("warning: ") for line in lines), word
+
+
+@pytest.mark.slow
+def test_default_environment_is_used_silently(tmp_path):
+    statement = "from library.tensorflow_import import import_tensorflow; import_tensorflow()"
+    done = run(SETTLED.replace("IMPORT", statement), KERAS_HOME=str(tmp_path))
+    assert (done.stdout, done.stderr) == (NEEDED, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", ['{"floatx": "float128"}', "[1]"])
+def test_invalid_keras_json_is_refused(tmp_path, content):
+    (tmp_path / "keras.json").write_text(content)
+    done = run(
+        "from library.errors import run_main\n"
+        "from library.tensorflow_import import import_tensorflow\n"
+        "raise SystemExit(run_main(lambda _: import_tensorflow(), [], 'x.py'))",
+        KERAS_HOME=str(tmp_path),
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"x.py: error: {tmp_path / 'keras.json'}")
+    assert done.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ from PIL import Image
 from library.dataset.locations import MemoryLocation
 from library.dataset.sources.base import LabeledFile
 from library.errors import DataError, first_line
-from library.tensorflow_import import captured_stderr
+from library.tensorflow_import import set_up_keras
 
 _FASHION = "T-shirt_top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 _CIFAR10 = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
@@ -36,8 +36,8 @@ KERAS_DATASETS = {
 
 def find_in_keras(name: str, split: str) -> Iterator[LabeledFile]:
     """Yield the labeled files of a Keras dataset: its test part for `test`, else the other part."""
-    with captured_stderr():
-        from keras import datasets  # Imported late: it takes seconds.
+    set_up_keras()
+    from keras import datasets  # Imported late: it takes seconds.
 
     try:
         # Keras reports its download on stdout, where results belong.
