@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from library.errors import DataError, SettingsError, UserError, missing_package, run_main
-from library.messages import counted, counted_classes
+from library.messages import counted, counted_present, listed
 
 try:
     from pydantic import Field
@@ -148,6 +148,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def convert_splits(settings: Settings) -> None:
     """Divide one source into several splits, the training split first: it fixes the classes."""
+    from library.dataset.sources.base import TRAINING
     from library.dataset.split_assignment import Splitter, read_fractions
 
     if settings.tfrecord_filename or settings.append:
@@ -163,8 +164,11 @@ def convert_splits(settings: Settings) -> None:
     splitter = Splitter(fractions, settings.group_by, settings.random_seed)
     for split in fractions:
         convert_one(settings, split, f"{settings.tfrecord_dir}/{split}", splitter)
-        for label, count in splitter.lacking(split).items():
-            logger.warning(f"{split} has none of the {counted(count, 'image')} of {label!r}")
+        if split == TRAINING and splitter.moved:
+            images = counted(len(splitter.moved), "image")
+            logger.info(
+                f"{split} got {images} more, to have one of each class: {listed(splitter.moved)}"
+            )
 
 
 def convert_one(
@@ -262,7 +266,8 @@ def make_conversion_options(settings: Settings) -> ConversionOptions:
 
 def find_split_name(settings: Settings) -> str:
     """Return the split's name: tfrecord_filename, or the last folder of dataset_dir."""
-    from library.dataset.sources.base import SPLITS
+    from library.dataset.sources.base import SPLITS, split_meant
+    from library.dataset.sources.find import find_split_folders
 
     if settings.source and settings.tfrecord_filename == "validation":
         raise SettingsError(
@@ -281,14 +286,15 @@ def find_split_name(settings: Settings) -> str:
     images = Path(settings.dataset_dir or "")
     if images.name in SPLITS:
         return images.name
-    for split in SPLITS:
-        if settings.dataset_dir and (images / split).is_dir():
-            raise SettingsError(
-                f"dataset_dir: {images} has splits; convert one at a time, such as {images / split}"
-            )
+    if settings.dataset_dir and (folders := find_split_folders(settings.dataset_dir)):
+        first = next(iter(folders.values()))
+        raise SettingsError(
+            f"dataset_dir: {images} has splits; convert one at a time, such as {first}"
+        )
+    example = split_meant(images.name) or "train"
     raise SettingsError(
-        "tfrecord_filename is missing: the split's name, such as train; or divide the images with "
-        "--split validation=0.1,test=0.1"
+        f"tfrecord_filename is missing: the split's name, such as {example}; or divide the "
+        "images with --split validation=0.1,test=0.1"
     )
 
 
@@ -313,7 +319,8 @@ def describe(manifest: "Manifest", base: "Manifest | None" = None) -> str:
     if base:
         images += f" more, {manifest.examples:,} in all,"
     size = sum(shard.bytes for shard in manifest.shards)
-    text = f"{images} of {counted_classes(len(manifest.classes))} in "
+    counts = dict(zip(manifest.classes, manifest.class_counts, strict=True))
+    text = f"{images} of {counted_present(counts)}{'' if all(counts.values()) else ';'} in "
     text += f"{counted(len(manifest.shards), 'shard')} ({size / 1e6:,.1f} MB)"
     if rejected := manifest.rejected_count - (base.rejected_count if base else 0):
         text += f"; skipped {rejected:,} (see {manifest.name}.rejected.csv)"
@@ -354,13 +361,11 @@ def inspect(settings: Settings) -> None:
 
 def find_splits(settings: Settings) -> Mapping[str, Settings]:
     """Return settings for each split in a folder or archive of splits, or for it alone."""
-    from library.dataset.sources.base import SPLITS
-    from library.dataset.sources.find import exists
+    from library.dataset.sources.find import find_split_folders
 
     if settings.source or not settings.dataset_dir:
         return {settings.tfrecord_filename or "train": settings}
-    inside = {split: f"{settings.dataset_dir.rstrip('/')}/{split}" for split in SPLITS}
-    paths = {split: path for split, path in inside.items() if exists(path)}
+    paths = find_split_folders(settings.dataset_dir.rstrip("/"))
     if not paths:
         paths = {Path(settings.dataset_dir).name: settings.dataset_dir}
     return {

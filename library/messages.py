@@ -2,14 +2,17 @@
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from typing import Any, TypeVar
 
-from library.errors import SettingsError
+from library.errors import SettingsError, printable
 
 _Value = TypeVar("_Value")
 # Comparing takes time with the product of the lengths, and a hostile file chooses the names.
 _MAX_CHARACTERS = 80
 _MAX_NAMES = 300
+# More names would make a message unreadable.
+_MAX_LISTED = 5
 # The beginning of a name must be this long to be preferred to a near spelling.
 _MIN_PREFIX = 3
 
@@ -26,6 +29,21 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 def counted_classes(number: int) -> str:
     """Return `1 class`, `10 classes`."""
     return counted(number, "class", "classes")
+
+
+def counted_present(counts: Mapping[str, int]) -> str:
+    """Return `3 classes`, or `1 of 3 classes; none of b, c` of those with a count of 0."""
+    classes = counted_classes(len(counts))
+    if lacking := [name for name, count in counts.items() if not count]:
+        return f"{len(counts) - len(lacking):,} of {classes}; none of {listed(lacking)}"
+    return classes
+
+
+def listed(names: Collection[str]) -> str:
+    """Return names on one line, shortened if they are many or long: `a, b, … (12 in all)`."""
+    first = [printable(each) for each in islice(names, _MAX_LISTED)]
+    text = ", ".join(each if len(each) <= _MAX_CHARACTERS else f"{each[:40]}…" for each in first)
+    return f"{text}, … ({len(names):,} in all)" if len(names) > _MAX_LISTED else text
 
 
 def choose(kind: str, name: str, known: Mapping[str, _Value]) -> _Value:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from library.dataset.class_checks import check_labels, check_several_classes
 from library.dataset.encode_record import EncodeRecord, Task
 from library.dataset.file_index import FileIndex
 from library.dataset.manifest import Manifest, check_hashes, manifest_path, read_manifest
@@ -32,7 +33,7 @@ from library.dataset.shards import (
     remove_work_folder,
     work_folder_path,
 )
-from library.dataset.sources.base import NO_CLASS, SPLITS, LabeledFile, label_id, labels_of
+from library.dataset.sources.base import NO_CLASS, LabeledFile, composed, label_id, labels_of
 from library.dataset.sources.find import SourceOptions, find_files
 from library.dataset.split_assignment import Splitter
 from library.dataset.splits import CODE_POINT, find_training_manifest, order_classes
@@ -83,15 +84,16 @@ class Source:
         With `with_content`, those of a compressed tar, which can only be read in the order found,
         come with their bytes.
         """
-        if self.is_keras:
-            from library.dataset.sources.keras_datasets import find_in_keras
 
-            files = find_in_keras(self.path, self.split)
-        else:
-            files = find_files(self.path, self.options, with_content)
-        if self.splitter:
-            files = self.splitter.divide(files, self.split)
-        return (file for file in files if file.name not in self.known_names)
+        def find_all() -> Iterator[LabeledFile]:
+            if self.is_keras:
+                from library.dataset.sources.keras_datasets import find_in_keras
+
+                return find_in_keras(self.path, self.split)
+            return find_files(self.path, self.options, with_content)
+
+        files = self.splitter.divide(find_all, self.split) if self.splitter else find_all()
+        return (file for file in files if composed(file.name) not in self.known_names)
 
 
 def convert(
@@ -129,11 +131,22 @@ def convert(
         if base and not len(index):
             remove_work_folder(folder, name)
             return base
-        _check_labels(index, source, base)
+        if base and base.is_multi_label != index.is_multi_label:
+            raise DataError(
+                f"append: only one of {base.name} and {source} has several classes per image; use "
+                "the same --label_separator as before"
+            )
+        if source.splitter and not len(index):
+            source.splitter.check(empty=source.split)
+        check_labels(index, source)
         workers.grow(1 + max(len(index) // _FILES_PER_WORKER, index.bytes // _BYTES_PER_WORKER))
         fixed_by = options.classes_from or find_training_manifest(folder, name)
         if base:
             fixed_by = manifest_path(folder, name)
+        if not fixed_by:
+            check_several_classes(index, source, name)
+        if source.splitter:
+            source.splitter.check()
         labels = set(index.counts) - {NO_CLASS}
         classes = order_classes(labels, fixed_by, options.class_order)
         plan = _make_plan(index, classes, options, base)
@@ -170,33 +183,13 @@ def convert(
 
 
 def read_filenames(manifest: Manifest) -> frozenset[str]:
-    """Return the names of the source files of all records."""
+    """Return the names of the source files of all records, composed."""
     names: set[str] = set()
     for path in manifest.paths:
         with path.open("rb") as file:
             for _, content in read_frames(file, path):
-                names.add(to_text(Fields(content, path).get_bytes(FILENAME)))
+                names.add(composed(to_text(Fields(content, path).get_bytes(FILENAME))))
     return frozenset(names)
-
-
-def _check_labels(index: FileIndex, source: Source, base: Manifest | None) -> None:
-    labels = set(index.counts)
-    if base and base.is_multi_label != index.is_multi_label:
-        raise DataError(
-            f"append: only one of {base.name} and {source} has several classes per image; use the "
-            "same --label_separator as before"
-        )
-    if not labels and len(index):
-        raise DataError(f"no image of {source} has a class: all labels are empty")
-    if not labels:
-        raise DataError(f"{source} has no images; put them at {source}/<class>/<image>")
-    if labels == {NO_CLASS}:
-        raise DataError(f"{source}: the images have no class; put them at <class>/<image>")
-    if len(labels) > 1 and labels <= {*SPLITS, NO_CLASS}:
-        raise DataError(
-            f"{source} has splits, not classes ({', '.join(sorted(labels - {NO_CLASS}))}); convert "
-            f"one at a time, such as {source}/{max(labels & set(SPLITS))}"
-        )
 
 
 def _settings_of(options: ConversionOptions) -> dict[str, Any]:

@@ -1,20 +1,19 @@
 """Assign images to splits by their names alone, so that adding images moves none.
 
 Of n images of a class, a split with the fraction f gets about n·f, give or take sqrt(n·f·(1-f)). An
-exact share, or at least one image, would mean moving images when others come or go. So a class
-without images in a split is reported instead, and refused if that split is the training split.
+exact share would mean moving images when others come or go; a class without images in a split is
+reported instead. Only the training split gets one image of each class, whatever is drawn.
 """
 
+import collections
+import heapq
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from library.dataset.file_index import name_hash
-from library.dataset.sources.base import NO_CLASS, SPLITS, TRAINING, LabeledFile
+from library.dataset.sources.base import NO_CLASS, SPLITS, TRAINING, LabeledFile, composed
 from library.errors import DataError, SettingsError
-from library.messages import counted
-
-_REMEDY = "add images, or try another --random_seed"
 
 
 def read_fractions(words: Sequence[str]) -> dict[str, float]:
@@ -50,7 +49,8 @@ class Splitter:
 
     Attributes:
         fractions: {split: fraction}, the training split first.
-        counts: {class: {split: images}}, once all files were assigned.
+        moved: Names of the files that are in the training split only because it would lack their
+            class otherwise, once it was divided.
     """
 
     def __init__(
@@ -64,7 +64,10 @@ class Splitter:
             seed: Another seed assigns the names differently.
         """
         self.fractions = fractions
-        self.counts: dict[str, Counter[str]] = {}
+        self.moved: list[str] = []
+        # Images drawn for each split, and the groups moved to the training split, once known.
+        self._drawn: Counter[str] = Counter()
+        self._moved_groups: set[str] | None = None
         self._salt = f"split {seed}".encode()
         try:
             self._pattern = re.compile(group_by) if group_by else None
@@ -74,12 +77,11 @@ class Splitter:
             ) from None
 
     def split_of(self, name: str) -> str:
-        """Return the split of the image `name`. Raise DataError if no group matches.
+        """Return the split that is drawn for the image `name`. Raise DataError if no group matches.
 
-        The split is drawn from a hash of the name (or group): neither other images nor their order
-        matter.
+        It is drawn from a hash of the name (or group): neither other images nor their order matter.
         """
-        share = int.from_bytes(name_hash(self._group(name), 8, self._salt), "big") / 2**64
+        share = self._share(self._group(name))
         # From the last split backwards, so that train, the first, gets what rounding leaves.
         for split, fraction in reversed(self.fractions.items()):
             if share < fraction:
@@ -87,37 +89,80 @@ class Splitter:
             share -= fraction
         return TRAINING
 
-    def divide(self, files: Iterable[LabeledFile], split: str) -> Iterator[LabeledFile]:
+    def divide(
+        self, find: Callable[[], Iterable[LabeledFile]], split: str
+    ) -> Iterator[LabeledFile]:
         """Yield the files that belong to `split`.
 
-        Raises DataError, after the last, if a split has no images, or train lacks a class.
+        Args:
+            find: Returns all files, in the same order each time.
+            split: The split's name.
         """
-        self.counts = {}
-        for file in files:
-            assigned = self.split_of(file.name)
-            for label in file.labels:
-                self.counts.setdefault(label, Counter())[assigned] += 1
-            if assigned == split:
+        if split == TRAINING:
+            yield from self._divide_training(find)
+            return
+        if self._moved_groups is None:
+            collections.deque(self._divide_training(find), maxlen=0)
+        for file in find():
+            is_moved = self._moved_groups and self._group(file.name) in self._moved_groups
+            if not is_moved and self.split_of(file.name) == split:
                 yield file
-        self._check()
 
-    def lacking(self, split: str) -> dict[str, int]:
-        """Return {class: images in all splits} of the classes without an image in `split`."""
-        return {
-            label: counts.total()
-            for label, counts in sorted(self.counts.items())
-            if not counts[split] and label != NO_CLASS
-        }
+    def _divide_training(self, find: Callable[[], Iterable[LabeledFile]]) -> Iterator[LabeledFile]:
+        self._drawn, self.moved = Counter(), []
+        labels: set[str] = set()
+        trained = {NO_CLASS}
+        for file in find():
+            split = self.split_of(file.name)
+            self._drawn[split] += 1
+            labels.update(file.labels)
+            if split == TRAINING:
+                trained.update(file.labels)
+                yield file
+        lacking = labels - trained
+        self._moved_groups = self._choose_groups(find(), lacking) if lacking else set()
+        # Last, because only now it is known which.
+        for file in find() if lacking else ():
+            if self._group(file.name) in self._moved_groups:
+                self.moved.append(file.name)
+                yield file
 
-    def _check(self) -> None:
-        for split in self.fractions:
-            if self.counts and not any(counts[split] for counts in self.counts.values()):
-                raise DataError(f"split: {split} gets no image: {_REMEDY}")
-        for label, count in self.lacking(TRAINING).items():
-            images = counted(count, "image")
-            raise DataError(f"split: {label!r} has {images}, none in {TRAINING}: {_REMEDY}")
+    def _choose_groups(self, files: Iterable[LabeledFile], lacking: set[str]) -> set[str]:
+        """Return few groups (or names) that have images of all classes in `lacking`.
+
+        The groups with the most of these classes come first, and among them the one whose hash is
+        nearest to those of the training split: adding an image to a class moves one other at most.
+        """
+        classes: dict[str, set[str]] = {}
+        for file in files:
+            if found := lacking.intersection(file.labels):
+                classes.setdefault(self._group(file.name), set()).update(found)
+        heap = [(-len(found), -self._share(group), group) for group, found in classes.items()]
+        heapq.heapify(heap)
+        chosen = set()
+        while lacking:
+            count, share, group = heapq.heappop(heap)
+            still = len(classes[group] & lacking)
+            if still == -count:
+                chosen.add(group)
+                lacking = lacking - classes[group]
+            elif still:
+                heapq.heappush(heap, (-still, share, group))
+        return chosen
+
+    def check(self, empty: str | None = None) -> None:
+        """Raise DataError if a split got no images, among them the split `empty`."""
+        for split in self.fractions if self._drawn else ():
+            if split == empty or not self._drawn[split]:
+                raise DataError(
+                    f"split: {split} gets no image: add images, or try another --random_seed"
+                )
+
+    def _share(self, group: str) -> float:
+        return int.from_bytes(name_hash(group, 8, self._salt), "big") / 2**64
 
     def _group(self, name: str) -> str:
+        name = composed(name)
         if self._pattern is None:
             return name
         found = self._pattern.search(name)

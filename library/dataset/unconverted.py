@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from library.dataset.class_checks import check_labels, check_several_classes
 from library.dataset.encode_record import read_image_bytes
 from library.dataset.file_index import FileIndex
 from library.dataset.images import MAX_JPEG_EDGE, ImageOptions, UnusableImageError, convert_image
@@ -21,6 +22,7 @@ from library.dataset.locations import NoLocation
 from library.dataset.pixels import encode_jpeg
 from library.dataset.records import Record
 from library.dataset.sources.base import NO_CLASS, TRAINING, LabeledFile, label_id
+from library.dataset.sources.class_names import normalize_class
 from library.dataset.sources.find import DEFAULT_OPTIONS, SourceOptions, find_files
 from library.dataset.splits import CODE_POINT, sort_classes
 from library.errors import DataError, printable
@@ -154,6 +156,8 @@ def read_unconverted(
         name: FileIndex(find_files(f"{data_dir}/{name}", options))
         for name in dict.fromkeys((TRAINING, *names))
     }
+    check_labels(indexes[TRAINING], f"{data_dir}/{TRAINING}")
+    check_several_classes(indexes[TRAINING], f"{data_dir}/{TRAINING}", TRAINING)
     classes = sort_classes(indexes[TRAINING].counts.keys() - {NO_CLASS}, class_order)
     for name, index in indexes.items():
         _check_labels(index.counts.keys() - {NO_CLASS}, classes, f"{data_dir}/{name}")
@@ -243,7 +247,8 @@ class GeneratedSplit:
                 _check_image(image)
             except ValueError as error:
                 raise DataError(f"image {number} of {self.source} {error}") from None
-            yield image
+            content, label = image
+            yield content, normalize_class(label)
 
     def _counted_images(self) -> Iterator[tuple[np.ndarray | bytes, str]]:
         """Yield what `_images` does. Raise DataError unless there are as many as were counted."""
@@ -315,6 +320,10 @@ def _check_image(image: Any) -> None:
     content, label = image
     if not isinstance(label, str) or not label:
         raise ValueError(f"has {_kind(label)} as its label; a label is the name of a class, a str")
+    try:
+        normalize_class(label)
+    except DataError as error:
+        raise ValueError(f"has a wrong label: {error}") from None
     if isinstance(content, np.ndarray):
         _check_pixels(content)
     elif not isinstance(content, bytes):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from library.configuration.reader import Settings
+from library.dataset.class_checks import check_trainable, log_lacking_classes
 from library.errors import SettingsError
 from project.commands.setup import read_data, start_tensorflow
 
@@ -23,6 +24,8 @@ def train(settings: Settings) -> None:
         raise SettingsError("debug and xla exclude each other: xla merges the checked operations")
     cluster = find_cluster()
     splits = read_data(config, "train", "validation")
+    check_trainable(splits[0])
+    log_lacking_classes(splits)
     start_tensorflow(config, cluster)
     from library.inputs.corruption import explain_read_errors
     from library.training.debugging import numeric_checks

@@ -15,13 +15,13 @@ def test_predict_prints_classes_and_errors(capsys, snapshot_run, tmp_path, monke
     monkeypatch.chdir(ROOT)
     images = tmp_path / "images"
     write_colors(images, 2, seed=9)
-    (images / "red" / "notes.txt").write_text("no image")
+    (images / "red" / "notes.jpg").write_text("no image")
     options = [*snapshot_run.options, "--top_k", "2"]
     code, out, err = call(capsys, "predict", str(images), *options, "--threshold_precision=0.9")
     assert code == 0, err
     assert "threshold 0." in err
     assert "6 images predicted, 1 unreadable" in err
-    assert f"{images}/red/notes.txt" in err
+    assert f"{images}/red/notes.jpg" in err
     rows = list(csv.DictReader(out.splitlines()))
     assert [row["class"] for row in rows] == ["blue", "blue", "green", "green", "red", "red", ""]
 
@@ -33,7 +33,7 @@ def test_predict_prints_classes_and_errors(capsys, snapshot_run, tmp_path, monke
     assert (answers["class"], answers["top"][0]["class"]) == ("unknown", "blue")
 
     (tmp_path / "empty.png").touch()
-    nothing = (str(images / "red" / "notes.txt"), str(tmp_path / "empty.png"))
+    nothing = (str(images / "red" / "notes.jpg"), str(tmp_path / "empty.png"))
     code, out, err = call(capsys, "predict", *nothing, *options)
     assert code == 3
     reasons = [row["error"] for row in csv.DictReader(out.splitlines())]

@@ -7,6 +7,7 @@ import sys
 import tarfile
 import tempfile
 import types
+import unicodedata
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -98,8 +99,19 @@ def test_find_files_refuses_archives_at_url(name):
 file_names = some.text(
     some.characters(exclude_characters="/\\\0", exclude_categories=["Cs"]), min_size=1, max_size=8
 ).filter(lambda name: name not in (".", ".."))
+class_names = (
+    some.text(
+        some.characters(exclude_characters="/\\", exclude_categories=["C", "Zl", "Zp"]), max_size=8
+    )
+    .map(lambda name: unicodedata.normalize("NFC", name).strip())
+    .filter(lambda name: name not in ("", ".", ".."))
+)
 trees = some.dictionaries(
-    some.lists(file_names, min_size=1, max_size=4).map("/".join),
+    some.builds(
+        lambda *parts: "/".join((parts[0], *parts[1])),
+        class_names,
+        some.lists(file_names, max_size=3),
+    ),
     some.binary(max_size=9),
     max_size=8,
 )

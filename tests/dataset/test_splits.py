@@ -188,28 +188,91 @@ def files(**counts):
             yield LabeledFile(f"{label}/{number}", label, 1, 1, FileLocation(""))
 
 
-def test_splitter_names_lacking_classes():
-    divided = {
-        split: [each.name for each in Splitter(FRACTIONS).divide(files(cat=90, dog=2), split)]
-        for split in FRACTIONS
+def divide(splitter, find):
+    return {
+        split: [each.name for each in splitter.divide(find, split)] for split in splitter.fractions
     }
-    assert sorted(chain(*divided.values())) == sorted(f.name for f in files(cat=90, dog=2))
+
+
+@pytest.mark.parametrize("first", FRACTIONS)
+def test_splitter_divides_whatever_split_is_first(first):
     splitter = Splitter(FRACTIONS)
-    list(splitter.divide(files(cat=90, dog=2), "test"))
-    assert splitter.lacking("train") == {}
-    assert splitter.lacking("test") == {"dog": 2}
+    list(splitter.divide(lambda: files(cat=90, dog=2), first))
+    divided = divide(splitter, lambda: files(cat=90, dog=2))
+    assert divided == divide(Splitter(FRACTIONS), lambda: files(cat=90, dog=2))
+    assert sorted(chain(*divided.values())) == sorted(f.name for f in files(cat=90, dog=2))
 
 
-def test_splitter_refuses_empty_split_and_untrainable_class():
-    with pytest.raises(DataError, match="validation gets no image: add images"):
-        list(Splitter(FRACTIONS).divide(files(cat=1), "train"))
-    for seed in range(20):
+def rare(classes, images):
+    return lambda: files(**{f"c{number:03d}": images for number in range(classes)})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_training_has_an_image_of_each_class_by_moving_the_fewest(seed):
+    fractions = read_fractions(["validation=0.2", "test=0.2"])
+    splitter = Splitter(fractions, seed=seed)
+    divided = divide(splitter, rare(200, 4))
+    assert len({name.split("/")[0] for name in divided["train"]}) == 200
+    assert sorted(chain(*divided.values())) == sorted(each.name for each in rare(200, 4)())
+    drawn = {each.name for each in rare(200, 4)() if splitter.split_of(each.name) == "train"}
+    lacking = 200 - len({name.split("/")[0] for name in drawn})
+    assert 0 < lacking == len(splitter.moved)
+    assert set(divided["train"]) == drawn | set(splitter.moved)
+    splitter.check()
+
+
+def test_only_image_of_a_class_is_in_training():
+    splitter = Splitter(FRACTIONS)
+    divided = divide(splitter, lambda: files(cat=90, **{f"c{number}": 1 for number in range(50)}))
+    assert {f"c{number}/0" for number in range(50)} <= set(divided["train"])
+
+
+def test_added_images_move_at_most_one_other_of_their_class():
+    before = divide(Splitter(FRACTIONS), rare(100, 3))
+    after = divide(Splitter(FRACTIONS), rare(100, 4))
+    left = set(before["train"]) - set(after["train"])
+    assert len(left) == len({name.split("/")[0] for name in left}) < 10
+    for split in ("validation", "test"):
+        assert not set(before[split]) & set(
+            chain(*(after[each] for each in after if each != split))
+        )
+
+
+def test_group_is_moved_whole():
+    def find():
+        for patient in range(40):
+            for number in range(3):
+                name = f"x/{patient:02d}-{number}"
+                yield LabeledFile(name, f"c{patient // 2}", 1, 1, FileLocation(""))
+
+    splitter = Splitter({"train": 0.4, "validation": 0.3, "test": 0.3}, "[0-9]+-")
+    divided = divide(splitter, find)
+    assert len({int(name[2:4]) // 2 for name in divided["train"]}) == 20
+    assert len(splitter.moved) in range(3, 60, 3)
+    for names in divided.values():
+        assert set(Counter(name[:4] for name in names).values()) <= {3}
+
+
+def test_image_of_several_lacking_classes_is_moved_alone():
+    labels = {**{f"a{n}": ("a",) for n in range(4)}, "both": ("a", "b"), "b0": ("b",)}
+    for seed in range(2000):
         splitter = Splitter(FRACTIONS, seed=seed)
-        if splitter.split_of("dog/0") != "train":
+        if all(splitter.split_of(name) != "train" for name in labels):
             break
-    with pytest.raises(DataError, match="'dog' has 1 image, none in train: add images"):
-        list(splitter.divide(files(cat=90, dog=1), "train"))
-    assert list(splitter.divide([], "train")) == []
+    found = [LabeledFile(name, label, 1, 1, FileLocation("")) for name, label in labels.items()]
+    assert [each.name for each in splitter.divide(lambda: found, "train")] == ["both"]
+
+
+def test_splitter_refuses_empty_split():
+    splitter = Splitter(FRACTIONS)
+    assert len(list(splitter.divide(lambda: files(cat=1), "train"))) == 1
+    with pytest.raises(DataError, match="validation gets no image: add images"):
+        splitter.check()
+    with pytest.raises(DataError, match="gets no image"):
+        splitter.check(empty="test")
+    splitter = Splitter(FRACTIONS)
+    assert list(splitter.divide(list, "train")) == []
+    splitter.check()
 
 
 def test_splitter_keeps_groups_together():

@@ -7,6 +7,7 @@ from library.messages import (
     choose,
     counted,
     counted_classes,
+    counted_present,
     did_you_mean,
     nearest,
     shown,
@@ -87,3 +88,11 @@ def test_hostile_names_take_no_time():
 )
 def test_shown_values_are_one_short_line(value, text):
     assert shown(value) == text
+
+
+def test_counted_present_names_what_is_lacking():
+    assert counted_present({"a": 1, "b": 2}) == "2 classes"
+    assert counted_present({"a": 1, "b": 0, "c": 0}) == "1 of 3 classes; none of b, c"
+    many = counted_present({"a": 1, **{f"c{number:03d}": 0 for number in range(199)}})
+    assert many == "1 of 200 classes; none of c000, c001, c002, c003, c004, … (199 in all)"
+    assert len(counted_present({"x" * 5000: 0})) < 100

@@ -1,6 +1,8 @@
 """Labeled files, and which paths of a source are labeled files of which class."""
 
 import logging
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -14,6 +16,12 @@ from library.messages import counted
 
 SPLITS = ("train", "validation", "test")
 TRAINING = SPLITS[0]
+# What else people call splits, in any case.
+_SPLIT_NAMES = re.compile(
+    "(?:(train(?:ing)?)|(val(?:id(?:ation)?)?|dev(?:elopment)?|eval(?:uation)?)|(test(?:ing)?))"
+    "(?:[ _.-]*(?:set|split|data|images))?",
+    re.IGNORECASE,
+)
 # The label of an image beside the class folders, which is rejected and listed.
 NO_CLASS = ""
 # The files that a conversion writes, which may be among the images it was made from.
@@ -73,6 +81,17 @@ class LabeledFile(NamedTuple):
     def is_streamed(self) -> bool:
         """Whether it can be read only after the files before it."""
         return isinstance(self.location, StreamLocation)
+
+
+def split_meant(name: str) -> str | None:
+    """Return the split that a name such as `Val`, `dev` or `test_set` means, or None."""
+    found = _SPLIT_NAMES.fullmatch(name.strip())
+    return SPLITS[(found.lastindex or 1) - 1] if found else None
+
+
+def composed(name: str) -> str:
+    """Return a name in Unicode's normal form C: macOS writes é as two characters, others as one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def is_archive(path: Path) -> bool:

@@ -1,11 +1,18 @@
 """Find the labeled files of any source: a folder, an archive, a CSV file, TFRecord files, a URL."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from library.dataset.sources.base import ARCHIVE_SUFFIXES, LabeledFile, is_archive
+from library.dataset.sources.base import (
+    ARCHIVE_SUFFIXES,
+    SPLITS,
+    LabeledFile,
+    is_archive,
+    split_meant,
+)
+from library.dataset.sources.class_names import normalize_labels
 from library.dataset.storage import is_remote
 from library.errors import DataError
 
@@ -57,6 +64,10 @@ def find_files(
     Raises:
         DataError: There is no such source, or it cannot be read.
     """
+    return normalize_labels(_find(source, options, with_content), source)
+
+
+def _find(source: str | Path, options: SourceOptions, with_content: bool) -> Iterator[LabeledFile]:
     # Each kind of source is a module of its own, which imports what it needs.
     if is_remote(source):
         return _find_at_url(str(source).rstrip("/"), options)
@@ -109,6 +120,26 @@ def _find_in_records(
 
     fields = RecordFields(read_field_names(options.tfrecord_fields), options.is_multi_label)
     return find_in_records(source, fields, with_content)
+
+
+def find_split_folders(source: str | Path) -> dict[str, str]:
+    """Return {split: folder} of the splits in a folder or an archive, or of a CSV file's sets."""
+    names: Iterable[str] = SPLITS
+    if not is_remote(source) and Path(source).is_dir():
+        names = sorted(each.name for each in Path(source).iterdir() if each.is_dir())
+    elif Path(source).is_file() and is_archive(Path(source)):
+        from library.dataset.sources.archive import find_members
+
+        members = (each.name.removeprefix("./") for each in find_members(Path(source)))
+        names = sorted({each.split("/")[0] for each in members if "/" in each})
+    found = [(split, name) for name in names if (split := split_meant(name))]
+    folders: dict[str, str] = {}
+    for split, name in sorted(found, key=lambda each: SPLITS.index(each[0])):
+        folder = f"{source}/{name}" if is_remote(source) else str(Path(source, name))
+        if exists(folder):
+            # A second folder that means the same split is one of its own.
+            folders[name if split in folders else split] = folder
+    return folders
 
 
 def _find_at_url(url: str, options: SourceOptions) -> Iterator[LabeledFile]:
