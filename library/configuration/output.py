@@ -3,12 +3,13 @@
 import shutil
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from library.configuration.command_line import Program
 from library.configuration.schema import Key, Value
-from library.configuration.yaml_parser import to_yaml
-from library.errors import printable
+from library.configuration.yaml_parser import read_documents, to_python, to_yaml
+from library.errors import UserError, printable
 
 MIN_COLUMNS, MAX_COLUMNS = 80, 100
 LEFT_COLUMNS = 36
@@ -148,3 +149,13 @@ def format_settings(
             # A file's name may hold a line break, which would end the comment.
             lines.append(f"{pairs[key.name].ljust(width)}  # {printable(provenance + follows)}")
     return "\n".join(lines) + "\n"
+
+
+def read_resolved(path: str | Path) -> dict[str, Any]:
+    """Return the settings in a file that `format_settings` made; {} if it is no such file."""
+    try:
+        (document,) = read_documents(path)
+        values = to_python(document)["default"]
+    except (UserError, OSError, ValueError, KeyError, TypeError):
+        return {}
+    return values if isinstance(values, dict) else {}

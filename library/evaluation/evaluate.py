@@ -117,6 +117,7 @@ def summarize(
         "images_in_split": split.examples,
         **result.metrics,
         "snapshot": str(snapshot.folder) if len(members) == 1 else None,
+        "snapshot_sha256": snapshot.sha256 or None,
         "epoch": snapshot.metrics.get("epoch"),
         "parameters": snapshot.network.count_params(),
         "members": [

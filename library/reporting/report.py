@@ -1,5 +1,6 @@
 """The report: what one network does with one split, as a page that needs no other file."""
 
+import hashlib
 import logging
 import os
 import platform
@@ -31,7 +32,7 @@ from library.evaluation.table import (
 )
 from library.figures.html import inline_svg, link_pages, read_script, render
 from library.figures.training_curves import draw_curves
-from library.files import write_file
+from library.files import SEAL, parse_json, sha256_of, write_file
 from library.inputs.examples import Split
 from library.inputs.interfaces import EvaluationInputs
 from library.messages import counted_classes
@@ -77,6 +78,7 @@ class Report:
         history: Rows of history.csv.
         epoch: The snapshot's epoch.
         settings: File name → (key, value, source) of each setting.
+        sources: A hash of what the page is made from: see `hash_sources`.
     """
 
     title: str
@@ -91,6 +93,7 @@ class Report:
     history: Sequence[dict] = ()
     epoch: int | None = None
     settings: dict[str, list[tuple[str, str, str]]] | None = None
+    sources: str = ""
 
 
 def write_training_report(
@@ -111,13 +114,15 @@ def write_training_report(
         evaluate_snapshot: Function that evaluates a snapshot on the first of the splits.
         data_dir: Where the splits lie.
     """
-    page = run_dir / REPORT
+    page, summary_path = run_dir / REPORT, run_dir / EVALUATION_FOLDER / f"{splits[0].name}.json"
     with warn_on_error(page):
-        if is_current(page, snapshot_dir / "metrics.json", run_dir / "history.csv"):
+        sha256, fingerprint = sha256_of(snapshot_dir / SEAL), splits[0].fingerprint
+        sources = hash_sources(sha256, fingerprint, _find_history(snapshot_dir, run_dir))
+        if is_current(page, sources) and is_about(summary_path, sha256, fingerprint):
             return
         result = evaluate_snapshot(read_snapshot(snapshot_dir))
         summary = summarize(result, splits[0], data_dir=data_dir)
-        write_summary(run_dir / EVALUATION_FOLDER / f"{splits[0].name}.json", summary)
+        write_summary(summary_path, summary)
         write_report(page, result, summary, splits, run_dir)
         link_pages(run_dir)
 
@@ -156,17 +161,18 @@ def write_report(
         splits=splits,
         scope=tuple(describe_scope(summary)),
         epoch=snapshot.metrics.get("epoch"),
+        sources=hash_sources(snapshot.sha256, summary["data"]["fingerprint"], None),
     )
     # The history and settings of a run are not those of an ensemble.
     if len(members) == 1:
-        # A snapshot lies in its run's folder, a checkpoint one level deeper, or both elsewhere.
-        # Folders further up may hold the settings of something else.
-        folders = [snapshot.folder, *snapshot.folder.parents[:2], *([run_dir] if run_dir else [])]
+        folders = _folders_around(snapshot.folder, run_dir)
         files = {name: _find(name, folders) for name in SETTINGS_FILES}
+        history = _find_history(snapshot.folder, run_dir)
         report = replace(
             report,
             splits=(*splits, *_training_split(snapshot, splits)),
-            history=read_history(_find("history.csv", folders)),
+            history=read_history(history),
+            sources=hash_sources(snapshot.sha256, summary["data"]["fingerprint"], history),
             settings={name: read_settings_file(path) for name, path in files.items() if path},
         )
     write_file(page, render_report(report))
@@ -257,10 +263,25 @@ def describe_environment() -> list[tuple[str, str]]:
     ]
 
 
-def is_current(page: Path, *sources: Path) -> bool:
-    """Return whether a page exists and none of its sources is newer."""
-    newest = max((each.stat().st_mtime for each in sources if each.exists()), default=0.0)
-    return page.exists() and page.stat().st_mtime >= newest
+def hash_sources(snapshot_sha256: str, split_fingerprint: str, history: Path | None) -> str:
+    """Return a hash of what a page is made from; times would not do, because clocks go wrong."""
+    rows = sha256_of(history) if history else ""
+    return hashlib.sha256(f"{snapshot_sha256} {split_fingerprint} {rows}".encode()).hexdigest()
+
+
+def is_current(page: Path, sources: str) -> bool:
+    """Return whether a page exists and is made from the sources with this hash."""
+    return page.is_file() and f'content="{sources}"' in page.read_text(encoding="utf-8")
+
+
+def is_about(path: Path, snapshot_sha256: str, split_fingerprint: str) -> bool:
+    """Return whether the JSON of an evaluation exists and is about this snapshot and this split."""
+    try:
+        summary = parse_json(path.read_bytes())
+        found = summary["snapshot_sha256"], summary["data"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return found == (snapshot_sha256, split_fingerprint)
 
 
 def _tiles(report: Report) -> Iterator[tuple[str, str, str]]:
@@ -346,6 +367,17 @@ def _training_split(snapshot: Snapshot, splits: Sequence[Split]) -> list[Trainin
         return []
     ordered = tuple(counts[each] for each in snapshot.classes)
     return [TrainingSplit(snapshot.data["examples"], ordered)]
+
+
+def _folders_around(snapshot_dir: Path, run_dir: Path | None) -> list[Path]:
+    """Return where the history and the settings of a snapshot's run may be."""
+    # A snapshot lies in its run's folder, a checkpoint one level deeper, or both elsewhere. Folders
+    # further up may hold the settings of something else.
+    return [snapshot_dir, *snapshot_dir.parents[:2], *([run_dir] if run_dir else [])]
+
+
+def _find_history(snapshot_dir: Path, run_dir: Path | None) -> Path | None:
+    return _find("history.csv", _folders_around(snapshot_dir, run_dir))
 
 
 def _find(name: str, folders: Sequence[Path]) -> Path | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from library.errors import UserError
-from library.files import find_damage, parse_json, read_sealed
+from library.files import SEAL, find_damage, parse_json, read_sealed, sha256_of
 
 # The page about a run, in its folder.
 REPORT = "report.html"
@@ -97,7 +97,7 @@ def _read_run(folder: Path, best: Path) -> Run:
     try:
         metrics = parse_json((best / "metrics.json").read_bytes())
         summaries = {
-            split: _read_summary(folder / "evaluation" / f"{split}.json", metrics["epoch"])
+            split: _read_summary(folder / "evaluation" / f"{split}.json", best, metrics["epoch"])
             for split in ("test", "validation")
         }
         counts = [each["parameters"] for each in summaries.values() if "parameters" in each]
@@ -126,10 +126,12 @@ def _in_force(rows: Iterable[tuple[str, str, str]]) -> dict[str, str]:
     return settings
 
 
-def _read_summary(path: Path, epoch: int) -> dict:
-    """Return an evaluation of the snapshot of an epoch; {} if it is missing or about another."""
+def _read_summary(path: Path, best: Path, epoch: int) -> dict:
+    """Return an evaluation of the snapshot in `best`; {} if it is missing or about another."""
     summary = parse_json(path.read_bytes()) if path.is_file() else {}
-    return summary if summary.get("epoch") == epoch else {}
+    # Version 0.1 did not write the hash.
+    is_same = summary.get("snapshot_sha256") in (None, sha256_of(best / SEAL))
+    return summary if is_same and summary.get("epoch") == epoch else {}
 
 
 def _test_accuracy(summary: dict) -> tuple[float, tuple[float, float] | None] | None:

@@ -33,6 +33,7 @@ from library.files import (
     remove_partials,
     restore_folder,
     seal_folder,
+    sha256_of,
 )
 from library.messages import counted_classes
 from library.saving.checkpoints import ema_variables, read_state, read_variables
@@ -53,6 +54,7 @@ class Snapshot:
         data: Contents of data.json; {} in snapshots without one.
         members: The snapshots of an ensemble (library/prediction/ensemble.py).
         views: Number of views of an image that the ensemble averages over.
+        sha256: Of all its files; empty for an ensemble.
     """
 
     network: keras.Model
@@ -62,6 +64,7 @@ class Snapshot:
     data: dict[str, Any] = field(default_factory=dict)
     members: tuple["Snapshot", ...] = ()
     views: int = 1
+    sha256: str = ""
 
     @property
     def image_options(self) -> ImageOptions:
@@ -199,7 +202,7 @@ def _read_checkpoint(folder: Path, best: str | Path) -> Snapshot:
         raise CheckpointError(
             f"{folder} is not a checkpoint of this project: {error} is missing"
         ) from None
-    return replace(snapshot, metrics=metrics, folder=folder)
+    return replace(snapshot, metrics=metrics, folder=folder, sha256=sha256_of(folder / SEAL))
 
 
 def _read(folder: Path, path: Path) -> Snapshot:
@@ -223,6 +226,7 @@ def _read(folder: Path, path: Path) -> Snapshot:
         metrics=_read_json(path / "metrics.json", dict),
         folder=folder,
         data=_read_json(path / DATA, dict) if (path / DATA).exists() else {},
+        sha256=sha256_of(path / SEAL),
     )
     _check_contents(snapshot)
     class_count, logit_count = len(snapshot.classes), snapshot.network.output_shape[-1]

@@ -11,9 +11,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from library.errors import SettingsError, UserError
+from library.configuration.output import read_resolved
+from library.errors import CheckpointError, SettingsError, UserError
 from library.files import explain_write_errors, locked, remove_partials, restore_folder, write_file
-from library.saving.checkpoints import Checkpoints
+from library.saving.checkpoints import Checkpoints, read_state
 from library.training.plan import RunPaths
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def locked_run(paths: RunPaths, resume: str, *, is_chief: bool = True) -> Iterat
         The new paths of what was moved.
 
     Raises:
+        CheckpointError: The run's folder, or that of the best snapshot, belongs to another run.
         UserError: Another process, which is named, trains into one of the folders.
         SettingsError: Replacing the best snapshot would remove another of the folders.
     """
@@ -51,6 +53,7 @@ def locked_run(paths: RunPaths, resume: str, *, is_chief: bool = True) -> Iterat
                 moved = _move_away(paths, [path for path, *_ in inner_locks])
         if moved:
             logger.info(f"The earlier run is now in {', '.join(map(str, moved))}")
+        _check_owner(paths)
         with _held(*inner_locks):
             yield moved
 
@@ -121,6 +124,38 @@ def _check_best(paths: RunPaths) -> None:
                 f"best_model_dir {paths.best} is replaced whole with each improvement, and {name} "
                 f"{folder} is in it: choose another --best_model_dir"
             )
+
+
+def _check_owner(paths: RunPaths) -> None:
+    """Raise CheckpointError if a folder to write into belongs to a run with other checkpoints."""
+    run, checkpoints = Path(paths.run_dir), Path(paths.checkpoints).resolve()
+    owned = []
+    if (run / "history.csv").is_file():
+        owned.append(("--run_dir", run, run))
+    if not Path(paths.best).resolve().is_relative_to(run.resolve()):
+        owned.append(("--best_model_dir", Path(paths.best), None))
+    for option, folder, own_run in owned:
+        settings = read_resolved(folder / "project.yaml")
+        # A run may have been moved, with all that is in its folder.
+        its_run = own_run or settings.get("run_dir")
+        if not its_run:
+            continue
+        its_checkpoints = Path(settings.get("model_dir") or Path(its_run) / "checkpoints").resolve()
+        if its_checkpoints != checkpoints and not _is_resumed(paths):
+            raise CheckpointError(
+                f"{folder} belongs to the run with checkpoints in {its_checkpoints}, and this one "
+                f"has them in {paths.checkpoints}: choose another {option}"
+            )
+
+
+def _is_resumed(paths: RunPaths) -> bool:
+    """Return whether the newest checkpoint says that it is of this run: it was moved alone."""
+    for path in Checkpoints(paths.checkpoints).paths()[:1]:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return (
+                Path(read_state(path)["settings"]["run_dir"]).resolve() == paths.run_dir.resolve()
+            )
+    return False
 
 
 def _locks(paths: RunPaths) -> tuple[Lock, Lock, Lock]:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from library.configuration.output import read_resolved
 from library.configuration.reader import Settings
 from library.messages import counted
 from project.commands.setup import find_validation, read_data, start_tensorflow
@@ -76,6 +75,8 @@ def file_name(config: Any, summary: dict) -> str:
         words.append(_with_hash(Path(config.checkpoint).name, [config.checkpoint]))
     if config.ensemble:
         words.append(_with_hash("ensemble", config.ensemble))
+    if not _is_recorded(config, "best_model_dir", str(Path(config.run_dir, "best"))):
+        words.append(_with_hash(Path(config.best_model_dir).name, [config.best_model_dir]))
     if config.tta > 1:
         words.append(f"tta{config.tta}")
     if not summary["data"]["is_own"]:
@@ -87,12 +88,19 @@ def file_name(config: Any, summary: dict) -> str:
 
 def is_own_data(config: Any) -> bool:
     """Return whether data_dir is that of the run in run_dir; True if the run does not tell."""
-    try:
-        text = Path(config.run_dir, "project.yaml").read_text(encoding="utf-8")
-        data_dir = yaml.safe_load(text)["default"]["data_dir"]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
-        return True
-    return Path(str(data_dir)).resolve() == Path(config.data_dir).resolve()
+    return _is_recorded(config, "data_dir", config.data_dir)
+
+
+def _is_recorded(config: Any, name: str, default: str) -> bool:
+    """Return whether a setting names the same folder as it did for the run in run_dir.
+
+    Args:
+        config: The settings of project.yaml.
+        name: The setting.
+        default: The folder if the run does not tell, or names none.
+    """
+    recorded = read_resolved(Path(config.run_dir, "project.yaml")).get(name) or default
+    return Path(str(recorded)).resolve() == Path(getattr(config, name)).resolve()
 
 
 def _with_hash(name: str, paths: Sequence[str]) -> str:

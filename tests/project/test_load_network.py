@@ -42,6 +42,7 @@ def test_evaluation_file_names_differ(settings):
         name("--checkpoint", "out/a/best"),
         name("--checkpoint", "out/b/best", "--tta", "2"),
         name("--ensemble", "out/a,out/b"),
+        name("--best_model_dir", "elsewhere/best"),
         name("--ensemble", "out/a,out/c"),
     ]
     assert names[:3] == ["test", "test-tta2", "test-first8"]

@@ -37,6 +37,8 @@ from library.reporting.report import (
     MAX_MISTAKES,
     Report,
     describe_environment,
+    hash_sources,
+    is_about,
     is_current,
     read_images,
     render_report,
@@ -377,15 +379,30 @@ def test_describe_environment(monkeypatch):
     assert rows["devices"]
 
 
-def test_is_current(tmp_path):
-    page, source = tmp_path / "page", tmp_path / "source"
-    source.touch()
-    assert not is_current(page, source)
-    page.touch()
-    os.utime(source, (1, 1))
-    assert is_current(page, source, tmp_path / "none")
+def test_page_is_current_by_what_it_is_made_from_not_by_time(tmp_path):
+    page, history = tmp_path / "page", tmp_path / "history.csv"
+    history.write_text("epoch\n1\n")
+    sources = hash_sources("snapshot", "split", history)
+    assert not is_current(page, sources)
+    page.write_text(f'<meta name="sources" content="{sources}">')
     os.utime(page, (0, 0))
-    assert not is_current(page, source)
+    assert is_current(page, sources)
+    # A clock that was wrong: the page lies ahead of all that it is made from.
+    os.utime(page, (2**32, 2**32))
+    for snapshot, split, rows in (("s", "split", "1"), ("snapshot", "s", "1"), ("a", "b", "2")):
+        history.write_text(f"epoch\n{rows}\n")
+        assert not is_current(page, hash_sources(snapshot, split, history))
+
+
+def test_summary_is_about_a_snapshot_and_a_split(tmp_path):
+    path = tmp_path / "validation.json"
+    assert not is_about(path, "a", "b")
+    path.write_text('{"snapshot_sha256": "a", "data": {"fingerprint": "b"}}')
+    assert is_about(path, "a", "b")
+    assert not is_about(path, "x", "b")
+    assert not is_about(path, "a", "x")
+    path.write_text("[]")
+    assert not is_about(path, "a", "b")
 
 
 @pytest.mark.slow

@@ -2,11 +2,12 @@
 
 import dataclasses
 import os
+import re
 import shutil
 
 import pytest
 
-from library.errors import SettingsError, UserError
+from library.errors import CheckpointError, SettingsError, UserError
 from library.messages import ChoiceError
 from library.saving.checkpoints import Checkpoints
 from library.training import run_directory
@@ -30,6 +31,51 @@ def fill(paths, text):
 
 def names(folder):
     return sorted(each.name for each in folder.iterdir())
+
+
+def write_run(folder, model_dir="null"):
+    """Write what a run records, and its history."""
+    folder.mkdir(parents=True)
+    text = f"default:\n  run_dir: {folder}\n  model_dir: {model_dir}\n"
+    (folder / "project.yaml").write_text(text)
+    (folder / "history.csv").write_text("epoch\n1\n")
+    (folder / "best").mkdir()
+    (folder / "best" / "project.yaml").write_text(text)
+
+
+def test_folders_of_another_run_are_refused(paths, tmp_path):
+    write_run(paths.run_dir)
+    elsewhere = tmp_path / "elsewhere"
+    for other in (
+        dataclasses.replace(paths, checkpoints=elsewhere / "checkpoints", best=elsewhere / "best"),
+        dataclasses.replace(paths, run_dir=elsewhere, checkpoints=elsewhere / "checkpoints"),
+    ):
+        with pytest.raises(CheckpointError, match=re.escape(str(paths.checkpoints))) as caught:
+            locked_run(other, "auto").__enter__()
+        assert str(elsewhere / "checkpoints") in str(caught.value)
+    with locked_run(paths, "auto"):
+        pass
+
+
+def test_moved_run_is_the_same_run(paths, tmp_path):
+    write_run(paths.run_dir)
+    paths.run_dir.rename(tmp_path / "moved")
+    moved = make_paths(tmp_path / "moved")
+    with locked_run(moved, "auto"):
+        pass
+    # Moved alone, the checkpoints tell whose they are.
+    other = dataclasses.replace(moved, checkpoints=tmp_path / "disk")
+    settings = {"settings": {"run_dir": str(moved.run_dir)}}
+    Checkpoints(tmp_path / "disk", 3).save(1, [], settings)
+    with locked_run(other, "auto"):
+        pass
+
+
+def test_never_moves_another_run_aside(paths, tmp_path):
+    write_run(paths.run_dir)
+    other = dataclasses.replace(paths, checkpoints=tmp_path / "elsewhere")
+    with locked_run(other, "never") as moved:
+        assert (moved[0] / "history.csv").exists()
 
 
 def test_write_texts(tmp_path):
