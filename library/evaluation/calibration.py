@@ -56,9 +56,8 @@ class CalibrationBins:
     def error(self, weights: np.ndarray) -> np.ndarray:
         """Return the ECE for weights (n, samples): float64 (samples,)."""
         count, confidence, correct = self._sums
-        columns = weights.T.astype(np.float64)
-        distances = np.abs(columns @ (confidence - correct))
-        return distances.sum(1) / np.maximum((columns @ count).sum(1), 1)
+        distances = np.abs((confidence - correct).T @ weights).sum(0)
+        return distances / np.maximum(count.sum(1) @ weights, 1)
 
     def to_json(self) -> list[dict]:
         """Return a dict for each bin that is not empty: edges, count, confidence, accuracy."""

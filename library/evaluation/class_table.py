@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from library.evaluation import confusion, intervals
-from library.evaluation.predictions import Predictions
+from library.evaluation.predictions import Predictions, late_bar
 from library.evaluation.roc import Area, class_areas
 from library.evaluation.table import CLASS_METRICS
 
@@ -13,6 +13,7 @@ _AREAS = ("roc_auc", "pr_auc")
 # Metrics of a class that are means of a number per image of it.
 _OWN_MEANS = ("recall", *_AREAS)
 _AVERAGES = ("macro", "weighted")
+_SLOPED = [(average, name) for average in _AVERAGES for name in _AREAS]
 # Probabilities of some classes at a time, so that those of many classes need little memory.
 _MAX_PROBABILITIES = 16_000_000
 
@@ -47,16 +48,16 @@ class ClassTable:
         self._areas = {name: np.full(class_count, np.nan) for name in _AREAS}
         self._variances = {name: np.full(class_count, np.nan) for name in _AREAS}
         self._own = {name: np.zeros(len(self._truth.rows)) for name in _OWN_MEANS}
-        self._slopes = {
-            (average, name): np.zeros(self._image_count) for average in _AVERAGES for name in _AREAS
-        }
-        for label, areas in self._ranked(predictions):
+        self._slopes = np.zeros((len(_SLOPED), self._image_count))
+        for label, areas in late_bar(
+            self._ranked(predictions), "metrics", " classes", len(np.unique(self._truth.classes))
+        ):
             own = self._truth.of_class(label)
             self._own["recall"][own] = _spread(found[own])
             for name, area in zip(_AREAS, areas, strict=True):
                 self._own[name][own] = _spread(area.own)
                 self._add_area(label, name, area)
-        for (average, name), slopes in self._slopes.items():
+        for slopes, (average, name) in zip(self._slopes, _SLOPED, strict=True):
             weights = self._class_weights(average)[~np.isnan(self._areas[name])]
             slopes /= max(weights.sum(), 1)
 
@@ -85,16 +86,14 @@ class ClassTable:
         images = counted["images"]
         for name, own in self._own.items():
             counted[name] = confusion.ratio(self._truth.sums(weights, own), images, np.nan)
-        changes = weights.astype(np.float64) - 1
+        changes = dict(zip(_SLOPED, self._slopes @ (weights - 1.0), strict=True))
         found = {}
         for name in CLASS_METRICS:
             each = counted[name]
             for average in _AVERAGES:
                 class_weights = images if average == "weighted" else np.ones_like(each)
                 values = confusion.class_average(each, class_weights)
-                if name in _AREAS:
-                    values += self._slopes[average, name] @ changes
-                found[f"{average}_{name}"] = values
+                found[f"{average}_{name}"] = values + changes.get((average, name), 0)
         return found
 
     def average_interval(
@@ -129,13 +128,9 @@ class ClassTable:
         size = max(1, _MAX_PROBABILITIES // self._image_count)
         for start in range(0, len(self._images), size):
             block = slice(start, start + size)
-            columns = np.concatenate(
-                [
-                    predictions.probabilities(rows)[:, block].T
-                    for rows in confusion.row_chunks(predictions.scores)
-                ],
-                axis=1,
-            )
+            columns = np.empty((len(self._images[block]), self._image_count), np.float32)
+            for rows in confusion.row_chunks(predictions.scores):
+                columns[:, rows] = predictions.probabilities(rows)[:, block].T
             for label, probabilities in enumerate(columns, start):
                 own = self._truth.rows[self._truth.of_class(label)]
                 if len(own):
@@ -149,7 +144,8 @@ class ClassTable:
         self._variances[name][label] = area.variance
         if not np.isnan(mean):
             for average in _AVERAGES:
-                self._slopes[average, name] += area.slopes * self._class_weights(average)[label]
+                slopes = self._slopes[_SLOPED.index((average, name))]
+                slopes += area.slopes * self._class_weights(average)[label]
 
     def _class_weights(self, average: str) -> np.ndarray:
         return self._images if average == "weighted" else np.ones_like(self._images)

@@ -13,7 +13,15 @@ _MAX_CHUNK = 250_000
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the mean of a value per image, float or bool (n,), in each resample: (samples,)."""
+    """Return the mean of a value per image in each resample.
+
+    Args:
+        values: Float or bool (n,), or (metrics, n).
+        weights: (n, samples).
+
+    Returns:
+        float64 (samples,), or (metrics, samples).
+    """
     return values.astype(np.float64) @ weights / weights.sum(0, dtype=np.float64)
 
 

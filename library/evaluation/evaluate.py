@@ -13,7 +13,7 @@ import tensorflow as tf
 from library.errors import DataError, DivergedError, reason_of
 from library.evaluation.confusion import row_chunks
 from library.evaluation.metrics import EvaluationOptions, add_calibrated_metrics, compute_metrics
-from library.evaluation.predictions import Predictions, predict_batches
+from library.evaluation.predictions import Predictions, late_bar, predict_batches
 from library.files import write_file
 from library.inputs.examples import Split
 from library.inputs.interfaces import EvaluationInputs
@@ -69,8 +69,11 @@ def evaluate(
     """
 
     def predict(split: EvaluationInputs) -> Predictions:
-        batches = split.named_batches()
-        return predict_batches(snapshot.network, batches, options.max_steps, xla=options.xla)
+        count = split.batches_per_epoch
+        if options.max_steps is not None:
+            count = min(count, options.max_steps)
+        bar = late_bar(split.named_batches(), "predictions", " batches", count)
+        return predict_batches(snapshot.network, bar, options.max_steps, xla=options.xla)
 
     def compute_values(scores: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
         values = objective.metrics(tf.constant(labels), tf.constant(scores))

@@ -170,10 +170,12 @@ class _MetricInputs:
 
     def compute(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return name → (samples,) for weights (n, samples)."""
-        means = {
-            name: confusion.weighted_mean(each, weights) for name, each in self._values.items()
+        means = confusion.weighted_mean(np.stack([*self._values.values()]), weights)
+        return {
+            **dict(zip(self._values, means, strict=True)),
+            **self._table.averages(weights),
+            "ece": self.bins.error(weights),
         }
-        return {**means, **self._table.averages(weights), "ece": self.bins.error(weights)}
 
     def interval(self, name: str, drawn: np.ndarray) -> Interval:
         """Return the interval of a metric, (1 + samples,) as _bootstrap returns it, or None."""

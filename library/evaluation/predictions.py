@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+from tqdm import tqdm
 
 from library.models.inference import Inference
 from library.models.scores import is_multi_label, to_probabilities
@@ -63,6 +64,11 @@ def predict_batches(
         labels.append(np.asarray(some_labels))
         names += [each.decode("utf-8", "replace") for each in np.asarray(some_names).tolist()]
     return Predictions(_join(scores), _join(labels), tuple(names), multi_label)
+
+
+def late_bar(items: Iterable, name: str, unit: str, count: int) -> Iterable:
+    """Return items behind a progress bar, at a terminal and if they take more than two seconds."""
+    return tqdm(items, name, count, leave=False, delay=2, unit=unit, disable=None)
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:

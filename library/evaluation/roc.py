@@ -40,7 +40,7 @@ def class_areas(probabilities: np.ndarray, truth: np.ndarray) -> tuple[Area, Are
         probabilities: Of the class, float (n,).
         truth: Which images are of the class, bool (n,): at least one. If all are, ROC AUC is NaN.
     """
-    order = np.argsort(-probabilities, kind="stable")
+    order = np.argsort(-probabilities)
     ranked, is_own = probabilities[order], truth[order]
     # Images of equal probability share a rank, so a threshold lies only at the end of a group.
     is_start = np.append(True, ranked[1:] != ranked[:-1])

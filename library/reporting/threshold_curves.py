@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from library.evaluation.confusion import row_chunks
 from library.evaluation.predictions import Predictions
 
 # Thresholds 0, 0.01, …, 1.
@@ -46,24 +47,24 @@ def make_threshold_curves(
         threshold it is `unknown`. It is None for multi-label predictions, which have no single
         answer. A class that no image has gets no curve.
     """
-    probabilities = predictions.probabilities
-    truth = predictions.labels
-    if predictions.multi_label:
-        is_member = truth > 0.5
-        answer = None
-    else:
-        is_member = truth[:, np.newaxis] == np.arange(len(classes))
-        best = probabilities.max(1)
-        is_right = predictions.classes == truth
-        answer = _make_curve("the answer", best, is_right, len(predictions))
-    counts = is_member.sum(0)
-    largest = np.argsort(-counts, kind="stable")[:MAX_CLASSES]
-    curves = [
-        _make_curve(classes[n], probabilities[:, n], is_member[:, n], int(counts[n]))
-        for n in sorted(largest.tolist())
-        if counts[n]
-    ]
-    return answer, curves
+    truth, multi_label = predictions.labels, predictions.multi_label
+    counts = (truth > 0.5).sum(0) if multi_label else np.bincount(truth, minlength=len(classes))
+    largest = np.sort(np.argsort(-counts, kind="stable")[:MAX_CLASSES])
+    best, columns = (
+        np.empty(len(truth), np.float32),
+        np.empty((len(truth), len(largest)), np.float32),
+    )
+    for rows in row_chunks(predictions.scores):
+        probabilities = predictions.probabilities(rows)
+        best[rows], columns[rows] = probabilities.max(1), probabilities[:, largest]
+    curves = []
+    for n, probabilities in zip(largest.tolist(), columns.T, strict=True):
+        is_member = truth[:, n] > 0.5 if multi_label else truth == n
+        if counts[n]:
+            curves.append(_make_curve(classes[n], probabilities, is_member, int(counts[n])))
+    if multi_label:
+        return None, curves
+    return _make_curve("the answer", best, predictions.classes == truth, len(truth)), curves
 
 
 def _make_curve(

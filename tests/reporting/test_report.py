@@ -329,7 +329,7 @@ def test_threshold_curves_match_their_definition():
     found = make_predictions(labels, scores)
     answer, curves = make_threshold_curves(found, "abcd")
     assert [each.name for each in curves] == ["a", "b", "c"], "d has no image"
-    p = found.probabilities
+    p = found.probabilities()
     for n in (0, 7, 33, 50, 100):
         threshold = np.float32(n / 100)
         assert answer.predicted[n] == (p.max(1) >= threshold).sum()
