@@ -6,6 +6,7 @@ records into shards, publish these with a manifest.
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from contextlib import closing
@@ -38,9 +39,11 @@ from library.dataset.sources.find import SourceOptions, find_files
 from library.dataset.split_assignment import Splitter
 from library.dataset.splits import CODE_POINT, find_training_manifest, order_classes
 from library.dataset.worker_pool import WorkerPool, available_cores
-from library.errors import DataError, UserError
+from library.errors import DataError, UserError, printable
 from library.files import locked, resumable
 from library.messages import counted
+
+logger = logging.getLogger(__name__)
 
 # Without --num_shards: shards of about this size, but at least _MIN_SHARDS where there are enough
 # images, because several shards are read at the same time.
@@ -51,6 +54,9 @@ _MIN_FILES_PER_SHARD = 32
 # under way to fit in memory.
 _BATCH_FILES = 64
 _BATCH_BYTES = 4 << 20
+# To be increased when a file is stored otherwise than before, or rejected: converting again then
+# replaces what an earlier version made.
+_ENCODER_VERSION = 2
 # Less work than this is done before another worker has started.
 _FILES_PER_WORKER = 1000
 _BYTES_PER_WORKER = 8 << 20
@@ -166,8 +172,9 @@ def convert(
                 return done
             manifest = base or Manifest(Path(folder), name, classes, (0,) * len(classes), ())
             work = WorkFolder(folder, name, plan, len(manifest.shards))
+            encoder = _Encoder(workers, classes, len(index), options)
             try:
-                _write_shards(source, index, work, _Encoder(workers, classes, len(index), options))
+                _write_shards(source, index, work, encoder)
                 counts = _count_classes(work, index)
             except DataError:
                 work.remove()
@@ -179,6 +186,7 @@ def convert(
                 settings={"source": str(source), "plan": plan, **_settings_of(options)},
                 is_multi_label=index.is_multi_label,
             )
+            encoder.warn()
             return publish(work, manifest)
 
 
@@ -205,7 +213,7 @@ def _make_plan(
     """Return a hash of everything that the shards' bytes depend on."""
     libraries = {each: version(each) for each in ("pillow", "simplejpeg", "opencv-python-headless")}
     files = (len(index), str(index.fingerprint), base.fingerprint if base else "")
-    facts = [files, classes, _settings_of(options), libraries]
+    facts = [_ENCODER_VERSION, files, classes, _settings_of(options), libraries]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -223,12 +231,19 @@ def _find_finished(folder: Path | str, name: str, plan: str) -> Manifest | None:
 
 @dataclass(frozen=True)
 class _Encoder:
-    """Encodes `total` files in worker processes and writes the records into shards."""
+    """Encodes `total` files in worker processes and writes the records into shards.
+
+    Attributes:
+        noted: How many images have each oddity.
+        examples: The name of the first of them.
+    """
 
     workers: WorkerPool
     classes: tuple[str, ...]
     total: int
     options: ConversionOptions
+    noted: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
 
     def run(self, files: Iterable[LabeledFile], work: WorkFolder, limits: ShardLimits) -> None:
         """Write files into shards. Raises DataError if too many are unusable.
@@ -246,11 +261,23 @@ class _Encoder:
             for tasks, results in self.workers.map(self._batches(files)):
                 for task, (is_record, result) in zip(tasks, results, strict=True):
                     if is_record:
-                        writer.write(result, task.text)
+                        record, notes = result
+                        writer.write(record, task.text)
+                        self.noted.update(notes)
+                        for note in notes:
+                            self.examples.setdefault(note, task.name)
                         continue
                     rejected.append(writer.reject(task.name, task.text, result))
                     self._check_rejected(rejected)
                 bar.update(len(tasks))
+
+    def warn(self) -> None:
+        """Log what is odd about images that were written."""
+        for note, count in self.noted.items():
+            logger.warning(
+                f"{counted(count, 'image')} with {note}, such as {printable(self.examples[note])}: "
+                "stored dark or black; scale the values to 16 bits first"
+            )
 
     def _check_rejected(self, rejected: list[RejectedFile]) -> None:
         fraction = self.options.max_bad_fraction

@@ -20,18 +20,19 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class EncodeRecord:
-    """The function from a Task to a framed record; picklable, for other processes."""
+    """The function from a Task to (framed record, notes); picklable, for other processes."""
 
     options: ImageOptions
 
-    def __call__(self, task: Task) -> bytes:
+    def __call__(self, task: Task) -> tuple[bytes, list[str]]:
         """Raise UnusableImageError if the file is not a usable image or can't be read."""
         content = read_image_bytes(task.location)
+        notes: list[str] = []
         try:
-            jpeg, height, width = convert_image(content, self.options)
+            jpeg, height, width = convert_image(content, self.options, notes)
         except UnusableImageError as error:
             raise error.with_option() from None
-        return frame(Record(jpeg, height, width, task.label, task.text, task.name))
+        return frame(Record(jpeg, height, width, task.label, task.text, task.name)), notes
 
 
 def read_image_bytes(location: Location) -> bytes:

@@ -34,6 +34,7 @@ class JpegHeader:
     """What the markers before the first scan say.
 
     Attributes:
+        precision: Bits per sample.
         is_ycc: Whether colors are stored as Y, Cb, Cr (or Y alone), not as R, G, B or C, M, Y, K.
         has_stray_bytes: Whether bytes stand between the segments, which decoders warn of.
         orientation: Exif's, 1 to 8.
@@ -44,6 +45,7 @@ class JpegHeader:
     width: int = 0
     height: int = 0
     components: int = 0
+    precision: int = 8
     is_baseline: bool = False
     is_ycc: bool = True
     has_stray_bytes: bool = False
@@ -127,10 +129,10 @@ def _segments(content: bytes, position: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _read_frame(content: bytes, body: int, marker: int, header: JpegHeader) -> None:
-    precision, header.height, header.width, header.components = struct.unpack_from(
+    header.precision, header.height, header.width, header.components = struct.unpack_from(
         ">BHHB", content, body
     )
-    header.is_baseline = marker == _BASELINE and precision == 8
+    header.is_baseline = marker == _BASELINE and header.precision == 8
     names = bytes(content[body + 6 + 3 * number] for number in range(header.components))
     if names == b"RGB":
         header.is_ycc = False

@@ -11,6 +11,7 @@ from library.describing.dataset_summary import (
     Inspection,
     aspect_histogram,
     duplicate_lists,
+    file_lists,
     imbalance,
     size_histogram,
 )
@@ -57,7 +58,7 @@ def render_dataset_page(inspection: Inspection, options: ImageOptions) -> str:
             (heading, list(map(thumbnails.make_group, groups[:_MAX_GROUPS])), len(groups))
             for heading, groups in duplicate_lists(inspection)
         ],
-        unusable=inspection.unusable,
+        file_lists={heading.capitalize(): files for heading, files in file_lists(inspection)},
     )
 
 

@@ -40,15 +40,21 @@ class MeasureFile:
 
     options: ImageOptions
 
-    def __call__(self, location: Location) -> tuple[int, tuple[int, int], bytes, tuple[int, int]]:
-        """Return (exact hash, perceptual hash, signature, size). Raises UnusableImageError."""
+    def __call__(
+        self, location: Location
+    ) -> tuple[int, tuple[int, int], bytes, tuple[int, int], list[str]]:
+        """Return (exact hash, perceptual hash, signature, size, what is odd about the image).
+
+        Raises UnusableImageError.
+        """
         content = read_image_bytes(location)
+        notes: list[str] = []
         try:
-            pixels, size = decode_image(content, self.options)
+            pixels, size = decode_image(content, self.options, notes)
         except UnusableImageError as error:
             raise error.with_option() from None
         gray = to_gray(pixels)
-        return exact_hash(content), perceptual_hash(gray), signature(gray), size
+        return exact_hash(content), perceptual_hash(gray), signature(gray), size, notes
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Inspection:
         classes: All classes, sorted.
         counts: {split: {class: usable images}}.
         unusable: (split, file, reason) of each file that can't be used.
+        noted: (split, file, what is odd about it) of files that can be used.
         labels: Every label that occurs: a class, or a tuple of classes.
         facts: Per image: number of its split, number of its label, width, height; int32 (n, 4).
         positions: Per image: its position in the split's index.
@@ -71,6 +78,7 @@ class Inspection:
     classes: tuple[str, ...]
     counts: dict[str, Counter[str]]
     unusable: list[tuple[str, str, str]]
+    noted: list[tuple[str, str, str]]
     labels: tuple[str | tuple[str, ...], ...]
     facts: np.ndarray
     positions: np.ndarray
@@ -130,7 +138,7 @@ def inspect_splits(
 
 def _inspect(splits: dict[str, FileIndex], workers: WorkerPool) -> Inspection:
     classes = sorted({label for index in splits.values() for label in index.counts} - {NO_CLASS})
-    counts, unusable = {}, []
+    counts, unusable, noted = {}, [], []
     numbers: dict[str | tuple[str, ...], int] = {}
     # The memory per image is 112 bytes.
     total = sum(map(len, splits.values()))
@@ -149,7 +157,8 @@ def _inspect(splits: dict[str, FileIndex], workers: WorkerPool) -> Inspection:
                 continue
             counts[split].update(file.labels)
             label = numbers.setdefault(file.label, len(numbers))
-            exact[usable], perceptual[usable], shades, size = result
+            exact[usable], perceptual[usable], shades, size, notes = result
+            noted += [(split, file.name, f"has {note}") for note in notes]
             signatures[usable] = np.frombuffer(shades, np.int8)
             facts[usable] = (split_number, label, *size)
             positions[usable] = position
@@ -160,6 +169,7 @@ def _inspect(splits: dict[str, FileIndex], workers: WorkerPool) -> Inspection:
         classes=tuple(classes),
         counts=counts,
         unusable=unusable,
+        noted=noted,
         labels=tuple(numbers),
         facts=facts[:usable],
         positions=positions[:usable],
@@ -183,10 +193,19 @@ def format_summary(inspection: Inspection) -> str:
         lines += [f"  {_group_line(inspection, group)}" for group in groups[:_MAX_ROWS]]
         if len(groups) > _MAX_ROWS:
             lines.append(f"  … and {len(groups) - _MAX_ROWS:,} more")
-    lines.append(f"unusable files: {len(inspection.unusable):,}")
-    for split, name, reason in inspection.unusable[:_MAX_ROWS]:
-        lines.append(f"  {printable(f'{split}/{name}')} {printable(reason)}")
+    for heading, rows in file_lists(inspection):
+        lines.append(f"{heading}: {len(rows):,}")
+        for split, name, reason in rows[:_MAX_ROWS]:
+            lines.append(f"  {printable(f'{split}/{name}')} {printable(reason)}")
     return "\n".join(lines)
+
+
+def file_lists(inspection: Inspection) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Return (heading, [(split, file, what is wrong)])."""
+    lists = [("unusable files", inspection.unusable)]
+    if inspection.noted:
+        lists.append(("files that are nearly black unless scaled first", inspection.noted))
+    return lists
 
 
 def duplicate_lists(inspection: Inspection) -> list[tuple[str, list[np.ndarray]]]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import simplejpeg
 from tqdm import tqdm
 
+from library.dataset.images import UnusableImageError, check_decodable
 from library.dataset.manifest import Manifest, check_hashes
 from library.dataset.records import read_frames, read_record
 from library.dataset.worker_pool import WorkerPool
@@ -36,9 +36,9 @@ class CheckRecord:
             names = ", ".join(map(repr, texts)) or "none"
             raise DataError(f"{where} has the class {names}, which its label contradicts")
         try:
-            simplejpeg.decode_jpeg(record.encoded, "GRAY", strict=False)
-        except ValueError as error:
-            raise DataError(f"{where} can't be decoded: {error}") from None
+            check_decodable(record.encoded, record.height, record.width)
+        except UnusableImageError as error:
+            raise DataError(f"{where} {error}") from None
         return labels
 
 

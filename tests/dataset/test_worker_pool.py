@@ -183,7 +183,9 @@ def task(tmp_path):
 
 def test_encode_record_frames_file(task):
     function = pickle.loads(pickle.dumps(EncodeRecord(ImageOptions(max_edge=32))))
-    ((_, content),) = read_frames(io.BytesIO(function(task)), "here")
+    framed, notes = function(task)
+    assert not notes
+    ((_, content),) = read_frames(io.BytesIO(framed), "here")
     record = read_record(content, "here")
     assert (record.label, record.text, record.filename) == (3, "cat", "cat/1.png")
     assert (record.width, record.height) == (32, 21)

@@ -1,5 +1,6 @@
 """JPEGs as cameras, phones and editors write them: what stands between and behind the segments."""
 
+import base64
 import io
 import struct
 
@@ -93,4 +94,25 @@ WITH_STRAY_BYTES = {
     "stray FF 00": insert(PLAIN, b"\xff\0"),
     "stray restart": insert(PLAIN, b"\xff\xd0"),
     "stray bytes, turned": insert(encode_jpeg(exif=rotated(6)), b"xyz", b"\xff\xe1"),
+}
+# From `cjpeg -sample`, which Pillow has no option for: sampling factors of Y, Cb and Cr.
+UNUSUAL_SAMPLING = {
+    "1x1,2x2,1x1": base64.b64decode(
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZG"
+        "NywtQFdBRkxOUlNSMj5aYVpQYEpRUk//2wBDAQ4ODhMREyYVFSZPNS01T09PT09PT09PT09PT09PT09PT09PT09P"
+        "T09PT09PT09PT09PT09PT09PT09PT09PT0//wAARCAAQABgDAREAAiIBAxEB/8QAFQABAQAAAAAAAAAAAAAAAAAA"
+        "AgT/xAAjEAAABAMJAAAAAAAAAAAAAAAAAhESBQYTAwQhJDFCUWGB/8QAGQEAAgMBAAAAAAAAAAAAAAAAAAUBAwQG"
+        "/8QAKREAAQEGAgsBAAAAAAAAAAAAEQABAgMFUWESIQQTFBUjJTFicoGRJP/aAAwDAQACEQMRAD8AMSlzJWZaWmLe"
+        "O1Ev8re1xxHIdL3otsHjs28gZjxvcUXNP8re1xxHIdL3otsHjs28gZjxvcUV00mX5nWlVQ+W3XQhqD13Ki+BjHj7"
+        "17cPsn5RCTx4+9e3D7J+UQmEumQ0d1hC/9k="
+    ),
+    "3x1,1x1,1x1": base64.b64decode(
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZG"
+        "NywtQFdBRkxOUlNSMj5aYVpQYEpRUk//2wBDAQ4ODhMREyYVFSZPNS01T09PT09PT09PT09PT09PT09PT09PT09P"
+        "T09PT09PT09PT09PT09PT09PT09PT09PT0//wAARCAAQABgDATEAAhEBAxEB/8QAFgABAQEAAAAAAAAAAAAAAAAA"
+        "BAUG/8QAIRAAAQMCBwEAAAAAAAAAAAAAEQAFEgMUAQIEEzJBUYH/xAAVAQEBAAAAAAAAAAAAAAAAAAAFA//EACIR"
+        "AAEDAQkBAAAAAAAAAAAAAAMAAhEBBBIhJGFikaHB4f/aAAwDAQACEQMRAD8AFp2y3oTEjgAAozg2Tq7wHYHic1t1"
+        "xl4xj9V2uujcKdnOM+R2lj2nNirpK3OnbLehMSOAACjODZOrvAdgeJzW3XGXjGP1DtddG4U7OcZ+doE9pzYq6Sv/"
+        "2Q=="
+    ),
 }
