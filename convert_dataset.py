@@ -66,7 +66,9 @@ class SourceKeys(Keys):
     source: Literal["fashion_mnist", "cifar10", "cifar100", "mnist"] | None = key(
         None, "a dataset that Keras downloads, instead of dataset_dir"
     )
-    csv_columns: Words = key((), "a CSV file's columns of split, file and label, by name")
+    csv_columns: Words = key(
+        (), "a CSV file's columns of set, file and label, or of file and label"
+    )
     label_separator: Text | None = key(
         None, "separator of several classes in a CSV cell, such as | in cat|dog; none: one class"
     )
@@ -286,7 +288,8 @@ def find_split_name(settings: Settings) -> str:
     images = Path(settings.dataset_dir or "")
     if images.name in SPLITS:
         return images.name
-    if settings.dataset_dir and (folders := find_split_folders(settings.dataset_dir)):
+    options = make_source(settings, "", None).options
+    if settings.dataset_dir and (folders := find_split_folders(settings.dataset_dir, options)):
         first = next(iter(folders.values()))
         raise SettingsError(
             f"dataset_dir: {images} has splits; convert one at a time, such as {first}"
@@ -365,7 +368,8 @@ def find_splits(settings: Settings) -> Mapping[str, Settings]:
 
     if settings.source or not settings.dataset_dir:
         return {settings.tfrecord_filename or "train": settings}
-    paths = find_split_folders(settings.dataset_dir.rstrip("/"))
+    options = make_source(settings, "", None).options
+    paths = find_split_folders(settings.dataset_dir.rstrip("/"), options)
     if not paths:
         paths = {Path(settings.dataset_dir).name: settings.dataset_dir}
     return {

@@ -239,7 +239,9 @@ class Pipeline(Keys):
     data_format: Literal["tfrecord", "folder", "csv", "generator"] = key(
         "tfrecord", "format of data_dir; all but tfrecord are slower"
     )
-    csv_columns: Words = key((), "CSV columns of split, file and label; none: SET, FILE, LABEL")
+    csv_columns: Words = key(
+        (), "CSV columns of set, file and label, or of file and label; none: SET, FILE, LABEL"
+    )
     label_separator: Text | None = key(
         None, "separator of the labels in a CSV cell (multi-label), as | in cat|dog"
     )

@@ -3,7 +3,6 @@
 Unlike the sources of a conversion, these need no class folders: every file in them is taken.
 """
 
-import csv
 import glob
 import itertools
 import os
@@ -24,20 +23,24 @@ from library.dataset.sources.base import (
     log_sidecars,
     sidecar_suffix,
 )
+from library.dataset.sources.csv_rows import open_table, read_rows
 from library.dataset.sources.find import SourceOptions, find_files, is_records
-from library.dataset.sources.table import file_url, open_table
+from library.dataset.sources.table import file_url, find_listed_file
 from library.dataset.storage import explain_store_errors, is_remote, open_store
 from library.errors import DataError, reason_of
 
-_COLUMN = "FILE"
 # Of records, the image alone counts.
 _UNLABELED = SourceOptions(tfrecord_fields=("label=none", "text=none"))
 
 
-def find_images(paths: Sequence[str]) -> Iterator[LabeledFile]:
+def find_images(paths: Sequence[str], columns: Sequence[str] = ()) -> Iterator[LabeledFile]:
     """Return an iterator of the files in some paths, in order, sorted within each path.
 
     A file's name is the path as given, followed by its path inside; it has no label.
+
+    Args:
+        paths: Files, folders, archives, folders in archives, CSV files, shards, URLs, patterns.
+        columns: Of CSV files, see `read_rows`.
 
     Raises:
         DataError: A path is missing or has no files. That is checked at once; a file that cannot
@@ -45,7 +48,7 @@ def find_images(paths: Sequence[str]) -> Iterator[LabeledFile]:
     """
     chains = []
     for path in paths:
-        files = _find(path)
+        files = _find(path, columns)
         first = next(files, None)
         if first is None:
             raise DataError(f"{path} has no files")
@@ -53,7 +56,7 @@ def find_images(paths: Sequence[str]) -> Iterator[LabeledFile]:
     return itertools.chain.from_iterable(chains)
 
 
-def _find(text: str) -> Iterator[LabeledFile]:
+def _find(text: str, columns: Sequence[str]) -> Iterator[LabeledFile]:
     if not text:
         # Path("") is the current folder, but an empty shell variable does not mean that.
         raise DataError("a path is empty; give a file or a folder")
@@ -61,7 +64,7 @@ def _find(text: str) -> Iterator[LabeledFile]:
     if is_records(path):
         return iter(find_files(text, _UNLABELED))
     if is_remote(text):
-        return _find_at_url(text)
+        return _find_at_url(text, columns)
     if path.is_dir():
         return _find_in_folder(path)
     for outer in (path, *path.parents):
@@ -71,14 +74,14 @@ def _find(text: str) -> Iterator[LabeledFile]:
             if outer != path:
                 break
             if path.suffix.lower() == ".csv":
-                return _find_in_table(path)
+                return _find_in_table(path, columns)
             return iter([_local_file(path)])
     if glob.has_magic(text):
-        return _find_by_pattern(text)
+        return _find_by_pattern(text, columns)
     raise DataError(f"there is no file or folder {text}")
 
 
-def _find_by_pattern(pattern: str) -> Iterator[LabeledFile]:
+def _find_by_pattern(pattern: str, columns: Sequence[str]) -> Iterator[LabeledFile]:
     """Yield the files that match a pattern, and those in matching folders, like a shell would.
 
     In a pattern, `**` stands for folders of any depth.
@@ -98,7 +101,7 @@ def _find_by_pattern(pattern: str) -> Iterator[LabeledFile]:
             sidecars[suffix] += 1
         # `**` finds the files in a folder as well.
         elif not (is_folder and "**" in pattern):
-            yield from _find(path)
+            yield from _find(path, columns)
     log_sidecars(sidecars, pattern)
 
 
@@ -114,14 +117,14 @@ def _expand(pattern: str) -> Iterator[tuple[str, bool]]:
         yield name, Path(name).is_dir()
 
 
-def _find_at_url(url: str) -> Iterator[LabeledFile]:
+def _find_at_url(url: str, columns: Sequence[str]) -> Iterator[LabeledFile]:
     if url.lower().endswith(".csv"):
-        return _find_in_table(url)
+        return _find_in_table(url, columns)
     if is_archive(Path(url)):
         return iter(find_files(url))  # raises the error for archives at a URL
     # Not ? and [, which a URL may hold.
     if "*" in url:
-        return _find_by_pattern(url)
+        return _find_by_pattern(url, columns)
     return _find_below_url(url.rstrip("/"))
 
 
@@ -171,27 +174,20 @@ def _find_in_archive(path: Path, inside: str) -> Iterator[LabeledFile]:
     log_sidecars(sidecars, f"{path}/{prefix}".rstrip("/"))
 
 
-def _find_in_table(table: str | Path) -> Iterator[LabeledFile]:
-    """Yield the files in the column FILE of a CSV file; both may be at a URL."""
+def _find_in_table(table: str | Path, columns: Sequence[str]) -> Iterator[LabeledFile]:
+    """Yield the files that a CSV file lists; both may be at a URL."""
     try:
         with open_table(table) as file:
-            rows = csv.DictReader(file)
-            header = [name.strip().upper() for name in rows.fieldnames or ()]
-            if _COLUMN not in header:
-                raise DataError(f"{table} has no column {_COLUMN} (its header: {','.join(header)})")
-            rows.fieldnames = header
-            for row in rows:
-                name = (row[_COLUMN] or "").strip()
-                if not name:
-                    raise DataError(f"{table}, line {rows.line_num}: a file is missing")
-                url = file_url(table, name)
+            for row in read_rows(file, table, columns, needs_label=False):
+                if not row.file:
+                    raise DataError(f"{table}, line {row.line}: a file is missing")
+                url = file_url(table, row.file)
                 if url is None:
-                    # Relative to the CSV file, as in a conversion.
-                    yield _local_file(Path(table).parent / name, name)
+                    yield find_listed_file(Path(table).parent, row.file, NO_CLASS)
                 else:
-                    yield LabeledFile(name, NO_CLASS, 0, 0, RemoteLocation(url))
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{table} cannot be read: {error}") from None
+                    yield LabeledFile(row.file, NO_CLASS, 0, 0, RemoteLocation(url))
+    except OSError as error:
+        raise DataError(f"{table} can't be read: {reason_of(error)}") from None
 
 
 def _local_file(path: Path, name: str = "") -> LabeledFile:

@@ -7,7 +7,7 @@ from typing import Any
 
 from library.configuration.reader import Settings
 from library.errors import CheckpointError, DataError
-from project.commands.setup import read_data, refuse_without_effect, start_tensorflow
+from project.commands.setup import for_data, read_data, refuse_without_effect, start_tensorflow
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,8 @@ def explain(settings: Settings) -> None:
     refuse_without_effect(config, "explain", "threshold", "threshold_precision", "calibrate")
     from library.prediction.image_paths import find_images
 
-    files = find_images(settings.paths) if settings.paths else None
+    data = for_data(config) if settings.paths else config
+    files = find_images(settings.paths, config.csv_columns) if settings.paths else None
     start_tensorflow(config)
     from library.explaining.explanation import choose_images, explain_images, load_images
     from library.explaining.explanation_files import explanation_json, write_explanation
@@ -30,7 +31,7 @@ def explain(settings: Settings) -> None:
     snapshot = load_network.read_chosen_snapshot(settings)
 
     def inputs_of(split_name: str) -> Any:
-        return load_network.make_inputs_for(snapshot, settings, *read_data(config, split_name))
+        return load_network.make_inputs_for(snapshot, settings, *read_data(data, split_name))
 
     if files:
         with ImagePool(1) as pool:

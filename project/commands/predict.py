@@ -7,7 +7,7 @@ from typing import Any
 
 from library.errors import DataError, SettingsError, printable
 from library.messages import counted
-from project.commands.setup import read_validation, start_tensorflow
+from project.commands.setup import for_data, read_validation, start_tensorflow
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +21,8 @@ def predict(settings: Any) -> None:
         )
     from library.prediction.image_paths import find_images
 
-    files = find_images(settings.paths)
-    validation_split = read_validation(config)
+    files = find_images(settings.paths, config.csv_columns)
+    validation_split = read_validation(for_data(config))
     from library.prediction.image_pool import ImagePool
 
     # The pool's first process starts while TensorFlow is imported.

@@ -47,6 +47,11 @@ def _choose_devices(config: Project) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads)
 
 
+def for_data(config: Project) -> Project:
+    """Return settings for `read_data`, if csv_columns may be meant for a command's paths."""
+    return config if config.data_format == "csv" else config.model_copy(update={"csv_columns": ()})
+
+
 def read_data(config: Project, *names: str) -> Sequence[Any]:
     """Return the named splits, converted or not, in order.
 

@@ -117,7 +117,7 @@ def test_find_images_in_a_csv_file(tree):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("name,label\na,b\n", r"list.csv .*FILE.*NAME,LABEL"),
+        ("name,label\na,b\n", r"list.csv .*FILE.*name, label"),
         ("FILE,LABEL\n,cat\n", "list.csv, line 2"),
         ("FILE\n", "list.csv "),
     ],
@@ -126,6 +126,19 @@ def test_find_images_refuses_a_wrong_csv_file(tree, content, text):
     (tree / "list.csv").write_text(content)
     with pytest.raises(DataError, match=text):
         list(find_images(["list.csv"]))
+
+
+@pytest.mark.parametrize("columns", [("pic",), ("pic", "kind"), ("part", "pic", "kind")])
+def test_find_images_in_named_columns(tree, columns):
+    (tree / "list.csv").write_text("File;pic\nx;in/a\n", encoding="utf-8")
+    assert [each.name for each in find_images(["list.csv"], columns)] == ["in/a"]
+    with pytest.raises(DataError, match="has no column 'other'"):
+        find_images(["list.csv"], ("other",))
+
+
+def test_find_images_in_a_list_without_header(tree):
+    (tree / "list.csv").write_text("in/b.jpg\nin/deep/er/c.png\n", encoding="utf-8")
+    assert [each.name for each in find_images(["list.csv"])] == ["in/b.jpg", "in/deep/er/c.png"]
 
 
 def test_find_images_refuses_missing_and_empty_paths(tree):

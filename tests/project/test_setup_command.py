@@ -26,8 +26,9 @@ def test_skipped_files_are_logged_for_every_split(tmp_path, capsys):
 
 
 def test_joined_class_name_is_logged(patches, capsys, tmp_path):
-    image = patches / "images" / "TRAIN-3.png"
-    rows = [f"TRAIN,{image},{each}\n" for each in ("red", "blue", "red|blue")]
+    images = (patches / "images" / f"TRAIN-{number}.png" for number in (1, 2, 3))
+    labels = ("red", "blue", "red|blue")
+    rows = [f"TRAIN,{image},{each}\n" for image, each in zip(images, labels, strict=True)]
     (tmp_path / "table.csv").write_text("".join(rows))
     read_data(read_config("--data_dir", tmp_path / "table.csv", "--data_format", "csv"), "train")
     line = capsys.readouterr().err.splitlines()[-1]

@@ -38,7 +38,7 @@ _SIDECAR_SUFFIXES = {
     *("aae", "xmp", "txt", "md", "rst", "log", "html", "htm", "pdf", "xml", "json", "jsonl"),
     *("csv", "tsv", "yaml", "yml", "toml", "ini", "cfg", "py", "ipynb", "url", "lnk"),
 }
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -136,7 +136,7 @@ def label_of(name: str) -> str | None:
     if is_foreign(file) or sidecar_suffix(file):
         return None
     if not folder or leads_outside(name):
-        return NO_CLASS if name.lower().endswith(_IMAGE_SUFFIXES) else None
+        return NO_CLASS if name.lower().endswith(IMAGE_SUFFIXES) else None
     return _class_of(folder)
 
 

@@ -85,10 +85,10 @@ def _find(source: str | Path, options: SourceOptions, with_content: bool) -> Ite
     raise DataError(f"there is no folder {source}: put images at {source}/<class>/<image>")
 
 
-def exists(source: str | Path) -> bool:
+def exists(source: str | Path, options: SourceOptions = DEFAULT_OPTIONS) -> bool:
     """Return whether a folder, or a folder inside an archive, exists."""
     try:
-        next(find_files(source), None)
+        next(find_files(source, options), None)
     except DataError:
         return False
     return True
@@ -122,7 +122,9 @@ def _find_in_records(
     return find_in_records(source, fields, with_content)
 
 
-def find_split_folders(source: str | Path) -> dict[str, str]:
+def find_split_folders(
+    source: str | Path, options: SourceOptions = DEFAULT_OPTIONS
+) -> dict[str, str]:
     """Return {split: folder} of the splits in a folder or an archive, or of a CSV file's sets."""
     names: Iterable[str] = SPLITS
     if not is_remote(source) and Path(source).is_dir():
@@ -136,7 +138,7 @@ def find_split_folders(source: str | Path) -> dict[str, str]:
     folders: dict[str, str] = {}
     for split, name in sorted(found, key=lambda each: SPLITS.index(each[0])):
         folder = f"{source}/{name}" if is_remote(source) else str(Path(source, name))
-        if exists(folder):
+        if exists(folder, options):
             # A second folder that means the same split is one of its own.
             folders[name if split in folders else split] = folder
     return folders

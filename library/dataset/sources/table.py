@@ -1,25 +1,31 @@
 """Labeled files listed in a CSV file: a row has a file, its label and, optionally, its split."""
 
-import csv
-import io
-import itertools
+import logging
 import posixpath
 import stat
-from collections.abc import Iterator, Sequence
+import unicodedata
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
+
+import numpy as np
 
 from library.dataset.locations import FileLocation, Location, NoLocation
-from library.dataset.sources.base import SPLITS, LabeledFile
+from library.dataset.sources.base import TRAINING, LabeledFile, composed, split_meant
+from library.dataset.sources.csv_rows import Row, open_table, read_rows
 from library.dataset.sources.remote import RemoteFacts
-from library.dataset.storage import is_remote, read_url
-from library.errors import DataError, reason_of
-from library.messages import counted
+from library.dataset.storage import is_remote
+from library.errors import DataError, printable, reason_of
+from library.logging import log_once
+from library.messages import counted, listed
 
-_COLUMNS = ("SET", "FILE", "LABEL")
-_SPLITS = {**{each: each for each in SPLITS}, "training": "train"}
 # Rows whose remote files are looked up together.
 _BATCH = 4096
+
+logger = logging.getLogger(__name__)
 
 
 def find_in_table(
@@ -29,39 +35,32 @@ def find_in_table(
 
     Args:
         table: Path or URL of the CSV file. Its files are URLs, or paths relative to its folder.
-        split: The split to yield (train, validation or test); "" for all rows.
-        columns: Names of the columns of split, file and label. By default, or in a file without a
-            header, they are SET, FILE and LABEL.
+        split: The split to yield, by any of its names (train, val, …); "" for all rows of a file
+            that is not divided into splits.
+        columns: Names of the columns of set, file and label, or of file and label; see `read_rows`.
         label_separator: If given, the data is multi-label: with "|", `cat|dog` is both classes,
-            and an empty cell none.
+            and an empty cell none. The rows of one file are joined.
 
     Raises:
-        DataError: The file is missing or malformed, or has no rows of the split.
+        DataError: The file is missing or malformed, has no rows of the split, or contradicts
+            itself.
     """
-    columns = columns or _COLUMNS
-    if len(columns) != len(_COLUMNS):
-        raise DataError(
-            f"csv_columns names {counted(len(columns), 'column')}, not those of set, file, label"
-        )
     facts, pending = RemoteFacts(), []
-    for name, label in _rows_of(table, split, columns, label_separator):
-        url = file_url(table, name)
-        if url is None:
-            yield _local_file(Path(table).parent, name, label)
-            continue
-        pending.append((name, label, url))
-        if len(pending) == _BATCH:
-            yield from _remote_files(pending, facts)
-            pending = []
+    try:
+        with open_table(table) as file:
+            rows = _TableRows(file, table, split, columns, label_separator)
+            for name, label in rows.labeled():
+                url = file_url(table, name)
+                if url is None:
+                    yield find_listed_file(Path(table).parent, name, label)
+                    continue
+                pending.append((name, label, url))
+                if len(pending) == _BATCH:
+                    yield from _remote_files(pending, facts)
+                    pending = []
+    except OSError as error:
+        raise DataError(f"{table} can't be read: {reason_of(error)}") from None
     yield from _remote_files(pending, facts)
-
-
-def open_table(table: str | Path) -> TextIO:
-    """Return a CSV file, at a path or a URL, opened for reading. Raise OSError, UserError."""
-    if is_remote(table):
-        content = io.BytesIO(read_url(str(table)))
-        return io.TextIOWrapper(content, "utf-8-sig", "surrogateescape", newline="")
-    return Path(table).open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def file_url(table: str | Path, name: str) -> str | None:
@@ -71,88 +70,172 @@ def file_url(table: str | Path, name: str) -> str | None:
     if not is_remote(table):
         return None
     protocol, _, path = str(table).partition("://")
+    name = name.replace("\\", "/")
     # A leading slash means the table's folder too: a store has no other root.
     return f"{protocol}://{posixpath.normpath(f'{posixpath.dirname(path)}/{name}')}"
 
 
-def _rows_of(
-    table: str | Path, split: str, columns: Sequence[str], label_separator: str
-) -> Iterator[tuple[str, str | tuple[str, ...]]]:
-    """Yield (file, label) of the rows of a split, or of all rows."""
-    is_empty = True
-    try:
-        with open_table(table) as file:
-            reader = csv.reader(file)
-            for row_split, name, label in _read_rows(reader, table, columns):
-                if split and _split_of(row_split) != _split_of(split):
-                    continue
-                where = f"{table}, line {reader.line_num}"
-                if not name or not (label or label_separator):
-                    raise DataError(f"{where}: a file or a label is missing")
+@dataclass(frozen=True)
+class _TableRows:
+    """The rows of a split, one for each file."""
+
+    file: TextIO
+    table: str | Path
+    split: str
+    columns: Sequence[str]
+    label_separator: str
+
+    def labeled(self) -> Iterator[tuple[str, str | tuple[str, ...]]]:
+        """Yield (file, label) of each file; those with several rows come last."""
+        repeated = self._find_repeated()
+        held: dict[str, list[Row]] = {}
+        is_empty = True
+        for row in read_rows(self.file, self.table, self.columns):
+            is_mine = self._is_mine(row)
+            if is_mine:
                 is_empty = False
-                if label_separator:
-                    yield name, _split_label(label, label_separator, where)
-                else:
-                    yield name, label
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{table} can't be read: {reason_of(error)}") from None
-    if is_empty:
-        raise DataError(f"{table} has no rows{f' of the set {split!r}' if split else ''}")
+                if not row.file or not (row.label or self.label_separator):
+                    raise DataError(f"{self._where(row)}: a file or a label is missing")
+            if repeated and hash(_key(row.file)) in repeated:
+                held.setdefault(_key(row.file), []).append(row)
+            elif is_mine:
+                yield row.file, self._label_of(row)
+        if is_empty:
+            of_split = f" of the set {self.split!r}" if self.split else ""
+            raise DataError(f"{self.table} has no rows{of_split}")
+        self._log_crossing(held.values())
+        yield from self._joined(held.values())
 
+    def _find_repeated(self) -> set[int]:
+        """Return the hashes of the files with several rows. Raise DataError for mixed splits.
 
-def _split_of(cell: str) -> str:
-    return _SPLITS.get(cell.lower(), cell.lower())
-
-
-def _split_label(cell: str, separator: str, where: str) -> tuple[str, ...]:
-    """Return the classes in a cell, each once, in the order of their ids."""
-    labels = {each.strip() for each in cell.split(separator)} if cell else set()
-    if "" in labels:
-        raise DataError(f"{where}: {cell!r} has an empty class beside {separator!r}")
-    return tuple(sorted(labels))
-
-
-def _read_rows(reader: Any, table: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
-    """Yield [split, file, label] of each row."""
-    positions: Sequence[int | None] = (0, 1, 2)
-    first: list[str] = next(reader, [])
-    rows = reader
-    # The first cell of a header is the name of a column; of a row, it is a split.
-    if len(first) == len(_COLUMNS) and first[0].strip().lower() in _SPLITS:
-        rows = itertools.chain([first], reader)
-    else:
-        positions = _positions(first, table, columns)
-    for row in filter(None, rows):
-        try:
-            yield ["" if each is None else row[each].strip() for each in positions]
-        except IndexError:
-            raise DataError(f"{table}, line {reader.line_num}: has too few columns") from None
-
-
-def _positions(
-    header: list[str], table: str | Path, columns: Sequence[str]
-) -> Sequence[int | None]:
-    names = [each.strip().lower() for each in header]
-    positions = [names.index(each.lower()) if each.lower() in names else None for each in columns]
-    for column, position in list(zip(columns, positions, strict=True))[1:]:
-        if position is None:
+        A million files take 8 MB of memory, and their names would take 100.
+        """
+        hashes, sets = array("q"), dict[str | None, bool]()
+        for row in read_rows(self.file, self.table, self.columns):
+            hashes.append(hash(_key(row.file)))
+            sets[row.split] = True
+        if self.split and None in sets:
             raise DataError(
-                f"{table} has no column {column!r} (it has: {', '.join(header) or 'none'}); "
-                "--csv_columns names those of set, file and label"
+                f"{self.table} has no column of sets, so no set {self.split!r}: divide it with "
+                "convert_dataset.py --split validation=0.1,test=0.1"
             )
-    return positions
+        splits = {split for each in sets if each and (split := split_meant(each))}
+        if not self.split and TRAINING in splits and len(splits) > 1:
+            raise DataError(
+                f"{self.table} has sets ({listed(sorted(filter(None, sets)))}); convert one at a "
+                f"time, such as --dataset_dir {self.table}/{TRAINING}, or name only the columns of "
+                "file and label, --csv_columns FILE,LABEL"
+            )
+        values, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
+        return set(values[counts > 1].tolist())
+
+    def _is_mine(self, row: Row) -> bool:
+        return not self.split or _split_of(row.split) == _split_of(self.split)
+
+    def _joined(self, groups: Iterable[list[Row]]) -> Iterator[tuple[str, str | tuple[str, ...]]]:
+        repeats = 0
+        for rows in groups:
+            rows = [row for row in rows if self._is_mine(row)]
+            if not rows:
+                continue
+            repeats += len(rows) - 1
+            first = rows[0]
+            if self.label_separator:
+                labels = {label for row in rows for label in self._label_of(row)}
+                yield first.file, tuple(sorted(labels))
+                continue
+            if other := next(
+                (row for row in rows if composed(row.label) != composed(first.label)), None
+            ):
+                raise DataError(
+                    f"{self.table}: {printable(first.file)} is {first.label!r} in line "
+                    f"{first.line} and {other.label!r} in line {other.line}: correct one, or join "
+                    "the rows of images with several classes by --label_separator"
+                )
+            yield first.file, first.label
+        if repeats:
+            how = "joined with the others of" if self.label_separator else "the same as others of"
+            where = f"{self.table}/{self.split}" if self.split else self.table
+            log_once(logger, f"{where}: {counted(repeats, 'row')} {how} the same file")
+
+    def _log_crossing(self, groups: Collection[list[Row]]) -> None:
+        """Log files that are in several splits: what is tested on them is no surprise."""
+        crossing = [rows for rows in groups if len({_split_of(row.split) for row in rows}) > 1]
+        if crossing:
+            first = crossing[0][0]
+            other = next(
+                row for row in crossing[0] if _split_of(row.split) != _split_of(first.split)
+            )
+            files = counted(len(crossing), "file is", "files are")
+            log_once(
+                logger,
+                f"{self.table}: {files} in several sets, such as {printable(first.file)} in line "
+                f"{first.line} ({first.split}) and line {other.line} ({other.split})",
+                logging.WARNING,
+            )
+
+    def _label_of(self, row: Row) -> str | tuple[str, ...]:
+        """Return the class, or of multi-label data all classes, each once, in order."""
+        if not self.label_separator:
+            return row.label
+        labels = (
+            {each.strip() for each in row.label.split(self.label_separator)} if row.label else set()
+        )
+        if "" in labels:
+            raise DataError(
+                f"{self._where(row)}: {row.label!r} has an empty class beside "
+                f"{self.label_separator!r}"
+            )
+        return tuple(sorted(labels))
+
+    def _where(self, row: Row) -> str:
+        return f"{self.table}, line {row.line}"
 
 
-def _local_file(folder: Path, name: str, label: str | tuple[str, ...]) -> LabeledFile:
-    path = folder / name
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        return LabeledFile(name, label, 0, 0, NoLocation(reason_of(error)))
-    location: Location = FileLocation(str(path))
-    if not stat.S_ISREG(status.st_mode):
-        location = NoLocation("it is not a regular file")
-    return LabeledFile(name, label, status.st_size, status.st_mtime_ns, location)
+def _key(file: str) -> str:
+    """Return what is the same for all spellings of a file's path."""
+    return composed(file).replace("\\", "/").removeprefix("./")
+
+
+@lru_cache(maxsize=64)
+def _split_of(cell: str | None) -> str:
+    return split_meant(cell or "") or (cell or "").lower()
+
+
+def find_listed_file(folder: Path, name: str, label: str | tuple[str, ...]) -> LabeledFile:
+    """Return the file of a CSV file's row, whose path is relative to the CSV file's folder.
+
+    Args:
+        folder: The CSV file's folder.
+        name: The path in the row.
+        label: The class or classes.
+    """
+    reason = ""
+    for spelling in _spellings(name):
+        path = folder / spelling
+        try:
+            status = path.stat()
+        except (OSError, ValueError) as error:
+            reason = reason or reason_of(error)
+        else:
+            location: Location = FileLocation(str(path))
+            if not stat.S_ISREG(status.st_mode):
+                # Reading from a pipe or a device could block forever.
+                location = NoLocation("it is not a regular file")
+            return LabeledFile(spelling, label, status.st_size, status.st_mtime_ns, location)
+    return LabeledFile(name, label, 0, 0, NoLocation(reason))
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """Yield a path as it is written, and as another system may have stored it."""
+    yield name
+    if "\\" in name:
+        name = name.replace("\\", "/")
+        yield name
+    if not name.isascii():
+        # macOS decomposes é, and most archives of its files keep that.
+        yield from (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
 
 
 def _remote_files(
