@@ -204,8 +204,9 @@ def _decode_jpeg(content: bytes, header: JpegHeader, options: ImageOptions) -> n
     size = fitted_size(header.width, header.height, options.max_edge)
     has_profile = not is_srgb(header.icc_profile, "L" if header.components == 1 else "RGB")
     is_gray = header.components == 1 or (options.color_space == "gray" and not has_profile)
-    pixels = _decode_scaled(content, header, size, "GRAY" if is_gray else "RGB")
-    pixels = shrink(pixels[..., 0] if is_gray else pixels, size)
+    pixels, scale = _decode_scaled(content, header, size, "GRAY" if is_gray else "RGB")
+    extent = (header.width / scale, header.height / scale)
+    pixels = shrink(pixels[..., 0] if is_gray else pixels, size, extent)
     if has_profile:
         # Only now, because fewer pixels take less time.
         pixels = np.asarray(to_srgb(Image.fromarray(pixels), header.icc_profile))
@@ -214,14 +215,17 @@ def _decode_jpeg(content: bytes, header: JpegHeader, options: ImageOptions) -> n
 
 def _decode_scaled(
     content: bytes, header: JpegHeader, size: tuple[int, int], color_space: str
-) -> np.ndarray:
-    """Return pixels not much larger than `size`: libjpeg decodes at 1/2, 1/4, 1/8 far faster."""
+) -> tuple[np.ndarray, int]:
+    """Return (pixels, scale): libjpeg decodes at 1/2, 1/4, 1/8 far faster.
+
+    The pixels are not much larger than `size`. The last row and column may be partly outside.
+    """
     reduction = min(header.width / size[0], header.height / size[1]) / MIN_REDUCTION
-    scale = next((factor for factor in (8, 4, 2) if factor <= reduction), None)
+    scale = next((factor for factor in (8, 4, 2) if factor <= reduction), 1)
     least = {}
-    if scale:
+    if scale > 1:
         least = {"min_height": -(-header.height // scale), "min_width": -(-header.width // scale)}
-    return _decode_strictly(content, color_space, least)
+    return _decode_strictly(content, color_space, least), scale
 
 
 def _decode_strictly(content: bytes, color_space: str, least: dict[str, int]) -> np.ndarray:

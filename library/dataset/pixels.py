@@ -36,25 +36,39 @@ def fitted_size(width: int, height: int, max_edge: int) -> tuple[int, int]:
     return max(1, round(width * max_edge / longer)), max(1, round(height * max_edge / longer))
 
 
-def shrink(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return uint8 pixels resized to the smaller `size` (width, height), much as Lanczos does.
+def shrink(
+    pixels: np.ndarray, size: tuple[int, int], extent: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Return uint8 pixels resized to a smaller size, much as Lanczos does.
 
     A low-pass filter, then cubic interpolation: three times as fast as Pillow's Lanczos, with as
     much detail to within 0.3 dB (`benchmarks/conversion.py` measures both).
+
+    Args:
+        pixels: Shape (height, width[, channels]).
+        size: (width, height) of the result.
+        extent: (width, height) of the image in pixels, if it covers only a part of the last column
+            and row; None: all of them.
     """
     height, width = pixels.shape[:2]
     if (width, height) == size:
         return pixels
-    reduction = max(width / size[0], height / size[1])
+    x, y = extent or (width, height)
+    reduction = max(x / size[0], y / size[1])
     whole = int(reduction / MIN_REDUCTION)
     if whole > 1:
         # The filter is short: much larger images are first averaged over whole pixels.
         smaller = (max(size[0], width // whole), max(size[1], height // whole))
         pixels = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
-        reduction = max(smaller[0] / size[0], smaller[1] / size[1])
+        x, y = x * smaller[0] / width, y * smaller[1] / height
+        reduction = max(x / size[0], y / size[1])
     kernel = _low_pass(round(reduction, 3))
     pixels = cv2.sepFilter2D(pixels, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
+    if (y, x) == pixels.shape[:2]:
+        return cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
+    # With factors instead of a size, the partial column and row may make one more, which is cut.
+    factors = {"fx": size[0] / x, "fy": size[1] / y}
+    return cv2.resize(pixels, None, **factors, interpolation=cv2.INTER_CUBIC)[: size[1], : size[0]]
 
 
 @lru_cache(maxsize=256)

@@ -68,16 +68,17 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
 
     def decode_other() -> tuple[tf.Tensor, ...]:
         pixels = decode_png_bmp_gif(encoded, options.background, options.max_pixels)
-        fitted = _fitted_size(tf.shape(pixels)[:2], options.max_edge)
-        return pixels, fitted, read_png_orientation(encoded)
+        image_size = tf.shape(pixels)[:2]
+        fitted = _fitted_size(image_size, options.max_edge)
+        return pixels, tf.cast(image_size, tf.float64), fitted, read_png_orientation(encoded)
 
     def decode_jpeg() -> tuple[tf.Tensor, ...]:
-        pixels = _decode_reduced(encoded, channels, shape[:2], size)
-        return pixels, size, markers.orientation
+        pixels, extent = _decode_reduced(encoded, channels, shape[:2], size)
+        return pixels, extent, size, markers.orientation
 
     def convert() -> tuple[tf.Tensor, tf.Tensor]:
-        pixels, fitted, orientation = tf.cond(is_jpeg, decode_jpeg, decode_other)
-        image = apply_orientation(shrink(pixels, fitted), orientation)
+        pixels, extent, fitted, orientation = tf.cond(is_jpeg, decode_jpeg, decode_other)
+        image = apply_orientation(shrink(pixels, fitted, extent), orientation)
         return _encode(image, options), tf.shape(image)
 
     return tf.cond(is_stored_unchanged, lambda: (encoded, shape), convert)
@@ -85,10 +86,15 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
 
 def _decode_reduced(
     encoded: tf.Tensor, channels: int, image_size: tf.Tensor, size: tf.Tensor
-) -> tf.Tensor:
-    """Decode a JPEG much larger than `size` at 1/2, 1/4 or 1/8, as the converter does."""
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decode a JPEG much larger than `size` at 1/2, 1/4 or 1/8, as the converter does.
+
+    Returns:
+        The pixels, and how many of them the image covers: float64 (height, width).
+    """
+    ratios = tf.constant(REDUCTIONS, tf.float64)
     reduction = tf.reduce_min(image_size / size) / MIN_REDUCTION
-    number = tf.reduce_sum(tf.cast(reduction >= tf.constant(REDUCTIONS[1:], tf.float64), tf.int32))
+    number = tf.reduce_sum(tf.cast(reduction >= ratios[1:], tf.int32))
     branches = [
         partial(
             tf.io.decode_jpeg,
@@ -99,7 +105,7 @@ def _decode_reduced(
         )
         for ratio in REDUCTIONS
     ]
-    return tf.switch_case(number, branches)
+    return tf.switch_case(number, branches), tf.cast(image_size, tf.float64) / ratios[number]
 
 
 def _fitted_size(size: tf.Tensor, max_edge: int) -> tf.Tensor:

@@ -15,31 +15,35 @@ from library.dataset.pixels import FILTER_TAPS, MIN_REDUCTION, PASSBAND
 _CUBIC = -0.75
 
 
-def shrink(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def shrink(image: tf.Tensor, size: tf.Tensor, extent: tf.Tensor | None = None) -> tf.Tensor:
     """Resize uint8 pixels (height, width, channels) to a size that is not larger.
 
     Args:
         image: The pixels.
         size: int32 (height, width). An image of that size is returned unchanged.
+        extent: float64 (height, width) of the image in pixels, if it covers only a part of the
+            last row and column; None: all of them.
     """
+    image_size = tf.shape(image)[:2]
+    covered = tf.cast(image_size, tf.float64) if extent is None else extent
 
     def resize() -> tf.Tensor:
-        averaged = _average(image, size)
-        filtered = _filter(averaged, _reduction(averaged, size))
-        return _interpolate(filtered, size)
+        averaged = _average(image, size, covered)
+        ratio = tf.cast(tf.shape(averaged)[:2], tf.float64) / tf.cast(image_size, tf.float64)
+        reduced = covered * ratio
+        return _interpolate(_filter(averaged, _reduction(reduced, size)), size, reduced)
 
-    has_size = tf.reduce_all(tf.equal(tf.shape(image)[:2], size))
-    return tf.cond(has_size, lambda: image, resize)
-
-
-def _reduction(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Return how many times larger the image is than `size`, for the edge where it is more."""
-    return tf.reduce_max(tf.cast(tf.shape(image)[:2], tf.float64) / tf.cast(size, tf.float64))
+    return tf.cond(tf.reduce_all(tf.equal(image_size, size)), lambda: image, resize)
 
 
-def _average(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def _reduction(extent: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Return how many times larger an image is than `size`, for the edge where it is more."""
+    return tf.reduce_max(extent / tf.cast(size, tf.float64))
+
+
+def _average(image: tf.Tensor, size: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
     """Average blocks of whole pixels until the image is less than 2.4 times too large."""
-    block = tf.cast(_reduction(image, size) / MIN_REDUCTION, tf.int32)
+    block = tf.cast(_reduction(extent, size) / MIN_REDUCTION, tf.int32)
     image_size = tf.shape(image)[:2]
 
     def average() -> tf.Tensor:
@@ -76,11 +80,11 @@ def _sinc(x: tf.Tensor) -> tf.Tensor:
     return tf.sin(angle) / angle
 
 
-def _interpolate(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def _interpolate(image: tf.Tensor, size: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
     """Resize by cubic interpolation between four pixels along each axis."""
     pixels = tf.cast(image, tf.float64)
     for axis in (1, 0):
-        positions, weights = _cubic(tf.shape(image)[axis], size[axis])
+        positions, weights = _cubic(tf.shape(image)[axis], size[axis], extent[axis])
         shape = [-1, 1, 1] if axis == 0 else [-1, 1]
         pixels = tf.add_n(
             [
@@ -92,12 +96,20 @@ def _interpolate(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return _to_uint8(tf.round(pixels))
 
 
-def _cubic(length: tf.Tensor, new_length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _cubic(
+    length: tf.Tensor, new_length: tf.Tensor, extent: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the positions of the four pixels behind each new one, and their weights.
 
-    int32 and float64, shape (new_length, 4).
+    Args:
+        length: Pixels along the axis.
+        new_length: Pixels wanted.
+        extent: How many of the pixels the image covers.
+
+    Returns:
+        int32 and float64, shape (new_length, 4).
     """
-    scale = tf.cast(length, tf.float64) / tf.cast(new_length, tf.float64)
+    scale = extent / tf.cast(new_length, tf.float64)
     centers = (tf.range(tf.cast(new_length, tf.float64), dtype=tf.float64) + 0.5) * scale - 0.5
     first = tf.floor(centers)
     x, a = centers - first, _CUBIC

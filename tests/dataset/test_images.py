@@ -73,6 +73,18 @@ def test_shrink_matches_lanczos(width):
     assert psnr(shrink(pixels, (384, 288)), lanczos) > 36
 
 
+@pytest.mark.parametrize("size", [(1201, 801), (2049, 1535), (1607, 1209), (3481, 2321)])
+def test_reduced_decoding_does_not_shift_the_image(size):
+    content = saved(Image.fromarray(waves(*size)), "JPEG", quality=95)
+    image = Image.open(io.BytesIO(content))
+    fitted = fitted_size(*size, 384)
+    lanczos = image.resize(fitted, Image.Resampling.LANCZOS)
+    pixels, _ = decode_image(content, ImageOptions(max_edge=384))
+    assert psnr(pixels, lanczos) > 38
+    # The end is where a shift is largest.
+    assert psnr(pixels[-40:, -40:], np.asarray(lanczos)[-40:, -40:]) > 38
+
+
 def test_shrink_handles_one_pixel_edges():
     assert shrink(waves(3, 900), (1, 384)).shape == (384, 1, 3)
     assert shrink(waves(5000, 4), (384, 1)).shape == (1, 384, 3)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from library.inputs.decoding import ImageFormat, decode, resize
 
@@ -65,6 +66,24 @@ def test_decode_uses_the_reduction_of_the_window():
     # 200 wanted at 50 is an exact quarter: libjpeg's own, unchanged.
     quarter = tf.io.decode_jpeg(encoded(pixels), ratio=4)[25:75, 10:60]
     assert np.abs(decoded(pixels, 50, [100, 40, 200, 200]) - quarter).max() <= 1
+
+
+def distance_from_lanczos(height, width, size):
+    """Return the root mean square difference from Pillow's resizing of all pixels."""
+    y, x = np.mgrid[:height, :width]
+    waves = 128 + 60 * np.sin(9 * x / width * 6) + 60 * np.cos(7 * y / height * 6)
+    pixels = np.repeat(waves[..., np.newaxis], 3, 2).astype(np.uint8)
+    resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
+    return np.sqrt(np.mean((decoded(pixels, size) - np.asarray(resized, int)) ** 2))
+
+
+@pytest.mark.parametrize(("edge", "size"), [(256, 128), (384, 70), (512, 64)])
+@pytest.mark.parametrize("more", [1, 3, 7])
+def test_decode_of_a_reduced_image_does_not_shift_it(edge, size, more):
+    # As close as for an edge that the reduction divides.
+    expected = distance_from_lanczos(edge, edge + 8, size)
+    assert distance_from_lanczos(edge + more, edge + 8, size) < 1.2 * expected + 0.2
+    assert distance_from_lanczos(edge, edge + 8 + more, size) < 1.2 * expected + 0.2
 
 
 @pytest.mark.parametrize("size", [8, 30, 60])
