@@ -17,19 +17,6 @@ from library.figures.kernels import first_kernels, kernel_grid
 from library.training.listeners import Evaluation, Listener, Run, try_to_write
 
 LOGS = "logs"
-# The settings that lead TensorBoard's table of all settings.
-_FIRST = (
-    "augmentations",
-    "dropout_rate",
-    "image_size",
-    "learning_rate",
-    "model",
-    "optimizer",
-    "train_batch_size",
-    "train_epochs",
-    "weight_decay",
-    "xentropy_label_smoothing",
-)
 # The metrics of TensorBoard's table of runs; `evaluate` writes those of the test split.
 _METRICS = (
     *("validation/accuracy", "validation/loss", "test/accuracy", "test/loss", "test/macro_f1"),
@@ -133,11 +120,7 @@ class TensorBoard(Listener):
         words = {k: ", ".join(v) for k, v in values.items() if isinstance(v, (list, tuple)) and v}
         simple = {k: v for k, v in values.items() if isinstance(v, (bool, int, float, str))}
         settings = {**simple, **words}
-        ordered = [
-            *(name for name in _FIRST if name in settings),
-            *sorted(settings.keys() - {*_FIRST}),
-        ]
-        hparams = [api.HParam(name) for name in ordered]
+        hparams = [api.HParam(name) for name in sorted(settings)]
         metrics = [api.Metric(tag, display_name=tag.replace("/", " ")) for tag in _METRICS]
         with self._writer.as_default(0):
             api.hparams_config(hparams, metrics)
