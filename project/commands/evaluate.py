@@ -23,6 +23,24 @@ def evaluate(settings: Settings) -> None:
     (split,) = read_data(config, split_name)
     validation_split = split if split_name == "validation" else find_validation(config)
     start_tensorflow(config)
+    summary = evaluate_split(settings, split, validation_split)
+    if not sys.stdout.isatty():  # At a terminal so long a line would bury the table.
+        print(json.dumps(summary, allow_nan=False))
+
+
+def evaluate_split(settings: Settings, split: Any, validation_split: Any) -> dict[str, Any]:
+    """Evaluate a snapshot on a split, log a table, and write the JSON and the HTML report.
+
+    Args:
+        settings: The settings.
+        split: The split, as `read_data` returns it.
+        validation_split: The split that the temperature is fitted on, perhaps `split` itself;
+            None: no temperature.
+
+    Returns:
+        The metrics and what they are metrics of.
+    """
+    config = settings.project
     from library.evaluation.evaluate import (
         EVALUATION_FOLDER,
         describe_scope,
@@ -48,11 +66,9 @@ def evaluate(settings: Settings) -> None:
     scope = (counted(summary["images"], "image"), _network(config, summary))
     logger.info(
         "%s accuracy %.4f, loss %.4f; %s",
-        *(split_name, summary["accuracy"], summary["loss"]),
+        *(split.name, summary["accuracy"], summary["loss"]),
         "; ".join((*scope, *describe_scope(summary))),
     )
-    if not sys.stdout.isatty():  # At a terminal so long a line would bury the table.
-        print(json.dumps(summary, allow_nan=False))
     name = config.validation_name or file_name(config, summary)
     folder = Path(config.run_dir, EVALUATION_FOLDER)
     splits = tuple({each.name: each for each in (split, validation_split) if each}.values())
@@ -62,6 +78,7 @@ def evaluate(settings: Settings) -> None:
             metrics = {key: value for key, value in summary.items() if isinstance(value, float)}
             write_test_metrics(Path(config.run_dir), metrics, snapshot.metrics["step"])
         _write_report(config, folder / f"{name}.html", result, summary, splits)
+    return summary
 
 
 def file_name(config: Any, summary: dict) -> str:

@@ -27,6 +27,25 @@ def train(settings: Settings) -> None:
     check_trainable(splits[0])
     log_lacking_classes(splits)
     start_tensorflow(config, cluster)
+    best = train_splits(settings, splits, cluster)
+    if best:
+        print(json.dumps({"snapshot": config.best_model_dir, **best}))
+
+
+def train_splits(
+    settings: Settings, splits: Sequence[Any], cluster: Any = None
+) -> Mapping[str, Any] | None:
+    """Train, save the best snapshot, and write the report.
+
+    Args:
+        settings: The settings.
+        splits: The training and the validation split, as `read_data` returns them.
+        cluster: The Cluster that this process belongs to; None: no other.
+
+    Returns:
+        The best snapshot's metrics; None after a dry run, and in workers other than the chief.
+    """
+    config = settings.project
     from library.inputs.corruption import explain_read_errors
     from library.training.debugging import numeric_checks
     from project import assembly
@@ -36,10 +55,10 @@ def train(settings: Settings) -> None:
     with explain_read_errors(*trainer.inputs), checks:
         if settings.dry_run:
             log_dry_run(trainer, settings.hyperparameters.gradient_accumulation_steps)
-            return
+            return None
         best = trainer.fit()
     if not trainer.devices.is_chief:
-        return
+        return None
     log_best(config.best_model_dir, best)
     if config.debug:
         from library.training.debugging import check_overfit
@@ -47,6 +66,7 @@ def train(settings: Settings) -> None:
         logger.info(check_overfit(best["validation"], trainer.inputs.training.examples))
     elif config.report:
         write_report(settings, splits, trainer.inputs.validation)
+    return best
 
 
 def find_cluster() -> Any:
@@ -84,13 +104,12 @@ def log_dry_run(trainer: Any, gradient_accumulation_steps: int) -> None:
 
 
 def log_best(folder: str, best: Mapping[str, Any]) -> None:
-    """Log the best snapshot's metrics, and print them as JSON."""
+    """Log the best snapshot's metrics."""
     validation = best["validation"]
     logger.info(
         f"Best snapshot: {folder}, epoch {best['epoch']}, validation loss "
         f"{validation['loss']:.4f}, accuracy {validation['accuracy']:.4f}"
     )
-    print(json.dumps({"snapshot": folder, **best}))
 
 
 def write_report(settings: Settings, splits: Sequence[Any], validation: Any) -> None:
