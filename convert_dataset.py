@@ -108,6 +108,11 @@ class ImageKeys(Keys):
     max_edge: CountOrZero = key(_IMAGES.max_edge, "longest edge in pixels; 0: any")
     quality: Annotated[int, Field(ge=1, le=100)] = key(_IMAGES.quality, "JPEG quality")
     color_space: Literal["rgb", "gray"] = key(_IMAGES.color_space, "color space")
+    chroma: Literal["auto", "420", "444"] = key(
+        _IMAGES.chroma,
+        "resolution of color: 444 full, for graphics and screenshots; 420 half; auto: full up to "
+        "128 pixels",
+    )
     background: Text = key("white", "color behind transparent pixels: a name, or #rrggbb")
     max_megapixels: Positive = key(_IMAGES.max_pixels / 1e6, "skip larger images undecoded")
     max_bad_fraction: FractionBelowOne = key(
@@ -255,6 +260,7 @@ def make_conversion_options(settings: Settings) -> ConversionOptions:
             color_space=settings.color_space,
             background=background,
             max_pixels=int(settings.max_megapixels * 1e6),
+            chroma=settings.chroma,
         ),
         num_shards=settings.num_shards,
         num_workers=settings.num_workers,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from library.dataset.bit_depth import describe_unused_bits, to_8_bits
 from library.dataset.jpeg import JpegHeader, find_end, orientation_of, read_jpeg_header
-from library.dataset.options import ImageOptions
+from library.dataset.options import MAX_JPEG_EDGE, ImageOptions
 from library.dataset.pixels import (
     MIN_REDUCTION,
     apply_orientation,
@@ -31,12 +31,8 @@ from library.errors import first_line
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 # Pillow would only warn of large images; `ImageOptions.max_pixels` refuses them.
 Image.MAX_IMAGE_PIXELS = None
-# JPEGs up to this edge store color at full resolution: half of it would show.
-FULL_COLOR_MAX_EDGE = 128
-# The longest edge that libjpeg takes.
-MAX_JPEG_EDGE = 65_500
 _TRANSPARENT = {"RGBA", "LA", "PA", "La", "RGBa"}
-_JPEG_LS = b"\xff\xd8\xff\xf7"
+_JPEG, _JPEG_LS = b"\xff\xd8\xff", b"\xff\xd8\xff\xf7"
 # What libjpeg says of compressed data that ends early or makes no sense. Its other warnings, of
 # stray bytes for one, do no harm, and other errors may be of kinds that only Pillow reads.
 _DAMAGE = ("premature end", "Premature end", "Huffman", "bad arithmetic code", "found marker")
@@ -160,7 +156,7 @@ def decode_image(
 
 def _read_header(content: bytes) -> JpegHeader | None:
     """Return the header of a JPEG, None for other formats."""
-    if not content.startswith(b"\xff\xd8\xff"):
+    if not content.startswith(_JPEG):
         return None
     header = read_jpeg_header(content)
     if header is None:
@@ -268,7 +264,8 @@ def _decode_with_pillow(
         raise
     # A decoder that meets hostile bytes may raise anything.
     except Exception as error:
-        raise UnusableImageError(f"can't be decoded: {first_line(error)}") from None
+        what = "is a damaged JPEG" if content.startswith(_JPEG) else "can't be decoded"
+        raise UnusableImageError(f"{what}: {first_line(error)}") from None
     height, width = pixels.shape[:2]
     pixels = shrink(pixels, fitted_size(width, height, options.max_edge))
     return apply_orientation(pixels, orientation), _upright_size(width, height, orientation)
@@ -325,5 +322,5 @@ def _encode(pixels: np.ndarray, options: ImageOptions) -> EncodedImage:
             f"has {width}x{height} pixels; an edge of a JPEG has at most {MAX_JPEG_EDGE:,}",
             "--max_edge",
         )
-    has_full_color = max(height, width) <= FULL_COLOR_MAX_EDGE
+    has_full_color = max(height, width) <= options.full_color_max_edge
     return EncodedImage(encode_jpeg(pixels, options.quality, has_full_color), height, width)

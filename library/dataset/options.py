@@ -7,6 +7,9 @@ from typing import Any
 
 from library.messages import shown
 
+# The longest edge that libjpeg takes.
+MAX_JPEG_EDGE = 65_500
+_FULL_COLOR_MAX_EDGES = {"auto": 128, "444": MAX_JPEG_EDGE, "420": 0}
 # Upper bounds: of an image's memory while it is decoded, and of what a process takes by itself.
 _BYTES_PER_PIXEL, _MIN_MEMORY_BYTES = 16, 2 << 30
 
@@ -21,6 +24,8 @@ class ImageOptions:
         color_space: `rgb` or `gray`.
         background: Color behind transparent pixels: red, green, blue, 0 to 255.
         max_pixels: Larger images are refused before they are decoded.
+        chroma: `444` stores color at full resolution, `420` at half of it in both directions;
+            `auto`: at full resolution up to 128 pixels, where half of it would show.
     """
 
     max_edge: int = 384
@@ -28,6 +33,12 @@ class ImageOptions:
     color_space: str = "rgb"
     background: tuple[int, int, int] = (255, 255, 255)
     max_pixels: int = 128_000_000
+    chroma: str = "auto"
+
+    @property
+    def full_color_max_edge(self) -> int:
+        """The longest edge in pixels of images that store color at full resolution."""
+        return _FULL_COLOR_MAX_EDGES[self.chroma]
 
     @property
     def memory_bytes(self) -> int:
@@ -94,4 +105,5 @@ _IS_VALID: Mapping[str, Callable[[Any], bool]] = {
         and all(_is_between(each, 0, 255) for each in value)
     ),
     "max_pixels": lambda value: _is_between(value, 0, 2**53),
+    "chroma": lambda value: isinstance(value, str) and value in _FULL_COLOR_MAX_EDGES,
 }

@@ -17,8 +17,9 @@ import numpy as np
 from library.dataset.class_checks import check_labels, check_several_classes
 from library.dataset.encode_record import read_image_bytes
 from library.dataset.file_index import FileIndex
-from library.dataset.images import MAX_JPEG_EDGE, ImageOptions, UnusableImageError, convert_image
+from library.dataset.images import UnusableImageError, convert_image
 from library.dataset.locations import NoLocation
+from library.dataset.options import MAX_JPEG_EDGE, ImageOptions
 from library.dataset.pixels import encode_jpeg
 from library.dataset.records import Record
 from library.dataset.sources.base import NO_CLASS, TRAINING, LabeledFile, label_id

@@ -9,7 +9,7 @@ from functools import partial
 
 import tensorflow as tf
 
-from library.dataset.images import FULL_COLOR_MAX_EDGE, ImageOptions
+from library.dataset.options import ImageOptions
 from library.dataset.pixels import MIN_REDUCTION
 from library.export.decode_png_bmp_gif import check_pixel_count, decode_png_bmp_gif
 from library.export.image_headers import (
@@ -129,7 +129,7 @@ def _encode(image: tf.Tensor, options: ImageOptions) -> tf.Tensor:
             image, "rgb", options.quality, chroma_downsampling=chroma_downsampling
         )
 
-    is_small = tf.reduce_max(size) <= FULL_COLOR_MAX_EDGE
+    is_small = tf.reduce_max(size) <= options.full_color_max_edge
     return tf.cond(is_small, lambda: encode_rgb(False), lambda: encode_rgb(True))
 
 

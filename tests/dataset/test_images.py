@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
 from library.dataset.images import (
     ImageOptions,
@@ -495,6 +495,29 @@ def test_truncated_file_is_refused(kind, percent):
 def test_rubbish_is_refused_with_reason(content, reason):
     with pytest.raises(UnusableImageError, match=reason):
         convert_image(content, OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("chroma", "edge", "subsampling"),
+    [("auto", 128, 0), ("auto", 129, 2), ("444", 129, 0), ("444", 500, 0), ("420", 128, 2)],
+)
+def test_chroma_decides_resolution_of_color(chroma, edge, subsampling):
+    content = saved(colorful(size=(edge, 40)), "PNG")
+    result = converted(content, ImageOptions(max_edge=0, chroma=chroma))
+    assert JpegImagePlugin.get_sampling(result) == subsampling
+    # A JPEG that needs no other change keeps its bytes, whatever its color has.
+    content = saved(colorful(size=(edge, 40)), "JPEG", subsampling=2 - subsampling)
+    assert convert_image(content, ImageOptions(max_edge=0, chroma=chroma)).content == content
+
+
+def test_full_color_keeps_thin_red_lines():
+    lines = np.full((200, 200, 3), 255, np.uint8)
+    lines[::4, :, 1:] = 0
+    half, full = (
+        psnr(converted(saved(Image.fromarray(lines), "PNG"), ImageOptions(chroma=chroma)), lines)
+        for chroma in ("auto", "444")
+    )
+    assert full > half + 15
 
 
 def test_too_long_edge_is_refused():

@@ -116,6 +116,8 @@ WRONG_SETTINGS = [
     {"background": [0, 0, 256]},
     {"background": "\0"},
     {"max_pixels": 1e400},
+    {"chroma": "422"},
+    {"chroma": 444},
 ]
 
 
@@ -218,14 +220,15 @@ def test_manifest_without_labels_is_single_label(manifest):
 def test_describe_split_has_image_options(tmp_path):
     write_colors(tmp_path / "train", 2)
     options = ("--max_edge", "12", "--background", "#010203", "--max_megapixels", "2")
-    convert(tmp_path / "train", tmp_path, "train", *options, "--color_space=gray", "--quality=80")
+    options += ("--color_space=gray", "--quality=80", "--chroma=444")
+    convert(tmp_path / "train", tmp_path, "train", *options)
     (split,) = read_splits(tmp_path, "train")
     described = json.loads(json.dumps(describe_split(split)))
     assert described["examples"] == 6
     assert described["class_counts"] == {"blue": 2, "green": 2, "red": 2}
     assert described["fingerprint"] == split.fingerprint
     assert read_image_options(described["images"]) == ImageOptions(
-        12, 80, "gray", (1, 2, 3), 2_000_000
+        12, 80, "gray", (1, 2, 3), 2_000_000, "444"
     )
 
 

@@ -207,4 +207,4 @@ DAMAGED = {
 @pytest.mark.parametrize("max_edge", [0, 24])
 def test_jpeg_whose_data_is_damaged_is_rejected(name, max_edge):
     assert find_conformant(DAMAGED[name], OPTIONS)
-    assert re.search("damaged JPEG|can't be decoded", reject(DAMAGED[name], ImageOptions(max_edge)))
+    assert "damaged JPEG" in reject(DAMAGED[name], ImageOptions(max_edge))

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,6 +106,15 @@ def both(request):
 def test_prepare_bytes_matches_evaluation(both, name):
     found, expected = both[0](AS_STORED[name]).numpy(), both[1].preprocess(AS_STORED[name])
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chroma", "size"), [("444", (150, 140)), ("420", (100, 90))])
+def test_prepare_bytes_stores_color_as_conversion_does(chroma, size):
+    options, image_format = replace(OPTIONS, chroma=chroma), ImageFormat(16, 3)
+    content = encode(smooth(*size), "PNG")
+    found = graph(image_format, options)(content).numpy()
+    assert np.array_equal(found, ImagePreprocessor(image_format, options).preprocess(content))
 
 
 @pytest.mark.parametrize("name", TO_SHRINK)
