@@ -95,6 +95,9 @@ class DestinationKeys(Keys):
     num_shards: CountOrZero = key(_DEFAULTS.num_shards, "0: 8, or more of about 128 MiB each")
     random_seed: CountOrZero = key(_DEFAULTS.random_seed, "seed of the order, and of --split")
     append: bool = key(False, "add images to a converted split; its shards stay as they are")
+    overwrite: bool = key(
+        _DEFAULTS.overwrite, "replace a converted split that was made with other settings"
+    )
     split: Words = key(
         (), "divide the images, such as validation=0.1,test=0.1 (train gets the rest)"
     )
@@ -189,21 +192,31 @@ def convert_one(
         folder: A folder or URL, where the shards go.
         splitter: Selects the split's files; None: all files.
     """
-    from library.dataset.conversion import convert
+    from library.dataset.conversion import check_replacement, convert
     from library.dataset.manifest import read_manifest
-    from library.dataset.remote_splits import fetch_training_manifest, upload
+    from library.dataset.remote_splits import (
+        fetch_training_manifest,
+        find_remote_manifest,
+        upload,
+    )
     from library.dataset.storage import is_remote, local_folder
 
-    local, url = Path(folder), None
+    local, url, previous = Path(folder), None, None
     if is_remote(folder):
         if settings.append:
             raise SettingsError(f"append: {folder} is remote; append to a local copy, upload that")
         url = str(folder)
         local = local_folder(url)
         fetch_training_manifest(url, local)
+        previous = find_remote_manifest(url, name)
     base = read_manifest(local, name) if settings.append else None
-    source = make_source(settings, name, local, splitter)
-    manifest = convert(source, local, name, make_conversion_options(settings), base)
+    source, options = (
+        make_source(settings, name, local, splitter),
+        make_conversion_options(settings),
+    )
+    if previous:
+        check_replacement(previous, source, options)
+    manifest = convert(source, local, name, options, base)
     if url:
         upload(manifest, url)
     print(f"{folder}: {name}: wrote {describe(manifest, base)}")
@@ -269,6 +282,7 @@ def make_conversion_options(settings: Settings) -> ConversionOptions:
         seconds_per_image=settings.seconds_per_image,
         classes_from=settings.classes_from,
         class_order=settings.class_order,
+        overwrite=settings.overwrite,
     )
 
 

@@ -4,11 +4,15 @@ Ensembles and calibration are imported only if they are asked for: evaluating a 
 works without library/prediction.
 """
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from library.configuration.reader import Settings
-from library.errors import SettingsError
+from library.dataset.manifest import SUFFIX
+from library.dataset.sources.base import TRAINING
+from library.dataset.splits import read_manifest_at
+from library.errors import SettingsError, UserError
 from library.evaluation.evaluate import EvaluationResult, evaluate
 from library.evaluation.metrics import EvaluationOptions
 from library.inputs.corruption import explain_read_errors
@@ -18,6 +22,9 @@ from library.saving.checkpoints import check_classes, check_multi_label
 from library.saving.snapshots import Snapshot, load_snapshot
 from project.assembly import make_evaluation_inputs, make_objective
 from project.inputs import EvaluationPipeline
+from project.settings import Project
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from library.prediction.calibrate import CalibratedSnapshot
@@ -53,9 +60,30 @@ def make_inputs_for(snapshot: Snapshot, settings: Settings, split: Any) -> Evalu
     Raises:
         CheckpointError: The split has other classes.
     """
+    if split.name != TRAINING and has_other_training_images(snapshot, settings.project):
+        logger.warning(
+            f"{snapshot.folder} was trained on another training split than the one in "
+            f"{settings.project.data_dir}: images of {split.name} may be among those that it "
+            "learned, and its metrics too good"
+        )
     check_classes(snapshot.folder, snapshot.classes, split.classes)
     check_multi_label(snapshot.folder, is_multi_label(snapshot.network), split.is_multi_label)
     return make_evaluation_inputs(settings, split, ImageFormat.of(snapshot.network))
+
+
+def has_other_training_images(snapshot: Snapshot, config: Project) -> bool:
+    """Return whether the training split in data_dir is not the one that a snapshot learned.
+
+    False if either is unknown, such as that of images that were not converted.
+    """
+    learned = {each.data.get("fingerprint") for each in snapshot.members or (snapshot,)} - {None}
+    if config.data_format != "tfrecord" or not learned:
+        return False
+    folder = f"{config.data_dir.rstrip('/')}/{TRAINING}"
+    try:
+        return learned != {read_manifest_at(f"{folder}/{TRAINING}{SUFFIX}").fingerprint}
+    except UserError:
+        return False
 
 
 def evaluate_snapshot(

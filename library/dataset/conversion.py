@@ -21,7 +21,13 @@ from tqdm import tqdm
 from library.dataset.class_checks import check_labels, check_several_classes
 from library.dataset.encode_record import EncodeRecord, Task
 from library.dataset.file_index import FileIndex
-from library.dataset.manifest import Manifest, check_hashes, manifest_path, read_manifest
+from library.dataset.manifest import (
+    Manifest,
+    check_hashes,
+    find_manifest,
+    manifest_path,
+    read_manifest,
+)
 from library.dataset.options import ConversionOptions
 from library.dataset.records import FILENAME, Fields, read_frames, to_text
 from library.dataset.shards import (
@@ -39,9 +45,9 @@ from library.dataset.sources.find import SourceOptions, find_files
 from library.dataset.split_assignment import Splitter
 from library.dataset.splits import CODE_POINT, find_training_manifest, order_classes
 from library.dataset.worker_pool import WorkerPool, available_cores
-from library.errors import DataError, UserError, printable
+from library.errors import DataError, SettingsError, UserError, printable
 from library.files import locked, resumable
-from library.messages import counted
+from library.messages import counted, counted_classes, shown
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +129,7 @@ def convert(
 
     Raises:
         DataError: The files are unusable, or too many of them. The old split stays as it was.
+        SettingsError: The old split was made with other settings, and `overwrite` is off.
         UserError: The disk is full, or another process is converting this split.
     """
     if base:
@@ -170,6 +177,8 @@ def convert(
             if done := _find_finished(folder, name, plan):
                 remove_work_folder(folder, name)
                 return done
+            if not base and (previous := find_manifest(folder, name)):
+                check_replacement(previous, source, options)
             manifest = base or Manifest(Path(folder), name, classes, (0,) * len(classes), ())
             work = WorkFolder(folder, name, plan, len(manifest.shards))
             encoder = _Encoder(workers, classes, len(index), options)
@@ -183,7 +192,11 @@ def convert(
             manifest = replace(
                 manifest,
                 class_counts=tuple(counts[each] for each in classes),
-                settings={"source": str(source), "plan": plan, **_settings_of(options)},
+                settings={
+                    "source": str(source),
+                    "plan": plan,
+                    **(_settings_of(options) | _division_of(source)),
+                },
                 is_multi_label=index.is_multi_label,
             )
             encoder.warn()
@@ -200,11 +213,41 @@ def read_filenames(manifest: Manifest) -> frozenset[str]:
     return frozenset(names)
 
 
+def check_replacement(previous: Manifest, source: Source, options: ConversionOptions) -> None:
+    """Log that a split is about to be replaced.
+
+    Raises SettingsError if it was made with other settings, and these were not meant to change.
+    """
+    where = f"{previous.origin or previous.folder}: {previous.name}"
+    what = f"{counted(previous.examples, 'image')} of {counted_classes(len(previous.classes))}"
+    settings = _settings_of(options) | _division_of(source)
+    changes = [
+        f"{key} was {shown(before)}, now {shown(settings.get(key))}"
+        for key, before in previous.settings.items()
+        if key not in ("source", "plan") and before != settings.get(key)
+    ]
+    if changes and not options.overwrite:
+        raise SettingsError(
+            f"{where} has {what}, made with other settings ({'; '.join(changes)}): use those, "
+            "choose another --tfrecord_dir, or add --overwrite to replace it"
+        )
+    logger.info(f"{where}: replacing {what}, converted from {previous.settings.get('source')}")
+
+
 def _settings_of(options: ConversionOptions) -> dict[str, Any]:
     own: dict[str, Any] = {"num_shards": options.num_shards, "random_seed": options.random_seed}
     if options.class_order != CODE_POINT:
         own["class_order"] = options.class_order
     return options.images.to_json() | own
+
+
+def _division_of(source: Source) -> dict[str, Any]:
+    """Return what --split was given, as JSON values."""
+    if not source.splitter:
+        return {}
+    fractions = source.splitter.fractions.items()
+    words = ",".join(f"{name}={fraction:.6g}" for name, fraction in fractions)
+    return {"split": words, "group_by": source.splitter.group_by}
 
 
 def _make_plan(

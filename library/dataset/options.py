@@ -63,6 +63,7 @@ class ConversionOptions:
         classes_from: Manifest that fixes the classes; None: the training split's beside this one,
             if there is one, or else the classes found.
         class_order: How classes that no manifest fixes are sorted: `code_point` or `natural`.
+        overwrite: Whether to replace a finished split that was made with other settings.
     """
 
     images: ImageOptions = field(default_factory=ImageOptions)
@@ -73,6 +74,7 @@ class ConversionOptions:
     seconds_per_image: float = 60.0
     classes_from: Path | str | None = None
     class_order: str = "code_point"
+    overwrite: bool = False
 
 
 def read_image_options(settings: Mapping[str, Any]) -> ImageOptions:

@@ -68,6 +68,14 @@ def find_split(url: str, name: str) -> Manifest:
     return replace(parse_manifest(content, manifest_url, folder, name), origin=url)
 
 
+def find_remote_manifest(url: str, name: str) -> Manifest | None:
+    """Return the manifest of a split at a URL, or None if it is missing or damaged."""
+    try:
+        return find_split(url.rstrip("/"), name)
+    except DataError:
+        return None
+
+
 def fetch_manifest(url: str) -> Path:
     """Download the split whose manifest is at a URL, and return its local manifest's path."""
     folder, _, file = url.rpartition("/")

@@ -49,6 +49,7 @@ class Splitter:
 
     Attributes:
         fractions: {split: fraction}, the training split first.
+        group_by: Pattern; images whose names have the same match are in the same split.
         moved: Names of the files that are in the training split only because it would lack their
             class otherwise, once it was divided.
     """
@@ -64,6 +65,7 @@ class Splitter:
             seed: Another seed assigns the names differently.
         """
         self.fractions = fractions
+        self.group_by = group_by
         self.moved: list[str] = []
         # Images drawn for each split, and the groups moved to the training split, once known.
         self._drawn: Counter[str] = Counter()

@@ -119,7 +119,7 @@ def order_classes(
     path = training_manifest
     if not is_remote(path) and Path(path).is_dir():
         path = Path(path) / f"{TRAINING}{SUFFIX}"
-    classes = _read_manifest_at(path).classes
+    classes = read_manifest_at(path).classes
     unknown = sorted(set(labels) - set(classes))
     if unknown:
         names = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
@@ -151,7 +151,8 @@ def _find_split(folder: str | Path, name: str) -> Manifest:
     return find_split(str(folder).rstrip("/"), name)
 
 
-def _read_manifest_at(path: str | Path) -> Manifest:
+def read_manifest_at(path: str | Path) -> Manifest:
+    """Return the manifest at a path or URL without a look at its shards. Raise UserError."""
     if not is_remote(path):
         return read_manifest_file(path)
     folder, _, file = str(path).rpartition("/")

@@ -263,7 +263,7 @@ def describe_environment() -> list[tuple[str, str]]:
     ]
 
 
-def hash_sources(snapshot_sha256: str, split_fingerprint: str, history: Path | None) -> str:
+def hash_sources(snapshot_sha256: str, split_fingerprint: str | None, history: Path | None) -> str:
     """Return a hash of what a page is made from; times would not do, because clocks go wrong."""
     rows = sha256_of(history) if history else ""
     return hashlib.sha256(f"{snapshot_sha256} {split_fingerprint} {rows}".encode()).hexdigest()
@@ -274,7 +274,7 @@ def is_current(page: Path, sources: str) -> bool:
     return page.is_file() and f'content="{sources}"' in page.read_text(encoding="utf-8")
 
 
-def is_about(path: Path, snapshot_sha256: str, split_fingerprint: str) -> bool:
+def is_about(path: Path, snapshot_sha256: str, split_fingerprint: str | None) -> bool:
     """Return whether the JSON of an evaluation exists and is about this snapshot and this split."""
     try:
         summary = parse_json(path.read_bytes())

@@ -1,5 +1,6 @@
 """The best snapshot of a run: compared first, saved next, remembered last."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -59,6 +60,13 @@ class BestSnapshot:
             raise CheckpointError(
                 f"the snapshot in {folder} takes images of shape {stored.network.input_shape[1:]}, "
                 f"this run {network.input_shape[1:]}: choose another --run_dir"
+            )
+        data = self._paths.texts.get(snapshots.DATA)
+        if data and stored.data.get("fingerprint") not in (None, json.loads(data)["fingerprint"]):
+            logger.warning(
+                f"the snapshot in {folder} was trained on another training split: images of the "
+                "validation split may be among those that it learned, and its metrics too good; "
+                "start over with --resume never, or with another --run_dir"
             )
         validation = evaluate(stored.network)
         epoch, value = stored.metrics["epoch"], validation[metric]

@@ -129,7 +129,7 @@ def _check_best(paths: RunPaths) -> None:
 def _check_owner(paths: RunPaths) -> None:
     """Raise CheckpointError if a folder to write into belongs to a run with other checkpoints."""
     run, checkpoints = Path(paths.run_dir), Path(paths.checkpoints).resolve()
-    owned = []
+    owned: list[tuple[str, Path, Path | None]] = []
     if (run / "history.csv").is_file():
         owned.append(("--run_dir", run, run))
     if not Path(paths.best).resolve().is_relative_to(run.resolve()):

@@ -62,7 +62,8 @@ def evaluate_split(settings: Settings, split: Any, validation_split: Any) -> dic
     result = load_network.evaluate_snapshot(settings, snapshot, inputs, validation)
     for line in format_metrics(result.metrics):
         logger.info(line)
-    summary = summarize(result, split, data_dir=config.data_dir, is_own_data=is_own_data(config))
+    is_own = is_own_data(config) and not load_network.has_other_training_images(snapshot, config)
+    summary = summarize(result, split, data_dir=config.data_dir, is_own_data=is_own)
     scope = (counted(summary["images"], "image"), _network(config, summary))
     logger.info(
         "%s accuracy %.4f, loss %.4f; %s",

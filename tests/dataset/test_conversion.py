@@ -1,5 +1,6 @@
 import csv
 import io
+import logging
 import os
 import shutil
 from dataclasses import replace
@@ -10,10 +11,11 @@ import pytest
 from PIL import Image
 
 from library.dataset.conversion import ConversionOptions, Source, convert
+from library.dataset.images import ImageOptions
 from library.dataset.locations import RemoteLocation
 from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.sources.find import find_files
-from library.errors import DataError, UnreachableError, UserError
+from library.errors import DataError, SettingsError, UnreachableError, UserError
 from library.files import locked
 from tests.conftest import write_colors
 from tests.helpers.converting import OPTIONS, contents, records, run
@@ -201,8 +203,29 @@ def test_shards_among_images_are_ignored(images):
 def test_second_conversion_replaces_first(images, tmp_path):
     folder = tmp_path / "shards"
     run(images, folder, ConversionOptions(OPTIONS.images, num_shards=9))
-    manifest = run(images, folder, ConversionOptions(OPTIONS.images, num_shards=2))
+    options = ConversionOptions(OPTIONS.images, num_shards=2, overwrite=True)
+    manifest = run(images, folder, options)
     assert sorted(contents(folder)) == ["train.manifest.json", *(s.file for s in manifest.shards)]
+
+
+def test_split_of_other_settings_is_replaced_only_on_request(images, tmp_path, caplog):
+    folder = tmp_path / "shards"
+    caplog.set_level(logging.INFO)
+    logging.getLogger("library").addHandler(caplog.handler)
+    run(images, folder)
+    before = contents(folder)
+    options = replace(OPTIONS, images=ImageOptions(max_edge=16), random_seed=3)
+    with pytest.raises(SettingsError, match="--overwrite") as caught:
+        run(images, folder, options)
+    assert "max_edge was 32, now 16; random_seed was 0, now 3" in str(caught.value)
+    assert contents(folder) == before
+    assert not caplog.records
+    run(images, folder, replace(options, overwrite=True))
+    # Other images are no other settings.
+    (images / "red" / "000.png").unlink()
+    run(images, folder, options)
+    logging.getLogger("library").removeHandler(caplog.handler)
+    assert ["replacing 90 images of 3" in each for each in caplog.messages] == [True, True]
 
 
 def test_finished_conversion_is_repeated_only_if_damaged(images, tmp_path, monkeypatch):

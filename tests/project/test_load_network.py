@@ -1,13 +1,17 @@
 import re
+import shutil
 
 import pytest
 
 from library.dataset.splits import read_splits
 from library.errors import SettingsError
 from library.evaluation.evaluate import EvaluationResult
+from library.logging import start_logging
+from library.saving.snapshots import read_snapshot
 from project import load_network
 from project.commands import evaluate
 from project.settings import read_settings
+from tests.conftest import convert, write_colors
 
 
 @pytest.fixture
@@ -82,3 +86,26 @@ def test_evaluate_and_fit_as_the_settings_say(settings, colors, snapshot_run):
     # Calibrating leaves the threshold that was asked for.
     given = settings("--calibrate", "--threshold=0.6")
     assert load_network.fit_to_validation(given, snapshot, split).threshold == 0.6
+
+
+def test_other_training_images_are_noticed(settings, colors, tmp_path, snapshot_run, capsys):
+    def warned(data_dir, split="validation"):
+        given = settings(data_dir=data_dir)
+        (found,) = read_splits(data_dir, split)
+        load_network.make_inputs_for(snapshot, given, found)
+        return "learned" in capsys.readouterr().err
+
+    snapshot = read_snapshot(snapshot_run.folder / "best")
+    start_logging()
+    assert not warned(colors)
+    shutil.copytree(colors, tmp_path / "data")
+    assert not warned(tmp_path / "data")
+    # The images that it was evaluated on, and one more.
+    write_colors(tmp_path / "images", 7, seed=1)
+    convert(tmp_path / "images", tmp_path / "data", "train", "--overwrite")
+    assert warned(tmp_path / "data")
+    assert not warned(tmp_path / "data", "train")
+    config = settings(data_dir=tmp_path / "data").project
+    assert load_network.has_other_training_images(snapshot, config)
+    shutil.rmtree(tmp_path / "data" / "train")
+    assert not load_network.has_other_training_images(snapshot, config)
