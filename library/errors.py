@@ -5,9 +5,12 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 
 # What TensorFlow's InternalError says if a GPU has too little memory.
 _NO_GPU_MEMORY = re.compile(
@@ -53,15 +56,20 @@ class DivergedError(UserError):
 
 
 class StoppedError(UserError):
-    """SIGINT or SIGTERM stopped the run after its state was saved (exit code 130 or 143)."""
+    """SIGINT or SIGTERM stopped the run (exit code 130 or 143); the text says what is kept."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
         self.exit_code = exit_code
 
 
-# Errors whose one line says enough, without what native libraries wrote before.
-_EXPLAINED = (UserError, OSError, MemoryError, KeyboardInterrupt, SystemExit)
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM arrived: what ends a command at Ctrl-C ends it now."""
+
+
+# What follows `Interrupted. ` if nothing better is known.
+_NOTHING_LOST = "Nothing incomplete is left behind; run the same command again."
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def _escape_as_json(error: UnicodeError) -> tuple[str, int]:
@@ -145,7 +153,10 @@ def run_main(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors=_ESCAPE_AS_JSON)
     try:
-        with contextlib.nullcontext() if verbose else native_stderr_aside(_EXPLAINED):
+        with (
+            contextlib.nullcontext() if verbose else native_stderr_aside(_is_explained),
+            handled_signals(_raise, "Stopping; press again to quit now"),
+        ):
             main(arguments)
         # Flush now: at the interpreter's exit, a closed pipe would show a traceback.
         sys.stdout.flush()
@@ -154,10 +165,102 @@ def run_main(
         # The reader has closed the pipe (`| head`): discard the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        return _show(program, "interrupted", 130, verbose)
+    except KeyboardInterrupt as interrupt:
+        return _show("", *_describe(stopped_by(interrupt, _NOTHING_LOST)), verbose)
+    except StoppedError as error:
+        return _show("", *_describe(error), verbose)
     except Exception as error:
-        return _show(program, *_describe(error), verbose)
+        return _show(f"{program}: error: ", *_describe(error), verbose)
+
+
+def stopped_by(interrupt: KeyboardInterrupt, kept: str) -> StoppedError:
+    """Return the error that ends a command after SIGINT or SIGTERM.
+
+    Args:
+        interrupt: What the signal raised.
+        kept: What is kept, and what to do next, in sentences.
+    """
+    is_terminated = isinstance(interrupt, TerminatedError)
+    number = signal.SIGTERM if is_terminated else signal.SIGINT
+    return StoppedError(
+        f"{'Terminated' if is_terminated else 'Interrupted'}. {kept}", EXIT_CODES[number]
+    )
+
+
+@contextlib.contextmanager
+def if_interrupted(kept: str) -> Iterator[None]:
+    """Raise StoppedError, which says what is kept, if a signal interrupts the block."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise stopped_by(interrupt, kept) from None
+
+
+@contextlib.contextmanager
+def handled_signals(handle: Callable[[signal.Signals], None], reply: str) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM within the block; a second one ends the process at once.
+
+    Python calls a handler only between two of its own instructions, and an op of TensorFlow may
+    take minutes. So a thread, which the system wakes up, replies, and ends the process if it must.
+
+    Args:
+        handle: Called with the first signal, in the main thread.
+        reply: What to say at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread may have handlers.
+        return
+
+    def handle_first(number: int, _: FrameType | None) -> None:
+        # The default action of either signal: a second one does not wait for anything.
+        for each in EXIT_CODES:
+            signal.signal(each, signal.SIG_DFL)
+        handle(signal.Signals(number))
+
+    receiver, sender = os.pipe()
+    if os.name != "nt":  # Windows needs it for sockets only.
+        os.set_blocking(sender, False)
+    wakeup = signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_reply, args=(receiver, reply), daemon=True)
+    thread.start()
+    before = {each: signal.signal(each, handle_first) for each in EXIT_CODES}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(sender)
+        thread.join()
+        os.close(receiver)
+
+
+def _reply(receiver: int, reply: str) -> None:
+    """Reply to the first signal whose number is received, and end the process at the second."""
+    import logging
+
+    from library.logging import discard_native_messages
+
+    is_second = False
+    while number := os.read(receiver, 1):
+        if number[0] not in EXIT_CODES:
+            continue  # Another signal that the process handles.
+        if is_second:
+            os._exit(EXIT_CODES[signal.Signals(number[0])])
+        is_second = True
+        logging.getLogger(__name__).info(reply)
+        discard_native_messages()
+
+
+def _raise(number: signal.Signals) -> None:
+    """Interrupt the main thread."""
+    raise KeyboardInterrupt if number == signal.SIGINT else TerminatedError
+
+
+def _is_explained(error: BaseException) -> bool:
+    """Return whether an error's one line says enough, without messages of native libraries."""
+    explained = (UserError, OSError, KeyboardInterrupt, SystemExit)
+    return isinstance(error, explained) or is_out_of_memory(error)
 
 
 def _describe(error: Exception) -> tuple[object, int]:
@@ -181,8 +284,8 @@ def _computes_batch(error: MemoryError) -> bool:
     return not modules.isdisjoint(("tensorflow", "keras"))
 
 
-def _show(program: str, text: object, exit_code: int, verbose: bool) -> int:
+def _show(prefix: str, text: object, exit_code: int, verbose: bool) -> int:
     if verbose:
         traceback.print_exc()
-    print(f"{program}: error: {printable(text)}", file=sys.stderr)
+    print(f"{prefix}{printable(text)}", file=sys.stderr)
     return exit_code

@@ -17,11 +17,11 @@ from typing import Any, BinaryIO, TypeVar
 
 from library.errors import (
     CheckpointError,
-    StoppedError,
     UnreachableError,
     UserError,
     printable,
     reason_of,
+    stopped_by,
 )
 
 _Result = TypeVar("_Result")
@@ -120,8 +120,8 @@ def resumable(folder: str | Path, saved: str) -> Iterator[None]:
         raise UserError(f"{folder} can't be written: {reason_of(error)}; {hint}") from error
     except UnreachableError as error:
         raise UnreachableError(f"{error}; {hint}") from error
-    except KeyboardInterrupt:
-        raise StoppedError(f"interrupted; {hint}", 130) from None
+    except KeyboardInterrupt as interrupt:
+        raise stopped_by(interrupt, f"{hint[:1].upper()}{hint[1:]}.") from None
 
 
 def restore_folder(path: str | Path) -> None:

@@ -14,13 +14,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
 _ROOTS = ("library", "project")
 # Of what native libraries wrote before a crash.
 _NATIVE_LINES = 20
+# The processes that keep these lines.
+_keepers: list[subprocess.Popen[bytes]] = []
 
 
 class _StderrHandler(logging.Handler):
@@ -90,13 +92,13 @@ def log_once(logger: logging.Logger, text: str, level: int = logging.INFO) -> No
 
 
 @contextlib.contextmanager
-def native_stderr_aside(explained: tuple[type[BaseException], ...]) -> Iterator[None]:
+def native_stderr_aside(is_explained: Callable[[BaseException], bool]) -> Iterator[None]:
     """Show what is written to file descriptor 2 within the block only if the block fails.
 
     Where there is no `tail`, as on Windows, everything is shown.
 
     Args:
-        explained: Errors whose own text says enough.
+        is_explained: Returns whether an error's own text says enough.
     """
     tail = shutil.which("tail")
     if tail is None:
@@ -114,19 +116,27 @@ def native_stderr_aside(explained: tuple[type[BaseException], ...]) -> Iterator[
         assert keeper.stdin is not None
         os.dup2(keeper.stdin.fileno(), 2)
         keeper.stdin.close()
+        _keepers.append(keeper)
         try:
             with _python_stderr(stderr):
                 yield
         except BaseException as error:
-            if isinstance(error, explained):
+            if is_explained(error):
                 keeper.kill()
             raise
         else:
             keeper.kill()
         finally:
+            _keepers.remove(keeper)
             # The end of the pipe: `tail` shows its lines now, unless it was ended.
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def discard_native_messages() -> None:
+    """Show no messages of native libraries, even if the process is ended."""
+    for keeper in _keepers:
+        keeper.kill()
 
 
 @contextlib.contextmanager

@@ -147,8 +147,8 @@ def captured_stderr() -> Iterator[None]:
         os.dup2(captured.fileno(), 2)
         try:
             yield
-        except UserError:
-            raise  # Its message says what is wrong.
+        except (UserError, KeyboardInterrupt):
+            raise  # What is wrong is clear.
         except BaseException:
             captured.seek(0)
             os.write(stderr, captured.read())

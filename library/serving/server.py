@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -11,6 +12,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from library.errors import SettingsError, StoppedError, UserError
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import uvicorn
@@ -88,7 +91,15 @@ def make_server(application: "Starlette") -> "uvicorn.Server":
     """Return a uvicorn server that logs nothing: the application logs what matters."""
     import uvicorn
 
-    return uvicorn.Server(
+    class Server(uvicorn.Server):
+        """Says that it stops, because it waits for the requests that it works on."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if not self.should_exit:
+                logger.info("Stopping; press again to quit now")
+            super().handle_exit(sig, frame)
+
+    return Server(
         uvicorn.Config(
             application,
             log_config=None,
@@ -110,11 +121,14 @@ def _stopped_by_signals() -> Iterator[None]:
     """Raise StoppedError for the signal that uvicorn raises again after it has shut down."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise StoppedError("the server was stopped", 128 + number)
+        raise StoppedError("The server was stopped.", 128 + number)
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A signal that is raised again is no second one.
+    wakeup = signal.set_wakeup_fd(-1)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(wakeup)
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,6 +1,7 @@
 """Means of loss and metrics over a whole split."""
 
 import itertools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -50,16 +51,22 @@ class Evaluator:
         self._step = step
 
     def evaluate(
-        self, inputs: EvaluationBatches, max_steps: int | None = None
+        self,
+        inputs: EvaluationBatches,
+        max_steps: int | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> tuple[dict[str, float], int]:
         """Return each metric's mean over the examples, and the number of examples.
 
         Args:
             inputs: The split. Each example counts once, those of a partial last batch too.
             max_steps: Number of batches after which to stop; None: all.
+            should_stop: Called after each batch; if it returns True, the means are of no use.
         """
         self._totals.reset()
         batches = self._devices.divide(inputs.batches(), inputs.batch_size)
         for images, labels in itertools.islice(batches, max_steps):
             self._step(images, labels)
+            if should_stop():
+                break
         return self._totals.means(), self._totals.examples

@@ -1,12 +1,13 @@
 """SIGINT and SIGTERM: the first stops the training after its step, a second one at once."""
 
 import signal
-from types import FrameType
+from contextlib import ExitStack
 from typing import Self
 
-from library.errors import StoppedError
+from library.errors import EXIT_CODES, StoppedError, handled_signals
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+# What is kept after the last step.
+FINISHED = "The training is finished and saved; run the same command to write its report."
 
 
 class StopOnSignal:
@@ -19,24 +20,42 @@ class StopOnSignal:
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> Self:
-        self._before = {each: signal.signal(each, self._remember) for each in EXIT_CODES}
+        with ExitStack() as stack:
+            reply = "Stopping after this step; press again to quit now"
+            stack.enter_context(handled_signals(self._remember, reply))
+            self._handling = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        self._handling.close()
 
-    def _remember(self, number: int, _: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-        # The default action of either signal: a second one does not wait for anything.
-        for each in EXIT_CODES:
-            signal.signal(each, signal.SIG_DFL)
+    def _remember(self, received: signal.Signals) -> None:
+        self.received = received
 
 
-def stopped_error(received: signal.Signals, epoch: int, step: int) -> StoppedError:
-    """Return the error that ends a run whose state was saved; `epoch` counts from 1."""
-    word = "Interrupted" if received == signal.SIGINT else "Terminated"
-    return StoppedError(
-        f"{word} in epoch {epoch} (step {step}). State saved; run the same command to resume.",
-        EXIT_CODES[received],
+def stopped_error(
+    received: signal.Signals, epoch: int, step: int, *, starts_over: bool = False
+) -> StoppedError:
+    """Return the error that ends a run whose state was saved.
+
+    Args:
+        received: The signal.
+        epoch: The epoch that was stopped, from 1.
+        step: The number of steps made.
+        starts_over: Whether the same command would start over.
+    """
+    how = "with --resume auto " if starts_over else ""
+    return _stopped_by(
+        received,
+        f" in epoch {epoch} (step {step}). State saved; run the same command {how}to resume.",
     )
+
+
+def finished_error(received: signal.Signals) -> StoppedError:
+    """Return the error that ends a run after its last step."""
+    return _stopped_by(received, f". {FINISHED}")
+
+
+def _stopped_by(received: signal.Signals, text: str) -> StoppedError:
+    word = "Interrupted" if received == signal.SIGINT else "Terminated"
+    return StoppedError(word + text, EXIT_CODES[received])

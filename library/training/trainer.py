@@ -10,7 +10,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from library.errors import CheckpointError, DataError, SettingsError
+from library.errors import (
+    CheckpointError,
+    DataError,
+    SettingsError,
+    StoppedError,
+    if_interrupted,
+)
 from library.inputs.interfaces import SplitInputs
 from library.messages import counted
 from library.saving.checkpoints import Checkpoints
@@ -18,7 +24,7 @@ from library.training.best_snapshot import BestSnapshot
 from library.training.distribution import Devices
 from library.training.divergence import check_best, check_losses, check_validation_loss
 from library.training.evaluator import Evaluator
-from library.training.interruption import StopOnSignal, stopped_error
+from library.training.interruption import StopOnSignal, finished_error, stopped_error
 from library.training.listeners import Evaluation, Listener, Run
 from library.training.parts import NoSchedule, Parts, RunInputs
 from library.training.plan import Plan, RunPaths
@@ -137,11 +143,18 @@ class Trainer:
                             self.average_statistics()
                             with self.parts.averaged_weights():
                                 validation = self._evaluate()
-                                is_best = self.best_snapshot.save_if_better(self.state, validation)
+                                if validation is not None:
+                                    is_best = self.best_snapshot.save_if_better(
+                                        self.state, validation
+                                    )
+                            if validation is None:
+                                raise self._stopped()
                             self._lower_learning_rate_on_plateau(validation)
                             self._add_row(validation, is_best)
                             self._save_if_slow()
                             self.timetable.mark_evaluated()
+        if self._stop.received:  # during the last evaluation
+            raise finished_error(self._stop.received)
         return check_best(self.state.best, self.plan.monitor.metric)
 
     # What an engine overrides, and below it what it calls.
@@ -271,7 +284,10 @@ class Trainer:
             write_texts(self.paths.run_dir, self.paths.texts)
         if self.parts.cached_features:
             # Only now: the checkpoint may have brought another base.
-            self.step_inputs = self.parts.cached_features.make_inputs()
+            with if_interrupted(
+                "Features cached so far are kept in whole splits; run the same command to resume."
+            ):
+                self.step_inputs = self.parts.cached_features.make_inputs()
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -320,12 +336,30 @@ class Trainer:
             if not self._stop_signal and not self.timetable.is_finished(state):
                 self.prefetch()
         if self._stop_signal:
-            self._save()
-            raise stopped_error(self._stop_signal, state.epoch + 1, state.step)
+            raise self._stopped()
 
-    def _evaluate(self) -> dict[str, float]:
+    def _stopped(self) -> StoppedError:
+        """Save, and return the error that ends the run after a signal."""
+        self._save()
+        received = self._stop_signal or self._stop.received or signal.SIGINT
+        starts_over = self.plan.resume == "never"
+        return stopped_error(
+            received, self.state.epoch + 1, self.state.step, starts_over=starts_over
+        )
+
+    def _must_stop(self) -> bool:
+        """Return whether to stop within an evaluation, which is repeated after resuming.
+
+        Several workers evaluate to the end: each must run the same batches.
+        """
+        return self._stop.received is not None and self.devices.workers == 1
+
+    def _evaluate(self) -> dict[str, float] | None:
+        """Return the validation metrics, or None if a signal stopped the evaluation."""
         inputs, max_steps = self.step_inputs.validation, self.plan.max_eval_steps
-        validation, examples = self.evaluator.evaluate(inputs, max_steps)
+        validation, examples = self.evaluator.evaluate(inputs, max_steps, self._must_stop)
+        if self._must_stop():
+            return None
         if not examples:
             raise DataError("the validation split is empty, so no snapshot can be the best")
         check_validation_loss(validation["loss"], self.state.step, self.learning_rate_at)

@@ -11,7 +11,7 @@ from typing import Any
 
 from library.configuration.reader import Settings
 from library.dataset.class_checks import check_trainable, log_lacking_classes
-from library.errors import SettingsError
+from library.errors import SettingsError, if_interrupted
 from project.commands.setup import read_data, start_tensorflow
 
 logger = logging.getLogger(__name__)
@@ -22,12 +22,13 @@ def train(settings: Settings) -> None:
     config = settings.project
     if config.debug and config.xla:
         raise SettingsError("debug and xla exclude each other: xla merges the checked operations")
-    cluster = find_cluster()
-    splits = read_data(config, "train", "validation")
-    check_trainable(splits[0])
-    log_lacking_classes(splits)
-    start_tensorflow(config, cluster)
-    best = train_splits(settings, splits, cluster)
+    with if_interrupted("No step is lost; run the same command again."):
+        cluster = find_cluster()
+        splits = read_data(config, "train", "validation")
+        check_trainable(splits[0])
+        log_lacking_classes(splits)
+        start_tensorflow(config, cluster)
+        best = train_splits(settings, splits, cluster)
     if best:
         print(json.dumps({"snapshot": config.best_model_dir, **best}))
 
@@ -60,12 +61,15 @@ def train_splits(
     if not trainer.devices.is_chief:
         return None
     log_best(config.best_model_dir, best)
-    if config.debug:
-        from library.training.debugging import check_overfit
+    from library.training.interruption import FINISHED
 
-        logger.info(check_overfit(best["validation"], trainer.inputs.training.examples))
-    elif config.report:
-        write_report(settings, splits, trainer.inputs.validation)
+    with if_interrupted(FINISHED):
+        if config.debug:
+            from library.training.debugging import check_overfit
+
+            logger.info(check_overfit(best["validation"], trainer.inputs.training.examples))
+        elif config.report:
+            write_report(settings, splits, trainer.inputs.validation)
     return best
 
 

@@ -14,7 +14,7 @@ import pytest
 from library.dataset.conversion import ConversionOptions
 from library.dataset.manifest import check_hashes, read_manifest
 from library.dataset.shards import ShardWriter
-from library.errors import UserError
+from library.errors import TerminatedError, UserError
 from tests.conftest import ROOT, write_colors
 from tests.helpers.converting import OPTIONS, contents, run
 
@@ -118,7 +118,8 @@ def test_conversion_killed_with_workers_resumes(tmp_path):
     ("error", "reason", "code"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "No space left", 1),
-        (KeyboardInterrupt(), "interrupted", 130),
+        (KeyboardInterrupt(), "Interrupted.*kept.*resume", 130),
+        (TerminatedError(), "Terminated.*kept.*resume", 143),
     ],
 )
 def test_failed_conversion_keeps_finished_shards(

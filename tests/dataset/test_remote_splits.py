@@ -218,7 +218,7 @@ def test_interrupt_stops_running_downloads(bucket, monkeypatch):
 
     bucket.fetch_by(endless)
     monkeypatch.setattr(remote_splits, "as_completed", interrupt)
-    with pytest.raises(StoppedError, match=r"^interrupted; ") as caught:
+    with pytest.raises(StoppedError, match=r"^Interrupted\. .*resume") as caught:
         read_splits(bucket.url, "train")
     assert caught.value.exit_code == 130
     assert not list(find_split(f"{bucket.url}/train", "train").folder.glob("*"))

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -34,8 +35,6 @@ def raises(error):
         (errors.DataError("no images"), 3, "no images"),
         (errors.CheckpointError("damaged"), 4, "damaged"),
         (errors.DivergedError("NaN"), 5, "NaN"),
-        (errors.StoppedError("terminated", 143), 143, "terminated"),
-        (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError(), 1, "out of memory"),
         (ResourceExhaustedError("OOM when allocating\ntensor"), 1, "batch_size"),
         (InternalError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"), 1, "batch_size"),
@@ -64,6 +63,74 @@ def test_run_main_finds_lack_of_memory_behind_another_error(capsys):
 
     assert run_main(main, [], "run.py") == 1
     assert "out of memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (errors.StoppedError("Stopped in epoch 3.", 143), 143, "Stopped in epoch 3."),
+        (KeyboardInterrupt(), 130, "Interrupted. "),
+        (errors.TerminatedError(), 143, "Terminated. "),
+    ],
+)
+def test_signal_is_no_error(capsys, error, code, text):
+    assert run_main(raises(error), [], "run.py") == code
+    shown = capsys.readouterr().err
+    assert shown.startswith(text)
+    assert "error" not in shown
+    assert shown.count("\n") == 1
+
+
+# Waits in native code, where no handler of Python's is called: for 30 s or so.
+WAITING = """
+import hashlib, sys
+from library.errors import if_interrupted, run_main
+
+def main(arguments):
+    with if_interrupted("All of it is kept."):
+        print("ready", flush=True)
+        if arguments:
+            hashlib.pbkdf2_hmac("sha512", b"", b"", 10**8)
+        while True:
+            pass
+
+sys.exit(run_main(main, sys.argv[1:], "x.py"))
+"""
+
+
+def wait_until_ready(*arguments):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")],
+)
+def test_signal_is_answered_and_ends_a_command(number, code, word):
+    process = wait_until_ready()
+    process.send_signal(number)
+    reply, end = process.communicate(timeout=20)[1].splitlines()
+    assert "again" in reply
+    assert end == f"{word}. All of it is kept."
+    assert process.returncode == code
+
+
+def test_signal_is_answered_at_once_in_native_code_and_a_second_one_ends_the_process():
+    process = wait_until_ready("native")
+    process.send_signal(signal.SIGINT)
+    assert "again" in process.stderr.readline()
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=5) == 143
+    assert process.communicate()[1] == ""
 
 
 def test_run_main_returns_0_silently_on_success(capsys):

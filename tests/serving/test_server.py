@@ -213,7 +213,8 @@ def test_serve_runs_until_a_signal(capsys, monkeypatch, snapshot_run, number, co
     assert body["class"] == ("unknown" if code == 143 else "red")
     out, err = capsys.readouterr()
     assert out == f"http://{host}:{port}/\n"
-    assert err.splitlines()[-1].startswith("run.py: error: ")
+    assert err.splitlines()[-1] == "The server was stopped."
+    assert "error" not in err
     assert bool(re.search(r"warning: .*0\.0\.0\.0", err)) == (code == 143)
     assert bool(re.search("temperature [0-9.]+|no temperature fits", err)) == (code == 143)
     assert "Traceback" not in err

@@ -1,6 +1,7 @@
 """The training loop: what is evaluated, saved and reported when; that resuming is exact."""
 
 import dataclasses
+import os
 import shutil
 import signal
 import time
@@ -183,6 +184,56 @@ def test_signal(tmp_path, number, code):
     assert caught.value.exit_code == code
     # The handlers are restored.
     assert {each: signal.getsignal(each) for each in before} == before
+
+
+class SignalingValidation(Validation):
+    """Sends a signal with one of its batches, counted over all evaluations from 1."""
+
+    def __init__(self, number, batch):
+        super().__init__()
+        self.number, self.batch, self.count = number, batch, 0
+
+    def batches(self):
+        for batch in super().batches():
+            self.count += 1
+            if self.count == self.batch:
+                os.kill(os.getpid(), self.number)
+            yield batch
+
+
+@pytest.mark.parametrize("trainer", [Trainer, KerasFitTrainer])
+@pytest.mark.parametrize(("batch", "step"), [(2, 3), (6, 6), (10, 9)])
+def test_signal_stops_an_evaluation_which_is_repeated(
+    tmp_path, uninterrupted, trainer, batch, step
+):
+    validation = SignalingValidation(signal.SIGINT, batch)
+    with pytest.raises(StoppedError, match=rf"^Interrupted .*\(step {step}\).*saved"):
+        make_run(tmp_path, validation=validation, trainer=trainer).fit()
+    assert validation.count == batch
+    run = make_run(tmp_path, trainer=trainer)
+    run.fit()
+    assert_same(run, uninterrupted)
+
+
+def test_signal_after_the_last_evaluation_says_that_the_training_is_finished(tmp_path):
+    run = make_run(tmp_path)
+    save = run.best_snapshot.save_if_better
+
+    def save_and_signal(state, validation):
+        if state.step == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return save(state, validation)
+
+    run.best_snapshot.save_if_better = save_and_signal
+    with pytest.raises(StoppedError, match=r"^Terminated.*finished and saved") as caught:
+        run.fit()
+    assert caught.value.exit_code == 143
+    refuse_to_train(make_run(tmp_path)).fit()
+
+
+def test_run_that_starts_over_is_not_resumed_by_the_same_command(tmp_path):
+    with pytest.raises(StoppedError, match="--resume auto"):
+        stopping_run(tmp_path, 2, resume="never").fit()
 
 
 def test_finished_run_changes_nothing(tmp_path, capsys):
