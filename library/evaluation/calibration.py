@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from library.evaluation.confusion import row_chunks
+from library.evaluation.confusion import row_chunks, weighted_sum
 
 BINS = 15
 _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
@@ -56,8 +56,9 @@ class CalibrationBins:
     def error(self, weights: np.ndarray) -> np.ndarray:
         """Return the ECE for weights (n, samples): float64 (samples,)."""
         count, confidence, correct = self._sums
-        distances = np.abs((confidence - correct).T @ weights).sum(0)
-        return distances / np.maximum(count.sum(1) @ weights, 1)
+        rows = np.concatenate([(confidence - correct).T, count.sum(1)[np.newaxis]])
+        *distances, counts = weighted_sum(np.ascontiguousarray(rows), weights)
+        return np.abs(distances).sum(0) / np.maximum(counts, 1)
 
     def to_json(self) -> list[dict]:
         """Return a dict for each bin that is not empty: edges, count, confidence, accuracy."""

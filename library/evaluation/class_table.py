@@ -86,7 +86,8 @@ class ClassTable:
         images = counted["images"]
         for name, own in self._own.items():
             counted[name] = confusion.ratio(self._truth.sums(weights, own), images, np.nan)
-        changes = dict(zip(_SLOPED, self._slopes @ (weights - 1.0), strict=True))
+        sums = confusion.weighted_sum(self._slopes, weights - 1)
+        changes = dict(zip(_SLOPED, sums, strict=True))
         found = {}
         for name in CLASS_METRICS:
             each = counted[name]

@@ -37,12 +37,12 @@ _MIN_VARIANCE = 1e-18
 
 
 def unit_weights(image_count: int) -> np.ndarray:
-    """Return the weights of the split itself: uint8 (images, 1), all 1."""
-    return np.ones((image_count, 1), np.uint8)
+    """Return the weights of the split itself: float64 (images, 1), all 1."""
+    return np.ones((image_count, 1))
 
 
 def bootstrap_weights(image_count: int, samples: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield how often each image was drawn: uint8 (images, some), `samples` columns in all.
+    """Yield how often each image was drawn: float64 (images, some), `samples` columns in all.
 
     Args:
         image_count: Number of images in the split, and in each resample.
@@ -53,12 +53,12 @@ def bootstrap_weights(image_count: int, samples: int, seed: int = 0) -> Iterator
     most = max(1, _MAX_WEIGHTS // max(image_count, 1))
     for start in range(0, samples, most):
         count = min(most, samples - start)
-        weights = np.empty((image_count, count), np.uint8)
-        for column in range(count):
+        # A resample lies in one piece, so that reading it is fast.
+        weights = np.empty((count, image_count))
+        for resample in weights:
             drawn = random.integers(image_count, size=image_count)
-            # An image drawn more than 255 times would overflow; its probability is below 1e-500.
-            weights[:, column] = np.bincount(drawn, minlength=image_count)
-        yield weights
+            resample[:] = np.bincount(drawn, minlength=image_count)
+        yield weights.T
 
 
 def wilson_interval(

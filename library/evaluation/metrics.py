@@ -170,7 +170,7 @@ class _MetricInputs:
 
     def compute(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return name → (samples,) for weights (n, samples)."""
-        means = confusion.weighted_mean(np.stack([*self._values.values()]), weights)
+        means = [confusion.weighted_mean(each, weights) for each in self._values.values()]
         return {
             **dict(zip(self._values, means, strict=True)),
             **self._table.averages(weights),
