@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from library.dataset.sources.base import LabeledFile
-from library.errors import DataError, printable
+from library.errors import DataError, SettingsError, printable
 from library.explaining.feature_maps import LayerOutput, draw_layers
 from library.explaining.grad_cam import HeatmapModel
 from library.explaining.layer_graph import flatten_network
@@ -95,10 +95,11 @@ def explain_images(
     """Explain a network's predictions.
 
     Args:
-        network: A functional model from pixels in [0, 255] to logits.
+        network: A model from pixels in [0, 255] to logits.
         classes: Class names in label order.
         images: At least one.
-        training: The training split, in which neighbors are found; None: no neighbors.
+        training: The training split, in which neighbors are found; None: no neighbors, as if the
+            network has no embedding.
         neighbor_count: Neighbors per image.
         layer: Name of the layer whose feature maps are weighted; None: the last one with any.
 
@@ -109,8 +110,13 @@ def explain_images(
     flat_network = flatten_network(network)
     heatmap_model = HeatmapModel(network, layer, flat_network)
     neighbors: list[list[Neighbor]] = [[] for _ in images]
+    embed = None
     if training is not None:
-        embed = make_embed(network)
+        try:
+            embed = make_embed(network)
+        except SettingsError as error:
+            logger.info(f"without the nearest training images: {error}")
+    if training is not None and embed is not None:
         queries = embed(np.stack([each.pixels for each in images]))
         with explain_read_errors(training):
             neighbors = find_neighbors(queries, training.named_batches(), embed, neighbor_count)

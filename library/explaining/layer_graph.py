@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from library.models.functional import is_functional, to_functional
+
 
 @dataclass(frozen=True)
 class FlatLayer:
@@ -54,7 +56,8 @@ class FlatNetwork:
 
 
 def flatten_network(network: keras.Model) -> FlatNetwork:
-    """Return the flat view of a functional network."""
+    """Return the flat view of a network; a subclassed model inside is one layer of it."""
+    network = to_functional(network)
     found: list[FlatLayer] = []
     # Identities of the tensors that depend on weights; `found` keeps the tensors alive.
     learned: set[int] = set()
@@ -67,7 +70,7 @@ def flatten_network(network: keras.Model) -> FlatNetwork:
                 for inner in layer.layers:
                     output = call_within(f"{name}/")(inner, output)
                 return output
-            if isinstance(layer, keras.Model):
+            if isinstance(layer, keras.Model) and is_functional(layer):
                 call_again(layer, arguments[0], f"{name}/")
                 last = next(each for each in layer.operations if each.output is layer.output)
                 return next(each.output for each in reversed(found) if each.layer is last)

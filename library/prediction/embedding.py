@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from library.errors import SettingsError
+from library.models.functional import to_functional
 from library.models.scores import MULTI_LABEL
 from library.prediction.ensemble import EnsembleMember
 
@@ -12,12 +13,14 @@ from library.prediction.ensemble import EnsembleMember
 def with_embedding(network: keras.Model) -> keras.Model:
     """Return a network of the same layers with two outputs: the scores and the embedding.
 
-    The embedding, float32 (n, size), is the input of the layer that computes the scores. For
-    several views it is their mean; those of several networks are concatenated.
+    The embedding, float32 (n, size), is the input of the layer that computes the scores: the one
+    named so, or the last one with weights. For several views it is their mean; those of several
+    networks are concatenated.
 
     Raises:
-        SettingsError: No layer is known to compute the scores, or its input is not a vector.
+        SettingsError: The input of that layer is not a vector.
     """
+    network = to_functional(network)
     if not any(isinstance(layer, EnsembleMember) for layer in network.layers):
         return keras.Model(network.input, [network.output, _embedding_of(network)])
     extended: dict[int, keras.Model] = {}
@@ -44,9 +47,12 @@ def with_embedding(network: keras.Model) -> keras.Model:
 
 
 def _embedding_of(network: keras.Model) -> Any:
-    inputs = [layer.input for layer in network.layers if layer.name in ("scores", MULTI_LABEL)]
-    if len(inputs) != 1 or len(inputs[0].shape) != 2:
+    weighted = [layer for layer in network.layers if layer.weights]
+    named = [layer for layer in weighted if layer.name in ("scores", MULTI_LABEL)]
+    last = (named or weighted)[-1:]
+    if not last or len(last[0].input.shape) != 2:
         raise SettingsError(
-            f"the network {network.name} has no embedding: no layer named 'scores' takes a vector"
+            f"the network {network.name} has no embedding: its last layer with weights takes no "
+            "vector"
         )
-    return keras.ops.cast(inputs[0], "float32")
+    return keras.ops.cast(last[0].input, "float32")

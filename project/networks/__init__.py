@@ -12,6 +12,7 @@ import keras
 
 from library.errors import SettingsError
 from library.messages import choose
+from library.models.functional import to_functional
 from project.networks.applications import application
 from project.networks.hub import hub
 from project.networks.residual import residual
@@ -41,8 +42,8 @@ def make_network(
         hyperparameters: All hyperparameters; the network gets those that it names.
 
     Returns:
-        A model from float32 pixels in [0, 255], shape (batch, *image_shape), to float32 logits,
-        shape (batch, class_count).
+        A functional model from float32 pixels in [0, 255], shape (batch, *image_shape), to float32
+        logits, shape (batch, class_count), called by its name here unless it has one of its own.
 
     Raises:
         ChoiceError: There is no such network.
@@ -57,4 +58,5 @@ def make_network(
             f"standardize_images has no effect on the network {name}, which prepares images in "
             "its own way; remove it"
         )
-    return function(image_shape, class_count, **keywords)
+    network = function(image_shape, class_count, **keywords)
+    return to_functional(network, image_shape, name)

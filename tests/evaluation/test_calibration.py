@@ -126,7 +126,7 @@ def test_bins_match_scikit_learn():
     assert bins.error(unit_weights(2000))[0] == pytest.approx(expected)
 
     (weights,) = bootstrap_weights(2000, 2)
-    repeated = np.repeat(np.arange(2000), weights[:, 1])
+    repeated = np.repeat(np.arange(2000), weights[:, 1].astype(int))
     again = CalibrationBins(probabilities[repeated], labels[repeated]).error(
         unit_weights(len(repeated))
     )

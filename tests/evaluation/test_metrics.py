@@ -72,7 +72,7 @@ def test_averages_over_classes_match_scikit_learn(average):
 
 def test_weights_equal_repeated_images():
     (weights,) = bootstrap_weights(300, 2)
-    rows = np.repeat(np.arange(300), weights[:, 1])
+    rows = np.repeat(np.arange(300), weights[:, 1].astype(int))
     expected = metrics.recall_score(LABELS[rows], GUESSES[rows], labels=range(4), average=None)
     assert metrics_of_classes(weights)["recall"][1, :4] == pytest.approx(expected)
     assert weighted_mean(LABELS == GUESSES, weights)[1] == (LABELS == GUESSES)[rows].mean()

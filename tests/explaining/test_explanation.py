@@ -19,7 +19,7 @@ from library.explaining.explanation import (
     load_images,
 )
 from library.explaining.feature_maps import draw_layers, draw_values
-from library.explaining.grad_cam import HIRES_CAM
+from library.explaining.grad_cam import HIRES_CAM, OCCLUSION
 from library.explaining.layer_graph import flatten_network
 from library.explaining.neighbors import find_neighbors, make_embed
 from library.explaining.overlays import (
@@ -104,6 +104,26 @@ def test_explain_images(network):
 def test_explain_images_without_training_split(network):
     (explained,) = explain_images(network, CLASSES, [InputImage("a", SPLIT_PIXELS[0])]).images
     assert explained.neighbors == ()
+
+
+def test_explain_images_of_a_network_without_embedding(capsys):
+    pixels = keras.Input((8, 8, 3))
+    maps = keras.layers.Conv2D(len(CLASSES), 3)(pixels)
+    network = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(maps))
+    images = [InputImage("a", SPLIT_PIXELS[0])]
+    (explained,) = explain_images(network, CLASSES, images, Inputs(), neighbor_count=2).images
+    assert explained.neighbors == ()
+    assert "nearest" in capsys.readouterr().err
+
+
+def test_explain_images_of_a_sequential_network_without_maps():
+    network = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(len(CLASSES))]
+    )
+    images = [InputImage("a", SPLIT_PIXELS[0])]
+    explanation = explain_images(network, CLASSES, images, Inputs(), neighbor_count=2)
+    assert explanation.method == OCCLUSION
+    assert len(explanation.images[0].neighbors) == 2
 
 
 def test_explain_multi_label_image():

@@ -163,11 +163,17 @@ def test_embedding_averages_views_and_concatenates_networks(head, views):
     assert np.allclose(probabilities, Predictor([combined]).probabilities(PIXELS), atol=1e-6)
 
 
-def test_embedding_needs_a_layer_of_scores_that_takes_a_vector():
+def test_embedding_of_a_layer_without_name_is_the_input_of_the_last_one():
     pixels = keras.Input((4, 4, 3))
-    network = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.Flatten()(pixels)), name="x")
-    with pytest.raises(SettingsError, match=r"network x .*'scores'"):
-        with_embedding(network)
-    maps = keras.layers.Conv2D(2, 4, name="scores")(pixels)
-    with pytest.raises(SettingsError, match="'scores'"):
-        with_embedding(keras.Model(pixels, keras.layers.Flatten()(maps)))
+    network = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.Flatten()(pixels)))
+    assert with_embedding(network).output_shape == [(None, 2), (None, 48)]
+
+
+def test_embedding_needs_a_last_layer_that_takes_a_vector():
+    pixels = keras.Input((4, 4, 3))
+    for name in ("scores", "other"):
+        maps = keras.layers.Conv2D(2, 4, name=name)(pixels)
+        with pytest.raises(SettingsError, match="network x"):
+            with_embedding(keras.Model(pixels, keras.layers.Flatten()(maps), name="x"))
+    with pytest.raises(SettingsError):
+        with_embedding(keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(pixels)))
