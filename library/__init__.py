@@ -1,6 +1,6 @@
 """What a clone keeps. A room imports only from rooms earlier in this order.
 
-Ground floor, without TensorFlow: logging, errors, messages, files, tensorflow_import.
+Ground floor, without TensorFlow: logging, errors, messages, files, limits, tensorflow_import.
 Core: configuration, dataset and figures side by side, then inputs, augmentation, saving, models,
 training, evaluation.
 Leaves, which can be deleted: prediction, explaining, describing, reporting, serving, export,

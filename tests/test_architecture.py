@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # A room imports only from rooms earlier in this order, which library/__init__.py explains.
-GROUND_FLOOR = ("logging", "errors", "messages", "files", "tensorflow_import")
+GROUND_FLOOR = ("logging", "errors", "messages", "files", "limits", "tensorflow_import")
 CORE = (
     *("configuration", "dataset", "figures", "inputs", "augmentation", "saving", "models"),
     *("training", "evaluation"),

@@ -3,20 +3,25 @@
 TensorFlow Hub's own KerasLayer is for Keras 2 (tensorflow/hub issue 920).
 """
 
+import contextlib
 import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from library.errors import UserError, first_line
+from library.limits import limits
 from library.models.hub_download import resolve_module
 from library.models.saved_model import HubModule, load_module, unique_names
+
+# How long a module may take to be loaded, and to compute the features of one image.
+_LOAD_SECONDS, _TRIAL_SECONDS, _TRIAL_EDGE = 300, 60, 32
 
 
 @keras.saving.register_keras_serializable("library")
@@ -59,7 +64,9 @@ class HubLayer(keras.layers.Layer):
         self._module_variables: list[keras.Variable] = []
         self._values: list[np.ndarray] | None = None
         if outputs is None:
-            module = load_module(resolve_module(handle, sha256))
+            folder = resolve_module(handle, sha256)
+            with limits(UserError(f"cannot load the module {handle}"), _LOAD_SECONDS):
+                module = load_module(folder)
             if trainable and not any(module.are_trainable):
                 raise UserError(f"the module {handle} cannot be fine-tuned; use --no_fine_tuning")
             self._set_module(module)
@@ -135,6 +142,15 @@ class HubLayer(keras.layers.Layer):
                 f"the module {self.handle} returns {_describe(features)} for {_describe(images)}, "
                 "not one vector of features for each image"
             )
+        self._try(image_shape)
+
+    def _try(self, image_shape: Sequence[int]) -> None:
+        """Run the module on one image; the process ends if it does not come back."""
+        image = np.random.default_rng(0).uniform(size=(1, *image_shape)).astype(np.float32)
+        too_long = UserError(f"the module {self.handle} does not come to an end")
+        # An error is not raised here, but where the module is used.
+        with limits(too_long, _TRIAL_SECONDS), contextlib.suppress(Exception):
+            self.module.call(image, False)
 
     def _trace(self, images: tf.TensorSpec) -> Any:
         # Without AutoGraph, whose errors have many lines.
@@ -149,6 +165,13 @@ class HubLayer(keras.layers.Layer):
         assert self.outputs is not None  # As from_config passes it.
         shape, dtype = self.outputs
         return keras.KerasTensor(tuple(shape), dtype=dtype)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Return the layer that a file describes. Its module is in that file, never elsewhere."""
+        if config.get("outputs") is None:
+            raise UserError(f"a HubLayer of {config.get('handle')} has no module in its file")
+        return cls(**config)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the layer, for `from_config`."""
@@ -174,6 +197,9 @@ class HubLayer(keras.layers.Layer):
         self._set_module(load_module(folder, restore=False))
         self._assign(self._values or [])
         self._values = None
+        # Of unknown size, if the module takes any.
+        height, width = self.module.image_size or (_TRIAL_EDGE, _TRIAL_EDGE)
+        self._try((height, width, 3))
 
     def save_own_variables(self, store: Any) -> None:
         """Write the values of the module's variables, in the module's order."""

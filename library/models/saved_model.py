@@ -72,8 +72,16 @@ def load_module(folder: str | Path, *, restore: bool = True) -> HubModule:
     tags: list[str] | None = [] if TF1_MARK in files else None
     try:
         graphs = parse_saved_model(folder).meta_graphs
+        if len(graphs) > 1:
+            for each in graphs:
+                # TensorFlow loads several as in TensorFlow 1, by their graphs.
+                each.ClearField("object_graph_def")
         if unsafe := sorted({op for graph in graphs for op in find_unsafe_ops(graph)}):
-            raise UserError(f"{folder} is refused: its graph has unsafe ops ({', '.join(unsafe)})")
+            raise UserError(
+                f"{folder} is refused: its graph has ops that may reach outside it "
+                f"({', '.join(unsafe)}); if you trust it, list them in "
+                "library/models/unsafe_ops.py"
+            )
         root = tf.saved_model.load(str(folder), tags=tags, options=options)
     except UserError:
         raise

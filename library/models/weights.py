@@ -17,7 +17,8 @@ from library.files import current_folder
 from library.messages import counted
 from library.models.blocks import list_layers, select_layers
 from library.models.saved_model import unique_names
-from library.saving.snapshots import read_snapshot
+from library.saving.snapshots import load_network, read_snapshot
+from library.saving.weights_file import check_weights
 
 _LISTED = 10
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -145,8 +146,9 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         return _from_network(read_snapshot(path).network)
     try:
         if path.suffix == ".keras" and path.is_file():
-            return _from_network(keras.models.load_model(path, compile=False))
+            return _from_network(load_network(path))
         if path.suffix == ".h5" and path.is_file():
+            check_weights(path, path.stat().st_size)
             return _from_h5(path)
         checkpoint = tf.train.latest_checkpoint(str(path)) if path.is_dir() else str(path)
         if checkpoint and Path(f"{checkpoint}.index").is_file():

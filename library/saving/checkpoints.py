@@ -12,14 +12,17 @@ import json
 import logging
 import re
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from numpy.lib import format as npy_format
 
-from library.errors import CheckpointError
+from library.errors import CheckpointError, first_line
 from library.files import (
     PREVIOUS,
     explain_write_errors,
@@ -33,6 +36,8 @@ from library.files import (
 
 logger = logging.getLogger(__name__)
 
+# Of the largest kind of number.
+_MAX_ITEM_BYTES = 16
 _NAME = re.compile(r"step_\d+")
 
 
@@ -113,29 +118,49 @@ def read_variables(path: Path, variables: Sequence[Any], start: int | None = Non
             them; None if they are all.
 
     Raises:
-        CheckpointError: The number of variables or a shape differs; nothing is assigned.
+        CheckpointError: The number of variables or a shape differs, or the file is malformed;
+            nothing is assigned.
     """
-    with np.load(path / "variables.npz") as file:
-        names = sorted(file.files)
-        if start is not None:
-            names = names[start : start + len(variables)]
-        arrays = [file[name] for name in names]
-    advice = "use the settings it was made with, or --resume never"
-    if len(arrays) != len(variables):
-        raise CheckpointError(
-            f"checkpoint {path} has {len(arrays)} variables, this network and optimizer have "
-            f"{len(variables)}; {advice}"
-        )
-    for array, variable in zip(arrays, variables, strict=True):
-        if array.shape != tuple(variable.shape):
-            raise CheckpointError(
-                f"checkpoint {path} has shape {array.shape} for {variable.name}, this network "
-                f"has {tuple(variable.shape)}; {advice}"
-            )
+    try:
+        with np.load(path / "variables.npz") as file:
+            names = sorted(file.files)
+            if start is not None:
+                names = names[start : start + len(variables)]
+            _check_shapes(path, [_read_shape(file.zip, name) for name in names], variables)
+            arrays = [file[name] for name in names]
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"checkpoint {path} can't be read: {first_line(error)}") from None
     for array, variable in zip(arrays, variables, strict=True):
         # NumPy has no bfloat16, which it reads as raw two-byte values.
         is_raw = array.dtype.kind == "V"
         variable.assign(array.view(np.asarray(variable).dtype) if is_raw else array)
+
+
+def _read_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """Return the shape of an array. Raises ValueError if its values are no numbers."""
+    with archive.open(f"{name}.npy") as file:
+        is_first = npy_format.read_magic(file) == (1, 0)
+        read = npy_format.read_array_header_1_0 if is_first else npy_format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    if dtype.kind not in "fiubV" or dtype.itemsize > _MAX_ITEM_BYTES:
+        raise ValueError(f"its array {name} is of type {dtype}")
+    return shape
+
+
+def _check_shapes(path: Path, shapes: Sequence[tuple[int, ...]], variables: Sequence[Any]) -> None:
+    """Raise CheckpointError unless the shapes are those of the variables."""
+    advice = "use the settings it was made with, or --resume never"
+    if len(shapes) != len(variables):
+        raise CheckpointError(
+            f"checkpoint {path} has {len(shapes)} variables, this network and optimizer have "
+            f"{len(variables)}; {advice}"
+        )
+    for shape, variable in zip(shapes, variables, strict=True):
+        if shape != tuple(variable.shape):
+            raise CheckpointError(
+                f"checkpoint {path} has shape {shape} for {variable.name}, this network "
+                f"has {tuple(variable.shape)}; {advice}"
+            )
 
 
 def check_multi_label(source: object, stored: bool, wanted: bool) -> None:

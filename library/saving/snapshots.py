@@ -35,11 +35,16 @@ from library.files import (
     seal_folder,
     sha256_of,
 )
+from library.limits import limits
 from library.messages import counted_classes
 from library.saving.checkpoints import ema_variables, read_state, read_variables
+from library.saving.weights_file import check_keras_file
 
 DATA = "data.json"
 _FIRST_ZIP_YEAR = 1980
+# How much time, and how much memory, a network may take while it is loaded: a file of a few bytes
+# can describe a network of any size.
+_LOAD_SECONDS, _MEMORY_BYTES, _MEMORY_PER_BYTE = 600, 1 << 30, 8
 
 
 @dataclass(frozen=True)
@@ -221,7 +226,7 @@ def _read(folder: Path, path: Path) -> Snapshot:
             f"the snapshot in {folder} is damaged ({damage}); move it away and train again"
         )
     snapshot = Snapshot(
-        network=_load_network(path / "model.keras"),
+        network=load_network(path / "model.keras"),
         classes=tuple(_read_json(path / "classes.json", list)),
         metrics=_read_json(path / "metrics.json", dict),
         folder=folder,
@@ -257,11 +262,15 @@ def _read_json(path: Path, kind: type) -> Any:
     raise CheckpointError(f"{path} does not hold a JSON {kind.__name__}")
 
 
-def _load_network(path: Path) -> keras.Model:
+def load_network(path: Path) -> keras.Model:
+    """Return the network in a .keras file. Raises CheckpointError if it can't be loaded."""
     speed_up_saving()
     try:
-        # The training loop is ours, so there is nothing to compile.
-        return keras.models.load_model(path, compile=False)
+        check_keras_file(path)
+        memory_bytes = _MEMORY_BYTES + _MEMORY_PER_BYTE * path.stat().st_size
+        with limits(CheckpointError(f"cannot load {path}"), _LOAD_SECONDS, memory_bytes):
+            # The training loop is ours, so there is nothing to compile.
+            return keras.models.load_model(path, compile=False)
     except UserError:
         raise
     except Exception as error:

@@ -1,5 +1,7 @@
 import gc
 import shutil
+import subprocess
+import sys
 import tempfile
 
 import keras
@@ -8,8 +10,10 @@ import pytest
 import tensorflow as tf
 
 from library.errors import UserError
+from library.models import hub_layer
 from library.models.hub_download import hash_module
 from library.models.hub_layer import HubLayer
+from tests.conftest import ROOT
 from tests.helpers.hub_modules import IMAGES, features_of, save_call, save_module, save_tf1_module
 
 
@@ -286,3 +290,48 @@ def test_named_features(tmp_path, name):
     layer = HubLayer(tmp_path)
     layer.check_images((6, 6, 3))
     assert np.allclose(layer(IMAGES), IMAGES.mean((1, 2)), atol=1e-6)
+
+
+@pytest.mark.parametrize("handle", ["https://example.org/module", "/somewhere"])
+def test_file_without_its_module_reaches_nowhere(handle, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("it looked for the module")
+
+    monkeypatch.setattr(hub_layer, "resolve_module", refuse)
+    for config in ({"handle": handle}, {"handle": handle, "outputs": None, "name": "base"}):
+        with pytest.raises(UserError, match=f"{handle} has no module in its file"):
+            HubLayer.from_config(config)
+
+
+LOOP = """
+import sys
+import tensorflow as tf
+from library.errors import run_main
+from library.models import hub_layer
+from tests.helpers.hub_modules import save_call
+
+def call(images):
+    sums = tf.reduce_mean(images, [1, 2])
+    return sums + tf.while_loop(lambda x: x > -1, lambda x: tf.abs(x), [sums[0, 0]])[0]
+
+def main(_):
+    save_call(sys.argv[1], call, None, 6, 6, 3)
+    hub_layer._TRIAL_SECONDS = 0.5
+    hub_layer.HubLayer(sys.argv[1]).check_images((6, 6, 3))
+
+sys.exit(run_main(main, [], "run.py"))
+"""
+
+
+@pytest.mark.slow
+def test_module_that_never_ends_is_refused(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LOOP, tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=120,
+        text=True,
+    )
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert f"error: the module {tmp_path} does not come to an end: it takes more than 0.5 s" in line

@@ -81,6 +81,24 @@ def test_damaged_module_in_the_cache_names_the_folder_to_delete(tmp_path, monkey
         (lambda: tf.print("something", output_stream="file:///somewhere"), "PrintV2"),
         (lambda: tf.data.TextLineDataset("/etc/passwd").reduce("", lambda a, b: a + b), "TextLine"),
         (lambda: tf.numpy_function(lambda: 1.0, [], tf.float64), "PyFunc"),
+        (lambda: tf.raw_ops.Abort(error_msg="the end"), "Abort"),
+        (
+            lambda: tf.raw_ops.DecodeProtoV2(
+                bytes="",
+                message_type="a",
+                field_names=[],
+                output_types=[],
+                descriptor_source="/etc/passwd",
+            ),
+            "DecodeProtoV2",
+        ),
+        (lambda: tf.io.matching_files("/etc/*"), "MatchingFiles"),
+        (
+            lambda: tf.raw_ops.ImmutableConst(
+                dtype=tf.int8, shape=[1], memory_region_name="/etc/fstab"
+            ),
+            "ImmutableConst",
+        ),
     ],
 )
 def test_unsafe_graph_is_refused(tmp_path, reach, word):
@@ -150,9 +168,51 @@ def test_every_op_with_a_file_or_an_address_is_unsafe():
         # As if its output were asked for.
         graph.signature_def["default"].outputs[each].name = f"{each}:0"
     assert len(naming) > 40
-    # A table's words, and ways that lead through a tree.
-    text = {"InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "CTCBeamSearchDecoder"}
+    # The second kind of table, found as the first, and ways that lead through a tree.
+    text = {"InitializeTableFromTextFileV2", "CTCBeamSearchDecoder"}
     assert naming - {*find_unsafe_ops(graph)} == text
+
+
+def save_module_with_table(folder, words):
+    """Save a module with a table whose words are in a file."""
+    module = tf.train.Checkpoint()
+    initializer = tf.lookup.TextFileInitializer(
+        str(words),
+        *(tf.string, tf.lookup.TextFileIndex.WHOLE_LINE),
+        *(tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER),
+    )
+    module.table = tf.lookup.StaticHashTable(initializer, -1)
+    module.__call__ = tf.function(
+        lambda images: images + tf.cast(module.table.lookup(tf.constant("b")), tf.float32),
+        input_signature=[tf.TensorSpec([None, 6, 6, 3])],
+    )
+    tf.saved_model.save(module, str(folder))
+    content = (folder / "saved_model.pb").read_bytes()
+    return saved_model_pb2.SavedModel.FromString(content).meta_graphs[0]
+
+
+def test_table_reads_assets_of_the_module_only(tmp_path):
+    (tmp_path / "words").write_text("a\nb\n", encoding="utf-8")
+    good = save_module_with_table(tmp_path / "module", tmp_path / "words")
+    assert find_unsafe_ops(good) == []
+
+    content, parse = good.SerializeToString(), meta_graph_pb2.MetaGraphDef.FromString
+    outside, constant, called, old = (parse(content) for _ in range(4))
+    outside.asset_file_def[0].filename = "../../etc/passwd"
+    # Bound to a string of the attacker's choice, such as a URL.
+    for node in constant.object_graph_def.nodes:
+        if node.WhichOneof("kind") == "asset":
+            node.constant.operation = "Const"
+    reads = next(
+        each.signature.name
+        for each in called.graph_def.library.function
+        if any(node.op == "InitializeTableFromTextFileV2" for node in each.node_def)
+    )
+    call = called.graph_def.library.function.add().node_def.add(name="x", op="PartitionedCall")
+    call.attr["f"].func.name = reads
+    old.ClearField("object_graph_def")
+    for bad in (outside, constant, called, old):
+        assert find_unsafe_ops(bad) == ["InitializeTableFromTextFile"]
 
 
 def save_to(path):

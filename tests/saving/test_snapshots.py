@@ -169,7 +169,7 @@ def test_write_killed_at_any_point_leaves_the_old_or_the_new(best, tmp_path):
     assert len(states) > 8
 
 
-@pytest.mark.parametrize("point", ["find_damage", "_load_network"])
+@pytest.mark.parametrize("point", ["find_damage", "load_network"])
 @pytest.mark.parametrize("is_after", [False, True])
 def test_snapshot_replaced_while_read_is_read_again(best, monkeypatch, point, is_after):
     function = getattr(snapshots, point)
@@ -188,16 +188,16 @@ def test_snapshot_replaced_while_read_is_read_again(best, monkeypatch, point, is
 
 def test_snapshot_read_between_two_renames_is_read_again(best, monkeypatch):
     best.rename(previous := best.with_name("best.previous"))
-    load = snapshots._load_network
+    load = snapshots.load_network
 
     def end_replacement(path):
-        monkeypatch.setattr(snapshots, "_load_network", load)
+        monkeypatch.setattr(snapshots, "load_network", load)
         write_snapshot(best.with_name("next"), make_network(1), ("a", "b"), {"value": 0.25}, {})
         best.with_name("next").rename(best)
         shutil.rmtree(previous)
         return load(path)
 
-    monkeypatch.setattr(snapshots, "_load_network", end_replacement)
+    monkeypatch.setattr(snapshots, "load_network", end_replacement)
     assert read_snapshot(best).metrics == {"value": 0.25}
 
 
