@@ -4,7 +4,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: train test check lint docs check-docs dist board lock clean help
+.PHONY: train test check kills lint docs check-docs dist board lock clean help
 
 train: .venv/ready dataset/sample/test/test.manifest.json ## train on the bundled sample and print the test accuracy
 	$(RUN) run.py --config_set sample
@@ -19,6 +19,11 @@ test: .venv/ready ## run every test
 # Two minutes, before each commit.
 check: .venv/ready lint ## run lint and the fast tests
 	$(RUN) -m pytest $(TWO) -m "not slow"
+
+# Half an hour; COUNT=20 takes a few minutes.
+COUNT ?= 300
+kills: .venv/ready ## kill every kind of work at random times, resume it, compare
+	$(RUN) -m tests.kills $(COUNT)
 
 lint: .venv/ready ## run the linters and the type checker
 	$(RUN) -m ruff check .
