@@ -27,24 +27,23 @@ def limits(error: UserError, seconds: float, memory_bytes: float = math.inf) -> 
         memory_bytes: How much the process may grow. Without effect where there is no /proc.
     """
     done = threading.Event()
-    watcher = threading.Thread(
-        target=_watch, args=(done, error, seconds, memory_bytes), daemon=True
-    )
+    most = _resident_bytes() + memory_bytes
+
+    def watch() -> None:
+        deadline = time.monotonic() + seconds
+        while not done.wait(_INTERVAL_SECONDS):
+            if time.monotonic() > deadline:
+                _end_process(error, f"it takes more than {seconds:g} s")
+            if _resident_bytes() > most:
+                _end_process(error, f"it takes more than {memory_bytes / 1e9:.2g} GB of memory")
+
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         yield
     finally:
         done.set()
         watcher.join()
-
-
-def _watch(done: threading.Event, error: UserError, seconds: float, memory_bytes: float) -> None:
-    deadline, start = time.monotonic() + seconds, _resident_bytes()
-    while not done.wait(_INTERVAL_SECONDS):
-        if time.monotonic() > deadline:
-            _end_process(error, f"it takes more than {seconds:g} s")
-        if _resident_bytes() - start > memory_bytes:
-            _end_process(error, f"it takes more than {memory_bytes / 1e9:.2g} GB of memory")
 
 
 def _end_process(error: UserError, reason: str) -> None:
