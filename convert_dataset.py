@@ -1,5 +1,6 @@
 """The command line of conversion: labeled images → TFRecord shards. TensorFlow is not needed."""
 
+import errno
 import logging
 import shutil
 import sys
@@ -7,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from library.errors import DataError, SettingsError, UserError, missing_package, run_main
+from library.errors import DataError, SettingsError, UserError, missing_package, reason_of, run_main
 from library.messages import counted, counted_present, listed
 
 try:
@@ -49,6 +50,8 @@ _COMMANDS = {
     "inspect": Command("summarize the images: counts, sizes, duplicates; as text and HTML"),
 }
 PROGRAM = Program("convert_dataset.py", _ABOUT, _COMMANDS)
+# What a folder of images says that may not be changed.
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _DEFAULTS = ConversionOptions()
 _IMAGES = _DEFAULTS.images
 
@@ -216,7 +219,20 @@ def convert_one(
     )
     if previous:
         check_replacement(previous, source, options)
-    manifest = convert(source, local, name, options, base)
+    try:
+        manifest = convert(source, local, name, options, base)
+    except UserError as error:
+        reason = error.__cause__
+        if (
+            settings.tfrecord_dir is None
+            and isinstance(reason, OSError)
+            and reason.errno in _READ_ONLY
+        ):
+            raise UserError(
+                f"{local} can't be written: {reason_of(reason)}; name another folder for the "
+                "shards with --tfrecord_dir"
+            ) from error
+        raise
     if url:
         upload(manifest, url)
     print(f"{folder}: {name}: wrote {describe(manifest, base)}")

@@ -86,9 +86,12 @@ codecs.register_error(_ESCAPE_AS_JSON, _escape_as_json)
 
 def printable(text: object) -> str:
     """Return str(text) on one line, with control characters and undecodable bytes escaped."""
+    line = str(text)
+    if line.isprintable():
+        return line
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in str(text)
+        for c in line
     )
 
 

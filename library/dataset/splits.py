@@ -180,7 +180,11 @@ def _check_agreement(data_dir: str, names: Sequence[str], manifests: Sequence[Ma
         if manifest.classes != first.classes:
             odd = sorted(set(first.classes) ^ set(manifest.classes))
             difference = f"only one has {', '.join(map(repr, odd[:5]))}" if odd else "another order"
+            advice = "convert both again"
+            if set(manifest.classes) <= set(first.classes):
+                path = manifest_path(first.folder, first.name)
+                advice = f"convert {name} again with --classes_from {path}"
             raise DataError(
                 f"the splits {names[0]} and {name} in {data_dir} have different classes "
-                f"({difference}): convert both again"
+                f"({difference}): {advice}"
             )

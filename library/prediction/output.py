@@ -80,7 +80,9 @@ class PredictionFormatter:
 
 def _csv_line(cells: list[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
+    # Each on one line, also the class names of snapshots from before these were checked.
+    one_line = [printable(each) if isinstance(each, str) else each for each in cells]
+    csv.writer(text, lineterminator="").writerow(one_line)
     return text.getvalue()
 
 

@@ -22,6 +22,7 @@ import keras
 import numpy as np
 from numpy.lib import format as npy_format
 
+from library.dataset.sources.base import composed
 from library.errors import CheckpointError, first_line
 from library.files import (
     PREVIOUS,
@@ -187,7 +188,8 @@ def check_classes(source: object, stored: Sequence[str], wanted: Sequence[str]) 
         stored: Its class names, in label order.
         wanted: Those of the data.
     """
-    stored, wanted = list(stored), list(wanted)
+    # Earlier versions stored names as the file system of the images had them.
+    stored, wanted = list(map(composed, stored)), list(map(composed, wanted))
     if stored == wanted:
         return
     removed = [each for each in stored if each not in wanted]
@@ -197,9 +199,14 @@ def check_classes(source: object, stored: Sequence[str], wanted: Sequence[str]) 
         for words, names in (("only there:", removed), ("only in the data:", added))
         if names
     )
+    advice = "choose another --run_dir"
+    if not added:
+        # Most often, data of some of the classes are to be evaluated.
+        advice = (
+            f"convert the data with --classes_from, the manifest of the training split, or {advice}"
+        )
     raise CheckpointError(
-        f"{source} was trained on other classes ({difference or 'in another order'}); "
-        "choose another --run_dir"
+        f"{source} was trained on other classes ({difference or 'in another order'}); {advice}"
     )
 
 

@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 
 import pytest
@@ -6,8 +8,10 @@ from PIL import Image
 from library.dataset.class_checks import check_trainable, log_lacking_classes
 from library.dataset.manifest import Manifest, Shard
 from library.dataset.sources.base import split_meant
+from library.dataset.splits import read_splits
 from library.dataset.unconverted import read_unconverted
-from library.errors import DataError, SettingsError
+from library.errors import CheckpointError, DataError, SettingsError, UserError
+from library.saving.checkpoints import check_classes
 from tests.conftest import convert
 
 
@@ -179,3 +183,40 @@ def test_lacking_classes_are_logged_before_training(caplog):
     assert [each.message for each in caplog.records] == [
         "train holds 1 image of 1 of 3 classes; none of b, c"
     ]
+
+
+def test_data_of_some_classes_name_classes_from():
+    with pytest.raises(CheckpointError, match=r"only there: 'c'.*--classes_from"):
+        check_classes("best", ("a", "b", "c"), ("a", "b"))
+    with pytest.raises(CheckpointError) as caught:
+        check_classes("best", ("a", "b"), ("a", "b", "c"))
+    assert "--classes_from" not in str(caught.value)
+    # Earlier versions stored the names of a folder as they were.
+    check_classes("best", ("cafe\u0301", "dog"), ("caf\u00e9", "dog"))
+
+
+def test_split_of_some_classes_names_classes_from(tmp_path):
+    root = write(tmp_path / "images", *classes("train/a", "train/b", "train/c", "test/a", "test/b"))
+    convert(root / "train", tmp_path, "train")
+    run(root / "test", tmp_path / "elsewhere" / "test", "--tfrecord_filename=test")
+    shutil.move(tmp_path / "elsewhere" / "test", tmp_path / "test")
+    path = tmp_path / "train" / "train.manifest.json"
+    with pytest.raises(DataError, match=rf"convert test again with --classes_from {path}"):
+        read_splits(tmp_path, "train", "test")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_read_only_folder_of_images_names_tfrecord_dir(tmp_path, monkeypatch, number):
+    import convert_dataset
+
+    def refuse(path, *_, **__):
+        raise OSError(number, os.strerror(number), str(path))
+
+    root = write(tmp_path / "train", *classes("a", "b"))
+    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    with pytest.raises(UserError, match=rf"{root} can't be written: .*--tfrecord_dir") as caught:
+        convert_dataset.main(["--dataset_dir", str(root)])
+    assert caught.value.exit_code == 1
+    with pytest.raises(UserError) as caught:
+        convert_dataset.main(["--dataset_dir", str(root), "--tfrecord_dir", str(tmp_path / "out")])
+    assert "--tfrecord_dir" not in str(caught.value)

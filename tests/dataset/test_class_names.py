@@ -1,5 +1,8 @@
 import os
 import shutil
+import subprocess
+import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from library.dataset.split_assignment import Splitter
 from library.dataset.unconverted import GeneratedSplit
 from library.errors import DataError
 from library.logging import log_once
-from tests.conftest import COLORS, convert, write_colors
+from tests.conftest import COLORS, ROOT, convert, write_colors
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 UNUSABLE = ["a\nb", "a\r", "\x00", "a\x7f", "a\x85b", "a\u2028b", "caf\udce9", "", " ", "\u00a0"]
@@ -41,6 +44,47 @@ def test_unusable_name_is_refused_on_one_line(name):
         normalize_class(name)
     assert str(caught.value).isprintable()
     assert "class name" in str(caught.value)
+
+
+def test_zip_of_macos_has_names_in_utf8_without_saying_so(tmp_path):
+    class Silent(zipfile.ZipInfo):
+        def _encodeFilenameFlags(self):  # noqa: N802
+            return self.filename.encode(), 0
+
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(Silent(f"{DECOMPOSED}/1.jpg"), b"utf-8")
+        archive.writestr("na\u00efve/1.jpg", b"flagged")
+    assert labels_of(tmp_path / "a.zip") == {COMPOSED, "na\u00efve"}
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "csv"])
+def test_names_are_utf8_whatever_the_locale(tmp_path, locale, kind):
+    root = tmp_path / "images"
+    for label in (DECOMPOSED, "dog"):
+        (root / label).mkdir(parents=True)
+        (root / label / "é.jpg").write_bytes(b"bytes")
+    source = root
+    if kind == "csv":
+        source = root / "images.csv"
+        source.write_text(f"TRAIN,{COMPOSED}/é.jpg,{COMPOSED}\n", encoding="utf-8")
+        (root / DECOMPOSED).rename(root / COMPOSED)
+    elif kind != "folder":
+        source = shutil.make_archive(str(root), kind, root)
+    code = (
+        "import sys; from library.dataset.sources.find import find_files\n"
+        "for file in find_files(sys.argv[1]): print(ascii(file.label), file.location.read())"
+    )
+    # Python itself would turn to UTF-8 in the locale C.
+    settings = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    process = subprocess.run(
+        [sys.executable, "-c", code, str(source)],
+        env=os.environ | settings,
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert ascii(COMPOSED) + " b'bytes'" in process.stdout.splitlines(), process.stderr
 
 
 def file(name, label):
@@ -94,7 +138,7 @@ def test_unusable_name_is_refused_in_every_source(tmp_path, kind, name):
     source = root
     if kind == "csv":
         source = root / "images.csv"
-        source.write_bytes(b'TRAIN,dog/1.jpg,dog\nTRAIN,dog/1.jpg,"' + os.fsencode(name) + b'"\n')
+        source.write_bytes(b'TRAIN,dog/1.jpg,dog\nTRAIN,dog/2.jpg,"' + os.fsencode(name) + b'"\n')
     elif kind == "tar":
         source = shutil.make_archive(str(root), kind, root)
     with pytest.raises(DataError, match=r"the class name '(a\\nb|caf\\udce9)'"):

@@ -27,6 +27,11 @@ def test_csv_has_a_row_for_each_file():
     assert (broken["file"], broken["class"], broken["error"]) == (r"b\udcff\n.png", "", "is empty")
 
 
+def test_csv_keeps_a_line_for_a_class_name_with_a_line_break():
+    (row,) = rows(PredictionFormatter(("cat", "a\nb", "c\u2028"), top_k=3), CERTAIN)
+    assert (row["class"], row["class_2"]) == (r"a\nb", r"c\u2028")
+
+
 def test_csv_class_is_unknown_below_the_threshold():
     first, second = rows(PredictionFormatter(CLASSES, top_k=9, threshold=0.5), CERTAIN, DOUBTFUL)
     assert first["class"] == 'a "b", c'

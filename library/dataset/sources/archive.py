@@ -28,6 +28,8 @@ _TAR_HEADERS = (
 )
 # A zip member's flag for encryption.
 _ENCRYPTED = 1
+# And for a name in UTF-8; without it, zipfile reads code page 437.
+_UTF8 = 0x800
 
 
 def find_in_archive(path: Path, inside: str, with_content: bool = False) -> Iterator[LabeledFile]:
@@ -102,7 +104,17 @@ def _zip_members(path: Path) -> Iterator[Entry]:
     with zipfile.ZipFile(path) as archive:
         for each in archive.infolist():
             location = _zip_location(path, each)
-            yield Entry(each.filename, each.is_dir(), each.file_size, each.CRC, location)
+            yield Entry(_zip_name(each), each.is_dir(), each.file_size, each.CRC, location)
+
+
+def _zip_name(member: zipfile.ZipInfo) -> str:
+    """Return a member's name, as UTF-8 if it is that and does not say so: macOS writes such."""
+    if member.filename.isascii() or member.flag_bits & _UTF8:
+        return member.filename
+    try:
+        return member.orig_filename.encode("cp437").decode()
+    except UnicodeError:
+        return member.filename
 
 
 def _zip_location(path: Path, member: zipfile.ZipInfo) -> Location:
@@ -134,7 +146,7 @@ class _TarMember(tarfile.TarInfo):
 def _tar_members(path: Path, with_content: bool) -> Iterator[Entry]:
     is_compressed = _is_compressed(path)
     mode: Any = "r|*" if is_compressed else "r:"
-    with tarfile.open(path, mode, tarinfo=_TarMember) as archive:
+    with tarfile.open(path, mode, tarinfo=_TarMember, encoding="utf-8") as archive:
         for each in archive:
             # Otherwise tarfile would remember every member.
             archive.members.clear()  # type: ignore[attr-defined]

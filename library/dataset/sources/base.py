@@ -1,6 +1,7 @@
 """Labeled files, and which paths of a source are labeled files of which class."""
 
 import logging
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -92,6 +93,16 @@ def split_meant(name: str) -> str | None:
 def composed(name: str) -> str:
     """Return a name in Unicode's normal form C: macOS writes é as two characters, others as one."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def as_utf8(name: str) -> str:
+    """Return a name from the file system as UTF-8, as which it is stored, whatever the locale."""
+    if name.isascii():
+        return name
+    try:
+        return os.fsencode(name).decode()
+    except UnicodeDecodeError:  # a name that was written in the locale's own encoding
+        return name
 
 
 def is_archive(path: Path) -> bool:

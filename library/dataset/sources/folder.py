@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from library.dataset.locations import FileLocation, Location, NoLocation
-from library.dataset.sources.base import Entry, LabeledFile, is_ignored, label_files
+from library.dataset.sources.base import Entry, LabeledFile, as_utf8, is_ignored, label_files
 from library.errors import DataError, reason_of
 
 
@@ -44,7 +44,7 @@ def _walk(root: Path, exclude: str | Path | None, follow_links: bool) -> Iterato
         yield Entry(prefix[:-1] or ".", True)
         folders = []
         for entry in _entries(path):
-            name = prefix + entry.name
+            name = prefix + as_utf8(entry.name)
             if _is_folder(entry):
                 if not is_ignored(entry.name):
                     if _leads_out(entry, inside):

@@ -1,6 +1,7 @@
 """Labeled files listed in a CSV file: a row has a file, its label and, optionally, its split."""
 
 import logging
+import os
 import posixpath
 import stat
 import unicodedata
@@ -194,8 +195,11 @@ class _TableRows:
 
 
 def _key(file: str) -> str:
-    """Return what is the same for all spellings of a file's path."""
-    return composed(file).replace("\\", "/").removeprefix("./")
+    """Return what is the same for all spellings of a file's path.
+
+    Not for é in one and in two characters: both files may exist.
+    """
+    return file.replace("\\", "/").removeprefix("./")
 
 
 @lru_cache(maxsize=64)
@@ -234,8 +238,11 @@ def _spellings(name: str) -> Iterator[str]:
         name = name.replace("\\", "/")
         yield name
     if not name.isascii():
-        # macOS decomposes é, and most archives of its files keep that.
-        yield from (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+        # macOS decomposes é, and most archives of its files keep that. In an 8-bit locale, names
+        # on disk may be UTF-8 even so.
+        for form in ("NFC", "NFD"):
+            spelling = unicodedata.normalize(form, name)
+            yield from (spelling, os.fsdecode(spelling.encode("utf-8", "surrogateescape")))
 
 
 def _remote_files(
