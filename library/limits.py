@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from library.errors import UserError, printable
+from library.logging import discard_native_messages
 
 _INTERVAL_SECONDS = 0.1
 
@@ -49,6 +50,7 @@ def limits(error: UserError, seconds: float, memory_bytes: float = math.inf) -> 
 def _end_process(error: UserError, reason: str) -> None:
     print(f"{Path(sys.argv[0]).name}: error: {printable(f'{error}: {reason}')}", file=sys.stderr)
     sys.stderr.flush()
+    discard_native_messages()
     os._exit(error.exit_code)
 
 

@@ -4,17 +4,24 @@ The addresses are in TF_CONFIG, which Vertex AI sets and docs/cluster.md explain
 Slurm, in the environment of `srun`. The first worker is the chief, which alone writes.
 """
 
+import contextlib
+import logging
 import os
 import re
 import socket
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from library.errors import SettingsError, UserError, reason_of
 from library.files import parse_json
 from library.tensorflow_import import import_tensorflow
 
+logger = logging.getLogger(__name__)
+
+# How often a worker says whom it waits for.
+WAITING_SECONDS = 15.0
 # The first bytes of a gRPC client. A running server answers them, unlike the kernel of its machine.
 HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
@@ -56,7 +63,7 @@ def _read_tf_config(text: str) -> Cluster | None:
         workers = [(job, i) for job in ("chief", "worker") for i in range(len(jobs.get(job, ())))]
         addresses = [jobs[job][index] for job, index in workers]
         mine = (task.get("type"), int(task.get("index", 0)))
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         raise SettingsError(
             f"TF_CONFIG can't be read ({error}): it must look like "
             '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
@@ -119,7 +126,7 @@ def wait_for_workers(cluster: Cluster, seconds: float) -> None:
     """
     own = cluster.addresses[cluster.index]
     missing = cluster.others()
-    deadline = time.monotonic() + seconds
+    deadline, said = time.monotonic() + seconds, time.monotonic()
     with _listening(own):
         while missing:
             missing = [each for each in missing if not _accepts(cluster.addresses[each])]
@@ -129,8 +136,34 @@ def wait_for_workers(cluster: Cluster, seconds: float) -> None:
                     f"{names} did not appear within {seconds:g} s (--worker_wait_secs): check that "
                     "each worker is started and reachable"
                 )
+            if missing and time.monotonic() > said + WAITING_SECONDS:
+                said = time.monotonic()
+                log_waiting(cluster, missing)
             if missing:
                 time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def log_while_waiting(cluster: Cluster) -> Iterator[None]:
+    """Log from time to time, while the block waits for them, which workers do not answer."""
+    done = threading.Event()
+
+    def log() -> None:
+        while not done.wait(WAITING_SECONDS):
+            if lost := find_lost(cluster, 1):
+                log_waiting(cluster, lost)
+
+    thread = threading.Thread(target=log, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def log_waiting(cluster: Cluster, missing: Iterable[int]) -> None:
+    """Log which workers this one waits for."""
+    logger.info("waiting for %s", " and ".join(map(cluster.name, missing)))
 
 
 def find_lost(cluster: Cluster, seconds: float = 5) -> list[int]:

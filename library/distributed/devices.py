@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
-from library.distributed.cluster import Cluster, find_lost, wait_for_workers
+from library.distributed.cluster import Cluster, find_lost, log_while_waiting, wait_for_workers
 from library.errors import UserError
 from library.inputs.worker_slice import WorkerSlice
 from library.logging import set_chief
@@ -35,7 +35,6 @@ def start_workers(cluster: Cluster, wait_seconds: float) -> "ClusterDevices":
     Raises:
         UserError: Other workers, which are named, did not appear within `wait_seconds`.
     """
-    set_chief(cluster.index == 0)
     wait_for_workers(cluster, wait_seconds)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
@@ -44,8 +43,11 @@ def start_workers(cluster: Cluster, wait_seconds: float) -> "ClusterDevices":
         num_accelerators={"GPU": len(tf.config.get_visible_devices("GPU"))},
         rpc_layer="grpc",
     )
-    with name_lost_workers(cluster):
-        return ClusterDevices(tf.distribute.MultiWorkerMirroredStrategy(resolver), cluster)
+    with name_lost_workers(cluster), log_while_waiting(cluster):
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    # Only now: until then, each worker says whom it waits for.
+    set_chief(cluster.index == 0)
+    return ClusterDevices(strategy, cluster)
 
 
 @contextlib.contextmanager

@@ -8,12 +8,20 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import yaml
 
 import run
-from library.distributed.cluster import Cluster, find_lost, read_cluster, wait_for_workers
+from library.distributed import cluster as cluster_module
+from library.distributed.cluster import (
+    Cluster,
+    find_lost,
+    log_while_waiting,
+    read_cluster,
+    wait_for_workers,
+)
 from library.errors import SettingsError, UserError, run_main
 from tests.conftest import ROOT
 from tests.helpers.workers import Worker, free_ports
@@ -54,6 +62,14 @@ def test_one_worker_is_no_cluster(environ):
     ("environ", "words"),
     [
         ({"TF_CONFIG": "{"}, "TF_CONFIG can't be read"),
+        ({"TF_CONFIG": "[" * 100_000}, "TF_CONFIG can't be read"),
+        *(
+            (
+                {"TF_CONFIG": f'{{"cluster": {{"worker": ["a:1", "b:1"]}}, "task": {task}}}'},
+                "TF_CONFIG",
+            )
+            for task in ('{"type": "worker", "index": 1e400}', '{"index": "\\u0000"}', "3", "[1]")
+        ),
         ({"TF_CONFIG": "[]"}, "TF_CONFIG can't be read"),
         ({"TF_CONFIG": '{"cluster": {"worker": 3}}'}, "TF_CONFIG can't be read"),
         (tf_config({"worker": ["a:1", "b:2"]}, index=2), "task worker 2"),
@@ -120,6 +136,20 @@ def test_missing_workers_are_named():
     cluster = Cluster((f"127.0.0.1:{port}", "127.0.0.1:1", "127.0.0.1:2"), 0)
     with pytest.raises(UserError, match=r"worker 1 \(127.0.0.1:1\) and worker 2 .* 0.1 s"):
         wait_for_workers(cluster, 0.1)
+
+
+def test_worker_says_whom_it_waits_for(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(cluster_module, "WAITING_SECONDS", 0.1)
+    (port,) = free_ports(1)
+    cluster = Cluster(("127.0.0.1:1", f"127.0.0.1:{port}"), 1)
+    with pytest.raises(UserError, match="worker 0"):
+        wait_for_workers(cluster, 0.7)
+    assert "waiting for worker 0 (127.0.0.1:1)" in caplog.messages
+    caplog.clear()
+    with log_while_waiting(cluster):
+        time.sleep(0.5)
+    assert "waiting for worker 0 (127.0.0.1:1)" in caplog.messages
 
 
 def test_port_in_use_is_named():
