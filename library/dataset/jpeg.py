@@ -22,6 +22,8 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 # compressed data of a scan, in which FF is followed by 00 or by one of those.
 _STAND_ALONE = frozenset((0x00, 0x01, 0xFF, *range(0xD0, 0xD8)))
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
+# What may stand before a marker without a decoder's warning.
+_FILLERS = re.compile(rb"(?:\xff[\x01\xd0-\xd7]?)*+")
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _ICC = b"ICC_PROFILE\0"
@@ -62,8 +64,7 @@ def read_jpeg_header(content: bytes) -> JpegHeader | None:
     exif = xmp = b""
     try:
         for marker, body, end in _segments(content, position):
-            # Any number of FF may fill up the space before a marker.
-            if body - 4 > position and content[position : body - 4].strip(b"\xff"):
+            if body - 4 > position and not _FILLERS.fullmatch(content, position, body - 4):
                 header.has_stray_bytes = True
             position = end
             if marker in _FRAMES:

@@ -11,21 +11,22 @@ import tensorflow as tf
 
 from library.dataset.options import ImageOptions
 from library.dataset.pixels import MIN_REDUCTION
-from library.export.decode_png_bmp_gif import check_pixel_count, decode_png_bmp_gif
-from library.export.image_headers import (
-    apply_orientation,
-    read_jpeg_markers,
-    read_png_orientation,
-)
+from library.export.color_profile import is_srgb_profile
+from library.export.decode_png_bmp_gif import check_pixel_count, decode_png_bmp_gif, refuse_if
+from library.export.image_headers import apply_orientation, read_jpeg_markers, read_png_chunks
 from library.export.resize import shrink
 from library.inputs.decoding import REDUCTIONS, ImageFormat, decode
 
 LIMITATIONS = (
-    "JPEG, PNG, BMP and the first frame of a GIF give the same pixels as evaluation, except "
-    "that a few pixels of an image that is shrunk differ by 1 of 255. TIFF, WebP and compressed "
-    "BMP are refused, and so is CMYK by a network for gray images.",
-    "Color profiles (ICC) are ignored, and so is an orientation that is in XMP alone.",
+    "JPEG, PNG, BMP (8, 24 or 32 bits, not compressed) and the first frame of a GIF give the same "
+    "pixels as evaluation, except that a few pixels of an image that is shrunk differ by 1 of 255.",
+    "Other images are refused: WebP, TIFF and all other formats; ICC profiles of other colors than "
+    "sRGB; an orientation that is in XMP alone; GIFs whose first frame does not fill the canvas; "
+    "CMYK by a network for gray images.",
 )
+# Longer compressed profiles are refused: what they expand to is unknown.
+_MAX_PROFILE_BYTES = 65_536
+_XMP_ORIENTATION = 'tiff:Orientation(="|>)[2-8]'
 # OpenCV's weights of red, green and blue, whose sum is 2 ** 15.
 _GRAY_WEIGHTS = (9798, 19235, 3735)
 
@@ -55,6 +56,18 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
     shape = tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(encoded), lambda: tf.ones(3, "int32"))
     with tf.control_dependencies([check_pixel_count(shape[0], shape[1], options.max_pixels)]):
         markers = read_jpeg_markers(encoded)
+    profile = _substring(encoded, markers.profile)
+    is_srgb = tf.equal(markers.profile[0], 0) | is_srgb_profile(profile)
+    checks = [
+        refuse_if(~is_srgb, "the colors of a JPEG's ICC profile"),
+        refuse_if(
+            tf.equal(markers.orientation, 1) & _is_turned(_substring(encoded, markers.xmp)),
+            "an orientation in XMP",
+        ),
+        refuse_if((shape[2] > 3) & (channels == 1), "CMYK"),
+    ]
+    with tf.control_dependencies(checks):
+        encoded = tf.identity(encoded)
     size = _fitted_size(shape[:2], options.max_edge)
     is_stored_unchanged = (
         is_jpeg
@@ -67,21 +80,71 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
     )
 
     def decode_other() -> tuple[tf.Tensor, ...]:
-        pixels = decode_png_bmp_gif(encoded, options.background, options.max_pixels)
+        chunks = read_png_chunks(encoded)
+        checks = [
+            refuse_if(
+                ~_is_srgb_chunk(_substring(encoded, chunks.profile)),
+                "the colors of a PNG's ICC profile",
+            ),
+            refuse_if(
+                tf.equal(chunks.orientation, 1)
+                & (chunks.has_raw_exif | _is_turned(_substring(encoded, chunks.xmp))),
+                "an orientation in a PNG's text",
+            ),
+        ]
+        with tf.control_dependencies(checks):
+            pixels = decode_png_bmp_gif(
+                encoded, chunks.has_transparency, options.background, options.max_pixels
+            )
         image_size = tf.shape(pixels)[:2]
         fitted = _fitted_size(image_size, options.max_edge)
-        return pixels, tf.cast(image_size, tf.float64), fitted, read_png_orientation(encoded)
+        return pixels, tf.cast(image_size, tf.float64), fitted, chunks.orientation
+
+    def decode_stray() -> tuple[tf.Tensor, ...]:
+        # As Pillow does, which converts such a JPEG: all pixels, in color.
+        pixels = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+        return pixels, tf.cast(shape[:2], tf.float64), size, markers.orientation
 
     def decode_jpeg() -> tuple[tf.Tensor, ...]:
         pixels, extent = _decode_reduced(encoded, channels, shape[:2], size)
         return pixels, extent, size, markers.orientation
 
     def convert() -> tuple[tf.Tensor, tf.Tensor]:
-        pixels, extent, fitted, orientation = tf.cond(is_jpeg, decode_jpeg, decode_other)
+        pixels, extent, fitted, orientation = tf.switch_case(
+            tf.where(is_jpeg, tf.where(markers.has_stray_bytes, 1, 0), 2),
+            [decode_jpeg, decode_stray, decode_other],
+        )
         image = apply_orientation(shrink(pixels, fitted, extent), orientation)
         return _encode(image, options), tf.shape(image)
 
     return tf.cond(is_stored_unchanged, lambda: (encoded, shape), convert)
+
+
+def _substring(encoded: tf.Tensor, span: tf.Tensor) -> tf.Tensor:
+    return tf.strings.substr(encoded, span[0], span[1] - span[0])
+
+
+def _is_turned(xmp: tf.Tensor) -> tf.Tensor:
+    """Return whether XMP data, empty if there is none, has an orientation other than upright."""
+    rest = tf.strings.regex_replace(xmp, _XMP_ORIENTATION, "", replace_global=False)
+    return tf.not_equal(rest, xmp)
+
+
+def _is_srgb_chunk(chunk: tf.Tensor) -> tf.Tensor:
+    """Return whether a PNG's chunk of an ICC profile, empty if there is none, is that of sRGB."""
+    size = tf.strings.length(chunk)
+
+    def read() -> tf.Tensor:
+        # A name that ends with a zero, one byte of the method, and the compressed profile.
+        name = tf.io.decode_raw(tf.strings.substr(chunk, 0, 80), tf.uint8)
+        end = tf.concat([tf.where(tf.equal(name, 0))[:, 0], [0]], 0)[0]
+        start = tf.cast(end, tf.int32) + 2
+        return is_srgb_profile(
+            tf.io.decode_compressed(tf.strings.substr(chunk, start, size), "ZLIB")
+        )
+
+    is_short = (size > 2) & (size < _MAX_PROFILE_BYTES)
+    return tf.cond(is_short, read, lambda: tf.equal(size, 0))
 
 
 def _decode_reduced(

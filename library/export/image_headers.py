@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-_FILL, _SCAN, _END, _APP1, _APP14 = 0xFF, 0xDA, 0xD9, 0xE1, 0xEE
+_FILL, _SCAN, _END, _APP1, _APP2, _APP14 = 0xFF, 0xDA, 0xD9, 0xE1, 0xE2, 0xEE
 # Markers without a segment: up to 01, and the restart markers.
 _STANDS_ALONE, _RESTART, _LAST_RESTART = 0x01, 0xD0, 0xD7
 # The first frame marker is the baseline one; C4, C8 and CC among them mark other segments.
 _BASELINE, _LAST_FRAME, _OTHER_SEGMENTS = 0xC0, 0xCF, (0xC4, 0xC8, 0xCC)
 _EXIF, _ADOBE, _RGB = tuple(b"Exif\0\0"), tuple(b"Adobe"), tuple(b"RGB")
+_XMP, _ICC = tuple(b"http://ns.adobe.com/xap/1.0/\0"), tuple(b"ICC_PROFILE\0")
 
 _ORIENTATION_TAG = 0x0112
 # Types of numbers in a TIFF directory, by their size in bytes; signed ones are no different here.
@@ -22,7 +23,12 @@ _NUMBER_TYPES = {1: (6,), 2: (3, 8), 4: (4, 9, 13)}
 # The size of an entry in a TIFF directory, and how much of it must be present.
 _ENTRY_BYTES, _MIN_ENTRY_BYTES = 12, 10
 # A PNG chunk's length, name and checksum.
-_CHUNK_BYTES, _EXIF_CHUNK = 12, tuple(b"eXIf")
+_CHUNK_BYTES = 12
+_EXIF_CHUNK, _TRANSPARENCY_CHUNK, _PROFILE_CHUNK = (
+    tuple(each) for each in (b"eXIf", b"tRNS", b"iCCP")
+)
+# How a chunk of text begins that holds metadata.
+_PNG_XMP, _RAW_EXIF = tuple(b"XML:com.adobe.xmp\0"), tuple(b"Raw profile type exif\0")
 
 
 class JpegMarkers(NamedTuple):
@@ -33,12 +39,17 @@ class JpegMarkers(NamedTuple):
         is_baseline: bool.
         is_ycc: Whether the components are Y, Cb, Cr or Y alone, bool.
         has_stray_bytes: Whether bytes stand between the segments, bool.
+        profile: Start and end of the ICC profile, int32 (2,); zeros if there is none, and equal if
+            it is in pieces.
+        xmp: Start and end of the XMP data, int32 (2,); zeros if there is none.
     """
 
     orientation: tf.Tensor
     is_baseline: tf.Tensor
     is_ycc: tf.Tensor
     has_stray_bytes: tf.Tensor
+    profile: tf.Tensor
+    xmp: tf.Tensor
 
 
 def read_jpeg_markers(encoded: tf.Tensor) -> JpegMarkers:
@@ -54,15 +65,18 @@ def read_jpeg_markers(encoded: tf.Tensor) -> JpegMarkers:
     is_marker &= (second < _RESTART) | (second > _LAST_RESTART)
     is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
     found = tf.cast(tf.where(is_marker & is_jpeg)[:, 0], tf.int32)
+    # What may stand before a marker without a decoder's warning.
+    follows_fill = tf.concat([[False], tf.equal(first, _FILL)], 0)[:size]
+    is_alone = (content >= _RESTART) & (content <= _LAST_RESTART) | tf.equal(content, _STANDS_ALONE)
+    is_filler = tf.equal(content, _FILL) | (follows_fill & is_alone)
     # Padding makes reads past the end return zeros, without a condition at every step.
-    content = tf.pad(content, [[0, 20]])
+    content = tf.pad(content, [[0, 40]])
 
     def find_marker(position: tf.Tensor) -> tf.Tensor:
         return tf.concat([found, [size]], 0)[tf.searchsorted(found, [position])[0]]
 
-    def has_bytes(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-        # Any number of FF may fill up the space before a marker.
-        return tf.reduce_any(tf.not_equal(content[start:end], _FILL))
+    def has_stray(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+        return ~tf.reduce_all(is_filler[start:end])
 
     def read(position: tf.Tensor, length: int, step: int = 1) -> tf.Tensor:
         return tf.cast(content[position : position + length : step], tf.int32)
@@ -78,7 +92,7 @@ def read_jpeg_markers(encoded: tf.Tensor) -> JpegMarkers:
         marker, high, low = tf.unstack(read(position + 1, 3), num=3)
         body = position + 4
         after = tf.minimum(position + 2 + tf.maximum(high * 256 + low, 2), size)
-        orientation, is_baseline, is_ycc, has_stray_bytes = markers
+        orientation, is_baseline, is_ycc, has_stray_bytes, profile, xmp = markers
         orientation = tf.cond(
             # The first segment with Exif counts.
             tf.equal(orientation, 0) & tf.equal(marker, _APP1) & has_prefix(body, _EXIF),
@@ -97,19 +111,50 @@ def read_jpeg_markers(encoded: tf.Tensor) -> JpegMarkers:
         is_adobe = tf.equal(marker, _APP14) & has_prefix(body, _ADOBE)
         is_ycc = tf.where(is_adobe, tf.equal(content[body + 11], 1), is_ycc)
         following = find_marker(after)
-        has_stray_bytes |= has_bytes(after, following)
-        return following, JpegMarkers(orientation, is_baseline, is_ycc, has_stray_bytes)
+        has_stray_bytes |= has_stray(after, following)
+        # Two bytes behind the name are the number of a piece, and how many there are.
+        start = body + len(_ICC) + 2
+        is_whole = tf.equal(content[start - 1], 1)
+        is_profile = tf.equal(marker, _APP2) & has_prefix(body, _ICC)
+        profile = tf.where(is_profile, [start, tf.where(is_whole, after, start)], profile)
+        xmp = tf.where(tf.equal(marker, _APP1) & has_prefix(body, _XMP), [body, after], xmp)
+        return following, JpegMarkers(
+            orientation, is_baseline, is_ycc, has_stray_bytes, profile, xmp
+        )
 
     start = find_marker(tf.constant(2))
     markers = JpegMarkers(
-        tf.constant(0), tf.constant(False), tf.constant(True), is_jpeg & has_bytes(2, start)
+        orientation=tf.constant(0),
+        is_baseline=tf.constant(False),
+        is_ycc=tf.constant(True),
+        has_stray_bytes=is_jpeg & has_stray(2, start),
+        profile=tf.zeros(2, tf.int32),
+        xmp=tf.zeros(2, tf.int32),
     )
     markers = tf.while_loop(is_inside, read_segment, [start, markers])[1]
     return markers._replace(orientation=tf.maximum(markers.orientation, 1))
 
 
-def read_png_orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """Return the Exif orientation of a PNG, an int32 scalar of 1 to 8; 1 if there is none."""
+class PngChunks(NamedTuple):
+    """Scalar tensors, but for the positions.
+
+    Attributes:
+        orientation: The Exif orientation, int32, 1 to 8.
+        has_transparency: Whether there is a chunk of transparent colors, bool.
+        has_raw_exif: Whether Exif is in a text, as ImageMagick writes it, bool.
+        profile: Start and end of the chunk of the ICC profile, int32 (2,); zeros if there is none.
+        xmp: The same of XMP.
+    """
+
+    orientation: tf.Tensor
+    has_transparency: tf.Tensor
+    has_raw_exif: tf.Tensor
+    profile: tf.Tensor
+    xmp: tf.Tensor
+
+
+def read_png_chunks(encoded: tf.Tensor) -> PngChunks:
+    """Read the chunks of a PNG, a scalar string. Anything else has none."""
     content = tf.cast(tf.io.decode_raw(encoded, tf.uint8), tf.int32)
     size = tf.size(content)
 
@@ -118,21 +163,43 @@ def read_png_orientation(encoded: tf.Tensor) -> tf.Tensor:
         # A negative length would go backwards, forever.
         return tf.minimum(tf.bitwise.bitwise_and(tf.reduce_sum(bits), 0x7FFFFFFF), size)
 
-    def is_inside(position: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    def is_inside(position: tf.Tensor, chunks: Any) -> tf.Tensor:
         return position + _CHUNK_BYTES <= size
 
-    def read_chunk(position: tf.Tensor, orientation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def read_chunk(position: tf.Tensor, chunks: Any) -> tuple[tf.Tensor, Any]:
         start, length = position + 8, length_at(position)
+        orientation, has_transparency, has_raw_exif, profile, xmp = chunks
+
+        def has_name(name: tuple[int, ...]) -> tf.Tensor:
+            return tf.reduce_all(tf.equal(content[position + 4 : start], name))
+
         orientation = tf.cond(
-            tf.reduce_all(tf.equal(content[position + 4 : start], _EXIF_CHUNK)),
+            has_name(_EXIF_CHUNK),
             lambda: read_exif_orientation(content[start : start + length]),
             lambda: orientation,
         )
-        return start + length + 4, orientation
+
+        def has_prefix(letters: tuple[int, ...]) -> tf.Tensor:
+            found = content[start : start + len(letters)]
+            # Near the end fewer are left, whose shape would not fit.
+            return tf.equal(tf.size(found), len(letters)) & tf.reduce_all(
+                tf.equal(tf.pad(found, [[0, len(letters) - tf.size(found)]]), letters)
+            )
+
+        has_transparency |= has_name(_TRANSPARENCY_CHUNK)
+        has_raw_exif |= has_prefix(_RAW_EXIF)
+        span = [start, start + length]
+        profile = tf.where(has_name(_PROFILE_CHUNK), span, profile)
+        xmp = tf.where(has_prefix(_PNG_XMP), span, xmp)
+        return start + length + 4, PngChunks(
+            orientation, has_transparency, has_raw_exif, profile, xmp
+        )
 
     is_png = tf.equal(tf.strings.substr(encoded, 0, 8), b"\x89PNG\r\n\x1a\n")
     start = tf.where(is_png, 8, size)
-    return tf.while_loop(is_inside, read_chunk, [start, tf.constant(1)])[1]
+    no, nowhere = tf.constant(False), tf.zeros(2, tf.int32)
+    chunks = PngChunks(tf.constant(1), no, no, nowhere, nowhere)
+    return tf.while_loop(is_inside, read_chunk, [start, chunks])[1]
 
 
 def read_exif_orientation(tiff: tf.Tensor) -> tf.Tensor:

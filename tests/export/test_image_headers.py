@@ -16,7 +16,7 @@ from library.dataset.jpeg import read_jpeg_header
 from library.export.image_headers import (
     apply_orientation,
     read_jpeg_markers,
-    read_png_orientation,
+    read_png_chunks,
 )
 from tests.export.test_bytes_to_pixels import encode, rotated, smooth
 from tests.helpers.jpeg_variants import WITH_STRAY_BYTES
@@ -25,7 +25,7 @@ markers_graph = tf.function(
     read_jpeg_markers, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
 )
 png_graph = tf.function(
-    read_png_orientation, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+    read_png_chunks, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
 )
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
@@ -140,7 +140,7 @@ def png(*chunks):
     ],
 )
 def test_png_orientation_matches_the_converter(content, orientation):
-    assert png_graph(content) == orientation
+    assert png_graph(content).orientation == orientation
     _, size = decode_image(content, ImageOptions())
     assert size == ((7, 5) if orientation < 5 else (5, 7))
 
@@ -149,8 +149,8 @@ def test_png_orientation_matches_the_converter(content, orientation):
 def test_png_orientation_is_1_after_an_impossible_length(length):
     content = bytearray(png((b"eXIf", tiff([(0x0112, 3, 6)]))))
     content[33:37] = struct.pack(">I", length)
-    assert png_graph(bytes(content)) == 1
-    assert png_graph(jpeg(exif([(0x0112, 3, 6)]))) == 1
+    assert png_graph(bytes(content)).orientation == 1
+    assert png_graph(jpeg(exif([(0x0112, 3, 6)]))).orientation == 1
 
 
 PLAIN = encode(smooth(9, 9), "JPEG")
@@ -183,7 +183,7 @@ def adobe(transform):
     ],
 )
 def test_read_jpeg_markers_of_each_kind(content, expected):
-    assert tuple(each.numpy() for each in markers_graph(content)) == expected
+    assert tuple(each.numpy() for each in markers_graph(content)[:4]) == expected
 
 
 @pytest.mark.slow
@@ -198,5 +198,5 @@ def test_read_jpeg_markers_of_any_bytes_matches_the_converter(changes):
         found = markers_graph(bytes(content))
         assert found.orientation == header.orientation
         assert np.array_equal(
-            found[1:], (header.is_baseline, header.is_ycc, header.has_stray_bytes)
+            found[1:4], (header.is_baseline, header.is_ycc, header.has_stray_bytes)
         )

@@ -74,6 +74,7 @@ CONFORMANT = {
     ),
     "comment with markers": insert(PLAIN, segment(0xFE, b"\xff\xd9\xff\xda\xff\xc2")),
     "fill bytes": insert(PLAIN, b"\xff\xff\xff"),
+    "restart between segments": insert(PLAIN, b"\xff\xd0"),
     "stray byte before the end": PLAIN[:-2] + b"\0" + PLAIN[-2:],
     "empty segment": insert(PLAIN, b"\xff\xe5\0\1"),
 }
@@ -92,7 +93,6 @@ WITH_STRAY_BYTES = {
     "stray bytes": insert(PLAIN, b"xyz"),
     "stray zeros": insert(PLAIN, bytes(5), b"\xff\xc4"),
     "stray FF 00": insert(PLAIN, b"\xff\0"),
-    "stray restart": insert(PLAIN, b"\xff\xd0"),
     "stray bytes, turned": insert(encode_jpeg(exif=rotated(6)), b"xyz", b"\xff\xe1"),
 }
 # From `cjpeg -sample`, which Pillow has no option for: sampling factors of Y, Cb and Cr.
