@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from library.configuration.reader import Settings
+from library.configuration.schema import COMMAND_LINE
 from library.errors import SettingsError
 from library.inputs.balance import class_weights, oversampled_count
 from library.inputs.caching import cache_examples
@@ -75,7 +76,8 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
         settings, parts.network, (training, validation), splits, devices.replicas
     )
     parts = replace(parts, unfreezing=unfreezing, cached_features=cached)
-    plan, paths = make_plan(settings), make_run_paths(settings, splits[0])
+    plan = make_plan(settings, inputs.training.batches_per_epoch)
+    paths = make_run_paths(settings, splits[0])
     return ENGINES[config.engine](parts, inputs, plan, paths, devices)
 
 
@@ -100,6 +102,7 @@ def start_devices(settings: Settings, cluster: Any = None) -> Devices:
         devices = start_workers(cluster, config.worker_wait_secs)
     devices.check_batch_size("train_batch_size", config.train_batch_size)
     devices.check_batch_size("eval_batch_size", config.eval_batch_size)
+    _check_sync_replicas(settings, devices.replicas)
     if devices.replicas > 1 and not tf.config.list_logical_devices("GPU"):
         # TensorFlow's all-reduce between CPUs can be neither compiled nor made conditional.
         if config.xla:
@@ -109,6 +112,17 @@ def start_devices(settings: Settings, cluster: Any = None) -> Devices:
                 "gradient_accumulation_steps needs GPUs if several devices train together"
             )
     return devices
+
+
+def _check_sync_replicas(settings: Settings, replicas: int) -> None:
+    is_synchronous, provenance = settings.values["sync_replicas"]
+    if replicas > 1 and not is_synchronous:
+        raise SettingsError(
+            f"sync_replicas false: training on {replicas} devices is always synchronous; leave it "
+            "out, or train on one device"
+        )
+    if is_synchronous and provenance == COMMAND_LINE:
+        logger.info("sync_replicas has no effect: training on several devices is synchronous")
 
 
 def make_training_inputs(
@@ -234,7 +248,7 @@ def make_parts(settings: Settings, split: Any, batches_per_epoch: int) -> Parts:
     schedule = LearningRate(
         hparams.learning_rate_decay_type,
         values,
-        total_steps=make_plan(settings).total_steps(batches_per_epoch),
+        total_steps=make_plan(settings, batches_per_epoch).total_steps(batches_per_epoch),
         steps_per_epoch=batches_per_epoch,
     )
     network = make_network(hparams.model, _image_format(config).shape, len(split.classes), values)
@@ -328,15 +342,23 @@ def make_objective(
     return kind(hparams.xentropy_label_smoothing, hparams.l2_regularization, weights)
 
 
-def make_plan(settings: Settings) -> Plan:
-    """Return how long to train, and how often to do what."""
+def make_plan(settings: Settings, batches_per_epoch: int = 1) -> Plan:
+    """Return how long to train, and how often to do what.
+
+    Args:
+        settings: The settings.
+        batches_per_epoch: Number of steps per epoch, which turns train_steps into epochs.
+    """
     config, hparams = settings.project, settings.hyperparameters
     metrics = MultiLabelObjective.names
     if config.best_metric not in metrics:
         raise ChoiceError(unknown_name("best_metric", config.best_metric, metrics))
+    epochs, steps = config.train_epochs, config.max_train_steps
+    if config.train_steps is not None:
+        epochs = -(-config.train_steps // batches_per_epoch)
     return Plan(
-        train_epochs=config.train_epochs,
-        max_train_steps=config.max_train_steps,
+        train_epochs=epochs,
+        max_train_steps=steps,
         max_minutes=config.max_minutes,
         steps_per_execution=config.steps_per_execution,
         xla=config.xla,

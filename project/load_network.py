@@ -77,7 +77,7 @@ def has_other_training_images(snapshot: Snapshot, config: Project) -> bool:
     False if either is unknown, such as that of images that were not converted.
     """
     learned = {each.data.get("fingerprint") for each in snapshot.members or (snapshot,)} - {None}
-    if config.data_format != "tfrecord" or not learned:
+    if config.data_format != "tfrecord" or config.train_metadata or not learned:
         return False
     folder = f"{config.data_dir.rstrip('/')}/{TRAINING}"
     try:

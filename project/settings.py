@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from library.configuration.command_line import Commands, Program
 from library.configuration.reader import Recipe, Settings, SettingsReader
@@ -18,6 +18,7 @@ from library.configuration.schema import (
     Count32,
     CountOrZero,
     CountOrZero32,
+    Files,
     Fraction,
     FractionBelowOne,
     Keys,
@@ -115,6 +116,10 @@ class Directories(Keys):
     data_dir: PathOrUrl = key(
         "dataset", "directory or URL of the train, validation and test splits", "dd"
     )
+    train_metadata: Files = key(
+        (), "instead of data_dir: a CSV file, or TFRecord files of any program, to train on"
+    )
+    eval_metadata: Files = key((), "the same to validate on; beside train_metadata")
     run_dir: LocalPath = key("out/current", "directory that the run writes everything into")
     model_dir: LocalPath | None = key(
         None, "directory of checkpoints", "md", "{run_dir}/checkpoints"
@@ -129,8 +134,9 @@ class Training(Keys):
 
     heading = "Training"
     train_epochs: Count = key(30, "number of training epochs", "te")
+    train_steps: Count | None = key(None, "number of training steps, instead of train_epochs")
     max_train_steps: Count | None = key(
-        None, "maximum number of training steps", "mts", also=["train_steps"]
+        None, "maximum number of training steps", "mts", "{train_steps}"
     )
     max_minutes: Positive | None = key(
         None, "time budget in minutes; shortens the learning-rate schedule, not the warmup"
@@ -143,6 +149,16 @@ class Training(Keys):
     resume: Literal["auto", "never", "must"] = key(
         "auto", "auto: resume if there is a checkpoint; never: start over; must: fail without one"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_steps(cls, values: Any) -> Any:
+        # With the one, epochs end a training too, and with the other they do not.
+        if None not in (values.get("train_steps"), values.get("max_train_steps")):
+            raise ValueError(
+                "max_train_steps is given twice, by --train_steps and --max_train_steps; give one"
+            )
+        return values
 
 
 class Evaluation(Keys):
@@ -248,6 +264,10 @@ class Pipeline(Keys):
     class_order: Literal["code_point", "natural"] = key(
         "code_point", "order of the classes of data that is not converted; natural: by number"
     )
+    multi_label: bool = key(False, "train_metadata: records may have several classes, or none")
+    tfrecord_fields: Words = key(
+        (), "train_metadata: fields of the records, such as image=img,label=y,text=none"
+    )
     cache: Literal["none", "memory", "disk"] = key(
         "none", "where to cache the images that were read"
     )
@@ -289,8 +309,15 @@ class Runtime(Keys):
     )
     num_gpus: CountOrZero | None = key(None, "GPUs to use per machine; none: all; 0: CPU only")
     gpu_growth: bool = key(False, "allocate GPU memory as needed, not all of it at the start")
-    intra_op_threads: Threads | None = key(None, "threads within one op; none: one per core")
-    inter_op_threads: Threads | None = key(None, "ops to run in parallel; none: automatic")
+    intra_op_threads: Threads | None = key(
+        None, "threads within one op; none: one per core", also=["intra_op_parallelism_threads"]
+    )
+    inter_op_threads: Threads | None = key(
+        None, "ops to run in parallel; none: automatic", also=["inter_op_parallelism_threads"]
+    )
+    sync_replicas: bool = key(
+        True, "accepted for compatibility: training on several devices is always synchronous"
+    )
     synchronized_batch_norm: bool = key(False, "synchronize batch statistics across devices")
     worker_wait_secs: Positive = key(300.0, "seconds to wait for other workers at the start")
     verbose: bool = key(False, "log more, and show the traceback of an error")

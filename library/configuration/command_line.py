@@ -147,8 +147,10 @@ def _read_option(word: str, options: _Options, waiting: list[str]) -> tuple[str,
     if equals and not truth:
         raise SettingsError(f"{written} takes no value; write --{key.name}={text or 'false'}")
     if equals or not key.is_flag:
-        text = text if equals else _next_value(written, waiting)
-        return written, key, _parse_value(written, key, text)
+        texts = [text if equals else _next_value(written, waiting)]
+        while key.takes_words and not equals and waiting and not waiting[-1].startswith("-"):
+            texts.append(waiting.pop())
+        return written, key, _parse_value(written, key, texts)
     # `--xla false` would turn xla on and take `false` for a command.
     if waiting and waiting[-1].lower() in _TRUTHS:
         hint = f"write {written}, {written}=false or --no-{name}"
@@ -181,14 +183,15 @@ def _parse_list(written: str, text: str) -> list[str]:
         raise SettingsError(f"{written}: {error}") from None
 
 
-def _parse_value(written: str, key: Key, text: str) -> Any:
-    """Return the value that an option's text stands for, checked."""
+def _parse_value(written: str, key: Key, texts: list[str]) -> Any:
+    """Return the value that an option's text stands for, or several texts, checked."""
     value: Any
+    text = texts[0]
     is_none = key.is_optional and text.lower() in ("none", "null", "~")
     if is_none or key.base is str:
         value = None if is_none else text
     elif key.base is tuple:
-        value = _parse_list(written, text)
+        value = [each for text in texts for each in _parse_list(written, text)]
     elif not text:
         raise SettingsError(f"{written} needs a value: it must be {key.expected}")
     else:

@@ -93,6 +93,8 @@ def _placeholder(key: Key) -> str:
     if key.choices:
         choices = "|".join(str(each) for each in key.choices)
         return choices if len(choices) <= MAX_CHOICES_CHARACTERS else "NAME"
+    if key.takes_words:
+        return "FILE..."
     return {int: "N", float: "X", str: "TEXT"}.get(key.base, "A,B")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     FailFast,
     Field,
@@ -33,6 +34,19 @@ PathOrUrl = Annotated[Text, Field(json_schema_extra={"format": _PATH_OR_URL})]
 # Those that are read or written by what cannot use a URL.
 LocalPath = Annotated[Text, AfterValidator(refuse_url), Field(json_schema_extra={"format": _PATH})]
 LocalPaths = Annotated[tuple[LocalPath, ...], Field(strict=False, max_length=1000), FailFast()]
+
+
+def _as_list(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+# Files and patterns, any number of them; as an option, all words up to the next option.
+Files = Annotated[
+    tuple[PathOrUrl, ...],
+    Field(strict=False, max_length=100_000),
+    FailFast(),
+    BeforeValidator(_as_list, json_schema_input_type=list[str] | str),
+]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 # What TensorFlow and Keras hold in 32 bits.
@@ -136,6 +150,11 @@ class Key:
     def is_flag(self) -> bool:
         """Whether the option takes no value: --name, --no-name."""
         return self.base is bool
+
+    @property
+    def takes_words(self) -> bool:
+        """Whether the option takes all words up to the next option: what a shell makes of *."""
+        return self.base is tuple and self.accepts_url
 
     @property
     def expected(self) -> str:

@@ -4,13 +4,19 @@ The class of a record is its text, or else its label's number. Both are read, be
 two texts, or a text with two labels, means that one of the two fields is not the class.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 from library.dataset.records import ENCODED, FILENAME, HEIGHT, LABEL, TEXT, WIDTH, Fields, to_text
+from library.dataset.sources.class_names import normalize_class
 from library.errors import DataError, SettingsError
+from library.logging import log_once
 from library.messages import unknown_name
+
+logger = logging.getLogger(__name__)
 
 # Role → the names that its field has in the usual layouts, the most specific first.
 FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -32,8 +38,13 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "channels": ("image/channels", "channels", "depth", "image/depth"),
 }
 _NONE = "none"
+_MAX_LISTED = 5
 # What begins like this is an encoded image, even if it were as long as its pixels.
 _ENCODED = (b"\xff\xd8\xff", b"\x89PNG\r\n")
+
+
+# A label and its text.
+Pair = tuple[int | str | None, str | None]
 
 
 class RecordContent(NamedTuple):
@@ -52,6 +63,11 @@ class RecordContent(NamedTuple):
     labels: tuple[int | str, ...]
     texts: tuple[str, ...]
     filename: str
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Each label with its text; None for one that is missing."""
+        return list(zip_longest(self.labels, self.texts))
 
 
 @dataclass(frozen=True)
@@ -131,15 +147,27 @@ class RecordClasses:
 
     def __init__(self, fields: RecordFields) -> None:
         self._fields = fields
-        # Of the first record with a class: where, whether it has labels, and texts, both in words.
+        # Of the first record with a class: where, whether it has labels and texts, both in words.
         self._first: tuple[str, bool, bool, str] | None = None
         self._texts: dict[int | str, tuple[str, str]] = {}
         self._labels: dict[str, tuple[int | str, str]] = {}
 
-    @property
-    def numbers(self) -> list[int]:
-        """All labels that are numbers, sorted."""
-        return sorted(each for each in self._texts if isinstance(each, int))
+    def log_numbers(self, source: object) -> None:
+        """Log how labels that do not count from 0 without gaps differ from class ids."""
+        numbers = sorted(each for each in self._texts if isinstance(each, int))
+        if not numbers or numbers == list(range(len(numbers))):
+            return
+        gaps = [
+            str(each + 1)
+            for each, following in pairwise(numbers)
+            if each >= 0 and following > each + 1
+        ]
+        listed = ", ".join(gaps[:_MAX_LISTED]) + (", …" if len(gaps) > _MAX_LISTED else "")
+        missing = f", without {listed}" if gaps else ""
+        logger.info(
+            f"{source}: the labels are {numbers[0]} to {numbers[-1]}"
+            f"{missing}; class ids count from 0 instead, in the order of the class names"
+        )
 
     def classes_of(self, content: RecordContent, where: str) -> tuple[str, ...]:
         """Return the classes of a record. A negative label without a text is no class.
@@ -217,13 +245,17 @@ def _to_label(value: bytes | int | float, where: object) -> int | str:
 
 
 def _to_class(value: bytes | float, where: object) -> str:
+    name = to_text(value) if isinstance(value, bytes) else str(value)
     try:
-        return value.decode() if isinstance(value, bytes) else str(value)
-    except UnicodeDecodeError:
+        normal = normalize_class(name)
+    except DataError as error:
         raise DataError(
-            f"{where} has the class text {value!r}, which is not UTF-8; --tfrecord_fields "
-            "text=none takes the labels as classes"
+            f"{where}: {error}, or take the labels as classes with --tfrecord_fields text=none"
         ) from None
+    if normal != name:
+        text = "names of classes in TFRecords are normalized (Unicode NFC, no spaces around them)"
+        log_once(logger, text)
+    return normal
 
 
 def _shape_of(image: bytes, values: Mapping[str, tuple]) -> tuple[int, int, int] | None:

@@ -9,6 +9,7 @@ last.
 import contextlib
 import hashlib
 import logging
+import posixpath
 import shutil
 import threading
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ from library.dataset.storage import (
     local_folder,
     open_store,
     read_url,
+    version_of,
 )
 from library.errors import DataError, UserError
 from library.files import locked, new_file, remove_partials, resumable, sha256_of
@@ -84,6 +86,37 @@ def fetch_manifest(url: str) -> Path:
     return manifest_path(manifest.folder, manifest.name)
 
 
+def fetch_files(pattern: str) -> list[Path]:
+    """Download the files at a URL or a pattern of URLs, once, and return their local paths, sorted.
+
+    Raises:
+        DataError: There are none.
+        UserError: The network fails, or the disk is too small. Finished downloads are kept.
+    """
+    store, path = open_store(pattern)
+    with explain_store_errors(pattern):
+        found = store.glob(path, detail=True) if "*" in path else {path: store.info(path)}
+    entries = {name: each for name, each in found.items() if each.get("type") != "directory"}
+    if not entries or any(each.get("size") is None for each in entries.values()):
+        raise DataError(f"there are no files {pattern}, or their sizes are unknown")
+    fetched: list[Path] = []
+    for folder in sorted({posixpath.dirname(name) for name in entries}):
+        own = {n: each for n, each in sorted(entries.items()) if posixpath.dirname(n) == folder}
+        # The hashes are not known; a file of another version has another folder.
+        shards = tuple(Shard(posixpath.basename(n), 0, each["size"], "") for n, each in own.items())
+        facts = [(n, each["size"], version_of(each)) for n, each in own.items()]
+        version = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        url = store.unstrip_protocol(folder)
+        local = local_folder(url, "fetched") / version
+        manifest = Manifest(local, "", (), (), shards, origin=url)
+        with resumable(local, "downloaded files"), _download_lock(manifest):
+            if _missing_shards(manifest):
+                _check_space([manifest])
+                _download(manifest)
+        fetched += manifest.paths
+    return fetched
+
+
 def fetch_shards(manifests: Sequence[Manifest]) -> None:
     """Download the shards of manifests from `find_split` to their local paths.
 
@@ -94,15 +127,16 @@ def fetch_shards(manifests: Sequence[Manifest]) -> None:
     missing = [each for each in manifests if not find_manifest(each.folder, each.name)]
     _check_space(missing)
     for manifest in missing:
-        folder = manifest.folder
-        lock = folder.with_name(f".{folder.name}.lock")
-        with (
-            resumable(folder, "downloaded shards"),
-            locked(lock, f"the download of {manifest.origin}", wait=True),
-        ):
+        with resumable(manifest.folder, "downloaded shards"), _download_lock(manifest):
             # The previous holder of the lock may have finished the download.
-            if not find_manifest(folder, manifest.name):
-                _fetch(manifest)
+            if not find_manifest(manifest.folder, manifest.name):
+                _download(manifest)
+                write_manifest(manifest)
+
+
+def _download_lock(manifest: Manifest) -> contextlib.AbstractContextManager[None]:
+    lock = manifest.folder.with_name(f".{manifest.folder.name}.lock")
+    return locked(lock, f"the download of {manifest.origin}", wait=True)
 
 
 def fetch_training_manifest(url: str, folder: Path) -> None:
@@ -161,8 +195,8 @@ def _missing_shards(manifest: Manifest) -> list[Shard]:
     ]
 
 
-def _fetch(manifest: Manifest) -> None:
-    """Download the missing shards of a split, several at once, and then write its manifest."""
+def _download(manifest: Manifest) -> None:
+    """Download the missing shards of a split, several at once."""
     folder, url = manifest.folder, manifest.origin
     folder.mkdir(parents=True, exist_ok=True)
     remove_partials(folder)
@@ -197,7 +231,6 @@ def _fetch(manifest: Manifest) -> None:
             for future in futures:
                 future.cancel()
             raise
-    write_manifest(manifest)
 
 
 def _find_earlier_shards(manifest: Manifest) -> dict[str, Path]:
@@ -235,7 +268,7 @@ def _fetch_shard(
         callback.absolute_update(shard.bytes)  # Some stores report nothing meanwhile.
         if partial_path.stat().st_size != shard.bytes:
             raise _damage(url, manifest, "too short")
-        if sha256_of(partial_path) != shard.sha256:
+        if shard.sha256 and sha256_of(partial_path) != shard.sha256:
             raise _damage(url, manifest, "another SHA-256")
 
 
@@ -270,7 +303,9 @@ class _Progress:
 
 def _is_intact(path: Path, shard: Shard) -> bool:
     try:
-        return path.stat().st_size == shard.bytes and sha256_of(path) == shard.sha256
+        return path.stat().st_size == shard.bytes and (
+            not shard.sha256 or sha256_of(path) == shard.sha256
+        )
     except OSError:
         return False
 

@@ -121,12 +121,13 @@ def version_of(entry: dict[str, Any]) -> int:
     return int.from_bytes(hashlib.blake2b(str(mark).encode(), digest_size=8).digest(), "big")
 
 
-def local_folder(url: str, purpose: Literal["written", "fetched"] = "written") -> Path:
+def local_folder(url: str, purpose: Literal["written", "fetched", "indexed"] = "written") -> Path:
     """Return the local folder for a URL, always the same one.
 
     Args:
         url: The remote folder.
-        purpose: "written" for what is made locally and then uploaded, "fetched" for downloads.
+        purpose: "written" for what is made locally and then uploaded, "fetched" for downloads,
+            "indexed" for the index of a local folder that can't be written.
     """
     url = url.rstrip("/")
     name = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()

@@ -32,8 +32,8 @@ from library.messages import counted
 _TIMED_IMAGES = 16
 _QUALITY = 95
 # Conversion also shrinks to 384 pixels; here that would cost more time than it saves.
-_OPTIONS = ImageOptions(max_edge=0)
-_SKIPPED_BY_CONVERSION = "convert_dataset.py would skip and list it"
+UNCONVERTED = ImageOptions(max_edge=0)
+SKIPPED_BY_CONVERSION = "convert_dataset.py would skip and list it"
 
 # Returns the (image, class name) pairs of a split: pixels (uint8, height, width, 1 or 3 channels)
 # or a file's bytes.
@@ -74,7 +74,7 @@ class UnconvertedSplit:
         if missing:
             more = f", and {len(missing) - 1:,} more files" if len(missing) > 1 else ""
             name, reason = missing[0]
-            raise DataError(f"{source}/{printable(name)}: {reason}{more}; {_SKIPPED_BY_CONVERSION}")
+            raise DataError(f"{source}/{printable(name)}: {reason}{more}; {SKIPPED_BY_CONVERSION}")
         # Number in the index of each image.
         self._numbers = np.array(numbers, np.int64)
         self.labels = None if self.is_multi_label else np.array(labels, np.int64)
@@ -106,10 +106,10 @@ class UnconvertedSplit:
         file = self._file(number)
         try:
             content = read_image_bytes(file.location)
-            return _make_record(content, file.label, label_id(file.label, self._ids), file.name)
+            return make_record(content, file.label, label_id(file.label, self._ids), file.name)
         except UnusableImageError as error:
             raise DataError(
-                f"{self.source}/{printable(file.name)} {error}; {_SKIPPED_BY_CONVERSION}"
+                f"{self.source}/{printable(file.name)} {error}; {SKIPPED_BY_CONVERSION}"
             ) from None
 
     def describe(self) -> str:
@@ -161,7 +161,7 @@ def read_unconverted(
     check_several_classes(indexes[TRAINING], f"{data_dir}/{TRAINING}", TRAINING)
     classes = sort_classes(indexes[TRAINING].counts.keys() - {NO_CLASS}, class_order)
     for name, index in indexes.items():
-        _check_labels(index.counts.keys() - {NO_CLASS}, classes, f"{data_dir}/{name}")
+        check_known_classes(index.counts.keys() - {NO_CLASS}, classes, f"{data_dir}/{name}")
         if index.is_streamed:
             raise DataError(
                 f"{data_dir} can be read only from front to back: unpack it, or convert it"
@@ -214,7 +214,7 @@ class GeneratedSplit:
             if number & (number - 1) == 0:
                 sizes.append(len(self._record(number, content, label, 0).encoded))
         self.classes = classes or sort_classes(counts, class_order)
-        _check_labels(counts, self.classes, self.source)
+        check_known_classes(counts, self.classes, self.source)
         self.class_counts = tuple(counts[each] for each in self.classes)
         self.examples = counts.total()
         self.mean_bytes = sum(sizes) // len(sizes)
@@ -272,7 +272,7 @@ class GeneratedSplit:
 
     def _record(self, number: int, content: np.ndarray | bytes, text: str, label: int) -> Record:
         try:
-            return _make_record(content, text, label, f"image {number}")
+            return make_record(content, text, label, f"image {number}")
         except UnusableImageError as error:
             raise DataError(f"image {number} of {self.source} {error}") from None
 
@@ -288,7 +288,7 @@ def read_generated(
     return [training if name == TRAINING else others[name] for name in names]
 
 
-def _make_record(
+def make_record(
     content: np.ndarray | bytes,
     text: str | tuple[str, ...],
     label: int | tuple[int, ...],
@@ -299,11 +299,11 @@ def _make_record(
         color = np.broadcast_to(content, (*content.shape[:2], 3))
         # With the color at full resolution: generated images are often small.
         content = encode_jpeg(np.ascontiguousarray(color), _QUALITY, has_full_color=True)
-    encoded, height, width = convert_image(content, _OPTIONS)
+    encoded, height, width = convert_image(content, UNCONVERTED)
     return Record(encoded, height, width, label, text, filename)
 
 
-def _check_labels(labels: Collection[str], classes: Sequence[str], where: str) -> None:
+def check_known_classes(labels: Collection[str], classes: Sequence[str], where: str) -> None:
     """Raise DataError unless there are labels, and all are among the classes."""
     if not labels:
         raise DataError(f"{where} holds no images of any class")

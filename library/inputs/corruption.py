@@ -7,8 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from library.dataset.compression import open_records
+from library.dataset.foreign_splits import RecordReader
 from library.dataset.records import check_frames, read_frames, read_record
-from library.errors import DataError
+from library.errors import DataError, reason_of
 
 
 @contextlib.contextmanager
@@ -69,4 +71,29 @@ def find_corrupt_record(
         return f"{error}; {repair_hint}"
     except OSError as error:
         return str(error)
+    return None
+
+
+def find_unusable_record(
+    paths: Iterable[str], reader: RecordReader, repair_hint: str
+) -> str | None:
+    """Do as find_corrupt_record for TFRecord files of other programs.
+
+    Args:
+        paths: The files.
+        reader: Reads their records.
+        repair_hint: What to do about it, the end of the line.
+    """
+    try:
+        for path in paths:
+            with open_records(path) as file:
+                for number, (_, content) in enumerate(read_frames(file, path)):
+                    where = f"{path}: record {number}"
+                    tf.io.decode_jpeg(reader.read(content, where).encoded)
+    except tf.errors.InvalidArgumentError:
+        return f"{where} is whole, but its image does not decode; {repair_hint}"
+    except DataError as error:
+        return f"{error}; {repair_hint}"
+    except OSError as error:
+        return f"{path} can't be read: {reason_of(error)}; {repair_hint}"
     return None

@@ -6,18 +6,20 @@ workers without decoding a pixel.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
+from library.dataset.foreign_splits import ForeignSplit, RecordReader
 from library.dataset.manifest import Manifest
+from library.dataset.record_fields import RecordFields
 from library.dataset.records import check_frames, parse_labels, parse_record, serialize
 from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
 from library.errors import DataError, SettingsError, UserError
-from library.inputs.corruption import find_corrupt_record
+from library.inputs.corruption import find_corrupt_record, find_unusable_record
 from library.inputs.decoding import Crop, ImageFormat, decode
 from library.inputs.worker_slice import WorkerSlice
 
@@ -56,6 +58,11 @@ def without_autotune(dataset: Dataset) -> Dataset:
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+def _call(function: Callable[[Any], bytes], argument: tf.Tensor) -> tf.Tensor:
+    """Return the bytes that a Python function returns for a scalar, as a scalar tensor."""
+    return tf.ensure_shape(tf.numpy_function(function, [argument], tf.string), [])
 
 
 class ExampleSource(ABC):
@@ -231,8 +238,7 @@ class ShardSource(ExampleSource):
         )
 
     def _open(self, path: tf.Tensor) -> Dataset:
-        checked = tf.numpy_function(self._check, [path], tf.string)
-        return tf.data.TFRecordDataset(tf.ensure_shape(checked, []))
+        return tf.data.TFRecordDataset(_call(self._check, path))
 
     def _check(self, path: bytes) -> bytes:
         """Check a shard's frames before TensorFlow opens it for the first time."""
@@ -249,6 +255,40 @@ class ShardSource(ExampleSource):
         if self.firsts is None:
             return np.cumsum(self.counts) - self.counts
         return np.array(self.firsts)
+
+
+@dataclass(frozen=True)
+class ForeignShardSource(ShardSource):
+    """Examples in TFRecord files of other programs; a key is a record as it is in the file."""
+
+    reader: RecordReader = field(default_factory=lambda: RecordReader(RecordFields(), ()))
+    # {path: its compression}, as TFRecordDataset calls it.
+    compressions: Mapping[str, str] = field(default_factory=dict)
+
+    def record(self, key: tf.Tensor) -> tf.Tensor:
+        """Return the record that conversion would make."""
+        return _call(lambda content: serialize(self.reader.read(content)), key)
+
+    def filename(self, key: tf.Tensor) -> tf.Tensor:
+        """Return the file name in a record without converting its image."""
+        return _call(self.reader.filename, key)
+
+    def labels(self, keys: tf.Tensor) -> tf.Tensor:
+        """Return the class ids of a batch of keys, int64 (n,). Not for multi-label images."""
+        return tf.ensure_shape(tf.numpy_function(self.reader.labels, [keys], tf.int64), [None])
+
+    def find_corruption(self) -> str | None:
+        """Return one line that names the first corrupt record, or None if there is none."""
+        return find_unusable_record(self.paths, self.reader, self.repair_hint)
+
+    def _open(self, path: tf.Tensor) -> Dataset:
+        def find(path: bytes) -> bytes:
+            return self.compressions[path.decode("utf-8", "surrogateescape")].encode()
+
+        # The frames of a compressed file show only when it is read.
+        checked = _call(lambda path: path if find(path) else self._check(path), path)
+        compression = _call(find, path)
+        return tf.data.TFRecordDataset(checked, compression)
 
 
 class FileSource(ExampleSource):
@@ -273,11 +313,11 @@ class FileSource(ExampleSource):
 
     def record(self, key: tf.Tensor) -> tf.Tensor:
         """Return the record of a file, the one that conversion would make."""
-        return tf.ensure_shape(tf.numpy_function(self._read, [key], tf.string), [])
+        return _call(self._read, key)
 
     def filename(self, key: tf.Tensor) -> tf.Tensor:
         """Return the file's name without reading the file."""
-        return tf.ensure_shape(tf.numpy_function(self._split.filename, [key], tf.string), [])
+        return _call(self._split.filename, key)
 
     def labels(self, keys: tf.Tensor) -> tf.Tensor:
         """Return the class ids of a batch of keys, int64 (n,). Not for multi-label images."""
@@ -339,7 +379,14 @@ def make_source(
         return FileSource(split)
     if isinstance(split, GeneratedSplit):
         return GeneratorSource(split)
-    return ShardSource(
+    kind: type[ShardSource] = ShardSource
+    own: dict[str, Any] = {}
+    if isinstance(split, ForeignSplit):
+        kind = ForeignShardSource
+        compressions = zip(map(str, split.paths), split.compressions, strict=True)
+        own = {"reader": split.reader, "compressions": dict(compressions)}
+    return kind(
+        **own,
         paths=tuple(str(path) for path in split.paths),
         counts=tuple(shard.examples for shard in split.shards),
         class_counts=split.class_counts,

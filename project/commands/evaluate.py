@@ -11,7 +11,13 @@ from typing import Any
 from library.configuration.output import read_resolved
 from library.configuration.reader import Settings
 from library.messages import counted
-from project.commands.setup import find_validation, read_data, start_tensorflow
+from project.commands.setup import (
+    data_name,
+    data_paths,
+    find_validation,
+    read_data,
+    start_tensorflow,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +69,7 @@ def evaluate_split(settings: Settings, split: Any, validation_split: Any) -> dic
     for line in format_metrics(result.metrics):
         logger.info(line)
     is_own = is_own_data(config) and not load_network.has_other_training_images(snapshot, config)
-    summary = summarize(result, split, data_dir=config.data_dir, is_own_data=is_own)
+    summary = summarize(result, split, data_dir=data_name(config), is_own_data=is_own)
     scope = (counted(summary["images"], "image"), _network(config, summary))
     logger.info(
         "%s accuracy %.4f, loss %.4f; %s",
@@ -98,15 +104,19 @@ def file_name(config: Any, summary: dict) -> str:
     if config.tta > 1:
         words.append(f"tta{config.tta}")
     if not summary["data"]["is_own"]:
-        words.append(_with_hash(Path(config.data_dir).name, [config.data_dir]))
+        paths = data_paths(vars(config))
+        words.append(_with_hash(Path(paths[0]).name, paths))
     if summary["images"] < summary["images_in_split"]:
         words.append(f"first{summary['images']}")
     return "-".join(words)
 
 
 def is_own_data(config: Any) -> bool:
-    """Return whether data_dir is that of the run in run_dir; True if the run does not tell."""
-    return _is_recorded(config, "data_dir", config.data_dir)
+    """Return whether the data is that of the run in run_dir; True if the run does not tell."""
+    recorded = read_resolved(Path(config.run_dir, "project.yaml"))
+    given = (data_paths({"data_dir": config.data_dir, **recorded}), data_paths(vars(config)))
+    own, paths = ([Path(each).resolve() for each in words] for words in given)
+    return own == paths
 
 
 def _is_recorded(config: Any, name: str, default: str) -> bool:

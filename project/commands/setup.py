@@ -1,7 +1,7 @@
 """What most commands start with: TensorFlow, imported late and quietly, and the splits."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from library.dataset.splits import find_joined, read_splits
@@ -59,6 +59,8 @@ def read_data(config: Project, *names: str) -> Sequence[Any]:
         DataError: If data is missing or invalid.
         SettingsError: If settings contradict each other.
     """
+    if config.train_metadata or config.eval_metadata:
+        return read_metadata(config, *names)
     if config.data_format != "csv" and (config.csv_columns or config.label_separator):
         raise SettingsError(
             "csv_columns and label_separator are for data_format csv; to convert a CSV file, give "
@@ -86,6 +88,52 @@ def read_data(config: Project, *names: str) -> Sequence[Any]:
         )
     _log_unconverted(splits)
     return splits
+
+
+def data_paths(settings: Mapping[str, Any]) -> list[str]:
+    """Return where the data is, from settings by name: metadata files, or else data_dir."""
+    names = ("train_metadata", "eval_metadata")
+    metadata = [each for name in names for each in settings.get(name) or ()]
+    return metadata or [str(settings["data_dir"])]
+
+
+def data_name(config: Project) -> str:
+    """Return what to call the data in reports."""
+    first, *others = data_paths(vars(config))
+    return first + (f" and {counted(len(others), 'more file')}" if others else "")
+
+
+def read_metadata(config: Project, *names: str) -> Sequence[Any]:
+    """Return the named splits that train_metadata and eval_metadata name, in order.
+
+    Raises:
+        DataError: If data is missing or invalid.
+        SettingsError: If one of them is missing, or cannot give a split.
+    """
+    metadata = {"train": config.train_metadata, "validation": config.eval_metadata}
+    wanted = {"train", *names}
+    if "test" in wanted:
+        raise SettingsError(
+            "split test: train_metadata and eval_metadata are train and validation; choose --split "
+            "validation, or name the files to evaluate as --eval_metadata"
+        )
+    for name, option in (("train", "train_metadata"), ("validation", "eval_metadata")):
+        if name in wanted and not metadata[name]:
+            raise SettingsError(f"{option} is missing: the files of the split {name}")
+    from library.dataset.foreign_splits import read_foreign_splits
+    from library.dataset.sources.find import SourceOptions
+
+    options = SourceOptions(
+        columns=config.csv_columns,
+        label_separator=config.label_separator or "",
+        tfrecord_fields=config.tfrecord_fields,
+        is_multi_label=config.multi_label,
+    )
+    chosen = {name: metadata[name] for name in metadata if name in wanted}
+    splits = read_foreign_splits(chosen, options, config.class_order)
+    for name in names:
+        logger.info(splits[name].describe())
+    return [splits[name] for name in names]
 
 
 def _log_unconverted(splits):

@@ -12,7 +12,7 @@ from typing import Any
 from library.configuration.reader import Settings
 from library.dataset.class_checks import check_trainable, log_lacking_classes
 from library.errors import SettingsError, if_interrupted
-from project.commands.setup import read_data, start_tensorflow
+from project.commands.setup import data_name, read_data, start_tensorflow
 
 logger = logging.getLogger(__name__)
 
@@ -142,5 +142,5 @@ def write_report(settings: Settings, splits: Sequence[Any], validation: Any) -> 
         Path(config.best_model_dir),
         tuple(reversed(splits)),
         lambda snapshot: evaluate_snapshot(settings, snapshot, inputs, inputs),
-        config.data_dir,
+        data_name(config),
     )

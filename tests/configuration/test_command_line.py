@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from library.configuration.command_line import Command, Program, parse
 from library.configuration.reader import read_options
-from library.configuration.schema import Count, Keys, Positive, Text, Words, key, keys_of
+from library.configuration.schema import Count, Files, Keys, Positive, Text, Words, key, keys_of
 from library.errors import SettingsError
 from tests.helpers.settings import Bakery
 
@@ -18,12 +18,28 @@ class Shop(Bakery):
     learning_rate: Positive = key(0.1, "how fast", "lr")
     num_shops: Count = key(1, "shops", "ns")
     fine_tuning: bool = key(False, "by hand", "ft")
+    recipes: Files = key((), "recipes")
 
 
 def values(*arguments):
     *_, given = parse(arguments, keys_of(Shop), COMMANDS)
     assert {each.provenance for each in given.values()} <= {"command line"}
     return {name: each.value for name, each in given.items()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--recipes a", ("a",)),
+        ("--recipes a b c -ft", ("a", "b", "c")),
+        ("sell --recipes a,b c --num_shops 2", ("a", "b", "c")),
+        ("sell --recipes=a* gs://b/c*", ("a*",)),
+        ("sell --recipes a* gs://b/c*", ("a*", "gs://b/c*")),
+        ("--recipes a b -- ", ("a", "b")),
+    ],
+)
+def test_files_are_all_words_up_to_the_next_option(arguments, expected):
+    assert values(*arguments.split())["recipes"] == expected
 
 
 @pytest.mark.parametrize(

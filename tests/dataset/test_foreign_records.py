@@ -113,10 +113,10 @@ def test_labels_without_any_text_are_classes(tmp_path, text):
 
 
 def test_negative_label_is_no_class(tmp_path):
-    path = write_examples(tmp_path / "a.tfrecord", example(0), example(-1))
+    path = write_examples(tmp_path / "a.tfrecord", example(0), example(-1), example(1))
     options = ConversionOptions(num_workers=1, max_bad_fraction=0.5)
     manifest = convert(Source(str(path), "train"), tmp_path, "train", options)
-    assert manifest.classes == ("0",)
+    assert manifest.classes == ("0", "1")
     assert "the label -1" in manifest.rejected[0]["reason"]
 
 

@@ -1,10 +1,8 @@
 """Labeled images in existing TFRecord files, this project's or another program's."""
 
-import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 from library.dataset.compression import find_compression, open_records
@@ -22,10 +20,6 @@ from library.dataset.record_fields import RecordClasses, RecordContent, RecordFi
 from library.dataset.records import HEADER_BYTES, read_frames
 from library.dataset.sources.base import NO_CLASS, LabeledFile
 from library.errors import DataError, reason_of
-
-logger = logging.getLogger(__name__)
-
-_MAX_LISTED = 5
 
 
 def find_in_records(
@@ -51,7 +45,7 @@ def find_in_records(
         except OSError as error:
             raise DataError(f"{path} can't be read: {reason_of(error)}") from None
     if not with_content:
-        _describe_labels(source, classes.numbers)
+        classes.log_numbers(source)
 
 
 def _find_in_file(
@@ -96,18 +90,3 @@ def _find_paths(source: Path, is_multi_label: bool) -> tuple[Sequence[Path], boo
     if not paths:
         raise DataError(f"there are no files {source}")
     return paths, is_multi_label
-
-
-def _describe_labels(source: str | Path, numbers: Sequence[int]) -> None:
-    """Log how labels that do not count from 0 without gaps differ from class ids."""
-    if not numbers or numbers == list(range(len(numbers))):
-        return
-    gaps = [
-        str(each + 1) for each, following in pairwise(numbers) if each >= 0 and following > each + 1
-    ]
-    listed = ", ".join(gaps[:_MAX_LISTED]) + (", …" if len(gaps) > _MAX_LISTED else "")
-    missing = f", without {listed}" if gaps else ""
-    logger.info(
-        f"{source}: the labels are {numbers[0]} to {numbers[-1]}{missing}; class ids count from 0 "
-        "instead, in the order of the class names"
-    )
