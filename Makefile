@@ -7,8 +7,8 @@ RUN := .venv/bin/python
 .PHONY: train test check kills lint docs check-docs dist board lock clean help
 
 train: .venv/ready dataset/sample/test/test.manifest.json ## train on the bundled sample and print the test accuracy
-	$(RUN) run.py --config_set sample
-	$(RUN) run.py evaluate --config_set sample
+	$(RUN) run.py --config_set sample >/dev/null
+	$(RUN) run.py evaluate --config_set sample >/dev/null
 
 # Two processes share the tests; plain `pytest` runs them in one.
 TWO := -n 2 --dist worksteal

@@ -9,11 +9,13 @@ process crashes, even by a signal, `tail` shows the last lines; at a good end it
 """
 
 import contextlib
+import io
 import logging
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -21,7 +23,11 @@ from typing import Any
 _ROOTS = ("library", "project")
 # Of what native libraries wrote before a crash.
 _NATIVE_LINES = 20
-# The processes that keep these lines.
+# Work that takes less than this is done before anyone looks.
+_QUIET_SECONDS = 5
+# Between two lines about the progress of the same work, if it is slow.
+_SECONDS_BETWEEN_LINES = 60
+# The processes that keep the lines of native libraries.
 _keepers: list[subprocess.Popen[bytes]] = []
 
 
@@ -67,6 +73,47 @@ def start_logging(level: int = logging.INFO) -> None:
         if _handler not in logger.handlers:
             logger.addHandler(_handler)
     set_chief(True)
+
+
+def progress_bar(
+    total: int, description: str | None = None, *, has_shares: bool = True, **options: Any
+) -> Any:
+    """Return a tqdm bar if stderr is a terminal; else one that logs lines, for a file of logs.
+
+    Args:
+        total: The number of units.
+        description: What the bar is about.
+        has_shares: Whether each tenth is a line; otherwise a line comes each minute at most.
+        **options: Options of tqdm.
+    """
+    from tqdm import tqdm  # imported late: --help does without it
+
+    if sys.stderr.isatty():
+        return tqdm(total=total, desc=description, dynamic_ncols=True, **options)
+
+    class Lines(tqdm):
+        """Logs where it stands, instead of drawing it."""
+
+        started_at = logged_at = time.monotonic()
+        logged_tenth = 0
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
+            tenth = int(10 * self.n / self.total) if self.total and has_shares else 0
+            is_due = time.monotonic() - self.logged_at >= _SECONDS_BETWEEN_LINES
+            is_slow = time.monotonic() - self.started_at >= _QUIET_SECONDS
+            # An empty message would clear a bar.
+            if msg != "" and is_slow and (tenth > self.logged_tenth or is_due):
+                self.logged_tenth, self.logged_at = tenth, time.monotonic()
+                logging.getLogger(__name__).info(" ".join(str(self).split()))
+
+        def close(self) -> None:
+            # Work that failed gets no last line.
+            self.leave = self.leave and self.n == self.total
+            super().close()
+
+    text = "{desc}: {percentage:.0f} % of {total_fmt}{unit}, {rate_fmt}, {remaining} left{postfix}"
+    options = {"mininterval": 1, **options, "file": io.StringIO(), "bar_format": text}
+    return Lines(total=total, desc=description, **options)
 
 
 def drop_warnings() -> None:

@@ -16,8 +16,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from library.dataset.class_checks import check_labels, check_several_classes
 from library.dataset.encode_record import EncodeRecord, Task
 from library.dataset.file_index import FileIndex
@@ -47,6 +45,7 @@ from library.dataset.splits import CODE_POINT, find_training_manifest, order_cla
 from library.dataset.worker_pool import WorkerPool, available_cores
 from library.errors import DataError, SettingsError, UserError, printable
 from library.files import locked, resumable
+from library.logging import progress_bar
 from library.messages import counted, counted_classes, shown
 
 logger = logging.getLogger(__name__)
@@ -299,7 +298,7 @@ class _Encoder:
         rejected = work.rejected
         with (
             ShardWriter(work, limits) as writer,
-            tqdm(total=self.total, initial=work.position, unit=" images", desc=work.name) as bar,
+            progress_bar(self.total, work.name, initial=work.position, unit=" images") as bar,
         ):
             for tasks, results in self.workers.map(self._batches(files)):
                 for task, (is_record, result) in zip(tasks, results, strict=True):

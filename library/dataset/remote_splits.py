@@ -18,8 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from library.dataset.manifest import (
     SUFFIX,
     Manifest,
@@ -42,6 +40,7 @@ from library.dataset.storage import (
 )
 from library.errors import DataError, UserError
 from library.files import locked, new_file, remove_partials, resumable, sha256_of
+from library.logging import progress_bar
 from library.messages import counted
 
 # Concurrent downloads: a single one would mostly wait for the network.
@@ -213,8 +212,7 @@ def _download(manifest: Manifest) -> None:
             folder.parent,
         )
     with (
-        # No bar unless stderr is a terminal.
-        tqdm(total=size, unit="B", unit_scale=True, desc=manifest.name, disable=None) as bar,
+        progress_bar(size, manifest.name, unit="B", unit_scale=True) as bar,
         ThreadPoolExecutor(_THREADS) as executor,
     ):
         progress = _Progress(bar)

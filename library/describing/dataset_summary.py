@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from tqdm import tqdm
 
 from library.dataset.conversion import Source
 from library.dataset.encode_record import read_image_bytes
@@ -24,6 +23,7 @@ from library.describing.duplicates import (
     signature,
 )
 from library.errors import DataError, printable
+from library.logging import progress_bar
 
 # Enough for a perceptual hash.
 _EDGE = 64
@@ -149,7 +149,7 @@ def _inspect(splits: dict[str, FileIndex], workers: WorkerPool) -> Inspection:
     for split_number, (split, index) in enumerate(splits.items()):
         counts[split] = Counter(dict.fromkeys(classes, 0))
         results = (result for _, batch in workers.map(_batches(index)) for result in batch)
-        bar = tqdm(results, total=len(index), unit=" images", desc=split)
+        bar = progress_bar(len(index), split, iterable=results, unit=" images")
         for position, (is_usable, result) in enumerate(bar):
             file = index[position]
             if not is_usable:

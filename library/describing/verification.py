@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from library.dataset.images import UnusableImageError, check_decodable
 from library.dataset.manifest import Manifest, check_hashes
 from library.dataset.records import read_frames, read_record
 from library.dataset.worker_pool import WorkerPool
 from library.errors import DataError
+from library.logging import progress_bar
 from library.messages import counted
 
 _BATCH = 64
@@ -51,7 +50,7 @@ def verify(manifest: Manifest, num_workers: int) -> None:
     check = CheckRecord(manifest.classes, manifest.is_multi_label)
     with (
         WorkerPool(check, num_workers) as workers,
-        tqdm(total=manifest.examples, unit=" records", desc=manifest.name) as bar,
+        progress_bar(manifest.examples, manifest.name, unit=" records") as bar,
     ):
         workers.grow(num_workers)
         for batch, results in workers.map(_batches(manifest)):

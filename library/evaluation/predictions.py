@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
+from library.logging import progress_bar
 from library.models.inference import Inference
 from library.models.scores import is_multi_label, to_probabilities
 
@@ -67,8 +67,8 @@ def predict_batches(
 
 
 def late_bar(items: Iterable, name: str, unit: str, count: int) -> Iterable:
-    """Return items behind a progress bar, at a terminal and if they take more than two seconds."""
-    return tqdm(items, name, count, leave=False, delay=2, unit=unit, disable=None)
+    """Return items behind a progress bar that appears after two seconds."""
+    return progress_bar(count, name, iterable=items, leave=False, delay=2, unit=unit)
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:

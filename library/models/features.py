@@ -16,7 +16,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from library.errors import UserError, reason_of
 from library.inputs.batching import prefetch
@@ -24,6 +23,7 @@ from library.inputs.caching import CachedSource
 from library.inputs.disk_cache import DiskCache, find_missing_space, open_cache
 from library.inputs.examples import ExampleSource
 from library.inputs.interfaces import EvaluationInputs, Inputs, SplitInputs, TrainingInputs
+from library.logging import progress_bar
 from library.messages import counted
 from library.models.blocks import BASE
 from library.models.inference import Inference
@@ -170,8 +170,7 @@ class FeatureCache:
             images = counted(source.count, "image")
             logger.info("caching the base's features of %s in %s", images, folder)
             positions = iter(_read_indices(indices))
-            # No bar unless stderr is a terminal.
-            with tqdm(total=source.count, unit=" images", desc="features", disable=None) as bar:
+            with progress_bar(source.count, "features", unit=" images") as bar:
                 for pixels, labels in batches:
                     features = self._features(pixels)
                     for row, label in zip(features, np.asarray(labels), strict=True):

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tqdm import tqdm
 
 from library.errors import reason_of
 from library.figures.training_curves import write_curves
 from library.files import write_file
+from library.logging import progress_bar
 from library.messages import counted, counted_classes
 from library.training.distribution import Devices
 from library.training.listeners import Evaluation, Listener, Run
@@ -39,18 +39,17 @@ def run_summary(parts: Parts, inputs: RunInputs, classes: Sequence[str], devices
 
 
 class ProgressBar(Listener):
-    """Shows images, images per second and the time left, if stderr is a terminal."""
+    """Shows images, images per second and the time left; in a file of logs, once a minute."""
 
     def on_start(self, run: Run) -> None:
         """Show the bar."""
         super().on_start(run)
-        self._bar = tqdm(
-            total=run.timetable.total_images,
+        self._bar = progress_bar(
+            run.timetable.total_images,
+            has_shares=False,  # each evaluation is a line already
             initial=run.timetable.images(run.state),
             unit=" images",
             unit_scale=True,
-            disable=None,  # no bar if stderr is not a terminal
-            dynamic_ncols=True,
             smoothing=0.05,
         )
         self._show_best()

@@ -1,10 +1,9 @@
 """The command benchmark_inputs."""
 
-import json
 import logging
 
 from library.configuration.reader import Settings
-from project.commands.setup import read_data, start_tensorflow
+from project.commands.setup import print_result, read_data, start_tensorflow
 
 logger = logging.getLogger(__name__)
 
@@ -23,4 +22,4 @@ def benchmark_inputs(settings: Settings) -> None:
         rates = measure_stages(training)
     for line in format_stages(rates, training.source):
         logger.info(line)
-    print(json.dumps({"images_per_second": {name: round(rate) for name, rate in rates.items()}}))
+    print_result({"images_per_second": {name: round(rate) for name, rate in rates.items()}})

@@ -1,9 +1,7 @@
 """The command evaluate."""
 
 import hashlib
-import json
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from project.commands.setup import (
     data_name,
     data_paths,
     find_validation,
+    print_result,
     read_data,
     start_tensorflow,
 )
@@ -30,8 +29,7 @@ def evaluate(settings: Settings) -> None:
     validation_split = split if split_name == "validation" else find_validation(config)
     start_tensorflow(config)
     summary = evaluate_split(settings, split, validation_split)
-    if not sys.stdout.isatty():  # At a terminal so long a line would bury the table.
-        print(json.dumps(summary, allow_nan=False))
+    print_result(summary)
 
 
 def evaluate_split(settings: Settings, split: Any, validation_split: Any) -> dict[str, Any]:

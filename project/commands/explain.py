@@ -1,13 +1,18 @@
 """The command explain."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
 from library.configuration.reader import Settings
 from library.errors import CheckpointError, DataError
-from project.commands.setup import for_data, read_data, refuse_without_effect, start_tensorflow
+from project.commands.setup import (
+    for_data,
+    print_result,
+    read_data,
+    refuse_without_effect,
+    start_tensorflow,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -57,4 +62,4 @@ def explain(settings: Settings) -> None:
     page = write_explanation(explanation, Path(config.run_dir) / "explain", subject)
     link_pages(config.run_dir)
     logger.info(f"heat maps by {explanation.method}; HTML page: {page}")
-    print(json.dumps({"page": str(page), **explanation_json(explanation)}))
+    print_result({"page": str(page), **explanation_json(explanation)})

@@ -1,6 +1,5 @@
 """The command `export`."""
 
-import json
 import logging
 import re
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from typing import Any
 from library.errors import SettingsError
 from library.messages import counted
 from project.commands.setup import (
+    print_result,
     read_data,
     read_validation,
     refuse_without_effect,
@@ -51,7 +51,8 @@ def export(settings: Any) -> None:
             f"same class for {comparison.agreement:.1%} of {images}"
         )
     formats = {name: asdict(comparison) for name, comparison in comparisons.items()}
-    print(json.dumps({"export": str(folder), "formats": formats}))
+    logger.info(f"exported to {folder}")
+    print_result({"export": str(folder), "formats": formats})
 
 
 def _read_samples(settings: Any, snapshot: Any, split: Any, training_split: Any = None) -> Any:

@@ -1,6 +1,8 @@
 """What most commands start with: TensorFlow, imported late and quietly, and the splits."""
 
+import json
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -172,6 +174,15 @@ def find_validation(config: Project) -> Any:
     except DataError as error:
         logger.warning(f"no temperature without a validation split: {error}")
         return None
+
+
+def print_result(result: Mapping[str, Any]) -> None:
+    """Print a command's result as one line of JSON on stdout, unless that is a terminal.
+
+    A person finds the same in the log and in the files that the command writes.
+    """
+    if not sys.stdout.isatty():
+        print(json.dumps(result, allow_nan=False))
 
 
 def refuse_without_effect(config: Project, command: str, *names: str) -> None:

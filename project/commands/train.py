@@ -1,6 +1,5 @@
 """The command train."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from library.configuration.reader import Settings
 from library.dataset.class_checks import check_trainable, log_lacking_classes
 from library.errors import SettingsError, if_interrupted
-from project.commands.setup import data_name, read_data, start_tensorflow
+from project.commands.setup import data_name, print_result, read_data, start_tensorflow
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ def train(settings: Settings) -> None:
         start_tensorflow(config, cluster)
         best = train_splits(settings, splits, cluster)
     if best:
-        print(json.dumps({"snapshot": config.best_model_dir, **best}))
+        print_result({"snapshot": config.best_model_dir, **best})
 
 
 def train_splits(

@@ -1,12 +1,15 @@
 """What most commands start with."""
 
+import sys
+
 import pytest
 from PIL import Image
 
 from library.errors import SettingsError
+from project.commands import setup
 from project.commands.setup import read_data, start_tensorflow
 from project.settings import read_settings
-from tests.conftest import write_colors
+from tests.conftest import ROOT, write_colors
 
 
 def read_config(*arguments):
@@ -54,3 +57,16 @@ def test_csv_settings_are_refused_for_other_data(colors, option):
 def test_too_many_gpus():
     with pytest.raises(SettingsError, match="num_gpus 1000"):
         start_tensorflow(read_config("--num_gpus", 1000))
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_json_is_printed_unless_stdout_is_a_terminal(monkeypatch, capsys, is_terminal):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    setup.print_result({"a": 1})
+    assert capsys.readouterr().out == ("" if is_terminal else '{"a": 1}\n')
+
+
+def test_commands_print_json_through_one_function():
+    for path in (ROOT / "project" / "commands").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert path.name == "setup.py" or "json.dumps" not in text, path
