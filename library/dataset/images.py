@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from library.dataset.bit_depth import describe_unused_bits, to_8_bits
 from library.dataset.jpeg import JpegHeader, find_end, orientation_of, read_jpeg_header
@@ -31,6 +31,8 @@ from library.errors import first_line
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 # Pillow would only warn of large images; `ImageOptions.max_pixels` refuses them.
 Image.MAX_IMAGE_PIXELS = None
+# Pillow would refuse a PNG for a text or a color profile of 1 MiB; all texts together have a limit.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 _TRANSPARENT = {"RGBA", "LA", "PA", "La", "RGBa"}
 _JPEG, _JPEG_LS = b"\xff\xd8\xff", b"\xff\xd8\xff\xf7"
 # What libjpeg says of compressed data that ends early or makes no sense. Its other warnings, of

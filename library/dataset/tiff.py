@@ -56,8 +56,9 @@ def find_flaw(content: bytes) -> str | None:
             f"has {count} samples per pixel, {unknown} of them neither color nor alpha (by the "
             "TIFF tag ExtraSamples)"
         )
-    if bits == 16 and count > 1 and tags[_PLANES][0] == _SEPARATE:
-        return "has samples of 16 bits in separate planes, which can't be read"
+    is_raw = tags[_COMPRESSION][0] == 1
+    if bits == 16 and count > 1 and tags[_PLANES][0] == _SEPARATE and is_raw:
+        return "has samples of 16 bits in separate planes, uncompressed, which can't be read"
     return None
 
 

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from library.dataset.images import (
     ImageOptions,
@@ -123,6 +124,12 @@ def saved(image, **options):
     file = io.BytesIO()
     image.save(file, **options)
     return file.getvalue()
+
+
+def test_large_text_in_png_is_no_reason_to_reject_it():
+    text = PngInfo()
+    text.add_text("profile", "x" * (2 << 20), zip=True)
+    assert abs(read(saved(Image.fromarray(PIXELS), format="PNG", pnginfo=text)) - PIXELS).mean() < 8
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
