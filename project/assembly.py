@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from library.configuration.reader import Settings
-from library.configuration.schema import COMMAND_LINE
+from library.configuration.schema import COMMAND_LINE, DEFAULT
 from library.errors import SettingsError
 from library.inputs.balance import class_weights, oversampled_count
 from library.inputs.caching import cache_examples
@@ -399,6 +399,8 @@ def make_run_paths(settings: Settings, training_split: Any) -> RunPaths:
             DATA: data_text(training_split),
         },
         settings={**config.model_dump(mode="json"), **hparams.model_dump(mode="json")},
+        defaults={name for name, each in settings.values.items() if each.provenance == DEFAULT},
+        hyperparameters=set(type(hparams).model_fields),
     )
 
 

@@ -61,9 +61,12 @@ def start_conversion(folder: Path) -> list[Worker]:
     return [Worker(arguments, module="convert_dataset")]
 
 
-def read_files(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of all files in a folder."""
-    return {each.name: each.read_bytes() for each in sorted(folder.iterdir())}
+def read_shards(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of all files, without the path of the images and the hash that covers it."""
+    files = {each.name: each.read_bytes() for each in sorted((folder / "shards").iterdir())}
+    manifest = json.loads(files["train.manifest.json"])
+    del manifest["settings"]["source"], manifest["sha256"]
+    return files | {"train.manifest.json": json.dumps(manifest).encode()}
 
 
 def start_run(folder: Path, *arguments: str, environ: dict | None = None) -> Worker:
@@ -135,9 +138,7 @@ def make_works(data: Path, trained: Path) -> dict[str, Work]:
         shutil.copytree(data / "images", folder / "images")
 
     return {
-        "conversion": Work(
-            copy_images, start_conversion, lambda folder: read_files(folder / "shards"), 5
-        ),
+        "conversion": Work(copy_images, start_conversion, read_shards, 5),
         "loop": Work(nothing, lambda folder: [start_run(folder)], read_training, 4),
         "fit": Work(nothing, lambda folder: [start_run(folder, "--engine=fit")], read_training, 2),
         "evaluation": Work(

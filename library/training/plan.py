@@ -1,7 +1,7 @@
 """The plan of a run: how long to train, how often to do what, and where to write."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,3 +85,6 @@ class RunPaths:
     texts: Mapping[str, str] = field(default_factory=dict)
     # Key → value, to report on a resume what has changed since.
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # Which of these have their default, and which decide what is learned.
+    defaults: Collection[str] = ()
+    hyperparameters: Collection[str] = ()

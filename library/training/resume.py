@@ -8,7 +8,7 @@ from typing import Any
 
 from library.errors import CheckpointError
 from library.inputs.interfaces import TrainingInputs
-from library.messages import counted
+from library.messages import counted, shown
 from library.models.scores import is_multi_label
 from library.saving.checkpoints import (
     Checkpoints,
@@ -26,6 +26,9 @@ from library.training.steps import MetricSums, unwrap_optimizer
 from library.training.train_state import TrainState
 
 logger = logging.getLogger(__name__)
+
+# The setting `model` that stands for whichever network was written last.
+_LATEST = "latest"
 
 # What a checkpoint stores beside variables, in state.json.
 StateJson = Mapping[str, Any]
@@ -63,6 +66,13 @@ def check_fits(path: Path, stored: StateJson, wanted: StateJson) -> None:
     """
     check_classes(path, stored["classes"], wanted["classes"])
     check_multi_label(path, stored.get("several", False), wanted["several"])
+    models = stored["settings"].get("model"), wanted["settings"].get("model")
+    if None not in models and _LATEST not in models and models[0] != models[1]:
+        raise CheckpointError(
+            f"checkpoint {path} is one of the network {models[0]}, and this run trains "
+            f"{models[1]}: choose another --run_dir, or move the earlier run aside with "
+            "--resume never"
+        )
     advice = "or start over from its weights with another --run_dir and --checkpoint_path"
     # What is counted in steps, such as the learning-rate schedule, would mean something else.
     steps, wanted_steps = stored.get("batches_per_epoch"), wanted["batches_per_epoch"]
@@ -81,12 +91,35 @@ def check_fits(path: Path, stored: StateJson, wanted: StateJson) -> None:
             )
 
 
-def log_changes(state: TrainState, stored: StateJson, wanted: StateJson) -> None:
-    """Log what differs between a checkpoint, which fits, and this run."""
-    for key, value in wanted["settings"].items():
-        before = stored["settings"].get(key)
-        if before != value:
-            logger.info(f"Changed since then: {key}, from {before} to {value}")
+def find_changes(stored: StateJson, paths: RunPaths) -> dict[str, tuple[Any, Any]]:
+    """Return setting → (value of a checkpoint, value of this run) where they differ.
+
+    A setting that the checkpoint's version did not know is no change if it has its default.
+    """
+    before = stored["settings"]
+    return {
+        key: (before.get(key), value)
+        for key, value in paths.settings.items()
+        if before.get(key) != value and (key in before or key not in paths.defaults)
+    }
+
+
+def log_changes(
+    state: TrainState,
+    stored: StateJson,
+    wanted: StateJson,
+    changes: Mapping[str, tuple[Any, Any]],
+) -> None:
+    """Log what differs between a checkpoint, which fits, and this run.
+
+    Args:
+        state: The restored state.
+        stored: What the checkpoint says about its run.
+        wanted: The description of this run.
+        changes: The settings that differ: see `find_changes`.
+    """
+    for key, (before, value) in changes.items():
+        logger.info(f"Changed since then: {key}, from {before} to {value}")
     if state.batch and stored.get("order") != wanted["order"]:
         logger.info(
             "Changed since then: the order of images, so in the rest of epoch "
@@ -103,6 +136,9 @@ class RunCheckpoints:
     totals: MetricSums
     description: StateJson  # of the run
     devices: Devices
+    paths: RunPaths
+    # Hyperparameters that differ from those of the restored checkpoint.
+    changed: tuple[str, ...] = ()
 
     def variables(self) -> list[Any]:
         """Return all that a step changes, in the order in which checkpoints hold it."""
@@ -131,8 +167,22 @@ class RunCheckpoints:
         if path is None:
             return None
         stored = read_state(path)
+        changes = find_changes(stored, self.paths)
         check_fits(path, stored, self.description)
-        read_variables(path, self.variables())
+        try:
+            read_variables(path, self.variables())
+        except CheckpointError as error:
+            learned = {key: changes[key] for key in changes if key in self.paths.hyperparameters}
+            if not learned:
+                raise
+            words = (
+                f"{key} {shown(before)}, now {shown(now)}" for key, (before, now) in learned.items()
+            )
+            raise CheckpointError(
+                f"checkpoint {path} has other variables: it was made with {', '.join(words)}; use "
+                "the settings it was made with, or --resume never, or another --run_dir"
+            ) from error
+        self.changed = tuple(key for key in changes if key in self.paths.hyperparameters)
         state = TrainState.from_json(stored)
         # By name: another version may have stored fewer keys, or more.
         monitor, before = self.description["goal"], stored["goal"]
@@ -143,7 +193,7 @@ class RunCheckpoints:
             # Another monitor may let the training continue.
             state.early_stopping.stopped = None
         logger.info(f"Resuming from {path}: epoch {state.epoch + 1}, step {state.step}")
-        log_changes(state, stored, self.description)
+        log_changes(state, stored, self.description, changes)
         return state
 
     def save(self, state: TrainState, learning_rate_at: LearningRateAt) -> None:

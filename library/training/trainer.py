@@ -100,6 +100,7 @@ class Trainer:
             self.totals,
             describe_run(parts, inputs.training, plan, paths),
             self.devices,
+            paths,
         )
         self.best_snapshot = BestSnapshot(parts, paths, plan.monitor, self.devices)
         logs = paths.run_dir / LOGS
@@ -270,9 +271,16 @@ class Trainer:
                 if self.best_snapshot.save_if_better(state, validation):
                     logger.info(f"Saved the last network, of epoch {state.last_epoch}, instead")
             self.best_snapshot.save_pending()
-        hint = f"Raise --{self.timetable.limit} to continue, or start a new run with --run_dir."
-        hint = state.early_stopping.stopped or hint
-        logger.info(f"Already finished ({counted(state.step, 'step')}). {hint}")
+        finished = f"Already finished ({counted(state.step, 'step')})"
+        new_run = "start a new run with another --run_dir, or with --resume never"
+        if changed := self.checkpoints.changed:
+            logger.warning(
+                f"{finished}: nothing is trained with the changed {', '.join(changed)}; {new_run}"
+            )
+        else:
+            reason = state.early_stopping.stopped
+            limit = f"Raise --{self.timetable.limit} to continue, or {new_run}."
+            logger.info(f"{finished}. {reason or limit}")
         return check_best(state.best, self.plan.monitor.metric)
 
     def _prepare(self) -> None:

@@ -1,9 +1,11 @@
 """Which checkpoints a run resumes from; that all state is restored, test_trainer.py tests."""
 
 import json
+import re
 import shutil
 import signal
 
+import keras
 import numpy as np
 import pytest
 
@@ -79,6 +81,48 @@ def change_state(folder, change):
     change(state)
     (path / "state.json").write_text(json.dumps(state))
     seal_folder(path)
+
+
+def with_settings(**settings):
+    return {"paths": {"settings": settings, "hyperparameters": {"lr", "model", "width"}}}
+
+
+def test_another_model_is_named(tmp_path):
+    make_run(tmp_path, **with_settings(model="simple")).fit()
+    with pytest.raises(CheckpointError, match=r"network simple, .*residual.*--run_dir") as caught:
+        make_run(tmp_path, **with_settings(model="residual")).fit()
+    assert "variables" not in str(caught.value)
+
+
+def test_settings_that_change_the_variables_are_named(tmp_path):
+    def wider():
+        pixels = keras.Input((4, 4, 1))
+        x = keras.layers.Dense(3)(keras.layers.Flatten()(pixels))
+        return keras.Model(pixels, keras.layers.Dense(2)(x))
+
+    make_run(tmp_path, **with_settings(width=2)).fit()
+    with pytest.raises(CheckpointError, match=r"width 2, now 3.*--resume never"):
+        make_run(tmp_path, network=wider, **with_settings(width=3)).fit()
+
+
+def test_finished_run_with_changed_hyperparameters_is_no_success_in_silence(tmp_path, capsys):
+    make_run(tmp_path, **with_settings(lr=0.1, port=1)).fit()
+    capsys.readouterr()
+    make_run(tmp_path, **with_settings(lr=0.1, port=2)).fit()
+    assert "warning" not in capsys.readouterr().err
+    make_run(tmp_path, **with_settings(lr=0.2, port=1)).fit()
+    assert re.search("warning: .*lr.*--run_dir.*--resume never", capsys.readouterr().err)
+
+
+def test_new_setting_at_its_default_is_no_change(tmp_path, capsys):
+    make_run(tmp_path, **with_settings(lr=0.1)).fit()
+    capsys.readouterr()
+    newer = with_settings(lr=0.1, model="simple", width=9)
+    newer["paths"]["defaults"] = {"width"}
+    make_run(tmp_path, train_epochs=4, **newer).fit()
+    log = capsys.readouterr().err
+    assert "Changed since then: model" in log
+    assert "width" not in log
 
 
 def test_other_optimizer_of_the_same_shapes_is_refused(tmp_path):
