@@ -1,16 +1,22 @@
 """The model card of an export, as Markdown: what it is, how accurate, and how to use it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
+from library.evaluation.evaluate import EVALUATION_FOLDER
+from library.evaluation.table import format_interval, format_number, metric_label
 from library.export.bytes_to_pixels import LIMITATIONS
 from library.export.formats import FORMATS
 from library.export.verification import Comparison, ExportSamples
 from library.figures.html import render
+from library.files import parse_json
 from library.messages import counted, counted_classes
 from library.models.scores import is_multi_label
 from library.prediction.calibrate import CalibratedSnapshot
+from library.saving.snapshots import Snapshot
 
 _MAX_CLASSES = 20
+_TEST_METRICS = ("exact_match", "accuracy", "top_k_accuracy", "macro_f1", "loss", "ece")
 
 
 def make_model_card(
@@ -47,6 +53,7 @@ def make_model_card(
         temperature=calibrated.temperature,
         multi_label=is_multi_label(snapshot.network),
         members=members,
+        tests=[(each, found) for each in members if (found := _test_figures(each, path.parents))],
         # Members that learned from the same images are described once.
         data=members if len(fingerprints) > 1 else members[:1],
         changes=[change for change, is_made in changes.items() if is_made],
@@ -59,3 +66,33 @@ def make_model_card(
         counted=counted,
         counted_classes=counted_classes,
     )
+
+
+def _test_figures(snapshot: Snapshot, folders: Iterable[Path]) -> dict | None:
+    """Return what `evaluate` found on the whole test split for this very snapshot, or None.
+
+    Args:
+        snapshot: One snapshot, not an ensemble.
+        folders: Where the run may be, besides around the snapshot.
+    """
+    for folder in (*snapshot.folder.parents[:2], *folders):
+        path = folder / EVALUATION_FOLDER / "test.json"
+        try:
+            summary = parse_json(path.read_text(encoding="utf-8"))
+            is_same = summary["snapshot_sha256"] == snapshot.sha256 != ""
+            if is_same and summary["images"] == summary["images_in_split"]:
+                return {
+                    "images": summary["images"],
+                    "rows": [
+                        (
+                            metric_label(name, summary["top_k"]),
+                            format_number(summary[name]),
+                            format_interval(summary["intervals"].get(name)),
+                        )
+                        for name in _TEST_METRICS
+                        if name in summary
+                    ],
+                }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return None

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,3 +133,37 @@ def test_model_card_explains_each_format(name):
     files = [each.file for each in FORMATS.values()]
     card = card_of(make_snapshot(), name)
     assert [f"`{file}`" in card for file in files] == [file == FORMATS[name].file for file in files]
+
+
+def write_test_json(run_dir, **changes):
+    summary = {
+        "snapshot_sha256": "5" * 64,
+        "images": 40,
+        "images_in_split": 40,
+        "top_k": 5,
+        "accuracy": 0.9,
+        "loss": 0.5,
+        "macro_f1": None,
+        "intervals": {"accuracy": [0.77, 0.96]},
+        **changes,
+    }
+    (run_dir / "evaluation").mkdir(parents=True, exist_ok=True)
+    (run_dir / "evaluation" / "test.json").write_text(json.dumps(summary))
+
+
+@pytest.mark.parametrize("temperature", [None, 2.0])
+def test_model_card_has_the_test_figures_of_this_very_snapshot(tmp_path, temperature):
+    snapshot = replace(evaluated_snapshot("aaaa", 0.9), sha256="5" * 64, folder=tmp_path / "best")
+    shown = combine_snapshots([snapshot], [temperature]) if temperature else snapshot
+    write_test_json(tmp_path)
+    card = card_of(shown, temperature=temperature)
+    assert "40 images" in card
+    assert "| accuracy | 0.9000 | 0.7700 to 0.9600 |\n| macro F1 | - |  |\n" in card
+    # An export of a snapshot that lies elsewhere.
+    elsewhere = replace(snapshot, folder=tmp_path / "other" / "best")
+    assert "| accuracy |" in card_of(elsewhere, path=tmp_path / "export" / "model" / "1")
+    for changes in ({"snapshot_sha256": "6" * 64}, {"images": 30}, {"intervals": None}):
+        write_test_json(tmp_path, **changes)
+        card = card_of(snapshot)
+        assert "| accuracy |" not in card
+        assert "`python run.py evaluate`" in card
