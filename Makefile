@@ -25,6 +25,13 @@ COUNT ?= 300
 kills: .venv/ready ## kill every kind of work at random times, resume it, compare
 	$(RUN) -m tests.kills $(COUNT)
 
+SECONDS ?= 600
+TARGET ?=
+
+# A target is yaml, manifest, records, archives, images, uploads or snapshots.
+fuzz: .venv/ready ## fuzz for SECONDS (600) each target, or TARGET=yaml
+	$(RUN) -W ignore -m tests.fuzz $(SECONDS) $(TARGET)
+
 lint: .venv/ready ## run the linters and the type checker
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
