@@ -14,7 +14,7 @@ from library.messages import counted, counted_present, listed
 try:
     from pydantic import Field
 
-    from library.configuration.command_line import Command, Program
+    from library.configuration.command_line import Command, Program, program_name
     from library.configuration.reader import read_options
     from library.configuration.schema import (
         Count,
@@ -47,9 +47,14 @@ _ABOUT = (
 )
 _COMMANDS = {
     "convert": Command("write shards and a manifest"),
-    "inspect": Command("summarize the images: counts, sizes, duplicates; as text and HTML"),
+    "inspect": Command(
+        "summarize the images: counts, sizes, duplicates; as text and HTML",
+        settings=("dataset_dir", "source", "follow_links", "max_edge", "num_workers", "report"),
+    ),
 }
-PROGRAM = Program("convert_dataset.py", _ABOUT, _COMMANDS)
+PROGRAM = Program(
+    program_name("convert-dataset", "convert_dataset.py"), _ABOUT, _COMMANDS, Path(__file__).parent
+)
 # What a folder of images says that may not be changed.
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _DEFAULTS = ConversionOptions()

@@ -6,12 +6,13 @@ To add a setting, add a line here. It is then an option, a YAML key, and part of
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from library.configuration.command_line import Commands, Program
+from library.configuration.command_line import Commands, Program, program_name
 from library.configuration.reader import Recipe, Settings, SettingsReader
 from library.configuration.schema import (
     Count,
@@ -48,6 +49,29 @@ CHOSEN_BY = {
 HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4"
 
 
+# What `--help` of a command shows; `--help all` shows every setting, as for a command that is not
+# here.
+_COMMON = "config_set data_dir run_dir"
+_SNAPSHOT = f"{_COMMON} checkpoint ensemble tta"
+SETTINGS_OF = {
+    "train": f"{_COMMON} hyperparameter_set model image_size channels train_epochs batch_size "
+    "learning_rate optimizer augmentations best_metric early_stopping_patience resume xla dry_run "
+    "print_config list_sets",
+    "evaluate": f"{_SNAPSHOT} split top_k bootstrap_samples validation_name",
+    "compare": "run_dir",
+    "predict": f"{_SNAPSHOT} top_k predict_format embedding threshold threshold_precision "
+    "calibrate",
+    "export": f"{_SNAPSHOT} export_dir export_name export_formats embedding calibrate",
+    "describe": f"{_COMMON} hyperparameter_set model image_size channels",
+    "explain": f"{_SNAPSHOT} split explain_images explain_neighbors explain_layer",
+    "serve": f"{_SNAPSHOT} host port threshold threshold_precision calibrate max_upload_megabytes "
+    "max_upload_secs max_megapixels max_waiting",
+    "preview": f"{_COMMON} hyperparameter_set image_size channels batch_size augmentations",
+    "benchmark_inputs": f"{_COMMON} data_format image_size batch_size augmentations cache "
+    "parallel_interleave_sources num_parallel_reads num_parallel_calls prefetch_batches",
+}
+
+
 def _as_words(value: Any) -> Any:
     """Return `auto`, `none` or a mapping of classes to weights, as YAML has them, as words."""
     if isinstance(value, dict):
@@ -78,7 +102,11 @@ def read_settings(arguments: Sequence[str], commands: Commands | None = None) ->
     Raises:
         SettingsError: With one line about what is wrong.
     """
-    program = Program("run.py", ABOUT, commands or {})
+    commands = {
+        name: replace(each, settings=tuple(SETTINGS_OF.get(name, "").split()))
+        for name, each in (commands or {}).items()
+    }
+    program = Program(program_name("run", "run.py"), ABOUT, commands, HERE)
     return SettingsReader(program, Project, Hyperparameters, HERE, SHARED).read(arguments)
 
 

@@ -5,8 +5,10 @@ can change what an old command means, and it refuses values such as `-1e-3`.
 """
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from library.configuration.schema import COMMAND_LINE, Key, Value
@@ -15,6 +17,7 @@ from library.errors import SettingsError
 from library.messages import did_you_mean, nearest, shown, unknown_name
 
 HELP = ("--help", "-h")
+VERSION = "--version"
 # An option's value may start with a dash if it looks like this.
 _NEGATIVE = re.compile(r"-(\.?[0-9]|\.inf).*", re.IGNORECASE | re.DOTALL)
 _TRUTHS = ("true", "false", "yes", "no", "on", "off", "0", "1")
@@ -22,10 +25,17 @@ _TRUTHS = ("true", "false", "yes", "no", "on", "off", "0", "1")
 
 @dataclass(frozen=True)
 class Command:
-    """A command as --help shows it: a summary, and its arguments (none if empty)."""
+    """A command as --help shows it.
+
+    Attributes:
+        summary: What it does.
+        arguments: Its arguments, if it takes any.
+        settings: Names of the settings that matter most to it; empty: all.
+    """
 
     summary: str
     arguments: str = ""
+    settings: tuple[str, ...] = ()
 
 
 # By name, the default first.
@@ -34,11 +44,13 @@ Commands = Mapping[str, Command]
 
 @dataclass(frozen=True)
 class Program:
-    """A program as --help shows it."""
+    """A program as --help shows it, and --version."""
 
     name: str
     about: str = ""
     commands: Commands = field(default_factory=dict)
+    # Where pyproject.toml, which has the version, is in a clone of the project.
+    folder: Path = Path()
 
 
 # A parsed command line: a command ("" if there are none), its arguments, and its options by the
@@ -46,11 +58,49 @@ class Program:
 Arguments = tuple[str, tuple[str, ...], dict[str, Value]]
 
 
-def take_help(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """Return the arguments without --help and -h, except after `--`, and whether there was one."""
+def program_name(command: str, script: str) -> str:
+    """Return the name by which a program was started: its installed command, or its script."""
+    is_installed = Path(sys.argv[0]).name in (command, f"{command}.exe")
+    return command if is_installed else script
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked for instead of a run, by options that may stand anywhere before `--`.
+
+    Attributes:
+        arguments: The command line without these options.
+        wants_help: Whether --help, -h or the word `help` is there.
+        wants_all: Whether `all` follows it.
+        wants_version: Whether --version is there.
+        command: The command that is named, if it is a known one, else "".
+    """
+
+    arguments: tuple[str, ...]
+    wants_help: bool
+    wants_all: bool
+    wants_version: bool
+    command: str
+
+
+def read_question(arguments: Sequence[str], commands: Commands) -> Question:
+    """Return what a command line asks for instead of a run."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    rest = [each for each in arguments[:end] if each not in HELP] + list(arguments[end:])
-    return rest, len(rest) < len(arguments)
+    words, wants_help, wants_all = [*arguments[:end]], False, False
+    if words[:1] == ["help"] and "help" not in commands:
+        words[0] = HELP[0]
+    for word in HELP:
+        while word in words:
+            at = words.index(word)
+            wants_help, count = True, 1
+            if words[at + 1 : at + 2] == ["all"]:
+                wants_all, count = True, 2
+            del words[at : at + count]
+    wants_version = VERSION in words
+    words = [each for each in words if each != VERSION]
+    command = next((each for each in words if each in commands), "")
+    rest = (*words, *arguments[end:])
+    return Question(rest, wants_help, wants_all, wants_version, command)
 
 
 def parse(arguments: Iterable[str], keys: Iterable[Key], commands: Commands) -> Arguments:
@@ -96,7 +146,7 @@ def _options_of(keys: Iterable[Key]) -> _Options:
         options = {f"-{key.short}": (key, True)} if key.short else {}
         options |= {f"--{name}": (key, True) for name in key.names}
         options |= {f"--no_{name}": (key, False) for name in key.names if key.is_flag}
-        if twice := options.keys() & {*found, *HELP}:
+        if twice := options.keys() & {*found, *HELP, VERSION}:
             raise ValueError(f"two keys have the option {min(twice)}")
         found |= options
     return found
@@ -135,13 +185,13 @@ def _dashes_hint(word: str, options: _Options) -> str:
 def _read_option(word: str, options: _Options, waiting: list[str]) -> tuple[str, Key, Any]:
     """Return an option's spelling, key and value, which may be the next word."""
     written, equals, text = word.partition("=")
-    if written in HELP:
+    if written in (*HELP, VERSION):
         raise SettingsError(f"{written} takes no value")
     # With underscores for hyphens, except for those that it starts with.
     name = written.lstrip("-")
     spelling = "-" * (len(written) - len(name)) + name.replace("-", "_")
     if spelling not in options:
-        hint = did_you_mean(spelling, [*options, *HELP], "--help lists all")
+        hint = did_you_mean(spelling, [*options, *HELP, VERSION], "--help lists all")
         raise SettingsError(f"unknown option {shown(written)}{hint}")
     key, truth = options[spelling]
     if equals and not truth:

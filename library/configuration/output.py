@@ -1,12 +1,15 @@
 """Keys and values for people: --help, and YAML to run from."""
 
+import platform
 import shutil
 import textwrap
+import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from library.configuration.command_line import Program
+from library.configuration.command_line import HELP, VERSION, Program
 from library.configuration.schema import Key, Value
 from library.configuration.yaml_parser import read_documents, to_python, to_yaml
 from library.errors import UserError, printable
@@ -39,7 +42,11 @@ def terminal_columns() -> int:
 
 
 def help_text(
-    program: Program, keys: Iterable[Key], values: Mapping[str, Value], note: str = ""
+    program: Program,
+    keys: Iterable[Key],
+    values: Mapping[str, Value],
+    note: str = "",
+    command: str | None = None,
 ) -> str:
     """Return the text of --help, fitted to the terminal.
 
@@ -48,27 +55,66 @@ def help_text(
         keys: All options.
         values: The values in effect, to show in brackets.
         note: What to say of these values.
+        command: Show the settings that matter to this command only; "": all commands, and the
+            settings of the default one; None: all commands and settings.
     """
     columns = terminal_columns()
     commands = program.commands
-    lines = [f"usage: {program.name}{' [command]' if commands else ''} [options]", ""]
-    for paragraph in filter(None, (program.about, note)):
+    name = command or next(iter(commands), "")
+    chosen = commands[name].settings if commands and command is not None else ()
+    usage, about = " [command]" if commands else "", program.about
+    if command:
+        usage = f" {command} {commands[command].arguments}".rstrip()
+        about = f"{commands[command].summary}."
+    lines = [f"usage: {program.name}{usage} [options]", ""]
+    for paragraph in filter(None, (about[:1].upper() + about[1:], note)):
         lines += [*textwrap.wrap(paragraph, columns, break_on_hyphens=False), ""]
-    if commands:
+    if commands and not command:
         lines.append("Commands")
-        for name, each in commands.items():
-            is_default = name == next(iter(commands))
-            summary = each.summary + " [default]" * is_default
-            lines += _help_entry(f"{name} {each.arguments}".strip(), summary, columns)
+        for each, entry in commands.items():
+            is_default = each == next(iter(commands))
+            summary = entry.summary + " [default]" * is_default
+            lines += _help_entry(f"{each} {entry.arguments}".strip(), summary, columns)
         lines.append("")
-    for heading, group in group_by_heading(keys).items():
+    groups = group_by_heading(keys)
+    if chosen:
+        by_name = {each.name: each for group in groups.values() for each in group}
+        title = f"Settings that matter to {name} ({HELP[0]} all lists the others)"
+        groups = {title: [by_name[each] for each in chosen if each in by_name]}
+    for heading, group in groups.items():
         lines.append(heading)
         for key in group:
             lines += _help_entry(_option(key), _help(key, values[key.name].value), columns)
         lines.append("")
-    lines += ["Help", *_help_entry("--help, -h", "print this help and exit", columns), ""]
-    lines += textwrap.wrap(_SYNTAX, columns, break_on_hyphens=False)
+    lines += ["Help", *_help_entry(", ".join(HELP), "print this help and exit", columns)]
+    if any(each.settings for each in commands.values()):
+        lines += _help_entry("help COMMAND", "print the settings that matter to a command", columns)
+        lines += _help_entry(f"{HELP[0]} all", "print all settings", columns)
+    lines += _help_entry(VERSION, "print the versions of project and packages, and exit", columns)
+    lines += ["", *textwrap.wrap(_SYNTAX, columns, break_on_hyphens=False)]
     return "\n".join(lines)
+
+
+def version_text(folder: Path) -> str:
+    """Return the versions of the project, of Python and of the packages that matter most.
+
+    Args:
+        folder: Where pyproject.toml is, in a clone of the project.
+    """
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        own = f"{project['name']} {project['version']}"
+    except (OSError, ValueError, KeyError):
+        own = _installed("image-classification")
+    python = f"Python {platform.python_version()}"
+    return ", ".join((own, python, *map(_installed, ("tensorflow", "keras"))))
+
+
+def _installed(package: str) -> str:
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return f"{package} (not installed)"
 
 
 def _help_entry(left: str, right: str, columns: int) -> list[str]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from library.configuration.command_line import Program, parse, take_help
-from library.configuration.output import format_settings, help_text
+from library.configuration.command_line import Program, parse, read_question
+from library.configuration.output import format_settings, help_text, version_text
 from library.configuration.paths import expand_argument
 from library.configuration.resolution import DEFAULT_SET, SettingsFile, make_model, resolve
 from library.configuration.schema import (
@@ -83,10 +83,17 @@ def read_options(model: type[Keys], arguments: Sequence[str], program: Program) 
     Raises:
         SettingsError: With one line about what is wrong.
     """
-    rest, wants_help = take_help(arguments)
-    command, _, given = parse([] if wants_help else rest, keys_of(model), program.commands)
+    asked, keys = read_question(arguments, program.commands), keys_of(model)
+    is_asked = asked.wants_help or asked.wants_version
+    command, _, given = parse(() if is_asked else asked.arguments, keys, program.commands)
     values = resolve(model, given)
-    answer = help_text(program, keys_of(model), values) if wants_help else None
+    answer = None
+    if asked.wants_help:
+        answer = help_text(
+            program, keys, values, command=None if asked.wants_all else asked.command
+        )
+    elif asked.wants_version:
+        answer = version_text(program.folder)
     return Options(command, make_model(model, values), answer)
 
 
@@ -162,21 +169,27 @@ class SettingsReader:
         Raises:
             SettingsError: With one line about what is wrong; never if --help is asked for.
         """
-        rest, wants_help = take_help(arguments)
-        if not wants_help:
-            return self._read(rest)
+        asked = read_question(arguments, self.program.commands)
+        defaults = {each.name: Value(each.default, DEFAULT) for each in self.keys}
+        if not asked.wants_help:
+            if not asked.wants_version:
+                return self._read(asked.arguments)
+            return replace(
+                self._settings("", (), defaults), answer=version_text(self.program.folder)
+            )
         try:
-            settings = self._read(rest)
+            settings = self._read(asked.arguments)
             file, name, recipe_file, recipe_name = (settings.values[each].value for each in WHICH)
             note = (
                 f"Values in brackets are in effect now (set {name} of {file}, set {recipe_name} of "
                 f"{recipe_file})."
             )
         except SettingsError as error:
-            defaults = {each.name: Value(each.default, DEFAULT) for each in self.keys}
             settings = self._settings("", (), defaults)
             note = f"Values in brackets are the built-in defaults, because of an error: {error}"
-        return replace(settings, answer=help_text(self.program, self.keys, settings.values, note))
+        command = None if asked.wants_all else asked.command
+        text = help_text(self.program, self.keys, settings.values, note, command)
+        return replace(settings, answer=text)
 
     def _read(self, arguments: Sequence[str]) -> Settings:
         command, words, given = parse(arguments, self.keys, self.program.commands)

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import sys
+import tomllib
 from functools import partial
 from typing import Literal
 
@@ -9,26 +11,94 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import convert_dataset
 from library.configuration.command_line import Program
 from library.configuration.output import format_value
 from library.configuration.reader import CommandLineOnly, read_options
 from library.configuration.schema import Keys, key, keys_of
 from library.configuration.yaml_parser import to_yaml
 from library.errors import SettingsError
-from project.settings import Hyperparameters, read_settings
+from project.settings import SETTINGS_OF, Hyperparameters, read_settings
 from run import COMMANDS
+from tests.conftest import ROOT
 from tests.helpers.settings import KEYS, WHICH, write_settings
 
 
 @pytest.mark.parametrize("columns", [60, 80, 92, 200])
 def test_help_shows_every_key_and_fits(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    text = read_settings(["--help"], COMMANDS).answer
+    text = read_settings(["--help", "all"], COMMANDS).answer
     for each in (*KEYS, *keys_of(CommandLineOnly)):
         assert re.search(rf"--(\[no-\])?{each.name}\b", text), each.name
     for each in COMMANDS:
         assert f"\n  {each}" in text
     assert max(map(len, text.splitlines())) <= min(max(columns, 80), 100)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_is_brief(monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "100")
+    text = read_settings([name, "--help"], COMMANDS).answer
+    assert len(text.splitlines()) < 60
+    shown = re.findall(r"^  --(?:\[no-\])?(\w+)", text, re.MULTILINE)
+    assert [each for each in shown if each not in ("help", "version")] == SETTINGS_OF[name].split()
+    assert f"Settings that matter to {name} " in text
+    assert text.startswith(f"usage: run.py {name} ")
+    assert "\nCommands\n" not in text
+    assert read_settings(["help", name], COMMANDS).answer == text
+    assert read_settings(["-h", name], COMMANDS).answer == text
+
+
+def test_settings_of_commands_are_known():
+    known = {each.name for each in (*KEYS, *keys_of(CommandLineOnly))}
+    assert set(SETTINGS_OF) == set(COMMANDS)
+    assert {name for names in SETTINGS_OF.values() for name in names.split()} <= known
+
+
+def test_help_shows_commands_and_the_settings_of_the_default_one():
+    brief = read_settings(["--help"], COMMANDS).answer
+    assert read_settings(["help"], COMMANDS).answer == brief
+    assert "Settings that matter to train " in brief
+    assert all(f"\n  {each}" in brief for each in COMMANDS)
+    whole = read_settings(["--help", "all"], COMMANDS).answer
+    assert len(whole) > 2 * len(brief)
+    for words in ("help all", "help predict -h all", "-h all evaluate", "predict --help all"):
+        assert read_settings(words.split(), COMMANDS).answer == whole
+
+
+def test_help_of_an_unknown_command_answers_all_the_same():
+    text = read_settings(["help", "predcit"], COMMANDS).answer
+    assert "predcit" in text
+    assert "did you mean 'predict'?" in " ".join(text.split())
+
+
+def test_version_is_that_of_the_project_and_needs_no_settings():
+    text = read_settings(["--version", "--config_file=nowhere.yaml"], COMMANDS).answer
+    (line,) = text.splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert line.startswith(f"{project['name']} {project['version']}, Python 3.")
+    assert re.search(r"tensorflow 2\.\d+.*keras 3\.", line)
+    assert convert_dataset.PROGRAM.folder == ROOT
+    options = read_options(convert_dataset.Settings, ["--version"], convert_dataset.PROGRAM)
+    assert options.answer == line
+
+
+@pytest.mark.parametrize(
+    ("started", "name"),
+    [("/x/bin/run", "run"), ("run.py", "run.py"), ("/x/pytest", "run.py"), ("run.exe", "run")],
+)
+def test_usage_has_the_name_of_the_command_as_installed(monkeypatch, started, name):
+    monkeypatch.setattr(sys, "argv", [started])
+    assert read_settings(["--help"], COMMANDS).answer.startswith(f"usage: {name} [command]")
+
+
+def test_help_of_inspect_is_brief():
+    program = convert_dataset.PROGRAM
+    text = read_options(convert_dataset.Settings, ["help", "inspect"], program).answer
+    assert "--report" in text
+    assert "--quality" not in text
+    text = read_options(convert_dataset.Settings, ["--help"], convert_dataset.PROGRAM).answer
+    assert "--quality" in text
 
 
 def test_help_shows_values_of_the_chosen_set(tmp_path, monkeypatch):
