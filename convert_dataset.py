@@ -183,9 +183,10 @@ def convert_splits(settings: Settings) -> None:
     for split in fractions:
         convert_one(settings, split, f"{settings.tfrecord_dir}/{split}", splitter)
         if split == TRAINING and splitter.moved:
-            images = counted(len(splitter.moved), "image")
+            images = counted(len(splitter.moved), "image was", "images were")
             logger.info(
-                f"{split} got {images} more, to have one of each class: {listed(splitter.moved)}"
+                f"{images} moved to {split}, which had none of the same class: "
+                f"{listed(sorted(splitter.moved))}"
             )
 
 

@@ -319,6 +319,7 @@ def keras(monkeypatch):
         mnist=types.SimpleNamespace(load_data=lambda: 1 / 0),
     )
     monkeypatch.setitem(sys.modules, "keras", types.SimpleNamespace(datasets=datasets))
+    monkeypatch.setattr("library.dataset.sources.keras_datasets.set_up_keras", lambda: None)
 
 
 def test_keras_dataset_yields_images(keras):

@@ -144,16 +144,19 @@ def log_sidecars(suffixes: Counter[str], source: object) -> None:
 def label_of(name: str) -> str | None:
     """Return the class of a path inside a source, or None if the file is not one of the images."""
     folder, _, file = name.rpartition("/")
-    if is_foreign(file) or sidecar_suffix(file):
+    # Most files have an image's suffix, which nothing else that is looked for has.
+    is_image = file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(".")
+    if not is_image and (is_foreign(file) or sidecar_suffix(file)):
         return None
-    if not folder or leads_outside(name):
-        return NO_CLASS if name.lower().endswith(IMAGE_SUFFIXES) else None
-    return _class_of(folder)
+    label = _class_of(folder)
+    return None if label == NO_CLASS and not is_image else label
 
 
 # Most files are in the same folder as the one before.
 @lru_cache(maxsize=64)
 def _class_of(folder: str) -> str | None:
+    if not folder or leads_outside(folder):
+        return NO_CLASS
     folders = folder.split("/")
     return None if any(map(is_ignored, folders)) else folders[0]
 

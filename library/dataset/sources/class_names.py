@@ -47,19 +47,23 @@ def normalize_labels(files: Iterable[LabeledFile], source: object) -> Iterator[L
     """
     # {name as it is: normalized name}; "" is no class.
     names = {"": ""}
+
+    def normalize(name: str, file: LabeledFile) -> str:
+        if name not in names:
+            try:
+                names[name] = normalize_class(name)
+            except DataError as error:
+                raise DataError(f"{source}: {error} (of {printable(file.name)})") from None
+        return names[name]
+
     for file in files:
-        for label in file.labels:
-            if label not in names:
-                try:
-                    names[label] = normalize_class(label)
-                except DataError as error:
-                    raise DataError(f"{source}: {error} (of {printable(file.name)})") from None
-        if isinstance(file.label, str):
-            label = names[file.label]
-            yield file if label == file.label else file._replace(label=label)
+        label = file.label
+        normal: str | tuple[str, ...]
+        if isinstance(label, str):
+            normal = names[label] if label in names else normalize(label, file)
         else:
-            labels = tuple(sorted({names[each] for each in file.label}))
-            yield file if labels == file.label else file._replace(label=labels)
+            normal = tuple(sorted({normalize(each, file) for each in label}))
+        yield file if normal == label else file._replace(label=normal)
     if changed := {names[each] for each in names if names[each] != each}:
         log_once(
             logger,

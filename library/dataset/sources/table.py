@@ -88,27 +88,29 @@ class _TableRows:
 
     def labeled(self) -> Iterator[tuple[str, str | tuple[str, ...]]]:
         """Yield (file, label) of each file; those with several rows come last."""
-        repeated = self._find_repeated()
+        repeated, is_mine = self._survey()
         held: dict[str, list[Row]] = {}
         is_empty = True
         for row in read_rows(self.file, self.table, self.columns):
-            is_mine = self._is_mine(row)
-            if is_mine:
+            if is_mine[row.split]:
                 is_empty = False
                 if not row.file or not (row.label or self.label_separator):
                     raise DataError(f"{self._where(row)}: a file or a label is missing")
             if repeated and hash(_key(row.file)) in repeated:
                 held.setdefault(_key(row.file), []).append(row)
-            elif is_mine:
+            elif is_mine[row.split]:
                 yield row.file, self._label_of(row)
         if is_empty:
             of_split = f" of the set {self.split!r}" if self.split else ""
             raise DataError(f"{self.table} has no rows{of_split}")
         self._log_crossing(held.values())
-        yield from self._joined(held.values())
+        mine = ([row for row in rows if is_mine[row.split]] for rows in held.values())
+        yield from self._joined(filter(None, mine))
 
-    def _find_repeated(self) -> set[int]:
-        """Return the hashes of the files with several rows. Raise DataError for mixed splits.
+    def _survey(self) -> tuple[set[int], dict[str | None, bool]]:
+        """Return the hashes of the files with several rows, and {set: is it of the split?}.
+
+        Raises DataError for rows of several splits where one is wanted.
 
         A million files take 8 MB of memory, and their names would take 100.
         """
@@ -129,17 +131,14 @@ class _TableRows:
                 "file and label, --csv_columns FILE,LABEL"
             )
         values, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
-        return set(values[counts > 1].tolist())
-
-    def _is_mine(self, row: Row) -> bool:
-        return not self.split or _split_of(row.split) == _split_of(self.split)
+        is_mine = {
+            each: not self.split or _split_of(each) == _split_of(self.split) for each in sets
+        }
+        return set(values[counts > 1].tolist()), is_mine
 
     def _joined(self, groups: Iterable[list[Row]]) -> Iterator[tuple[str, str | tuple[str, ...]]]:
         repeats = 0
         for rows in groups:
-            rows = [row for row in rows if self._is_mine(row)]
-            if not rows:
-                continue
             repeats += len(rows) - 1
             first = rows[0]
             if self.label_separator:
