@@ -57,7 +57,9 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
     with tf.control_dependencies([check_pixel_count(shape[0], shape[1], options.max_pixels)]):
         markers = read_jpeg_markers(encoded)
     profile = _substring(encoded, markers.profile)
-    is_srgb = tf.equal(markers.profile[0], 0) | is_srgb_profile(profile)
+    is_srgb = tf.cond(
+        tf.equal(markers.profile[0], 0), lambda: True, lambda: is_srgb_profile(profile)
+    )
     checks = [
         refuse_if(~is_srgb, "the colors of a JPEG's ICC profile"),
         refuse_if(
