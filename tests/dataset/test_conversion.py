@@ -2,6 +2,7 @@ import csv
 import io
 import logging
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from library.dataset import conversion
 from library.dataset.conversion import ConversionOptions, Source, convert
 from library.dataset.images import ImageOptions
 from library.dataset.locations import RemoteLocation
@@ -19,6 +21,7 @@ from library.errors import DataError, SettingsError, UnreachableError, UserError
 from library.files import locked
 from tests.conftest import write_colors
 from tests.helpers.converting import OPTIONS, contents, records, run
+from tests.helpers.jpeg_variants import PLAIN
 
 
 def write_new_colors(folder):
@@ -268,3 +271,25 @@ def test_concurrent_conversions_of_split_are_refused(images, tmp_path):
     run(tmp_path / "more", tmp_path / "shards", base=base)
     with pytest.raises(UserError, match="train has just changed"):
         run(tmp_path / "more", tmp_path / "shards", base=base)
+
+
+def test_what_an_earlier_version_converted_is_converted_again(images, tmp_path, monkeypatch):
+    bad = PLAIN.replace(b"\xff\xc4\0\x1f\0\0", b"\xff\xc4\0\x1f\0\xff")
+    (images / "red" / "bad.jpg").write_bytes(bad)
+    options = replace(OPTIONS, max_bad_fraction=0.1)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(conversion, "_ENCODER_VERSION", 1)
+        first = run(images, tmp_path / "shards", options)
+        assert run(images, tmp_path / "shards", options) == first
+    again = run(images, tmp_path / "shards", options)
+    assert again.settings["plan"] != first.settings["plan"]
+    assert [each["file"] for each in again.rejected] == ["red/bad.jpg"]
+
+
+def test_unused_bits_are_counted_in_a_warning(images, tmp_path, caplog):
+    dark = Image.fromarray(np.full((40, 40), 4000, np.uint16))
+    for number in range(3):
+        dark.save(images / "red" / f"dark{number}.png")
+    run(images, tmp_path / "shards")
+    (warning,) = [each.message for each in caplog.records if each.levelno == logging.WARNING]
+    assert re.search(r"^3 images .*\b12 of 16 bits.* red/dark\d\.png", warning)

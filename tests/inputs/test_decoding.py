@@ -3,7 +3,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from library.inputs.decoding import ImageFormat, decode, resize
+from library.dataset.images import ImageOptions, UnusableImageError, convert_image
+from library.inputs.decoding import REDUCTIONS, ImageFormat, decode, resize
+from tests.helpers.jpeg_variants import CONFORMANT, UNUSUAL_SAMPLING
 
 
 def gradient(height, width):
@@ -106,3 +108,25 @@ def test_resize_rounds_to_nearest():
     assert resize(image, (1, 1)).numpy().item() == 1
     flat = tf.fill([9, 5, 3], tf.constant(200, tf.uint8))
     assert np.array_equal(resize(flat, (4, 4)), np.full((4, 4, 3), 200))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tensorflow_decodes_whatever_conversion_keeps(seed):
+    generator = np.random.default_rng(seed)
+    contents = [*CONFORMANT.values(), *UNUSUAL_SAMPLING.values()]
+    kept = 0
+    for number in range(200):
+        damaged = bytearray(contents[number % len(contents)])
+        for at in generator.integers(2, len(damaged), generator.integers(1, 4)):
+            damaged[at] = generator.choice(
+                [0, 0xC4, 0xC7, 0xD0, 0xDA, 0xFF, generator.integers(256)]
+            )
+        try:
+            jpeg, height, width = convert_image(bytes(damaged), ImageOptions())
+        except UnusableImageError:
+            continue
+        kept += jpeg in bytes(damaged)
+        assert tf.io.extract_jpeg_shape(jpeg).numpy().tolist() == [height, width, 3]
+        for ratio in REDUCTIONS:
+            tf.io.decode_jpeg(jpeg, channels=3, ratio=ratio)
+    assert 20 < kept < 190
