@@ -1,8 +1,11 @@
 """Measure each stage of the input pipeline, and name the bottleneck."""
 
+import csv
+import statistics
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Protocol
 
 import tensorflow as tf
@@ -29,6 +32,8 @@ _ADVICE = {
     },
     CachedSource: {"read": "cache memory instead of disk, or more cores", "decode": "more cores"},
 }
+# Inputs that are this much faster than the training do not hold it up.
+_FASTER = 1.2
 _AUGMENT_ADVICE = "fewer or cheaper augmentations, or more cores"
 
 
@@ -82,16 +87,36 @@ def shares_of_time(rates: dict[str, float]) -> dict[str, float]:
     return {stage: each / sum(own) for stage, each in zip(rates, own, strict=True)}
 
 
-def format_stages(rates: dict[str, float], source: ExampleSource) -> Iterator[str]:
+def read_training_rate(history: Path) -> float | None:
+    """Return the median images per second of a run's history.csv, or None if there is none."""
+    if not history.is_file():
+        return None
+    with history.open(newline="", encoding="utf-8") as file:
+        cells = [row.get("images_per_second") for row in csv.DictReader(file)]
+    rates = [float(each) for each in cells if each]
+    return statistics.median(rates) if rates else None
+
+
+def format_stages(
+    rates: dict[str, float], source: ExampleSource, trained: float | None = None
+) -> Iterator[str]:
     """Yield the lines of a table of the stages, and one that names the bottleneck.
 
     Args:
         rates: The result of `measure_stages`.
         source: The source of the inputs measured; the advice depends on its kind.
+        trained: Images per second that the run trained; None if it is not known.
     """
     shares = shares_of_time(rates)
     for stage, rate in rates.items():
         yield f"{stage:8} {rate:10,.0f} images/s   {shares[stage]:4.0%} of the time"
+    *_, whole = rates.values()
+    if trained is not None and whole > _FASTER * trained:
+        yield (
+            f"no bottleneck: the run trained {trained:,.0f} images/s, and the inputs give "
+            f"{whole:,.0f}"
+        )
+        return
     slowest = max(shares, key=lambda stage: shares[stage])
     (advice,) = (each for kind, each in _ADVICE.items() if isinstance(source, kind))
     yield f"bottleneck: {slowest}; to speed it up: {advice.get(slowest, _AUGMENT_ADVICE)}"

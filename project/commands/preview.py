@@ -3,13 +3,14 @@
 import logging
 
 from library.configuration.reader import Settings
-from project.commands.setup import read_data, start_tensorflow
+from project.commands.setup import follow_run, read_data, start_tensorflow
 
 logger = logging.getLogger(__name__)
 
 
 def preview(settings: Settings) -> None:
     """Draw a batch of training images as the network sees them, as PNG and in TensorBoard."""
+    settings, folder = follow_run(settings)
     config = settings.project
     (train_split,) = read_data(config, "train")
     start_tensorflow(config)
@@ -20,6 +21,6 @@ def preview(settings: Settings) -> None:
     assembly.seed_everything(settings)
     training = assembly.make_training_inputs(settings, train_split)
     with explain_read_errors(training):
-        path = write_preview(training, train_split.classes, config.run_dir)
-    logger.info("In TensorBoard: tensorboard --logdir %s", config.run_dir)
+        path = write_preview(training, train_split.classes, folder)
+    logger.info("In TensorBoard: tensorboard --logdir %s", folder)
     print(path)

@@ -4,15 +4,23 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from library.configuration.command_line import Command
+from library.configuration.reader import Settings
+from library.configuration.schema import COMMAND_LINE, keys_of
 from library.dataset.splits import find_joined, read_splits
 from library.errors import DataError, SettingsError
+from library.files import current_folder
 from library.messages import counted
 from library.tensorflow_import import import_tensorflow
-from project.settings import Project
+from project.settings import Hyperparameters, Project, read_settings
 
 logger = logging.getLogger(__name__)
+
+# Settings that choose files, not what is in them.
+_WHICH = ("config_file", "config_set", "hyperparameter_file", "hyperparameter_set", "run_dir")
 
 
 def start_tensorflow(config: Project, cluster: Any = None) -> None:
@@ -198,3 +206,47 @@ def refuse_without_effect(config: Project, command: str, *names: str) -> None:
         # Compared by identity, because a threshold of 0 equals False.
         if value is not None and value is not False:
             raise SettingsError(f"{name} has no effect on {command}: leave it out")
+
+
+def follow_run(settings: Settings) -> tuple[Settings, Path]:
+    """Return the settings of the run in run_dir, if it has a snapshot, and a folder for pictures.
+
+    Options of the command line stay in force. Where they make another network or other inputs, the
+    pictures of these do not go into the run.
+    """
+    run_dir, best = Path(settings.project.run_dir), current_folder(settings.project.best_model_dir)
+    files = best / "project.yaml", best / "hyperparameters.yaml"
+    if not all(each.is_file() for each in files):
+        return settings, run_dir
+    words = [settings.command, "--config_file", str(files[0]), "--hyperparameter_file"]
+    words += [str(files[1]), f"--run_dir={run_dir}"]
+    keys = (*keys_of(Project), *keys_of(Hyperparameters))
+    values = {each.name: settings.values[each.name] for each in keys if each.name not in _WHICH}
+    given = [
+        f"--{each.name}={_as_word(each.escape(values[each.name].value))}"
+        for each in keys
+        if each.name in values and values[each.name].provenance == COMMAND_LINE
+    ]
+    commands = {settings.command: Command("")}
+    try:
+        recorded, followed = (read_settings([*words, *more], commands) for more in ((), given))
+    except SettingsError as error:
+        logger.warning(f"not with the settings of the run in {run_dir}: {error}")
+        return settings, run_dir.with_name(f"{run_dir.name}-preview")
+    if followed.project.checkpoint or _what_is_seen(followed) != _what_is_seen(recorded):
+        return followed, run_dir.with_name(f"{run_dir.name}-preview")
+    logger.info(f"with the settings of the run in {run_dir}; for others, choose another --run_dir")
+    return followed, run_dir
+
+
+def _as_word(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value)) or "none"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _what_is_seen(settings: Settings) -> tuple:
+    """Return what a picture of the network or of its inputs depends on."""
+    config = settings.project
+    shape = config.image_size, config.image_width, config.channels
+    return settings.hyperparameters, shape, config.random_seed

@@ -2,11 +2,14 @@
 
 import csv
 import json
+import shutil
 import sys
 
 import pytest
 
 import run
+from project.commands.setup import follow_run
+from project.settings import read_settings
 from tests.commands.test_run import call
 from tests.conftest import ROOT, convert, write_colors
 
@@ -164,3 +167,33 @@ def test_commands_trace_without_temporary_files(options, monkeypatch):
     for command in ("evaluate", "explain", "describe", "preview"):
         run.main([command, *options])
     assert generated() == before
+
+
+def test_pictures_of_other_networks_stay_out_of_a_run(capsys, snapshot_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    folder = tmp_path / "run"
+    shutil.copytree(snapshot_run.folder, folder)
+    before = {each.name for each in folder.iterdir()}
+    # The run's own settings count, not the defaults: 8 x 8 pixels, not 224 x 224.
+    code, out, err = call(capsys, "describe", "--run_dir", str(folder))
+    assert code == 0, err
+    assert "4 x 4 x 32" in out
+    assert {each.name for each in folder.iterdir()} == before | {"network.svg"}
+    drawn = (folder / "network.svg").read_bytes()
+    code, out, err = call(capsys, "describe", "--run_dir", str(folder), "--width", "5")
+    assert code == 0, err
+    assert (folder / "network.svg").read_bytes() == drawn
+    assert (tmp_path / "run-preview" / "network.svg").read_bytes() != drawn
+    for more, place in ((), folder), (("--augmentations", "flip"), tmp_path / "run-preview"):
+        code, out, err = call(capsys, "preview", "--run_dir", str(folder), *more)
+        assert code == 0, err
+        assert out.splitlines()[-1] == str(place / "preview.png")
+
+
+def test_follow_run_goes_without_one(snapshot_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    settings = read_settings(["preview", "--run_dir", str(tmp_path)], run.COMMANDS)
+    assert follow_run(settings) == (settings, tmp_path)
+    shutil.copytree(snapshot_run.folder / "best", tmp_path / "best")
+    (tmp_path / "best" / "project.yaml").write_text("default: {removed_setting: 1}\n")
+    assert follow_run(settings) == (settings, tmp_path.with_name(f"{tmp_path.name}-preview"))

@@ -9,10 +9,11 @@ from library.dataset.records import parse_record
 from library.dataset.splits import read_splits
 from library.dataset.unconverted import read_generated, read_unconverted
 from library.describing import pipeline_benchmark
+from library.describing.pipeline_benchmark import format_stages, read_training_rate
 from library.errors import run_main
 from library.inputs.caching import CachedSource, cache_examples
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import PipelineOptions, make_source
+from library.inputs.examples import FileSource, PipelineOptions, make_source
 from project.augmentations import choose_augmentations
 from project.inputs import TrainingPipeline
 
@@ -115,3 +116,14 @@ def test_benchmark_inputs_command(capsys, options, monkeypatch):
     assert list(rates) == ["read", "decode", "augment"]
     assert min(rates.values()) > 0
     assert "bottleneck" in captured.err
+
+
+def test_inputs_faster_than_the_training_are_no_bottleneck(tmp_path):
+    history = tmp_path / "history.csv"
+    assert read_training_rate(history) is None
+    history.write_text("epoch,images_per_second\n1,90\n2,\n3,110\n")
+    assert read_training_rate(history) == 100
+    source, rates = object.__new__(FileSource), {"read": 400.0, "decode": 130.0}
+    assert list(format_stages(rates, source, 100.0))[-1].startswith("no bottleneck: ")
+    for trained in (None, 120.0):
+        assert list(format_stages(rates, source, trained))[-1].startswith("bottleneck: decode")
