@@ -7,6 +7,7 @@ last.
 """
 
 import contextlib
+import glob
 import hashlib
 import logging
 import posixpath
@@ -94,7 +95,8 @@ def fetch_files(pattern: str) -> list[Path]:
     """
     store, path = open_store(pattern)
     with explain_store_errors(pattern):
-        found = store.glob(path, detail=True) if "*" in path else {path: store.info(path)}
+        is_pattern = glob.has_magic(path)
+        found = store.glob(path, detail=True) if is_pattern else {path: store.info(path)}
     entries = {name: each for name, each in found.items() if each.get("type") != "directory"}
     if not entries or any(each.get("size") is None for each in entries.values()):
         raise DataError(f"there are no files {pattern}, or their sizes are unknown")

@@ -138,3 +138,24 @@ def test_table_without_sets_is_read_whole(tmp_path):
     table.write_text("FILE,LABEL\n0.png,\n")
     with pytest.raises(DataError, match=r"a\.csv"):
         read({"train": [table]})
+
+
+def test_urls_are_downloaded_once(tmp_path, monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = fsspec.filesystem("memory")
+    paths = [write(tmp_path / f"train-{n}", n) for n in range(3)]
+    for path in paths:
+        store.pipe_file(f"/foreign/{path.name}", path.read_bytes())
+    words = ["memory://foreign/train-[01]", "memory://foreign/train-2"]
+    first = read({"train": ["memory://foreign/train-*"]})["train"]
+    assert first.fingerprint == read({"train": paths})["train"].fingerprint
+    assert all(path.is_relative_to(tmp_path / "cache") for path in first.paths)
+    times = [path.stat().st_mtime_ns for path in first.paths]
+    assert read({"train": ["memory://foreign/train-*"]})["train"] == first
+    assert [path.stat().st_mtime_ns for path in first.paths] == times
+    assert read({"train": words})["train"].fingerprint == first.fingerprint
+    store.pipe_file("/foreign/train-1", write(tmp_path / "train-1", 1, 2).read_bytes())
+    assert read({"train": ["memory://foreign/train-*"]})["train"].examples == 4
+    with pytest.raises(DataError, match=r"no files memory://foreign/nothing\*"):
+        read({"train": ["memory://foreign/nothing*"]})

@@ -1,8 +1,10 @@
 """Settings reach the parts that they are meant for."""
 
 import json
+import logging
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -307,3 +309,24 @@ def test_settings_that_do_not_fit_the_labels(make, patches, arguments, multi_lab
     function = assembly.make_training_inputs if is_of_inputs else assembly.make_parts
     with pytest.raises(SettingsError, match=text):
         function(settings, train, *([] if is_of_inputs else [4]))
+
+
+def test_several_devices_are_always_synchronous(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(
+        assembly,
+        "Devices",
+        lambda strategy: SimpleNamespace(replicas=2, check_batch_size=lambda *_: None),
+    )
+    with pytest.raises(SettingsError, match=r"sync_replicas .* 2 devices"):
+        assembly.start_devices(read_settings(["--no-sync_replicas"]))
+    assert "synchronous" not in caplog.text
+    assembly.start_devices(read_settings(["--sync_replicas"]))
+    assert "synchronous" in caplog.text
+
+
+def test_train_steps_replace_epochs():
+    plan = assembly.make_plan(read_settings(["--train_steps", "100"]), 7)
+    assert (plan.train_epochs, plan.total_steps(7)) == (15, 100)
+    plan = assembly.make_plan(read_settings(["--max_train_steps", "1000"]), 7)
+    assert plan.total_steps(7) == plan.train_epochs * 7 < 1000
