@@ -4,7 +4,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: train test check kills lint docs check-docs dist board lock clean help
+.PHONY: train test check kills fuzz lint docs check-docs dist board lock clean help
 
 train: .venv/ready dataset/sample/test/test.manifest.json ## train on the bundled sample and print the test accuracy
 	$(RUN) run.py --config_set sample >/dev/null

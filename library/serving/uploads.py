@@ -23,7 +23,7 @@ _DROPPED = 4
 _UPLOADS_IN_MEMORY = 10
 
 # It would log every malformed form, which the response reports already.
-logging.getLogger("python_multipart").disabled = True
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The application against every kind of request, and the limits of its parts."""
 
 import asyncio
+import logging
 import threading
 
 import anyio
@@ -282,3 +283,10 @@ def test_read_upload_does_not_read_a_body_declared_far_too_large():
 def test_read_upload_of_a_client_that_left():
     with pytest.raises(ClientDisconnect):
         read(b"a", None)
+
+
+def test_malformed_form_is_not_logged(client, capfd):
+    # Not caplog, which listens to loggers of any level.
+    assert client.post("/predict", content=b"no form", headers=FORM).status_code == 400
+    assert "boundary" not in capfd.readouterr().err
+    assert not logging.getLogger("python_multipart.multipart").isEnabledFor(logging.ERROR)
