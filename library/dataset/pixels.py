@@ -67,8 +67,9 @@ def shrink(
     if (y, x) == pixels.shape[:2]:
         return cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
     # With factors instead of a size, the partial column and row may make one more, which is cut.
-    factors = {"fx": size[0] / x, "fy": size[1] / y}
-    return cv2.resize(pixels, None, **factors, interpolation=cv2.INTER_CUBIC)[: size[1], : size[0]]
+    fx, fy = size[0] / x, size[1] / y
+    larger = cv2.resize(pixels, None, fx=fx, fy=fy, interpolation=cv2.INTER_CUBIC)
+    return larger[: size[1], : size[0]]
 
 
 @lru_cache(maxsize=256)
