@@ -7,12 +7,15 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from library.dataset.options import read_image_options
+from library.dataset.sources.base import IMAGE_SUFFIXES
 from library.errors import DataError, reason_of
 from library.files import parse_json, read_regular_file, sha256_of, write_file
 
@@ -146,23 +149,45 @@ def read_manifest_file(path: Path | str, name: str | None = None) -> Manifest:
     try:
         content = read_regular_file(path)
     except (FileNotFoundError, NotADirectoryError):
-        command = _conversion_command(path.parent, name)
-        raise DataError(f"{path} is missing; to make it from your images: {command}") from None
+        raise DataError(f"{path} is missing; {_conversion_advice(path.parent, name)}") from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {reason_of(error)}") from None
     return parse_manifest(content, path, path.parent, name)
 
 
-def _conversion_command(folder: Path, name: str) -> str:
-    """Return the command that makes the split `name` from the images in `folder`."""
+def _conversion_advice(folder: Path, name: str) -> str:
+    """Return the command that makes the split `name` from the images in or near its folder."""
+    parent = folder.parent
+    if not folder.exists() and _count_class_folders(parent) > 1:
+        source, target = shlex.quote(str(parent)), shlex.quote(f"{parent}_converted")
+        return (
+            f"{parent} has folders of images, but no splits; to divide and convert them: python "
+            f"convert_dataset.py --dataset_dir {source} --split validation=0.1,test=0.1 "
+            f"--tfrecord_dir {target}; then use --data_dir {target}"
+        )
     # Or in an archive beside it, as the sample's are.
-    archive = Path(f"{folder.parent}.zip")
+    archive = Path(f"{parent}.zip")
     is_packed = archive.is_file() and not folder.is_dir()
-    source = shlex.quote(str(archive / folder.name if is_packed else folder))
+    images = shlex.quote(str(archive / folder.name if is_packed else folder))
     return (
-        f"python convert_dataset.py --dataset_dir {source} "
+        f"to make it from your images: python convert_dataset.py --dataset_dir {images} "
         f"--tfrecord_filename {shlex.quote(name)} --tfrecord_dir {shlex.quote(str(folder))}"
     )
+
+
+def _count_class_folders(folder: Path) -> int:
+    """Return the number of folders in a folder that have an image, up to two."""
+    images = (each for each in _list(folder) if each.is_dir() and any(map(_is_image, _list(each))))
+    return len([*islice(images, 2)])
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def _list(folder: Path) -> Iterator[Path]:
+    with suppress(OSError):
+        yield from (each for each in folder.iterdir() if not each.name.startswith((".", "@")))
 
 
 def parse_manifest(content: bytes, where: object, folder: Path | str, name: str) -> Manifest:

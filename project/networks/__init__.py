@@ -5,15 +5,18 @@ keyword arguments; project/settings.py has their defaults. It takes pixels in [0
 logits.
 """
 
+import re
+import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from library.errors import SettingsError
-from library.messages import choose
+from library.messages import ChoiceError, choose, nearest
 from library.models.functional import to_functional
-from project.networks.applications import application
+from project.networks.applications import APPLICATIONS, application
 from project.networks.hub import hub
 from project.networks.residual import residual
 from project.networks.simple import simple
@@ -51,6 +54,8 @@ def make_network(
     """
     if name == "latest":
         name = list(NETWORKS)[-1]
+    if name not in NETWORKS and (meant := _find_meant(name)):
+        raise ChoiceError(f"unknown network {name!r}; did you mean {meant}?")
     function = choose("network", name, NETWORKS)
     keywords = keywords_of(function, hyperparameters)
     if hyperparameters["standardize_images"] and "standardize_images" not in keywords:
@@ -60,3 +65,21 @@ def make_network(
         )
     network = function(image_shape, class_count, **keywords)
     return to_functional(network, image_shape, name)
+
+
+def _find_meant(name: str) -> str | None:
+    """Return the options for a name that is no network, but an application or a TF-Hub module."""
+    if "://" in name or name.startswith("tfhub.dev/") or Path(name, "saved_model.pb").is_file():
+        url = f"https://{name}" if name.startswith("tfhub.dev/") else name
+        return f"--model hub --hub_handle {shlex.quote(url)}"
+    known = {_simplify(each): each for each in APPLICATIONS}
+    simple = _simplify(name)
+    if simple not in known and nearest(name, NETWORKS):
+        return None
+    found = known.get(simple) or known.get(nearest(simple, known) or "")
+    return found and f"--model application --application {found}"
+
+
+def _simplify(name: str) -> str:
+    """Return a name without what people write in different ways: resnet_50, ResNet-50."""
+    return re.sub("[^a-z0-9]", "", name.lower())

@@ -1,10 +1,13 @@
 import json
 import os
+import shlex
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import convert_dataset
 from library.dataset.images import ImageOptions
 from library.dataset.manifest import (
     Manifest,
@@ -285,3 +288,24 @@ def test_wrong_entry_is_refused(manifest, wrong):
     with pytest.raises(DataError, match="convert again") as caught:
         read_manifest_file(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["my photos", "dataset"])
+def test_folder_of_classes_without_splits_gets_the_command_that_divides_it(tmp_path, name):
+    write_colors(tmp_path / name, 20)
+    with pytest.raises(DataError, match=r"--split ") as caught:
+        read_manifest(tmp_path / name / "train", "train")
+    command = str(caught.value).partition("them: python convert_dataset.py ")[2]
+    command, _, then = command.partition("; then use ")
+    convert_dataset.main(shlex.split(command))
+    _, data_dir = shlex.split(then)
+    assert read_manifest(Path(data_dir, "train"), "train").examples > 40
+
+
+def test_folder_of_splits_gets_the_command_that_converts_one(tmp_path):
+    write_colors(tmp_path / "train", 2)
+    with pytest.raises(DataError, match=r"--tfrecord_filename train") as caught:
+        read_manifest(tmp_path / "train", "train")
+    assert "--split" not in str(caught.value)
+    with pytest.raises(DataError, match=r"--tfrecord_filename test"):
+        read_manifest(tmp_path / "test", "test")

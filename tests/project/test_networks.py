@@ -1,3 +1,4 @@
+import re
 import sys
 
 import keras
@@ -281,3 +282,23 @@ def test_hub_refuses_a_module_without_features(tmp_path):
     settings = {**DEFAULTS, "hub_handle": str(tmp_path), "fine_tuning": False}
     with pytest.raises(UserError, match=str(tmp_path)):
         make_network("hub", (6, 6, 1), 2, settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("resnet50", "--model application --application ResNet50"),
+        ("EfficientNet_B0", "--model application --application EfficientNetB0"),
+        ("mobilenet-v2", "--model application --application MobileNetV2"),
+        ("densenet12", "--model application --application DenseNet121"),
+        ("https://tfhub.dev/x/y/1", "--model hub --hub_handle https://tfhub.dev/x/y/1"),
+        ("tfhub.dev/x/y/1", "--model hub --hub_handle https://tfhub.dev/x/y/1"),
+        ("gs://b/my module", "--model hub --hub_handle 'gs://b/my module'"),
+        ("simpel", "'simple'"),
+        ("residul", "'residual'"),
+    ],
+)
+def test_unknown_network_names_what_was_meant(name, meant):
+    with pytest.raises(ChoiceError, match=re.escape(meant)) as caught:
+        make_network(name, (32, 32, 3), 2, Hyperparameters().model_dump())
+    assert repr(name) in str(caught.value)
