@@ -7,6 +7,7 @@ float32 otherwise, and returns float32 probabilities (n, classes) in label order
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -84,12 +85,61 @@ class LiteRTModel:
 
 
 def write_onnx(network: keras.Model, path: Path) -> None:
-    """Write the ONNX model of a network that returns probabilities."""
+    """Write the ONNX model of a network that returns probabilities.
+
+    Raises:
+        ValueError: The network needs operations that ONNX does not have.
+    """
+    import onnx  # an optional package
+
     signature = tf.TensorSpec(network.input_shape, tf.float32, name="pixels")
     with warnings.catch_warnings():
         # tf2onnx 1.17 uses names that NumPy 2 removed; Keras works around it.
         warnings.simplefilter("ignore")
-        network.export(str(path), format="onnx", verbose=False, input_signature=[signature])
+        # Keras compiles grouped convolutions by XLA, in functions that tf2onnx cannot read.
+        tf.config.run_functions_eagerly(True)
+        try:
+            network.export(str(path), format="onnx", verbose=False, input_signature=[signature])
+        finally:
+            tf.config.run_functions_eagerly(False)
+    model = onnx.load(path)
+    _replace_erfc(model.graph)
+    used = {node.op_type for node in model.graph.node if not node.domain}
+    if unknown := sorted(name for name in used if not onnx.defs.has(name)):
+        raise ValueError(f"ONNX has no {', '.join(unknown)}")
+    _store_constants(model.graph, network, signature)
+    onnx.save(model, path)
+
+
+def _replace_erfc(graph: Any) -> None:
+    """Replace each erfc(x), which GELU needs and ONNX does not have, by 1 - erf(x)."""
+    import onnx
+    from onnx import helper
+
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "Erfc":
+            nodes.append(node)
+            continue
+        one, erf = f"{node.name}/one", f"{node.name}/erf"
+        tensor = helper.make_tensor(one, onnx.TensorProto.FLOAT, [], [1.0])
+        nodes.append(helper.make_node("Constant", [], [one], name=one, value=tensor))
+        nodes.append(helper.make_node("Erf", node.input, [erf], name=erf))
+        nodes.append(helper.make_node("Sub", [one, erf], node.output, name=node.name))
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _store_constants(graph: Any, network: keras.Model, signature: tf.TensorSpec) -> None:
+    """Store constants, such as the means of a normalization, which tf2onnx makes inputs."""
+    import onnx
+
+    function = tf.function(network, autograph=False).get_concrete_function(signature)
+    constants = [value for value in function.captured_inputs if value.dtype != tf.resource]
+    _, *inputs = list(graph.input)
+    for each, value in zip(inputs, constants, strict=True):
+        graph.initializer.append(onnx.numpy_helper.from_array(value.numpy(), each.name))
+        graph.input.remove(each)
 
 
 class OnnxModel:

@@ -17,7 +17,13 @@ from library.errors import SettingsError, UserError
 from library.export import export
 from library.export.export import export_snapshot
 from library.export.formats import FORMATS, check_formats
-from library.export.litert_onnx import LiteRTModel, convert_to_litert, to_probability_network
+from library.export.litert_onnx import (
+    LiteRTModel,
+    OnnxModel,
+    convert_to_litert,
+    to_probability_network,
+    write_onnx,
+)
 from library.export.saved_model import LoadedSavedModel, write_saved_model
 from library.export.verification import ExportSamples, compare, read_export_samples
 from library.files import find_damage
@@ -220,6 +226,32 @@ def test_saved_model_returns_embeddings_on_request(tmp_path):
     encoded = [encode(each, "PNG") for each in PIXELS]
     found = served.signatures["serving_default"](image_bytes=tf.constant(encoded))["embedding"]
     assert np.allclose(found, predictor.predict(preprocess(snapshot, encoded))[1], atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["constants", "GELU", "groups"])
+def test_onnx_of_what_tf2onnx_cannot_convert_alone(tmp_path, kind):
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((8, 8, 3))
+    x = keras.layers.Normalization(mean=[99.0, 127.0, 150.0], variance=[999.0] * 3)(pixels)
+    if kind != "constants":
+        x = keras.layers.Rescaling(1 / 255)(pixels)
+    options = {"GELU": {"activation": "gelu"}, "groups": {"groups": 3}}.get(kind, {})
+    x = keras.layers.Conv2D(6, 3, **options)(x)
+    scores = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))
+    network = to_probability_network(keras.Model(pixels, scores))
+    write_onnx(network, tmp_path / "model.onnx")
+    found = OnnxModel(tmp_path / "model.onnx").from_pixels(PIXELS)
+    assert np.allclose(found, network(PIXELS.astype(np.float32)), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_onnx_names_the_operations_that_it_lacks(tmp_path):
+    pixels = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
+    scores = keras.layers.Dense(3)(keras.layers.Lambda(tf.math.lgamma)(x + 1))
+    with pytest.raises(ValueError, match=r"Lgamma$"):
+        write_onnx(to_probability_network(keras.Model(pixels, scores)), tmp_path / "model.onnx")
 
 
 @pytest.mark.slow
