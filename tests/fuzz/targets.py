@@ -196,19 +196,19 @@ def images(folder):
 
     from library.dataset.images import ImageOptions, UnusableImageError, convert_image
     from library.dataset.jpeg import read_jpeg_header
-    from library.export.image_headers import read_jpeg_markers, read_png_orientation
+    from library.export.image_headers import read_jpeg_markers, read_png_chunks
 
     options = ImageOptions(max_edge=16, max_pixels=1_000_000)
     string = [tf.TensorSpec([], tf.string)]
     markers = tf.function(read_jpeg_markers, input_signature=string, autograph=False)
-    orientation = tf.function(read_png_orientation, input_signature=string, autograph=False)
+    chunks = tf.function(read_png_chunks, input_signature=string, autograph=False)
 
     def check(content):
         header = read_jpeg_header(content) if content.startswith(b"\xff\xd8") else None
         if header:
             assert 1 <= header.orientation <= 8
         assert 1 <= int(markers(content).orientation) <= 8
-        assert 1 <= int(orientation(content)) <= 8
+        assert 1 <= int(chunks(content).orientation) <= 8
         with one_line(UnusableImageError, MemoryError):
             converted = convert_image(content, options)
             assert max(converted.height, converted.width) <= options.max_edge
