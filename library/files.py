@@ -10,7 +10,7 @@ import secrets
 import shutil
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -253,6 +253,32 @@ def locked(path: str | Path, what: str, advice: str = "", *, wait: bool = False)
         # Delete the file before the release: afterwards it may be the next holder's.
         path.unlink(missing_ok=True)
         lock.release()
+
+
+@contextlib.contextmanager
+def in_use(paths: Iterable[str | Path]) -> Iterator[None]:
+    """Let `is_in_use` say so of some files within the block; they may lie on a read-only disk."""
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            with contextlib.suppress(ImportError, OSError):
+                import fcntl  # only on Unix
+
+                fcntl.flock(stack.enter_context(Path(path).open("rb")), fcntl.LOCK_SH)
+        yield
+
+
+def is_in_use(path: str | Path) -> bool:
+    """Return whether another process is within `in_use` of a file; False if there are no locks."""
+    try:
+        import fcntl
+
+        with Path(path).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        pass
+    return False
 
 
 def _read_holder(path: Path) -> str:

@@ -34,6 +34,7 @@ from library.dataset.shards import (
     ShardWriter,
     StreamBuffer,
     WorkFolder,
+    check_unused,
     publish,
     remove_work_folder,
     work_folder_path,
@@ -177,6 +178,7 @@ def convert(
                 remove_work_folder(folder, name)
                 return done
             if not base and (previous := find_manifest(folder, name)):
+                check_unused(Path(folder), name)
                 check_replacement(previous, source, options)
             manifest = base or Manifest(Path(folder), name, classes, (0,) * len(classes), ())
             work = WorkFolder(folder, name, plan, len(manifest.shards))

@@ -30,7 +30,16 @@ from library.dataset.manifest import (
 )
 from library.dataset.records import read_frame_sizes
 from library.dataset.sources.base import labels_of
-from library.files import new_file, parse_json, remove_partials, sha256_of, sync_folder, write_file
+from library.errors import UserError
+from library.files import (
+    is_in_use,
+    new_file,
+    parse_json,
+    remove_partials,
+    sha256_of,
+    sync_folder,
+    write_file,
+)
 
 Label = str | tuple[str, ...]
 
@@ -272,6 +281,15 @@ class ShardWriter:
             self.context.__exit__(type(error), error, None)
 
 
+def check_unused(folder: Path, name: str) -> None:
+    """Raise UserError if a training reads the split, whose shards must not change meanwhile."""
+    if is_in_use(manifest_path(folder, name)):
+        raise UserError(
+            f"the split {name} in {folder} is being read by a training: wait for it, and run the "
+            "same command again to resume, or choose another --tfrecord_dir"
+        )
+
+
 def publish(work: WorkFolder, manifest: Manifest) -> Manifest:
     """Rename the finished shards, write the manifest, remove what it replaces.
 
@@ -290,6 +308,7 @@ def publish(work: WorkFolder, manifest: Manifest) -> Manifest:
         remove_partials(work.target, path.name)
     previous = find_manifest(work.target, work.name)
     if not is_append:
+        check_unused(work.target, work.name)
         # First, so that there is no split of this name until the new one is whole. Appending
         # changes no file that the old manifest lists, so that stays true.
         manifest_path(work.target, work.name).unlink(missing_ok=True)

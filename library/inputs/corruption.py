@@ -70,7 +70,10 @@ def find_corrupt_record(
     except DataError as error:
         return f"{error}; {repair_hint}"
     except OSError as error:
-        return str(error)
+        return (
+            f"{error.filename or 'a shard'} can't be read any more ({reason_of(error)}): was the "
+            "split removed or converted again? run the same command again to resume"
+        )
     return None
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from library.configuration.reader import Settings
 from library.dataset.class_checks import check_trainable, log_lacking_classes
+from library.dataset.manifest import Manifest, manifest_path
 from library.errors import SettingsError, if_interrupted
+from library.files import in_use
 from project.commands.setup import data_name, print_result, read_data, start_tensorflow
 
 logger = logging.getLogger(__name__)
@@ -52,7 +54,11 @@ def train_splits(
 
     trainer = assembly.make_trainer(settings, splits, assembly.start_devices(settings, cluster))
     checks = numeric_checks() if config.debug else nullcontext()
-    with explain_read_errors(*trainer.inputs), checks:
+    # Until the end, conversion must not replace these shards.
+    manifests = [
+        manifest_path(each.folder, each.name) for each in splits if isinstance(each, Manifest)
+    ]
+    with in_use(manifests), explain_read_errors(*trainer.inputs), checks:
         if settings.dry_run:
             log_dry_run(trainer, settings.hyperparameters.gradient_accumulation_steps)
             return None

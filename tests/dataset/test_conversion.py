@@ -15,10 +15,10 @@ from library.dataset import conversion
 from library.dataset.conversion import ConversionOptions, Source, convert
 from library.dataset.images import ImageOptions
 from library.dataset.locations import RemoteLocation
-from library.dataset.manifest import check_hashes, read_manifest
+from library.dataset.manifest import check_hashes, manifest_path, read_manifest
 from library.dataset.sources.find import find_files
 from library.errors import DataError, SettingsError, UnreachableError, UserError
-from library.files import locked
+from library.files import in_use, locked
 from tests.conftest import write_colors
 from tests.helpers.converting import OPTIONS, contents, records, run
 from tests.helpers.jpeg_variants import PLAIN
@@ -293,3 +293,18 @@ def test_unused_bits_are_counted_in_a_warning(images, tmp_path, caplog):
     run(images, tmp_path / "shards")
     (warning,) = [each.message for each in caplog.records if each.levelno == logging.WARNING]
     assert re.search(r"^3 images .*\b12 of 16 bits.* red/dark\d\.png", warning)
+
+
+def test_split_is_not_replaced_while_a_training_reads_it(images, tmp_path):
+    folder = tmp_path / "shards"
+    manifest = run(images, folder)
+    before = contents(folder)
+    (images / "red" / "000.png").unlink()
+    with in_use([manifest_path(folder, "train")]):
+        with pytest.raises(UserError, match=r"train in .* is being read"):
+            run(images, folder)
+        assert contents(folder) == before
+        # Appending changes nothing that is listed.
+        write_new_colors(tmp_path / "new")
+        run(tmp_path / "new", folder, base=manifest)
+    assert run(images, folder).examples == manifest.examples - 1
