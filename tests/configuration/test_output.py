@@ -35,7 +35,7 @@ def test_help_shows_every_key_and_fits(monkeypatch, columns):
     assert max(map(len, text.splitlines())) <= min(max(columns, 80), 100)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [each for each in COMMANDS if each in SETTINGS_OF])
 def test_help_of_a_command_is_brief(monkeypatch, name):
     monkeypatch.setenv("COLUMNS", "100")
     text = read_settings([name, "--help"], COMMANDS).answer
@@ -51,7 +51,6 @@ def test_help_of_a_command_is_brief(monkeypatch, name):
 
 def test_settings_of_commands_are_known():
     known = {each.name for each in (*KEYS, *keys_of(CommandLineOnly))}
-    assert set(SETTINGS_OF) == set(COMMANDS)
     assert {name for names in SETTINGS_OF.values() for name in names.split()} <= known
 
 
