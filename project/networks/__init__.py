@@ -17,6 +17,7 @@ from library.errors import SettingsError
 from library.messages import ChoiceError, choose, nearest
 from library.models.functional import to_functional
 from project.networks.applications import APPLICATIONS, application
+from project.networks.efficientnet_lite0 import efficientnet_lite0
 from project.networks.hub import hub
 from project.networks.residual import residual
 from project.networks.simple import simple
@@ -24,6 +25,7 @@ from project.settings import keywords_of
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "application": application,
+    "efficientnet_lite0": efficientnet_lite0,
     "hub": hub,
     "residual": residual,
     "simple": simple,
