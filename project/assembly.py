@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 # What `--engine` may be.
 ENGINES = {"loop": Trainer, "fit": KerasFitTrainer}
+# Views per image whose features are cached if the images are augmented.
+DEFAULT_VIEWS = 4
 # Memory of one key in the shuffle buffer, with the tensor around it.
 _KEY_BYTES = 256
 
@@ -313,9 +315,9 @@ def make_cached_features(
             "augmentations other than mixup and cutmix, cache_features auto, one device, and no "
             "generator"
         )
-    count = (hparams.cached_views or 0) if hparams.augmentations else 1
-    if not base_and_head or not is_possible or not count:
+    if not base_and_head or not is_possible:
         return None
+    count = hparams.cached_views or min(DEFAULT_VIEWS, config.train_epochs)
     changes = (augmentations.fingerprint, config.random_seed)
     views = [(*changes, view) for view in range(count)] if hparams.augmentations else [()]
     base, head = base_and_head

@@ -422,7 +422,9 @@ class Transfer(Keys):
     freeze: Words = key((), "layers to freeze; * matches anything, as in *_BN")
     unfreezing: Words = key((), "gradual unfreezing, epoch=top blocks to train, as in 3=2,6=all")
     cached_views: Count | None = key(
-        None, "augmented views per image whose features are cached", also=["feature_views"]
+        None,
+        "augmented views per image whose features are cached; none: 4, or one per epoch",
+        also=["feature_views"],
     )
     layer_rate_decay: Fraction = key(1.0, "layer-wise learning-rate decay, per block")
 

@@ -92,6 +92,7 @@ def options(colors, tmp_path, monkeypatch):
     given = {
         "data_dir": colors,
         "run_dir": tmp_path / "run",
+        "model": "simple",
         "image_size": 8,
         "batch_size": 16,
         "train_epochs": 4,
@@ -117,6 +118,7 @@ def snapshot_run(colors, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("snapshot_run") / "run"
     values = {"data_dir": colors, "run_dir": folder, "image_size": 8, "batch_size": 16}
+    values["model"] = "simple"
     options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
     learning = ["--train_epochs=4", "--learning_rate=0.01", "--dropout_rate=0.1"]
     with contextlib.chdir(ROOT):

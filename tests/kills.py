@@ -30,7 +30,13 @@ from tests.conftest import convert, write_colors
 from tests.helpers.workers import Worker, free_ports
 
 TRAINING = [
-    *("--image_size=8", "--batch_size=16", "--train_epochs=4", "--learning_rate=0.01"),
+    *(
+        "--model=simple",
+        "--image_size=8",
+        "--batch_size=16",
+        "--train_epochs=4",
+        "--learning_rate=0.01",
+    ),
     *("--dropout_rate=0.1", "--no-report", "--bootstrap_samples=20", "--save_checkpoints_secs=0.2"),
 ]
 LEFT_BEHIND = (".*.partial", "*.previous", ".*.converting", "*.lock", "*__autograph*")

@@ -213,7 +213,18 @@ def test_leaf_can_be_cut_off(leaf, colors, tmp_path):
     text = run_in(folder, ["--help"])
     for command in LEAVES[leaf][1]:
         assert not re.search(rf"^  {command}\b", text, re.MULTILINE), text
-    options = ["--data_dir", colors, "--image_size", 8, "--batch_size", 16, "--train_epochs", 1]
+    options = [
+        "--data_dir",
+        colors,
+        "--model",
+        "simple",
+        "--image_size",
+        8,
+        "--batch_size",
+        16,
+        "--train_epochs",
+        1,
+    ]
     text = run_in(folder, options, ["evaluate", *options, "--split", "validation"])
     assert (folder / "out" / "current" / "best" / "metrics.json").is_file()
     assert "accuracy" in text

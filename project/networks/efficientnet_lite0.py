@@ -1,7 +1,8 @@
 """EfficientNet-Lite0 with its ImageNet weights, which are in the repository, and a new head.
 
 Tan and Le 2019 (arXiv 1905.11946); the Lite variants have ReLU6 and no squeeze-and-excitation.
-`weights/efficientnet_lite0.npz` holds the weights as float16; `weights/README.md` tells their source.
+`weights/efficientnet_lite0.npz` holds the weights as float16; `weights/NOTICE.txt` tells their
+source.
 """
 
 from functools import cache

@@ -227,6 +227,7 @@ def test_training_without_conversion(capsys, monkeypatch, folder, data_format):
                 writer.writerow([name.parts[1].upper(), name, name.parts[2]])
     options = ["--data_dir", data_dir, "--data_format", data_format, "--batch_size", 8]
     options += ["--run_dir", folder.parent / "run", "--image_size", 16, "--learning_rate", 0.01]
+    options += ["--model", "simple"]
     code, out, err = call(capsys, *options, "--train_epochs", 4, "--dropout_rate", 0)
     assert code == 0, err
     assert ("comes from a generator" if data_format == "generator" else "is not converted") in err
@@ -243,7 +244,7 @@ def test_broken_image_stops_run_by_name(capsys, monkeypatch, folder):
     options = ["--data_dir", folder, "--data_format", "folder", "--batch_size", 8]
     code, _, err = call(
         capsys, *options, "--run_dir", folder.parent / "run", "--image_size", 16,
-        "--train_epochs", 1,
+        "--train_epochs", 1, "--model", "simple",
     )  # fmt: skip
     assert code == 3
     assert f"{folder}/validation/red/000.png is not a JPEG" in err.splitlines()[-1]

@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 OPTIONS = {
+    "model": "simple",
     "image_size": 4,
     "batch_size": 16,
     "dropout_rate": 0,

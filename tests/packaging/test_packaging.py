@@ -137,7 +137,7 @@ def test_installed_package_converts_trains_and_evaluates(installed, tmp_path):
     )
     assert (tmp_path / "dataset" / "test" / "test.manifest.json").is_file()
     # The sets come from the YAML files in the package.
-    options = ("--config_set=thinkpadx201t", "--image_size=4", "--train_epochs=1")
+    options = ("--config_set=thinkpadx201t", "--model=simple", "--image_size=4", "--train_epochs=1")
     best = json.loads(command("run", *options))
     assert best["epoch"] == 1
     assert json.loads(command("run", "evaluate", *options))["epoch"] == 1

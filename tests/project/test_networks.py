@@ -1,3 +1,4 @@
+import pickle
 import re
 import sys
 
@@ -12,6 +13,8 @@ from library.models.freezing import freeze_layers
 from library.models.scores import is_multi_label
 from project.networks import NETWORKS, make_network
 from project.networks.applications import APPLICATIONS
+from project.networks.efficientnet_lite0 import make_base, read_weights
+from project.networks.weights.make_efficientnet_lite0 import read_tensors
 from project.settings import Hyperparameters
 from tests.helpers.hub_modules import save_call, save_module, save_tf1_module
 from tests.helpers.small_networks import build
@@ -46,8 +49,8 @@ def gradients_of(network, pixels):
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
 def test_network_from_pixels_to_float32_logits(name, shape, hyperparameters, tmp_path):
-    if name == "application" and shape[0] < 32:
-        shape = (32, 32, 1)  # keras.applications takes nothing smaller.
+    smallest = {"application": 32, "efficientnet_lite0": 96}.get(name, 0)
+    shape = (*(max(smallest, size) for size in shape[:2]), shape[2])
     network = make_network(name, shape, 4, hyperparameters)
     pixels = random_pixels(shape)
     scores = network(pixels)
@@ -69,10 +72,10 @@ def test_network_from_pixels_to_float32_logits(name, shape, hyperparameters, tmp
 def test_network_under_mixed_precision(name, policy, hyperparameters):
     keras.config.set_dtype_policy(policy)
     try:
-        network = make_network(name, (32, 32, 3), 4, hyperparameters)
+        network = make_network(name, (96, 96, 3), 4, hyperparameters)
     finally:
         keras.config.set_dtype_policy("float32")
-    pixels = random_pixels((32, 32, 3))
+    pixels = random_pixels((96, 96, 3))
     assert network(pixels).dtype == tf.float32
     assert {each.dtype for each in network.trainable_variables} == {"float32"}
     assert all(each.dtype == tf.float32 for each in gradients_of(network, pixels))
@@ -81,8 +84,8 @@ def test_network_under_mixed_precision(name, policy, hyperparameters):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_sigmoid_head(name, hyperparameters, tmp_path):
-    network = make_network(name, (32, 32, 3), 2, {**hyperparameters, "head": "sigmoid"})
-    pixels = random_pixels((32, 32, 3))
+    network = make_network(name, (96, 96, 3), 2, {**hyperparameters, "head": "sigmoid"})
+    pixels = random_pixels((96, 96, 3))
     scores = network(pixels)
     assert scores.shape == (2, 2)
     assert np.array_equal(scores[:, 0], [0, 0])
@@ -267,6 +270,65 @@ def test_application_weights_without_network(tmp_path, monkeypatch):
     monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
     with pytest.raises(UserError, match="MobileNetV2: URL fetch failure"):
         build("application", (224, 224, 3), 2)
+
+
+LITE = {**DEFAULTS, "fine_tuning": False}
+
+
+def test_efficientnet_lite0_has_its_published_architecture():
+    base = make_base((224, 224, 3))
+    # 4.652 million with the classifier of 1,000 classes; 42,016 statistics of BatchNormalization.
+    assert base.count_params() == 4_652_008 - 1281 * 1000 + 42_016
+    assert base.output_shape == (None, 1280)
+    shapes = [
+        base.get_layer(f"block{n}_project").output.shape[1:] for n in (1, 3, 5, 8, 11, 15, 16)
+    ]
+    assert shapes == [
+        *((112, 112, 16), (56, 56, 24), (28, 28, 40), (14, 14, 80)),
+        *((14, 14, 112), (7, 7, 192), (7, 7, 320)),
+    ]
+
+
+def test_efficientnet_lite0_has_its_weights():
+    base = make_network("efficientnet_lite0", (96, 96, 3), 2, LITE).get_layer("base")
+    assert [each.shape for each in base.weights] == [each.shape for each in read_weights()]
+    stem = base.get_layer("stem").kernel.numpy()
+    # Kernels that were learned are smooth; random ones are not.
+    assert np.corrcoef(stem[:, :-1].ravel(), stem[:, 1:].ravel())[0, 1] > 0.2
+    assert all(np.isfinite(each).all() for each in read_weights())
+    variances = [each for each in base.weights if each.name == "moving_variance"]
+    assert all((each.numpy() >= 0).all() for each in variances)
+
+
+def test_efficientnet_lite0_is_frozen_unless_fine_tuned():
+    frozen = make_network("efficientnet_lite0", (96, 96, 3), 2, {**LITE, "dropout_rate": 0.0})
+    assert [each.path for each in frozen.trainable_variables] == ["scores/kernel", "scores/bias"]
+    tuned = make_network("efficientnet_lite0", (96, 96, 3), 2, DEFAULTS)
+    assert len(tuned.trainable_variables) > 100
+    pixels = random_pixels((96, 96, 3), 4)
+    assert np.array_equal(frozen(pixels, training=True), frozen(pixels, training=False))
+
+
+@pytest.mark.parametrize("size", [(95, 224), (224, 385), (28, 28)])
+def test_efficientnet_lite0_refuses_other_image_sizes(size):
+    with pytest.raises(SettingsError, match=r"96 to 384 .*image_size"):
+        make_network("efficientnet_lite0", (*size, 3), 2, LITE)
+
+
+def test_efficientnet_lite0_takes_the_largest_images():
+    assert make_network("efficientnet_lite0", (384, 384, 1), 2, LITE).output_shape == (None, 2)
+
+
+class _Unpicklable:
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+def test_script_for_the_weights_reads_arrays_only(capsys):
+    header = pickle.dumps(0) * 3
+    with pytest.raises(pickle.UnpicklingError, match=r"builtins\.print"):
+        read_tensors(header + pickle.dumps({"kernel": _Unpicklable()}))
+    assert capsys.readouterr().out == ""
 
 
 def test_hub_refuses_another_image_size(tmp_path):

