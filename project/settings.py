@@ -389,7 +389,9 @@ class Network(Keys):
 
     heading = "Network"
     model: Text = key(
-        "simple", "network, one of project/networks, or latest; project.yaml may set it too", "m"
+        "efficientnet_lite0",
+        "network, one of project/networks, or latest; project.yaml may set it too",
+        "m",
     )
     residual_layers: Literal[20, 32, 44, 56, 110] = key(56, "residual: number of layers")
     residual_dropout_rate: FractionBelowOne = key(0.0, "residual: dropout rate")

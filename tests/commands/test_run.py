@@ -128,7 +128,7 @@ def test_hyperparameter_set_mobilenet_fine_tunes_hub_module(capsys, options, tmp
 
     save_module(tmp_path / "module")
     # The options of the fixture set the learning rate that the set would bring.
-    options = [each for each in options if each not in ("--model", "simple")]
+    options = without_model(options)
     code, out, err = call(
         capsys,
         *options,
