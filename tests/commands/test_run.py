@@ -22,6 +22,11 @@ def call(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+def without_model(options):
+    """Return the options of the fixture without the model; an option may be given only once."""
+    return [each for each in options if each not in ("--model", "simple")]
+
+
 def damage_shard(data_dir):
     """Flip a bit of the first training image. Return the shard's path."""
     shard = read_manifest(data_dir / "train", "train").paths[0]
@@ -49,7 +54,8 @@ def test_train_then_evaluate_then_resume(capsys, options, colors, tmp_path):
     result = json.loads(out)
     assert result["accuracy"] == 1.0
     assert result["images"] == 18
-    assert result["macro_f1"] == result["intervals"]["accuracy"][0] == 1.0
+    assert result["macro_f1"] == 1.0
+    assert 0.8 < result["intervals"]["accuracy"][0] < 1.0
     assert result["split"] == "test"
     assert [row["images"] for row in result["classes"].values()] == [6, 6, 6]
     assert "macro ROC AUC" in err
@@ -178,7 +184,7 @@ def test_evaluate_without_snapshot_exits_4(capsys, options, tmp_path):
     ],
 )
 def test_wrong_settings_exit_2(capsys, options, arguments, text):
-    code, out, err = call(capsys, *options, *arguments)
+    code, out, err = call(capsys, *without_model(options), *arguments)
     assert (code, out) == (2, "")
     assert re.search(text, err.splitlines()[-1])
     assert "Traceback" not in err
