@@ -366,7 +366,7 @@ def test_either_file_may_set_the_model(tmp_path, monkeypatch, options, model, pr
 
 def test_default_model_without_either_file(tmp_path):
     read = read_settings(write_settings(tmp_path, "default:\n", "default:\n"))
-    assert (read.hyperparameters.model, read.values["model"].provenance) == ("simple", "default")
+    assert (read.hyperparameters.model, read.values["model"].provenance) == (Hyperparameters().model, "default")
 
 
 def test_list_sets(tmp_path):
