@@ -16,7 +16,7 @@ from library.configuration.resolution import (
 from library.configuration.schema import COMMAND_LINE, Count, Keys, Value, key, keys_of
 from library.configuration.yaml_parser import read_documents, to_yaml
 from library.errors import SettingsError
-from project.settings import read_settings
+from project.settings import Hyperparameters, read_settings
 from tests.helpers.settings import Bakery, write_settings
 
 
@@ -366,7 +366,8 @@ def test_either_file_may_set_the_model(tmp_path, monkeypatch, options, model, pr
 
 def test_default_model_without_either_file(tmp_path):
     read = read_settings(write_settings(tmp_path, "default:\n", "default:\n"))
-    assert (read.hyperparameters.model, read.values["model"].provenance) == (Hyperparameters().model, "default")
+    model = Hyperparameters().model
+    assert (read.hyperparameters.model, read.values["model"].provenance) == (model, "default")
 
 
 def test_list_sets(tmp_path):

@@ -189,7 +189,7 @@ def test_cached_features_are_those_of_the_resumed_base(capsys, train, module, tm
 @pytest.mark.slow
 def test_features_are_not_cached_if_they_change(capsys, train, module, tmp_path):
     given = {"model": "hub", "hub_handle": module, "image_size": 6, "train_epochs": 1}
-    train(**given, augmentations="flip")
+    train(**given, augmentations="flip", cache_features="never")
     # The set of the same name fine-tunes whatever module it is given.
     given |= {"hyperparameter_set": "mobilenet", "augmentations": "", "run_dir": tmp_path / "tuned"}
     train(**given)
