@@ -146,6 +146,7 @@ class FeatureCache:
         batches: Iterable[tuple[Any, Any]],
         indices: tf.data.Dataset,
         key: tuple[Any, ...],
+        which: str = "",
     ) -> FeatureSource:
         """Return the features of all examples, from the folder if an earlier run filled it.
 
@@ -154,6 +155,7 @@ class FeatureCache:
             batches: (images, labels) batches that have each example once.
             indices: The examples' indices, int64, in the order of these batches.
             key: Whatever makes the features differ, besides the base.
+            which: Which of the examples' features these are, for the log.
 
         Raises:
             UserError: The cache can't be written.
@@ -168,7 +170,7 @@ class FeatureCache:
             if missing := find_missing_space(self._folder, source.count * row_bytes):
                 raise OSError(missing)
             images = counted(source.count, "image")
-            logger.info("caching the base's features of %s in %s", images, folder)
+            logger.info(f"caching the base's features of {images}{which} in {self._folder}")
             positions = iter(_read_indices(indices))
             with progress_bar(source.count, "features", unit=" images") as bar:
                 for pixels, labels in batches:
@@ -228,7 +230,8 @@ def cache_split_features(
             # An example's augmentations depend on its position in the order.
             changes = (view, hashlib.sha256(_read_indices(indices).tobytes()).hexdigest())
         key = (fingerprints[0], training.image_format, changes)
-        source = cache.read(training.source, once.batches(epoch), indices, key)
+        which = f", view {epoch + 1} of {len(views)}," if len(views) > 1 else ""
+        source = cache.read(training.source, once.batches(epoch), indices, key, which)
         cached.append(replace(training, source=source))
     key = (fingerprints[1], validation.image_format, ())
     indices = validation.source.indices()

@@ -56,7 +56,7 @@ class ProgressBar(Listener):
 
     def on_epoch_start(self, epoch: int) -> None:
         """Show the epoch."""
-        self._bar.set_description(f"epoch {epoch + 1}/{self.run.plan.train_epochs}")
+        self._bar.set_description_str(f"epoch {epoch + 1}/{self.run.plan.train_epochs}")
 
     def on_steps(self, count: int, losses: tf.Tensor) -> None:
         """Move on; the total changes when a time budget shortens the training."""
