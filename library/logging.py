@@ -111,7 +111,8 @@ def progress_bar(
             self.leave = self.leave and self.n == self.total
             super().close()
 
-    text = "{desc}: {percentage:.0f} % of {total_fmt}{unit}, {rate_noinv_fmt}, {remaining} left{postfix}"
+    rate = "{rate_noinv_fmt}, {remaining} left"
+    text = f"{{desc}}: {{percentage:.0f}} % of {{total_fmt}}{{unit}}, {rate}{{postfix}}"
     options = {"mininterval": 1, **options, "file": io.StringIO(), "bar_format": text}
     return Lines(total=total, desc=description, **options)
 
