@@ -20,6 +20,7 @@ from library.export.litert_onnx import (
     write_onnx,
 )
 from library.export.model_card import make_model_card
+from library.export.quantization_loss import describe_largest, find_losses
 from library.export.saved_model import LoadedSavedModel, write_saved_model
 from library.export.verification import Comparison, ExportSamples, compare
 from library.files import new_folder, seal_folder
@@ -63,9 +64,15 @@ def export_snapshot(
         comparisons = {}
         for name in formats:
             for found in _export_format(name, partial, snapshot, samples, embedding):
-                comparisons[name] = compare(
-                    name, found, expected, multi_label=is_multi_label(snapshot.network)
-                )
+                try:
+                    comparisons[name] = compare(
+                        name, found, expected, multi_label=is_multi_label(snapshot.network)
+                    )
+                except UserError as error:
+                    if name != "litert_int8":
+                        raise
+                    losses = _describe_losses(partial, snapshot, samples)
+                    raise UserError(f"{error}; {losses}") from error
         lines = [printable(name) + "\n" for name in snapshot.classes]
         (partial / "classes.txt").write_text("".join(lines), encoding="utf-8")
         names = json.dumps(snapshot.classes, ensure_ascii=False)
@@ -108,6 +115,16 @@ def _export_format(
             raise UserError(
                 f"{name} cannot hold the network {snapshot.network.name}: {reason}"
             ) from error
+
+
+def _describe_losses(folder: Path, snapshot: Snapshot, samples: ExportSamples) -> str:
+    """Describe where the int8 model in a folder loses most."""
+    with _quiet(), _temporary_files_in(folder):
+        floats = convert_to_litert(to_probability_network(snapshot.network), "float32")
+        integers = (folder / FORMATS["litert_int8"].file).read_bytes()
+        names = {layer.name for layer in snapshot.network._flatten_layers(include_self=False)}
+        losses = find_losses(integers, floats, samples.pixels[:_BATCH_SIZE], names)
+    return describe_largest(losses)
 
 
 def _in_batches(predict: Callable[[Any], np.ndarray], images: Any) -> np.ndarray:

@@ -28,7 +28,9 @@ def to_probability_network(network: keras.Model) -> keras.Model:
             keras.Input(network.input_shape[1:], name="pixels"),
             network,
             keras.layers.Activation(activation, dtype="float32", name="probabilities"),
-        ]
+        ],
+        # Fixed, so that activations have the same names in every conversion.
+        name="with_probabilities",
     )
 
 

@@ -24,6 +24,7 @@ from library.export.litert_onnx import (
     to_probability_network,
     write_onnx,
 )
+from library.export.quantization_loss import find_losses
 from library.export.saved_model import LoadedSavedModel, write_saved_model
 from library.export.verification import ExportSamples, compare, read_export_samples
 from library.files import find_damage
@@ -270,6 +271,47 @@ def test_litert_int8_takes_integers_and_is_smaller(tmp_path, capfd):
     assert np.abs(found - expected).max() < 0.05
     assert model.from_pixels(PIXELS[:1]).shape == (1, 3)
     assert sizes["int8"] < sizes["float32"]
+
+
+def make_network_that_integers_cannot_hold():
+    """Return a network with one layer, `huge`, one channel of which has a very large bias."""
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(6, 3, name="first")(keras.layers.Rescaling(1 / 255)(pixels))
+    x = keras.layers.Conv2D(6, 3, activation="relu", bias_initializer="ones", name="huge")(x)
+    x = keras.layers.Conv2D(6, 3, use_bias=False, name="third")(x)
+    scores = keras.layers.Dense(3, name="scores")(keras.layers.GlobalAveragePooling2D()(x))
+    network = keras.Model(pixels, scores)
+    huge, third = network.get_layer("huge"), network.get_layer("third")
+    huge.bias.assign([1e5, *[1] * 5])
+    # The next layer ignores that channel: float32 loses nothing.
+    third.kernel.assign(third.kernel * np.float32([0, *[1] * 5])[:, None])
+    network.get_layer("scores").kernel.assign(network.get_layer("scores").kernel * 99)
+    return network
+
+
+@pytest.mark.slow
+def test_find_losses_blames_the_layer_with_the_huge_range():
+    network = make_network_that_integers_cannot_hold()
+    probabilities = to_probability_network(network)
+    models = [convert_to_litert(probabilities, each, PIXELS) for each in ("int8", "float32")]
+    losses = find_losses(*models, PIXELS, [layer.name for layer in network.layers])
+    assert losses["huge"] > 0.9
+    assert losses["first"] < 0.1
+    assert losses["third"] < 0.1
+    assert losses["scores"] < 0.1
+
+
+@pytest.mark.slow
+def test_refused_int8_export_names_the_layers_that_lose_most(tmp_path):
+    snapshot = Snapshot(make_network_that_integers_cannot_hold(), ("a", "b", "c"), {}, tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)
+    # Gray ones too, so that several classes are found.
+    images[::2] = images[::2, :1, :1, :1]
+    samples = ExportSamples("test", [], images, images)
+    with pytest.raises(UserError, match=r"litert_int8 .*98%; .*: huge \(\d\d[\d.]+%\), \w+ \("):
+        export_snapshot(CalibratedSnapshot(snapshot), tmp_path / "out", ["litert_int8"], samples)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def with_wrong_classes(probabilities, count):
