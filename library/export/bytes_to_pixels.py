@@ -13,16 +13,22 @@ from library.dataset.options import ImageOptions
 from library.dataset.pixels import MIN_REDUCTION
 from library.export.color_profile import is_srgb_profile
 from library.export.decode_png_bmp_gif import check_pixel_count, decode_png_bmp_gif, refuse_if
-from library.export.image_headers import apply_orientation, read_jpeg_markers, read_png_chunks
+from library.export.image_headers import (
+    UNKNOWN_ORIENTATION,
+    apply_orientation,
+    read_jpeg_markers,
+    read_png_chunks,
+)
 from library.export.resize import shrink
 from library.inputs.decoding import REDUCTIONS, ImageFormat, decode
 
 LIMITATIONS = (
     "JPEG, PNG, BMP (8, 24 or 32 bits, not compressed) and the first frame of a GIF give the same "
-    "pixels as evaluation, except that a few pixels of an image that is shrunk differ by 1 of 255.",
+    "pixels as evaluation, except that a few pixels of an image that is shrunk differ by up to 5 "
+    "of 255, and that a JPEG whose data is damaged may be decoded as far as it goes.",
     "Other images are refused: WebP, TIFF and all other formats; ICC profiles of other colors than "
-    "sRGB; an orientation that is in XMP alone; GIFs whose first frame does not fill the canvas; "
-    "CMYK by a network for gray images.",
+    "sRGB; an orientation that is in XMP alone or no integer; GIFs whose first frame does not fill "
+    "the canvas; CMYK by a network for gray images.",
 )
 # Longer compressed profiles are refused: what they expand to is unknown.
 _MAX_PROFILE_BYTES = 65_536
@@ -67,6 +73,9 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
             "an orientation in XMP",
         ),
         refuse_if((shape[2] > 3) & (channels == 1), "CMYK"),
+        refuse_if(
+            tf.equal(markers.orientation, UNKNOWN_ORIENTATION), "an orientation of an odd type"
+        ),
     ]
     with tf.control_dependencies(checks):
         encoded = tf.identity(encoded)
@@ -81,6 +90,8 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
         & tf.reduce_all(tf.equal(shape[:2], size))
     )
 
+    is_read_by_pillow = markers.has_stray_bytes | (shape[2] > 3)
+
     def decode_other() -> tuple[tf.Tensor, ...]:
         chunks = read_png_chunks(encoded)
         checks = [
@@ -93,6 +104,9 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
                 & (chunks.has_raw_exif | _is_turned(_substring(encoded, chunks.xmp))),
                 "an orientation in a PNG's text",
             ),
+            refuse_if(
+                tf.equal(chunks.orientation, UNKNOWN_ORIENTATION), "an orientation of an odd type"
+            ),
         ]
         with tf.control_dependencies(checks):
             pixels = decode_png_bmp_gif(
@@ -102,8 +116,8 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
         fitted = _fitted_size(image_size, options.max_edge)
         return pixels, tf.cast(image_size, tf.float64), fitted, chunks.orientation
 
-    def decode_stray() -> tuple[tf.Tensor, ...]:
-        # As Pillow does, which converts such a JPEG: all pixels, in color.
+    def decode_whole() -> tuple[tf.Tensor, ...]:
+        # As Pillow does, which converts such JPEGs: all pixels, in color.
         pixels = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
         return pixels, tf.cast(shape[:2], tf.float64), size, markers.orientation
 
@@ -113,8 +127,8 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
 
     def convert() -> tuple[tf.Tensor, tf.Tensor]:
         pixels, extent, fitted, orientation = tf.switch_case(
-            tf.where(is_jpeg, tf.where(markers.has_stray_bytes, 1, 0), 2),
-            [decode_jpeg, decode_stray, decode_other],
+            tf.where(is_jpeg, tf.cast(is_read_by_pillow, tf.int32), 2),
+            [decode_jpeg, decode_whole, decode_other],
         )
         image = apply_orientation(shrink(pixels, fitted, extent), orientation)
         return _encode(image, options), tf.shape(image)

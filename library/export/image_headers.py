@@ -20,6 +20,10 @@ _XMP, _ICC = tuple(b"http://ns.adobe.com/xap/1.0/\0"), tuple(b"ICC_PROFILE\0")
 _ORIENTATION_TAG = 0x0112
 # Types of numbers in a TIFF directory, by their size in bytes; signed ones are no different here.
 _NUMBER_TYPES = {1: (6,), 2: (3, 8), 4: (4, 9, 13)}
+# Fractions, floating-point numbers and integers of 64 bits, which Pillow takes, too.
+_OTHER_NUMBER_TYPES = (5, 10, 11, 12, 16)
+# What an orientation of such a type is read as.
+UNKNOWN_ORIENTATION = 9
 # The size of an entry in a TIFF directory, and how much of it must be present.
 _ENTRY_BYTES, _MIN_ENTRY_BYTES = 12, 10
 # A PNG chunk's length, name and checksum.
@@ -35,7 +39,7 @@ class JpegMarkers(NamedTuple):
     """Scalar tensors.
 
     Attributes:
-        orientation: The Exif orientation, int32, 1 to 8.
+        orientation: The Exif orientation, int32, 1 to 8, or UNKNOWN_ORIENTATION.
         is_baseline: bool.
         is_ycc: Whether the components are Y, Cb, Cr or Y alone, bool.
         has_stray_bytes: Whether bytes stand between the segments, bool.
@@ -139,7 +143,7 @@ class PngChunks(NamedTuple):
     """Scalar tensors, but for the positions.
 
     Attributes:
-        orientation: The Exif orientation, int32, 1 to 8.
+        orientation: The Exif orientation, int32, 1 to 8, or UNKNOWN_ORIENTATION.
         has_transparency: Whether there is a chunk of transparent colors, bool.
         has_raw_exif: Whether Exif is in a text, as ImageMagick writes it, bool.
         profile: Start and end of the chunk of the ICC profile, int32 (2,); zeros if there is none.
@@ -203,7 +207,10 @@ def read_png_chunks(encoded: tf.Tensor) -> PngChunks:
 
 
 def read_exif_orientation(tiff: tf.Tensor) -> tf.Tensor:
-    """Return the orientation in Exif data, int32 (n,), a small TIFF; 1 if there is none."""
+    """Return the orientation in Exif data, int32 (n,), a small TIFF; 1 if there is none.
+
+    UNKNOWN_ORIENTATION if it is a number of an odd type.
+    """
     size = tf.cast(tf.size(tiff), tf.int64)
     tiff = tf.cast(tf.pad(tiff, [[0, 16]]), tf.int64)
     is_little = tf.reduce_all(tf.equal(tiff[:2], tf.constant(list(b"II"), tf.int64)))
@@ -221,18 +228,23 @@ def read_exif_orientation(tiff: tf.Tensor) -> tf.Tensor:
     is_orientation = (
         (entries + _MIN_ENTRY_BYTES <= size)
         & tf.equal(read_integers(entries, 2), _ORIENTATION_TAG)
-        & tf.equal(read_integers(entries + 4, 4), 1)
+        & (read_integers(entries + 4, 4) >= 1)
     )
     entries = tf.boolean_mask(entries, is_orientation)
-    types = read_integers(entries + 2, 2)
+    types, counts = read_integers(entries + 2, 2), read_integers(entries + 4, 4)
     values = tf.zeros_like(types)
     for byte_count, numbers in _NUMBER_TYPES.items():
         is_number = tf.reduce_any(tf.equal(types[:, tf.newaxis], numbers), -1)
-        values = tf.where(is_number, read_integers(entries + 8, byte_count), values)
+        # Of several numbers the first counts; more than four bytes are elsewhere.
+        is_inside = byte_count * counts <= 4
+        places = tf.where(is_inside, entries + 8, read_integers(entries + 8, 4))
+        values = tf.where(is_number, read_integers(places, byte_count), values)
+    is_other = tf.reduce_any(tf.equal(types[:, tf.newaxis], _OTHER_NUMBER_TYPES), -1)
+    values = tf.where(values <= 8, values, tf.ones_like(values))
+    values = tf.where(is_other, UNKNOWN_ORIENTATION * tf.ones_like(values), values)
     # The first entry counts; the 1 behind them is for data without any.
     value = tf.cast(tf.concat([values, [1]], 0)[0], tf.int32)
-    is_valid = (is_little | is_big) & (value >= 1) & (value <= 8)
-    return tf.where(is_valid, value, 1)
+    return tf.where((is_little | is_big) & (value >= 1), value, 1)
 
 
 def apply_orientation(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

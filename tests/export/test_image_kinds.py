@@ -67,6 +67,13 @@ def with_chunk(content, name, body):
     return content[:33] + chunks((name, body))[8:] + content[33:]
 
 
+def odd_orientation(code, count, value, more=b""):
+    """Return a JPEG with an orientation of an unusual type or count in its Exif."""
+    entry = struct.pack("<HHI", 0x112, code, count) + value + bytes(4)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + more
+    return insert(PLAIN, segment(0xE1, exif), b"\xff\xdb")
+
+
 def with_profile(profile):
     return {"icc_profile": profile}
 
@@ -115,6 +122,18 @@ KINDS = {
     "jpeg gray profile": save(GRAY, "JPEG", **with_profile(SRGB)),
     "jpeg cmyk": save(COLOR.convert("CMYK"), "JPEG"),
     "jpeg xmp orientation": insert(PLAIN, segment(0xE1, XMP), b"\xff\xdb"),
+    "jpeg cmyk, shrunk": save(Image.fromarray(waves(151, 101)).convert("CMYK"), "JPEG"),
+    "jpeg orientation, two": odd_orientation(3, 2, struct.pack("<HH", 6, 3)),
+    "jpeg orientation, three": odd_orientation(
+        3, 3, struct.pack("<I", 26), struct.pack("<HHH", 6, 3, 3)
+    ),
+    "jpeg orientation, none": odd_orientation(3, 0, struct.pack("<HH", 6, 3)),
+    "jpeg orientation, large": odd_orientation(4, 1, struct.pack("<I", 9)),
+    "jpeg orientation, fraction": odd_orientation(
+        5, 1, struct.pack("<I", 26), struct.pack("<II", 6, 1)
+    ),
+    "jpeg orientation, float": odd_orientation(11, 1, struct.pack("<f", 6)),
+    "jpeg orientation, byte": odd_orientation(1, 1, struct.pack("<I", 6)),
     "jpeg 12 bits": PLAIN.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"),
     "jpeg arithmetic": PLAIN.replace(b"\xff\xc0", b"\xff\xc9"),
     "jpeg lossless": PLAIN.replace(b"\xff\xc0", b"\xff\xc3"),
@@ -253,6 +272,7 @@ REFUSED = {
     *(f"gif {each} canvas" for each in ("part of", "beyond", "larger than")),
     *(f"bmp {each}" for each in (1, 4, 16)),
     *("jpeg other profile", "jpeg damaged profile", "png damaged profile", "jpeg cmyk"),
+    *("jpeg orientation, fraction", "jpeg orientation, float", "jpeg cmyk, shrunk"),
     *("jpeg xmp orientation", "png xmp orientation", "png raw exif"),
 }
 
