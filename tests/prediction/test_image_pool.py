@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import run
@@ -84,6 +85,18 @@ def test_unusable_images_have_reason(crashing):
             with pytest.raises(UnusableImageError, match=reason):
                 converters.convert(content, OPTIONS)
         assert converters.convert(encode("red"), OPTIONS) == convert_image(encode("red"), OPTIONS)
+
+
+def test_damaged_data_of_a_jpeg_is_refused_as_by_conversion():
+    content = encode("red", "JPEG", (20, 20))
+    scan = content.index(b"\xff\xda") + 14
+    damaged = content[:scan] + b"\x55" + content[-2:]
+    # TensorFlow fills what is missing, without an error.
+    assert tf.io.decode_jpeg(damaged).shape == (20, 20, 3)
+    with ImagePool() as converters:
+        for convert in (converters.convert, convert_image):
+            with pytest.raises(UnusableImageError, match="damaged JPEG"):
+                convert(damaged, OPTIONS)
 
 
 @pytest.mark.slow
