@@ -22,10 +22,10 @@ CRASHING = """
 import os, signal
 import library.dataset.images as images
 load = images.decode_image
-def decode(content, options):
+def decode(content, *options):
     if b"crash" in content:
         os.kill(os.getpid(), signal.SIGSEGV)
-    return load(content, options)
+    return load(content, *options)
 images.decode_image = decode
 """
 

@@ -24,6 +24,7 @@ def folder(tmp_path):
     return folder.parent
 
 
+@pytest.mark.slow
 def test_runner_finds_no_problem_in_conversion(folder, capsys):
     assert run.main([str(folder), "--only_conversion"]) == 0
     assert "8 files, 2 of them rejected" in capsys.readouterr().out
