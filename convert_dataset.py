@@ -1,6 +1,7 @@
 """The command line of conversion: labeled images → TFRecord shards. TensorFlow is not needed."""
 
 import errno
+import glob
 import logging
 import shutil
 import sys
@@ -353,7 +354,7 @@ def find_shard_folder(settings: Settings) -> Path | str:
     if settings.dataset_dir and "://" not in settings.dataset_dir:
         existing = next(each for each in (images, *images.absolute().parents) if each.exists())
         # Else it is an archive or a table, or the images lie within one.
-        if existing.is_dir() and "*" not in images.name:
+        if existing.is_dir() and not glob.has_magic(images.name):
             raise DataError(f"there is no folder {images}; put images at {images}/<class>/<image>")
     raise SettingsError("tfrecord_dir is missing: the folder of the shards")
 

@@ -101,10 +101,14 @@ def start_devices(settings: Settings, cluster: Any = None) -> Devices:
     else:
         from library.distributed.devices import start_workers
 
+        # Before anybody waits for the others.
+        _refuse_asynchronous(settings, len(cluster.addresses))
         devices = start_workers(cluster, config.worker_wait_secs)
     devices.check_batch_size("train_batch_size", config.train_batch_size)
     devices.check_batch_size("eval_batch_size", config.eval_batch_size)
-    _check_sync_replicas(settings, devices.replicas)
+    _refuse_asynchronous(settings, devices.replicas)
+    if settings.values["sync_replicas"] == (True, COMMAND_LINE):
+        logger.info("sync_replicas has no effect: training on several devices is synchronous")
     if devices.replicas > 1 and not tf.config.list_logical_devices("GPU"):
         # TensorFlow's all-reduce between CPUs can be neither compiled nor made conditional.
         if config.xla:
@@ -116,15 +120,12 @@ def start_devices(settings: Settings, cluster: Any = None) -> Devices:
     return devices
 
 
-def _check_sync_replicas(settings: Settings, replicas: int) -> None:
-    is_synchronous, provenance = settings.values["sync_replicas"]
-    if replicas > 1 and not is_synchronous:
+def _refuse_asynchronous(settings: Settings, replicas: int) -> None:
+    if replicas > 1 and not settings.project.sync_replicas:
         raise SettingsError(
             f"sync_replicas false: training on {replicas} devices is always synchronous; leave it "
             "out, or train on one device"
         )
-    if is_synchronous and provenance == COMMAND_LINE:
-        logger.info("sync_replicas has no effect: training on several devices is synchronous")
 
 
 def make_training_inputs(

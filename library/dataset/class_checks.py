@@ -4,11 +4,14 @@ import logging
 import posixpath
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from library.dataset.file_index import FileIndex
 from library.dataset.sources.base import NO_CLASS, TRAINING, composed, split_meant
 from library.dataset.sources.class_names import normalize_class
+from library.dataset.sources.find import is_records
+from library.dataset.storage import is_remote
 from library.errors import DataError, printable
 from library.messages import counted, counted_present, listed
 
@@ -24,7 +27,7 @@ def check_labels(index: FileIndex, source: object) -> None:
     if not labels and len(index):
         raise DataError(f"no image of {source} has a class: all labels are empty")
     if not labels:
-        raise DataError(f"{source} has no images; put them at {source}/<class>/<image>")
+        raise DataError(f"{source} has no images; {_where_images_go(str(source))}")
     if labels == {NO_CLASS}:
         raise DataError(f"{source}: the images have no class; put them at <class>/<image>")
     splits = {label: split for label in sorted(labels) if (split := split_meant(label))}
@@ -64,7 +67,7 @@ def check_trainable(split: Any) -> None:
     if len(split.classes) == 1 and split.class_counts[0] == split.examples:
         raise DataError(
             f"all images of {split.name} have one class, {split.classes[0]!r}, so there is nothing "
-            "to learn: convert again from the folder that holds a folder for each class"
+            "to learn; each class needs images, and in a folder of images a folder of its own"
         )
 
 
@@ -75,6 +78,17 @@ def log_lacking_classes(splits: Sequence[Any]) -> None:
             counts = dict(zip(split.classes, split.class_counts, strict=True))
             images = counted(split.examples, "image")
             logger.warning(f"{split.name} holds {images} of {counted_present(counts)}")
+
+
+def _where_images_go(source: str) -> str:
+    """Return the advice to put images into a source, or to name the TFRecord files in it."""
+    if not is_remote(source):
+        if is_records(source):
+            return "its TFRecord files have no records"
+        pattern = f"{source}/*"
+        if Path(source).is_dir() and is_records(pattern):
+            return f"name the TFRecord files in it, such as '{pattern}'"
+    return f"put them at {source}/<class>/<image>"
 
 
 def _one_split(source: object, splits: Iterable[str]) -> str:

@@ -29,7 +29,7 @@ from library.dataset.record_fields import (
 )
 from library.dataset.record_index import IndexedFile, count_classes, index_files
 from library.dataset.records import Record
-from library.dataset.sources.base import NO_CLASS, TRAINING, is_foreign
+from library.dataset.sources.base import NO_CLASS, TRAINING, expand_records, is_table
 from library.dataset.sources.find import SourceOptions, find_files
 from library.dataset.splits import sort_classes
 from library.dataset.storage import is_remote
@@ -204,11 +204,13 @@ def _check_agreement(splits: Mapping[str, Any]) -> None:
 
 
 def _is_table(word: str) -> bool:
-    return ".csv" in word.lower().rpartition("/")[2] or ".csv/" in word.lower()
+    # A table's set may follow its name.
+    return is_table(Path(word)) or is_table(Path(word).parent)
 
 
 def _index_table(words: Sequence[str], split: str, options: SourceOptions) -> FileIndex:
     """Return the files of CSV files: those of the split, if they name any, or else all."""
+    words = [each for word in words for each in sorted(glob.glob(word)) or [word]]  # noqa: PTH207
     try:
         rows = (find_files(f"{each}/{split}", options) for each in words)
         return FileIndex(chain.from_iterable(rows))
@@ -230,14 +232,10 @@ def _expand(words: Sequence[str]) -> list[Path]:
             found += fetch_files(word)
             continue
         path = Path(word)
-        matches = [path] if path.is_file() else list(map(Path, glob.glob(word)))  # noqa: PTH207
+        matches = [path] if path.is_file() else expand_records(path)
         if not matches:
             raise DataError(f"there are no files {word}")
         if folder := next((each for each in matches if each.is_dir()), None):
             raise DataError(f"{folder} is a folder; name the TFRecord files in it: {folder}/*")
         found += matches
-    # What a conversion writes beside its shards may match, too.
-    files = [each for each in found if not is_foreign(each.name) or each.suffix == ".tfrecord"]
-    if not files:
-        raise DataError(f"there are no TFRecord files {' '.join(words)}")
-    return sorted({each.absolute() for each in files})
+    return sorted({each.absolute() for each in found})

@@ -99,6 +99,13 @@ class RecordFields:
             )
         labels = tuple(_to_label(each, where) for each in dict.fromkeys(values["label"]))
         texts = tuple(_to_class(each, where) for each in dict.fromkeys(values["text"]))
+        numbers = values["label"]
+        if not self.is_multi_label and len(numbers) > 2 and sorted(numbers)[-2:] == [0, 1]:
+            raise DataError(
+                f"{where} has the label {', '.join(map(str, numbers[:5]))}"
+                f"{', …' if len(numbers) > 5 else ''}, one-hot: write the number of the class "
+                "instead, or name another field: --tfrecord_fields label=NAME, or label=none"
+            )
         if not self.is_multi_label and max(len(labels), len(texts)) > 1:
             several = labels if len(labels) > 1 else texts
             raise DataError(

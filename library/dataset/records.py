@@ -222,15 +222,20 @@ def check_frames(path: str | Path, count: int) -> None:
         try:
             size = os.fstat(handle).st_size
             while offset < size:
-                header = os.pread(handle, _HEADER.size, offset).ljust(_HEADER.size, b"\0")
-                here, number = offset, number + 1
+                header = os.pread(handle, _HEADER.size, offset)
+                here, number = f"{path}: record {number} (at byte {offset})", number + 1
+                if len(header) < _HEADER.size:
+                    raise DataError(f"{here} is truncated")
+                # Otherwise a damaged length would be blamed on the record after it.
+                if not is_frame(header):
+                    raise DataError(f"{here} is damaged: its length fails its checksum")
                 offset += _HEADER.unpack(header)[0] + FRAMING_BYTES
         finally:
             os.close(handle)
     except OSError as error:
         raise DataError(f"{path} can't be read: {reason_of(error)}") from None
     if offset > size:
-        raise DataError(f"{path}: record {number - 1} (at byte {here}) is longer than the file")
+        raise DataError(f"{here} is longer than the file")
     if number != count:
         raise DataError(f"{path} has {counted(number, 'record')}, the manifest lists {count:,}")
 

@@ -14,6 +14,7 @@ from library.dataset.manifest import (
     read_manifest_file,
 )
 from library.dataset.sources.base import TRAINING
+from library.dataset.sources.find import split_folder
 from library.dataset.storage import is_remote
 from library.errors import DataError, printable
 
@@ -28,6 +29,7 @@ _SEPARATORS = "|;,+&/"
 def read_splits(data_dir: str | Path, *names: str) -> list[Manifest]:
     """Return the manifests of `<data_dir>/<name>/<name>.manifest.json`, in order.
 
+    A folder may have another usual name of the split, as `val` has.
     Shards at a URL are downloaded first, once; the manifests are those of the local copies.
 
     Raises:
@@ -36,7 +38,7 @@ def read_splits(data_dir: str | Path, *names: str) -> list[Manifest]:
         UserError: Shards can't be downloaded.
     """
     data_dir = str(data_dir).rstrip("/") or "/"
-    manifests = [_find_split(f"{data_dir}/{name}", name) for name in names]
+    manifests = [_find_split(split_folder(data_dir, name), name) for name in names]
     # Check before the download, which may be many gigabytes.
     _check_agreement(data_dir, names, manifests)
     _fetch_remote(manifests)
@@ -51,13 +53,13 @@ def read_split(folder: str | Path, name: str) -> Manifest:
 
 
 def find_training_manifest(folder: str | Path, name: str) -> Path | None:
-    """Return the path of the training split's manifest in `folder` or in `train` beside it.
+    """Return the path of the training split's manifest in `folder` or in that beside it.
 
     None if there is none, or if the split `name` itself is the training split.
     """
     if name == TRAINING:
         return None
-    for candidate in (Path(folder), Path(folder).parent / TRAINING):
+    for candidate in (Path(folder), Path(split_folder(Path(folder).parent, TRAINING))):
         path = manifest_path(candidate, TRAINING)
         if path.is_file():
             return path

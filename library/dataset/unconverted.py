@@ -22,9 +22,9 @@ from library.dataset.locations import NoLocation
 from library.dataset.options import MAX_JPEG_EDGE, ImageOptions
 from library.dataset.pixels import encode_jpeg
 from library.dataset.records import Record
-from library.dataset.sources.base import NO_CLASS, TRAINING, LabeledFile, label_id
+from library.dataset.sources.base import NO_CLASS, TRAINING, LabeledFile, is_table, label_id
 from library.dataset.sources.class_names import normalize_class
-from library.dataset.sources.find import DEFAULT_OPTIONS, SourceOptions, find_files
+from library.dataset.sources.find import DEFAULT_OPTIONS, SourceOptions, find_files, split_folder
 from library.dataset.splits import CODE_POINT, sort_classes
 from library.errors import DataError, printable
 from library.messages import counted
@@ -139,6 +139,8 @@ def read_unconverted(
 ) -> list[UnconvertedSplit]:
     """Return the splits `<data_dir>/<name>`, with the classes of the training split.
 
+    A folder may have another usual name of the split, as `val` has.
+
     Args:
         data_dir: A folder of class folders or a CSV file, local or at a URL; or an archive.
         names: Names of the splits, in the order wanted.
@@ -151,22 +153,20 @@ def read_unconverted(
             can't be read, or can be read only in order.
     """
     data_dir = str(data_dir).rstrip("/")
-    if data_format == "csv" and not data_dir.lower().endswith(".csv"):
+    if data_format == "csv" and not is_table(Path(data_dir)):
         raise DataError(f"data_format csv needs a CSV file as data_dir, not {data_dir}")
-    indexes = {
-        name: FileIndex(find_files(f"{data_dir}/{name}", options))
-        for name in dict.fromkeys((TRAINING, *names))
-    }
-    check_labels(indexes[TRAINING], f"{data_dir}/{TRAINING}")
-    check_several_classes(indexes[TRAINING], f"{data_dir}/{TRAINING}", TRAINING)
+    folders = {name: split_folder(data_dir, name) for name in (TRAINING, *names)}
+    indexes = {name: FileIndex(find_files(each, options)) for name, each in folders.items()}
+    check_labels(indexes[TRAINING], folders[TRAINING])
+    check_several_classes(indexes[TRAINING], folders[TRAINING], TRAINING)
     classes = sort_classes(indexes[TRAINING].counts.keys() - {NO_CLASS}, class_order)
     for name, index in indexes.items():
-        check_known_classes(index.counts.keys() - {NO_CLASS}, classes, f"{data_dir}/{name}")
+        check_known_classes(index.counts.keys() - {NO_CLASS}, classes, folders[name])
         if index.is_streamed:
             raise DataError(
                 f"{data_dir} can be read only from front to back: unpack it, or convert it"
             )
-    return [UnconvertedSplit(f"{data_dir}/{name}", name, classes, indexes[name]) for name in names]
+    return [UnconvertedSplit(folders[name], name, classes, indexes[name]) for name in names]
 
 
 class GeneratedSplit:

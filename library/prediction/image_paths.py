@@ -19,6 +19,7 @@ from library.dataset.sources.base import (
     is_archive,
     is_foreign,
     is_ignored,
+    is_table,
     leads_outside,
     log_sidecars,
     sidecar_suffix,
@@ -62,7 +63,8 @@ def _find(text: str, columns: Sequence[str]) -> Iterator[LabeledFile]:
         raise DataError("a path is empty; give a file or a folder")
     path = Path(text)
     if is_records(path):
-        return iter(find_files(text, _UNLABELED))
+        # Compressed ones can be read only in order, so their images come along.
+        return iter(find_files(text, _UNLABELED, with_content=True))
     if is_remote(text):
         return _find_at_url(text, columns)
     if path.is_dir():
@@ -73,7 +75,7 @@ def _find(text: str, columns: Sequence[str]) -> Iterator[LabeledFile]:
                 return _find_in_archive(outer, path.relative_to(outer).as_posix())
             if outer != path:
                 break
-            if path.suffix.lower() == ".csv":
+            if is_table(path):
                 return _find_in_table(path, columns)
             return iter([_local_file(path)])
     if glob.has_magic(text):
@@ -118,7 +120,7 @@ def _expand(pattern: str) -> Iterator[tuple[str, bool]]:
 
 
 def _find_at_url(url: str, columns: Sequence[str]) -> Iterator[LabeledFile]:
-    if url.lower().endswith(".csv"):
+    if is_table(Path(url)):
         return _find_in_table(url, columns)
     if is_archive(Path(url)):
         return iter(find_files(url))  # raises the error for archives at a URL

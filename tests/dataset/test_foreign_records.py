@@ -210,3 +210,26 @@ def test_class_order_is_recorded_and_kept_by_other_splits(tmp_path):
     assert [train.classes[each.label] for each in records(test)] == [
         each.text for each in records(test)
     ]
+
+
+@pytest.mark.parametrize("pattern", ["a/*", "a/r-?", "a/r-[01]", "*/r-*"])
+def test_patterns_name_records_and_nothing_beside_them(tmp_path, pattern):
+    for number in range(2):
+        path = tmp_path / "a" / f"r-{number}"
+        path.parent.mkdir(exist_ok=True)
+        write_examples(path, example(number, "xy"[number]))
+    for name in (".tfrecord_index_0.json", "train.manifest.json"):
+        (tmp_path / "a" / name).write_text("{}")
+    assert labels(tmp_path / pattern) == ["x", "y"]
+
+
+def test_folder_of_records_names_the_pattern(tmp_path):
+    write_examples(tmp_path / "a-00000-of-00001", example(0, "x"))
+    with pytest.raises(DataError, match=r"TFRecord files in it, such as '.*/\*'"):
+        convert(Source(str(tmp_path), "train"), tmp_path / "out", "train", OPTIONS)
+
+
+def test_one_hot_label_is_refused(tmp_path):
+    path = write_examples(tmp_path / "a.tfrecord", example([0, 0, 1]))
+    with pytest.raises(DataError, match="label 0, 0, 1, one-hot"):
+        labels(path)

@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -60,6 +61,17 @@ def test_class_order_of_unconverted_data(tmp_path, class_order, classes):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_splits_may_have_other_usual_names(folder, kind):
+    (folder / "validation").rename(folder / "Val")
+    (folder / "train").rename(folder / "training")
+    path = folder
+    if kind == "zip":
+        path = shutil.make_archive(str(folder), "zip", folder)
+    _, validation = read_unconverted(path, ["train", "validation"], "folder")
+    assert (validation.name, validation.source) == ("validation", f"{path}/Val")
+
+
 def test_fingerprint_changes_with_data(folder):
     (before,) = read_unconverted(folder, ["train"], "folder")
     Image.new("RGB", (5, 5)).save(folder / "train" / "red" / "000.png")

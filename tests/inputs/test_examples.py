@@ -288,12 +288,12 @@ def test_stale_shards_are_not_read(tmp_path):
     from PIL import Image
 
     for number in range(6):
-        path = tmp_path / "images" / "a" / f"{number}.png"
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), 40 * number).save(path)
     convert(tmp_path / "images", tmp_path, "train", "--num_shards", "3")
     stale = {each.name: each.read_bytes() for each in (tmp_path / "train").glob("*.tfrecord")}
-    convert(tmp_path / "images", tmp_path, "train", "--num_shards", "2")
+    convert(tmp_path / "images", tmp_path, "train", "--num_shards", "2", "--overwrite")
     for name, content in stale.items():
         (tmp_path / "train" / name).write_bytes(content)
     assert len(list((tmp_path / "train").glob("*.tfrecord"))) == 5

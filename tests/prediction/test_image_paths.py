@@ -1,3 +1,4 @@
+import gzip
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ from library.dataset.locations import NoLocation
 from library.errors import DataError
 from library.logging import log_once
 from library.prediction.image_paths import find_images
+from tests.helpers.foreign_records import write_examples
 
 
 @pytest.fixture
@@ -190,3 +192,11 @@ def test_records_need_no_label(tmp_path):
     path = write_examples(tmp_path / "a-00000-of-00001", {"image": b"1"}, {"image": b"2"})
     assert list(found(str(path)).values()) == ["1", "2"]
     assert list(found(str(tmp_path / "a-*")).values()) == ["1", "2"]
+
+
+@pytest.mark.parametrize("name", ["a.tfrecord.gz", "a"])
+def test_images_of_compressed_records_are_read(tmp_path, name):
+    path = tmp_path / name
+    write_examples(path, {"image": b"one", "label": 1}, {"image": b"two", "label": 2})
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    assert list(found(str(path)).values()) == ["one", "two"]

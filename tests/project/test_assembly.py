@@ -14,6 +14,7 @@ from PIL import Image
 import run
 from library.dataset.splits import read_splits
 from library.dataset.unconverted import read_generated, read_unconverted
+from library.distributed.cluster import Cluster
 from library.errors import CheckpointError, SettingsError
 from library.inputs.worker_slice import WorkerSlice
 from library.messages import ChoiceError
@@ -309,6 +310,13 @@ def test_settings_that_do_not_fit_the_labels(make, patches, arguments, multi_lab
     function = assembly.make_training_inputs if is_of_inputs else assembly.make_parts
     with pytest.raises(SettingsError, match=text):
         function(settings, train, *([] if is_of_inputs else [4]))
+
+
+def test_asynchronous_training_is_refused_before_workers_meet():
+    # Nobody answers at these addresses: waiting for them would take 300 seconds.
+    cluster = Cluster(("localhost:1", "localhost:2"), 0)
+    with pytest.raises(SettingsError, match=r"sync_replicas .* 2 devices"):
+        assembly.start_devices(read_settings(["--no-sync_replicas"]), cluster)
 
 
 def test_several_devices_are_always_synchronous(monkeypatch, caplog):

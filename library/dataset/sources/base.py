@@ -1,5 +1,6 @@
 """Labeled files, and which paths of a source are labeled files of which class."""
 
+import glob
 import logging
 import os
 import re
@@ -40,6 +41,7 @@ _SIDECAR_SUFFIXES = {
     *("csv", "tsv", "yaml", "yml", "toml", "ini", "cfg", "py", "ipynb", "url", "lnk"),
 }
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+TABLE_SUFFIXES = (".csv", ".tsv")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -108,6 +110,17 @@ def as_utf8(name: str) -> str:
 def is_archive(path: Path) -> bool:
     """Return whether a file has the name of an archive."""
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file has the name of a table: CSV, of whatever separator."""
+    return path.suffix.lower() in TABLE_SUFFIXES
+
+
+def expand_records(pattern: str | Path) -> list[Path]:
+    """Return what matches a pattern, sorted, without what a conversion writes beside its shards."""
+    found = map(Path, glob.glob(str(pattern), recursive=True))  # noqa: PTH207 Path's is relative
+    return sorted(each for each in found if each.suffix == ".tfrecord" or not is_foreign(each.name))
 
 
 def is_foreign(name: str) -> bool:

@@ -1,15 +1,20 @@
 """Find the labeled files of any source: a folder, an archive, a CSV file, TFRecord files, a URL."""
 
+import glob
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from library.dataset.sources.base import (
     ARCHIVE_SUFFIXES,
+    IMAGE_SUFFIXES,
     SPLITS,
     LabeledFile,
+    expand_records,
     is_archive,
+    is_table,
     split_meant,
 )
 from library.dataset.sources.class_names import normalize_labels
@@ -17,7 +22,7 @@ from library.dataset.storage import is_remote
 from library.errors import DataError
 
 # Files at a URL, with the path inside them: recognized by name, without a request.
-_REMOTE_TABLE = re.compile(r"(.*?://.*?\.csv)(?:/(.*))?", re.IGNORECASE)
+_REMOTE_TABLE = re.compile(r"(.*?://.*?\.[ct]sv)(?:/(.*))?", re.IGNORECASE)
 _REMOTE_FILE = re.compile(r".*?://.*(\.zip|\.tar|\.tgz|\.tar\.\w+|\.tfrecord)(/.*)?", re.IGNORECASE)
 # TFRecord files by name; others are recognized by their content.
 _RECORDS = re.compile(r".*(\.tfrecords?|\.tfrec|\.records?)(\.gz)?", re.IGNORECASE)
@@ -97,12 +102,14 @@ def exists(source: str | Path, options: SourceOptions = DEFAULT_OPTIONS) -> bool
 def is_records(source: str | Path) -> bool:
     """Return whether a source is a manifest or TFRecord files, by their names or their content."""
     source = Path(source)
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        return False
     if source.name.endswith(".manifest.json") or _RECORDS.fullmatch(source.name):
         return True
-    if "*" in source.name and not source.is_file():
-        first = next(source.parent.glob(source.name), None)
-        return first is not None and is_records(first)
-    if is_archive(source) or source.suffix.lower() == ".csv" or not source.is_file():
+    if glob.has_magic(str(source)) and not source.exists():
+        found = expand_records(source)
+        return bool(found) and all(map(is_records, found))
+    if is_archive(source) or is_table(source) or not source.is_file():
         return False
     from library.dataset.compression import find_compression
 
@@ -126,22 +133,45 @@ def find_split_folders(
     source: str | Path, options: SourceOptions = DEFAULT_OPTIONS
 ) -> dict[str, str]:
     """Return {split: folder} of the splits in a folder or an archive, or of a CSV file's sets."""
-    names: Iterable[str] = SPLITS
-    if not is_remote(source) and Path(source).is_dir():
-        names = sorted(each.name for each in Path(source).iterdir() if each.is_dir())
-    elif Path(source).is_file() and is_archive(Path(source)):
-        from library.dataset.sources.archive import find_members
-
-        members = (each.name.removeprefix("./") for each in find_members(Path(source)))
-        names = sorted({each.split("/")[0] for each in members if "/" in each})
-    found = [(split, name) for name in names if (split := split_meant(name))]
+    names = _folder_names(source) or SPLITS
+    found = [
+        (SPLITS.index(split), name != split, name) for name in names if (split := split_meant(name))
+    ]
     folders: dict[str, str] = {}
-    for split, name in sorted(found, key=lambda each: SPLITS.index(each[0])):
+    for number, _, name in sorted(found):
+        split = SPLITS[number]
         folder = f"{source}/{name}" if is_remote(source) else str(Path(source, name))
         if exists(folder, options):
             # A second folder that means the same split is one of its own.
             folders[name if split in folders else split] = folder
     return folders
+
+
+def split_folder(source: str | Path, split: str) -> str:
+    """Return the folder of a split in a folder or an archive: of its name, or that alone means it.
+
+    So `val` is the folder of `validation`, unless there is one of this name too.
+    """
+    names = _folder_names(source)
+    meant = [each for each in names if split_meant(each) == split]
+    name = meant[0] if len(meant) == 1 and split not in names else split
+    return f"{source}/{name}"
+
+
+def _folder_names(source: str | Path) -> Sequence[str]:
+    """Return the names of the folders in a folder or an archive, sorted; of all else, none."""
+    if is_remote(source):
+        return ()
+    source = Path(source)
+    if source.is_dir():
+        with suppress(OSError):
+            return sorted(each.name for each in source.iterdir() if each.is_dir())
+    if not source.is_file() or not is_archive(source):
+        return ()
+    from library.dataset.sources.archive import find_members
+
+    members = (each.name.removeprefix("./") for each in find_members(source))
+    return sorted({each.split("/")[0] for each in members if "/" in each})
 
 
 def _find_at_url(url: str, options: SourceOptions) -> Iterator[LabeledFile]:
@@ -165,7 +195,7 @@ def _find_at_url(url: str, options: SourceOptions) -> Iterator[LabeledFile]:
 def _find_inside(
     path: Path, inside: str, options: SourceOptions, with_content: bool
 ) -> Iterator[LabeledFile]:
-    if path.suffix.lower() == ".csv":
+    if is_table(path):
         from library.dataset.sources.table import find_in_table
 
         return find_in_table(path, inside, options.columns, options.label_separator)
@@ -173,4 +203,4 @@ def _find_inside(
         from library.dataset.sources.archive import find_in_archive
 
         return find_in_archive(path, inside, with_content)
-    raise DataError(f"{path} is not a folder, and not {', '.join(ARCHIVE_SUFFIXES)} or .csv")
+    raise DataError(f"{path} is not a folder, and not {', '.join(ARCHIVE_SUFFIXES)} .csv or .tsv")

@@ -18,7 +18,7 @@ from library.dataset.locations import (
 from library.dataset.manifest import SUFFIX, read_manifest
 from library.dataset.record_fields import RecordClasses, RecordContent, RecordFields
 from library.dataset.records import HEADER_BYTES, read_frames
-from library.dataset.sources.base import NO_CLASS, LabeledFile
+from library.dataset.sources.base import NO_CLASS, LabeledFile, expand_records
 from library.errors import DataError, reason_of
 
 
@@ -86,7 +86,7 @@ def _find_paths(source: Path, is_multi_label: bool) -> tuple[Sequence[Path], boo
     if source.name.endswith(SUFFIX):
         manifest = read_manifest(source.parent, source.name.removesuffix(SUFFIX))
         return manifest.paths, manifest.is_multi_label
-    paths = [source] if source.is_file() else sorted(source.parent.glob(source.name))
+    paths = [source] if source.is_file() else expand_records(source)
     if not paths:
         raise DataError(f"there are no files {source}")
     return paths, is_multi_label
