@@ -22,6 +22,8 @@ from library.models.saved_model import HubModule, load_module, unique_names
 
 # How long a module may take to be loaded, and to compute the features of one image.
 _LOAD_SECONDS, _TRIAL_SECONDS, _TRIAL_EDGE = 300, 60, 32
+# How much memory a module may take beside its files, while it is loaded and for three images.
+_MEMORY_BYTES, _MEMORY_PER_BYTE = 1 << 30, 8
 
 
 @keras.saving.register_keras_serializable("library")
@@ -65,7 +67,9 @@ class HubLayer(keras.layers.Layer):
         self._values: list[np.ndarray] | None = None
         if outputs is None:
             folder = resolve_module(handle, sha256)
-            with limits(UserError(f"cannot load the module {handle}"), _LOAD_SECONDS):
+            stored = sum(each.stat().st_size for each in Path(folder).rglob("*"))
+            memory_bytes = _MEMORY_BYTES + _MEMORY_PER_BYTE * stored
+            with limits(UserError(f"cannot load the module {handle}"), _LOAD_SECONDS, memory_bytes):
                 module = load_module(folder)
             if trainable and not any(module.are_trainable):
                 raise UserError(f"the module {handle} cannot be fine-tuned; use --no_fine_tuning")
@@ -145,12 +149,16 @@ class HubLayer(keras.layers.Layer):
         self._try(image_shape)
 
     def _try(self, image_shape: Sequence[int]) -> None:
-        """Run the module on one image; the process ends if it does not come back."""
-        image = np.random.default_rng(0).uniform(size=(1, *image_shape)).astype(np.float32)
-        too_long = UserError(f"the module {self.handle} does not come to an end")
+        """Run the module on an image of noise, a black one and a white one.
+
+        The process ends if it does not come back, or takes too much memory.
+        """
+        noise = np.random.default_rng(0).uniform(size=image_shape)
+        images = np.stack([noise, 0 * noise, 0 * noise + 1]).astype(np.float32)
+        error = UserError(f"the module {self.handle} does not come to an end")
         # An error is not raised here, but where the module is used.
-        with limits(too_long, _TRIAL_SECONDS), contextlib.suppress(Exception):
-            self.module.call(image, False)
+        with limits(error, _TRIAL_SECONDS, _MEMORY_BYTES), contextlib.suppress(Exception):
+            self.module.call(images, False)
 
     def _trace(self, images: tf.TensorSpec) -> Any:
         # Without AutoGraph, whose errors have many lines.

@@ -16,11 +16,16 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from library.dataset.worker_pool import available_cores
+from library.errors import UserError
+from library.limits import limits
+from library.models.hub_layer import HubLayer
 
 # Images per small batch on a CPU: as many as fit into the cores' caches.
 _SMALL_BATCH = 8
 # A graph must stay below 2 GiB, and constants are a second copy of the weights.
 _MAX_CONSTANT_BYTES = 2**30
+# How long a module may take for a batch: a loop in it may end for some pixels only.
+_MODULE_SECONDS = 300
 
 
 class Inference:
@@ -62,6 +67,7 @@ class Inference:
             # constants; the graph is as correct with its variables.
             with contextlib.suppress(ValueError, tf.errors.OpError):
                 self._graph = convert_variables_to_constants_v2(graph)
+        self._has_module = any(isinstance(each, HubLayer) for each in network._flatten_layers())
         is_cpu = not tf.config.list_logical_devices("GPU")
         self._pool = ThreadPoolExecutor(available_cores()) if is_cpu else None
 
@@ -76,4 +82,6 @@ class Inference:
         return np.concatenate(list(parts))
 
     def _run(self, images: Any) -> np.ndarray:
-        return tf.nest.flatten(self._graph(tf.cast(images, tf.float32)))[0].numpy()
+        error = UserError("the module in the network does not come to an end")
+        with limits(error, _MODULE_SECONDS) if self._has_module else contextlib.nullcontext():
+            return tf.nest.flatten(self._graph(tf.cast(images, tf.float32)))[0].numpy()

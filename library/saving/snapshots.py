@@ -9,6 +9,7 @@
 
 import contextlib
 import json
+import math
 import tempfile
 import time
 import zipfile
@@ -45,6 +46,8 @@ _FIRST_ZIP_YEAR = 1980
 # How much time, and how much memory, a network may take while it is loaded: a file of a few bytes
 # can describe a network of any size.
 _LOAD_SECONDS, _MEMORY_BYTES, _MEMORY_PER_BYTE = 600, 1 << 30, 8
+# The largest output of a layer for one image: 32 channels of 2048 x 2048 pixels.
+_MAX_OUTPUT_NUMBERS = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -262,6 +265,16 @@ def _read_json(path: Path, kind: type) -> Any:
     raise CheckpointError(f"{path} does not hold a JSON {kind.__name__}")
 
 
+def _check_outputs(network: keras.Model) -> None:
+    """Raise ValueError unless the outputs of all layers for an image fit into memory."""
+    for layer in network._flatten_layers():
+        for node in layer._inbound_nodes:
+            for each in node.output_tensors:
+                size = math.prod(edge or 1 for edge in each.shape)
+                if size > _MAX_OUTPUT_NUMBERS:
+                    raise ValueError(f"its layer {layer.name} makes {size:,} numbers of an image")
+
+
 def load_network(path: Path) -> keras.Model:
     """Return the network in a .keras file. Raises CheckpointError if it can't be loaded."""
     speed_up_saving()
@@ -270,7 +283,9 @@ def load_network(path: Path) -> keras.Model:
         memory_bytes = _MEMORY_BYTES + _MEMORY_PER_BYTE * path.stat().st_size
         with limits(CheckpointError(f"cannot load {path}"), _LOAD_SECONDS, memory_bytes):
             # The training loop is ours, so there is nothing to compile.
-            return keras.models.load_model(path, compile=False)
+            network = keras.models.load_model(path, compile=False)
+        _check_outputs(network)
+        return network
     except UserError:
         raise
     except Exception as error:

@@ -357,6 +357,17 @@ def test_calibrated_metrics_are_cross_fitted():
     assert result["calibrated_loss"] is None
 
 
+def test_cross_fitting_copies_no_scores(monkeypatch):
+    found = predictions(41)
+    fitted = []
+    monkeypatch.setattr(
+        "library.evaluation.metrics.fit_temperature", lambda scores, _: fitted.append(scores) or 1.0
+    )
+    add_calibrated_metrics({}, found, found, losses_of, EvaluationOptions(5, 0))
+    assert [len(each) for each in fitted] == [41, 20, 21]
+    assert all(np.shares_memory(each, found.scores) for each in fitted)
+
+
 def test_many_classes_give_confusion_cells():
     found = predictions(20)
     scores = np.pad(found.scores, ((0, 0), (0, 300)), constant_values=-9)

@@ -1,4 +1,5 @@
 import gc
+import re
 import shutil
 import subprocess
 import sys
@@ -303,30 +304,57 @@ def test_file_without_its_module_reaches_nowhere(handle, monkeypatch):
             HubLayer.from_config(config)
 
 
-LOOP = """
+HOSTILE = """
 import sys
+import keras
 import tensorflow as tf
 from library.errors import run_main
-from library.models import hub_layer
+from library.models import hub_layer, inference
 from tests.helpers.hub_modules import save_call
+
+kind, folder = sys.argv[1:]
+
+def loop_while(is_so, sums):
+    return sums + tf.while_loop(lambda x: is_so, lambda x: tf.abs(x), [sums[0, 0]])[0]
 
 def call(images):
     sums = tf.reduce_mean(images, [1, 2])
-    return sums + tf.while_loop(lambda x: x > -1, lambda x: tf.abs(x), [sums[0, 0]])[0]
+    brightest = tf.reduce_max(sums)
+    if kind == "loop":
+        return loop_while(brightest > -1, sums)
+    if kind == "loop_on_white":
+        return loop_while(brightest > 0.99, sums)
+    if kind == "loop_later":
+        return loop_while(brightest > 2, sums)
+    return sums + tf.reduce_max(tf.random.uniform([30_000, 30_000]) + brightest)
 
 def main(_):
-    save_call(sys.argv[1], call, None, 6, 6, 3)
-    hub_layer._TRIAL_SECONDS = 0.5
-    hub_layer.HubLayer(sys.argv[1]).check_images((6, 6, 3))
+    save_call(folder, call, None, 6, 6, 3)
+    hub_layer._TRIAL_SECONDS = 0.5 if kind.startswith("loop") else 60
+    hub_layer._MEMORY_BYTES = 2**29
+    inference._MODULE_SECONDS = 0.5
+    layer = hub_layer.HubLayer(folder)
+    layer.check_images((6, 6, 3))
+    pixels = keras.Input((6, 6, 3))
+    inference.Inference(keras.Model(pixels, layer(pixels)))(tf.fill([1, 6, 6, 3], 3.0))
 
 sys.exit(run_main(main, [], "run.py"))
 """
 
 
 @pytest.mark.slow
-def test_module_that_never_ends_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("loop", "0.5 s"),
+        ("loop_on_white", "0.5 s"),
+        ("loop_later", "0.5 s"),
+        ("memory", "0.54 GB"),
+    ],
+)
+def test_module_without_end_is_refused(tmp_path, kind, reason):
     done = subprocess.run(
-        [sys.executable, "-c", LOOP, tmp_path],
+        [sys.executable, "-c", HOSTILE, kind, tmp_path],
         cwd=ROOT,
         capture_output=True,
         timeout=120,
@@ -334,4 +362,4 @@ def test_module_that_never_ends_is_refused(tmp_path):
     )
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
-    assert f"error: the module {tmp_path} does not come to an end: it takes more than 0.5 s" in line
+    assert re.search(f"error: the module .* does not come to an end: .* more than {reason}", line)

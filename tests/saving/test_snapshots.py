@@ -246,6 +246,15 @@ def weights(network):
     return [each.numpy().tolist() for each in network.weights]
 
 
+def test_network_with_giant_outputs_is_refused(tmp_path):
+    pixels = keras.Input((8, 8, 3))
+    large = keras.layers.UpSampling2D(3000, name="large")(pixels)
+    network = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(large))
+    write_snapshot(tmp_path / "best", network, ("a", "b", "c"), {}, {})
+    with pytest.raises(CheckpointError, match="layer large makes 1,728,000,000 numbers"):
+        read_snapshot(tmp_path / "best")
+
+
 def test_load_snapshot_of_a_run_is_its_best(run, tmp_path):
     shutil.copytree(run / "best", tmp_path / "other")
     for source in (None, run / "best", run, tmp_path / "other"):
