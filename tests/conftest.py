@@ -12,8 +12,9 @@ from PIL import Image
 
 from library.logging import start_logging
 
-# The same examples in each run: a test that failed fails again.
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+# The same examples in each run: a test that failed fails again. No deadline, which a busy machine
+# would miss.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 start_logging()

@@ -169,6 +169,11 @@ def _split_command(
     if paths and not commands[name].arguments:
         hint = _dashes_hint(paths[0], options)
         raise SettingsError(f"unexpected argument {shown(paths[0])}: {name} takes none{hint}")
+    for path in paths:
+        option, equals, _ = path.partition("=")
+        if equals and f"--{option.replace('-', '_')}" in options:
+            hint = f"{_dashes_hint(path, options)} (a file of that name is ./{option}=…)"
+            raise SettingsError(f"unexpected argument {shown(path)}{hint}")
     return name, tuple(paths)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from library.dataset.class_checks import check_labels, check_several_classes
 from library.dataset.encode_record import EncodeRecord, Task
 from library.dataset.file_index import FileIndex
+from library.dataset.label_conflicts import check_label_conflicts, read_keys
 from library.dataset.manifest import (
     Manifest,
     check_hashes,
@@ -201,7 +202,10 @@ def convert(
                 is_multi_label=index.is_multi_label,
             )
             encoder.warn()
-            return publish(work, manifest)
+            keys = (read_keys(base) if base else b"") + work.keys
+            manifest = publish(work, manifest)
+            check_label_conflicts(manifest, keys)
+            return manifest
 
 
 def read_filenames(manifest: Manifest) -> frozenset[str]:
@@ -305,8 +309,8 @@ class _Encoder:
             for tasks, results in self.workers.map(self._batches(files)):
                 for task, (is_record, result) in zip(tasks, results, strict=True):
                     if is_record:
-                        record, notes = result
-                        writer.write(record, task.text)
+                        record, key, notes = result
+                        writer.write(record, task.text, key)
                         self.noted.update(notes)
                         for note in notes:
                             self.examples.setdefault(note, task.name)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image
+from library.dataset.label_conflicts import image_key
 from library.dataset.locations import Location
 from library.dataset.records import Record, frame
 from library.errors import reason_of
@@ -20,19 +21,23 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class EncodeRecord:
-    """The function from a Task to (framed record, notes); picklable, for other processes."""
+    """The function from a Task to (record, key, notes); picklable, for other processes."""
 
     options: ImageOptions
 
-    def __call__(self, task: Task) -> tuple[bytes, list[str]]:
-        """Raise UnusableImageError if the file is not a usable image or can't be read."""
+    def __call__(self, task: Task) -> tuple[bytes, bytes, list[str]]:
+        """Return the framed record, the image's key and what is odd about the image.
+
+        Raises UnusableImageError if the file is not a usable image or can't be read.
+        """
         content = read_image_bytes(task.location)
         notes: list[str] = []
         try:
             jpeg, height, width = convert_image(content, self.options, notes)
         except UnusableImageError as error:
             raise error.with_option() from None
-        return frame(Record(jpeg, height, width, task.label, task.text, task.name)), notes
+        record = Record(jpeg, height, width, task.label, task.text, task.name)
+        return frame(record), image_key(jpeg, task.text), notes
 
 
 def read_image_bytes(location: Location) -> bytes:

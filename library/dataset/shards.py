@@ -4,6 +4,7 @@ The work folder lies beside the future shards. After a conversion was killed, it
 are found there; anything else in it is dropped and written again.
 """
 
+import base64
 import csv
 import hashlib
 import io
@@ -20,6 +21,7 @@ from typing import BinaryIO
 import numpy as np
 
 from library.dataset.file_index import FileIndex
+from library.dataset.label_conflicts import KEY_BYTES
 from library.dataset.manifest import (
     Manifest,
     Shard,
@@ -56,7 +58,10 @@ class RejectedFile:
 
 @dataclass
 class FinishedShard:
-    """The records of the files [first, end) of the index, except rejected ones."""
+    """The records of the files [first, end) of the index, except rejected ones.
+
+    `keys` are those of the images, in base 64; see label_conflicts.py.
+    """
 
     first: int
     end: int
@@ -65,6 +70,7 @@ class FinishedShard:
     sha256: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     rejected: list[RejectedFile] = field(default_factory=list)
+    keys: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,11 @@ class WorkFolder:
     def rejected(self) -> list[RejectedFile]:
         """The files rejected so far."""
         return [file for shard in self.finished for file in shard.rejected]
+
+    @property
+    def keys(self) -> bytes:
+        """The keys of all images."""
+        return b"".join(base64.b64decode(shard.keys) for shard in self.finished)
 
     def remove(self) -> None:
         """Drop everything that was finished."""
@@ -224,13 +235,20 @@ class ShardWriter:
             if kind is None:
                 self._wait()
 
-    def write(self, record: bytes, label: Label) -> None:
-        """Write the framed record of the index's next file."""
+    def write(self, record: bytes, label: Label, key: bytes = b"") -> None:
+        """Write the framed record of the index's next file.
+
+        Args:
+            record: Its bytes.
+            label: Its class or classes.
+            key: The image's key.
+        """
         self.file.write(record)
         self.digest.update(record)
         self.shard.examples += 1
         self.shard.bytes += len(record)
         self.counts.update(labels_of(label))
+        self.keys += key
         self._advance()
 
     def reject(self, file: str, label: Label, reason: str) -> RejectedFile:
@@ -256,6 +274,7 @@ class ShardWriter:
     def _begin(self, position: int) -> None:
         self.shard = FinishedShard(position, position)
         self.counts: Counter[str] = Counter()
+        self.keys = bytearray()
         self.digest = hashlib.sha256()
         self.context = new_file(self.work.shard_path(self.number))
         self.file = self.context.__enter__()
@@ -263,6 +282,7 @@ class ShardWriter:
     def _end(self) -> None:
         self.shard.sha256 = self.digest.hexdigest()
         self.shard.counts = dict(self.counts)
+        self.shard.keys = base64.b64encode(self.keys).decode()
         # One at a time: shards are noted in order, and errors surface soon.
         self._wait()
         self.storing = self.executor.submit(self._store, self.context, self.shard)
@@ -356,7 +376,7 @@ class StreamBuffer:
 
     def move(self, index: FileIndex, writer: ShardWriter) -> None:
         """Write all records into the writer's shards, in the order of the index."""
-        pieces, offsets, sizes = self._locate(len(index))
+        pieces, offsets, sizes, keys = self._locate(len(index))
         rejected = {file.number: file for file in self.work.rejected}
         for number in range(writer.position, len(index)):
             found = index.found_at(number)
@@ -366,15 +386,19 @@ class StreamBuffer:
                 continue
             with self.work.shard_path(pieces[found]).open("rb") as piece:
                 piece.seek(offsets[found])
-                writer.write(piece.read(sizes[found]), index[number].label)
+                record, key = piece.read(sizes[found]), keys[found].tobytes()
+                writer.write(record, index[number].label, key)
 
-    def _locate(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the piece, offset and size of each record, in the order of the stream."""
+    def _locate(self, count: int) -> tuple[np.ndarray, ...]:
+        """Return the piece, offset, size and key of each record, in the order of the stream."""
         pieces, offsets, sizes = (np.zeros(count, np.int64) for _ in range(3))
+        keys = np.zeros(count, f"V{KEY_BYTES}")
         for piece, shard in enumerate(self.work.finished):
             absent = {file.number for file in shard.rejected}
-            present = (n for n in range(shard.first, shard.end) if n not in absent)
+            present = [n for n in range(shard.first, shard.end) if n not in absent]
+            if shard.keys:
+                keys[present] = np.frombuffer(base64.b64decode(shard.keys), keys.dtype)
             with self.work.shard_path(piece).open("rb") as file:
                 for number, (offset, size) in zip(present, read_frame_sizes(file), strict=True):
                     pieces[number], offsets[number], sizes[number] = piece, offset, size
-        return pieces, offsets, sizes
+        return pieces, offsets, sizes, keys

@@ -132,6 +132,7 @@ REFUSED = {
     "learning_rate=0.1": "'learning_rate=0.1'.*'--learning_rate=0.1'",
     "bake learning-rate=0.1": "'learning-rate=0.1'.*'--learning_rate=0.1'",
     "lr=2": "'lr=2'.*'-lr=2'",
+    "sell a.jpg learning-rate=2": "'learning-rate=2'.*'--learning_rate=2'",
     "lerning_rate=2": "'lerning_rate=2'.*'--learning_rate=2'",
     "no-open": "'no-open'.*'--no_open'",
     "loaves 2": "'loaves'.*'--loaves'",

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import convert_dataset
@@ -209,7 +209,6 @@ def without_which(read):
 
 
 @given(ANY)
-@settings(deadline=None)
 def test_written_settings_repeat_the_run(tmp_path_factory, values):
     folder = tmp_path_factory.getbasetemp() / "printed"
     shutil.rmtree(folder, ignore_errors=True)

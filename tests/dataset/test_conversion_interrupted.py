@@ -125,10 +125,10 @@ def test_conversion_killed_with_workers_resumes(tmp_path):
 def test_failed_conversion_keeps_finished_shards(
     images, tmp_path, monkeypatch, error, reason, code
 ):
-    def failing(writer, record, label, write=ShardWriter.write):
+    def failing(writer, *arguments, write=ShardWriter.write):
         if writer.position >= 30:
             raise error
-        write(writer, record, label)
+        write(writer, *arguments)
 
     options = ConversionOptions(OPTIONS.images, num_shards=9, num_workers=1)
     with monkeypatch.context() as patched:

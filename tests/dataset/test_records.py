@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import google_crc32c
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 from library.dataset.records import (
@@ -30,7 +30,6 @@ def frames(content):
 
 
 # The first example takes as long as importing TensorFlow does.
-@settings(deadline=None)
 @given(
     some.builds(
         Record,

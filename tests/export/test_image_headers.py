@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -110,7 +110,6 @@ def test_jpeg_orientation_matches_the_converter(content, orientation):
 
 
 @pytest.mark.slow
-@settings(deadline=None)  # the first call traces the graph
 @given(st.binary(max_size=60), st.sampled_from([b"II*\0", b"MM\0*"]))
 def test_jpeg_orientation_of_any_exif_matches_the_converter(body, head):
     content = jpeg((0xE1, b"Exif\0\0" + head + body))
@@ -187,7 +186,6 @@ def test_read_jpeg_markers_of_each_kind(content, expected):
 
 
 @pytest.mark.slow
-@settings(deadline=None)  # the first call traces the graph
 @given(st.lists(st.tuples(st.integers(2, 200), st.integers(0, 255)), max_size=3))
 def test_read_jpeg_markers_of_any_bytes_matches_the_converter(changes):
     content = bytearray(adobe(1))

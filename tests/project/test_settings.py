@@ -7,7 +7,6 @@ import time
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from library.configuration.reader import CommandLineOnly
@@ -199,7 +198,6 @@ LINES = (
     st.lists(st.sampled_from(LINES.split("|")) | st.text(max_size=6), max_size=10).map("\n".join),
     st.lists(st.sampled_from(["--help", "--list_sets", "-bs", "0", "3", "-cs", "a"]), max_size=3),
 )
-@hypothesis_settings(deadline=None)
 def test_any_settings_are_read_or_refused_in_one_line(tmp_path_factory, text, arguments):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(text, encoding="utf-8", errors="ignore")
