@@ -167,7 +167,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def convert_splits(settings: Settings) -> None:
     """Divide one source into several splits, the training split first: it fixes the classes."""
-    from library.dataset.sources.base import TRAINING
+    from library.dataset.manifest import find_manifest
+    from library.dataset.sources.base import SPLITS, TRAINING
     from library.dataset.split_assignment import Splitter, read_fractions
 
     if settings.tfrecord_filename or settings.append:
@@ -188,6 +189,14 @@ def convert_splits(settings: Settings) -> None:
             logger.info(
                 f"{images} moved to {split}, which had none of the same class: "
                 f"{listed(sorted(splitter.moved))}"
+            )
+    for split in set(SPLITS) - set(fractions):
+        folder = f"{settings.tfrecord_dir}/{split}"
+        left = find_manifest(folder, split)
+        if left and left.settings.get("split"):
+            logger.warning(
+                f"{folder}: {split} stays as an earlier --split made it ({left.settings['split']}),"
+                f" so its images may be in the other splits, too: remove it, or name it in --split"
             )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Set
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,14 @@ from library.dataset.shards import (
     remove_work_folder,
     work_folder_path,
 )
-from library.dataset.sources.base import NO_CLASS, LabeledFile, composed, label_id, labels_of
+from library.dataset.sources.base import (
+    NO_CLASS,
+    SPLITS,
+    LabeledFile,
+    composed,
+    label_id,
+    labels_of,
+)
 from library.dataset.sources.find import SourceOptions, find_files
 from library.dataset.split_assignment import Splitter
 from library.dataset.splits import CODE_POINT, find_training_manifest, order_classes
@@ -204,7 +211,7 @@ def convert(
             encoder.warn()
             keys = (read_keys(base) if base else b"") + work.keys
             manifest = publish(work, manifest)
-            check_label_conflicts(manifest, keys)
+            check_label_conflicts(manifest, keys, _splits_before(source))
             return manifest
 
 
@@ -253,6 +260,13 @@ def _division_of(source: Source) -> dict[str, Any]:
     fractions = source.splitter.fractions.items()
     words = ",".join(f"{name}={fraction:.6g}" for name, fraction in fractions)
     return {"split": words, "group_by": source.splitter.group_by}
+
+
+def _splits_before(source: Source) -> Iterable[str]:
+    """Return the splits that are as they will be: of a division, later ones are yet to be made."""
+    if not source.splitter:
+        return SPLITS
+    return takewhile(lambda each: each != source.split, source.splitter.fractions)
 
 
 def _make_plan(

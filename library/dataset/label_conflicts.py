@@ -7,7 +7,7 @@ shards. Without them, as after a conversion by an earlier version, nothing is co
 import logging
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 
 from library.dataset.manifest import Manifest, find_manifest
 from library.dataset.records import Record, read_frames, read_record
-from library.dataset.sources.base import SPLITS, labels_of
+from library.dataset.sources.base import labels_of
 from library.errors import DataError, printable
 from library.files import write_file
 from library.messages import counted
@@ -58,17 +58,18 @@ def read_keys(manifest: Manifest) -> bytes:
     return keys if is_current and _are_complete(keys, manifest) else b""
 
 
-def check_label_conflicts(manifest: Manifest, keys: bytes) -> None:
+def check_label_conflicts(manifest: Manifest, keys: bytes, others: Iterable[str]) -> None:
     """Write a split's keys, and log whether images of it have other labels there or elsewhere.
 
     Args:
         manifest: The split.
         keys: Those of its images, in the order of its records.
+        others: The names of the splits to compare it with, where they are converted.
     """
     if not _are_complete(keys, manifest):
         return
     write_file(keys_path(manifest), bytes.fromhex(manifest.fingerprint) + keys)
-    splits = [manifest, *_other_splits(manifest)]
+    splits = [manifest, *_find_splits(manifest, others)]
     arrays = [np.frombuffer(keys, _KEY)]
     arrays += [np.frombuffer(read_keys(each), _KEY) for each in splits[1:]]
     count, positions = find_conflicts(arrays)
@@ -118,11 +119,11 @@ def _are_complete(keys: bytes, manifest: Manifest) -> bool:
     return len(keys) == manifest.examples * KEY_BYTES
 
 
-def _other_splits(manifest: Manifest) -> list[Manifest]:
+def _find_splits(manifest: Manifest, names: Iterable[str]) -> list[Manifest]:
     """Return the splits in the same folder, or in folders of their names beside it."""
     folder = Path(manifest.folder)
     others = []
-    for name in SPLITS:
+    for name in names:
         places = (folder, folder.parent / name) if name != manifest.name else ()
         found = (find_manifest(place, name) for place in places)
         others += [each for each in found if each][:1]

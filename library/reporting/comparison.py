@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from os.path import relpath
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from library.evaluation.table import format_table
 from library.figures.html import inline_svg, render
 from library.figures.training_curves import draw_overlaid_curves
 from library.files import write_file
-from library.messages import counted
+from library.messages import counted, listed
 from library.reporting.runs import REPORT, Run, read_runs
 
 PAGE, SUMMARY = "compare.html", "summary.md"
@@ -75,6 +76,24 @@ def run_names(runs: Iterable[Run]) -> list[str]:
     if len({each.parent for each in folders}) == 1:
         return [each.name or str(each) for each in folders]
     return [str(each) for each in folders]
+
+
+def data_warnings(runs: Sequence[Run]) -> list[str]:
+    """Return a line if runs were trained on different images, so that no result says who is better.
+
+    A run may even have learned what another is validated on.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, run in zip(run_names(runs), runs, strict=True):
+        if run.training_data is not None:
+            groups.setdefault(run.training_data, []).append(name)
+    if len(groups) < 2:
+        return []
+    one, other = map(listed, islice(groups.values(), 2))
+    return [
+        f"the runs were trained on {len(groups)} different training splits (one: {one}; another: "
+        f"{other}): their results can't be compared"
+    ]
 
 
 def result_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
@@ -190,7 +209,7 @@ def render_comparison(
         hidden_curves=len(histories) - len(shown),
         settings_head=("setting", *run_names(runs)),
         settings=setting_rows(runs, is_in_effect),
-        skipped=skipped,
+        notes=[*data_warnings(runs), *skipped],
     )
 
 

@@ -35,6 +35,7 @@ class Run:
         parameters: Number of the network's parameters.
         test: Accuracy and its interval, if `evaluate` was run on the whole test split of the run's
             data.
+        training_data: Hash of the training split.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Run:
     seconds: float | None
     parameters: int | None
     test: tuple[float, tuple[float, float] | None] | None
+    training_data: str | None = None
 
     @property
     def images_per_second(self) -> float | None:
@@ -110,6 +112,7 @@ def _read_run(folder: Path, best: Path) -> Run:
             seconds=_training_seconds(folder / "checkpoints"),
             parameters=int(counts[0]) if counts else None,
             test=_test_accuracy(summaries["test"]),
+            training_data=_read_training_data(best / "data.json"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder} cannot be read: {error!r}") from None
@@ -132,6 +135,11 @@ def _read_summary(path: Path, best: Path, epoch: int) -> dict:
     # Version 0.1 did not write the hash.
     is_same = summary.get("snapshot_sha256") in (None, sha256_of(best / SEAL))
     return summary if is_same and summary.get("epoch") == epoch else {}
+
+
+def _read_training_data(path: Path) -> str | None:
+    """Return the hash of the training split; None if the snapshot's version did not write it."""
+    return parse_json(path.read_bytes()).get("fingerprint") if path.is_file() else None
 
 
 def _test_accuracy(summary: dict) -> tuple[float, tuple[float, float] | None] | None:

@@ -67,6 +67,18 @@ def test_split_keeps_assignment_of_old_images(data, tmp_path):
     assert all(before <= after for before, after in zip(*names, strict=True))
 
 
+def test_split_left_by_an_earlier_division_is_named(data, tmp_path, caplog):
+    arguments = ["--dataset_dir", data / "train", "--tfrecord_dir", tmp_path / "shards"]
+    main(*arguments, "--split", "validation=0.3,test=0.3")
+    main(*arguments, "--split", "validation=0.3,test=0.3")
+    assert caplog.messages == []
+    # A label is mended: the splits that are yet to be replaced don't contradict it.
+    (data / "train" / "red").rename(data / "train" / "dark_red")
+    main(*arguments, "--split", "validation=0.6", "--overwrite")
+    (line,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert f"{tmp_path}/shards/test: test stays" in line
+
+
 def test_outside_link_is_rejected_or_followed(data, tmp_path):
     (data / "train" / "red" / "far.png").symlink_to(data / "test" / "red" / "000.png")
     arguments = ["--dataset_dir", data / "train", "--tfrecord_dir", tmp_path / "shards"]

@@ -16,6 +16,7 @@ from library.reporting.comparison import (
     HEAD,
     best_cells,
     best_first,
+    data_warnings,
     format_comparison,
     render_comparison,
     result_rows,
@@ -52,6 +53,24 @@ def write_run(folder, accuracy=0.9, epochs=3, test_epoch=2, **test):
     content = json.dumps({**found, "parameters": 1234, **test})
     (folder / "evaluation" / "test.json").write_text(content)
     return folder
+
+
+def test_runs_of_different_training_splits_are_named(tmp_path, caplog, monkeypatch):
+    for name, fingerprint in (("a", "1"), ("b", "2"), ("c", "1"), ("old", None)):
+        best = write_run(tmp_path / name) / "best"
+        if fingerprint:
+            (best / "data.json").write_text(json.dumps({"fingerprint": fingerprint}))
+            seal_folder(best)
+    runs = [read_run(tmp_path / name) for name in ("a", "b", "c", "old")]
+    monkeypatch.chdir(tmp_path)
+    assert data_warnings([runs[0], runs[2], runs[3]]) == []
+    (line,) = data_warnings(runs)
+    assert "2 different" in line
+    assert "one: a, c; another: b" in line
+    for template in ("comparison.html", "comparison.md"):
+        assert "2 different training splits" in render_comparison(template, runs, [])
+    run.main(["compare", *(str(each.folder) for each in runs)])
+    assert line in caplog.messages
 
 
 def test_read_run(tmp_path):
