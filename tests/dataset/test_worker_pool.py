@@ -12,6 +12,7 @@ import pytest
 from library.dataset import worker_pool
 from library.dataset.encode_record import EncodeRecord, Task
 from library.dataset.images import ImageOptions, UnusableImageError
+from library.dataset.label_conflicts import image_key
 from library.dataset.locations import FileLocation
 from library.dataset.records import read_frames, read_record
 from library.dataset.worker_pool import WorkerPool, available_cores
@@ -183,10 +184,11 @@ def task(tmp_path):
 
 def test_encode_record_frames_file(task):
     function = pickle.loads(pickle.dumps(EncodeRecord(ImageOptions(max_edge=32))))
-    framed, notes = function(task)
+    framed, key, notes = function(task)
     assert not notes
     ((_, content),) = read_frames(io.BytesIO(framed), "here")
     record = read_record(content, "here")
+    assert key == image_key(record.encoded, "cat")
     assert (record.label, record.text, record.filename) == (3, "cat", "cat/1.png")
     assert (record.width, record.height) == (32, 21)
 
