@@ -151,11 +151,15 @@ def read_evaluation(folder: Path) -> list:
 
 
 def read_export(folder: Path) -> list:
-    """Return the names of all files of all exports, and the variables."""
+    """Return the names of the files and the variables, which all versions share."""
     exports = folder / "run" / "export"
-    (variables,) = exports.rglob("variables.data-*")
-    names = sorted(each.relative_to(exports).as_posix() for each in exports.rglob("*"))
-    return [names, variables.read_bytes()]
+    found = set()
+    # Who is killed after the last write makes a further version when started again.
+    for version in (exports / "model").iterdir():
+        (variables,) = version.rglob("variables.data-*")
+        names = sorted(each.relative_to(version).as_posix() for each in version.rglob("*"))
+        found.add((*names, variables.read_bytes()))
+    return [sorted(each.name for each in exports.iterdir()), found]
 
 
 def make_works(data: Path, trained: Path) -> dict[str, Work]:

@@ -25,7 +25,7 @@ from library.inputs.worker_slice import WorkerSlice
 
 Dataset: TypeAlias = tf.data.Dataset
 # Those that a JPEG may have, in pixels, by themselves.
-_EDGES = np.arange(2**16, dtype=np.int32)
+_EDGES = np.arange(1, 2**16, dtype=np.int32)
 # Shuffles an epoch; None: in order.
 Random = np.random.Generator | None
 
@@ -123,7 +123,7 @@ class ExampleSource(ABC):
         encoded, height, width, label = self.parse(key, "encoded", "height", "width")
         # The recorded size: parsing the encoded image for it would take longer. An edge that no
         # JPEG has is an error.
-        shape = tf.gather(_EDGES, tf.stack([height, width, 3]))
+        shape = tf.gather(_EDGES, tf.stack([height, width, 3]) - 1)
         return decode(encoded, shape, image_format, crop), label
 
     def record(self, key: tf.Tensor) -> tf.Tensor:

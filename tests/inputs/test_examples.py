@@ -255,8 +255,8 @@ def test_number_of_records_is_that_of_the_manifest(tmp_path, count):
         ("label", 2),
         ("label", -1),
         ("label", 2**63 - 1),
-        *(("height", each) for each in (-5, 10**9, 2**32 + 2)),
-        *(("width", each) for each in (-5, 10**9, 2**62)),
+        *(("height", each) for each in (0, -5, 10**9, 2**32 + 2)),
+        *(("width", each) for each in (0, -5, 10**9, 2**62)),
     ],
 )
 def test_field_that_contradicts_the_manifest_is_named(tmp_path, field, value, is_multi_label):
