@@ -296,7 +296,7 @@ def test_second_run_waits_for_first(bucket, capsys):
         while "waiting for it" not in capsys.readouterr().err:
             time.sleep(0.01)
         assert not done.is_set()
-        remote_splits._fetch(manifest)
+        remote_splits._download(manifest)
         count = len(bucket.fetched)
     thread.join(10)
     assert done.is_set()
