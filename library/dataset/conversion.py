@@ -210,7 +210,7 @@ def convert(
             )
             encoder.warn()
             keys = (read_keys(base) if base else b"") + work.keys
-            manifest = publish(work, manifest)
+            manifest = publish(work, manifest, keys)
             check_label_conflicts(manifest, keys, _splits_before(source))
             return manifest
 

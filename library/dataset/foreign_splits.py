@@ -238,4 +238,5 @@ def _expand(words: Sequence[str]) -> list[Path]:
         if folder := next((each for each in matches if each.is_dir()), None):
             raise DataError(f"{folder} is a folder; name the TFRecord files in it: {folder}/*")
         found += matches
-    return sorted({each.absolute() for each in found})
+    # By name: where a download lies differs between machines.
+    return sorted(dict.fromkeys(each.absolute() for each in found), key=lambda path: path.name)

@@ -58,8 +58,14 @@ def read_keys(manifest: Manifest) -> bytes:
     return keys if is_current and _are_complete(keys, manifest) else b""
 
 
+def write_keys(manifest: Manifest, keys: bytes) -> None:
+    """Write the keys of a split's images, in the order of its records; do nothing if some lack."""
+    if _are_complete(keys, manifest):
+        write_file(keys_path(manifest), bytes.fromhex(manifest.fingerprint) + keys)
+
+
 def check_label_conflicts(manifest: Manifest, keys: bytes, others: Iterable[str]) -> None:
-    """Write a split's keys, and log whether images of it have other labels there or elsewhere.
+    """Log whether images of a split have other labels there or elsewhere.
 
     Args:
         manifest: The split.
@@ -68,7 +74,6 @@ def check_label_conflicts(manifest: Manifest, keys: bytes, others: Iterable[str]
     """
     if not _are_complete(keys, manifest):
         return
-    write_file(keys_path(manifest), bytes.fromhex(manifest.fingerprint) + keys)
     splits = [manifest, *_find_splits(manifest, others)]
     arrays = [np.frombuffer(keys, _KEY)]
     arrays += [np.frombuffer(read_keys(each), _KEY) for each in splits[1:]]

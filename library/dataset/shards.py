@@ -21,7 +21,7 @@ from typing import BinaryIO
 import numpy as np
 
 from library.dataset.file_index import FileIndex
-from library.dataset.label_conflicts import KEY_BYTES
+from library.dataset.label_conflicts import KEY_BYTES, write_keys
 from library.dataset.manifest import (
     Manifest,
     Shard,
@@ -310,13 +310,14 @@ def check_unused(folder: Path, name: str) -> None:
         )
 
 
-def publish(work: WorkFolder, manifest: Manifest) -> Manifest:
+def publish(work: WorkFolder, manifest: Manifest, keys: bytes = b"") -> Manifest:
     """Rename the finished shards, write the manifest, remove what it replaces.
 
     Args:
         work: The finished shards.
         manifest: The split's, with all but the finished shards and rejected files: those already
             listed belong to the split that is appended to.
+        keys: Those of all images; see label_conflicts.py.
 
     Returns:
         The manifest as written.
@@ -341,6 +342,8 @@ def publish(work: WorkFolder, manifest: Manifest) -> Manifest:
         rejected=manifest.rejected + listed,
         rejected_count=manifest.rejected_count + len(rejected),
     )
+    # Before the manifest, which tells that the conversion is finished.
+    write_keys(manifest, keys)
     write_manifest(manifest)
     for stale in set(previous.paths if previous else ()) - set(manifest.paths):
         stale.unlink(missing_ok=True)

@@ -49,7 +49,18 @@ def options(folder, tmp_path, monkeypatch):
     return [
         *("--train_metadata", folder / "train-0", folder / "train-1"),
         *("--eval_metadata", folder / "eval*", "--run_dir", tmp_path / "run", "--no-report"),
-        *("--image_size", 8, "--batch_size", 9, "--learning_rate", 0.01, "--dropout_rate", 0.1),
+        *(
+            "--model",
+            "simple",
+            "--image_size",
+            8,
+            "--batch_size",
+            9,
+            "--learning_rate",
+            0.01,
+            "--dropout_rate",
+            0.1,
+        ),
     ]
 
 

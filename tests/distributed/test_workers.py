@@ -167,8 +167,8 @@ def test_two_workers_one_of_which_fails(colors, two_workers, tmp_path):
     (chief_code, chief_said), (code, said) = chief.finish(), worker.finish()
     assert (chief_code, code) == (143, 143), said
     # The same words, the step among them.
-    assert error_line(chief_said) == error_line(said)
-    assert "Terminated in epoch" in said
+    assert chief_said.splitlines()[-1] == said.splitlines()[-1]
+    assert said.splitlines()[-1].startswith("Terminated in epoch")
     assert len(rows_of(run_dir)) < 7
 
     for each in start_two(colors, run_dir):

@@ -200,7 +200,7 @@ def encode(image):
 @pytest.mark.parametrize("augmentations", [(), ("distorted_crop",)])
 def test_images_get_the_size_of_the_network(tmp_path, channels, augmentations):
     for number, size in enumerate([(40, 20), (9, 33), (8, 8)]):
-        path = tmp_path / "images" / "a" / f"{number}.jpg"
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(Image.new("RGB", size, (200, 100, 50))))
     convert(tmp_path / "images", tmp_path, "train")

@@ -139,7 +139,16 @@ class Suite:
 
     def train(self) -> None:
         """Train a tiny network, and compare what evaluate and predict say of the same images."""
-        options = ["--run_dir", self.work / "run", "--image_size", 16, "--batch_size", 32]
+        options = [
+            "--run_dir",
+            self.work / "run",
+            "--model",
+            "simple",
+            "--image_size",
+            16,
+            "--batch_size",
+            32,
+        ]
         options += ["--data_dir", self.work / "shards"]
         self.run("run.py", *options, "--train_epochs", 1, "--no-report")
         self.run("run.py", "evaluate", *options, "--split", "train", "--bootstrap_samples", 0)
@@ -188,7 +197,17 @@ class Suite:
         """Train on the files as they are: an unusable one is named; without them, it works."""
         images = self.work / "images"
         options = ["--data_format", "folder", "--data_dir", images, "--run_dir", self.work / "run2"]
-        options += ["--image_size", 16, "--batch_size", 32, "--train_epochs", 1, "--no-report"]
+        options += [
+            "--model",
+            "simple",
+            "--image_size",
+            16,
+            "--batch_size",
+            32,
+            "--train_epochs",
+            1,
+            "--no-report",
+        ]
         if self.rejected:
             output = self.run("run.py", *options, codes=(3,))
             last = (output.strip().splitlines() or [""])[-1]
