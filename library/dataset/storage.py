@@ -36,7 +36,7 @@ def open_store(url: str) -> tuple[Any, str]:
     """Return the fsspec file system of a URL, and the path in it. Raise UserError."""
     with explain_store_errors(url):
         try:
-            store = _open_store(url.partition("://")[0])
+            store = _open_store(url)
         except ImportError as error:
             raise DataError(
                 f"{url} needs a package: {error}; pip install '.[remote]' installs those for "
@@ -47,13 +47,15 @@ def open_store(url: str) -> tuple[Any, str]:
     return store, store._strip_protocol(url)
 
 
-def _open_store(protocol: str) -> Any:
-    import fsspec
+def _open_store(url: str) -> Any:
+    import fsspec.core
 
+    protocol = url.partition("://")[0]
     if fsspec.get_filesystem_class(protocol).async_impl:
         return _open_shared_store(protocol)
-    # fsspec remembers one per thread: not all stores are thread-safe.
-    return fsspec.filesystem(protocol)
+    # fsspec remembers one per thread: not all stores are thread-safe. Some, as ftp://, need the
+    # host from the URL.
+    return fsspec.core.url_to_fs(url)[0]
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,5 @@
 import errno
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -56,6 +57,14 @@ def test_store_errors_become_one_line(error, kind, text):
     assert (caught.value.exit_code, kind.exit_code) == ((1, 1), (3, 3))[
         kind is not UnreachableError
     ]
+
+
+def test_store_is_opened_at_the_host_of_its_url():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(UnreachableError) as caught:
+        open_store(f"ftp://127.0.0.1:{port}/folder")
+    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
 
 
 def test_path_below_file_is_missing_or_unwritable():
