@@ -13,7 +13,7 @@ import tensorflow as tf
 from library.configuration.reader import Settings
 from library.configuration.schema import COMMAND_LINE, DEFAULT
 from library.errors import SettingsError
-from library.inputs.balance import class_weights, oversampled_count
+from library.inputs.balance import class_weights, logit_offsets, oversampled_count
 from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import PipelineOptions, make_source
@@ -37,7 +37,7 @@ from project.augmentations import choose_augmentations
 from project.inputs import EvaluationPipeline, TrainingPipeline
 from project.networks import make_network
 from project.networks.heads import choose_head
-from project.objective import MultiLabelObjective, Objective
+from project.objective import MultiLabelObjective, Objective, choose_loss
 from project.optimizers import OptimizerOptions, make_optimizer
 from project.schedules import LearningRate
 
@@ -333,16 +333,27 @@ def make_objective(
 
     Args:
         settings: The settings.
-        training_split: Determines the class weights; None: all classes weigh the same.
+        training_split: Determines class weights and priors; None: only the metrics are needed.
         is_multi_label: Whether an image may have several classes, or none.
     """
     hparams = settings.hyperparameters
-    weights = None
-    if training_split:
-        classes, counts = training_split.classes, training_split.class_counts
-        weights = class_weights(hparams.class_weight, classes, counts)
     kind = MultiLabelObjective if is_multi_label else Objective
-    return kind(hparams.xentropy_label_smoothing, hparams.l2_regularization, weights)
+    if not training_split:
+        return kind()
+    classes, counts = training_split.classes, training_split.class_counts
+    tau = hparams.logit_adjustment
+    if tau and (hparams.balance == "oversample" or hparams.class_weight == ("auto",)):
+        raise SettingsError(
+            "logit_adjustment, class_weight auto and balance oversample each balance the classes: "
+            "use one of them"
+        )
+    return kind(
+        hparams.xentropy_label_smoothing,
+        hparams.l2_regularization,
+        class_weights(hparams.class_weight, classes, counts),
+        choose_loss(hparams.model_dump(), is_multi_label=is_multi_label),
+        logit_offsets(counts, tau) if tau else None,
+    )
 
 
 def make_plan(settings: Settings, batches_per_epoch: int = 1) -> Plan:

@@ -43,6 +43,7 @@ SHARED = ("model",)
 # The setting that chooses among what a heading's settings describe.
 CHOSEN_BY = {
     "Network": "model",
+    "Loss": "loss",
     "Learning rate": "learning_rate_decay_type",
     "Optimizer": "optimizer",
 }
@@ -79,6 +80,7 @@ def _as_words(value: Any) -> Any:
     return () if value in ("none", None) else (value,) if isinstance(value, str) else value
 
 
+MinusOneOrMore = Annotated[float, Field(ge=-1)]
 ZeroOrLess = Annotated[float, Field(le=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 # No JPEG is larger.
@@ -431,6 +433,28 @@ class Transfer(Keys):
     layer_rate_decay: Fraction = key(1.0, "layer-wise learning-rate decay, per block")
 
 
+class Loss(Keys):
+    """The loss to minimize."""
+
+    heading = "Loss"
+    loss: Text = key("cross_entropy", "loss, one of project/objective.py")
+    focal_gamma: PositiveOrZero = key(2.0, "focal: exponent; 0 is cross_entropy")
+    focal_alpha: Fraction | None = key(
+        None, "focal: multi-label: weight of an image's classes; 1 - focal_alpha of the others"
+    )
+    asymmetric_gamma_positive: PositiveOrZero = key(0.0, "asymmetric: exponent, image's classes")
+    asymmetric_gamma_negative: PositiveOrZero = key(4.0, "asymmetric: exponent, other classes")
+    asymmetric_clip: FractionBelowOne = key(
+        0.05, "asymmetric: what is subtracted from the probability of the other classes"
+    )
+    poly_epsilon: MinusOneOrMore = key(2.0, "poly: weight of 1 - p; 0 is cross_entropy")
+    logit_adjustment: PositiveOrZero = key(
+        0.0,
+        "cross_entropy, focal, poly: factor (tau) of the classes' log priors, which are added to "
+        "the logits in the loss; 1 suits imbalanced classes",
+    )
+
+
 class LearningRate(Keys):
     """The learning rate and its schedule."""
 
@@ -498,5 +522,5 @@ class Regularization(Keys):
     balance: Literal["none", "oversample"] = key("none", "repeat images of smaller classes")
 
 
-class Hyperparameters(Network, Transfer, LearningRate, Optimizer, Regularization):
+class Hyperparameters(Network, Transfer, Loss, LearningRate, Optimizer, Regularization):
     """What to learn (hyperparameters.yaml)."""

@@ -1,4 +1,4 @@
-"""Class imbalance: weights in the loss, or oversampling of the smaller classes.
+"""Class imbalance: weights in the loss, adjusted logits, or oversampling of the smaller classes.
 
 For training only: an evaluation measures the data as it is.
 """
@@ -45,6 +45,16 @@ def class_weights(
             raise SettingsError(f"class_weight: {word!r} does not name a class{hint}")
         weights[name] = _parse_weight(word, text)
     return tuple(weights[each] for each in classes)
+
+
+def logit_offsets(class_counts: Sequence[int], tau: float) -> tuple[float, ...]:
+    """Return what the loss adds to the logit of each class: tau times the log of its prior.
+
+    Menon et al. 2021, "Long-tail learning via logit adjustment" (arXiv 2007.07314). A
+    class without examples counts as if it had one.
+    """
+    counts = np.maximum(np.array(class_counts, float), 1)
+    return tuple((tau * np.log(counts / counts.sum())).tolist())
 
 
 def oversampled_count(class_counts: Sequence[int]) -> int:

@@ -164,6 +164,20 @@ def test_class_weights(make, tmp_path, given, weights):
     assert np.allclose(losses, np.log(3) * np.array(weights))
 
 
+def test_loss_and_logit_adjustment(make):
+    """The priors are those of the training images; a class without any counts as if it had one."""
+    settings, train, _ = make("--loss=focal", "--focal_gamma=0", "--logit_adjustment=0.5")
+    train = replace(train, class_counts=(30, 9, 0))
+    objective = assembly.make_parts(settings, train, 4).objective
+    losses = objective.training_losses(np.arange(3), np.zeros((3, 3), "float32"))
+    shares = np.sqrt([30, 9, 1])
+    assert np.allclose(losses, -np.log(shares / shares.sum()), atol=1e-6)
+    for balanced in ("--class_weight=auto", "--balance=oversample"):
+        settings, train, _ = make("--logit_adjustment=1", balanced)
+        with pytest.raises(SettingsError, match="logit_adjustment"):
+            assembly.make_objective(settings, train)
+
+
 def test_balancing_twice_is_refused(make):
     settings, train, _ = make("--balance=oversample", "--class_weight=auto")
     with pytest.raises(SettingsError, match="class_weight auto and balance oversample"):
