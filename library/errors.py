@@ -215,9 +215,8 @@ def handled_signals(handle: Callable[[signal.Signals], None], reply: str) -> Ite
         return
 
     def handle_first(number: int, _: FrameType | None) -> None:
-        # The default action of either signal: a second one does not wait for anything.
         for each in EXIT_CODES:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, _exit_now)
         handle(signal.Signals(number))
 
     receiver, sender = os.pipe()
@@ -249,10 +248,15 @@ def _reply(receiver: int, reply: str) -> None:
         if number[0] not in EXIT_CODES:
             continue  # Another signal that the process handles.
         if is_second:
-            os._exit(EXIT_CODES[signal.Signals(number[0])])
+            _exit_now(number[0])
         is_second = True
         logging.getLogger(__name__).info(reply)
         discard_native_messages()
+
+
+def _exit_now(number: int, _: FrameType | None = None) -> None:
+    """End the process, without the default action, after which the exit code would be another."""
+    os._exit(EXIT_CODES[signal.Signals(number)])
 
 
 def _raise(number: signal.Signals) -> None:

@@ -12,9 +12,14 @@ from PIL import Image
 
 from library.logging import start_logging
 
-# The same examples in each run: a test that failed fails again. No deadline, which a busy machine
-# would miss.
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+# The same examples in each run: a test that failed fails again. No limits of time, which a busy
+# machine would miss.
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("repeatable")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 start_logging()

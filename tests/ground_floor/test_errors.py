@@ -10,6 +10,7 @@ import pytest
 from library import errors
 from library.errors import first_line, printable, reason_of, run_main
 from tests.conftest import ROOT
+from tests.helpers.ready_process import ready_process
 
 
 class ResourceExhaustedError(Exception):
@@ -81,33 +82,30 @@ def test_signal_is_no_error(capsys, error, code, text):
     assert shown.count("\n") == 1
 
 
-# Waits in native code, where no handler of Python's is called: for 30 s or so.
+ENDLESS = """print("ready", flush=True)
+        while True:
+            pass"""
+STUBBORN = """with contextlib.suppress(KeyboardInterrupt):
+            print("ready", flush=True)
+            while True:
+                pass
+        while True:
+            pass"""
+# "ready" comes from another thread, once the main thread has released the GIL: in native code,
+# where no handler of Python's is called.
+NATIVE = """sys.setswitchinterval(1000)
+        _thread.start_new_thread(print, ("ready",), {"flush": True})
+        hashlib.pbkdf2_hmac("sha512", b"", b"", 2**31 - 1)"""
 WAITING = """
-import hashlib, sys
+import _thread, contextlib, hashlib, sys
 from library.errors import if_interrupted, run_main
 
-def main(arguments):
+def main(_):
     with if_interrupted("All of it is kept."):
-        print("ready", flush=True)
-        if arguments:
-            hashlib.pbkdf2_hmac("sha512", b"", b"", 10**8)
-        while True:
-            pass
+        %s
 
-sys.exit(run_main(main, sys.argv[1:], "x.py"))
+sys.exit(run_main(main, [], "x.py"))
 """
-
-
-def wait_until_ready(*arguments):
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITING, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "ready\n"
-    return process
 
 
 @pytest.mark.parametrize(
@@ -115,22 +113,23 @@ def wait_until_ready(*arguments):
     [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")],
 )
 def test_signal_is_answered_and_ends_a_command(number, code, word):
-    process = wait_until_ready()
-    process.send_signal(number)
-    reply, end = process.communicate(timeout=20)[1].splitlines()
-    assert "again" in reply
-    assert end == f"{word}. All of it is kept."
-    assert process.returncode == code
+    with ready_process(WAITING % ENDLESS) as process:
+        process.send_signal(number)
+        reply, end = process.communicate(timeout=60)[1].splitlines()
+        assert "again" in reply
+        assert end == f"{word}. All of it is kept."
+        assert process.returncode == code
 
 
-def test_signal_is_answered_at_once_in_native_code_and_a_second_one_ends_the_process():
-    process = wait_until_ready("native")
-    process.send_signal(signal.SIGINT)
-    assert "again" in process.stderr.readline()
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=5) == 143
-    assert process.communicate()[1] == ""
+@pytest.mark.parametrize("code", [STUBBORN, NATIVE], ids=["python", "native"])
+def test_signal_is_answered_at_once_and_a_second_one_ends_the_process(code):
+    with ready_process(WAITING % code) as process:
+        process.send_signal(signal.SIGINT)
+        assert "again" in process.stderr.readline()
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=60)[1] == ""
+        assert process.returncode == 143
 
 
 def test_run_main_returns_0_silently_on_success(capsys):

@@ -25,7 +25,7 @@ from library.files import (
     sha256_of,
     write_file,
 )
-from tests.conftest import ROOT
+from tests.helpers.ready_process import ready_process
 
 
 class CrashError(Exception):
@@ -235,23 +235,20 @@ def test_explain_write_errors(tmp_path):
 
 
 HOLD = """
-import sys, time
+import sys
 from library.files import locked
 with locked(sys.argv[1], "", ""):
-    print("locked", flush=True)
-    time.sleep(60)
+    print("ready", flush=True)
+    sys.stdin.read()
 """
 
 
 def test_lock_refuses_second_process_until_first_is_dead(tmp_path):
     path = tmp_path / "folder" / ".lock"
-    command = [sys.executable, "-c", HOLD, path]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as holder:
-        assert holder.stdout.readline() == b"locked\n"
+    with ready_process(HOLD, path) as holder:
         message = rf"^{{it}} is in use by process {holder.pid} on .*: wait$"
         with pytest.raises(UserError, match=message), locked(path, "{it}", "wait"):
             pass
-        holder.send_signal(signal.SIGKILL)
     assert path.exists()
     with locked(path, "", ""):
         assert path.read_text().startswith(f"process {os.getpid()} on ")

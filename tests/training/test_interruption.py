@@ -2,52 +2,21 @@
 
 import math
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 from library.training.early_stopping import EarlyStopping
-from library.training.interruption import stopped_error
+from library.training.interruption import StopOnSignal, stopped_error
 from library.training.timetable import Timetable
 from library.training.train_state import TrainState
 from tests.helpers.small_run import Inputs, make_plan
 
-WAIT = """
-import time
-from library.training.interruption import StopOnSignal
-with StopOnSignal() as stop:
-    print("ready", flush=True)
-    while not stop.received{and_forever}:
-        time.sleep(0.01)
-print(stop.received.name)
-"""
-
-
-def run_until_ready(code):
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    return process
-
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_first_signal_is_remembered(number):
-    process = run_until_ready(WAIT.format(and_forever=""))
-    process.send_signal(number)
-    assert process.communicate(timeout=20)[0].strip() == number.name
-
-
-def test_second_signal_ends_at_once():
-    process = run_until_ready(WAIT.format(and_forever=" or True"))
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == -signal.SIGINT
-    process.communicate()
+    with StopOnSignal() as stop:
+        signal.raise_signal(number)
+        assert stop.received == number
 
 
 def test_stopped_error():
