@@ -1,0 +1,294 @@
+"""Measure test accuracy and training time against named peers, with several seeds.
+
+    python benchmarks/accuracy.py sample --peers ~/peers/bin/python [--seeds 3]
+    python benchmarks/accuracy.py --list
+
+A task trains each contender once per seed, one after the other, each in a process of its own: ours
+through `run.py`, as a user would, with all defaults of the named set. A peer runs in the
+interpreter that `--peers` names, whose environment has the peer's packages
+(`pip install torch torchvision timm ultralytics`; see benchmarks/accuracy_peers.py), and gets the
+time or the processor time that ours took for the same seed. Without `--peers`, these are left out.
+
+Printed are the mean over the seeds, its 95 % interval (Student's t), and the wall and processor
+seconds of the training, start and report included. Differences are paired by seed. The last line
+is a JSON object of all figures. Under load, wall time means little, and processor time grows too:
+compare only what one call measured.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLE = ROOT / "dataset" / "sample.zip"
+SPLITS = ("train", "validation", "test")
+# The 97.5 % quantile of Student's t by degrees of freedom; beyond, that of the normal distribution.
+T_QUANTILES = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one training of one contender gave."""
+
+    metric: float
+    wall: float  # seconds of the training
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training to make.
+
+    Attributes:
+        seed: Its random seed.
+        folder: Where the training may write.
+        data: Converted splits, as `--data_dir`; `images` in it has the same as class folders.
+        metric: Name of the metric of `run.py evaluate` that counts.
+        peers: The peers' Python interpreter.
+        ours: What the task's first contender gave for the same seed; None for that itself.
+    """
+
+    seed: int
+    folder: Path
+    data: Path
+    metric: str
+    peers: Path | None = None
+    ours: Figures | None = None
+
+
+Contender = Callable[[Trial], Figures]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One comparison.
+
+    Attributes:
+        about: What is learned, in one line.
+        prepare: Writes data into a folder, unless they are there.
+        contenders: Name → how to train it. The first is ours, which the others are compared with.
+        metric: A metric of `run.py evaluate`.
+        goal: The mean that ours should reach.
+        cited: Figures of others that can't be repeated here: name → metric.
+    """
+
+    about: str
+    prepare: Callable[[Path], None]
+    contenders: Mapping[str, Contender]
+    metric: str = "accuracy"
+    goal: float | None = None
+    cited: Mapping[str, float] | None = None
+
+
+def ours(*arguments: str) -> Contender:
+    """Return the contender that `run.py` with these arguments is."""
+
+    def train(trial: Trial) -> Figures:
+        common = [*arguments, "--data_dir", str(trial.data), "--run_dir", str(trial.folder)]
+        seeded = [*common, "--random_seed", str(trial.seed), "--resume", "never"]
+        _, wall, cpu = call([sys.executable, ROOT / "run.py", *seeded])
+        evaluate = [sys.executable, ROOT / "run.py", "evaluate", *common]
+        metrics, *_ = call([*evaluate, "--bootstrap_samples", "0"])
+        return Figures(json.loads(metrics)[trial.metric], wall, cpu)
+
+    return train
+
+
+def peer(name: str, *arguments: str) -> Contender:
+    """Return the contender of that name in benchmarks/accuracy_peers.py."""
+
+    def train(trial: Trial) -> Figures:
+        assert trial.ours
+        budget = ["--wall", str(trial.ours.wall), "--cpu", str(trial.ours.cpu)]
+        script = [trial.peers, ROOT / "benchmarks" / "accuracy_peers.py", name, *arguments]
+        images = ["--images", trial.data / "images", "--folder", trial.folder]
+        output, wall, cpu = call([*script, *images, "--seed", str(trial.seed), *budget])
+        return Figures(json.loads(output.splitlines()[-1])[trial.metric], wall, cpu)
+
+    train.needs_peers = True  # type: ignore[attr-defined]
+    return train
+
+
+def call(command: Sequence[str | Path | None]) -> tuple[str, float, float]:
+    """Run a program. Return its output, its wall seconds and its processor seconds.
+
+    Those of processes that it started and waited for are counted, too.
+    """
+    start = time.perf_counter()
+    with subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True
+    ) as process:
+        before = os.times()
+        output, errors = process.communicate()
+    after = os.times()
+    if process.returncode:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{errors[-2000:]}")
+    cpu = after.children_user - before.children_user
+    cpu += after.children_system - before.children_system
+    return output, time.perf_counter() - start, cpu
+
+
+def convert(source: Path, data: Path, *arguments: str) -> None:
+    """Convert the splits of a folder or a zip, unless they are converted."""
+    for split in SPLITS:
+        if not (data / split / f"{split}.manifest.json").exists():
+            names = ["--tfrecord_filename", split, "--tfrecord_dir", data / split]
+            images = [f"{source}/{split}", *names, *arguments]
+            call([sys.executable, ROOT / "convert_dataset.py", "--dataset_dir", *images])
+
+
+def unzip(source: Path, data: Path) -> None:
+    """Unpack a zip of splits into `images`, unless that is there."""
+    if not (data / "images").exists():
+        with zipfile.ZipFile(source) as archive:
+            archive.extractall(data / "images")
+
+
+def prepare_sample(data: Path) -> None:
+    """Convert the bundled sample."""
+    unzip(SAMPLE, data)
+    convert(SAMPLE, data)
+
+
+def prepare_fashion_mnist(data: Path) -> None:
+    """Convert all of Fashion-MNIST, from Debian's package."""
+    source = data / "fashion_mnist.zip"
+    if not source.exists():
+        data.mkdir(parents=True, exist_ok=True)
+        call([sys.executable, "-m", "dataset.make_sample", "--all", source])
+    convert(source, data, "--color_space", "gray", "--quality", "100")
+
+
+def prepare_imbalanced(data: Path, ratio: int = 50) -> None:
+    """Convert the sample with a long tail: the last class has a 50th of the first one's images.
+
+    The counts fall exponentially, as in Cui et al. 2019 (arXiv 1901.05555); validation and test
+    stay balanced.
+    """
+    unzip(SAMPLE, data)
+    names = (ROOT / "dataset" / "make_sample.py").read_text(encoding="utf-8")
+    folders = sorted((data / "images" / "train").iterdir(), key=lambda each: names.find(each.name))
+    for number, folder in enumerate(folders):
+        images = sorted(folder.iterdir())
+        kept = round(len(images) * ratio ** (-number / (len(folders) - 1)))
+        # Only what a run that was stopped has left.
+        if not (data / "train").exists():
+            for image in images[kept:]:
+                image.unlink()
+    convert(data / "images", data)
+
+
+TASKS = {
+    "sample": Task(
+        "the sample (400 images a class, 28 pixels), from scratch",
+        prepare_sample,
+        {
+            "sample": ours("--config_set", "sample"),
+            "Ultralytics yolo11n-cls.yaml in the same time": peer("yolo"),
+            "PyTorch ResNet-9 with the DAWNBench recipe, same processor time": peer("resnet9"),
+        },
+        goal=0.91,
+    ),
+    "fashion_mnist": Task(
+        "all of Fashion-MNIST, from scratch",
+        prepare_fashion_mnist,
+        {"fashion_mnist": ours("--config_set", "fashion_mnist")},
+        goal=0.945,
+        cited={"Google AutoML, 24 hours (Zalando's list)": 0.939},
+    ),
+    "imbalanced": Task(
+        "the sample with a long tail (400 to 8 images a class), balanced test split",
+        prepare_imbalanced,
+        {
+            "sample, class_weight auto": ours("--config_set", "sample", "--class_weight", "auto"),
+            "sample, cross-entropy": ours("--config_set", "sample"),
+            "sample, oversampling": ours("--config_set", "sample", "--balance", "oversample"),
+        },
+        metric="macro_f1",
+    ),
+}
+
+
+def interval(values: Sequence[float]) -> float:
+    """Return half the width of the mean's 95 % interval, by Student's t; NaN for one value."""
+    if len(values) < 2:
+        return float("nan")
+    quantile = (*T_QUANTILES, 1.96)[min(len(values) - 2, len(T_QUANTILES))]
+    return quantile * statistics.stdev(values) / len(values) ** 0.5
+
+
+def run_task(task: Task, trial: Trial, seeds: int) -> dict[str, list[Figures]]:
+    """Train every contender with every seed, and print each result as it comes."""
+    task.prepare(trial.data)
+    results: dict[str, list[Figures]] = {}
+    for seed in range(seeds):
+        first: Figures | None = None
+        for name, train in task.contenders.items():
+            if getattr(train, "needs_peers", False) and not trial.peers:
+                continue
+            folder = trial.folder / f"{len(results) if seed == 0 else list(results).index(name)}"
+            figures = train(replace(trial, seed=seed, folder=folder / str(seed), ours=first))
+            first = first or figures
+            results.setdefault(name, []).append(figures)
+            words = f"{task.metric} {figures.metric:.4f}, {figures.wall:.0f} s"
+            print(f"seed {seed}, {name}: {words}, {figures.cpu:.0f} s of processor", flush=True)
+    return results
+
+
+def summarize(task: Task, results: Mapping[str, Sequence[Figures]]) -> dict[str, object]:
+    """Print the means with their intervals, and return them."""
+    summary: dict[str, object] = {"about": task.about, "metric": task.metric, "goal": task.goal}
+    ours_first = [each.metric for each in next(iter(results.values()))]
+    print(f"\n{task.about}: {task.metric}, mean of {len(ours_first)} seeds, 95 % interval")
+    for name, figures in results.items():
+        metrics = [each.metric for each in figures]
+        wall, cpu = (
+            statistics.mean(getattr(each, key) for each in figures) for key in ("wall", "cpu")
+        )
+        gains = [mine - theirs for mine, theirs in zip(ours_first, metrics, strict=True)]
+        gain, doubt = statistics.mean(gains), interval(gains)
+        versus = f"; ours {gain:+.4f} ± {doubt:.4f}" if any(gains) else ""
+        mean = f"{statistics.mean(metrics):.4f} ± {interval(metrics):.4f}"
+        print(f"  {name}: {mean}, {wall:.0f} s, {cpu:.0f} s of processor{versus}")
+        summary[name] = {"runs": list(map(asdict, figures)), "gain": gain, "gain_interval": doubt}
+    for name, metric in (task.cited or {}).items():
+        print(f"  {name}: {metric:.4f} (cited)")
+    if task.goal:
+        print(f"  goal: {task.goal}")
+    return summary
+
+
+def main() -> None:
+    """Run the tasks that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=", ".join(TASKS))
+    parser.add_argument("--list", action="store_true", help="list the tasks")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--peers", type=Path, help="Python interpreter of the peers' environment")
+    parser.add_argument("--folder", type=Path, default=ROOT / "out" / "accuracy")
+    options = parser.parse_args()
+    if unknown := set(options.tasks) - set(TASKS):
+        parser.error(f"unknown task {', '.join(sorted(unknown))}; known: {', '.join(TASKS)}")
+    if options.list or not options.tasks:
+        for name, task in TASKS.items():
+            print(f"{name}: {task.about}; {', '.join(task.contenders)}")
+        return
+    folder = options.folder.resolve()
+    summaries = {}
+    for name in options.tasks:
+        task = TASKS[name]
+        trial = Trial(0, folder / "runs" / name, folder / "data" / name, task.metric, options.peers)
+        summaries[name] = summarize(task, run_task(task, trial, options.seeds))
+    print(json.dumps(summaries))
+
+
+if __name__ == "__main__":
+    main()
