@@ -12,7 +12,7 @@ import tensorflow as tf
 from library.dataset.options import ImageOptions
 from library.dataset.pixels import MIN_REDUCTION
 from library.export.color_profile import is_srgb_profile
-from library.export.decode_png_bmp_gif import check_pixel_count, decode_png_bmp_gif, refuse_if
+from library.export.decode_png import check_pixel_count, decode_png, refuse_if
 from library.export.image_headers import (
     UNKNOWN_ORIENTATION,
     apply_orientation,
@@ -23,16 +23,18 @@ from library.export.resize import shrink
 from library.inputs.decoding import REDUCTIONS, ImageFormat, decode
 
 LIMITATIONS = (
-    "JPEG, PNG, BMP (8, 24 or 32 bits, not compressed) and the first frame of a GIF give the same "
-    "pixels as evaluation, except that a few pixels of an image that is shrunk differ by up to 5 "
-    "of 255, and that a JPEG whose data is damaged may be decoded as far as it goes.",
-    "Other images are refused: WebP, TIFF and all other formats; ICC profiles of other colors than "
-    "sRGB; an orientation that is in XMP alone or no integer; GIFs whose first frame does not fill "
-    "the canvas; CMYK by a network for gray images.",
+    "JPEG and PNG give the same pixels as evaluation, except that a few pixels of an image that is "
+    "shrunk differ by up to 5 of 255, and that a JPEG whose data is damaged may be decoded as far "
+    "as it goes.",
+    "Other images are refused: all other formats, such as WebP, GIF and BMP; CMYK; JPEGs with "
+    "stray bytes between their segments; ICC profiles of other colors than sRGB; an orientation "
+    "that is in XMP alone, or stored in an odd type.",
 )
 # Longer compressed profiles are refused: what they expand to is unknown.
 _MAX_PROFILE_BYTES = 65_536
+# Metadata in which Pillow finds an orientation if Exif has none.
 _XMP_ORIENTATION = 'tiff:Orientation(="|>)[2-8]'
+_PNG_TEXT_EXIF = "Raw profile type exif"
 # OpenCV's weights of red, green and blue, whose sum is 2 ** 15.
 _GRAY_WEIGHTS = (9798, 19235, 3735)
 
@@ -57,9 +59,15 @@ def prepare_bytes(
 
 def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.Tensor]:
     """Return (a baseline JPEG, its shape), as convert_image does."""
-    channels = 1 if options.color_space == "gray" else 3
     is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), b"\xff\xd8\xff")
-    shape = tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(encoded), lambda: tf.ones(3, "int32"))
+    return tf.cond(
+        is_jpeg, lambda: _convert_jpeg(encoded, options), lambda: _convert_png(encoded, options)
+    )
+
+
+def _convert_jpeg(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.Tensor]:
+    channels = 1 if options.color_space == "gray" else 3
+    shape = tf.io.extract_jpeg_shape(encoded)
     with tf.control_dependencies([check_pixel_count(shape[0], shape[1], options.max_pixels)]):
         markers = read_jpeg_markers(encoded)
     profile = _substring(encoded, markers.profile)
@@ -68,82 +76,67 @@ def _convert(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.T
     )
     checks = [
         refuse_if(~is_srgb, "the colors of a JPEG's ICC profile"),
-        refuse_if(
-            tf.equal(markers.orientation, 1) & _is_turned(_substring(encoded, markers.xmp)),
-            "an orientation in XMP",
-        ),
-        refuse_if((shape[2] > 3) & (channels == 1), "CMYK"),
-        refuse_if(
-            tf.equal(markers.orientation, UNKNOWN_ORIENTATION), "an orientation of an odd type"
-        ),
+        refuse_if(shape[2] > 3, "CMYK"),
+        refuse_if(~markers.is_plain, "JPEGs with stray bytes between their segments"),
+        *_check_orientation(encoded, markers.orientation, _XMP_ORIENTATION),
     ]
     with tf.control_dependencies(checks):
         encoded = tf.identity(encoded)
     size = _fitted_size(shape[:2], options.max_edge)
     is_stored_unchanged = (
-        is_jpeg
-        & markers.is_baseline
+        markers.is_baseline
         & markers.is_ycc
-        & ~markers.has_stray_bytes
         & tf.equal(markers.orientation, 1)
         & tf.equal(shape[2], channels)
         & tf.reduce_all(tf.equal(shape[:2], size))
     )
 
-    is_read_by_pillow = markers.has_stray_bytes | (shape[2] > 3)
-
-    def decode_other() -> tuple[tf.Tensor, ...]:
-        chunks = read_png_chunks(encoded)
-        checks = [
-            refuse_if(
-                ~_is_srgb_chunk(_substring(encoded, chunks.profile)),
-                "the colors of a PNG's ICC profile",
-            ),
-            refuse_if(
-                tf.equal(chunks.orientation, 1)
-                & (chunks.has_raw_exif | _is_turned(_substring(encoded, chunks.xmp))),
-                "an orientation in a PNG's text",
-            ),
-            refuse_if(
-                tf.equal(chunks.orientation, UNKNOWN_ORIENTATION), "an orientation of an odd type"
-            ),
-        ]
-        with tf.control_dependencies(checks):
-            pixels = decode_png_bmp_gif(
-                encoded, chunks.has_transparency, options.background, options.max_pixels
-            )
-        image_size = tf.shape(pixels)[:2]
-        fitted = _fitted_size(image_size, options.max_edge)
-        return pixels, tf.cast(image_size, tf.float64), fitted, chunks.orientation
-
-    def decode_whole() -> tuple[tf.Tensor, ...]:
-        # As Pillow does, which converts such JPEGs: all pixels, in color.
-        pixels = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-        return pixels, tf.cast(shape[:2], tf.float64), size, markers.orientation
-
-    def decode_jpeg() -> tuple[tf.Tensor, ...]:
-        pixels, extent = _decode_reduced(encoded, channels, shape[:2], size)
-        return pixels, extent, size, markers.orientation
-
     def convert() -> tuple[tf.Tensor, tf.Tensor]:
-        pixels, extent, fitted, orientation = tf.switch_case(
-            tf.where(is_jpeg, tf.cast(is_read_by_pillow, tf.int32), 2),
-            [decode_jpeg, decode_whole, decode_other],
-        )
-        image = apply_orientation(shrink(pixels, fitted, extent), orientation)
+        pixels, extent = _decode_reduced(encoded, channels, shape[:2], size)
+        image = apply_orientation(shrink(pixels, size, extent), markers.orientation)
         return _encode(image, options), tf.shape(image)
 
     return tf.cond(is_stored_unchanged, lambda: (encoded, shape), convert)
 
 
+def _convert_png(encoded: tf.Tensor, options: ImageOptions) -> tuple[tf.Tensor, tf.Tensor]:
+    chunks = read_png_chunks(encoded)
+    is_srgb = _is_srgb_chunk(_substring(encoded, chunks.profile))
+    pattern = f"{_XMP_ORIENTATION}|{_PNG_TEXT_EXIF}"
+    checks = [
+        refuse_if(~is_srgb, "the colors of a PNG's ICC profile"),
+        *_check_orientation(encoded, chunks.orientation, pattern),
+    ]
+    with tf.control_dependencies(checks):
+        pixels = decode_png(
+            encoded, chunks.has_transparency, options.background, options.max_pixels
+        )
+    size = _fitted_size(tf.shape(pixels)[:2], options.max_edge)
+    image = apply_orientation(shrink(pixels, size), chunks.orientation)
+    return _encode(image, options), tf.shape(image)
+
+
+def _check_orientation(
+    encoded: tf.Tensor, orientation: tf.Tensor, other: str
+) -> tuple[tf.Operation, tf.Operation]:
+    """Return operations that fail for orientations the graph cannot read.
+
+    Args:
+        encoded: The file.
+        orientation: That of its Exif.
+        other: Pattern of other metadata with an orientation.
+    """
+    rest = tf.strings.regex_replace(encoded, other, "", replace_global=False)
+    is_elsewhere = tf.equal(orientation, 1) & tf.not_equal(rest, encoded)
+    is_odd = tf.equal(orientation, UNKNOWN_ORIENTATION)
+    return (
+        refuse_if(is_elsewhere, "an orientation in XMP or text"),
+        refuse_if(is_odd, "an orientation of an odd type"),
+    )
+
+
 def _substring(encoded: tf.Tensor, span: tf.Tensor) -> tf.Tensor:
     return tf.strings.substr(encoded, span[0], span[1] - span[0])
-
-
-def _is_turned(xmp: tf.Tensor) -> tf.Tensor:
-    """Return whether XMP data, empty if there is none, has an orientation other than upright."""
-    rest = tf.strings.regex_replace(xmp, _XMP_ORIENTATION, "", replace_global=False)
-    return tf.not_equal(rest, xmp)
 
 
 def _is_srgb_chunk(chunk: tf.Tensor) -> tf.Tensor:

@@ -1,8 +1,8 @@
 """Tell with TensorFlow operations alone whether an ICC profile is that of sRGB.
 
 It stands for `is_srgb` of library/dataset/pixels.py: what the profile does to a grid of colors
-decides. Profiles of three curves and a matrix are read, as cameras, phones and screens have them;
-any other counts as another color space.
+decides. Profiles of a matrix and three curves are read, as cameras and phones write for sRGB:
+tables, or the formula with a linear beginning. Any other counts as another color space.
 """
 
 import numpy as np
@@ -17,6 +17,8 @@ _FROM_XYZ = np.linalg.inv(
 )
 _LEVELS = np.arange(9) * 255 // 8
 _MAX_TAGS = 100
+# The type of a formula: (ax + b)^g from d on, below it cx.
+_WITH_LINE = 3
 _HEADER_BYTES, _TAG_BYTES = 132, 12
 
 
@@ -56,16 +58,11 @@ def is_srgb_profile(profile: tf.Tensor) -> tf.Tensor:
             for each in (first, first + 1)
         )
         table = low + (high - low) * (at_x - tf.floor(at_x))
-        exponent = tf.cast(read(at + 12, 2), tf.float64) / 256
-        table = tf.where(tf.equal(count, 1), x**exponent, tf.where(tf.equal(count, 0), x, table))
-        g, a, b, c, d, e, f = (read_fixed(at + 12 + 4 * number) for number in range(7))
-        form = read(at + 8, 2)
-        e, f = (tf.where(tf.equal(form, 4), each, 0) for each in (e, f))
-        pieces = tf.where(x >= d, tf.maximum(a * x + b, 0) ** g + e, c * x + f)
-        is_piecewise = tf.equal(form, 3) | tf.equal(form, 4)
+        g, a, b, c, d = (read_fixed(at + 12 + 4 * number) for number in range(5))
+        formula = tf.where(x >= d, tf.maximum(a * x + b, 0) ** g, c * x)
+        is_table = tf.equal(read(at), _number(b"curv")) & (count > 1)
+        is_formula = tf.equal(read(at), _number(b"para")) & tf.equal(read(at + 8, 2), _WITH_LINE)
         nan = tf.constant(np.nan, tf.float64)
-        formula = tf.where(tf.equal(form, 0), x**g, tf.where(is_piecewise, pieces, nan))
-        is_table, is_formula = (tf.equal(read(at), _number(each)) for each in (b"curv", b"para"))
         return tf.where(is_table, table, tf.where(is_formula, formula, nan))
 
     curves = tf.meshgrid(*(evaluate_curve(each) for each in (b"rTRC", b"gTRC", b"bTRC")))

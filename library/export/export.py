@@ -15,12 +15,13 @@ from library.export.formats import FORMATS
 from library.export.litert_onnx import (
     LiteRTModel,
     OnnxModel,
-    convert_to_litert,
+    make_litert_converter,
+    one_by_one,
     to_probability_network,
     write_onnx,
 )
 from library.export.model_card import make_model_card
-from library.export.quantization_loss import describe_largest, find_losses
+from library.export.quantization_loss import describe_largest_losses
 from library.export.saved_model import LoadedSavedModel, write_saved_model
 from library.export.verification import Comparison, ExportSamples, compare
 from library.files import new_folder, seal_folder
@@ -71,7 +72,7 @@ def export_snapshot(
                 except UserError as error:
                     if name != "litert_int8":
                         raise
-                    losses = _describe_losses(partial, snapshot, samples)
+                    losses = _describe_losses(snapshot, samples)
                     raise UserError(f"{error}; {losses}") from error
         lines = [printable(name) + "\n" for name in snapshot.classes]
         (partial / "classes.txt").write_text("".join(lines), encoding="utf-8")
@@ -103,8 +104,10 @@ def _export_format(
                 write_onnx(network, path)
                 model = OnnxModel(path)
             else:
-                content = convert_to_litert(network, _LITERT_PRECISIONS[name], samples.calibration)
-                path.write_bytes(content)
+                converter = make_litert_converter(
+                    network, _LITERT_PRECISIONS[name], samples.calibration
+                )
+                path.write_bytes(converter.convert())
                 model = LiteRTModel(path)
             return [_in_batches(model.from_pixels, samples.pixels)]
         except MemoryError:
@@ -117,14 +120,14 @@ def _export_format(
             ) from error
 
 
-def _describe_losses(folder: Path, snapshot: Snapshot, samples: ExportSamples) -> str:
-    """Describe where the int8 model in a folder loses most."""
-    with _quiet(), _temporary_files_in(folder):
-        floats = convert_to_litert(to_probability_network(snapshot.network), "float32")
-        integers = (folder / FORMATS["litert_int8"].file).read_bytes()
-        names = {layer.name for layer in snapshot.network._flatten_layers(include_self=False)}
-        losses = find_losses(integers, floats, samples.pixels[:_BATCH_SIZE], names)
-    return describe_largest(losses)
+def _describe_losses(snapshot: Snapshot, samples: ExportSamples) -> str:
+    """Describe where an int8 model loses most."""
+    network = to_probability_network(snapshot.network)
+    names = {layer.name for layer in snapshot.network._flatten_layers(include_self=False)}
+    with _quiet():
+        converter = make_litert_converter(network, "int8", samples.calibration)
+        pixels = samples.pixels[:_BATCH_SIZE]
+        return describe_largest_losses(converter, lambda: one_by_one(pixels), names)
 
 
 def _in_batches(predict: Callable[[Any], np.ndarray], images: Any) -> np.ndarray:

@@ -6,6 +6,7 @@ float32 otherwise, and returns float32 probabilities (n, classes) in label order
 
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,10 @@ def to_probability_network(network: keras.Model) -> keras.Model:
     )
 
 
-def convert_to_litert(
+def make_litert_converter(
     network: keras.Model, precision: str, calibration: np.ndarray | None = None
-) -> bytes:
-    """Convert a network that returns probabilities to LiteRT.
+) -> tf.lite.TFLiteConverter:
+    """Return a converter of a network that returns probabilities to LiteRT.
 
     Args:
         network: See `to_probability_network`.
@@ -45,25 +46,28 @@ def convert_to_litert(
         calibration: For int8: uint8 pixels (n, height, width, channels) of training images.
 
     Returns:
-        The content of a .tflite file.
+        A converter, whose `convert` returns the content of a .tflite file.
     """
     with warnings.catch_warnings():
         # tf.lite warns that it moves to another package; the pinned TensorFlow still has it.
         warnings.simplefilter("ignore")
         converter = tf.lite.TFLiteConverter.from_keras_model(network)
-        if precision != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if precision == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        if precision == "int8":
-            if calibration is None:
-                raise ValueError("int8 needs images for calibration")
-            converter.representative_dataset = lambda: (
-                [image[np.newaxis].astype(np.float32)] for image in calibration
-            )
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = tf.uint8
-        return converter.convert()
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision == "int8":
+        if calibration is None:
+            raise ValueError("int8 needs images for calibration")
+        converter.representative_dataset = lambda: one_by_one(calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+    return converter
+
+
+def one_by_one(pixels: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """Yield images as a converter takes them: float32, each a batch of its own."""
+    return ([image[np.newaxis].astype(np.float32)] for image in pixels)
 
 
 class LiteRTModel:

@@ -20,11 +20,11 @@ from library.export.formats import FORMATS, check_formats
 from library.export.litert_onnx import (
     LiteRTModel,
     OnnxModel,
-    convert_to_litert,
+    make_litert_converter,
     to_probability_network,
     write_onnx,
 )
-from library.export.quantization_loss import find_losses
+from library.export.quantization_loss import find_loss
 from library.export.saved_model import LoadedSavedModel, write_saved_model
 from library.export.verification import ExportSamples, compare, read_export_samples
 from library.files import find_damage
@@ -261,7 +261,7 @@ def test_litert_int8_takes_integers_and_is_smaller(tmp_path, capfd):
     sizes = {}
     for precision in ("float32", "int8"):
         network = to_probability_network(snapshot.network)
-        content = convert_to_litert(network, precision, PIXELS)
+        content = make_litert_converter(network, precision, PIXELS).convert()
         (tmp_path / precision).write_bytes(content)
         sizes[precision] = len(content)
     capfd.readouterr()
@@ -290,16 +290,12 @@ def make_network_that_integers_cannot_hold():
     return network
 
 
-@pytest.mark.slow
-def test_find_losses_blames_the_layer_with_the_huge_range():
-    network = make_network_that_integers_cannot_hold()
-    probabilities = to_probability_network(network)
-    models = [convert_to_litert(probabilities, each, PIXELS) for each in ("int8", "float32")]
-    losses = find_losses(*models, PIXELS, [layer.name for layer in network.layers])
-    assert losses["huge"] > 0.9
-    assert losses["first"] < 0.1
-    assert losses["third"] < 0.1
-    assert losses["scores"] < 0.1
+def test_find_loss_is_the_share_of_the_variance():
+    floats = np.float32([[[[0, 0], [2, 1000]]]])
+    assert find_loss(floats, np.int8([[[[0, 0], [1, 9]]]]), 2.0, 0) > 0.4
+    assert find_loss(floats[..., :1], np.int8([[[[5], [6]]]]), 2.0, 5) == 0
+    assert find_loss(np.float32([[0, 2]]), np.int8([[0, 0]]), 1.0, 0) == 1
+    assert find_loss(np.float32([[3]]), np.int8([[0]]), 1.0, 0) == 0
 
 
 @pytest.mark.slow

@@ -78,6 +78,8 @@ CONFORMANT = {
     "stray byte before the end": PLAIN[:-2] + b"\0" + PLAIN[-2:],
     "empty segment": insert(PLAIN, b"\xff\xe5\0\1"),
 }
+# Those of them with bytes between the segments, which decoders skip without a warning.
+FILLED = ("fill bytes", "restart between segments")
 # These have to be encoded again.
 OTHERS = {
     "progressive": encode_jpeg(progressive=True),
