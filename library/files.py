@@ -10,6 +10,7 @@ import secrets
 import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
 from pathlib import Path
@@ -103,6 +104,14 @@ def explain_write_errors(what: str) -> Iterator[None]:
             f"{what} could not be saved ({reason_of(error)}); what was saved before is intact: "
             "check that disk, then run the same command to resume"
         ) from error
+
+
+def temporary_file_error(error: OSError) -> UserError:
+    """Return what to raise if a temporary file can't be written."""
+    return UserError(
+        f"{tempfile.gettempdir()} can't be written: {reason_of(error)}; free some space, or set "
+        "TMPDIR to a folder on another disk"
+    )
 
 
 @contextlib.contextmanager

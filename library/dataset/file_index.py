@@ -14,7 +14,7 @@ import numpy as np
 
 from library.dataset.locations import Location, NoLocation
 from library.dataset.sources.base import LabeledFile
-from library.errors import UserError, reason_of
+from library.files import temporary_file_error
 
 # A collision of 64 bits would only leave two files in the order in which they were found.
 _DIGEST_BYTES = 8
@@ -79,10 +79,7 @@ class FileIndex:
                 self.file.flush()
             return size
         except OSError as error:
-            raise UserError(
-                f"{tempfile.gettempdir()} can't be written: {reason_of(error)}; free some space, "
-                "or set TMPDIR to a folder on another disk"
-            ) from None
+            raise temporary_file_error(error) from None
 
     def __len__(self) -> int:
         return len(self._order)

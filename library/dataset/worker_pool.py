@@ -6,7 +6,6 @@ as they are.
 """
 
 import contextlib
-import math
 import os
 import pickle
 import queue
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +31,8 @@ _TIMEOUT_EXIT_CODE = -signal.SIGALRM if hasattr(signal, "SIGALRM") else 1
 # A worker whose own timer does not end it, because it is stopped or hangs in the kernel, is killed
 # this long after its time was up.
 _GRACE_SECONDS = 2 + ALIVE_SECONDS
+# How long a worker may take to end before it is killed, and then before it is abandoned.
+_END_SECONDS = 2
 # The longest time that a worker's start may take: its imports may lie on a slow network disk.
 _START_SECONDS = 120
 _WORKER_ENVIRONMENT = {
@@ -74,9 +74,6 @@ class WorkerPool:
         self.processes: list[_Process] = []
         self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
         self._threads = ThreadPoolExecutor(max_workers)
-        self._closed = threading.Event()
-        self._watchdog = threading.Thread(target=self._kill_overdue, daemon=True)
-        self._watchdog.start()
         self.grow(1)
         self._threads.submit(self._apply_batch, [])
 
@@ -96,18 +93,8 @@ class WorkerPool:
             for process in self.processes:
                 process.kill()
         self._threads.shutdown(cancel_futures=True)
-        self._closed.set()
-        self._watchdog.join()
         for process in self.processes:
             process.end()
-
-    def _kill_overdue(self) -> None:
-        """Kill each process that does not answer in time, so that whoever waits for it resumes."""
-        while not self._closed.wait(0.5):
-            for process in list(self.processes):
-                if time.monotonic() > process.deadline:
-                    process.is_overdue = True
-                    process.kill()
 
     def map(self, batches: Iterable[Sequence[Any]]) -> Iterator[tuple[Sequence[Any], list[Result]]]:
         """Yield (batch, results) in order; batches are taken only as they are needed.
@@ -161,14 +148,17 @@ class _WorkerDiedError(Exception):
 
 
 class _Process:
-    """A worker process, started by its first work, and again after it died."""
+    """A worker process, started by its first work, and again after it died.
+
+    A thread of its own waits at its pipes, and is abandoned with it: reading from a process that
+    hangs in the kernel would not end even when it is killed.
+    """
 
     def __init__(self, settings: tuple[Callable[[Any], Any], int, float]) -> None:
         self._settings = settings
         self.process: Any = None
-        # By time.monotonic(), for the next message from the process.
-        self.deadline = math.inf
-        self.is_overdue = False
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def apply(self, items: Sequence[Any]) -> list[Result]:
         """Return the results of items. Raise _WorkerDiedError."""
@@ -176,9 +166,13 @@ class _Process:
             self._start()
         try:
             return self._exchange(items, self._settings[2] + _GRACE_SECONDS)
-        except (OSError, EOFError, pickle.UnpicklingError):
+        except queue.Empty:
+            self.kill()
+            self.end()
+            code = _TIMEOUT_EXIT_CODE
+        except EOFError:
             code = self.end()
-        if self.is_overdue or code == _TIMEOUT_EXIT_CODE:
+        if code == _TIMEOUT_EXIT_CODE:
             raise _WorkerDiedError(f"takes more than {self._settings[2]:g} s to decode")
         is_signal = -code in set(signal.Signals)
         cause = signal.Signals(-code).name if is_signal else f"exit code {code}"
@@ -188,25 +182,24 @@ class _Process:
         """End the process at once. Safe while another thread waits for it."""
         if (process := self.process) is not None:
             process.kill()
+            self._answers.put(None)
 
     def end(self) -> int:
         """End the process if there is one, and return its exit code."""
         process, self.process = self.process, None
         if process is None:
             return 0
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-        process.stdout.close()
+        # The thread closes the pipes, which ends the process.
+        self._requests.put(None)
         for _ in range(2):
             try:
-                return process.wait(timeout=2)
+                return process.wait(timeout=_END_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
         # Even a killed process stays while the kernel does something for it.
         return -signal.SIGTERM
 
     def _start(self) -> None:
-        self.is_overdue = False
         paths = filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | _WORKER_ENVIRONMENT
         command = [sys.executable, "-W", "ignore", "-m", "library.dataset.worker_process"]
@@ -216,9 +209,12 @@ class _Process:
                 command, stdin=pipe, stdout=pipe, stderr=errors, env=environment
             )
             _widen(self.process.stdout.fileno())
+            self._requests, self._answers = queue.SimpleQueue(), queue.SimpleQueue()
+            arguments = (self.process, self._requests, self._answers)
+            threading.Thread(target=_carry, args=arguments, daemon=True).start()
             try:
                 self._exchange(self._settings, _START_SECONDS)
-            except (OSError, EOFError, pickle.UnpicklingError):
+            except (queue.Empty, EOFError):
                 code = self.end()
                 errors.seek(0)
                 lines = errors.read().decode(errors="replace").strip().splitlines()
@@ -226,17 +222,47 @@ class _Process:
                 raise UserError(f"a worker process can't start: {last}") from None
 
     def _exchange(self, message: object, seconds: float) -> Any:
-        """Send a message and return the answer, if no `seconds` pass without a sign of life."""
+        """Send a message and return the answer.
+
+        Raises queue.Empty if `seconds` pass without a sign of life, EOFError if the process ends.
+        """
+        self._requests.put(message)
         answer: Any = ALIVE
-        try:
-            self.deadline = time.monotonic() + seconds
-            send(self.process.stdin, message)
-            while answer == ALIVE:
-                self.deadline = time.monotonic() + seconds
-                answer = pickle.load(self.process.stdout)
-            return answer
-        finally:
-            self.deadline = math.inf
+        while answer == ALIVE:
+            answer = self._answers.get(timeout=seconds)
+        if answer is None:
+            raise EOFError
+        return answer
+
+
+def _carry(
+    process: subprocess.Popen, requests: queue.SimpleQueue, answers: queue.SimpleQueue
+) -> None:
+    """Send messages to a process and collect its answers, until either side ends.
+
+    Args:
+        process: The process.
+        requests: Messages for it; None to end it.
+        answers: Gets its answers, and None when it ends.
+    """
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin is not None
+    assert stdout is not None
+    try:
+        while (message := requests.get()) is not None:
+            send(stdin, message)
+            while (answer := pickle.load(stdout)) == ALIVE:
+                answers.put(answer)
+            answers.put(answer)
+            # Keep no images while waiting.
+            message = answer = None
+    except (OSError, EOFError, pickle.UnpicklingError):
+        pass
+    finally:
+        answers.put(None)
+        for pipe in (stdin, stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 def _widen(pipe: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from library.evaluation.confusion import row_chunks, weighted_sum
+from library.evaluation.confusion import Rows, row_chunks, weighted_sum
 
 BINS = 15
 _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
@@ -75,7 +75,7 @@ class CalibrationBins:
         ]
 
 
-def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float | None:
+def fit_temperature(scores: Rows, labels: np.ndarray, rows: slice = slice(None)) -> float | None:
     """Return the temperature that makes the labels most likely, or None if there is no best one.
 
     The negative log-likelihood is convex in 1 / temperature: Newton's method between bounds. If all
@@ -84,16 +84,18 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float | None:
     Args:
         scores: Logits, float (n, classes).
         labels: int64 (n,), or multi-hot (n, classes).
+        rows: The images to fit it to.
     """
-    if not len(scores):
+    count = len(range(len(scores))[rows])
+    if not count:
         return None
     moments = _sigmoid_moments if labels.ndim == 2 else _softmax_moments
-    chunks = [*row_chunks(scores)]
-    wanted = sum(_true_scores(scores[rows], labels[rows]) for rows in chunks) / len(scores)
+    chunks = [*row_chunks(scores, rows)]
+    wanted = sum(_true_scores(scores[some], labels[some]) for some in chunks) / count
     low, high, inverse = 1 / _MAX_TEMPERATURE, 1 / _MIN_TEMPERATURE, 1.0
     for _ in range(60):
-        found = [moments(scores[rows].astype(np.float64), inverse) for rows in chunks]
-        expected, variance = np.sum(found, axis=0) / len(scores)
+        found = [moments(scores[some].astype(np.float64), inverse) for some in chunks]
+        expected, variance = np.sum(found, axis=0) / count
         slope = expected - wanted
         low, high = (low, inverse) if slope > 0 else (inverse, high)
         step = inverse - slope / variance if variance > 0 else np.inf

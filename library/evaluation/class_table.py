@@ -9,6 +9,8 @@ from library.evaluation.predictions import Predictions, late_bar
 from library.evaluation.roc import Area, class_areas
 from library.evaluation.table import CLASS_METRICS
 
+# With more classes, only so many have intervals.
+MAX_INTERVAL_CLASSES = 200
 _AREAS = ("roc_auc", "pr_auc")
 # Metrics of a class that are means of a number per image of it.
 _OWN_MEANS = ("recall", *_AREAS)
@@ -33,12 +35,10 @@ class ClassTable:
         if predictions.multi_label:
             self._truth = confusion.ClassPairs.above(0.5, labels)
             self._predicted = confusion.ClassPairs.above(0, predictions.scores)
-            found = predictions.scores[self._truth.rows, self._truth.classes] > 0
         else:
             self._truth = confusion.ClassPairs.of_labels(labels, class_count)
             self._predicted = confusion.ClassPairs.of_labels(predictions.classes, class_count)
-            found = predictions.classes[self._truth.rows] == self._truth.classes
-        self._is_found = found
+        self._is_found = found = self._truth.are_in(self._predicted, self._image_count)
         weights = intervals.unit_weights(self._image_count)
         counted = confusion.class_metrics(self._truth, self._predicted, found, weights)
         self._counted = {name: each[0] for name, each in counted.items()}
@@ -62,9 +62,15 @@ class ClassTable:
             slopes /= max(weights.sum(), 1)
 
     def rows(self, *, with_intervals: bool) -> list[dict]:
-        """Return a dict of each class: images, guesses, metrics and, if asked for, intervals."""
+        """Return a dict of each class: images, guesses, metrics and, if asked for, intervals.
+
+        Of more than MAX_INTERVAL_CLASSES, only those with the lowest F1 have intervals.
+        """
         columns = {**self._counted, **self._areas}
         bounds = {name: self._interval(name, columns[name]) for name in CLASS_METRICS}
+        # NaN, of a class without images, comes last.
+        worst = np.argsort(columns["f1"], kind="stable")[:MAX_INTERVAL_CLASSES]
+        shown = {*worst.tolist()} if with_intervals else {}
         rows = []
         for label in range(len(self._images)):
             row = {
@@ -72,7 +78,7 @@ class ClassTable:
                 "guesses": round(self._counted["guesses"][label]),
                 **{name: _number(columns[name][label]) for name in CLASS_METRICS},
             }
-            if with_intervals:
+            if label in shown:
                 row["intervals"] = {
                     name: None if row[name] is None else (float(low[label]), float(high[label]))
                     for name, (low, high) in bounds.items()
@@ -126,12 +132,13 @@ class ClassTable:
 
     def _ranked(self, predictions: Predictions) -> Iterator[tuple[int, tuple[Area, Area]]]:
         """Yield (class, its areas) for each class that has images."""
-        size = max(1, _MAX_PROBABILITIES // self._image_count)
-        for start in range(0, len(self._images), size):
-            block = slice(start, start + size)
-            columns = np.empty((len(self._images[block]), self._image_count), np.float32)
+        class_count = len(self._images)
+        size = min(max(1, _MAX_PROBABILITIES // self._image_count), class_count)
+        buffer = np.empty((size, self._image_count), np.float32)
+        for start in range(0, class_count, size):
+            columns = buffer[: class_count - start]
             for rows in confusion.row_chunks(predictions.scores):
-                columns[:, rows] = predictions.probabilities(rows)[:, block].T
+                columns[:, rows] = predictions.probabilities(rows)[:, start : start + size].T
             for label, probabilities in enumerate(columns, start):
                 own = self._truth.rows[self._truth.of_class(label)]
                 if len(own):

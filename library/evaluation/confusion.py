@@ -5,6 +5,7 @@ as (samples,), or (samples, classes). NaN marks what is undefined.
 """
 
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,10 +33,24 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return weighted_sum(values[np.newaxis].astype(np.float64), weights)[0] / weights.sum(0)
 
 
-def row_chunks(scores: np.ndarray) -> Iterator[slice]:
-    """Yield the rows of an array (n, classes), some at a time."""
+class Rows(Protocol):
+    """An array (n, classes), perhaps on disk."""
+
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray:
+        """Return some rows."""
+
+
+def row_chunks(scores: Rows, rows: slice = slice(None)) -> Iterator[slice]:
+    """Yield the rows of an array (n, classes), or those among `rows`, some at a time."""
     size = max(1, _MAX_CHUNK // max(scores.shape[1], 1))
-    return (slice(start, start + size) for start in range(0, len(scores), size))
+    chosen = range(len(scores))[rows]
+    for start in range(0, len(chosen), size):
+        some = chosen[start : start + size]
+        yield slice(some.start, some.stop, some.step)
 
 
 class ClassPairs:
@@ -57,13 +72,18 @@ class ClassPairs:
         return cls(np.arange(len(labels)), labels, class_count)
 
     @classmethod
-    def above(cls, threshold: float, values: np.ndarray) -> "ClassPairs":
+    def above(cls, threshold: float, values: Rows) -> "ClassPairs":
         """Return the pairs for which values, float (n, classes), exceed a threshold."""
         found = [np.flatnonzero(values[rows] > threshold) for rows in row_chunks(values)]
         starts = [rows.start * values.shape[1] for rows in row_chunks(values)]
         cells = np.concatenate([each + start for each, start in zip(found, starts, strict=True)])
         rows, classes = np.divmod(cells, values.shape[1])
         return cls(rows, classes, values.shape[1])
+
+    def are_in(self, others: "ClassPairs", image_count: int) -> np.ndarray:
+        """Return whether each pair is among others about the same images: bool (pairs,)."""
+        own, their = (each.classes * image_count + each.rows for each in (self, others))
+        return np.isin(own, their, assume_unique=True)
 
     def of_class(self, label: int) -> slice:
         """Return where the pairs of a class are."""
@@ -83,7 +103,7 @@ class ClassPairs:
         return sums
 
 
-def in_top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+def in_top_k(scores: Rows, labels: np.ndarray, k: int) -> np.ndarray:
     """Return whether each image's class is among the k with the highest scores: bool (n,).
 
     Of equal scores the first classes' count as higher, as in argmax.

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from library.errors import DataError, DivergedError, reason_of
-from library.evaluation.confusion import row_chunks
+from library.evaluation.confusion import Rows, row_chunks
 from library.evaluation.metrics import EvaluationOptions, add_calibrated_metrics, compute_metrics
 from library.evaluation.predictions import Predictions, late_bar, predict_batches
 from library.files import write_file
@@ -76,7 +76,8 @@ def evaluate(
         return predict_batches(snapshot.network, bar, options.max_steps, xla=options.xla)
 
     def compute_values(scores: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        values = objective.metrics(tf.constant(labels), tf.constant(scores))
+        kind = np.float32 if labels.ndim == 2 else labels.dtype
+        values = objective.metrics(tf.constant(labels.astype(kind)), tf.constant(scores))
         return {name: each.numpy() for name, each in values.items()}
 
     predictions = predict(inputs)
@@ -159,7 +160,7 @@ def describe_scope(summary: dict) -> Iterator[str]:
         yield f"data from {summary['data']['folder']}"
 
 
-def _check_finite(scores: np.ndarray) -> None:
+def _check_finite(scores: Rows) -> None:
     bad = sum(np.count_nonzero(~np.isfinite(scores[rows]).all(1)) for rows in row_chunks(scores))
     if bad:
         raise DivergedError(

@@ -133,7 +133,7 @@ def _other_half_temperatures(predictions: Predictions) -> np.ndarray | None:
     """Return each image's divisor, float (n, 1): the temperature of the half it is not in."""
     # Alternate between halves, because a split may be sorted by class.
     others = [slice(1, None, 2), slice(0, None, 2)]
-    fitted = [fit_temperature(predictions.scores[n], predictions.labels[n]) for n in others]
+    fitted = [fit_temperature(predictions.scores, predictions.labels, rows) for rows in others]
     half = np.arange(len(predictions)) % 2
     return None if None in fitted else np.array(fitted)[half, np.newaxis]
 

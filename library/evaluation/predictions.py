@@ -1,15 +1,49 @@
 """A network's scores for each image of a split, in the split's order."""
 
 import itertools
-from collections.abc import Iterable
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import keras
 import numpy as np
 
+from library.evaluation.confusion import Rows, row_chunks
+from library.files import temporary_file_error
 from library.logging import progress_bar
 from library.models.inference import Inference
 from library.models.scores import is_multi_label, to_probabilities
+
+# Larger arrays of scores are kept in a temporary file: those of many classes would need more
+# memory than everything else.
+_MAX_SCORE_BYTES = 128 << 20
+
+
+class StoredScores:
+    """An array in a temporary file, float32 (n, classes). Indexing reads a copy of some rows."""
+
+    def __init__(self, parts: Iterable[np.ndarray]) -> None:
+        """Write arrays (some, classes), one after another. Raises UserError if the disk is full."""
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
+        rows = 0
+        try:
+            for part in parts:
+                self._file.write(np.ascontiguousarray(part, np.float32))
+                rows += len(part)
+            self._file.flush()
+        except OSError as error:
+            raise temporary_file_error(error) from None
+        self.shape = (rows, part.shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        # Pages that stay mapped would count as memory of this process.
+        return np.array(np.memmap(self._file, np.float32, "r", shape=self.shape)[rows])
 
 
 @dataclass(frozen=True)
@@ -17,13 +51,13 @@ class Predictions:
     """Scores, labels and names of n images.
 
     Attributes:
-        scores: Logits, float32 (n, classes).
-        labels: int64 (n,), or multi-hot float32 (n, classes) if multi-label.
+        scores: Logits, float32 (n, classes); of many classes to be read in parts (`row_chunks`).
+        labels: int64 (n,), or multi-hot bool (n, classes) if multi-label.
         names: File names as converted.
         multi_label: Whether an image may have several classes, or none.
     """
 
-    scores: np.ndarray
+    scores: Rows
     labels: np.ndarray
     names: tuple[str, ...]
     multi_label: bool = False
@@ -31,10 +65,11 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
+    @cached_property
     def classes(self) -> np.ndarray:
         """The most likely class of each image: int64 (n,)."""
-        return self.scores.argmax(1)
+        found = [self.scores[rows].argmax(1) for rows in row_chunks(self.scores)]
+        return np.concatenate([np.zeros(0, np.int64), *found])
 
     def probabilities(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Return the probabilities of some images, float32 (some, classes)."""
@@ -55,15 +90,22 @@ def predict_batches(
     """
     score = Inference(network, xla=xla)
     multi_label = is_multi_label(network)
-    # Arrays of the right shape and type, even if there are no batches.
-    scores = [np.zeros((0, network.output_shape[-1]), np.float32)]
-    labels = [scores[0] if multi_label else np.zeros(0, np.int64)]
+    # An array of the right shape and type, even if there are no batches.
+    empty = np.zeros((0, network.output_shape[-1]), np.float32)
+    labels = [empty.astype(bool) if multi_label else np.zeros(0, np.int64)]
     names: list[str] = []
-    for images, some_labels, some_names in itertools.islice(batches, max_steps):
-        scores.append(score(images))
-        labels.append(np.asarray(some_labels))
-        names += [each.decode("utf-8", "replace") for each in np.asarray(some_names).tolist()]
-    return Predictions(_join(scores), _join(labels), tuple(names), multi_label)
+
+    def score_batches() -> Iterator[np.ndarray]:
+        yield empty
+        for images, some_labels, some_names in itertools.islice(batches, max_steps):
+            labels.append(np.asarray(some_labels, labels[0].dtype))
+            names.extend(
+                each.decode("utf-8", "replace") for each in np.asarray(some_names).tolist()
+            )
+            yield score(images)
+
+    scores = _gather(score_batches())
+    return Predictions(scores, np.concatenate(labels), tuple(names), multi_label)
 
 
 def late_bar(items: Iterable, name: str, unit: str, count: int) -> Iterable:
@@ -71,12 +113,13 @@ def late_bar(items: Iterable, name: str, unit: str, count: int) -> Iterable:
     return progress_bar(count, name, iterable=items, leave=False, delay=2, unit=unit)
 
 
-def _join(arrays: list[np.ndarray]) -> np.ndarray:
-    """Return the concatenation of arrays, freeing each as soon as it is copied."""
-    joined = np.empty((sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[-1].dtype)
-    end = len(joined)
-    while arrays:
-        last = arrays.pop()
-        joined[end - len(last) : end] = last
-        end -= len(last)
-    return joined
+def _gather(parts: Iterator[np.ndarray]) -> Rows:
+    """Return the concatenation of arrays (some, classes), in memory if it is small."""
+    gathered: list[np.ndarray] = []
+    size = 0
+    for part in parts:
+        gathered.append(part)
+        size += part.nbytes
+        if size > _MAX_SCORE_BYTES:
+            return StoredScores(itertools.chain(gathered, parts))
+    return np.concatenate(gathered)

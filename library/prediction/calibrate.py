@@ -65,7 +65,7 @@ def calibrate(
             raise SettingsError(
                 "threshold_precision needs one class per image; for multi-label data use threshold"
             )
-        probabilities = np.asarray(to_probabilities(predictions.scores, temperature or 1.0))
+        probabilities = np.asarray(to_probabilities(predictions.scores[:], temperature or 1.0))
         threshold = fit_threshold(probabilities, predictions.labels, precision)
         logger.info(str(threshold))
     return CalibratedSnapshot(

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from library.dataset.sources.base import TRAINING
+from library.evaluation.confusion import row_chunks
 from library.evaluation.evaluate import (
     EVALUATION_FOLDER,
     EvaluationResult,
@@ -206,6 +207,7 @@ def render_report(report: Report) -> str:
             *(f"in {each.name}" for each in others),
         ),
         class_rows=list(_class_rows(metrics, others)),
+        interval_count=sum("intervals" in row for row in metrics["classes"].values()),
         confusion=chart,
         thresholds=[{**asdict(each), "isAnswer": each is answer} for each in shown],
         hidden_classes=len(report.classes) - len(metrics["absent"]) - len(curves),
@@ -317,7 +319,10 @@ def _class_rows(metrics: dict, others: Sequence[Split | TrainingSplit]) -> Itera
 def _is_correct(predictions: Predictions) -> np.ndarray:
     """Return whether each prediction is correct; of multi-label ones, all of its classes: bool."""
     if predictions.multi_label:
-        return ((predictions.scores > 0) == (predictions.labels > 0.5)).all(1)
+        scores, labels = predictions.scores, predictions.labels
+        return np.concatenate(
+            [((scores[rows] > 0) == (labels[rows] > 0.5)).all(1) for rows in row_chunks(scores)]
+        )
     return predictions.classes == predictions.labels
 
 

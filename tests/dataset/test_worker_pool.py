@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import pickle
@@ -37,6 +38,13 @@ class Act:
                 time.sleep(1)
         if item == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
+        if item == "half":
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            reply = pickle.dumps([(True, bytes(1000))], protocol=5)
+            for pipe in (3, 4, 5, 6, 7):
+                with contextlib.suppress(OSError):
+                    os.write(pipe, reply[:500])
+            time.sleep(60)
         if item == "slow":
             time.sleep(0.3)
         if item == "eat":
@@ -88,6 +96,29 @@ def test_stopped_process_is_replaced(monkeypatch):
     monkeypatch.setattr(worker_pool, "_GRACE_SECONDS", 0.1)
     answers = results([1, "stop", 3], seconds=0.2)
     assert answers == [(True, 2), (False, "takes more than 0.2 s to decode"), (True, 6)]
+
+
+def test_half_an_answer_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(worker_pool, "_GRACE_SECONDS", 0.1)
+    answers = results([1, "half", 3], seconds=0.2)
+    assert answers == [(True, 2), (False, "takes more than 0.2 s to decode"), (True, 6)]
+
+
+def test_process_that_cannot_be_killed_is_abandoned(monkeypatch):
+    """As one that hangs in the kernel."""
+    kill, abandoned = subprocess.Popen.kill, []
+    monkeypatch.setattr(worker_pool, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(worker_pool, "_END_SECONDS", 0.1)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda self: abandoned.append(self))
+    try:
+        with WorkerPool(Act(), 1, seconds=0.2) as pool:
+            assert pool.apply("stop") == (False, "takes more than 0.2 s to decode")
+            assert pool.apply(2) == (True, 4)
+    finally:
+        for each in set(abandoned):
+            kill(each)
+            each.wait()
+    assert abandoned
 
 
 def test_process_stopped_by_others_loses_nothing(monkeypatch):

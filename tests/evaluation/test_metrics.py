@@ -1,11 +1,17 @@
 """Metrics, compared with scikit-learn."""
 
+import errno
 import json
+import tempfile
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn import metrics
 
+from library.errors import UserError
+from library.evaluation import confusion
 from library.evaluation.calibration import fit_temperature
 from library.evaluation.confusion import (
     ClassPairs,
@@ -18,7 +24,7 @@ from library.evaluation.confusion import (
 )
 from library.evaluation.intervals import bootstrap_weights, unit_weights
 from library.evaluation.metrics import EvaluationOptions, add_calibrated_metrics, compute_metrics
-from library.evaluation.predictions import Predictions
+from library.evaluation.predictions import Predictions, StoredScores
 from library.evaluation.roc import class_areas
 from library.models.scores import to_probabilities
 
@@ -357,15 +363,45 @@ def test_calibrated_metrics_are_cross_fitted():
     assert result["calibrated_loss"] is None
 
 
-def test_cross_fitting_copies_no_scores(monkeypatch):
-    found = predictions(41)
-    fitted = []
+class CountedScores(StoredScores):
+    def __getitem__(self, rows):
+        found = super().__getitem__(rows)
+        assert found.size <= confusion._MAX_CHUNK, "more than a part in memory"
+        return found
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_scores_on_disk_give_the_same_metrics(monkeypatch, multi_label):
+    monkeypatch.setattr(confusion, "_MAX_CHUNK", 60)
+    found = predictions(41, multi_label=multi_label)
+    stored = replace(found, scores=CountedScores([found.scores[:7], found.scores[7:]]))
+    results = []
+    for each in (found, stored):
+        options = EvaluationOptions(5, 20)
+        result = compute_metrics(each, CLASSES, {}, options)
+        losses = lambda scores, labels: scores.mean(1)  # noqa: E731
+        results.append(add_calibrated_metrics(result, each, each, losses, options))
+    assert results[0] == results[1]
+
+
+def test_full_disk_is_named(monkeypatch):
+    def write(content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     monkeypatch.setattr(
-        "library.evaluation.metrics.fit_temperature", lambda scores, _: fitted.append(scores) or 1.0
+        tempfile, "TemporaryFile", lambda: SimpleNamespace(write=write, close=lambda: None)
     )
-    add_calibrated_metrics({}, found, found, losses_of, EvaluationOptions(5, 0))
-    assert [len(each) for each in fitted] == [41, 20, 21]
-    assert all(np.shares_memory(each, found.scores) for each in fitted)
+    with pytest.raises(UserError, match=r"No space left.* TMPDIR"):
+        StoredScores([np.zeros((2, 3))])
+
+
+def test_worst_of_many_classes_have_intervals(monkeypatch):
+    monkeypatch.setattr("library.evaluation.class_table.MAX_INTERVAL_CLASSES", 2)
+    found = predictions()
+    result = compute_metrics(found, CLASSES, {}, EvaluationOptions(5, 20))
+    rows = sorted(result["classes"].values(), key=lambda row: row["f1"] or 9)
+    assert ["intervals" in row for row in rows] == [True, True, False, False]
+    assert result["intervals"]["macro_f1"]
 
 
 def test_many_classes_give_confusion_cells():

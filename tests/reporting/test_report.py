@@ -121,6 +121,14 @@ def make_page(
     return render_report(Report(**{**values, **changes}))
 
 
+def test_page_says_which_classes_have_intervals(monkeypatch):
+    assert "Intervals: of the" not in make_page()
+    monkeypatch.setattr("library.evaluation.class_table.MAX_INTERVAL_CLASSES", 2)
+    page = make_page()
+    assert "Intervals: of the 2 classes" in page
+    assert page.count('<td class="interval"></td>') == 1
+
+
 def open_in_browser(path, *options):
     """Return the page as the browser has made it, and what its console said."""
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
