@@ -21,6 +21,7 @@ from library.inputs.worker_slice import WHOLE_BATCH, WorkerSlice
 from library.messages import ChoiceError, unknown_name
 from library.models.features import CachedFeatures, cache_split_features, split_at_base
 from library.models.freezing import Unfreezing, freeze_layers, layer_rate_factors
+from library.models.functional import allow_image_size
 from library.models.weights import load_weights
 from library.saving.checkpoints import Checkpoints
 from library.saving.snapshots import DATA, data_text
@@ -39,7 +40,7 @@ from project.networks import make_network
 from project.networks.heads import choose_head
 from project.objective import MultiLabelObjective, Objective, choose_loss
 from project.optimizers import OptimizerOptions, make_optimizer
-from project.schedules import LearningRate
+from project.schedules import LearningRate, read_steps
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,12 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
         settings, parts.network, (training, validation), splits, devices.replicas
     )
     parts = replace(parts, unfreezing=unfreezing, cached_features=cached)
+    if training.stages and cached:
+        raise SettingsError(
+            "progressive has no effect on cached features: use --cache_features never, or remove it"
+        )
+    for _, image_format in training.stages:
+        allow_image_size(parts.network, image_format.shape)
     plan = make_plan(settings, inputs.training.batches_per_epoch)
     paths = make_run_paths(settings, splits[0])
     return ENGINES[config.engine](parts, inputs, plan, paths, devices)
@@ -155,8 +162,11 @@ def make_training_inputs(
         logger.warning(f"augmentations without effect on gray images: {', '.join(words)}")
     source = make_source(split, config.parallel_interleave_sources, config.num_parallel_reads)
     image_format = _image_format(config)
+    stages = _read_stages(settings)
+    # Pixels can be cached only if all epochs take the same.
+    has_same_pixels = not augmentations.has_crop and not stages
     return TrainingPipeline(
-        source=_cached(config, source, split, None if augmentations.has_crop else image_format),
+        source=_cached(config, source, split, image_format if has_same_pixels else None),
         image_format=image_format,
         batch_size=config.train_batch_size,
         shuffle_examples=_shuffle_examples(config, source, is_oversampled),
@@ -165,7 +175,33 @@ def make_training_inputs(
         is_oversampled=is_oversampled,
         worker_slice=worker_slice,
         options=_pipeline_options(config),
+        stages=stages,
     )
+
+
+def _read_stages(settings: Settings) -> tuple[tuple[int, ImageFormat], ...]:
+    """Return the epochs at which the size of training images changes, and their formats then."""
+    config, words = settings.project, settings.hyperparameters.progressive
+    if words and config.debug:
+        logger.warning("progressive has no effect with debug")
+        return ()
+    steps = read_steps("progressive", words)
+    for epoch, factor in steps:
+        if epoch < 0 or epoch % 1 or not 0 < factor <= 1:
+            raise SettingsError(
+                f"progressive: {epoch:g}={factor:g} must be a whole epoch from 0 and a factor of "
+                "the image size above 0 and up to 1, such as 0=0.5 or 10=1"
+            )
+    if len(dict(steps)) < len(steps):
+        raise SettingsError("progressive: two factors begin at the same epoch; remove one")
+    *_, last = [1.0, *(factor for epoch, factor in steps if epoch < config.train_epochs)]
+    if last < 1:
+        logger.warning(
+            f"progressive: the last epochs train at {last:g} of the image size, but evaluation is "
+            "at full size"
+        )
+    full = _image_format(config)
+    return tuple((int(epoch), full.scaled(factor)) for epoch, factor in steps)
 
 
 def _check_oversampling(hparams: Any, split: Any, worker_slice: WorkerSlice) -> None:

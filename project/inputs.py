@@ -65,6 +65,8 @@ class TrainingPipeline:
         is_oversampled: Whether smaller classes are repeated until all are equally large.
         worker_slice: The part of each batch that this worker prepares.
         options: How much is read, decoded and prefetched in parallel.
+        stages: Pairs of an epoch and the format of images from then on, sorted; before the first
+            one it is `image_format`.
     """
 
     source: ExampleSource
@@ -76,6 +78,7 @@ class TrainingPipeline:
     is_oversampled: bool = False
     worker_slice: WorkerSlice = WHOLE_BATCH
     options: PipelineOptions = DEFAULT_OPTIONS
+    stages: tuple[tuple[int, ImageFormat], ...] = ()
 
     @property
     def examples(self) -> int:
@@ -111,6 +114,8 @@ class TrainingPipeline:
         Elements are (images, labels). Images are uint8 (batch, height, width, channels). Labels
         are int64 (batch,) or, if images are mixed or multi-label, float32 (batch, classes).
         """
+        if begun := [inputs for start, inputs in self._staged if start <= epoch]:
+            return begun[-1].batches(epoch, start_batch)
         keys, epoch_seed = self._shuffled(epoch)
         prepare = self._prepare
         batches = make_batches(
@@ -119,6 +124,11 @@ class TrainingPipeline:
         return prefetch(
             batches.map(self._mix) if self.augmentations.has_mixing else batches, self.options
         )
+
+    @cached_property
+    def _staged(self) -> list[tuple[int, "TrainingPipeline"]]:
+        """The same inputs at the size of each stage, which keep what was traced for it."""
+        return [(start, replace(self, image_format=each, stages=())) for start, each in self.stages]
 
     @cached_property
     def _prepare(self) -> Callable[..., tuple[tf.Tensor, ...]]:

@@ -56,7 +56,7 @@ def step(
 ) -> tf.Tensor:
     """Multiply by a factor from an epoch on: learning_rate_steps of `30=0.1` and `45=0.01`."""
     rate = learning_rate * tf.ones_like(progress)
-    for start, factor in read_steps(learning_rate_steps):
+    for start, factor in read_steps("learning_rate_steps", learning_rate_steps):
         rate = tf.where(epoch >= start, learning_rate * factor, rate)
     return rate
 
@@ -149,8 +149,11 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         raise NotImplementedError("a learning-rate schedule is made from the settings")
 
 
-def read_steps(words: Sequence[str]) -> list[tuple[float, float]]:
-    """Return (epoch, factor) pairs, sorted, for words such as `30=0.1`. Raise SettingsError."""
+def read_steps(setting: str, words: Sequence[str]) -> list[tuple[float, float]]:
+    """Return the (epoch, factor) pairs, sorted, of a setting's words such as `30=0.1`.
+
+    Raises SettingsError, naming the setting.
+    """
     steps = []
     for word in words:
         epoch, _, factor = word.partition("=")
@@ -158,7 +161,7 @@ def read_steps(words: Sequence[str]) -> list[tuple[float, float]]:
             steps.append((float(epoch), float(factor)))
         except ValueError:
             raise SettingsError(
-                f"learning_rate_steps: {word!r} is not an epoch and a factor, such as 30=0.1"
+                f"{setting}: {word!r} is not an epoch and a factor, such as 30=0.1"
             ) from None
     return sorted(steps)
 

@@ -518,6 +518,9 @@ class Regularization(Keys):
         0.0, "label smoothing", also=["label_smoothing"]
     )
     augmentations: Words = key((), "augmentations in order: name or name=strength")
+    progressive: Words = key(
+        (), "train on smaller images first: epoch=factor of the image size, as in 0=0.5,10=1"
+    )
     class_weight: ClassWeights = key((), "class weights in the loss: auto, or class=weight")
     balance: Literal["none", "oversample"] = key("none", "repeat images of smaller classes")
 

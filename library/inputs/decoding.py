@@ -34,6 +34,11 @@ class ImageFormat:
         _, height, width, channels = network.input_shape
         return cls(height, channels, width)
 
+    def scaled(self, factor: float) -> "ImageFormat":
+        """Return the format with height and width multiplied by a factor, at least one pixel."""
+        height, width = (max(1, round(factor * size)) for size in self.shape[:2])
+        return ImageFormat(height, self.channels, width)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""

@@ -3,6 +3,9 @@
 import re
 
 import keras
+import tensorflow as tf
+
+from library.errors import SettingsError
 
 _AUTOMATIC_NAME = re.compile(r"(functional|sequential)(_\d+)?")
 
@@ -35,3 +38,30 @@ def to_functional(
 def is_functional(network: keras.Model) -> bool:
     """Return whether a model is a graph of layers, not a sequence and not code of its own."""
     return hasattr(network, "operations") and not isinstance(network, keras.Sequential)
+
+
+def allow_image_size(network: keras.Model, image_shape: tuple[int, int, int]) -> None:
+    """Let a functional model take images of other sizes than its own, with the same weights.
+
+    Args:
+        network: The model; with its nested models, it no longer checks the size of its input.
+        image_shape: (height, width, channels) of a size that it will get.
+
+    Raises:
+        SettingsError: The network has a fixed size: it flattens images, for example.
+    """
+    for layer in network._flatten_layers():
+        if is_functional(layer) and len(layer.inputs) == 1:
+            unsized = (None, None, None, layer.inputs[0].shape[-1])
+            layer.input_spec = keras.layers.InputSpec(shape=unsized)
+    call = tf.function(lambda images: network(images, training=False), autograph=False)
+    try:
+        call.get_concrete_function(tf.TensorSpec((None, *image_shape), tf.float32))
+    except Exception as error:
+        # Keras, TensorFlow and the layers' own code raise errors of many kinds.
+        height, width, _ = image_shape
+        raise SettingsError(
+            f"progressive: the network {network.name} can't take images of {height} x {width}; "
+            "its weights are for a fixed size, or the size is too small: use another --model or "
+            "a larger factor"
+        ) from error

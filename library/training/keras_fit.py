@@ -39,10 +39,9 @@ class KerasFitTrainer(Trainer):
 
     def make_steps(self) -> None:
         """Call `fit` for the steps until something else is due."""
-        state, training = self.state, self.inputs.training
+        state = self.state
         end = state.batch + self.steps_until_due()
-        batches = self.step_inputs.training.batches(state.epoch, state.batch)
-        batches = self.devices.divide(batches.take(end - state.batch), training.batch_size)
+        batches = self.divided_batches(state.epoch, state.batch, end - state.batch)
         callback = AfterSteps(self, end)
         self.model.fit(batches, shuffle=False, verbose=0, callbacks=[callback])
         if state.batch < end and self.should_continue():

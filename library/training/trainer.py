@@ -90,6 +90,8 @@ class Trainer:
         self.step_inputs: SplitInputs | RunInputs = inputs
         self.devices.spread_seeds(parts.network)
         self.compile()
+        # The shape that the compiled step was made for.
+        self._input_shape = tf.TensorShape(self.step_parts.network.input_shape[1:])
         self.evaluator = Evaluator(
             self.step_parts.network, parts.objective, self.devices, xla=plan.xla
         )
@@ -173,9 +175,19 @@ class Trainer:
     def prefetch(self) -> None:
         """Start to prepare the batches that come next: a new epoch's during the evaluation."""
         self._iterator_position = self.state.epoch, self.state.batch
-        batches = self.step_inputs.training.batches(*self._iterator_position)
-        batch_size = self.inputs.training.batch_size
-        self._batch_iterator = iter(self.devices.divide(batches, batch_size))
+        self._batch_iterator = iter(self.divided_batches(*self._iterator_position))
+
+    def divided_batches(self, epoch: int, batch: int, count: int = -1) -> Any:
+        """Return `count` batches (-1: all) of an epoch, from `batch` on, divided among replicas."""
+        batches = self.step_inputs.training.batches(epoch, batch).take(count)
+        shape = batches.element_spec[0].shape[1:]
+        if shape.is_fully_defined() and shape != self._input_shape:
+            size = " x ".join(map(str, shape[:2]))
+            logger.info(f"epoch {epoch + 1}: training on images of {size}")
+            # Another trace, whose shapes are all known: layers may need them, and XLA does.
+            self.compile()
+            self._input_shape = shape
+        return self.devices.divide(batches, self.inputs.training.batch_size)
 
     def make_steps(self) -> None:
         """Make steps as long as nothing else is due."""

@@ -20,6 +20,7 @@ from library.inputs.worker_slice import WorkerSlice
 from library.messages import ChoiceError
 from library.models.scores import is_multi_label
 from library.saving.snapshots import read_snapshot
+from library.training.distribution import Devices
 from project import assembly, load_network
 from project.settings import read_settings
 
@@ -275,6 +276,34 @@ def test_cached_features(make, arguments, is_frozen, replicas, is_cached, capsys
     assert ("warning: cached_views 2" in capsys.readouterr().err) != has_effect
     cached()
     assert "cached_views" not in capsys.readouterr().err
+
+
+def test_progressive(make, caplog):
+    settings, train, _ = make("--progressive", "1=0.75,0=0.5", "--cache", "memory")
+    whole = assembly.make_training_inputs(make()[0], train)
+    progressive = assembly.make_training_inputs(settings, train)
+    assert "at 0.75 of the image size" in caplog.text
+    for epoch, size in ((0, 4), (1, 6)):
+        batches = zip(progressive.batches(epoch, 1), whole.batches(epoch, 1), strict=True)
+        for (images, labels), (_, whole_labels) in batches:
+            assert images.shape[1:] == (size, size, 3)
+            assert np.array_equal(labels, whole_labels)
+
+
+@pytest.mark.parametrize(
+    "words", ["0", "0=0", "0=1.1", "0.5=1", "-1=1", "inf=1", "0=nan", "1=1,1=1"]
+)
+def test_progressive_is_checked(make, words):
+    settings, train, _ = make("--progressive", words)
+    with pytest.raises(SettingsError, match="progressive"):
+        assembly.make_training_inputs(settings, train)
+
+
+def test_progressive_on_cached_features_is_refused(make, monkeypatch):
+    settings, *splits = make("--progressive", "0=0.5,1=1")
+    monkeypatch.setattr(assembly, "make_cached_features", lambda *_: "cached")
+    with pytest.raises(SettingsError, match=r"progressive.*cache_features never"):
+        assembly.make_trainer(settings, splits, Devices())
 
 
 def test_same_seed_makes_same_weights(make):

@@ -97,9 +97,9 @@ def test_accumulation_makes_fewer_updates():
 
 
 def test_read_steps():
-    assert read_steps(["45=0.01", "30=0.1"]) == [(30.0, 0.1), (45.0, 0.01)]
+    assert read_steps("learning_rate_steps", ["45=0.01", "30=0.1"]) == [(30.0, 0.1), (45.0, 0.01)]
     with pytest.raises(SettingsError, match="learning_rate_steps: '30'"):
-        read_steps(["30"])
+        read_steps("learning_rate_steps", ["30"])
 
 
 def test_unknown_name():

@@ -1,0 +1,68 @@
+"""Training on smaller images first."""
+
+import keras
+import pytest
+
+from library.errors import SettingsError, StoppedError
+from library.models.functional import allow_image_size
+from library.training.keras_fit import KerasFitTrainer
+from library.training.trainer import Trainer
+from tests.helpers.small_networks import build
+from tests.helpers.small_run import Inputs, assert_same, make_run, stopping_run
+
+
+class ProgressiveInputs(Inputs):
+    """Every second pixel in the first epoch."""
+
+    def batches(self, epoch, start_batch=0):
+        stride = 1 if epoch else 2
+        batches = super().batches(epoch, start_batch)
+        return batches.map(lambda images, labels: (images[:, ::stride, ::stride], labels))
+
+
+def make_network():
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((4, 4, 1))
+    x = keras.layers.Conv2D(3, 2, padding="same")(keras.layers.Rescaling(1 / 255)(pixels))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.BatchNormalization()(x))
+    network = keras.Model(pixels, keras.layers.Dense(2, dtype="float32")(x))
+    allow_image_size(network, (2, 2, 1))
+    return network
+
+
+OPTIONS = {"network": make_network, "ema_decay": 0.9}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    run = make_run(folder, ProgressiveInputs(), **OPTIONS)
+    run.fit()
+    return run
+
+
+# In the first epoch, between two sizes, and after the change.
+@pytest.mark.parametrize(
+    ("trainer", "step"), [(Trainer, 2), (Trainer, 3), (Trainer, 4), (KerasFitTrainer, 2)]
+)
+def test_resume_matches_uninterrupted_run(tmp_path, uninterrupted, capsys, trainer, step):
+    options = {"training": ProgressiveInputs(), "trainer": trainer, **OPTIONS}
+    with pytest.raises(StoppedError):
+        stopping_run(tmp_path, step, **options).fit()
+    has_begun_small = "epoch 1: training on images of 2 x 2" in capsys.readouterr().err
+    run = make_run(tmp_path, **options)
+    run.fit()
+    assert has_begun_small
+    assert ("epoch 2: training on images of 4 x 4" in capsys.readouterr().err) == (step == 2)
+    assert_same(run, uninterrupted)
+
+
+@pytest.mark.parametrize("name", ["residual", "simple"])
+def test_allow_image_size(name):
+    network = build(name, (32, 32, 3), 2, residual_layers=20)
+    if name == "residual":
+        allow_image_size(network, (16, 16, 3))
+        assert network(keras.ops.zeros((1, 16, 16, 3))).shape == (1, 2)
+    else:
+        with pytest.raises(SettingsError, match=r"progressive.*simple.*16 x 16"):
+            allow_image_size(network, (16, 16, 3))
