@@ -6,10 +6,11 @@ import logging
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from library.errors import DataError, SettingsError, UserError, missing_package, reason_of, run_main
+from library.errors import DataError, SettingsError, UserError, missing_package, run_main
 from library.messages import counted, counted_present, listed
 
 try:
@@ -56,7 +57,7 @@ _COMMANDS = {
 PROGRAM = Program(
     program_name("convert-dataset", "convert_dataset.py"), _ABOUT, _COMMANDS, Path(__file__).parent
 )
-# What a folder of images says that may not be changed.
+# Errors of a folder of images that may not be changed.
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _DEFAULTS = ConversionOptions()
 _IMAGES = _DEFAULTS.images
@@ -103,7 +104,6 @@ class DestinationKeys(Keys):
     tfrecord_dir: PathOrUrl | None = key(None, "folder of the shards; none: dataset_dir")
     num_shards: CountOrZero = key(_DEFAULTS.num_shards, "0: 8, or more of about 128 MiB each")
     random_seed: CountOrZero = key(_DEFAULTS.random_seed, "seed of the order, and of --split")
-    append: bool = key(False, "add images to a converted split; its shards stay as they are")
     overwrite: bool = key(
         _DEFAULTS.overwrite, "replace a converted split that was made with other settings"
     )
@@ -171,15 +171,14 @@ def convert_splits(settings: Settings) -> None:
     from library.dataset.sources.base import SPLITS, TRAINING
     from library.dataset.split_assignment import Splitter, read_fractions
 
-    if settings.tfrecord_filename or settings.append:
-        raise SettingsError("split: can't be combined with tfrecord_filename or append")
+    if settings.tfrecord_filename:
+        raise SettingsError("split: can't be combined with tfrecord_filename")
     if settings.tfrecord_dir is None:
         raise SettingsError("split: tfrecord_dir is missing: the parent folder of the splits")
     fractions = read_fractions(settings.split)
     if settings.source and "test" in fractions:
         raise SettingsError(
-            f"split: {settings.source} has its own test split; leave out test, and convert it "
-            "with --tfrecord_filename test"
+            f"split: {settings.source} has its own test split: convert it, --tfrecord_filename test"
         )
     splitter = Splitter(fractions, settings.group_by, settings.random_seed)
     for split in fractions:
@@ -195,8 +194,8 @@ def convert_splits(settings: Settings) -> None:
         left = find_manifest(folder, split)
         if left and left.settings.get("split"):
             logger.warning(
-                f"{folder}: {split} stays as an earlier --split made it ({left.settings['split']}),"
-                f" so its images may be in the other splits, too: remove it, or name it in --split"
+                f"{folder}: {split} stays as an earlier --split made it, so its images may be in "
+                "the other splits, too: remove it, or name it in --split"
             )
 
 
@@ -211,47 +210,29 @@ def convert_one(
         folder: A folder or URL, where the shards go.
         splitter: Selects the split's files; None: all files.
     """
+    from library.dataset import remote_splits
     from library.dataset.conversion import check_replacement, convert
-    from library.dataset.manifest import read_manifest
-    from library.dataset.remote_splits import (
-        fetch_training_manifest,
-        find_remote_manifest,
-        upload,
-    )
     from library.dataset.storage import is_remote, local_folder
 
     local, url, previous = Path(folder), None, None
     if is_remote(folder):
-        if settings.append:
-            raise SettingsError(f"append: {folder} is remote; append to a local copy, upload that")
         url = str(folder)
         local = local_folder(url)
-        fetch_training_manifest(url, local)
-        previous = find_remote_manifest(url, name)
-    base = read_manifest(local, name) if settings.append else None
-    source, options = (
-        make_source(settings, name, local, splitter),
-        make_conversion_options(settings),
-    )
+        remote_splits.fetch_training_manifest(url, local)
+        previous = remote_splits.find_remote_manifest(url, name)
+    source = make_source(settings, name, local, splitter)
+    options = make_conversion_options(settings)
     if previous:
         check_replacement(previous, source, options)
     try:
-        manifest = convert(source, local, name, options, base)
+        manifest = convert(source, local, name, options)
     except UserError as error:
-        reason = error.__cause__
-        if (
-            settings.tfrecord_dir is None
-            and isinstance(reason, OSError)
-            and reason.errno in _READ_ONLY
-        ):
-            raise UserError(
-                f"{local} can't be written: {reason_of(reason)}; name another folder for the "
-                "shards with --tfrecord_dir"
-            ) from error
+        if settings.tfrecord_dir is None and getattr(error.__cause__, "errno", 0) in _READ_ONLY:
+            raise UserError(f"{error}, or with another --tfrecord_dir") from error
         raise
     if url:
-        upload(manifest, url)
-    print(f"{folder}: {name}: wrote {describe(manifest, base)}")
+        remote_splits.upload(manifest, url)
+    print(f"{folder}: {name}: wrote {describe(manifest)}")
     if url:
         shutil.rmtree(local.parent)
 
@@ -276,11 +257,10 @@ def make_source(
     path = settings.source or settings.dataset_dir
     if path is None:
         raise SettingsError("dataset_dir is missing: the images, such as dataset/train")
-    separator = settings.label_separator or ""
     options = SourceOptions(
         exclude=shard_folder,
         columns=settings.csv_columns,
-        label_separator=separator,
+        label_separator=settings.label_separator or "",
         follow_links=settings.follow_links,
         tfrecord_fields=settings.tfrecord_fields,
         is_multi_label=settings.multi_label,
@@ -298,24 +278,15 @@ def make_conversion_options(settings: Settings) -> ConversionOptions:
         raise SettingsError(
             f"background: {settings.background!r} is not a color; write a name, or #rrggbb"
         ) from None
-    return ConversionOptions(
-        images=ImageOptions(
-            max_edge=settings.max_edge,
-            quality=settings.quality,
-            color_space=settings.color_space,
-            background=background,
-            max_pixels=int(settings.max_megapixels * 1e6),
-            chroma=settings.chroma,
-        ),
-        num_shards=settings.num_shards,
-        num_workers=settings.num_workers,
-        random_seed=settings.random_seed,
-        max_bad_fraction=settings.max_bad_fraction,
-        seconds_per_image=settings.seconds_per_image,
-        classes_from=settings.classes_from,
-        class_order=settings.class_order,
-        overwrite=settings.overwrite,
-    )
+    max_pixels = int(settings.max_megapixels * 1e6)
+    images = _take(ImageOptions, settings, background=background, max_pixels=max_pixels)
+    return _take(ConversionOptions, settings, images=images)
+
+
+def _take(kind: type, settings: Settings, **others: object) -> Any:
+    """Return a dataclass whose fields are the settings of the same names, and others."""
+    names = {each.name for each in fields(kind)} - others.keys()
+    return kind(**{name: getattr(settings, name) for name in names}, **others)
 
 
 def find_split_name(settings: Settings) -> str:
@@ -324,28 +295,18 @@ def find_split_name(settings: Settings) -> str:
     from library.dataset.sources.find import find_split_folders
 
     if settings.source and settings.tfrecord_filename == "validation":
-        raise SettingsError(
-            f"source: {settings.source} has only train and test; divide train with "
-            "--split validation=0.1"
-        )
-    if settings.tfrecord_filename is not None:
-        if "/" in settings.tfrecord_filename or settings.tfrecord_filename.startswith("."):
-            raise SettingsError(
-                f"tfrecord_filename: {settings.tfrecord_filename!r} is not a file name; "
-                "the folder goes into tfrecord_dir"
-            )
-        return settings.tfrecord_filename
-    if not (settings.dataset_dir or settings.source or settings.tfrecord_dir):
-        raise SettingsError("dataset_dir is missing: the images, such as dataset/train")
+        raise SettingsError(f"source: {settings.source} has no validation; use --split validation")
+    if (name := settings.tfrecord_filename) is not None:
+        if "/" in name or name.startswith("."):
+            raise SettingsError(f"tfrecord_filename: {name!r} is not a name; use tfrecord_dir")
+        return name
     images = Path(settings.dataset_dir or "")
     if images.name in SPLITS:
         return images.name
     options = make_source(settings, "", None).options
     if settings.dataset_dir and (folders := find_split_folders(settings.dataset_dir, options)):
         first = next(iter(folders.values()))
-        raise SettingsError(
-            f"dataset_dir: {images} has splits; convert one at a time, such as {first}"
-        )
+        raise SettingsError(f"dataset_dir: {images} has splits; convert each, such as {first}")
     example = split_meant(images.name) or "train"
     raise SettingsError(
         f"tfrecord_filename is missing: the split's name, such as {example}; or divide the "
@@ -357,7 +318,7 @@ def find_shard_folder(settings: Settings) -> Path | str:
     """Return the folder of the shards: tfrecord_dir, or dataset_dir if that is a folder."""
     if settings.tfrecord_dir is not None:
         return settings.tfrecord_dir
-    images = Path(settings.dataset_dir or "")
+    images = Path(settings.dataset_dir or ".")
     if settings.dataset_dir and images.is_dir():
         return images
     if settings.dataset_dir and "://" not in settings.dataset_dir:
@@ -368,17 +329,15 @@ def find_shard_folder(settings: Settings) -> Path | str:
     raise SettingsError("tfrecord_dir is missing: the folder of the shards")
 
 
-def describe(manifest: "Manifest", base: "Manifest | None" = None) -> str:
-    """Return what a manifest has beyond `base`: images, classes, shards, size, rejected files."""
-    images = counted(manifest.examples - (base.examples if base else 0), "image")
-    if base:
-        images += f" more, {manifest.examples:,} in all,"
+def describe(manifest: "Manifest") -> str:
+    """Return what a manifest has: images, classes, shards, size, rejected files."""
+    images = counted(manifest.examples, "image")
     size = sum(shard.bytes for shard in manifest.shards)
     counts = dict(zip(manifest.classes, manifest.class_counts, strict=True))
     text = f"{images} of {counted_present(counts)}{'' if all(counts.values()) else ';'} in "
     text += f"{counted(len(manifest.shards), 'shard')} ({size / 1e6:,.1f} MB)"
-    if rejected := manifest.rejected_count - (base.rejected_count if base else 0):
-        text += f"; skipped {rejected:,} (see {manifest.name}.rejected.csv)"
+    if manifest.rejected_count:
+        text += f"; skipped {manifest.rejected_count:,} (see {manifest.name}.rejected.csv)"
     return text
 
 
@@ -391,8 +350,8 @@ def verify(settings: Settings) -> None:
     manifest = read_split(find_shard_folder(settings), find_split_name(settings))
     verify_split(manifest, settings.num_workers or available_cores())
     origin = f"{manifest.origin}, downloaded to " if manifest.origin else ""
-    where = f"{origin}{manifest.folder}: {manifest.name}"
-    print(f"{where}: verified every hash, record and image of {describe(manifest)}")
+    text = f"verified every hash, record and image of {describe(manifest)}"
+    print(f"{origin}{manifest.folder}: {manifest.name}: {text}")
 
 
 def inspect(settings: Settings) -> None:

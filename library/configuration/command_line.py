@@ -86,21 +86,23 @@ class Question:
 def read_question(arguments: Sequence[str], commands: Commands) -> Question:
     """Return what a command line asks for instead of a run."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    words, wants_help, wants_all = [*arguments[:end]], False, False
+    words = [*arguments[:end]]
     if words[:1] == ["help"] and "help" not in commands:
         words[0] = HELP[0]
-    for word in HELP:
-        while word in words:
-            at = words.index(word)
-            wants_help, count = True, 1
-            if words[at + 1 : at + 2] == ["all"]:
-                wants_all, count = True, 2
-            del words[at : at + count]
-    wants_version = VERSION in words
-    words = [each for each in words if each != VERSION]
-    command = next((each for each in words if each in commands), "")
-    rest = (*words, *arguments[end:])
-    return Question(rest, wants_help, wants_all, wants_version, command)
+    asked = {number for number, word in enumerate(words) if word in HELP}
+    asked_all = {number + 1 for number in asked if words[number + 1 : number + 2] == ["all"]}
+    rest = [
+        word
+        for number, word in enumerate(words)
+        if number not in asked | asked_all and word != VERSION
+    ]
+    return Question(
+        arguments=(*rest, *arguments[end:]),
+        wants_help=bool(asked),
+        wants_all=bool(asked_all),
+        wants_version=VERSION in words,
+        command=next((each for each in rest if each in commands), ""),
+    )
 
 
 def parse(arguments: Iterable[str], keys: Iterable[Key], commands: Commands) -> Arguments:

@@ -7,16 +7,12 @@ named `$SCRATCH`.
 import os
 import re
 from pathlib import Path
+from string import Template
 
 from library.errors import SettingsError
 from library.messages import shown
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-# `$$` stands for a dollar sign; one that no name follows stands for itself.
-_VARIABLE = re.compile(
-    r"\$(?:(?P<dollar>\$)|(?P<brace>\{)?(?P<name>[A-Za-z_]\w*)?(?(brace)(?P<end>\})?))", re.ASCII
-)
-_AMBIGUOUS = re.compile(r"\$(?=[A-Za-z_{$])")
 
 
 def is_url(path: str) -> bool:
@@ -49,7 +45,15 @@ def expand_path(written: str) -> str:
                 f"name, write {shown(f'./{name}')}"
             ) from None
         written = written[len(name) :]
-    return home + _VARIABLE.sub(_value_of, written)
+    try:
+        return home + Template(written).substitute(os.environ)
+    except KeyError as error:
+        raise ValueError(
+            f"names the environment variable {error.args[0]}, which is not set; for a dollar sign, "
+            "write $$"
+        ) from None
+    except ValueError:
+        raise ValueError("has a '$' that no name follows; for a dollar sign, write $$") from None
 
 
 def expand_argument(written: str) -> str:
@@ -70,17 +74,4 @@ def expand_argument(written: str) -> str:
 
 def escape_path(path: str) -> str:
     """Return what `expand_path` turns into the path."""
-    return ("./" if path.startswith("~") else "") + _AMBIGUOUS.sub("$$", path)
-
-
-def _value_of(variable: re.Match[str]) -> str:
-    if variable["dollar"]:
-        return "$"
-    name = variable["name"]
-    if variable["brace"] and not (name and variable["end"]):
-        raise ValueError("holds '${' without a name and '}'; for a dollar sign, write $$")
-    if name and name not in os.environ:
-        raise ValueError(
-            f"names the environment variable {name}, which is not set; for a dollar sign, write $$"
-        )
-    return os.environ[name] if name else "$"
+    return ("./" if path.startswith("~") else "") + path.replace("$", "$$")

@@ -41,10 +41,6 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 # Strings that need no quotes, because no version of YAML takes them for anything else.
 _SAFE_TEXT = re.compile(r"(?!\.+$|\.inf|\.nan|\.[0-9])[a-z_./][a-z0-9_./+=-]*", re.IGNORECASE)
 _RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"}
-# Characters that no YAML file may hold.
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# The mark belongs at the start of a file; joined files have others.
-_LATE_MARK = re.compile("(?<=\n)\ufeff")
 # A directive that says something else than what files are read as, and the line that it is on: at
 # the start of the file, or after the end of a document.
 _DIRECTIVE = re.compile(
@@ -213,13 +209,6 @@ def _read_text(path: Path, named_by: str) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         problem = f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8 text"
         raise SettingsError(f"{path}:{line}: {problem}") from None
-    for found, problem in (
-        (_UNPRINTABLE.search(text), "control character U+{:04X}; is it a settings file?"),
-        (_LATE_MARK.search(text), "byte order mark (U+{:04X}) within the file; delete it"),
-    ):
-        if found:
-            line = text.count("\n", 0, found.start()) + 1
-            raise SettingsError(f"{path}:{line}: {problem.format(ord(found[0]))}")
     if found := _DIRECTIVE.search(text):
         line = text.count("\n", 0, found.start("line")) + 1
         problem = f"{shown(found['line'])} is a directive; files are read as YAML 1.2: delete it"
@@ -348,8 +337,9 @@ class _Composer:
     def _describe(self, error: Any) -> str:
         """Return a syntax error as one line."""
         mark = getattr(error, "problem_mark", None)
-        if mark is None:
-            return f"{self.file}: not YAML: {error}".splitlines()[0]
+        if mark is None:  # A character that no YAML file may hold.
+            line_number = self.text.count("\n", 0, getattr(error, "position", 0)) + 1
+            return f"{self.file}:{line_number}: not YAML: {error}".splitlines()[0]
         line = self.text.split("\n", mark.line + 1)[: mark.line + 1][-1]
         where = f"{self.file}:{mark.line + 1}"
         if "\t" in line[: len(line) - len(line.lstrip())]:

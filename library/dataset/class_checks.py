@@ -66,8 +66,7 @@ def check_trainable(split: Any) -> None:
     # Of multi-label data, one class is a question, if some images lack it.
     if len(split.classes) == 1 and split.class_counts[0] == split.examples:
         raise DataError(
-            f"all images of {split.name} have one class, {split.classes[0]!r}, so there is nothing "
-            "to learn; each class needs images, and in a folder of images a folder of its own"
+            f"all images of {split.name} have one class, {split.classes[0]!r}: nothing to learn"
         )
 
 
@@ -94,10 +93,8 @@ def _where_images_go(source: str) -> str:
 def _one_split(source: object, splits: Iterable[str]) -> str:
     """Return the advice to convert the training split, if there is one, or another, alone."""
     first = min(splits, key=lambda each: (split_meant(each) != TRAINING, each))
-    return (
-        f"convert one at a time, such as --dataset_dir {source}/{first} --tfrecord_filename "
-        f"{split_meant(first)}, without --split"
-    )
+    name = split_meant(first)
+    return f"convert each, such as --dataset_dir {source}/{first} --tfrecord_filename {name}"
 
 
 def _explain_one_class(index: FileIndex, source: object, label: str) -> str:
@@ -114,10 +111,8 @@ def _explain_one_class(index: FileIndex, source: object, label: str) -> str:
             advice = _one_split(f"{source}/{around}", splits)
             return f"the folder {around} is around splits ({listed(splits)}); {advice}"
         if len(inner) > 1 and "" not in inner:
-            return (
-                f"the folder {printable(around)} is around {listed(inner)}; if these are the "
-                f"classes, --dataset_dir {source}/{printable(around)}"
-            )
+            around = printable(around)
+            return f"{around} holds {listed(inner)}; if these are, --dataset_dir {source}/{around}"
     return "there is nothing to learn from it; each class needs images, and a folder of its own"
 
 

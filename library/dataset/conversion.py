@@ -8,32 +8,29 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import islice, takewhile
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from library.dataset.class_checks import check_labels, check_several_classes
 from library.dataset.encode_record import EncodeRecord, Task
 from library.dataset.file_index import FileIndex
-from library.dataset.label_conflicts import check_label_conflicts, read_keys
+from library.dataset.label_conflicts import check_label_conflicts
 from library.dataset.manifest import (
     Manifest,
     check_hashes,
     find_manifest,
-    manifest_path,
     read_manifest,
 )
 from library.dataset.options import ConversionOptions
-from library.dataset.records import FILENAME, Fields, read_frames, to_text
 from library.dataset.shards import (
     RejectedFile,
     ShardLimits,
     ShardWriter,
-    StreamBuffer,
     WorkFolder,
     check_unused,
     publish,
@@ -44,7 +41,6 @@ from library.dataset.sources.base import (
     NO_CLASS,
     SPLITS,
     LabeledFile,
-    composed,
     label_id,
     labels_of,
 )
@@ -52,7 +48,7 @@ from library.dataset.sources.find import SourceOptions, find_files
 from library.dataset.split_assignment import Splitter
 from library.dataset.splits import CODE_POINT, find_training_manifest, order_classes
 from library.dataset.worker_pool import WorkerPool, available_cores
-from library.errors import DataError, SettingsError, UserError, printable
+from library.errors import DataError, SettingsError, printable
 from library.files import locked, resumable
 from library.logging import progress_bar
 from library.messages import counted, counted_classes, shown
@@ -85,7 +81,6 @@ class Source:
         split: The split's name.
         options: How to look for files.
         splitter: Selects the split's files; None: all files.
-        known_names: Files that are not found again.
     """
 
     path: str
@@ -93,36 +88,24 @@ class Source:
     options: SourceOptions = field(default_factory=SourceOptions)
     is_keras: bool = False
     splitter: Splitter | None = None
-    known_names: Set[str] = frozenset()
 
     def __str__(self) -> str:
         return self.path
 
-    def find(self, *, with_content: bool = False) -> Iterator[LabeledFile]:
-        """Yield the files, in no certain order.
-
-        With `with_content`, those of a compressed tar, which can only be read in the order found,
-        come with their bytes.
-        """
+    def find(self) -> Iterator[LabeledFile]:
+        """Yield the files, in no certain order."""
 
         def find_all() -> Iterator[LabeledFile]:
             if self.is_keras:
                 from library.dataset.sources.keras_datasets import find_in_keras
 
                 return find_in_keras(self.path, self.split)
-            return find_files(self.path, self.options, with_content)
+            return find_files(self.path, self.options)
 
-        files = self.splitter.divide(find_all, self.split) if self.splitter else find_all()
-        return (file for file in files if composed(file.name) not in self.known_names)
+        return self.splitter.divide(find_all, self.split) if self.splitter else find_all()
 
 
-def convert(
-    source: Source,
-    folder: Path | str,
-    name: str,
-    options: ConversionOptions,
-    base: Manifest | None = None,
-) -> Manifest:
+def convert(source: Source, folder: Path | str, name: str, options: ConversionOptions) -> Manifest:
     """Convert files into the split `name` in `folder`.
 
     Args:
@@ -130,7 +113,6 @@ def convert(
         folder: Where shards and manifest go.
         name: The split's name.
         options: How to convert.
-        base: The split as it is, to append the files whose names it doesn't have yet.
 
     Returns:
         The split's new manifest.
@@ -140,8 +122,6 @@ def convert(
         SettingsError: The old split was made with other settings, and `overwrite` is off.
         UserError: The disk is full, or another process is converting this split.
     """
-    if base:
-        source = replace(source, known_names=read_filenames(base))
     pool = WorkerPool(
         EncodeRecord(options.images),
         options.num_workers or available_cores(),
@@ -149,80 +129,56 @@ def convert(
         options.seconds_per_image,
     )
     with pool as workers, closing(FileIndex(source.find(), options.random_seed)) as index:
-        if base and not len(index):
-            remove_work_folder(folder, name)
-            return base
-        if base and base.is_multi_label != index.is_multi_label:
-            raise DataError(
-                f"append: only one of {base.name} and {source} has several classes per image; use "
-                "the same --label_separator as before"
-            )
-        if source.splitter and not len(index):
-            source.splitter.check(empty=source.split)
-        check_labels(index, source)
+        classes = _find_classes(index, source, folder, name, options)
         workers.grow(1 + max(len(index) // _FILES_PER_WORKER, index.bytes // _BYTES_PER_WORKER))
-        fixed_by = options.classes_from or find_training_manifest(folder, name)
-        if base:
-            fixed_by = manifest_path(folder, name)
-        if not fixed_by:
-            check_several_classes(index, source, name)
-        if source.splitter:
-            source.splitter.check()
-        labels = set(index.counts) - {NO_CLASS}
-        classes = order_classes(labels, fixed_by, options.class_order)
-        plan = _make_plan(index, classes, options, base)
+        plan = _make_plan(index, classes, options)
         lock = Path(folder) / f".{name}.lock"
         # A finished split may be on a read-only disk, where no lock can be had.
-        is_tidy = not (base or lock.exists() or work_folder_path(folder, name).exists())
+        is_tidy = not (lock.exists() or work_folder_path(folder, name).exists())
         if is_tidy and (done := _find_finished(folder, name, plan)):
             return done
         with (
             resumable(folder, "finished shards"),
             locked(lock, f"the split {name} in {folder}", "wait for it, or end it"),
         ):
-            if base and read_manifest(folder, name) != base:
-                raise UserError(f"{folder}: {name} has just changed; run the command again")
             if done := _find_finished(folder, name, plan):
                 remove_work_folder(folder, name)
                 return done
-            if not base and (previous := find_manifest(folder, name)):
+            if previous := find_manifest(folder, name):
                 check_unused(Path(folder), name)
                 check_replacement(previous, source, options)
-            manifest = base or Manifest(Path(folder), name, classes, (0,) * len(classes), ())
-            work = WorkFolder(folder, name, plan, len(manifest.shards))
-            encoder = _Encoder(workers, classes, len(index), options)
+            work = WorkFolder(folder, name, plan)
             try:
-                _write_shards(source, index, work, encoder)
+                _write_shards(index, work, workers, classes, options)
                 counts = _count_classes(work, index)
             except DataError:
                 work.remove()
                 raise
-            counts.update(dict(zip(classes, manifest.class_counts, strict=True)))
-            manifest = replace(
-                manifest,
-                class_counts=tuple(counts[each] for each in classes),
-                settings={
-                    "source": str(source),
-                    "plan": plan,
-                    **(_settings_of(options) | _division_of(source)),
-                },
+            settings = {"source": str(source), "plan": plan, **_settings_of(options, source)}
+            class_counts = tuple(counts[each] for each in classes)
+            manifest = Manifest(
+                *(Path(folder), name, classes, class_counts, (), settings),
                 is_multi_label=index.is_multi_label,
             )
-            encoder.warn()
-            keys = (read_keys(base) if base else b"") + work.keys
+            keys = work.keys
             manifest = publish(work, manifest, keys)
             check_label_conflicts(manifest, keys, _splits_before(source))
             return manifest
 
 
-def read_filenames(manifest: Manifest) -> frozenset[str]:
-    """Return the names of the source files of all records, composed."""
-    names: set[str] = set()
-    for path in manifest.paths:
-        with path.open("rb") as file:
-            for _, content in read_frames(file, path):
-                names.add(composed(to_text(Fields(content, path).get_bytes(FILENAME))))
-    return frozenset(names)
+def _find_classes(
+    index: FileIndex, source: Source, folder: Path | str, name: str, options: ConversionOptions
+) -> tuple[str, ...]:
+    """Return the classes in the order of their ids. Raise DataError unless they make sense."""
+    if source.splitter and not len(index):
+        source.splitter.check(empty=source.split)
+    check_labels(index, source)
+    fixed_by = options.classes_from or find_training_manifest(folder, name)
+    if not fixed_by:
+        check_several_classes(index, source, name)
+    if source.splitter:
+        source.splitter.check()
+    return order_classes(set(index.counts) - {NO_CLASS}, fixed_by, options.class_order)
 
 
 def check_replacement(previous: Manifest, source: Source, options: ConversionOptions) -> None:
@@ -232,7 +188,7 @@ def check_replacement(previous: Manifest, source: Source, options: ConversionOpt
     """
     where = f"{previous.origin or previous.folder}: {previous.name}"
     what = f"{counted(previous.examples, 'image')} of {counted_classes(len(previous.classes))}"
-    settings = _settings_of(options) | _division_of(source)
+    settings = _settings_of(options, source)
     changes = [
         f"{key} was {shown(before)}, now {shown(settings.get(key))}"
         for key, before in previous.settings.items()
@@ -240,26 +196,27 @@ def check_replacement(previous: Manifest, source: Source, options: ConversionOpt
     ]
     if changes and not options.overwrite:
         raise SettingsError(
-            f"{where} has {what}, made with other settings ({'; '.join(changes)}): use those, "
-            "choose another --tfrecord_dir, or add --overwrite to replace it"
+            f"{where} has {what}, made with other settings ({'; '.join(changes)}): use those, or "
+            "add --overwrite"
         )
     logger.info(f"{where}: replacing {what}, converted from {previous.settings.get('source')}")
 
 
-def _settings_of(options: ConversionOptions) -> dict[str, Any]:
+def _settings_of(options: ConversionOptions, source: Source) -> dict[str, Any]:
+    """Return what the manifest records of the options and of --split, as JSON values."""
+    settings: dict[str, Any] = _encoding_of(options)
+    if source.splitter:
+        fractions = source.splitter.fractions.items()
+        settings["split"] = ",".join(f"{name}={fraction:.6g}" for name, fraction in fractions)
+        settings["group_by"] = source.splitter.group_by
+    return settings
+
+
+def _encoding_of(options: ConversionOptions) -> dict[str, Any]:
     own: dict[str, Any] = {"num_shards": options.num_shards, "random_seed": options.random_seed}
     if options.class_order != CODE_POINT:
         own["class_order"] = options.class_order
     return options.images.to_json() | own
-
-
-def _division_of(source: Source) -> dict[str, Any]:
-    """Return what --split was given, as JSON values."""
-    if not source.splitter:
-        return {}
-    fractions = source.splitter.fractions.items()
-    words = ",".join(f"{name}={fraction:.6g}" for name, fraction in fractions)
-    return {"split": words, "group_by": source.splitter.group_by}
 
 
 def _splits_before(source: Source) -> Iterable[str]:
@@ -269,13 +226,11 @@ def _splits_before(source: Source) -> Iterable[str]:
     return takewhile(lambda each: each != source.split, source.splitter.fractions)
 
 
-def _make_plan(
-    index: FileIndex, classes: tuple[str, ...], options: ConversionOptions, base: Manifest | None
-) -> str:
+def _make_plan(index: FileIndex, classes: tuple[str, ...], options: ConversionOptions) -> str:
     """Return a hash of everything that the shards' bytes depend on."""
     libraries = {each: version(each) for each in ("pillow", "simplejpeg", "opencv-python-headless")}
-    files = (len(index), str(index.fingerprint), base.fingerprint if base else "")
-    facts = [_ENCODER_VERSION, files, classes, _settings_of(options), libraries]
+    files = (len(index), str(index.fingerprint), "")
+    facts = [_ENCODER_VERSION, files, classes, _encoding_of(options), libraries]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -291,90 +246,73 @@ def _find_finished(folder: Path | str, name: str, plan: str) -> Manifest | None:
     return manifest
 
 
-@dataclass(frozen=True)
-class _Encoder:
-    """Encodes `total` files in worker processes and writes the records into shards.
+def _write_shards(
+    index: FileIndex,
+    work: WorkFolder,
+    workers: WorkerPool,
+    classes: tuple[str, ...],
+    options: ConversionOptions,
+) -> None:
+    """Write all files of the index that are not yet in a finished shard.
 
-    Attributes:
-        noted: How many images have each oddity.
-        examples: The name of the first of them.
+    Args:
+        index: The files.
+        work: Where the shards go.
+        workers: Encode the files.
+        classes: In the order of their ids.
+        options: When a shard ends, and how many files may be unusable.
+
+    Raises:
+        DataError: Too many files are unusable.
     """
-
-    workers: WorkerPool
-    classes: tuple[str, ...]
-    total: int
-    options: ConversionOptions
-    noted: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-
-    def run(self, files: Iterable[LabeledFile], work: WorkFolder, limits: ShardLimits) -> None:
-        """Write files into shards. Raises DataError if too many are unusable.
-
-        Args:
-            files: The next files of the index, or of the stream.
-            work: Where the shards go.
-            limits: When a shard ends.
-        """
-        rejected = work.rejected
-        with (
-            ShardWriter(work, limits) as writer,
-            progress_bar(self.total, work.name, initial=work.position, unit=" images") as bar,
-        ):
-            for tasks, results in self.workers.map(self._batches(files)):
-                for task, (is_record, result) in zip(tasks, results, strict=True):
-                    if is_record:
-                        record, key, notes = result
-                        writer.write(record, task.text, key)
-                        self.noted.update(notes)
-                        for note in notes:
-                            self.examples.setdefault(note, task.name)
-                        continue
+    total, rejected = len(index), work.rejected
+    # How many images have each oddity, and the name of the first of them.
+    noted: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    with (
+        ShardWriter(work, _shard_limits(total, options.num_shards)) as writer,
+        progress_bar(total, work.name, initial=work.position, unit=" images") as bar,
+    ):
+        for tasks, results in workers.map(_batches(index, work.position, classes)):
+            for task, (is_record, result) in zip(tasks, results, strict=True):
+                if not is_record:
                     rejected.append(writer.reject(task.name, task.text, result))
-                    self._check_rejected(rejected)
-                bar.update(len(tasks))
+                    _check_rejected(rejected, total, options.max_bad_fraction)
+                    continue
+                record, key, notes = result
+                writer.write(record, task.text, key)
+                noted.update(notes)
+                for note in notes:
+                    examples.setdefault(note, task.name)
+            bar.update(len(tasks))
+    for note, count in noted.items():
+        images = f"{counted(count, 'image')} with {note}, such as {printable(examples[note])}"
+        logger.warning(f"{images}: stored dark or black; scale the values to 16 bits first")
 
-    def warn(self) -> None:
-        """Log what is odd about images that were written."""
-        for note, count in self.noted.items():
-            logger.warning(
-                f"{counted(count, 'image')} with {note}, such as {printable(self.examples[note])}: "
-                "stored dark or black; scale the values to 16 bits first"
-            )
 
-    def _check_rejected(self, rejected: list[RejectedFile]) -> None:
-        fraction = self.options.max_bad_fraction
-        if len(rejected) > int(fraction * self.total):
-            examples = "; ".join(f"{each.file} {each.reason}" for each in rejected[:3])
-            more = "; …" if len(rejected) > 3 else ""
-            raise DataError(
-                f"at least {len(rejected)} of {counted(self.total, 'file')} can't be used, more "
-                f"than max_bad_fraction ({fraction:g}) allows: {examples}{more}"
-            )
+def _check_rejected(rejected: list[RejectedFile], total: int, max_fraction: float) -> None:
+    if len(rejected) > int(max_fraction * total):
+        examples = "; ".join(f"{each.file} {each.reason}" for each in rejected[:3])
+        more = "; …" if len(rejected) > 3 else ""
+        raise DataError(
+            f"at least {len(rejected)} of {counted(total, 'file')} can't be used, more than "
+            f"max_bad_fraction ({max_fraction:g}) allows: {examples}{more}"
+        )
 
-    def _batches(self, files: Iterable[LabeledFile]) -> Iterator[list[Task]]:
-        ids = {text: number for number, text in enumerate(self.classes)}
-        batch, size = [], 0
-        for file in files:
-            batch.append(Task(file.location, label_id(file.label, ids), file.label, file.name))
-            size += file.size
-            if len(batch) == _BATCH_FILES or size >= _BATCH_BYTES:
-                yield batch
-                batch, size = [], 0
-        if batch:
+
+def _batches(index: FileIndex, first: int, classes: tuple[str, ...]) -> Iterator[list[Task]]:
+    """Yield the files of the index from `first` on, in batches for a worker process."""
+    ids = {text: number for number, text in enumerate(classes)}
+    batch, size = [], 0
+    for number in range(first, len(index)):
+        file = index[number]
+        batch.append(Task(file.location, label_id(file.label, ids), file.label, file.name))
+        size += file.size
+        if len(batch) == _BATCH_FILES or size >= _BATCH_BYTES:
             yield batch
-
-
-def _write_shards(source: Source, index: FileIndex, work: WorkFolder, encoder: _Encoder) -> None:
-    """Write all files of the index that are not yet in a finished shard."""
-    limits = _shard_limits(len(index), encoder.options.num_shards)
-    if not index.is_streamed:
-        encoder.run((index[number] for number in range(work.position, len(index))), work, limits)
-        return
-    buffer = StreamBuffer(work)
-    files = islice(source.find(with_content=True), buffer.work.position, None)
-    encoder.run(files, buffer.work, buffer.limits)
-    with ShardWriter(work, limits) as writer:
-        buffer.move(index, writer)
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _shard_limits(total: int, num_shards: int) -> ShardLimits:

@@ -1,4 +1,7 @@
-"""The files of a source in a stable order, held on disk: a million take 30 MB of memory."""
+"""The files of a source in a stable order, held on disk: a million take 30 MB of memory.
+
+Images that come with their bytes, as from a compressed tar, are held there as well.
+"""
 
 import hashlib
 import marshal
@@ -30,7 +33,6 @@ class FileIndex:
         counts: Files per class.
         bytes: Size of all files.
         fingerprint: A number that changes with the files, in whatever order they are found.
-        is_streamed: Whether the files can be read only one after another, as they were found.
         is_multi_label: Whether labels are tuples of classes.
     """
 
@@ -43,7 +45,6 @@ class FileIndex:
         self.counts: Counter[str] = Counter()
         self.bytes = 0
         self.fingerprint = 0
-        self.is_streamed = False
         self.is_multi_label = False
         # Where each file's entry begins, and the last one ends.
         self._offsets = array("Q", [0])
@@ -62,7 +63,6 @@ class FileIndex:
             self.counts.update(file.labels)
             self.is_multi_label |= isinstance(label, tuple)
             self.bytes += size
-            self.is_streamed |= file.is_streamed
             keys.append(int.from_bytes(name_hash(name, _DIGEST_BYTES, salt), "big"))
             facts = f"{size} {version} {label}/{name}"
             if isinstance(location, NoLocation):
@@ -91,10 +91,6 @@ class FileIndex:
         entry = marshal.loads(self._reader.read(end - begin))
         name, label, size, version, kind, location = entry
         return LabeledFile(name, label, size, version, _LOCATIONS[kind](*location))
-
-    def found_at(self, number: int) -> int:
-        """Return the position, from 0, at which the file `number` of the index was found."""
-        return int(self._order[number])
 
     def close(self) -> None:
         """Free the disk space."""

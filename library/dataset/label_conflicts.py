@@ -98,26 +98,20 @@ def find_conflicts(splits: Sequence[np.ndarray]) -> tuple[int, list[tuple[int, i
         in it), or none).
     """
     keys = np.concatenate(splits)
-    order = np.argsort(keys["content"], kind="stable")
-    content, labels = keys["content"][order], keys["labels"][order]
-    starts = np.flatnonzero(np.r_[True, content[1:] != content[:-1]][: len(content)])
-    if not len(starts):
+    _, firsts, groups = np.unique(keys["content"], return_index=True, return_inverse=True)
+    first = firsts[groups]
+    # Images whose labels are not those of the first equal one, which is in the first split.
+    others = np.flatnonzero((keys["labels"] != keys["labels"][first]) & (first < len(splits[0])))
+    if not len(others):
         return 0, []
-    differs = np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts)
-    # The first of a group is the one of the earliest split: sorting was stable.
-    groups = np.flatnonzero(differs & (order[starts] < len(splits[0])))
-    if not len(groups):
-        return 0, []
-    group = min(groups, key=lambda each: order[starts[each]])
-    end = starts[group + 1] if group + 1 < len(starts) else len(order)
-    members = order[starts[group] : end]
-    other = members[np.argmax(keys["labels"][members] != keys["labels"][members[0]])]
+    one = first[others].min()
+    other = others[first[others] == one][0]
     ends = np.cumsum([len(each) for each in splits])
     pairs = []
-    for number in (int(members[0]), int(other)):
+    for number in (int(one), int(other)):
         split = int(np.searchsorted(ends, number, side="right"))
         pairs.append((split, number - int(ends[split]) + len(splits[split])))
-    return len(groups), pairs
+    return len(np.unique(first[others])), pairs
 
 
 def _are_complete(keys: bytes, manifest: Manifest) -> bool:

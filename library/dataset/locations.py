@@ -16,8 +16,6 @@ from library.files import open_regular_file
 
 # The largest file that is read. As every core reads one, more would fill the memory.
 _MAX_BYTES = 1 << 28
-# Members of a compressed tar come with their bytes, several times as many at once.
-MAX_STREAMED_BYTES = 1 << 26
 # A member's header in a zip, before its name.
 _ZIP_HEADER_BYTES = 30
 
@@ -118,14 +116,6 @@ class RemoteLocation(NamedTuple):
             raise OSError(str(error)) from None
 
 
-class StreamLocation(NamedTuple):
-    """A member of a compressed tar, which can be read only after all members before it."""
-
-    def read(self) -> bytes:
-        """Raise ValueError."""
-        raise ValueError("it can only be read together with the files before it")
-
-
 class NoLocation(NamedTuple):
     """A file that is never read."""
 
@@ -143,7 +133,6 @@ Location = (
     | PixelLocation
     | MemoryLocation
     | RemoteLocation
-    | StreamLocation
     | NoLocation
 )
 

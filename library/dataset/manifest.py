@@ -7,8 +7,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -31,6 +30,8 @@ _KEYS = {
 _MAX_SHARD_BYTES = 2**53
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MAX_REJECTED_LISTED = 100
+# To find out whether a folder has folders of images.
+_MAX_FILES_LOOKED_AT = 1000
 # On disk, whether images have one class each, or several (or none).
 _SINGLE_LABEL, _MULTI_LABEL = "one", "several"
 
@@ -158,7 +159,7 @@ def read_manifest_file(path: Path | str, name: str | None = None) -> Manifest:
 def _conversion_advice(folder: Path, name: str) -> str:
     """Return the command that makes the split `name` from the images in or near its folder."""
     parent = folder.parent
-    if not folder.exists() and _count_class_folders(parent) > 1:
+    if not folder.exists() and _has_class_folders(parent):
         source, target = shlex.quote(str(parent)), shlex.quote(f"{parent}_converted")
         return (
             f"{parent} has folders of images, but no splits; to divide and convert them: python "
@@ -175,19 +176,9 @@ def _conversion_advice(folder: Path, name: str) -> str:
     )
 
 
-def _count_class_folders(folder: Path) -> int:
-    """Return the number of folders in a folder that have an image, up to two."""
-    images = (each for each in _list(folder) if each.is_dir() and any(map(_is_image, _list(each))))
-    return len([*islice(images, 2)])
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-
-
-def _list(folder: Path) -> Iterator[Path]:
-    with suppress(OSError):
-        yield from (each for each in folder.iterdir() if not each.name.startswith((".", "@")))
+def _has_class_folders(folder: Path) -> bool:
+    files = islice(folder.glob("[!.@]*/*"), _MAX_FILES_LOOKED_AT)
+    return any(each.suffix.lower() in IMAGE_SUFFIXES for each in files)
 
 
 def parse_manifest(content: bytes, where: object, folder: Path | str, name: str) -> Manifest:
@@ -252,8 +243,7 @@ def _check_sizes(manifest: Manifest) -> None:
             ) from None
         if size != shard.bytes:
             raise DataError(
-                f"{path} has {size:,} bytes, not the {shard.bytes:,} listed in {listed_in}: it is "
-                "damaged, or from another conversion; convert again"
+                f"{path} has {size:,} bytes, not the {shard.bytes:,} of {listed_in}; convert again"
             )
 
 

@@ -1,7 +1,7 @@
 """The options of a conversion and their defaults, without the libraries that convert."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Container, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,30 +82,23 @@ def read_image_options(settings: Mapping[str, Any]) -> ImageOptions:
 
     Raises ValueError for a value that no conversion can have written.
     """
-    known = {each.name for each in fields(ImageOptions)}
-    values = {name: value for name, value in settings.items() if name in known}
+    values = {name: settings[name] for name in _VALID if name in settings}
     for name, value in values.items():
-        if not _IS_VALID[name](value):
+        parts = value if name == "background" and isinstance(value, list) else [value]
+        # By type, because True is 1.
+        is_valid = all(type(each) in (int, str) and each in _VALID[name] for each in parts)
+        if not is_valid or len(parts) != (3 if name == "background" else 1):
             raise ValueError(f"{name!r} can't be {shown(value)}")
     if "background" in values:
         values["background"] = tuple(values["background"])
     return ImageOptions(**values)
 
 
-def _is_between(value: Any, low: int, high: int) -> bool:
-    # bool is a subclass of int.
-    return type(value) is int and low <= value <= high
-
-
-_IS_VALID: Mapping[str, Callable[[Any], bool]] = {
-    "max_edge": lambda value: _is_between(value, 0, 2**53),
-    "quality": lambda value: _is_between(value, 1, 100),
-    "color_space": lambda value: value in ("rgb", "gray"),
-    "background": lambda value: (
-        isinstance(value, list)
-        and len(value) == 3
-        and all(_is_between(each, 0, 255) for each in value)
-    ),
-    "max_pixels": lambda value: _is_between(value, 0, 2**53),
-    "chroma": lambda value: isinstance(value, str) and value in _FULL_COLOR_MAX_EDGES,
+_VALID: Mapping[str, Container[Any]] = {
+    "max_edge": range(2**53),
+    "quality": range(1, 101),
+    "color_space": ("rgb", "gray"),
+    "background": range(256),
+    "max_pixels": range(2**53),
+    "chroma": tuple(_FULL_COLOR_MAX_EDGES),
 }

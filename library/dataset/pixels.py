@@ -19,6 +19,17 @@ PASSBAND = 1.07
 # The profiles that are called sRGB differ from one another by 1 of 255; the nearest other curve, of
 # L*, by 9.
 SRGB_TOLERANCE = 3
+# Exif's orientation → (whether to mirror left to right, then quarter turns to the left).
+_TURNS = {
+    1: (False, 0),
+    2: (True, 0),
+    3: (False, 2),
+    4: (True, 2),
+    5: (True, 1),
+    6: (False, 3),
+    7: (True, 3),
+    8: (False, 1),
+}
 _PROFILE_ERRORS = (ImageCms.PyCMSError, ValueError, OSError)
 
 
@@ -82,16 +93,8 @@ def _low_pass(reduction: float) -> np.ndarray:
 
 def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Return the pixels upright, by Exif's orientation (1 to 8)."""
-    if orientation in (2, 3):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4):
-        pixels = pixels[::-1]
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (7, 8):
-        pixels = pixels[::-1]
+    is_mirrored, quarter_turns = _TURNS[orientation]
+    pixels = np.rot90(pixels[:, ::-1] if is_mirrored else pixels, quarter_turns)
     return np.ascontiguousarray(pixels)
 
 

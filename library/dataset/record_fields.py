@@ -7,14 +7,14 @@ two texts, or a text with two labels, means that one of the two fields is not th
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 from typing import NamedTuple
 
 from library.dataset.records import ENCODED, FILENAME, HEIGHT, LABEL, TEXT, WIDTH, Fields, to_text
 from library.dataset.sources.class_names import normalize_class
 from library.errors import DataError, SettingsError
 from library.logging import log_once
-from library.messages import unknown_name
+from library.messages import listed, unknown_name
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,6 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "channels": ("image/channels", "channels", "depth", "image/depth"),
 }
 _NONE = "none"
-_MAX_LISTED = 5
 # What begins like this is an encoded image, even if it were as long as its pixels.
 _ENCODED = (b"\xff\xd8\xff", b"\x89PNG\r\n")
 
@@ -94,28 +93,26 @@ class RecordFields:
         image = _to_bytes(values["image"])
         if image is None:
             raise DataError(
-                f"{where} has no image in a field of the usual names; its fields: "
-                f"{fields.describe()}; name the image's: --tfrecord_fields image=NAME"
+                f"{where} has no image in its fields, {fields.describe()}; name one: "
+                "--tfrecord_fields image=NAME"
             )
         labels = tuple(_to_label(each, where) for each in dict.fromkeys(values["label"]))
         texts = tuple(_to_class(each, where) for each in dict.fromkeys(values["text"]))
         numbers = values["label"]
         if not self.is_multi_label and len(numbers) > 2 and sorted(numbers)[-2:] == [0, 1]:
             raise DataError(
-                f"{where} has the label {', '.join(map(str, numbers[:5]))}"
-                f"{', …' if len(numbers) > 5 else ''}, one-hot: write the number of the class "
-                "instead, or name another field: --tfrecord_fields label=NAME, or label=none"
+                f"{where} has the label {_listed(numbers)}, one-hot: name another field by "
+                "--tfrecord_fields label=NAME, or label=none"
             )
         if not self.is_multi_label and max(len(labels), len(texts)) > 1:
             several = labels if len(labels) > 1 else texts
             raise DataError(
-                f"{where} has {len(several)} classes ({', '.join(map(str, several[:5]))}"
-                f"{', …' if len(several) > 5 else ''}); --multi_label accepts several"
+                f"{where} has several classes ({_listed(several)}); --multi_label accepts them"
             )
         if not (labels or texts or self.is_multi_label) and self.has_class:
             raise DataError(
-                f"{where} has no label and no class text; its fields: {fields.describe()}; name "
-                "one: --tfrecord_fields label=NAME, or text=NAME"
+                f"{where} has no class in its fields, {fields.describe()}; name one: "
+                "--tfrecord_fields label=NAME, or text=NAME"
             )
         filename = values["filename"]
         is_named = len(filename) == 1 and isinstance(filename[0], bytes)
@@ -156,25 +153,17 @@ class RecordClasses:
         self._fields = fields
         # Of the first record with a class: where, whether it has labels and texts, both in words.
         self._first: tuple[str, bool, bool, str] | None = None
-        self._texts: dict[int | str, tuple[str, str]] = {}
-        self._labels: dict[str, tuple[int | str, str]] = {}
+        # {a label or a text, in words: (the text or label with it, where)}
+        self._partners: dict[str, tuple[str, str]] = {}
+        self._numbers: set[int] = set()
 
     def log_numbers(self, source: object) -> None:
-        """Log how labels that do not count from 0 without gaps differ from class ids."""
-        numbers = sorted(each for each in self._texts if isinstance(each, int))
-        if not numbers or numbers == list(range(len(numbers))):
-            return
-        gaps = [
-            str(each + 1)
-            for each, following in pairwise(numbers)
-            if each >= 0 and following > each + 1
-        ]
-        listed = ", ".join(gaps[:_MAX_LISTED]) + (", …" if len(gaps) > _MAX_LISTED else "")
-        missing = f", without {listed}" if gaps else ""
-        logger.info(
-            f"{source}: the labels are {numbers[0]} to {numbers[-1]}"
-            f"{missing}; class ids count from 0 instead, in the order of the class names"
-        )
+        """Log labels that do not count from 0 without gaps, as class ids do."""
+        numbers = sorted(self._numbers)
+        if numbers != list(range(len(numbers))):
+            logger.info(
+                f"{source}: the labels are {_listed(numbers)}; class ids count from 0 instead"
+            )
 
     def classes_of(self, content: RecordContent, where: str) -> tuple[str, ...]:
         """Return the classes of a record. A negative label without a text is no class.
@@ -190,28 +179,21 @@ class RecordClasses:
             self._first = (where, *kind, _describe(labels, texts))
         elif kind != self._first[1:3]:
             raise DataError(
-                f"{where} has {_describe(labels, texts)}, and {self._first[0]} has "
-                f"{self._first[3]}; {_CHOICE}"
+                f"{where} has {_describe(labels, texts)}, {self._first[0]} has {self._first[3]}; "
+                f"{_CHOICE}"
             )
         if labels and texts and len(labels) != len(texts):
             raise DataError(f"{where} has {_describe(labels, texts)}: {_CHOICE}")
+        self._numbers.update(each for each in labels if isinstance(each, int))
         if not texts:
-            for label in labels:
-                self._texts.setdefault(label, ("", where))
             return tuple(str(each) for each in labels if not _is_negative(each))
         for label, text in zip(labels, texts, strict=False):
-            other, earlier = self._texts.setdefault(label, (text, where))
-            if other != text:
-                raise DataError(
-                    f"{where} has the label {label} with the text {text!r}, and {earlier} has it "
-                    f"with {other!r}; {_CHOICE}"
-                )
-            same, earlier = self._labels.setdefault(text, (label, where))
-            if same != label:
-                raise DataError(
-                    f"{where} has the text {text!r} with the label {label}, and {earlier} has it "
-                    f"with {same}; {_CHOICE}"
-                )
+            pair = (f"the label {label}", f"the text {text!r}")
+            for one, other in (pair, pair[::-1]):
+                first, earlier = self._partners.setdefault(one, (other, where))
+                if first != other:
+                    contradiction = f"has {one} with {other}, {earlier} with {first}"
+                    raise DataError(f"{where} {contradiction}; {_CHOICE}")
         return texts
 
 
@@ -227,6 +209,10 @@ def _describe(labels: Sequence[int | str], texts: Sequence[str]) -> str:
     return " and ".join(
         f"the {noun} {', '.join(values[:5])}" if values else f"no {noun}" for noun, values in parts
     )
+
+
+def _listed(values: Sequence[object]) -> str:
+    return listed(list(map(str, values)))
 
 
 def _is_negative(label: int | str) -> bool:

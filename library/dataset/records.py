@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from gzip import GzipFile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -174,13 +175,12 @@ def is_frame(content: bytes) -> bool:
     return len(content) == _HEADER.size and _masked_crc(content[:8]) == _HEADER.unpack(content)[1]
 
 
-def read_frames(file: BinaryIO, where: object) -> Iterator[tuple[int, bytes]]:
+def read_frames(file: BinaryIO | GzipFile, where: object) -> Iterator[tuple[int, bytes]]:
     """Yield (offset, serialized Example) of each record of an open TFRecord file.
 
     Raises DataError, naming `where` and the record, at the first damaged or truncated one.
     """
     offset = number = 0
-    # The size of what is compressed shows at its end.
     file_size: float = math.inf
     if file.seekable():
         file_size = file.seek(0, os.SEEK_END)
@@ -238,16 +238,6 @@ def check_frames(path: str | Path, count: int) -> None:
         raise DataError(f"{here} is longer than the file")
     if number != count:
         raise DataError(f"{path} has {counted(number, 'record')}, the manifest lists {count:,}")
-
-
-def read_frame_sizes(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Yield (offset, size) of each framed record in an open file that is known to be intact."""
-    offset = 0
-    while header := file.read(_HEADER.size):
-        size = _HEADER.unpack(header)[0] + FRAMING_BYTES
-        yield offset, size
-        offset += size
-        file.seek(offset)
 
 
 def read_record(serialized: bytes, where: object, *, multi_label: bool = False) -> Record:

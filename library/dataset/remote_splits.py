@@ -26,7 +26,6 @@ from library.dataset.manifest import (
     find_manifest,
     manifest_path,
     parse_manifest,
-    read_manifest_file,
     write_manifest,
 )
 from library.dataset.shards import rejected_path
@@ -61,10 +60,8 @@ def find_split(url: str, name: str) -> Manifest:
     try:
         content = read_url(manifest_url)
     except NotFoundError as error:
-        raise DataError(
-            f"{error}; this makes it from your images: python convert_dataset.py "
-            f"--dataset_dir IMAGES --tfrecord_filename {name} --tfrecord_dir {url}"
-        ) from None
+        options = f"--dataset_dir IMAGES --tfrecord_filename {name} --tfrecord_dir {url}"
+        raise DataError(f"{error}; to make it: python convert_dataset.py {options}") from None
     version = hashlib.sha256(content).hexdigest()[:16]
     folder = local_folder(url, "fetched") / version
     return replace(parse_manifest(content, manifest_url, folder, name), origin=url)
@@ -182,9 +179,8 @@ def _check_space(manifests: Sequence[Manifest]) -> None:
     free = shutil.disk_usage(disk).free
     if free < needed:
         raise UserError(
-            f"{disk} has {_megabytes(free)} free, and the shards take {_megabytes(needed)}: make "
-            f"room (earlier downloads are in {folder.parents[2] / 'image-classification-fetched-*'}"
-            "), or set XDG_CACHE_HOME to a folder on a larger disk"
+            f"{disk} has {_megabytes(free)} free, and the shards take {_megabytes(needed)}: remove "
+            "earlier downloads there, or set XDG_CACHE_HOME to a folder on a larger disk"
         )
 
 
@@ -201,26 +197,17 @@ def _download(manifest: Manifest) -> None:
     folder, url = manifest.folder, manifest.origin
     folder.mkdir(parents=True, exist_ok=True)
     remove_partials(folder)
-    earlier = _find_earlier_shards(manifest)
     missing = _missing_shards(manifest)
     size = sum(shard.bytes for shard in missing)
     shards = f"{len(missing):,} of {counted(len(manifest.shards), 'shard')}"
     logger.info("downloading %s: %s, %s, to %s", url, shards, _megabytes(size), folder)
-    if earlier:
-        logger.info(
-            "%s has changed since its last download; earlier copies remain in %s: delete them when "
-            "no run reads them any more",
-            url,
-            folder.parent,
-        )
     with (
         progress_bar(size, manifest.name, unit="B", unit_scale=True) as bar,
         ThreadPoolExecutor(_THREADS) as executor,
     ):
         progress = _Progress(bar)
         futures = [
-            executor.submit(_fetch_shard, shard, manifest, earlier.get(shard.sha256), progress)
-            for shard in manifest.shards
+            executor.submit(_fetch_shard, shard, manifest, progress) for shard in manifest.shards
         ]
         try:
             for future in as_completed(futures):
@@ -233,31 +220,11 @@ def _download(manifest: Manifest) -> None:
             raise
 
 
-def _find_earlier_shards(manifest: Manifest) -> dict[str, Path]:
-    """Return {SHA-256: path} of the shards in earlier downloads of the same split."""
-    shards: dict[str, Path] = {}
-    for path in manifest.folder.parent.glob(f"*/{manifest_path('', manifest.name)}"):
-        if path.parent == manifest.folder:
-            continue
-        with contextlib.suppress(DataError):
-            other = read_manifest_file(path)
-            shards |= {s.sha256: p for s, p in zip(other.shards, other.paths, strict=True)}
-    return shards
-
-
-def _fetch_shard(
-    shard: Shard, manifest: Manifest, earlier: Path | None, progress: "_Progress"
-) -> None:
-    """Bring a shard to its final name, from an earlier copy or from the URL."""
+def _fetch_shard(shard: Shard, manifest: Manifest, progress: "_Progress") -> None:
+    """Download a shard unless it is there."""
     path, url = manifest.folder / shard.file, f"{manifest.origin}/{shard.file}"
     if _is_intact(path, shard):
         return
-    if earlier and _is_intact(earlier, shard):
-        path.unlink(missing_ok=True)
-        # Not all file systems have hard links.
-        with contextlib.suppress(OSError):
-            path.hardlink_to(earlier)
-            return
     store, remote = open_store(url)
     with new_file(path) as file:
         partial_path = Path(file.name)
@@ -302,19 +269,14 @@ class _Progress:
 
 
 def _is_intact(path: Path, shard: Shard) -> bool:
-    try:
-        return path.stat().st_size == shard.bytes and (
-            not shard.sha256 or sha256_of(path) == shard.sha256
-        )
-    except OSError:
+    if not path.is_file() or path.stat().st_size != shard.bytes:
         return False
+    return not shard.sha256 or sha256_of(path) == shard.sha256
 
 
 def _damage(url: str, manifest: Manifest, what: str) -> DataError:
-    return DataError(
-        f"{url} is not the shard that {manifest_path('', manifest.name)} lists: {what}; if it was "
-        "just being replaced, try again, otherwise convert again"
-    )
+    listed_in = manifest_path("", manifest.name)
+    return DataError(f"{url} is not what {listed_in} lists: {what}; try again, or convert again")
 
 
 def _megabytes(size: int) -> str:

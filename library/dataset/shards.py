@@ -18,10 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
-from library.dataset.file_index import FileIndex
-from library.dataset.label_conflicts import KEY_BYTES, write_keys
+from library.dataset.label_conflicts import write_keys
 from library.dataset.manifest import (
     Manifest,
     Shard,
@@ -30,7 +27,6 @@ from library.dataset.manifest import (
     shard_name,
     write_manifest,
 )
-from library.dataset.records import read_frame_sizes
 from library.dataset.sources.base import labels_of
 from library.errors import UserError
 from library.files import (
@@ -112,14 +108,12 @@ class WorkFolder:
         folder: Where the shards go in the end.
         name: The split's name.
         plan: A hash of everything that the shards' bytes depend on.
-        first_number: How many shards the split has before the first of these.
     """
 
-    def __init__(self, folder: Path | str, name: str, plan: str, first_number: int = 0) -> None:
+    def __init__(self, folder: Path | str, name: str, plan: str) -> None:
         self.target = Path(folder)
         self.name = name
         self.plan = plan
-        self.first_number = first_number
         self.path = work_folder_path(folder, name)
         self.finished: list[FinishedShard] = []
         plan_path = self.path / "plan"
@@ -178,8 +172,7 @@ class WorkFolder:
         return [(number, shard) for number, shard in enumerate(self.finished) if shard.examples]
 
     def _final_path(self, position: int, count: int) -> Path:
-        first = self.first_number
-        return self.target / shard_name(self.name, first + position, first + count)
+        return self.target / shard_name(self.name, position, count)
 
     def _resume(self) -> None:
         notes = sorted(self.path.glob("*.shard.json"))
@@ -305,8 +298,8 @@ def check_unused(folder: Path, name: str) -> None:
     """Raise UserError if a training reads the split, whose shards must not change meanwhile."""
     if is_in_use(manifest_path(folder, name)):
         raise UserError(
-            f"the split {name} in {folder} is being read by a training: wait for it, and run the "
-            "same command again to resume, or choose another --tfrecord_dir"
+            f"the split {name} in {folder} is being read by a training: wait for it, or choose "
+            "another --tfrecord_dir"
         )
 
 
@@ -315,32 +308,31 @@ def publish(work: WorkFolder, manifest: Manifest, keys: bytes = b"") -> Manifest
 
     Args:
         work: The finished shards.
-        manifest: The split's, with all but the finished shards and rejected files: those already
-            listed belong to the split that is appended to.
+        manifest: The split's, without shards and rejected files.
         keys: Those of all images; see label_conflicts.py.
 
     Returns:
         The manifest as written.
     """
-    is_append = bool(manifest.shards)
+    path, csv_path = manifest_path(work.target, work.name), rejected_path(work.target, work.name)
     # Half-written files of a conversion that was killed while it published. Only this split's:
     # another may be under way in the same folder.
-    for path in (manifest_path(work.target, work.name), rejected_path(work.target, work.name)):
-        remove_partials(work.target, path.name)
+    for each in (path, csv_path):
+        remove_partials(work.target, each.name)
     previous = find_manifest(work.target, work.name)
-    if not is_append:
-        check_unused(work.target, work.name)
-        # First, so that there is no split of this name until the new one is whole. Appending
-        # changes no file that the old manifest lists, so that stays true.
-        manifest_path(work.target, work.name).unlink(missing_ok=True)
+    check_unused(work.target, work.name)
+    # First, so that there is no split of this name until the new one is whole.
+    path.unlink(missing_ok=True)
     rejected = work.rejected
-    _write_rejected(work, rejected, is_append)
-    listed = tuple({"file": each.file, "reason": each.reason} for each in rejected)
+    if rejected:
+        _write_rejected(csv_path, rejected)
+    else:
+        csv_path.unlink(missing_ok=True)
     manifest = replace(
         manifest,
-        shards=manifest.shards + work.publish(),
-        rejected=manifest.rejected + listed,
-        rejected_count=manifest.rejected_count + len(rejected),
+        shards=work.publish(),
+        rejected=tuple({"file": each.file, "reason": each.reason} for each in rejected),
+        rejected_count=len(rejected),
     )
     # Before the manifest, which tells that the conversion is finished.
     write_keys(manifest, keys)
@@ -351,57 +343,9 @@ def publish(work: WorkFolder, manifest: Manifest, keys: bytes = b"") -> Manifest
     return manifest
 
 
-def _write_rejected(work: WorkFolder, rejected: list[RejectedFile], is_append: bool) -> None:
-    path = rejected_path(work.target, work.name)
-    if not rejected:
-        if not is_append:
-            path.unlink(missing_ok=True)
-        return
-    before = path.read_bytes() if is_append and path.exists() else b""
+def _write_rejected(path: Path, rejected: list[RejectedFile]) -> None:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    if not before:
-        rows.writerow(["file", "label", "reason"])
+    rows.writerow(["file", "label", "reason"])
     rows.writerows([each.file, "|".join(labels_of(each.label)), each.reason] for each in rejected)
-    write_file(path, before + text.getvalue().encode("utf-8", "surrogateescape"))
-
-
-class StreamBuffer:
-    """Records in the order of a stream, inside the work folder, before they are put in order.
-
-    A killed conversion resumes after the last finished piece.
-    """
-
-    limits = ShardLimits(files=1024, bytes=64 << 20)
-
-    def __init__(self, work: WorkFolder) -> None:
-        self.work = WorkFolder(work.path, work.name, work.plan)
-
-    def move(self, index: FileIndex, writer: ShardWriter) -> None:
-        """Write all records into the writer's shards, in the order of the index."""
-        pieces, offsets, sizes, keys = self._locate(len(index))
-        rejected = {file.number: file for file in self.work.rejected}
-        for number in range(writer.position, len(index)):
-            found = index.found_at(number)
-            if found in rejected:
-                file = rejected[found]
-                writer.reject(file.file, file.label, file.reason)
-                continue
-            with self.work.shard_path(pieces[found]).open("rb") as piece:
-                piece.seek(offsets[found])
-                record, key = piece.read(sizes[found]), keys[found].tobytes()
-                writer.write(record, index[number].label, key)
-
-    def _locate(self, count: int) -> tuple[np.ndarray, ...]:
-        """Return the piece, offset, size and key of each record, in the order of the stream."""
-        pieces, offsets, sizes = (np.zeros(count, np.int64) for _ in range(3))
-        keys = np.zeros(count, f"V{KEY_BYTES}")
-        for piece, shard in enumerate(self.work.finished):
-            absent = {file.number for file in shard.rejected}
-            present = [n for n in range(shard.first, shard.end) if n not in absent]
-            if shard.keys:
-                keys[present] = np.frombuffer(base64.b64decode(shard.keys), keys.dtype)
-            with self.work.shard_path(piece).open("rb") as file:
-                for number, (offset, size) in zip(present, read_frame_sizes(file), strict=True):
-                    pieces[number], offsets[number], sizes[number] = piece, offset, size
-        return pieces, offsets, sizes, keys
+    write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))

@@ -17,6 +17,7 @@ from library.dataset.sources.base import TRAINING
 from library.dataset.sources.find import split_folder
 from library.dataset.storage import is_remote
 from library.errors import DataError, printable
+from library.messages import listed
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +84,7 @@ def sort_classes(labels: Iterable[str], class_order: str = CODE_POINT) -> tuple[
         first = next(number for number, (one, other) in pairs if one != other)
         names = ", ".join(map(printable, classes[max(0, first - 2) : first + 3]))
         logger.warning(
-            f"class names are sorted as text, not by the numbers in them: …, {names}, …; "
-            f"--class_order {NATURAL} sorts by number"
+            f"class names are sorted as text: …, {names}, …; --class_order {NATURAL}: by number"
         )
     return tuple(classes)
 
@@ -124,12 +124,11 @@ def order_classes(
     classes = read_manifest_at(path).classes
     unknown = sorted(set(labels) - set(classes))
     if unknown:
-        names = ", ".join(map(repr, unknown[:5])) + (", …" if len(unknown) > 5 else "")
+        names = listed([repr(each) for each in unknown])
         subject = f"the class {names} is" if len(unknown) == 1 else f"the classes {names} are"
         raise DataError(
-            f"{subject} not among the classes of {path} ({', '.join(classes[:10])}"
-            f"{', …' if len(classes) > 10 else ''}): rename or remove what does not belong, or "
-            "convert the training split again if its classes have changed"
+            f"{subject} not among the classes of {path} ({listed(classes)}): rename or remove "
+            "images, or convert the training split again"
         )
     return classes
 
@@ -176,8 +175,8 @@ def _check_agreement(data_dir: str, names: Sequence[str], manifests: Sequence[Ma
         if manifest.is_multi_label != first.is_multi_label:
             multi, single = (name, names[0]) if manifest.is_multi_label else (names[0], name)
             raise DataError(
-                f"in {data_dir} the split {multi} is multi-label and {single} is not: convert both "
-                "with the same --label_separator, or without"
+                f"in {data_dir} only {multi} is multi-label, not {single}: convert both with the "
+                "same --label_separator"
             )
         if manifest.classes != first.classes:
             odd = sorted(set(first.classes) ^ set(manifest.classes))

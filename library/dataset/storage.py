@@ -38,10 +38,7 @@ def open_store(url: str) -> tuple[Any, str]:
         try:
             store = _open_store(url)
         except ImportError as error:
-            raise DataError(
-                f"{url} needs a package: {error}; pip install '.[remote]' installs those for "
-                "gs://, s3:// and https://"
-            ) from None
+            raise DataError(f"{url} needs a package: {error}; pip install '.[remote]'") from None
         except ValueError as error:
             raise DataError(f"{url}: {error}") from None
     return store, store._strip_protocol(url)

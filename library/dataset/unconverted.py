@@ -27,7 +27,7 @@ from library.dataset.sources.class_names import normalize_class
 from library.dataset.sources.find import DEFAULT_OPTIONS, SourceOptions, find_files, split_folder
 from library.dataset.splits import CODE_POINT, sort_classes
 from library.errors import DataError, printable
-from library.messages import counted
+from library.messages import counted, listed
 
 _TIMED_IMAGES = 16
 _QUALITY = 95
@@ -35,6 +35,8 @@ _QUALITY = 95
 UNCONVERTED = ImageOptions(max_edge=0)
 SKIPPED_BY_CONVERSION = "convert_dataset.py would skip and list it"
 
+# What follows a difference between two runs of a generator.
+_BEFORE = "when they were counted: it must yield the same each time"
 # Returns the (image, class name) pairs of a split: pixels (uint8, height, width, 1 or 3 channels)
 # or a file's bytes.
 Generator = Callable[[str], Iterable[tuple[np.ndarray | bytes, str]]]
@@ -119,11 +121,8 @@ class UnconvertedSplit:
         for number in range(timed):
             self.read(number)
         seconds = (time.perf_counter() - start) / timed
-        return (
-            f"{self.source} is not converted: finding, reading and checking takes "
-            f"{1000 * seconds:.2g} ms per image, {seconds * self.examples:,.1f} s per epoch; "
-            "convert_dataset.py would save that"
-        )
+        times = f"{1000 * seconds:.2g} ms per image, {seconds * self.examples:,.1f} s per epoch"
+        return f"{self.source} is not converted, which costs {times}; convert_dataset.py saves that"
 
     def _file(self, number: int) -> LabeledFile:
         with self._lock:
@@ -150,7 +149,7 @@ def read_unconverted(
 
     Raises:
         DataError: A split is missing or empty, has a class that training lacks, or has files that
-            can't be read, or can be read only in order.
+            can't be read.
     """
     data_dir = str(data_dir).rstrip("/")
     if data_format == "csv" and not is_table(Path(data_dir)):
@@ -162,10 +161,6 @@ def read_unconverted(
     classes = sort_classes(indexes[TRAINING].counts.keys() - {NO_CLASS}, class_order)
     for name, index in indexes.items():
         check_known_classes(index.counts.keys() - {NO_CLASS}, classes, folders[name])
-        if index.is_streamed:
-            raise DataError(
-                f"{data_dir} can be read only from front to back: unpack it, or convert it"
-            )
     return [UnconvertedSplit(folders[name], name, classes, indexes[name]) for name in names]
 
 
@@ -225,8 +220,8 @@ class GeneratedSplit:
         for number, (content, label) in enumerate(self._counted_images()):
             if label not in ids:
                 raise DataError(
-                    f"image {number} of {self.source} has the class {label!r}, which none had when "
-                    "they were counted: it must yield the same each time"
+                    f"image {number} of {self.source} has the class {label!r}, which none had "
+                    f"{_BEFORE}"
                 )
             yield self._record(number, content, label, ids[label])
 
@@ -234,8 +229,7 @@ class GeneratedSplit:
         """Return one line about what conversion would save."""
         return (
             f"the split {self.name} comes from a generator, which was run once to count its "
-            f"{self.examples:,} images and runs again in each epoch; files, converted, would be "
-            "read faster, and resuming would not generate them again"
+            f"{self.examples:,} images and runs again in each epoch; files would be read faster"
         )
 
     def _images(self) -> Iterator[tuple[np.ndarray | bytes, str]]:
@@ -263,11 +257,9 @@ class GeneratedSplit:
                 yield last
             last = image
         if count != self.examples or last is None:
-            now = "more" if count > self.examples else f"only {count:,}"
-            raise DataError(
-                f"{self.source} yielded {counted(self.examples, 'image')} when they were counted, "
-                f"and now {now}: it must yield the same each time"
-            )
+            now = "more" if count > self.examples else f"{count:,}, fewer"
+            images = counted(self.examples, "image")
+            raise DataError(f"{self.source} yields {now} than the {images} {_BEFORE}")
         yield last
 
     def _record(self, number: int, content: np.ndarray | bytes, text: str, label: int) -> Record:
@@ -309,43 +301,32 @@ def check_known_classes(labels: Collection[str], classes: Sequence[str], where: 
         raise DataError(f"{where} holds no images of any class")
     if unknown := sorted(set(labels) - set(classes)):
         raise DataError(
-            f"{where} has the class {unknown[0]!r}, which the training split lacks "
-            f"(it has: {', '.join(classes[:10])}{', …' if len(classes) > 10 else ''})"
+            f"{where} has the class {unknown[0]!r}, which the training split lacks (it has: "
+            f"{listed(classes)})"
         )
 
 
 def _check_image(image: Any) -> None:
     """Raise ValueError, whose text follows the image's name, unless it is (image, class name)."""
-    if not isinstance(image, tuple | list) or len(image) != 2:
-        raise ValueError(f"is {_kind(image)}; it must be a pair: (image, class name)")
-    content, label = image
-    if not isinstance(label, str) or not label:
-        raise ValueError(f"has {_kind(label)} as its label; a label is the name of a class, a str")
+    match image:
+        case (np.ndarray() | bytes() as content, str() as label):
+            pass
+        case _:
+            parts = image[:3] if isinstance(image, tuple | list) else [image]
+            raise ValueError(
+                f"is {', '.join(type(each).__name__ for each in parts)}; it must be a pair: an "
+                "array of uint8 pixels or a file's bytes, and the name of a class"
+            )
     try:
         normalize_class(label)
     except DataError as error:
         raise ValueError(f"has a wrong label: {error}") from None
-    if isinstance(content, np.ndarray):
-        _check_pixels(content)
-    elif not isinstance(content, bytes):
+    if isinstance(content, bytes):
+        return
+    shape = content.shape
+    is_image = content.dtype == np.uint8 and content.ndim == 3 and shape[2] in (1, 3)
+    if not is_image or not 0 < min(shape) <= max(shape) <= MAX_JPEG_EDGE:
         raise ValueError(
-            f"is {_kind(content)}; an image is a numpy array of uint8 pixels, or a file's bytes"
+            f"is {content.dtype} {shape}; pixels are uint8 (height, width, 1 or 3), with edges of "
+            f"1 to {MAX_JPEG_EDGE:,}"
         )
-
-
-def _check_pixels(pixels: np.ndarray) -> None:
-    has_channels = pixels.ndim == 3 and pixels.shape[2] in (1, 3)
-    if pixels.dtype != np.uint8 or not has_channels:
-        raise ValueError(
-            f"is {pixels.dtype} {pixels.shape}; pixels are uint8 (height, width, 1 or 3)"
-        )
-    if not 0 < min(pixels.shape[:2]) <= max(pixels.shape[:2]) <= MAX_JPEG_EDGE:
-        raise ValueError(f"is {pixels.shape}; an edge has from 1 to {MAX_JPEG_EDGE:,} pixels")
-
-
-def _kind(value: Any) -> str:
-    """Return numbers and short texts as they are, and the type of anything else."""
-    if isinstance(value, int | float | str) and len(repr(value)) < 40:
-        return repr(value)
-    length = f" of {len(value)}" if isinstance(value, tuple | list) else ""
-    return f"{type(value).__name__}{length}"

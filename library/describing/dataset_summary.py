@@ -131,8 +131,6 @@ def inspect_splits(
             splits[split] = stack.enter_context(contextlib.closing(FileIndex(source.find())))
         if not any(map(len, splits.values())):
             raise DataError("there are no images to inspect")
-        if any(index.is_streamed for index in splits.values()):
-            raise DataError("a compressed tar can't be inspected: unpack it, or convert it to zip")
         yield _inspect(splits, workers)
 
 

@@ -63,8 +63,7 @@ def _find(text: str, columns: Sequence[str]) -> Iterator[LabeledFile]:
         raise DataError("a path is empty; give a file or a folder")
     path = Path(text)
     if is_records(path):
-        # Compressed ones can be read only in order, so their images come along.
-        return iter(find_files(text, _UNLABELED, with_content=True))
+        return iter(find_files(text, _UNLABELED))
     if is_remote(text):
         return _find_at_url(text, columns)
     if path.is_dir():
@@ -164,7 +163,7 @@ def _find_in_archive(path: Path, inside: str) -> Iterator[LabeledFile]:
 
     prefix = "" if inside == "." else f"{inside}/"
     sidecars: Counter[str] = Counter()
-    for member in find_members(path, with_content=True):
+    for member in find_members(path):
         name = member.name
         *folders, last = name.split("/")
         if member.is_folder or (any(map(is_ignored, folders)) and not leads_outside(name)):

@@ -5,11 +5,11 @@ import sys
 import pytest
 
 import convert_dataset
-from library.dataset.conversion import read_filenames
 from library.dataset.manifest import read_manifest
 from library.dataset.options import ConversionOptions
 from library.errors import DataError, SettingsError, UserError
 from tests.conftest import ROOT, write_colors
+from tests.helpers.converting import filenames
 
 
 def main(*arguments):
@@ -61,7 +61,7 @@ def test_split_keeps_assignment_of_old_images(data, tmp_path):
         main(*arguments, "--tfrecord_dir", folder)
         splits = [read_manifest(folder / s, s) for s in ("train", "validation", "test")]
         assert sum(each.examples for each in splits) == 3 * count
-        names.append([read_filenames(each) for each in splits])
+        names.append([filenames(each) for each in splits])
         shutil.rmtree(tmp_path / "photos")
         write_colors(tmp_path / "photos", 60)
     assert all(before <= after for before, after in zip(*names, strict=True))
@@ -87,20 +87,6 @@ def test_outside_link_is_rejected_or_followed(data, tmp_path):
     assert "red/far.png,red,can't be read: it is a link that leads out of the folder" in rejected
     main(*arguments, "--follow_links")
     assert read_manifest(tmp_path / "shards", "train").class_counts == (4, 4, 5)
-
-
-def test_append_adds_only_new_images(data, capsys):
-    main("--dataset_dir", data / "train")
-    extra = data / "train" / "red" / "new.png"
-    shutil.copy(data / "test" / "red" / "000.png", extra)
-    main("--dataset_dir", data / "train", "--append")
-    assert "1 image more, 13 in all" in capsys.readouterr().out
-    main("--dataset_dir", data / "train", "--append")
-    assert "0 images more, 13 in all" in capsys.readouterr().out
-    (data / "train" / "new class").mkdir()
-    shutil.copy(extra, data / "train" / "new class")
-    with pytest.raises(DataError, match="the class 'new class' is not among"):
-        main("--dataset_dir", data / "train", "--append")
 
 
 def test_inspect_prints_summary_and_writes_page(data, tmp_path, capsys):
@@ -136,7 +122,7 @@ def test_defaults_are_those_of_the_library():
         (["--dataset_dir", "nowhere/train"], DataError, "there is no folder nowhere/train"),
         (["--tfrecord_filename", "../x"], SettingsError, "tfrecord_filename: '../x'"),
         (["--split", "test=0.1"], SettingsError, "tfrecord_dir is missing"),
-        (["--split", "test=0.1", "--append"], SettingsError, "split: .*tfrecord_filename"),
+        (["--split", "test=0.1", "--tfrecord_filename=x"], SettingsError, "split: .*filename"),
         (
             ["--split", "test=0.1", "--source", "mnist", "--tfrecord_dir", "x"],
             SettingsError,
@@ -154,7 +140,6 @@ def test_defaults_are_those_of_the_library():
         (["--dataset_dir", "gs://b/train"], SettingsError, "tfrecord_dir is missing"),
         (["inspect", "--report", "s3://b/x"], SettingsError, "report must be a local path"),
         (["--verify", "--dataset_dir", "train"], DataError, r"train.manifest.json is missing"),
-        (["--append", "--dataset_dir", "train"], DataError, r"train.manifest.json is missing"),
     ],
 )
 def test_usage_error_is_one_line(tmp_path, monkeypatch, arguments, error, reason):
@@ -214,27 +199,18 @@ def test_multi_label_images_are_inspected(patches, tmp_path, capsys):
     assert report.read_text().count("<figure>") >= 14
 
 
-def test_multi_label_shards_are_converted_and_appended_to(patches, tmp_path):
+def test_multi_label_shards_and_tables_are_converted(patches, tmp_path):
     whole = patches / "test" / "test.manifest.json"
     main("--dataset_dir", whole, "--tfrecord_dir", tmp_path, "--tfrecord_filename", "test")
     manifest = read_manifest(tmp_path, "test")
     assert (manifest.is_multi_label, manifest.class_counts) == (True, (6, 6))
     table = patches / "images" / "patches.csv" / "validation"
-    arguments = ["--dataset_dir", table, "--tfrecord_dir", tmp_path, "--append"]
+    arguments = ["--dataset_dir", table, "--tfrecord_dir", tmp_path, "--overwrite"]
     arguments += ["--tfrecord_filename", "test", "--classes_from", whole]
     with pytest.raises(DataError, match="a file or a label is missing"):
         main(*arguments)
     main(*arguments, "--label_separator", "|")
-    assert read_manifest(tmp_path, "test").class_counts == (12, 12)
-
-
-def test_single_label_images_are_not_appended_to_multi_label_split(patches, data, tmp_path):
-    whole = patches / "test" / "test.manifest.json"
-    main("--dataset_dir", whole, "--tfrecord_dir", tmp_path, "--tfrecord_filename", "test")
-    (data / "test" / "green").rename(data / "green")
-    arguments = ["--dataset_dir", data / "test", "--tfrecord_dir", tmp_path, "--append"]
-    with pytest.raises(DataError, match="label_separator"):
-        main(*arguments, "--tfrecord_filename", "test")
+    assert read_manifest(tmp_path, "test").class_counts == (6, 6)
 
 
 def test_table_without_labels_is_refused(tmp_path):

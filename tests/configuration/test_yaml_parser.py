@@ -133,7 +133,7 @@ REFUSED = {
     "a: @x": "file.yaml:1: .*quotes",
     b"a: 1\nb: \xff\n": "file.yaml:2: .*0xff.*UTF-8",
     "a: 1".encode("utf-16"): "file.yaml:1: .*0xff.*UTF-8",
-    b"a: 1\n\nb: \0\n": r"file.yaml:3: .*U\+0000",
+    b"a: 1\n\nb: \0\n": r"file.yaml:3: .*x0000",
     "a:\n  -\tb": "file.yaml:2: .*tab.*'-'",
     "a:\n  - x\n  -\t- y": "file.yaml:3: .*tab.*'-'",
     "?\ta\n:\tb": "file.yaml:1: .*tab.*'[?]'",
@@ -145,7 +145,6 @@ REFUSED = {
     "%YAML 1.2\na: 1": "file.yaml:2: .*'---'.*%YAML",
     "a: 1\n...\nb: 2": "file.yaml:3: .*'---'",
     "a: - b": "file.yaml:1: .*list.*next line",
-    "a: 1\n\ufeffb: 2": r"file.yaml:2: byte order mark.*U\+FEFF",
     b"#" * (yaml_parser.MAX_BYTES + 1): "file.yaml .*2,097,152 bytes",
 }
 

@@ -11,7 +11,6 @@ from library.dataset.locations import (
     NoLocation,
     RangeLocation,
     RemoteLocation,
-    StreamLocation,
     ZipLocation,
 )
 from library.dataset.sources import archive as archive_source
@@ -57,8 +56,7 @@ def test_tar_members_are_read_in_place(tmp_path):
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
 def test_compressed_tar_comes_with_content(tmp_path, kind):
     path = write_tar(tmp_path / f"a.tar.{kind}", mode=f"w:{kind}")
-    assert contents(path, with_content=True) == EXPECTED
-    assert {file.location for file in find_in_archive(path, "train")} == {StreamLocation()}
+    assert contents(path) == EXPECTED
 
 
 OUTSIDE = "its name leads out of the archive"
@@ -185,7 +183,7 @@ def test_large_member_of_compressed_tar_is_never_in_memory(tmp_path):
     large = ("train/cat/1.jpg", (1 << 26) + 1, tarfile.REGTYPE)
     path = write_large_tar(tmp_path / "a.tar.gz", large, ("train/cat/2.jpg", 9, tarfile.REGTYPE))
     tracemalloc.start()
-    first, second = find_in_archive(path, "train", with_content=True)
+    first, second = find_in_archive(path, "train")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert "67,108,865 bytes" in first.location.reason
@@ -229,8 +227,6 @@ def test_other_locations(tmp_path):
     assert MemoryLocation(b"itself").read() == b"itself"
     with pytest.raises(ValueError, match="the reason"):
         NoLocation("the reason").read()
-    with pytest.raises(ValueError, match="before it"):
-        StreamLocation().read()
 
 
 def test_remote_location(tmp_path):

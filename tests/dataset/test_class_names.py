@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from library.dataset.class_checks import check_trainable
-from library.dataset.conversion import Source, read_filenames
 from library.dataset.file_index import FileIndex
 from library.dataset.locations import FileLocation
-from library.dataset.manifest import Manifest, read_manifest
+from library.dataset.manifest import Manifest
 from library.dataset.sources.base import LabeledFile, composed
 from library.dataset.sources.class_names import normalize_class, normalize_labels
 from library.dataset.sources.find import SourceOptions, find_files
@@ -19,7 +18,7 @@ from library.dataset.split_assignment import Splitter
 from library.dataset.unconverted import GeneratedSplit
 from library.errors import DataError
 from library.logging import log_once
-from tests.conftest import COLORS, ROOT, convert, write_colors
+from tests.conftest import ROOT
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 UNUSABLE = ["a\nb", "a\r", "\x00", "a\x7f", "a\x85b", "a\u2028b", "caf\udce9", "", " ", "\u00a0"]
@@ -122,7 +121,7 @@ def test_both_forms_of_a_name_are_one_class_in_every_source(tmp_path, caplog, ki
     assert f"{source}: class names were normalized" in caplog.text
     assert f"{COMPOSED}" in caplog.text
     # Each file is still read under its own name.
-    contents = [each.location.read() for each in find_files(source, with_content=True)]
+    contents = [each.location.read() for each in find_files(source)]
     assert sorted(contents) == sorted(
         each.encode() for each in (COMPOSED, DECOMPOSED, "dog", "dog ")
     )
@@ -158,22 +157,6 @@ def test_name_from_a_generator_is_normalized_or_refused():
 def test_earlier_conversion_with_an_unusable_name_is_refused_before_training(name):
     with pytest.raises(DataError, match="train: the class name"):
         check_trainable(Manifest("", "train", (name, "dog"), (1, 1), ()))
-
-
-def test_file_is_the_same_in_both_forms_when_appended(tmp_path):
-    write_colors(tmp_path / "images", 2)
-    for label in COLORS:
-        (tmp_path / "images" / label / "000.png").rename(
-            tmp_path / "images" / label / f"{DECOMPOSED}.png"
-        )
-    convert(tmp_path / "images", tmp_path, "train")
-    for label in COLORS:
-        (tmp_path / "images" / label / f"{DECOMPOSED}.png").rename(
-            tmp_path / "images" / label / f"{COMPOSED}.png"
-        )
-    names = read_filenames(read_manifest(tmp_path / "train", "train"))
-    assert f"blue/{COMPOSED}.png" in names
-    assert list(Source(str(tmp_path / "images"), "train", known_names=names).find()) == []
 
 
 def test_file_is_in_the_same_split_in_both_forms():

@@ -24,13 +24,6 @@ from tests.helpers.converting import OPTIONS, contents, records, run
 from tests.helpers.jpeg_variants import PLAIN
 
 
-def write_new_colors(folder):
-    """Write two images per class with names of their own."""
-    write_colors(folder, 2, seed=9)
-    for path in folder.rglob("*.png"):
-        path.rename(path.with_stem(f"new-{path.stem}"))
-
-
 @pytest.fixture
 def images(tmp_path):
     write_colors(tmp_path / "images", 30)
@@ -144,7 +137,7 @@ def test_network_failure_rejects_nothing_and_resumes(images, tmp_path):
     wanted = run(images, tmp_path / "wanted", replace(OPTIONS, num_shards=3))
 
     class RemoteSource(Source):
-        def find(self, *, with_content=False):
+        def find(self):
             for file in find_files(images):
                 # Reading a folder as a file fails as a store does that can't be reached.
                 is_down = network_is_down and file.name == "red/007.png"
@@ -246,20 +239,6 @@ def test_finished_conversion_is_repeated_only_if_damaged(images, tmp_path, monke
     check_hashes(run(images, tmp_path / "shards"))
 
 
-def test_append_adds_shards(images, tmp_path):
-    folder = tmp_path / "shards"
-    base = run(images, folder)
-    before = contents(folder)
-    write_new_colors(tmp_path / "more")
-    appended = run(tmp_path / "more", folder, base=base)
-    assert appended.examples == 96
-    assert appended.class_counts == (32, 32, 32)
-    assert appended.shards[: len(base.shards)] == base.shards
-    assert all(contents(folder)[shard.file] == before[shard.file] for shard in base.shards)
-    assert len(list(records(appended))) == 96
-    assert read_manifest(folder, "train") == appended
-
-
 def test_concurrent_conversions_of_split_are_refused(images, tmp_path):
     message = rf"the split train in .*shards is in use by process {os.getpid()} on .*: wait for it"
     with locked(tmp_path / "shards" / ".train.lock", "", ""):
@@ -267,11 +246,6 @@ def test_concurrent_conversions_of_split_are_refused(images, tmp_path):
             run(images, tmp_path / "shards")
         run(images, tmp_path / "shards", name="test")
     assert "test.manifest.json" in contents(tmp_path / "shards")
-    base = run(images, tmp_path / "shards")
-    write_new_colors(tmp_path / "more")
-    run(tmp_path / "more", tmp_path / "shards", base=base)
-    with pytest.raises(UserError, match="train has just changed"):
-        run(tmp_path / "more", tmp_path / "shards", base=base)
 
 
 def test_what_an_earlier_version_converted_is_converted_again(images, tmp_path, monkeypatch):
@@ -305,7 +279,4 @@ def test_split_is_not_replaced_while_a_training_reads_it(images, tmp_path):
         with pytest.raises(UserError, match=r"train in .* is being read"):
             run(images, folder)
         assert contents(folder) == before
-        # Appending changes nothing that is listed.
-        write_new_colors(tmp_path / "new")
-        run(tmp_path / "new", folder, base=manifest)
     assert run(images, folder).examples == manifest.examples - 1

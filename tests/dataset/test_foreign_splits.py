@@ -77,7 +77,7 @@ def test_texts_and_labels_agree_across_splits(tmp_path):
 def test_labels_that_are_no_ids_are_reported(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     read({"train": [write(tmp_path / "train", 1, 2)]})
-    assert "labels are 1 to 2" in caplog.text
+    assert "labels are 1, 2" in caplog.text
 
 
 def test_fingerprint_changes_with_data_and_fields(tmp_path):

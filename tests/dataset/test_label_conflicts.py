@@ -96,14 +96,6 @@ def test_conversion_names_same_image_in_two_splits(images, tmp_path, caplog, is_
     assert "more" not in line
 
 
-def test_appended_image_conflicts_with_earlier_one(images, tmp_path, caplog):
-    base = run(images / "train", tmp_path / "shards")
-    shutil.copy(paths(images / "train" / "blue")[0], images / "train" / "red" / "copy.png")
-    run(images / "train", tmp_path / "shards", base=base)
-    (line,) = conflicts(caplog)
-    assert "train/red/copy.png is 'red'" in line
-
-
 def test_resumed_conversion_finds_conflicts_of_finished_shards(
     images, tmp_path, caplog, monkeypatch
 ):

@@ -15,7 +15,6 @@ from library.dataset.records import (
     Record,
     frame,
     parse_record,
-    read_frame_sizes,
     read_frames,
     read_record,
     serialize,
@@ -85,7 +84,6 @@ def test_filename_that_is_not_utf8_keeps_its_bytes():
 def test_read_frames_yields_offsets():
     one = frame(RECORD)
     assert frames(one * 3) == [(len(one) * n, one[12:-4]) for n in range(3)]
-    assert list(read_frame_sizes(io.BytesIO(one * 2))) == [(0, len(one)), (len(one), len(one))]
     assert len(one) == len(serialize(RECORD)) + FRAMING_BYTES
 
 

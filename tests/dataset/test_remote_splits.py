@@ -246,26 +246,6 @@ def test_full_disk_is_one_line(bucket, monkeypatch):
         read_splits(bucket.url, "train")
 
 
-def test_changed_data_reuses_earlier_shards(bucket, tmp_path, capsys):
-    write_colors(tmp_path / "more", 30, seed=9)
-    before = read_split(f"{bucket.url}/train", "train")
-    shutil.copytree(before.folder, tmp_path / "new" / "train")
-    convert(tmp_path / "more", tmp_path / "new", "train", "--append")
-    bucket.put(tmp_path / "new")
-    bucket.fetched.clear()
-    capsys.readouterr()
-    after = read_split(f"{bucket.url}/train", "train")
-    assert after.folder != before.folder
-    assert after.folder.parent == before.folder.parent
-    kept = {shard.sha256 for shard in before.shards}
-    assert sorted(bucket.fetched) == [s.file for s in after.shards if s.sha256 not in kept]
-    assert 0 < len(bucket.fetched) < len(after.shards)
-    said = capsys.readouterr().err
-    assert f"{bucket.url}/train has changed" in said
-    # What an earlier run reads is as it was.
-    assert read_manifest(before.folder, "train") == before
-
-
 def test_without_hard_links_everything_is_downloaded(bucket, tmp_path, monkeypatch):
     manifest = read_split(f"{bucket.url}/train", "train")
     content = bucket.store.cat_file("/fetching/data/train/train.manifest.json")

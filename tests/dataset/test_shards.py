@@ -1,22 +1,17 @@
 import pytest
 
 from library.dataset import shards
-from library.dataset.file_index import FileIndex
-from library.dataset.locations import StreamLocation
 from library.dataset.manifest import Manifest, manifest_path, read_manifest
-from library.dataset.records import Record, frame
 from library.dataset.shards import (
     FinishedShard,
     RejectedFile,
     ShardLimits,
     ShardWriter,
-    StreamBuffer,
     WorkFolder,
     publish,
     rejected_path,
     work_folder_path,
 )
-from library.dataset.sources.base import LabeledFile
 from library.files import sha256_of
 
 
@@ -34,10 +29,10 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def publish_records(folder, count, plan="plan", per_shard=2, base=None):
-    work = WorkFolder(folder, "train", plan, len(base.shards) if base else 0)
+def publish_records(folder, count, plan="plan", per_shard=2):
+    work = WorkFolder(folder, "train", plan)
     write(work, count, per_shard)
-    return publish(work, base or Manifest(folder, "train", ("cat",), (count - count // 5,), ()))
+    return publish(work, Manifest(folder, "train", ("cat",), (count - count // 5,), ()))
 
 
 @pytest.mark.parametrize(
@@ -90,15 +85,6 @@ def test_work_folder_resumes_between_renames(tmp_path, renamed):
     assert all(sha256_of(tmp_path / shard.file) == shard.sha256 for shard in again.publish())
 
 
-def test_work_folder_numbers_appended_shards(tmp_path):
-    work = WorkFolder(tmp_path, "train", "plan", first_number=8)
-    write(work, 4)
-    assert [shard.file for shard in work.publish()] == [
-        "train_00008-of-00010.tfrecord",
-        "train_00009-of-00010.tfrecord",
-    ]
-
-
 def test_writer_drops_unfinished_shard_on_error(tmp_path):
     work = WorkFolder(tmp_path, "train", "plan")
     writer = ShardWriter(work, ShardLimits(files=2))
@@ -127,27 +113,16 @@ def test_publish_removes_replaced_files(tmp_path):
     assert names(tmp_path) == ["train.manifest.json", manifest.shards[0].file]
 
 
-def test_publish_appends(tmp_path):
-    base = publish_records(tmp_path, 7)
-    both = publish_records(tmp_path, 6, "more", base=base)
-    assert both.shards[:4] == base.shards
-    assert both.rejected_count == 2
-    assert len(rejected_path(tmp_path, "train").read_text().splitlines()) == 3
-
-
-@pytest.mark.parametrize("is_append", [False, True])
-def test_publish_interrupted_leaves_no_false_manifest(tmp_path, monkeypatch, is_append):
-    base = publish_records(tmp_path, 7)
+def test_publish_interrupted_leaves_no_false_manifest(tmp_path, monkeypatch):
+    publish_records(tmp_path, 7)
 
     def stop(_):
         raise InterruptedError
 
     monkeypatch.setattr(shards, "write_manifest", stop)
     with pytest.raises(InterruptedError):
-        publish_records(tmp_path, 6, "more", base=base if is_append else None)
-    assert manifest_path(tmp_path, "train").exists() == is_append
-    if is_append:
-        assert read_manifest(tmp_path, "train") == base
+        publish_records(tmp_path, 6, "more")
+    assert not manifest_path(tmp_path, "train").exists()
 
 
 def test_publish_removes_own_partial_files(tmp_path):
@@ -157,28 +132,3 @@ def test_publish_removes_own_partial_files(tmp_path):
     assert [name for name in names(tmp_path) if name.endswith(".partial")] == [
         ".test.manifest.json.1.ab.partial"
     ]
-
-
-def test_stream_buffer_puts_records_in_order_of_index(tmp_path):
-    files = [LabeledFile(f"cat/{n}", "cat", n, n, StreamLocation()) for n in range(30)]
-    index = FileIndex(files)
-    assert index.is_streamed
-    work = WorkFolder(tmp_path, "train", "plan")
-    framed = {}
-    with ShardWriter(StreamBuffer(work).work, ShardLimits(files=4)) as writer:
-        for number, file in enumerate(files):
-            framed[file.name] = frame(Record(b"x" * number, 1, 1, 0, "cat", file.name))
-            if number == 11:
-                writer.reject(file.name, "cat", "is bad")
-            else:
-                writer.write(framed[file.name], "cat")
-    # Made again, as after a kill, it finds the finished pieces.
-    buffer = StreamBuffer(WorkFolder(tmp_path, "train", "plan"))
-    assert buffer.work.position == 30
-    with ShardWriter(work, ShardLimits(files=10)) as writer:
-        buffer.move(index, writer)
-    content = b"".join(work.shard_path(number).read_bytes() for number in range(3))
-    expected = [index[number].name for number in range(30)]
-    assert content == b"".join(framed[name] for name in expected if name != "cat/11")
-    assert work.rejected == [RejectedFile(expected.index("cat/11"), "cat/11", "cat", "is bad")]
-    index.close()

@@ -14,7 +14,7 @@ from library.describing.dataset_summary import (
 )
 from library.describing.duplicates import exact_hash, find_groups, perceptual_hash, signature
 from library.errors import DataError
-from tests.conftest import write_colors
+from tests.conftest import COLORS, write_colors
 
 
 def inspected(folder, *splits):
@@ -56,14 +56,14 @@ def test_inspect_finds_same_file_across_splits_and_labels(folder):
         assert not found.labels_disagree(names[leak])
 
 
-def test_inspect_refuses_empty_and_streamed_sources(tmp_path):
+def test_inspect_takes_compressed_tars_and_refuses_empty_sources(tmp_path):
     (tmp_path / "train").mkdir()
     with pytest.raises(DataError, match="no images"), inspected(tmp_path, "train"):
         pass
     write_colors(tmp_path / "images", 1)
     shutil.make_archive(str(tmp_path / "a"), "gztar", tmp_path / "images")
-    with pytest.raises(DataError, match="compressed tar"), inspected(tmp_path, "a.tar.gz"):
-        pass
+    with inspected(tmp_path, "a.tar.gz") as found:
+        assert sum(found.counts["a.tar.gz"].values()) == len(COLORS)
 
 
 def test_summary_lists_all_findings(folder):

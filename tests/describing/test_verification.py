@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 
-from library.dataset.conversion import read_filenames
 from library.dataset.images import ImageOptions, convert_image
 from library.dataset.manifest import Manifest, Shard, read_manifest, write_manifest
 from library.dataset.records import Record, frame, serialize
@@ -11,6 +10,7 @@ from library.errors import DataError
 from library.files import sha256_of
 from tests.conftest import ROOT
 from tests.dataset.test_images import colorful, saved
+from tests.helpers.converting import filenames
 
 JPEG, HEIGHT, WIDTH = convert_image(saved(colorful(), "JPEG"), ImageOptions())
 GOOD = Record(JPEG, HEIGHT, WIDTH, 1, "dog", "dog/1.jpg")
@@ -29,7 +29,7 @@ def write_split(folder, *records, counts=(0, 2)):
 def test_verify_accepts_intact_split(tmp_path):
     manifest = write_split(tmp_path, GOOD, replace(GOOD, filename="dog/2.jpg"))
     verify(manifest, 1)
-    assert read_filenames(manifest) == {"dog/1.jpg", "dog/2.jpg"}
+    assert filenames(manifest) == {"dog/1.jpg", "dog/2.jpg"}
 
 
 @pytest.mark.parametrize("name", ["train", "multi_label"])

@@ -181,7 +181,7 @@ def archives(folder):
         path.write_bytes(content)
         for inside in ("", "train"):
             with one_line(DataError):
-                for file in find_in_archive(path, inside, with_content=True):
+                for file in find_in_archive(path, inside):
                     with one_line(OSError, ValueError):
                         file.location.read()
         with one_line(DataError):

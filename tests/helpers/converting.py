@@ -8,14 +8,18 @@ from library.dataset.sources.find import SourceOptions
 OPTIONS = ConversionOptions(ImageOptions(max_edge=32), num_workers=1)
 
 
-def run(source, folder, options=OPTIONS, name="train", base=None):
-    return convert(Source(str(source), name, SourceOptions(folder)), folder, name, options, base)
+def run(source, folder, options=OPTIONS, name="train"):
+    return convert(Source(str(source), name, SourceOptions(folder)), folder, name, options)
 
 
 def records(manifest):
     for path in manifest.paths:
         with path.open("rb") as file:
             yield from (read_record(content, path) for _, content in read_frames(file, path))
+
+
+def filenames(manifest):
+    return {each.filename for each in records(manifest)}
 
 
 def contents(folder):

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from library.dataset.locations import (
-    MAX_STREAMED_BYTES,
     Location,
     MemoryLocation,
     NoLocation,
     RangeLocation,
-    StreamLocation,
     ZipLocation,
 )
 from library.dataset.sources.base import Entry, LabeledFile, label_files, leads_outside
@@ -20,6 +18,8 @@ from library.errors import DataError, printable
 
 # No archive of images expands as much: beyond this, it is made to fill memory or disk.
 _MAX_EXPANSION, _EXPANSION_FLOOR_BYTES = 200, 4 << 30
+# Members of a compressed tar come with their bytes, several times as many at once.
+_MAX_STREAMED_BYTES = 1 << 26
 # The longest name of a member of a tar, or list of its attributes, in bytes.
 _MAX_TAR_HEADER_BYTES = 1 << 20
 _TAR_HEADERS = (
@@ -32,28 +32,26 @@ _ENCRYPTED = 1
 _UTF8 = 0x800
 
 
-def find_in_archive(path: Path, inside: str, with_content: bool = False) -> Iterator[LabeledFile]:
+def find_in_archive(path: Path, inside: str) -> Iterator[LabeledFile]:
     """Yield the labeled files of an archive.
 
     Args:
         path: The zip or tar.
         inside: The folder in the archive that holds the class folders; "" for the archive itself.
-        with_content: Whether files of a compressed tar come with their bytes. Without them they
-            have a StreamLocation.
 
     Raises:
         DataError: The archive cannot be read, or there is no such folder in it, or a class folder
             is empty.
     """
     source = f"{path}/{inside}" if inside else path
-    return label_files(_find_inside(path, inside, with_content), source)
+    return label_files(_find_inside(path, inside), source)
 
 
-def _find_inside(path: Path, inside: str, with_content: bool) -> Iterator[Entry]:
+def _find_inside(path: Path, inside: str) -> Iterator[Entry]:
     """Yield the members in a folder of an archive, named relative to it."""
     prefix = f"{inside}/" if inside else ""
     is_missing = True
-    for member in find_members(path, with_content):
+    for member in find_members(path):
         if not member.name.lstrip("/").startswith(prefix):
             continue
         is_missing = False
@@ -66,22 +64,20 @@ def _find_inside(path: Path, inside: str, with_content: bool) -> Iterator[Entry]
         raise DataError(f"there is no folder {inside} in {path}" if inside else f"{path} is empty")
 
 
-def find_members(path: Path, with_content: bool = False) -> Iterator[Entry]:
-    """Yield the members of a zip or tar; `with_content` as for `find_in_archive`.
+def find_members(path: Path) -> Iterator[Entry]:
+    """Yield the members of a zip or tar; those of a compressed tar come with their bytes.
 
     Names have slashes. A member whose name leads out of the archive is never read.
     """
     try:
-        members = _zip_members(path) if _is_zip(path) else _tar_members(path, with_content)
+        members = _zip_members(path) if _is_zip(path) else _tar_members(path)
         most, total = _MAX_EXPANSION * path.stat().st_size + _EXPANSION_FLOOR_BYTES, 0
         for member in members:
             name = member.name.removeprefix("./").replace("\\", "/")
             total += member.size
             if total > most:
-                raise DataError(
-                    f"{path} is refused: up to its member {printable(name)} it would unpack to "
-                    f"{total:,} bytes"
-                )
+                text = f"up to its member {printable(name)} it would unpack to {total:,} bytes"
+                raise DataError(f"{path} is refused: {text}")
             outside = NoLocation("its name leads out of the archive")
             location = outside if leads_outside(name) else member.location
             yield member._replace(name=name, location=location)
@@ -143,24 +139,22 @@ class _TarMember(tarfile.TarInfo):
         return member
 
 
-def _tar_members(path: Path, with_content: bool) -> Iterator[Entry]:
+def _tar_members(path: Path) -> Iterator[Entry]:
     is_compressed = _is_compressed(path)
     mode: Any = "r|*" if is_compressed else "r:"
     with tarfile.open(path, mode, tarinfo=_TarMember, encoding="utf-8") as archive:
         for each in archive:
             # Otherwise tarfile would remember every member.
             archive.members.clear()  # type: ignore[attr-defined]
-            location: Location = StreamLocation()
-            if not each.isfile():
-                location = NoLocation("it is a link or a device")
-            elif not is_compressed:
+            location: Location = NoLocation("it is a link or a device")
+            if each.isfile() and not is_compressed:
                 location = RangeLocation(str(path), each.offset_data, each.size)
-            elif with_content and each.size > MAX_STREAMED_BYTES:
+            elif each.size > _MAX_STREAMED_BYTES:
                 location = NoLocation(
-                    f"its {each.size:,} bytes are more than {MAX_STREAMED_BYTES:,}, the most that "
+                    f"its {each.size:,} bytes are more than {_MAX_STREAMED_BYTES:,}, the most that "
                     "is read from a compressed tar"
                 )
-            elif with_content and (file := archive.extractfile(each)):
+            elif each.isfile() and (file := archive.extractfile(each)):
                 location = MemoryLocation(file.read())
             yield Entry(each.name, each.isdir(), each.size, int(each.mtime), location)
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from library.dataset.locations import Location, NoLocation, StreamLocation
+from library.dataset.locations import Location, NoLocation
 from library.errors import DataError
 from library.logging import log_once
 from library.messages import counted
@@ -79,11 +79,6 @@ class LabeledFile(NamedTuple):
     def labels(self) -> tuple[str, ...]:
         """All its classes."""
         return labels_of(self.label)
-
-    @property
-    def is_streamed(self) -> bool:
-        """Whether it can be read only after the files before it."""
-        return isinstance(self.location, StreamLocation)
 
 
 def split_meant(name: str) -> str | None:

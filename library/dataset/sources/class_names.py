@@ -30,10 +30,7 @@ def normalize_class(name: str) -> str:
     if _UNDECODED in kinds:
         raise DataError(f"the class name '{printable(name)}' is not UTF-8: rename it")
     if kinds & _FORBIDDEN:
-        raise DataError(
-            f"the class name '{printable(name)}' has a line break or another control character: "
-            "rename it"
-        )
+        raise DataError(f"the class name '{printable(name)}' has a control character: rename it")
     normal = composed(name).strip()
     if not normal:
         raise DataError(f"the class name {name!r} is blank: rename it")
@@ -65,8 +62,5 @@ def normalize_labels(files: Iterable[LabeledFile], source: object) -> Iterator[L
             normal = tuple(sorted({normalize(each, file) for each in label}))
         yield file if normal == label else file._replace(label=normal)
     if changed := {names[each] for each in names if names[each] != each}:
-        log_once(
-            logger,
-            f"{source}: class names were normalized (Unicode NFC, no spaces around them): "
-            f"{listed(sorted(changed))}",
-        )
+        how = "normalized (Unicode NFC, no spaces around them)"
+        log_once(logger, f"{source}: class names were {how}: {listed(sorted(changed))}")

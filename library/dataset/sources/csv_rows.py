@@ -15,7 +15,6 @@ from typing import BinaryIO, NamedTuple, TextIO
 from library.dataset.sources.base import IMAGE_SUFFIXES, split_meant
 from library.dataset.storage import is_remote, read_url
 from library.errors import DataError, reason_of
-from library.messages import counted
 
 # The longer marks first: one begins with another.
 _MARKS = {
@@ -108,10 +107,7 @@ def _find_layout(
     file: TextIO, path: str | Path, columns: Sequence[str], needs_label: bool
 ) -> _Layout:
     if len(columns) > len(_COLUMNS) or (len(columns) == 1 and needs_label):
-        raise DataError(
-            f"csv_columns names {counted(len(columns), 'column')}, not those of file and label, or "
-            "of set, file and label"
-        )
+        raise DataError("csv_columns must name the columns of file and label, or set, file, label")
     first: list[str] = []
     for delimiter in _DELIMITERS:
         file.seek(0)
@@ -123,9 +119,9 @@ def _find_layout(
         raise DataError(f"{path} is not text in UTF-8: save it as CSV in UTF-8")
     _, name, label = _names_of(columns)
     lacks_file = _find_column(first, name, "FILE") is None
+    missing, columns = name if lacks_file else label, ", ".join(first) or "none"
     raise DataError(
-        f"{path} has no column {name if lacks_file else label!r} (it has: "
-        f"{', '.join(first) or 'none'}); --csv_columns names those of set, file and label"
+        f"{path} has no column {missing!r} (it has: {columns}); name the columns by --csv_columns"
     )
 
 

@@ -53,7 +53,7 @@ DEFAULT_OPTIONS = SourceOptions()
 
 
 def find_files(
-    source: str | Path, options: SourceOptions = DEFAULT_OPTIONS, with_content: bool = False
+    source: str | Path, options: SourceOptions = DEFAULT_OPTIONS
 ) -> Iterator[LabeledFile]:
     """Yield the labeled files of a source, in any order.
 
@@ -63,16 +63,14 @@ def find_files(
             file or a manifest may be at a URL. In a folder, the first folder is the class:
             `cat/7.jpg`, `cat/indoors/8.jpg`.
         options: How to look for files.
-        with_content: Whether files of a compressed tar come with their bytes; otherwise they
-            cannot be read.
 
     Raises:
         DataError: There is no such source, or it cannot be read.
     """
-    return normalize_labels(_find(source, options, with_content), source)
+    return normalize_labels(_find(source, options), source)
 
 
-def _find(source: str | Path, options: SourceOptions, with_content: bool) -> Iterator[LabeledFile]:
+def _find(source: str | Path, options: SourceOptions) -> Iterator[LabeledFile]:
     # Each kind of source is a module of its own, which imports what it needs.
     if is_remote(source):
         return _find_at_url(str(source).rstrip("/"), options)
@@ -82,11 +80,11 @@ def _find(source: str | Path, options: SourceOptions, with_content: bool) -> Ite
 
         return find_in_folder(source, options.exclude, options.follow_links)
     if is_records(source):
-        return _find_in_records(source, options, with_content)
+        return _find_in_records(source, options)
     for outer in (source, *source.parents):
         if outer.is_file():
             inside = source.relative_to(outer).as_posix()
-            return _find_inside(outer, "" if inside == "." else inside, options, with_content)
+            return _find_inside(outer, "" if inside == "." else inside, options)
     raise DataError(f"there is no folder {source}: put images at {source}/<class>/<image>")
 
 
@@ -119,14 +117,12 @@ def is_records(source: str | Path) -> bool:
         return False
 
 
-def _find_in_records(
-    source: Path, options: SourceOptions, with_content: bool = False
-) -> Iterator[LabeledFile]:
+def _find_in_records(source: Path, options: SourceOptions) -> Iterator[LabeledFile]:
     from library.dataset.record_fields import RecordFields, read_field_names
     from library.dataset.sources.tfrecords import find_in_records
 
     fields = RecordFields(read_field_names(options.tfrecord_fields), options.is_multi_label)
-    return find_in_records(source, fields, with_content)
+    return find_in_records(source, fields)
 
 
 def find_split_folders(
@@ -192,9 +188,7 @@ def _find_at_url(url: str, options: SourceOptions) -> Iterator[LabeledFile]:
     return find_in_url(url)
 
 
-def _find_inside(
-    path: Path, inside: str, options: SourceOptions, with_content: bool
-) -> Iterator[LabeledFile]:
+def _find_inside(path: Path, inside: str, options: SourceOptions) -> Iterator[LabeledFile]:
     if is_table(path):
         from library.dataset.sources.table import find_in_table
 
@@ -202,5 +196,5 @@ def _find_inside(
     if is_archive(path):
         from library.dataset.sources.archive import find_in_archive
 
-        return find_in_archive(path, inside, with_content)
+        return find_in_archive(path, inside)
     raise DataError(f"{path} is not a folder, and not {', '.join(ARCHIVE_SUFFIXES)} .csv or .tsv")

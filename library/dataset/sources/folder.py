@@ -49,9 +49,8 @@ def _walk(root: Path, exclude: str | Path | None, follow_links: bool) -> Iterato
                 if not is_ignored(entry.name):
                     if _leads_out(entry, inside):
                         raise DataError(
-                            f"the link {entry.path} leads out of {root}, to "
-                            f"{os.path.realpath(entry.path)}: copy that folder, or convert "
-                            "with --follow_links"
+                            f"the link {entry.path} leads out of {root}: copy what it leads to, or "
+                            "convert with --follow_links"
                         )
                     folders.append((entry.is_symlink(), entry.path, f"{name}/"))
                 continue

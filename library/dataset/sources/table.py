@@ -120,15 +120,15 @@ class _TableRows:
             sets[row.split] = True
         if self.split and None in sets:
             raise DataError(
-                f"{self.table} has no column of sets, so no set {self.split!r}: divide it with "
-                "convert_dataset.py --split validation=0.1,test=0.1"
+                f"{self.table} has no column of sets, so no set {self.split!r}: divide it by "
+                "--split validation=0.1,test=0.1"
             )
         splits = {split for each in sets if each and (split := split_meant(each))}
         if not self.split and TRAINING in splits and len(splits) > 1:
+            names = listed(sorted(filter(None, sets)))
             raise DataError(
-                f"{self.table} has sets ({listed(sorted(filter(None, sets)))}); convert one at a "
-                f"time, such as --dataset_dir {self.table}/{TRAINING}, or name only the columns of "
-                "file and label, --csv_columns FILE,LABEL"
+                f"{self.table} has sets ({names}); convert each, such as --dataset_dir "
+                f"{self.table}/{TRAINING}, or name other columns, --csv_columns FILE,LABEL"
             )
         values, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
         is_mine = {
@@ -148,10 +148,10 @@ class _TableRows:
             if other := next(
                 (row for row in rows if composed(row.label) != composed(first.label)), None
             ):
+                both = f"{first.label!r} in line {first.line}, {other.label!r} in line {other.line}"
                 raise DataError(
-                    f"{self.table}: {printable(first.file)} is {first.label!r} in line "
-                    f"{first.line} and {other.label!r} in line {other.line}: correct one, or join "
-                    "the rows of images with several classes by --label_separator"
+                    f"{self.table}: {printable(first.file)} is {both}: correct one, or allow "
+                    "several classes by --label_separator"
                 )
             yield first.file, first.label
         if repeats:
@@ -183,10 +183,7 @@ class _TableRows:
             {each.strip() for each in row.label.split(self.label_separator)} if row.label else set()
         )
         if "" in labels:
-            raise DataError(
-                f"{self._where(row)}: {row.label!r} has an empty class beside "
-                f"{self.label_separator!r}"
-            )
+            raise DataError(f"{self._where(row)}: {row.label!r} has an empty class")
         return tuple(sorted(labels))
 
     def _where(self, row: Row) -> str:

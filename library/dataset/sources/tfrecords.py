@@ -12,7 +12,6 @@ from library.dataset.locations import (
     NoLocation,
     PixelLocation,
     RangeLocation,
-    StreamLocation,
     encode_pixels,
 )
 from library.dataset.manifest import SUFFIX, read_manifest
@@ -22,16 +21,12 @@ from library.dataset.sources.base import NO_CLASS, LabeledFile, expand_records
 from library.errors import DataError, reason_of
 
 
-def find_in_records(
-    source: str | Path, fields: RecordFields, with_content: bool = False
-) -> Iterator[LabeledFile]:
+def find_in_records(source: str | Path, fields: RecordFields) -> Iterator[LabeledFile]:
     """Yield a labeled file for each record of TFRecord files.
 
     Args:
         source: A manifest, a TFRecord file, or a pattern of such files.
         fields: Which fields hold what. A manifest knows itself whether its data is multi-label.
-        with_content: Whether images in compressed files come with their bytes. Without them they
-            have a StreamLocation.
 
     Raises:
         DataError: There are no such files, one is damaged, or the classes are contradictory.
@@ -41,26 +36,24 @@ def find_in_records(
     classes = RecordClasses(fields)
     for path in paths:
         try:
-            yield from _find_in_file(path, fields, classes, with_content)
+            yield from _find_in_file(path, fields, classes)
         except OSError as error:
             raise DataError(f"{path} can't be read: {reason_of(error)}") from None
-    if not with_content:
-        classes.log_numbers(source)
+    classes.log_numbers(source)
 
 
 def _find_in_file(
-    path: Path, fields: RecordFields, classes: RecordClasses, with_content: bool
+    path: Path, fields: RecordFields, classes: RecordClasses
 ) -> Iterator[LabeledFile]:
-    compression = find_compression(path)
+    is_compressed = find_compression(path)
     with open_records(path) as file:
         for number, (offset, serialized) in enumerate(read_frames(file, path)):
             where = f"{path}: record {number}"
             content = fields.read(serialized, where)
             found = classes.classes_of(content, where)
-            at = -1 if compression else serialized.find(content.image)
-            if compression and not with_content:
-                location: Location = StreamLocation()
-            elif at < 0:  # Compressed, or pixels stored as numbers.
+            at = -1 if is_compressed else serialized.find(content.image)
+            location: Location
+            if at < 0:  # Compressed, or pixels stored as numbers.
                 location = MemoryLocation(_encoded(content))
             elif content.shape:
                 location = PixelLocation(str(path), offset + HEADER_BYTES + at, *content.shape)
