@@ -6,12 +6,13 @@ network fails, which says nothing about the file.
 
 import math
 import os
+import stat
 import struct
 import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from library.errors import DataError
+from library.errors import DataError, reason_of
 from library.files import open_regular_file
 
 # The largest file that is read. As every core reads one, more would fill the memory.
@@ -135,6 +136,23 @@ Location = (
     | RemoteLocation
     | NoLocation
 )
+
+
+# Size, version and location of a file; the version changes with its content.
+Facts = tuple[int, int, Location]
+
+
+def locate(path: str | Path) -> Facts:
+    """Return the facts of a local file; NoLocation has the reason why it can't be read."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 a Path would cost as much as the call
+    except (OSError, ValueError) as error:
+        return 0, 0, NoLocation(reason_of(error))
+    location: Location = FileLocation(str(path))
+    if not stat.S_ISREG(status.st_mode):
+        # Reading from a pipe or a device could block forever.
+        location = NoLocation("it is not a regular file")
+    return status.st_size, status.st_mtime_ns, location
 
 
 def encode_pixels(content: bytes, shape: tuple[int, int, int]) -> bytes:

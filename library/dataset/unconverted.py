@@ -35,8 +35,6 @@ _QUALITY = 95
 UNCONVERTED = ImageOptions(max_edge=0)
 SKIPPED_BY_CONVERSION = "convert_dataset.py would skip and list it"
 
-# What follows a difference between two runs of a generator.
-_BEFORE = "when they were counted: it must yield the same each time"
 # Returns the (image, class name) pairs of a split: pixels (uint8, height, width, 1 or 3 channels)
 # or a file's bytes.
 Generator = Callable[[str], Iterable[tuple[np.ndarray | bytes, str]]]
@@ -217,13 +215,22 @@ class GeneratedSplit:
     def records(self) -> Iterator[Record]:
         """Yield the record of each image. Raise DataError if they are others than were counted."""
         ids = {each: number for number, each in enumerate(self.classes)}
-        for number, (content, label) in enumerate(self._counted_images()):
+        images, count = self._images(), 0
+        for count, (content, label) in enumerate(images, start=1):
             if label not in ids:
-                raise DataError(
-                    f"image {number} of {self.source} has the class {label!r}, which none had "
-                    f"{_BEFORE}"
-                )
-            yield self._record(number, content, label, ids[label])
+                raise self._changed(f"the class {label!r}")
+            # Before the last one: whoever has it may never ask for another.
+            if count == self.examples and next(images, None):
+                raise self._changed("more images")
+            yield self._record(count - 1, content, label, ids[label])
+        if count < self.examples:
+            raise self._changed(counted(count, "image"))
+
+    def _changed(self, found: str) -> DataError:
+        return DataError(
+            f"{self.source} yields {found}, and {counted(self.examples, 'image')} when they were "
+            "counted: it must yield the same each time"
+        )
 
     def describe(self) -> str:
         """Return one line about what conversion would save."""
@@ -244,23 +251,6 @@ class GeneratedSplit:
                 raise DataError(f"image {number} of {self.source} {error}") from None
             content, label = image
             yield content, normalize_class(label)
-
-    def _counted_images(self) -> Iterator[tuple[np.ndarray | bytes, str]]:
-        """Yield what `_images` does. Raise DataError unless there are as many as were counted."""
-        count, last = 0, None
-        for image in self._images():
-            count += 1
-            if count > self.examples:
-                break
-            # One behind: a caller that has the last image may never ask for another.
-            if last is not None:
-                yield last
-            last = image
-        if count != self.examples or last is None:
-            now = "more" if count > self.examples else f"{count:,}, fewer"
-            images = counted(self.examples, "image")
-            raise DataError(f"{self.source} yields {now} than the {images} {_BEFORE}")
-        yield last
 
     def _record(self, number: int, content: np.ndarray | bytes, text: str, label: int) -> Record:
         try:

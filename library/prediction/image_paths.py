@@ -6,15 +6,15 @@ Unlike the sources of a conversion, these need no class folders: every file in t
 import glob
 import itertools
 import os
-import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from library.dataset.locations import FileLocation, Location, NoLocation, RemoteLocation
+from library.dataset.locations import RemoteLocation, locate
 from library.dataset.sources.base import (
     NO_CLASS,
+    Entry,
     LabeledFile,
     is_archive,
     is_foreign,
@@ -130,18 +130,13 @@ def _find_at_url(url: str, columns: Sequence[str]) -> Iterator[LabeledFile]:
 
 
 def _find_below_url(url: str) -> Iterator[LabeledFile]:
-    """Yield the file at a URL, or each file below it, named by its URL."""
+    """Return the file at a URL, or each file below it, named by its URL."""
     from library.dataset.sources.remote import RemoteFacts, walk_url
 
-    ((size, version, location),) = RemoteFacts().find([url])
-    if isinstance(location, RemoteLocation):
-        yield LabeledFile(url, NO_CLASS, size, version, location)
-        return
-    sidecars: Counter[str] = Counter()
-    for path, is_folder, size, version, location in walk_url(url):
-        if not is_folder and _may_be_image(path.rpartition("/")[2], sidecars):
-            yield LabeledFile(f"{url}/{path}", NO_CLASS, size, version, location)
-    log_sidecars(sidecars, url)
+    (facts,) = RemoteFacts().find([url])
+    if isinstance(facts[2], RemoteLocation):
+        return iter([LabeledFile(url, NO_CLASS, *facts)])
+    return _unlabeled(walk_url(url), url)
 
 
 def _find_in_folder(root: Path) -> Iterator[LabeledFile]:
@@ -162,17 +157,20 @@ def _find_in_archive(path: Path, inside: str) -> Iterator[LabeledFile]:
     from library.dataset.sources.archive import find_members
 
     prefix = "" if inside == "." else f"{inside}/"
+    members = (each for each in find_members(path) if f"{each.name}/".startswith(prefix))
+    return _unlabeled(members, path, chosen=inside)
+
+
+def _unlabeled(entries: Iterable[Entry], where: str | Path, chosen: str = "") -> Iterator:
+    """Yield the files among the entries of a source; `chosen` is taken whatever its name."""
     sidecars: Counter[str] = Counter()
-    for member in find_members(path):
-        name = member.name
+    for name, is_folder, size, version, location in entries:
         *folders, last = name.split("/")
-        if member.is_folder or (any(map(is_ignored, folders)) and not leads_outside(name)):
+        if is_folder or (any(map(is_ignored, folders)) and not leads_outside(name)):
             continue
-        if name == inside or (name.startswith(prefix) and _may_be_image(last, sidecars)):
-            yield LabeledFile(
-                f"{path}/{name}", NO_CLASS, member.size, member.version, member.location
-            )
-    log_sidecars(sidecars, f"{path}/{prefix}".rstrip("/"))
+        if name == chosen or _may_be_image(last, sidecars):
+            yield LabeledFile(f"{where}/{name}", NO_CLASS, size, version, location)
+    log_sidecars(sidecars, where)
 
 
 def _find_in_table(table: str | Path, columns: Sequence[str]) -> Iterator[LabeledFile]:
@@ -191,16 +189,8 @@ def _find_in_table(table: str | Path, columns: Sequence[str]) -> Iterator[Labele
         raise DataError(f"{table} can't be read: {reason_of(error)}") from None
 
 
-def _local_file(path: Path, name: str = "") -> LabeledFile:
-    location: Location
-    try:
-        # A pipe or a device would block the reader.
-        status = path.stat()
-        size, is_regular = status.st_size, stat.S_ISREG(status.st_mode)
-        location = FileLocation(str(path)) if is_regular else NoLocation("is not a regular file")
-    except (OSError, ValueError) as error:
-        size, location = 0, NoLocation(reason_of(error))
-    return LabeledFile(name or str(path), NO_CLASS, size, 0, location)
+def _local_file(path: Path) -> LabeledFile:
+    return LabeledFile(str(path), NO_CLASS, *locate(path))
 
 
 def _may_be_image(name: str, sidecars: Counter[str]) -> bool:

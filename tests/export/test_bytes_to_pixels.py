@@ -18,7 +18,8 @@ from library.export.decode_png import check_pixel_count, decode_png
 from library.export.image_headers import read_png_chunks
 from library.inputs.decoding import ImageFormat
 from library.prediction.preprocess import ImagePreprocessor
-from tests.helpers.jpeg_variants import CONFORMANT, FILLED, OTHERS, WITH_TRAILING_BYTES
+from tests.helpers.jpeg_variants import CONFORMANT, FILLED, OTHERS, WITH_TRAILING_BYTES, rotated
+from tests.helpers.png_chunks import make_png
 
 pytestmark = pytest.mark.slow
 
@@ -42,12 +43,6 @@ def encode_image(image, kind, **options):
 
 def encode(pixels, kind, **options):
     return encode_image(Image.fromarray(np.squeeze(pixels)), kind, **options)
-
-
-def rotated(orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif
 
 
 def graph(image_format, options):
@@ -151,11 +146,7 @@ def png(bits, kind, row):
     """Return a PNG by hand: one row of samples, in bytes."""
     channels = {0: 1, 2: 3, 4: 2}[kind]
     header = struct.pack(">IIBBBBB", 8 * len(row) // bits // channels, 1, bits, kind, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in parts
-    )
+    return make_png((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b""))
 
 
 ROW = bytes(range(0, 240, 10))

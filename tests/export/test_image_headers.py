@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -19,8 +18,9 @@ from library.export.image_headers import (
     read_jpeg_markers,
     read_png_chunks,
 )
-from tests.export.test_bytes_to_pixels import encode, rotated, smooth
-from tests.helpers.jpeg_variants import WITH_STRAY_BYTES
+from tests.export.test_bytes_to_pixels import encode, smooth
+from tests.helpers.jpeg_variants import WITH_STRAY_BYTES, adobe, insert, rotated
+from tests.helpers.png_chunks import join_chunks
 
 markers_graph = tf.function(
     read_jpeg_markers, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
@@ -120,10 +120,7 @@ def png(*chunks):
     """Return a PNG with chunks (name, body) before its end, behind all that it shows."""
     file = io.BytesIO()
     Image.fromarray(PIXELS).save(file, "PNG")
-    more = b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks
-    )
+    more = join_chunks(*chunks)
     return file.getvalue()[:-12] + more + file.getvalue()[-12:]
 
 
@@ -155,12 +152,6 @@ def test_png_orientation_is_1_after_an_impossible_length(length):
 PLAIN = encode(smooth(9, 9), "JPEG")
 
 
-def adobe(transform):
-    """Return PLAIN with Adobe's marker of the color transform."""
-    body = b"Adobe" + struct.pack(">HHHB", 100, 0, 0, transform)
-    return PLAIN[:2] + b"\xff\xee" + struct.pack(">H", len(body) + 2) + body + PLAIN[2:]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "expected"),
@@ -170,8 +161,8 @@ def adobe(transform):
         (encode(smooth(9, 9), "JPEG", exif=rotated(6)), (6, True, True, True)),
         (encode(smooth(9, 9), "JPEG", progressive=True), (1, False, True, True)),
         (encode(smooth(9, 9), "JPEG", keep_rgb=True), (1, True, False, True)),
-        (adobe(0), (1, True, False, True)),
-        (adobe(1), (1, True, True, True)),
+        (insert(PLAIN, adobe(0), b"\xff\xdb"), (1, True, False, True)),
+        (insert(PLAIN, adobe(1), b"\xff\xdb"), (1, True, True, True)),
         *(
             (WITH_STRAY_BYTES[each], (1, True, True, False))
             for each in ("stray bytes", "stray FF 00")
@@ -185,7 +176,7 @@ def test_read_jpeg_markers_of_each_kind(content, expected):
 @pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(2, 200), st.integers(0, 255)), max_size=3))
 def test_read_jpeg_markers_of_any_bytes_matches_the_converter(changes):
-    content = bytearray(adobe(1))
+    content = bytearray(insert(PLAIN, adobe(1), b"\xff\xe0"))
     for at, value in changes:
         content[at] = value
     header = read_jpeg_header(bytes(content)) if content[2] == 0xFF else None

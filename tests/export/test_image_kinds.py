@@ -26,6 +26,7 @@ from tests.helpers.jpeg_variants import (
     segment,
     waves,
 )
+from tests.helpers.png_chunks import join_chunks, make_png
 
 pytestmark = pytest.mark.slow
 
@@ -45,14 +46,6 @@ def save(image, kind, **options):
     return file.getvalue()
 
 
-def chunks(*chunks):
-    """Return a PNG of chunks (name, body)."""
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in chunks
-    )
-
-
 def png(bits, kind, channels, *more, interlace=0, size=(8, 6)):
     """Return a PNG of random samples, with more chunks before its data."""
     width, height = size
@@ -60,12 +53,12 @@ def png(bits, kind, channels, *more, interlace=0, size=(8, 6)):
     random = np.random.default_rng(bits + kind)
     rows = b"".join(b"\0" + random.bytes(row) for _ in range(height))
     header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, interlace)
-    return chunks((b"IHDR", header), *more, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return make_png((b"IHDR", header), *more, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
 
 
 def with_chunk(content, name, body):
     """Return a PNG with one more chunk behind its header."""
-    return content[:33] + chunks((name, body))[8:] + content[33:]
+    return content[:33] + join_chunks((name, body)) + content[33:]
 
 
 def odd_orientation(code, count, value, more=b""):
@@ -175,13 +168,12 @@ KINDS = {
         save(COLOR, "PNG"), b"tEXt", b"Raw profile type exif\0" + raw_exif(6)
     ),
     "png text after": save(COLOR, "PNG") + b"more",
-    "png bomb": with_chunk(b"", b"", b"")[:0]
-    + chunks(
+    "png bomb": make_png(
         (b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)),
         (b"IDAT", b""),
         (b"IEND", b""),
     ),
-    "png huge": chunks(
+    "png huge": make_png(
         (b"IHDR", struct.pack(">IIBBBBB", 2**32 - 1, 2**32 - 1, 8, 2, 0, 0, 0)),
         (b"IDAT", b""),
         (b"IEND", b""),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from library.dataset.locations import FileLocation, Location, NoLocation
+from library.dataset.locations import FileLocation, NoLocation, locate
 from library.dataset.sources.base import Entry, LabeledFile, as_utf8, is_ignored, label_files
 from library.errors import DataError, reason_of
 
@@ -83,14 +83,7 @@ def _leads_out(entry: os.DirEntry[str], inside: str | None) -> bool:
 
 
 def _file_entry(entry: os.DirEntry[str], name: str, inside: str | None) -> Entry:
-    try:
-        status = entry.stat()
-    except OSError as error:  # a link to nothing, or to itself
-        return Entry(name, False, location=NoLocation(reason_of(error)))
-    location: Location = FileLocation(entry.path)
-    if not entry.is_file():
-        # Reading from a pipe or a device could block forever.
-        location = NoLocation("it is not a regular file")
-    elif _leads_out(entry, inside):
+    size, version, location = locate(entry.path)
+    if isinstance(location, FileLocation) and _leads_out(entry, inside):
         location = NoLocation("it is a link that leads out of the folder: use --follow_links")
-    return Entry(name, False, status.st_size, status.st_mtime_ns, location)
+    return Entry(name, False, size, version, location)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from library.dataset.locations import Location, NoLocation, RemoteLocation
+from library.dataset.locations import Facts, NoLocation, RemoteLocation
 from library.dataset.sources.base import (
     Entry,
     LabeledFile,
@@ -27,9 +27,6 @@ _THREADS = 32
 # Their folders are web pages, if anything, which have neither sizes nor versions.
 _NEVER_LISTED = ("http://", "https://")
 _MISSING = "there is no such file"
-
-# Size, version and location of a remote file.
-Facts = tuple[int, int, Location]
 
 
 def find_in_url(url: str) -> Iterator[LabeledFile]:

@@ -3,7 +3,6 @@
 import logging
 import os
 import posixpath
-import stat
 import unicodedata
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import TextIO
 
 import numpy as np
 
-from library.dataset.locations import FileLocation, Location, NoLocation
+from library.dataset.locations import locate
 from library.dataset.sources.base import TRAINING, LabeledFile, composed, split_meant
 from library.dataset.sources.csv_rows import Row, open_table, read_rows
 from library.dataset.sources.remote import RemoteFacts
@@ -211,20 +210,12 @@ def find_listed_file(folder: Path, name: str, label: str | tuple[str, ...]) -> L
         name: The path in the row.
         label: The class or classes.
     """
-    reason = ""
+    facts = []
     for spelling in _spellings(name):
-        path = folder / spelling
-        try:
-            status = path.stat()
-        except (OSError, ValueError) as error:
-            reason = reason or reason_of(error)
-        else:
-            location: Location = FileLocation(str(path))
-            if not stat.S_ISREG(status.st_mode):
-                # Reading from a pipe or a device could block forever.
-                location = NoLocation("it is not a regular file")
-            return LabeledFile(spelling, label, status.st_size, status.st_mtime_ns, location)
-    return LabeledFile(name, label, 0, 0, NoLocation(reason))
+        facts.append(locate(folder / spelling))
+        if facts[-1][1]:  # It has a time, so it exists.
+            return LabeledFile(spelling, label, *facts[-1])
+    return LabeledFile(name, label, *facts[0])
 
 
 def _spellings(name: str) -> Iterator[str]:
@@ -246,5 +237,5 @@ def _remote_files(
 ) -> Iterator[LabeledFile]:
     """Yield the labeled files of (file, label, URL) rows."""
     found = facts.find([url for _, _, url in rows])
-    for (name, label, _), (size, version, location) in zip(rows, found, strict=True):
-        yield LabeledFile(name, label, size, version, location)
+    for (name, label, _), file in zip(rows, found, strict=True):
+        yield LabeledFile(name, label, *file)
