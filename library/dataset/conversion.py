@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -28,8 +28,8 @@ from library.dataset.manifest import (
 )
 from library.dataset.options import ConversionOptions
 from library.dataset.shards import (
+    FinishedShard,
     RejectedFile,
-    ShardLimits,
     ShardWriter,
     WorkFolder,
     check_unused,
@@ -270,7 +270,7 @@ def _write_shards(
     noted: Counter[str] = Counter()
     examples: dict[str, str] = {}
     with (
-        ShardWriter(work, _shard_limits(total, options.num_shards)) as writer,
+        ShardWriter(work, _make_limit(total, options.num_shards)) as writer,
         progress_bar(total, work.name, initial=work.position, unit=" images") as bar,
     ):
         for tasks, results in workers.map(_batches(index, work.position, classes)):
@@ -315,11 +315,14 @@ def _batches(index: FileIndex, first: int, classes: tuple[str, ...]) -> Iterator
         yield batch
 
 
-def _shard_limits(total: int, num_shards: int) -> ShardLimits:
+def _make_limit(total: int, num_shards: int) -> Callable[[FinishedShard], bool]:
+    """Return the function that tells whether a shard is full."""
     if num_shards:
         count = min(num_shards, total)
-        return ShardLimits(ends=frozenset(n * total // count for n in range(1, count + 1)))
-    return ShardLimits(max(_MIN_FILES_PER_SHARD, -(-total // _MIN_SHARDS)), SHARD_BYTES)
+        ends = {number * total // count for number in range(1, count + 1)}
+        return lambda shard: shard.end in ends
+    files = max(_MIN_FILES_PER_SHARD, -(-total // _MIN_SHARDS))
+    return lambda shard: shard.end - shard.first >= files or shard.bytes >= SHARD_BYTES
 
 
 def _count_classes(work: WorkFolder, index: FileIndex) -> Counter[str]:

@@ -32,10 +32,7 @@ class EncodeRecord:
         """
         content = read_image_bytes(task.location)
         notes: list[str] = []
-        try:
-            jpeg, height, width = convert_image(content, self.options, notes)
-        except UnusableImageError as error:
-            raise error.with_option() from None
+        jpeg, height, width = convert_image(content, self.options, notes)
         record = Record(jpeg, height, width, task.label, task.text, task.name)
         return frame(record), image_key(jpeg, task.text), notes
 

@@ -41,19 +41,7 @@ _DAMAGE = ("premature end", "Premature end", "Huffman", "bad arithmetic code", "
 
 
 class UnusableImageError(Exception):
-    """The image can't be used; the text gives the reason, to follow the file's name.
-
-    Attributes:
-        option: The option of convert_dataset.py that would accept the image, if there is one.
-    """
-
-    def __init__(self, text: str, option: str | None = None) -> None:
-        super().__init__(text)
-        self.option = option
-
-    def with_option(self) -> "UnusableImageError":
-        """Return the error with the option in its text, if there is one."""
-        return UnusableImageError(f"{self} ({self.option})") if self.option else self
+    """The image can't be used; the text gives the reason, to follow the file's name."""
 
 
 class _UnknownJpegError(Exception):
@@ -191,10 +179,8 @@ def _check_pixel_count(width: int, height: int, options: ImageOptions) -> None:
     if width < 1 or height < 1:
         raise UnusableImageError(f"has {width}x{height} pixels")
     if width * height > options.max_pixels:
-        raise UnusableImageError(
-            f"has {width}x{height} pixels, more than {options.max_pixels / 1e6:g} million",
-            "--max_megapixels",
-        )
+        most = f"{options.max_pixels / 1e6:g} million (max_megapixels)"
+        raise UnusableImageError(f"has {width}x{height} pixels, more than {most}")
 
 
 def _decode_jpeg(content: bytes, header: JpegHeader, options: ImageOptions) -> np.ndarray:
@@ -320,9 +306,7 @@ def _encode(pixels: np.ndarray, options: ImageOptions) -> EncodedImage:
     elif pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     if max(height, width) > MAX_JPEG_EDGE:
-        raise UnusableImageError(
-            f"has {width}x{height} pixels; an edge of a JPEG has at most {MAX_JPEG_EDGE:,}",
-            "--max_edge",
-        )
+        most = f"an edge of a JPEG has at most {MAX_JPEG_EDGE:,} (max_edge)"
+        raise UnusableImageError(f"has {width}x{height} pixels; {most}")
     has_full_color = max(height, width) <= options.full_color_max_edge
     return EncodedImage(encode_jpeg(pixels, options.quality, has_full_color), height, width)

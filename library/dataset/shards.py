@@ -9,9 +9,9 @@ import csv
 import hashlib
 import io
 import json
-import math
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -67,23 +67,6 @@ class FinishedShard:
     counts: dict[str, int] = field(default_factory=dict)
     rejected: list[RejectedFile] = field(default_factory=list)
     keys: str = ""
-
-
-@dataclass(frozen=True)
-class ShardLimits:
-    """When a shard ends: at so many files or bytes, or at one of the positions `ends`."""
-
-    files: float = math.inf
-    bytes: float = math.inf
-    ends: frozenset[int] = frozenset()
-
-    def is_reached(self, shard: FinishedShard) -> bool:
-        """Return whether the shard is to end here."""
-        return (
-            shard.end - shard.first >= self.files
-            or shard.bytes >= self.bytes
-            or shard.end in self.ends
-        )
 
 
 def work_folder_path(folder: Path | str, name: str) -> Path:
@@ -200,11 +183,15 @@ class ShardWriter:
     """Writes records into one shard after another, in the order of the index. A context manager.
 
     When its block ends well, the last shard is finished; on an error it is dropped.
+
+    Args:
+        work: Where the shards go.
+        is_full: Returns whether a shard is to end.
     """
 
-    def __init__(self, work: WorkFolder, limits: ShardLimits) -> None:
+    def __init__(self, work: WorkFolder, is_full: Callable[[FinishedShard], bool]) -> None:
         self.work = work
-        self.limits = limits
+        self.is_full = is_full
         # A finished shard is synced to disk while the next one is filled.
         self.executor = ThreadPoolExecutor(1)
         self.storing: Future[None] | None = None
@@ -259,7 +246,7 @@ class ShardWriter:
 
     def _advance(self) -> None:
         self.shard.end += 1
-        if self.limits.is_reached(self.shard):
+        if self.is_full(self.shard):
             self._end()
             self.number += 1
             self._begin(self.shard.end)

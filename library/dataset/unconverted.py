@@ -6,7 +6,6 @@ so a network sees the same pixels, but this is repeated in each epoch.
 
 import hashlib
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,7 +28,6 @@ from library.dataset.splits import CODE_POINT, sort_classes
 from library.errors import DataError, printable
 from library.messages import counted, listed
 
-_TIMED_IMAGES = 16
 _QUALITY = 95
 # Conversion also shrinks to 384 pixels; here that would cost more time than it saves.
 UNCONVERTED = ImageOptions(max_edge=0)
@@ -113,14 +111,11 @@ class UnconvertedSplit:
             ) from None
 
     def describe(self) -> str:
-        """Return one line about the time per epoch that conversion would save."""
-        timed = min(_TIMED_IMAGES, self.examples)
-        start = time.perf_counter()
-        for number in range(timed):
-            self.read(number)
-        seconds = (time.perf_counter() - start) / timed
-        times = f"{1000 * seconds:.2g} ms per image, {seconds * self.examples:,.1f} s per epoch"
-        return f"{self.source} is not converted, which costs {times}; convert_dataset.py saves that"
+        """Return one line about what conversion would save."""
+        return (
+            f"{self.source} is not converted, so images are searched, read and checked again in "
+            "each run; convert_dataset.py would save that"
+        )
 
     def _file(self, number: int) -> LabeledFile:
         with self._lock:

@@ -10,7 +10,7 @@ import numpy as np
 from library.dataset.conversion import Source
 from library.dataset.encode_record import read_image_bytes
 from library.dataset.file_index import FileIndex
-from library.dataset.images import ImageOptions, UnusableImageError, decode_image
+from library.dataset.images import ImageOptions, decode_image
 from library.dataset.locations import Location
 from library.dataset.pixels import to_gray
 from library.dataset.sources.base import NO_CLASS, LabeledFile, labels_of
@@ -49,10 +49,7 @@ class MeasureFile:
         """
         content = read_image_bytes(location)
         notes: list[str] = []
-        try:
-            pixels, size = decode_image(content, self.options, notes)
-        except UnusableImageError as error:
-            raise error.with_option() from None
+        pixels, size = decode_image(content, self.options, notes)
         gray = to_gray(pixels)
         return exact_hash(content), perceptual_hash(gray), signature(gray), size, notes
 

@@ -3,9 +3,7 @@ import pytest
 from library.dataset import shards
 from library.dataset.manifest import Manifest, manifest_path, read_manifest
 from library.dataset.shards import (
-    FinishedShard,
     RejectedFile,
-    ShardLimits,
     ShardWriter,
     WorkFolder,
     publish,
@@ -17,7 +15,7 @@ from library.files import sha256_of
 
 def write(work, count, per_shard=2):
     """Write records of the index's first `count` files; every fifth file is rejected."""
-    with ShardWriter(work, ShardLimits(files=per_shard)) as writer:
+    with ShardWriter(work, lambda shard: shard.end - shard.first >= per_shard) as writer:
         for number in range(work.position, count):
             if number % 5 == 4:
                 writer.reject(f"cat/{number}", "cat", "is bad")
@@ -33,15 +31,6 @@ def publish_records(folder, count, plan="plan", per_shard=2):
     work = WorkFolder(folder, "train", plan)
     write(work, count, per_shard)
     return publish(work, Manifest(folder, "train", ("cat",), (count - count // 5,), ()))
-
-
-@pytest.mark.parametrize(
-    ("files", "size", "position", "is_reached"),
-    [(1, 1, 1, False), (8, 1, 8, True), (1, 99, 1, True), (1, 1, 40, True)],
-)
-def test_limits_end_shard_by_files_bytes_or_position(files, size, position, is_reached):
-    limits = ShardLimits(files=8, bytes=99, ends=frozenset({40}))
-    assert limits.is_reached(FinishedShard(position - files, position, bytes=size)) == is_reached
 
 
 def test_work_folder_publishes_final_names_at_the_end(tmp_path):
@@ -87,7 +76,7 @@ def test_work_folder_resumes_between_renames(tmp_path, renamed):
 
 def test_writer_drops_unfinished_shard_on_error(tmp_path):
     work = WorkFolder(tmp_path, "train", "plan")
-    writer = ShardWriter(work, ShardLimits(files=2))
+    writer = ShardWriter(work, lambda shard: shard.end - shard.first >= 2)
     for _ in range(3):
         writer.write(b"record", "cat")
     writer.__exit__(InterruptedError, InterruptedError(), None)

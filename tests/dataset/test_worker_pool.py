@@ -226,7 +226,7 @@ def test_encode_record_frames_file(task):
 
 def test_encode_record_names_reason(task, tmp_path):
     function = EncodeRecord(ImageOptions(max_pixels=100))
-    with pytest.raises(UnusableImageError, match=r"\(--max_megapixels\)$"):
+    with pytest.raises(UnusableImageError, match=r"\(max_megapixels\)$"):
         function(task)
     (tmp_path / "1.png").write_bytes(b"text")
     with pytest.raises(UnusableImageError, match=r"TIFF or WebP image$"):
