@@ -547,7 +547,7 @@ def bomb(kind):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP"])
 def test_decompression_bomb_is_refused(kind):
-    with pytest.raises(UnusableImageError, match=r"30000x30000 pixels, more than 128 million \(max_megapixels\)$"):
+    with pytest.raises(UnusableImageError, match=r"30000x30000 .* 128 million \(max_megapixels\)$"):
         convert_image(bomb(kind), OPTIONS)
 
 
