@@ -348,36 +348,36 @@ def _masked_crc(content: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+# tensorflow/core/example/example.proto and feature.proto, as far as they matter.
+_EXAMPLE_PROTO = """
+name: "example.proto" package: "x" syntax: "proto3"
+message_type { name: "Bytes"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
+message_type { name: "Float"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_FLOAT } }
+message_type { name: "Ints"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+message_type { name: "Feature" oneof_decl { name: "kind" }
+  field { name: "bytes_list" number: 1 label: LABEL_OPTIONAL type_name: ".x.Bytes" oneof_index: 0 }
+  field { name: "float_list" number: 2 label: LABEL_OPTIONAL type_name: ".x.Float" oneof_index: 0 }
+  field { name: "int64_list" number: 3 label: LABEL_OPTIONAL type_name: ".x.Ints" oneof_index: 0 } }
+message_type { name: "Features"
+  field { name: "feature" number: 1 label: LABEL_REPEATED type_name: ".x.Features.FeatureEntry" }
+  nested_type { name: "FeatureEntry" options { map_entry: true }
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "value" number: 2 label: LABEL_OPTIONAL type_name: ".x.Feature" } } }
+message_type { name: "Example"
+  field { name: "features" number: 1 label: LABEL_OPTIONAL type_name: ".x.Features" } }
+"""
+
+
 @lru_cache(maxsize=1)
 def _example_class() -> Any:
-    """Return the message class of tf.train.Example, as tensorflow/core/example defines it."""
+    """Return the message class of tf.train.Example."""
     # Imported late: conversion only writes.
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-    types = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="x", syntax="proto3")
-
-    def add(parent: Any, name: str, label: int, **fields: int | str) -> Any:
-        """Add a message whose fields are of a scalar type, or of the message so named."""
-        message = parent.add(name=name)
-        for number, (field, kind) in enumerate(fields.items(), start=1):
-            what = {"type_name": f".x.{kind}"} if isinstance(kind, str) else {"type": kind}
-            message.field.add(name=field, number=number, label=label, **what)
-        return message
-
-    one, many, messages = types.LABEL_OPTIONAL, types.LABEL_REPEATED, file.message_type
-    add(messages, "BytesList", many, value=types.TYPE_BYTES)
-    add(messages, "FloatList", many, value=types.TYPE_FLOAT)
-    add(messages, "Int64List", many, value=types.TYPE_INT64)
-    lists = {"bytes_list": "BytesList", "float_list": "FloatList", "int64_list": "Int64List"}
-    feature = add(messages, "Feature", one, **lists)
-    feature.oneof_decl.add(name="kind")
-    for field in feature.field:
-        field.oneof_index = 0
-    features = add(messages, "Features", many, feature="Features.FeatureEntry")
-    entry = add(features.nested_type, "FeatureEntry", one, key=types.TYPE_STRING, value="Feature")
-    entry.options.map_entry = True
-    add(messages, "Example", one, features="Features")
+    file = text_format.Parse(_EXAMPLE_PROTO, descriptor_pb2.FileDescriptorProto())
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("x.Example"))
