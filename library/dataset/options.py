@@ -85,8 +85,9 @@ def read_image_options(settings: Mapping[str, Any]) -> ImageOptions:
     values = {name: settings[name] for name in _VALID if name in settings}
     for name, value in values.items():
         parts = value if name == "background" and isinstance(value, list) else [value]
-        # By type, because True is 1.
-        is_valid = all(type(each) in (int, str) and each in _VALID[name] for each in parts)
+        # By type, because True is 1, and a text would be searched in a whole range.
+        kind = int if isinstance(_VALID[name], range) else str
+        is_valid = all(type(each) is kind and each in _VALID[name] for each in parts)
         if not is_valid or len(parts) != (3 if name == "background" else 1):
             raise ValueError(f"{name!r} can't be {shown(value)}")
     if "background" in values:
