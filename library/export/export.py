@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,11 @@ def _in_batches(predict: Callable[[Any], np.ndarray], images: Any) -> np.ndarray
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Drop the converters' pages of log, from stdout, where results go, and from stderr."""
-    with captured_stderr(), contextlib.redirect_stdout(io.StringIO()):
+    with (
+        captured_stderr(),
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(action="ignore"),
+    ):
         yield
 
 

@@ -48,10 +48,7 @@ def make_litert_converter(
     Returns:
         A converter, whose `convert` returns the content of a .tflite file.
     """
-    with warnings.catch_warnings():
-        # tf.lite warns that it moves to another package; the pinned TensorFlow still has it.
-        warnings.simplefilter("ignore")
-        converter = tf.lite.TFLiteConverter.from_keras_model(network)
+    converter = tf.lite.TFLiteConverter.from_keras_model(network)
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":

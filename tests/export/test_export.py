@@ -254,6 +254,7 @@ def test_onnx_names_the_operations_that_it_lacks(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_litert_int8_takes_integers_and_is_smaller(tmp_path, capfd):
     snapshot = make_snapshot()
     sizes = {}
