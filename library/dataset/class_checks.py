@@ -112,7 +112,8 @@ def _explain_one_class(index: FileIndex, source: object, label: str) -> str:
             return f"the folder {around} is around splits ({listed(splits)}); {advice}"
         if len(inner) > 1 and "" not in inner:
             around = printable(around)
-            return f"{around} holds {listed(inner)}; if these are, --dataset_dir {source}/{around}"
+            found = f"the folder {around} is around {listed(inner)}"
+            return f"{found}; if these are the classes, --dataset_dir {source}/{around}"
     return "there is nothing to learn from it; each class needs images, and a folder of its own"
 
 

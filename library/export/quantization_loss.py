@@ -18,40 +18,46 @@ def describe_largest_losses(
         images: Returns the inputs to try, one image each.
         layer_names: The names of the network's layers.
     """
+    # Of each activation of each image: the moments of its channels.
+    moments: list[np.ndarray] = []
+
+    def record(floats: np.ndarray, integers: np.ndarray, scale: float, zero_point: int) -> float:
+        wanted = floats.astype(np.float64).reshape(-1, floats.shape[-1])
+        error = (integers.astype(np.float64).reshape(wanted.shape) - zero_point) * scale - wanted
+        moments.append(np.stack([each.mean(0) for each in (wanted, wanted**2, error**2)]))
+        return 0.0
+
     lite = tf.lite.experimental
-    options = lite.QuantizationDebugOptions(layer_direct_compare_metrics={"loss": find_loss})
+    options = lite.QuantizationDebugOptions(layer_direct_compare_metrics={"moments": record})
     debugger = lite.QuantizationDebugger(
         converter=converter, debug_dataset=images, debug_options=options
     )
     debugger.run()
     losses: dict[str, float] = {}
-    for activation, statistics in debugger.layer_statistics.items():
+    for number, activation in enumerate(debugger.layer_statistics):
         layer = _layer_of(activation, layer_names)
-        losses[layer] = max(losses.get(layer, 0.0), statistics["loss"])
+        # The activations of an image come in the same order each time.
+        loss = find_loss(np.mean(moments[number :: len(debugger.layer_statistics)], axis=0))
+        losses[layer] = max(losses.get(layer, 0.0), loss)
     worst = sorted(losses.items(), key=lambda item: -item[1])[:3]
     shares = ", ".join(f"{name} ({loss:.1%})" for name, loss in worst)
     return f"the layers that lose most of the variance of their activations: {shares}"
 
 
-def find_loss(floats: np.ndarray, integers: np.ndarray, scale: float, zero_point: int) -> float:
+def find_loss(moments: np.ndarray) -> float:
     """Return the share of an activation's variance that its integers lose.
 
-    It is the mean over the channels of min(1, squared error / variance), over all positions; of a
-    vector, which has one position, all channels count as one.
-
     Args:
-        floats: The activation, shape (1, …, channels).
-        integers: The same, quantized.
-        scale: The value of a step of the integers.
-        zero_point: The integer that stands for 0.
+        moments: Shape (3, channels): the means over images and positions of the activation, of its
+            square, and of the squared error of the integers.
+
+    Returns:
+        The mean over the channels of min(1, squared error / variance).
     """
-    channels = floats.shape[-1] if floats.size > floats.shape[-1] else 1
-    wanted = floats.astype(np.float64).reshape(-1, channels)
-    error = (integers.astype(np.float64).reshape(wanted.shape) - zero_point) * scale - wanted
-    variance = wanted.var(0)
-    varying = variance > 1e-9 * np.square(wanted).mean(0)
-    shares = np.square(error).mean(0)[varying] / variance[varying]
-    return float(np.minimum(1, shares).mean()) if varying.any() else 0.0
+    mean, square, error = moments
+    variance = square - mean**2
+    varying = variance > 1e-9 * square
+    return float(np.minimum(1, error[varying] / variance[varying]).mean()) if varying.any() else 0.0
 
 
 def _layer_of(activation: str, layer_names: Collection[str]) -> str:

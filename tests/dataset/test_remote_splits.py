@@ -142,7 +142,7 @@ def test_removed_shard_is_downloaded_again(bucket, sharded):
 def test_wrong_shard_is_named(bucket, sharded, change, text):
     name = shard_names(sharded, "train")[0]
     bucket.change(f"train/{name}", change((sharded / "train" / name).read_bytes()))
-    with pytest.raises(DataError, match=f"{bucket.url}/train/{name} is not the shard .*: {text}"):
+    with pytest.raises(DataError, match=f"{bucket.url}/train/{name} is not what .*: {text}"):
         read_splits(bucket.url, "train")
     assert not list(find_split(f"{bucket.url}/train", "train").folder.glob(f"*{name}*"))
 

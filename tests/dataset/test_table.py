@@ -62,7 +62,7 @@ def test_missing_file_has_reason(table):
         ("a,b\n", (), "has no column 'FILE' .it has: a, b"),
         ("FILE,LABEL\n", (), "has no rows"),
         (ROWS, ("validation",), "has no rows of the set 'validation'"),
-        (ROWS, ("",), "has sets .TEST, TRAIN.; convert one at a time.*csv_columns FILE,LABEL"),
+        (ROWS, ("",), "has sets .TEST, TRAIN.; convert each.*csv_columns FILE,LABEL"),
         ("FILE,LABEL\na/1.jpg,cat\n", ("train",), "has no column of sets.*--split"),
         ("FILE,LABEL\na/1.jpg,cat\n\na/2.jpg,\n", (), "line 4: a file or a label is missing"),
         ("filename,path,label\n", (), "has no column 'FILE'"),
@@ -70,7 +70,7 @@ def test_missing_file_has_reason(table):
         ("a;b\n", (), "it has: a, b"),
         ("FILE,LABEL\na/1.jpg\n", (), "line 2: has too few columns"),
         ("FILE,LABEL\na/1.jpg,\n", (), "line 2: a file or a label is missing"),
-        (ROWS, ("", ("one",)), "names 1 column,"),
+        (ROWS, ("", ("one",)), "csv_columns must name"),
     ],
 )
 def test_malformed_table_is_refused_by_line(table, text, arguments, reason):
@@ -211,7 +211,7 @@ def test_rows_of_one_file_are_joined_or_refused(table, spelling, caplog):
     caplog.set_level("INFO")
     path = table(ROW_PER_LABEL.replace("a/1.jpg,cat", f"{spelling},cat"))
     with pytest.raises(
-        DataError, match=r"a/1.jpg is 'dog' in line 2 and 'cat' in line 4: .*--label_separator"
+        DataError, match=r"a/1.jpg is 'dog' in line 2, 'cat' in line 4: .*--label_separator"
     ):
         found(path, "train")
     assert [each[:2] for each in found(path, "train", (), "|")] == [
