@@ -226,7 +226,7 @@ def test_folder_follows_links_out_only_if_asked(tmp_path):
         assert {type(each) for each in files.values()} == {FileLocation}
         assert sorted(files) == ["cat/1.jpg", "cat/a/2.jpg", "cat/near.jpg"]
     (root / "dog").symlink_to("../outside")
-    with pytest.raises(DataError, match=r"link .*in/dog leads out of .*in, to .*/outside: copy"):
+    with pytest.raises(DataError, match=r"link .*in/dog leads out of .*in: copy .*--follow_links"):
         labels_in(root)
     followed = {file.name: file.location for file in find_in_folder(root, follow_links=True)}
     assert followed["dog/3.jpg"].read() == followed["cat/far.jpg"].read() == b"bytes"
