@@ -55,6 +55,9 @@ class FitModel(keras.Model):
         super().__init__(network.inputs, network.outputs)
         self._replica_step = replica_step
 
+    def _maybe_symbolic_build(self, *_: Any, **__: Any) -> None:
+        """Do nothing: the network is built, and Keras would average replicas' uneven shares."""
+
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Make one step. Keras calls this on every replica, with its share of a batch."""
         images, labels = data

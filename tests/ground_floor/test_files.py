@@ -298,7 +298,7 @@ def test_waiting_for_lock_logs_holder_once(tmp_path, capsys):
             time.sleep(0.01)
         time.sleep(0.05)
         order.append("first")
-    thread.join(10)
+    thread.join(60)
     assert order == ["first", "second"]
     log += capsys.readouterr().err.splitlines()
     (line,) = log

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -20,20 +19,17 @@ with limits(CheckpointError("the file x"), {seconds}, 1 << 26):
 @pytest.mark.parametrize(
     ("block", "seconds", "words"),
     [
-        ("time.sleep(60)", 0.3, "more than 0.3 s"),
-        ("content = b'x' * (1 << 28); time.sleep(60)", 50, "more than 0.067 GB of memory"),
+        ("time.sleep(600)", 0.3, "more than 0.3 s"),
+        ("content = b'x' * (1 << 28); time.sleep(600)", 500, "more than 0.067 GB of memory"),
     ],
 )
 def test_limits_end_the_process(block, seconds, words):
-    start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(block=block, seconds=seconds)],
         cwd=ROOT,
         capture_output=True,
-        timeout=60,
         text=True,
     )
-    assert time.monotonic() - start < 30
     assert done.returncode == CheckpointError.exit_code
     assert done.stderr.count("\n") == 1
     assert f"error: the file x: it takes {words}" in done.stderr

@@ -48,14 +48,14 @@ class RunningServer:
 
     def __exit__(self, *_):
         self._server.should_exit = True
-        self._thread.join(20)
+        self._thread.join(60)
         self._listening.close()
         assert not self._thread.is_alive()
 
 
 def ask(port, content):
     """Return (status, JSON) of an upload."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("POST", "/predict", content, RAW)
     response = connection.getresponse()
     found = response.status, json.loads(response.read())

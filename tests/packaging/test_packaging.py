@@ -124,7 +124,7 @@ def test_package_holds_all_modules_and_settings(built):
 
 
 @pytest.mark.slow
-def test_installed_package_converts_trains_and_evaluates(installed, tmp_path):
+def test_installed_package_converts_and_trains(installed, tmp_path):
     # The packages of this environment stand for the dependencies.
     def command(name, *arguments):
         script = installed / "bin" / name
@@ -140,7 +140,6 @@ def test_installed_package_converts_trains_and_evaluates(installed, tmp_path):
     options = ("--config_set=thinkpadx201t", "--model=simple", "--image_size=4", "--train_epochs=1")
     best = json.loads(command("run", *options))
     assert best["epoch"] == 1
-    assert json.loads(command("run", "evaluate", *options))["epoch"] == 1
     assert "train_batch_size: 10" in (tmp_path / "out/current/project.yaml").read_text()
 
 

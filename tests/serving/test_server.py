@@ -1,6 +1,5 @@
 """The server on real sockets, and the command `serve`."""
 
-import http.client
 import io
 import os
 import re
@@ -17,14 +16,14 @@ from library.errors import SettingsError, UserError, run_main
 from library.serving import server
 from library.serving.uploads import RequestLimits
 from tests.conftest import COLORS, ROOT
-from tests.helpers.serving import RAW, EchoModel, RunningServer, ask
+from tests.helpers.serving import EchoModel, RunningServer, ask
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 UPLOAD = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nabc"
 
 
 def connect(running, content=b""):
-    connection = socket.create_connection(("127.0.0.1", running.port), timeout=20)
+    connection = socket.create_connection(("127.0.0.1", running.port), timeout=60)
     connection.sendall(content)
     return connection
 
@@ -43,27 +42,24 @@ def test_server_answers_and_refuses_a_large_upload(running):
     assert (status, body["error"]) == (413, "too_large")
 
 
-def test_server_answers_without_waiting_for_acknowledgments(running):
-    # Without TCP_NODELAY, each answer takes 40 ms.
-    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
-    seconds = []
-    for _ in range(30):
-        start = time.perf_counter()
-        connection.request("POST", "/predict", b"abc", RAW)
-        assert connection.getresponse().read() == b'{"bytes":3}'
-        seconds.append(time.perf_counter() - start)
-    connection.close()
-    assert sorted(seconds)[15] < 0.03
+def test_answers_do_not_wait_for_acknowledgments():
+    # Otherwise, each takes 40 ms.
+    with (
+        server.open_socket("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_server_holds_a_bounded_number_of_bytes():
     class WaitingModel(EchoModel):
         def classify(self, content):
-            may_end.wait(20)
+            may_end.wait(60)
             return super().classify(content)
 
     may_end, found = threading.Event(), []
-    with RunningServer(WaitingModel(), limits=RequestLimits(0.5, 20, 64)) as running:
+    with RunningServer(WaitingModel(), limits=RequestLimits(0.5, 60, 64)) as running:
         threads = [
             threading.Thread(target=lambda: found.append(ask(running.port, b"x" * 490_000)))
             for _ in range(20)

@@ -43,15 +43,13 @@ def test_best_and_latest_are_saved_after_some_seconds(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [2, 3, 7])
-def test_resume_matches_uninterrupted_run(tmp_path, step):
-    whole = make_run(tmp_path / "whole")
-    whole.fit()
-    with pytest.raises(StoppedError):
-        stopping_run(tmp_path / "stopped", step, is_cached=True).fit()
-    run = make_run(tmp_path / "stopped", is_cached=True)
+def test_stopped_run_matches_uninterrupted_run(tmp_path, uninterrupted):
+    for step in (2, 3, 7):
+        with pytest.raises(StoppedError):
+            stopping_run(tmp_path, step, is_cached=True).fit()
+    run = make_run(tmp_path, is_cached=True)
     run.fit()
-    assert_same(run, whole)
+    assert_same(run, uninterrupted)
 
 
 def test_best_is_saved_when_training_fails(tmp_path):

@@ -31,23 +31,17 @@ from tests.helpers.small_run import (
     stopping_run,
 )
 
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    run = make_run(tmp_path_factory.mktemp("uninterrupted"))
-    run.fit()
-    return run
-
-
-# Resuming is exact.
+# Resuming is exact, by either engine.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", range(1, 3 * EPOCHS))
-def test_resume_matches_uninterrupted_run(tmp_path, uninterrupted, step):
-    with pytest.raises(StoppedError, match=rf"\(step {step}\)") as caught:
-        stopping_run(tmp_path, step).fit()
-    assert caught.value.exit_code == 143
+@pytest.mark.parametrize("first", [0, 2])
+def test_run_stopped_at_each_step_matches_uninterrupted_run(tmp_path, uninterrupted, first):
+    engines = [Trainer, Trainer, KerasFitTrainer, KerasFitTrainer] * 3
+    for step, engine in enumerate(engines[first : first + 3 * EPOCHS - 1], start=1):
+        with pytest.raises(StoppedError, match=rf"\(step {step}\)") as caught:
+            stopping_run(tmp_path, step, trainer=engine).fit()
+        assert caught.value.exit_code == 143
     run = make_run(tmp_path)
     run.fit()
     assert_same(run, uninterrupted)
@@ -91,26 +85,26 @@ def test_resume_restores_every_kind_of_state(tmp_path, request, recipe):
     is_missing_updates = int(whole.parts.optimizer.iterations) < whole.state.step
     assert is_missing_updates == (recipe in ("accumulation", "loss_scale"))
     # The first step of the third epoch: after the plateau, between two updates.
+    stopped = stopping_run(tmp_path / "run", 7, trainer=KerasFitTrainer, **options)
     with pytest.raises(StoppedError):
-        overflow_sometimes(stopping_run(tmp_path / "run", 7, **options)).fit()
+        overflow_sometimes(stopped).fit()
     run = overflow_sometimes(make_run(tmp_path / "run", **options))
     run.fit()
     assert_same(run, whole)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trainer", [Trainer, KerasFitTrainer])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_resume_with_optimizer(tmp_path, optimizer, trainer):
-    hyperparameters = {"optimizer": optimizer, "learning_rate": 0.01}
-    options = {"hyperparameters": hyperparameters, "trainer": trainer}
-    whole = make_run(tmp_path / "whole", **options)
-    whole.fit()
-    with pytest.raises(StoppedError, match="step 5"):
-        stopping_run(tmp_path / "run", 5, **options).fit()
-    run = make_run(tmp_path / "run", **options)
-    run.fit()
-    assert_same(run, whole)
+def test_resume_restores_optimizer(tmp_path, optimizer):
+    options = {"hyperparameters": {"optimizer": optimizer, "learning_rate": 0.01}}
+    stopped = stopping_run(tmp_path, 2, **options)
+    with pytest.raises(StoppedError, match="step 2"):
+        stopped.fit()
+    resumed = make_run(tmp_path, **options)
+    resumed._resume()
+    assert_same(resumed, stopped)
+    restored = set(map(id, resumed.checkpoints.variables()))
+    assert restored >= set(map(id, resumed.parts.optimizer.variables))
 
 
 @pytest.mark.slow
@@ -170,7 +164,7 @@ def test_time_budget(tmp_path):
     run = make_run(tmp_path, **options)
     start = time.monotonic()
     run.fit()
-    assert 1.5 < time.monotonic() - start < 10
+    assert 1.5 < time.monotonic() - start < 60
     # The schedule has come to its end, too.
     assert float(run.parts.optimizer.learning_rate) < 0.05 * 0.05
     refuse_to_train(make_run(tmp_path, **options)).fit()
@@ -201,16 +195,14 @@ class SignalingValidation(Validation):
             yield batch
 
 
-@pytest.mark.parametrize("trainer", [Trainer, KerasFitTrainer])
-@pytest.mark.parametrize(("batch", "step"), [(2, 3), (6, 6), (10, 9)])
-def test_signal_stops_an_evaluation_which_is_repeated(
-    tmp_path, uninterrupted, trainer, batch, step
-):
-    validation = SignalingValidation(signal.SIGINT, batch)
-    with pytest.raises(StoppedError, match=rf"^Interrupted .*\(step {step}\).*saved"):
-        make_run(tmp_path, validation=validation, trainer=trainer).fit()
-    assert validation.count == batch
-    run = make_run(tmp_path, trainer=trainer)
+def test_signal_stops_an_evaluation_which_is_repeated(tmp_path, uninterrupted):
+    # An evaluation has four batches; from the second process on, that of before comes first.
+    for batch, step, trainer in ((2, 3, Trainer), (6, 6, KerasFitTrainer), (6, 9, Trainer)):
+        validation = SignalingValidation(signal.SIGINT, batch)
+        with pytest.raises(StoppedError, match=rf"^Interrupted .*\(step {step}\).*saved"):
+            make_run(tmp_path, validation=validation, trainer=trainer).fit()
+        assert validation.count == batch
+    run = make_run(tmp_path)
     run.fit()
     assert_same(run, uninterrupted)
 
