@@ -12,7 +12,9 @@ import tensorflow as tf
 
 from library.configuration.reader import Settings
 from library.configuration.schema import COMMAND_LINE, DEFAULT
+from library.dataset.manifest import image_options_of
 from library.errors import SettingsError
+from library.inputs.aspect_ratio import SQUEEZED, Fit
 from library.inputs.balance import class_weights, logit_offsets, oversampled_count
 from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
@@ -65,7 +67,8 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
     """
     config, part = settings.project, devices.worker_slice
     training = make_training_inputs(settings, splits[0], part)
-    validation = make_evaluation_inputs(settings, splits[1], worker_slice=part)
+    image_format = _image_format(config, splits[0])
+    validation = make_evaluation_inputs(settings, splits[1], image_format, part)
     inputs = RunInputs(training, validation)
     if config.debug:
         batch: Any = OneBatch(training)
@@ -161,8 +164,11 @@ def make_training_inputs(
     if words := augmentations.without_effect(config.channels):
         logger.warning(f"augmentations without effect on gray images: {', '.join(words)}")
     source = make_source(split, config.parallel_interleave_sources, config.num_parallel_reads)
-    image_format = _image_format(config)
-    stages = _read_stages(settings)
+    image_format = _image_format(config, split)
+    if augmentations.has_crop:
+        # Random windows are squeezed whatever the fit is, so all runs can share cached features.
+        image_format = replace(image_format, fit=SQUEEZED)
+    stages = _read_stages(settings, image_format)
     # Pixels can be cached only if all epochs take the same.
     has_same_pixels = not augmentations.has_crop and not stages
     return TrainingPipeline(
@@ -179,8 +185,11 @@ def make_training_inputs(
     )
 
 
-def _read_stages(settings: Settings) -> tuple[tuple[int, ImageFormat], ...]:
-    """Return the epochs at which the size of training images changes, and their formats then."""
+def _read_stages(settings: Settings, full: ImageFormat) -> tuple[tuple[int, ImageFormat], ...]:
+    """Return the epochs at which the size of training images changes, and their formats then.
+
+    `full` is the format of the network's own size.
+    """
     config, words = settings.project, settings.hyperparameters.progressive
     if words and config.debug:
         logger.warning("progressive has no effect with debug")
@@ -200,7 +209,6 @@ def _read_stages(settings: Settings) -> tuple[tuple[int, ImageFormat], ...]:
             f"progressive: the last epochs train at {last:g} of the image size, but evaluation is "
             "at full size"
         )
-    full = _image_format(config)
     return tuple((int(epoch), full.scaled(factor)) for epoch, factor in steps)
 
 
@@ -236,11 +244,11 @@ def make_evaluation_inputs(
     Args:
         settings: The settings.
         split: The split.
-        image_format: Shape of the decoded images; None: that of the settings.
+        image_format: The network's input; None: that of the settings.
         worker_slice: The part of each batch that this worker prepares.
     """
     config = settings.project
-    image_format = image_format or _image_format(config)
+    image_format = image_format or _image_format(config, split)
     source = make_source(split, config.parallel_interleave_sources, config.num_parallel_reads)
     # Each worker reads all of a split that has fewer shards than there are workers.
     shards = len(getattr(split, "shards", ()))
@@ -290,7 +298,8 @@ def make_parts(settings: Settings, split: Any, batches_per_epoch: int) -> Parts:
         total_steps=make_plan(settings, batches_per_epoch).total_steps(batches_per_epoch),
         steps_per_epoch=batches_per_epoch,
     )
-    network = make_network(hparams.model, _image_format(config).shape, len(split.classes), values)
+    image_shape = _image_format(config, split).shape
+    network = make_network(hparams.model, image_shape, len(split.classes), values)
     if config.synchronized_batch_norm:
         synchronize_batch_norm(network)
     _load_and_freeze(network, config, hparams)
@@ -446,7 +455,7 @@ def make_run_paths(settings: Settings, training_split: Any) -> RunPaths:
         texts={
             "project.yaml": settings.project_yaml(),
             "hyperparameters.yaml": settings.hyperparameters_yaml(),
-            DATA: data_text(training_split),
+            DATA: data_text(training_split, _image_format(config, training_split).fit),
         },
         settings={**config.model_dump(mode="json"), **hparams.model_dump(mode="json")},
         defaults={name for name, each in settings.values.items() if each.provenance == DEFAULT},
@@ -454,8 +463,10 @@ def make_run_paths(settings: Settings, training_split: Any) -> RunPaths:
     )
 
 
-def _image_format(config: Any) -> ImageFormat:
-    return ImageFormat(config.image_size, config.channels, config.image_width)
+def _image_format(config: Any, training_split: Any) -> ImageFormat:
+    fraction = config.crop_fraction or 1.0
+    fit = Fit(config.fit, fraction, image_options_of(training_split).background)
+    return ImageFormat(config.image_size, config.channels, config.image_width, fit)
 
 
 def _pipeline_options(config: Any) -> PipelineOptions:

@@ -16,7 +16,6 @@ from library.errors import SettingsError, UserError
 from library.evaluation.evaluate import EvaluationResult, evaluate
 from library.evaluation.metrics import EvaluationOptions
 from library.inputs.corruption import explain_read_errors
-from library.inputs.decoding import ImageFormat
 from library.models.scores import is_multi_label
 from library.saving.checkpoints import check_classes, check_multi_label
 from library.saving.snapshots import Snapshot, load_snapshot
@@ -68,7 +67,7 @@ def make_inputs_for(snapshot: Snapshot, settings: Settings, split: Any) -> Evalu
         )
     check_classes(snapshot.folder, snapshot.classes, split.classes)
     check_multi_label(snapshot.folder, is_multi_label(snapshot.network), split.is_multi_label)
-    return make_evaluation_inputs(settings, split, ImageFormat.of(snapshot.network))
+    return make_evaluation_inputs(settings, split, snapshot.image_format)
 
 
 def has_other_training_images(snapshot: Snapshot, config: Project) -> bool:

@@ -55,7 +55,7 @@ HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4
 _COMMON = "config_set data_dir run_dir"
 _SNAPSHOT = f"{_COMMON} checkpoint ensemble tta"
 SETTINGS_OF = {
-    "train": f"{_COMMON} hyperparameter_set model image_size channels train_epochs batch_size "
+    "train": f"{_COMMON} hyperparameter_set model image_size fit channels train_epochs batch_size "
     "learning_rate optimizer augmentations best_metric early_stopping_patience resume xla dry_run "
     "print_config list_sets",
     "evaluate": f"{_SNAPSHOT} split top_k bootstrap_samples validation_name",
@@ -82,6 +82,9 @@ def _as_words(value: Any) -> Any:
 
 MinusOneOrMore = Annotated[float, Field(ge=-1)]
 ZeroOrLess = Annotated[float, Field(le=0)]
+# The default of `fit`.
+_FIT = "squeeze"
+CropFraction = Annotated[float, Field(gt=0, le=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 # No JPEG is larger.
 Edge = Annotated[int, Field(ge=1, le=65535)]
@@ -281,6 +284,12 @@ class Pipeline(Keys):
     image_width: Edge | None = key(
         None, "width of the network's input, if not square", follows="{image_size}"
     )
+    fit: Literal["squeeze", "crop", "pad"] = key(
+        _FIT, "how images of another aspect ratio become the network's input"
+    )
+    crop_fraction: CropFraction | None = key(
+        None, "fit crop: share of the edges of the largest centered window to keep; none: 1"
+    )
     channels: Literal[1, 3] = key(3, "1: grayscale; 3: RGB")
     data_format: Literal["tfrecord", "folder", "csv", "generator"] = key(
         "tfrecord", "format of data_dir; all but tfrecord are slower"
@@ -321,6 +330,13 @@ class Pipeline(Keys):
     prefetch_examples: CountOrZero32 = key(0, "encoded examples to prefetch before decoding", "pre")
     prefetch_batches: CountOrZero32 = key(4, "batches to prefetch", "pb")
     prefetch_to_device: CountOrZero32 = key(1, "batches to prefetch to the GPU", "ptd")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_fit(cls, values: Any) -> Any:
+        if values.get("crop_fraction") is not None and values.get("fit", _FIT) != "crop":
+            raise ValueError("crop_fraction needs --fit crop")
+        return values
 
 
 class Runtime(Keys):

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from library.dataset.options import read_image_options
+from library.dataset.options import ImageOptions, read_image_options
 from library.dataset.sources.base import IMAGE_SUFFIXES
 from library.errors import DataError, reason_of
 from library.files import parse_json, read_regular_file, sha256_of, write_file
@@ -96,15 +96,19 @@ class Manifest:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
+def image_options_of(split: Any) -> ImageOptions:
+    """Return how the images of a split, converted or not, were prepared."""
+    # What was never converted keeps its size: see unconverted.py.
+    return read_image_options(split.settings if isinstance(split, Manifest) else {"max_edge": 0})
+
+
 def describe_split(split: Any) -> dict[str, Any]:
     """Return what a snapshot records of its training split, converted or not, as JSON values."""
-    # What was never converted keeps its size: see unconverted.py.
-    settings = split.settings if isinstance(split, Manifest) else {"max_edge": 0}
     return {
         "examples": split.examples,
         "class_counts": dict(zip(split.classes, split.class_counts, strict=True)),
         "fingerprint": split.fingerprint,
-        "images": read_image_options(settings).to_json(),
+        "images": image_options_of(split).to_json(),
     }
 
 

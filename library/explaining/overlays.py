@@ -1,6 +1,7 @@
 """Heatmaps drawn over images."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -14,13 +15,32 @@ _MAX_OPACITY = 0.6
 _MIN_HEAT = 0.05
 
 
-def color_heatmap(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return a heatmap, (rows, columns) in [0, 1], in color: uint8 RGBA, (height, width, 4).
+def color_heatmap(
+    heatmap: np.ndarray,
+    size: tuple[int, int],
+    region: Sequence[float] = (0.0, 0.0, 1.0, 1.0),
+) -> np.ndarray:
+    """Return a heatmap in color, transparent where there is no evidence, to be laid over an image.
 
-    `size` is (width, height) of the image that it covers, to which it is enlarged smoothly.
+    Args:
+        heatmap: (rows, columns) in [0, 1], which is enlarged smoothly.
+        size: (width, height) of the image.
+        region: (top, left, bottom, right) of what the heatmap covers, in shares of the image's
+            edges: see Fit.region.
+
+    Returns:
+        uint8 RGBA, (height, width, 4).
     """
-    large = cv2.resize(np.asarray(heatmap, np.float32), size, interpolation=cv2.INTER_CUBIC)
-    large = large.clip(0, 1)
+    edges = np.array(size[::-1])
+    begin, end = np.round(np.reshape(region, (2, 2)) * edges).astype(int)
+    rows, columns = np.maximum(end - begin, 1)
+    covered = cv2.resize(
+        np.asarray(heatmap, np.float32), (columns, rows), interpolation=cv2.INTER_CUBIC
+    )
+    large = np.zeros(edges, np.float32)
+    (top, left), (y, x) = np.maximum(begin, 0), np.maximum(-begin, 0)
+    visible = covered[y:, x:].clip(0, 1)[: edges[0] - top, : edges[1] - left]
+    large[top : top + visible.shape[0], left : left + visible.shape[1]] = visible
     steps = np.linspace(0, 1, len(_COLORS))
     channels = [np.interp(large, steps, _COLORS[:, channel]) for channel in range(3)]
     opacity = 255 * _MAX_OPACITY * np.clip((large - _MIN_HEAT) / (0.5 - _MIN_HEAT), 0, 1)

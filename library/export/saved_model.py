@@ -15,7 +15,6 @@ import numpy as np
 import tensorflow as tf
 
 from library.export.bytes_to_pixels import prepare_bytes
-from library.inputs.decoding import ImageFormat
 from library.models.scores import is_multi_label, to_probabilities
 from library.prediction.embedding import with_embedding
 from library.saving.snapshots import Snapshot
@@ -31,7 +30,7 @@ class _ServingModule(tf.Module):
         self._multi_label = is_multi_label(snapshot.network)
         self._class_names = tf.constant(snapshot.classes)
         self._options = snapshot.image_options
-        self._format = ImageFormat.of(snapshot.network)
+        self._format = snapshot.image_format
         shape = [None, *self._format.shape]
         self.from_pixels = tf.function(
             self._from_pixels,

@@ -164,7 +164,7 @@ def cache_examples(
         return MemoryCachedSource(source, image_format)
     if fingerprint is None:
         raise SettingsError("cache disk needs data with a fingerprint; a generator has none")
-    what = "x".join(map(str, image_format.shape)) if image_format else "encoded"
+    what = str(image_format or "encoded")
     folder = Path(cache_dir) / f"images-{fingerprint[:32]}-{what}"
 
     def make_rows() -> Iterator[Row]:

@@ -1,11 +1,13 @@
 """Encoded images → uint8 pixels at the network's size, decoding no more than necessary."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import keras
-import numpy as np
 import tensorflow as tf
+
+from library.inputs.aspect_ratio import SQUEEZED, Fit
 
 # libjpeg decodes at 1/2, 1/4 and 1/8 for a fraction of the work: it drops the high frequencies,
 # which is also a better low-pass filter than the bilinear resizing that follows.
@@ -18,31 +20,39 @@ Crop = Callable[[tf.Tensor], tf.Tensor]
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """The network's input: `image_size` pixels square, or of another width; 1 or 3 channels."""
+    """The network's input: `image_size` pixels square, or of another width; 1 or 3 channels.
+
+    `fit` says how whole images of another aspect ratio get that shape.
+    """
 
     image_size: int
     channels: int
     image_width: int | None = None
+    fit: Fit = SQUEEZED
 
     def __post_init__(self) -> None:
         # Squares compare equal whether or not their width is given. Frozen from here on.
         object.__setattr__(self, "image_width", self.image_width or self.image_size)
 
     @classmethod
-    def of(cls, network: keras.Model) -> "ImageFormat":
+    def of(cls, network: keras.Model, fit: Fit = SQUEEZED) -> "ImageFormat":
         """Return the format of a network's input."""
         _, height, width, channels = network.input_shape
-        return cls(height, channels, width)
+        return cls(height, channels, width, fit)
 
     def scaled(self, factor: float) -> "ImageFormat":
         """Return the format with height and width multiplied by a factor, at least one pixel."""
         height, width = (max(1, round(factor * size)) for size in self.shape[:2])
-        return ImageFormat(height, self.channels, width)
+        return replace(self, image_size=height, image_width=width)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""
         return (self.image_size, self.image_width or self.image_size, self.channels)
+
+    def __str__(self) -> str:
+        """Return words that differ whenever the pixels of an image do."""
+        return "x".join(map(str, self.shape)) + str(self.fit)
 
 
 def decode(
@@ -53,46 +63,56 @@ def decode(
     Args:
         encoded: Scalar string.
         shape: The image's shape, int32 (height, width, …).
-        image_format: Shape of the result. An image or window of that size keeps its exact pixels;
-            any other is resized, without regard to its aspect ratio.
-        crop: Chooses the window; None for the whole image. If the image is decoded at 1/2, 1/4 or
-            1/8, the window is rounded down to whole pixels of that.
+        image_format: Shape of the result. An image or window of that size keeps its exact pixels.
+        crop: Chooses a window, which is resized without regard to its aspect ratio; if the image is
+            decoded at 1/2, 1/4 or 1/8, it is rounded down to whole pixels of that. None: the
+            format's `fit` says what becomes of the whole image.
 
     Returns:
         uint8 pixels of shape `image_format.shape`.
     """
-    window = crop(shape) if crop else None
+    fit = image_format.fit
     *size, channels = image_format.shape
+    window = crop(shape) if crop else fit.window(shape, size)
+    # What the image or window is resized to.
+    inner = size if crop else fit.inner_size(shape, size)
     wanted = shape[:2] if window is None else window[2:]
 
     # As small as libjpeg can make it without falling below the size of the network.
-    reducible = tf.cast(tf.reduce_min(wanted // size) >= REDUCTIONS[1:], tf.int32)
+    reducible = tf.cast(tf.reduce_min(wanted // inner) >= REDUCTIONS[1:], tf.int32)
     number = tf.reduce_sum(reducible)
-    is_exact = tf.reduce_all(tf.equal(wanted, size))
+    is_exact = tf.reduce_all(tf.equal(wanted, inner))
+
+    def decode_reduced(ratio: int, is_exact: bool = False) -> tf.Tensor:
+        # Color at half the resolution is repeated, not interpolated: resizing smooths it anyway.
+        options = {"channels": channels, "ratio": ratio, "fancy_upscaling": is_exact}
+        if window is None:
+            return tf.io.decode_jpeg(encoded, **options)
+        # The window counts pixels of the reduced image.
+        reduced = window // ratio if crop else _enclose(window, ratio)
+        return tf.raw_ops.DecodeAndCropJpeg(contents=encoded, crop_window=reduced, **options)
+
     # Only the decoding is in branches: TensorFlow walks the ops of a branch that is not taken, too.
     image = tf.switch_case(
         tf.where(is_exact, 0, 1 + number),
         [
-            lambda: _decode_reduced(encoded, window, channels, is_exact=True),
-            # The default binds `ratio` now: a lambda looks names up when it runs.
-            *(
-                lambda ratio=ratio: _decode_reduced(encoded, window, channels, ratio)
-                for ratio in REDUCTIONS
-            ),
+            partial(decode_reduced, 1, is_exact=True),
+            *(partial(decode_reduced, ratio) for ratio in REDUCTIONS),
         ],
     )
-    if window is not None:
+    if crop:
         return tf.ensure_shape(resize(image, size), image_format.shape)
     ratio = tf.constant(REDUCTIONS)[number]
+    begin = None if window is None else window[:2] % ratio / ratio
     resized = tf.cond(
-        tf.reduce_max(wanted % ratio) > 0,
-        lambda: _resize_covered(image, wanted / ratio, size),
-        lambda: resize(image, size),
+        tf.reduce_max((wanted if window is None else window) % ratio) > 0,
+        lambda: _resize_part(image, begin, wanted / ratio, inner),
+        lambda: resize(image, inner),
     )
-    return tf.ensure_shape(resized, image_format.shape)
+    return tf.ensure_shape(fit.pad(resized, size), image_format.shape)
 
 
-def resize(image: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
+def resize(image: tf.Tensor, size: Sequence[int] | tf.Tensor) -> tf.Tensor:
     """Resize a uint8 image to (height, width), without regard to its aspect ratio.
 
     Bilinear: `decode` leaves less than a factor of two, for which a wider filter would cost more
@@ -104,19 +124,24 @@ def resize(image: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
     return to_uint8(pixels)
 
 
-def _resize_covered(image: tf.Tensor, extent: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
-    """Do as `resize` does, for an image that covers only a part of its last row and column.
+def _resize_part(
+    image: tf.Tensor, begin: tf.Tensor | None, extent: tf.Tensor, size: Sequence[int] | tf.Tensor
+) -> tf.Tensor:
+    """Do as `resize` does, for a part of an image that ends within its border pixels.
 
     Args:
         image: uint8 pixels.
-        extent: float64 (height, width) that the image covers, in pixels, at least `size`.
+        begin: float64 (y, x) where the part begins, in pixels, below 1; None: at the corner.
+        extent: float64 (height, width) of the part, in pixels, at least `size`.
         size: (height, width) of the result.
     """
     extent = tf.cast(extent, tf.float32)
-    half = 0.5 / np.array(size, np.float32)
+    half = 0.5 / tf.cast(size, tf.float32)
     # The centers of the result's first and last pixel. Rounding must not move them past the
     # border, where CropAndResize gives black.
-    centers = extent * np.stack([half, 1 - half]) - [[0.499], [0.501]]
+    centers = extent * tf.stack([half, 1 - half]) - [[0.499], [0.501]]
+    if begin is not None:
+        centers += tf.cast(begin, tf.float32)
     # In CropAndResize, 1 is the center of the last pixel; of one pixel alone, any number is.
     last = tf.cast(tf.shape(image)[:2], tf.float32) - (1 - 1e-6)
     pixels = tf.raw_ops.CropAndResize(
@@ -129,13 +154,11 @@ def _resize_covered(image: tf.Tensor, extent: tf.Tensor, size: Sequence[int]) ->
     return to_uint8(pixels)
 
 
-def _decode_reduced(encoded, window, channels, ratio=1, is_exact=False):
-    # Color at half the resolution is repeated, not interpolated: resizing smooths it anyway.
-    options = {"channels": channels, "ratio": ratio, "fancy_upscaling": is_exact}
-    if window is None:
-        return tf.io.decode_jpeg(encoded, **options)
-    # The window counts pixels of the reduced image.
-    return tf.raw_ops.DecodeAndCropJpeg(contents=encoded, crop_window=window // ratio, **options)
+def _enclose(window: tf.Tensor, ratio: int) -> tf.Tensor:
+    """Return the smallest window of a reduced image that holds a window of the image."""
+    begin = window[:2] // ratio
+    end = -(-(window[:2] + window[2:]) // ratio)
+    return tf.concat([begin, end - begin], 0)
 
 
 def to_uint8(pixels: tf.Tensor) -> tf.Tensor:

@@ -63,7 +63,7 @@ class ImagePreprocessor:
     @classmethod
     def for_snapshot(cls, snapshot: Snapshot, convert: ConvertImage = convert_image) -> Self:
         """Return a preprocessor that prepares images as for the snapshot's training."""
-        return cls(ImageFormat.of(snapshot.network), snapshot.image_options, convert)
+        return cls(snapshot.image_format, snapshot.image_options, convert)
 
     def preprocess(self, content: bytes) -> np.ndarray:
         """Return uint8 pixels (height, width, channels) from the bytes of an image file.

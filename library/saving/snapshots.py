@@ -3,7 +3,7 @@
 - `model.keras`: the network, from pixels in [0, 255] to logits
 - `classes.json`: the class names in label order
 - `metrics.json`: step, epoch, the monitored value, all validation metrics
-- `data.json`: number of training images per class, and how they were prepared
+- `data.json`: number of training images per class, and how images have to be prepared
 - `project.yaml`, `hyperparameters.yaml`: the settings it was trained with
 """
 
@@ -36,6 +36,8 @@ from library.files import (
     seal_folder,
     sha256_of,
 )
+from library.inputs.aspect_ratio import Fit
+from library.inputs.decoding import ImageFormat
 from library.limits import limits
 from library.messages import counted_classes
 from library.saving.checkpoints import ema_variables, read_state, read_variables
@@ -79,10 +81,16 @@ class Snapshot:
         """How the training images were prepared, as new ones have to be."""
         return read_image_options(self.data.get("images", {}))
 
+    @property
+    def image_format(self) -> ImageFormat:
+        """What the network takes; snapshots that don't say how images fit were squeezed."""
+        fit = Fit.from_json(self.data.get("fit", {}), self.image_options.background)
+        return ImageFormat.of(self.network, fit)
 
-def data_text(split: Any) -> str:
-    """Return the contents of data.json for the training split."""
-    return _json_text(describe_split(split))
+
+def data_text(split: Any, fit: Fit) -> str:
+    """Return the contents of data.json for the training split, and how images are to fit."""
+    return _json_text({**describe_split(split), "fit": fit.to_json()})
 
 
 def write_snapshot(
@@ -252,9 +260,9 @@ def _check_contents(snapshot: Snapshot) -> None:
     if not all(isinstance(each, str) for each in names) or len(set(names)) < len(names):
         raise CheckpointError(f"{snapshot.folder}/classes.json is not a list of distinct names")
     try:
-        _ = snapshot.image_options
+        _ = snapshot.image_format
     except (ValueError, AttributeError) as error:
-        raise CheckpointError(f'{snapshot.folder}/{DATA}, "images": {error}') from None
+        raise CheckpointError(f"{snapshot.folder}/{DATA}: {error}") from None
 
 
 def _read_json(path: Path, kind: type) -> Any:

@@ -93,7 +93,9 @@ class ServedModel:
             pixels[np.newaxis], [self.classes.index(class_name)]
         )
         image = to_rgb_image(shown)
-        overlay = encode_image(color_heatmap(heatmaps[0], image.size))
+        form, (_, *edges) = self._preprocessor.image_format, converted
+        region = form.fit.region(edges, form.shape[:2])
+        overlay = encode_image(color_heatmap(heatmaps[0], image.size, region))
         return {
             **answer,
             "picture": data_url(encode_image(image, "WEBP", quality=85), "image/webp"),

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from library.errors import CheckpointError
+from library.inputs.aspect_ratio import SQUEEZED
 from library.models.scores import is_multi_label
 from library.saving import snapshots
 from library.saving.checkpoints import check_classes, check_multi_label
@@ -61,8 +62,13 @@ class BestSnapshot:
                 f"the snapshot in {folder} takes images of shape {stored.network.input_shape[1:]}, "
                 f"this run {network.input_shape[1:]}: choose another --run_dir"
             )
-        data = self._paths.texts.get(snapshots.DATA)
-        if data and stored.data.get("fingerprint") not in (None, json.loads(data)["fingerprint"]):
+        data = json.loads(self._paths.texts.get(snapshots.DATA, "{}"))
+        if data and stored.data.get("fit", SQUEEZED.to_json()) != data["fit"]:
+            raise CheckpointError(
+                f"the snapshot in {folder} has another fit or crop_fraction than this run: choose "
+                "another --run_dir"
+            )
+        if data and stored.data.get("fingerprint") not in (None, data["fingerprint"]):
             logger.warning(
                 f"the snapshot in {folder} was trained on another training split: images of the "
                 "validation split may be among those that it learned, and its metrics too good; "

@@ -295,6 +295,19 @@ def test_color_heatmap_is_transparent_without_evidence():
     assert (color_heatmap(np.zeros((3, 3)), (9, 9))[..., 3] == 0).all()
 
 
+def test_color_heatmap_covers_its_region():
+    # What was cropped away has no evidence.
+    cropped = color_heatmap(CORNER, (64, 32), (0, 0.25, 1, 0.75))
+    assert np.array_equal(cropped[:, 16:48], color_heatmap(CORNER, (32, 32)))
+    assert (cropped[:, [*range(16), *range(48, 64)], 3] == 0).all()
+    # What was padded is not shown.
+    heatmap = np.zeros((8, 8), np.float32)
+    heatmap[2:4] = 1
+    padded = color_heatmap(heatmap, (64, 32), (-0.5, 0, 1.5, 1))
+    assert np.array_equal(padded, color_heatmap(heatmap, (64, 64))[16:48])
+    assert padded[0, 0, 3] > 0 == padded[-1, 0, 3]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_overlay_changes_only_pixels_with_evidence(channels):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, channels), dtype=np.uint8)

@@ -16,6 +16,7 @@ from library.export import resize
 from library.export.bytes_to_pixels import prepare_bytes
 from library.export.decode_png import check_pixel_count, decode_png
 from library.export.image_headers import read_png_chunks
+from library.inputs.aspect_ratio import CROP, PAD, Fit
 from library.inputs.decoding import ImageFormat
 from library.prediction.preprocess import ImagePreprocessor
 from tests.helpers.jpeg_variants import CONFORMANT, FILLED, OTHERS, WITH_TRAILING_BYTES, rotated
@@ -88,9 +89,12 @@ TO_SHRINK = {
 
 @pytest.fixture(scope="module", params=["rgb", "gray"])
 def both(request):
-    """The graph and the converter, for color and for gray networks."""
+    """The graph and the converter, for color networks that crop and gray ones that pad."""
     options = ImageOptions(160, 95, request.param, (10, 200, 60), 1_000_000)
-    image_format = ImageFormat(16, 3 if request.param == "rgb" else 1)
+    image_format = {
+        "rgb": ImageFormat(16, 3, fit=Fit(CROP, 0.8)),
+        "gray": ImageFormat(16, 1, fit=Fit(PAD, background=options.background)),
+    }[request.param]
     return graph(image_format, options), ImagePreprocessor(image_format, options)
 
 

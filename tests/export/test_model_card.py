@@ -1,18 +1,25 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from library.export.formats import FORMATS
 from library.export.model_card import make_model_card
 from library.export.verification import Comparison, ExportSamples
+from library.inputs.aspect_ratio import CROP, PAD, Fit
+from library.inputs.decoding import ImageFormat
 from library.models.scores import MULTI_LABEL
 from library.prediction.calibrate import CalibratedSnapshot
 from library.prediction.ensemble import combine_snapshots
+from library.prediction.preprocess import ImagePreprocessor
 from tests.helpers.networks import PIXELS, make_snapshot
 
 SAMPLES = ExportSamples("validation", [], PIXELS, PIXELS)
+FITS = [Fit(), Fit(CROP, 0.75), Fit(PAD, background=(1, 2, 3))]
 COMPARISON = Comparison(difference=2.5e-7, agreement=0.9995)
 
 
@@ -114,6 +121,23 @@ def test_model_card_of_an_older_snapshot_has_no_data():
     assert "no record" in card
     for word in ("tensorflow/serving", "temperature", "embedding"):
         assert word not in card
+
+
+@pytest.mark.parametrize("fit", FITS, ids=str)
+def test_model_card_shows_how_to_prepare_pixels(tmp_path, monkeypatch, fit):
+    data = {"fit": fit.to_json(), "images": {"background": [1, 2, 3]}}
+    card = card_of(replace(make_snapshot(), data=data), "onnx")
+    (code,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
+    y, x = np.mgrid[:40, :90]
+    image = Image.fromarray((3 * y + x).astype(np.uint8)).convert("RGB")
+    image.save(tmp_path / "image.jpg", quality=98)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    content = (tmp_path / "image.jpg").read_bytes()
+    expected = ImagePreprocessor(ImageFormat(8, 3, fit=fit)).preprocess(content).astype(int)
+    assert names["pixels"].shape == (1, 8, 8, 3)
+    assert np.abs(names["pixels"][0] - expected).max() <= 12
 
 
 def test_model_card_with_embeddings_describes_them():

@@ -1,5 +1,7 @@
 """Predictors, ensembles, views and embeddings, against NumPy and plain Keras."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -92,6 +94,13 @@ def test_combine_snapshots_scores_stay_finite():
 def test_combine_snapshots_refuses_incompatible_ones(other, text):
     with pytest.raises(CheckpointError, match=text):
         combine_snapshots([make_snapshot(), make_snapshot(**other)])
+
+
+def test_combine_snapshots_refuses_those_that_see_other_pixels():
+    other = replace(make_snapshot(1), data={"fit": {"name": "crop", "crop_fraction": 0.5}})
+    assert combine_snapshots([other, other]).image_format.fit.crop_fraction == 0.5
+    with pytest.raises(CheckpointError, match="fit"):
+        combine_snapshots([make_snapshot(), other])
 
 
 def test_choose_views_starts_with_the_image_and_its_mirror_image():

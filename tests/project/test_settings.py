@@ -260,6 +260,21 @@ def test_options_of_the_estimator_framework():
     assert "--label_smoothing" in shown
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("--fit zoom", "fit"),
+        ("--crop_fraction 0.5", "--fit crop"),
+        ("--fit pad --crop_fraction 1", "--fit crop"),
+        ("--fit crop --crop_fraction 0", "crop_fraction"),
+        ("--fit crop --crop_fraction 1.01", "crop_fraction"),
+    ],
+)
+def test_impossible_fit_is_refused(words, name):
+    with pytest.raises(SettingsError, match=name):
+        read_settings(words.split())
+
+
 def test_positive_ftrl_power_is_refused():
     with pytest.raises(SettingsError, match=r"--ftrl_learning_rate_power .* 0, not 1"):
         read_settings(["--ftrl_learning_rate_power", "1"])

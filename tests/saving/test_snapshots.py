@@ -363,6 +363,9 @@ def test_snapshot_is_written_whatever_the_clock_says(best, monkeypatch):
         ("data.json", "[]"),
         ("data.json", '{"images": []}'),
         ("data.json", '{"images": {"max_edge": "\\u0000"}}'),
+        ("data.json", '{"fit": ["crop"]}'),
+        ("data.json", '{"fit": {"name": "zoom"}}'),
+        ("data.json", '{"fit": {"name": "crop", "crop_fraction": 1e400}}'),
     ],
 )
 def test_hostile_json_is_named(best, name, content):

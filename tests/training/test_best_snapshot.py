@@ -1,6 +1,7 @@
 """What counts as the best: improvement, early stopping, divergence, and the best snapshot."""
 
 import dataclasses
+import json
 import math
 import shutil
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from library.errors import CheckpointError, DivergedError, SettingsError
+from library.inputs.aspect_ratio import CROP, Fit
 from library.models.features import CachedFeatures
-from library.saving.snapshots import read_snapshot
+from library.saving.snapshots import DATA, read_snapshot
 from library.training.best_snapshot import BestSnapshot
 from library.training.distribution import Devices
 from library.training.divergence import (
@@ -29,11 +31,14 @@ from tests.saving.test_snapshots import make_network
 NETWORK = make_network()
 
 
-def make_best(folder, network=NETWORK, classes=("a", "b"), is_cached=False, metric="loss"):
+def make_best(
+    folder, network=NETWORK, classes=("a", "b"), is_cached=False, metric="loss", texts=None
+):
     optimizer = keras.optimizers.SGD()
     cached = CachedFeatures(network, lambda: None) if is_cached else None
     parts = Parts(network, Objective(), optimizer, NoSchedule(optimizer), cached_features=cached)
-    return BestSnapshot(parts, make_paths(folder, classes), Monitor(metric), Devices())
+    paths = dataclasses.replace(make_paths(folder, classes), texts=texts or {})
+    return BestSnapshot(parts, paths, Monitor(metric), Devices())
 
 
 def at(epoch, step, best=None):
@@ -160,6 +165,10 @@ def test_snapshot_of_another_run_is_refused(tmp_path):
         make_best(tmp_path, classes=("a", "c")).evaluate_stored(state, None)
     with pytest.raises(CheckpointError, match=r"\(4, 4, 1\).*\(5, 5, 1\)"):
         make_best(tmp_path, make_network(edge=5)).evaluate_stored(state, None)
+    # Without a word about its fit, the snapshot was squeezed.
+    texts = {DATA: json.dumps({"fit": Fit(CROP).to_json(), "fingerprint": None})}
+    with pytest.raises(CheckpointError, match="fit"):
+        make_best(tmp_path, texts=texts).evaluate_stored(state, None)
 
 
 @pytest.mark.parametrize(
