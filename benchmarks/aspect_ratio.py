@@ -1,8 +1,8 @@
 """Accuracy by how images of mixed shapes become the network's input (`--fit`). About ten minutes.
 
 Each wallpaper of a folder is a class. Its images are crops of it, with aspect ratios up to
-`--max_aspect`: those to train on from its left part, those to test on from its right part. Or `--images` names
-a folder of labeled images, which each seed splits anew.
+`--max_aspect`: those to train on from its left part, those to test on from its right part. Or
+`--images` names a folder of labeled images, which each seed splits anew.
 
 Random crops do not depend on the fit. So if there are any, one training for each seed serves all
 fits, and its last checkpoint is evaluated with each; without random crops, training sees the same

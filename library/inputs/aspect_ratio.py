@@ -104,13 +104,15 @@ class Fit:
         """
         if self.name != PAD:
             return image
-        inner, channels = tf.shape(image)[:2], image.shape[-1]
-        before = (size - inner) // 2
-        margins = tf.stack([before, size - inner - before], 1)
-        padded = tf.pad(image, tf.concat([margins, [[0, 0]]], 0))
-        is_image = tf.pad(tf.ones(inner, tf.bool), margins)[..., tf.newaxis]
-        color = self.background if channels == 3 else (self.gray,)
-        return tf.where(is_image, padded, tf.constant(color, tf.uint8))
+        channels = image.shape[-1]
+        color = np.uint8(self.background if channels == 3 else [self.gray])
+        background = tf.constant(np.broadcast_to(color, (*size, channels)))
+        height, width = tf.unstack(tf.shape(image)[:2])
+        top, left = (size[0] - height) // 2, (size[1] - width) // 2
+        bottom, right = size[0] - height - top, size[1] - width - left
+        # Joining is several times as fast as choosing between two images.
+        rows = [background[:top, :width], image, background[:bottom, :width]]
+        return tf.concat([background[:, :left], tf.concat(rows, 0), background[:, :right]], 1)
 
     def region(self, shape: Sequence[int], size: Sequence[int]) -> tuple[float, ...]:
         """Return the part of an image that the network's input covers.
