@@ -105,7 +105,7 @@ class Fit:
         if self.name != PAD:
             return image
         channels = image.shape[-1]
-        color = np.uint8(self.background if channels == 3 else [self.gray])
+        color = np.array(self.background if channels == 3 else [self.gray], np.uint8)
         background = tf.constant(np.broadcast_to(color, (*size, channels)))
         height, width = tf.unstack(tf.shape(image)[:2])
         top, left = (size[0] - height) // 2, (size[1] - width) // 2
