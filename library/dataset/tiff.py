@@ -63,10 +63,9 @@ def find_flaw(content: bytes) -> str | None:
 def describe(content: bytes) -> str:
     """Return of what kind a TIFF is that Pillow can't read."""
     tags = _read_tags(content)
-    return (
-        f"is a damaged TIFF, or one of an unsupported kind: compression {tags['compression'][0]}, "
-        f"{counted(tags['samples'][0], 'sample')} of {counted(max(tags['bits']), 'bit')}"
-    )
+    kind = f"compression {tags['compression'][0]}, photometric {tags['photometric'][0]}"
+    samples = f"{counted(tags['samples'][0], 'sample')} of {counted(max(tags['bits']), 'bit')}"
+    return f"is a damaged TIFF, or one of an unsupported kind: {kind}, {samples}"
 
 
 def _read_tags(content: bytes) -> dict[str, tuple[int, ...]]:
