@@ -267,10 +267,10 @@ def test_evaluate_names_files_after_what_was_evaluated(
 
 
 @pytest.mark.slow
-def test_non_square_images_from_training_to_export(capsys, options, tmp_path):
+def test_non_square_images_from_training_to_export(capsys, options, colors, tmp_path):
     from library.saving.snapshots import read_snapshot
 
-    options = [*options, "--image_width=12"]
+    options = [*options, "--image_width=12", "--max_train_steps=4"]
     code, out, err = call(capsys, *options, "--augmentations=distorted_crop,flip,rotation")
     assert code == 0, err
     stored = read_snapshot(tmp_path / "run" / "best")
@@ -279,6 +279,16 @@ def test_non_square_images_from_training_to_export(capsys, options, tmp_path):
     code, out, err = call(capsys, "evaluate", "--split=validation", *options)
     assert (code, json.loads(out)["accuracy"]) == (0, accuracy), err
     # What is exported is compared with evaluation's images.
-    code, out, err = call(capsys, "export", *options)
+    # Of the data, the validation split is enough.
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "validation").symlink_to(colors / "validation")
+    options[options.index("--data_dir") + 1] = str(tmp_path / "data")
+    where = ["--export_dir", str(tmp_path), "--export_name", "colors", "--calibrate"]
+    code, out, err = call(capsys, "export", *options, *where)
     assert code == 0, err
-    assert json.loads(out)["formats"]["saved_model"]["difference"] <= 1e-5
+    answers = json.loads(out)
+    assert answers["export"] == str(tmp_path / "colors" / "1")
+    assert answers["formats"]["saved_model"]["difference"] <= 1e-5
+    assert "100.0% of 18 validation images" in err
+    assert (tmp_path / "colors" / "1" / "saved_model.pb").exists()
+    assert "# colors, version 1" in (tmp_path / "colors" / "1" / "README.md").read_text()

@@ -3,7 +3,6 @@
 import io
 import struct
 import zlib
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from tests.helpers.png_chunks import make_png
 pytestmark = pytest.mark.slow
 
 FORMAT = ImageFormat(16, 3)
-OPTIONS = ImageOptions(max_edge=160, background=(10, 200, 60), max_pixels=1_000_000)
+HALF_COLOR = ImageOptions(160, 95, "rgb", (10, 200, 60), 1_000_000, "420")
 
 
 def smooth(height, width, channels=3, seed=0):
@@ -104,15 +103,6 @@ def test_prepare_bytes_matches_evaluation(both, name):
     assert np.array_equal(found, expected)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("chroma", "size"), [("444", (150, 140)), ("420", (100, 90))])
-def test_prepare_bytes_stores_color_as_conversion_does(chroma, size):
-    options, image_format = replace(OPTIONS, chroma=chroma), ImageFormat(16, 3)
-    content = encode(smooth(*size), "PNG")
-    found = graph(image_format, options)(content).numpy()
-    assert np.array_equal(found, ImagePreprocessor(image_format, options).preprocess(content))
-
-
 @pytest.mark.parametrize("name", TO_SHRINK)
 def test_prepare_bytes_differs_in_few_pixels_if_shrunk(both, name):
     found, expected = both[0](TO_SHRINK[name]).numpy(), both[1].preprocess(TO_SHRINK[name])
@@ -121,8 +111,11 @@ def test_prepare_bytes_differs_in_few_pixels_if_shrunk(both, name):
     assert (difference == 0).mean() > 0.99
 
 
-def test_prepare_bytes_refuses_damaged_and_too_large_images():
-    prepare = graph(FORMAT, OPTIONS)
+def test_prepare_bytes_stores_color_as_conversion_does_and_refuses_bad_images():
+    prepare = graph(FORMAT, HALF_COLOR)
+    content = encode(smooth(100, 90), "PNG")
+    expected = ImagePreprocessor(FORMAT, HALF_COLOR).preprocess(content)
+    assert np.array_equal(prepare(content).numpy(), expected)
     for content in (b"", b"hello", AS_STORED["jpeg"][:200], AS_STORED["png"][:60]):
         with pytest.raises(tf.errors.InvalidArgumentError):
             prepare(content)

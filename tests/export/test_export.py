@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -61,16 +62,24 @@ def samples(calibrated):
     return ExportSamples("validation", encoded, pixels, pixels[:10])
 
 
-@pytest.mark.slow
-def test_killed_export_leaves_nothing_after_the_next(calibrated, samples, tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+@pytest.fixture(scope="module")
+def exported(calibrated, samples, tmp_path_factory):
+    """The folder of a SavedModel, and its comparisons; an earlier export was killed."""
+    folder = tmp_path_factory.mktemp("exported") / "cats"
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], **PIPED).stdout
-    folder = tmp_path / "cats"
-    (folder / f".1.{int(dead)}.{files._HOST}00000000.partial" / "variables").mkdir(parents=True)
-    export_snapshot(calibrated, folder, ["saved_model"], samples)
-    assert [each.name for each in tmp_path.iterdir()] == ["cats"]
-    assert [each.name for each in folder.iterdir()] == ["1"]
+    (folder / f".2.{int(dead)}.{files._HOST}00000000.partial" / "variables").mkdir(parents=True)
+    (folder / "1").mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TMPDIR", str(folder.parent))
+        patched.setattr("tempfile.tempdir", None)
+        return export_snapshot(calibrated, folder, ["saved_model"], samples)
+
+
+@pytest.mark.slow
+def test_export_leaves_nothing_but_a_numbered_folder(exported):
+    folder = exported[0].parent
+    assert [each.name for each in folder.parent.iterdir()] == ["cats"]
+    assert sorted(each.name for each in folder.iterdir()) == ["1", "2"]
     # TensorFlow writes the source of what it traces while it saves.
     assert not list(folder.rglob("*.py"))
 
@@ -86,13 +95,11 @@ def test_onnx_runtime_sends_no_telemetry(tmp_path):
 
 
 @pytest.mark.slow
-def test_export_snapshot_writes_numbered_saved_models(calibrated, samples, tmp_path):
+def test_export_snapshot_writes_saved_model(calibrated, samples, exported):
     snapshot = calibrated.snapshot
-    for number in ("1", "2"):
-        path, comparisons = export_snapshot(calibrated, tmp_path / "cats", ["saved_model"], samples)
-        assert path == tmp_path / "cats" / number
-        assert comparisons["saved_model"].difference <= 1e-5
-        assert comparisons["saved_model"].agreement == 1
+    path, comparisons = exported
+    assert comparisons["saved_model"].difference <= 1e-5
+    assert comparisons["saved_model"].agreement == 1
     assert find_damage(path) is None
     assert json.loads((path / "classes.json").read_text()) == ["cat", "dog", "eel"]
     assert (path / "classes.txt").read_text() == "cat\ndog\neel\n"
@@ -127,14 +134,15 @@ def test_export_snapshot_writes_litert_and_onnx(calibrated, samples, tmp_path, c
 
 @pytest.mark.slow
 def test_export_snapshot_leaves_nothing_if_probabilities_differ(
-    calibrated, samples, tmp_path, monkeypatch
+    exported, samples, tmp_path, monkeypatch
 ):
-    other = make_snapshot(seed=5)
-    monkeypatch.setattr(
-        export, "write_saved_model", lambda folder, *_, **__: write_saved_model(folder, other)
-    )
+    def write_other(folder, *_, **__):
+        shutil.copytree(exported[0], folder, dirs_exist_ok=True)
+
+    other = CalibratedSnapshot(make_snapshot(seed=5))
+    monkeypatch.setattr(export, "write_saved_model", write_other)
     with pytest.raises(UserError, match=r"saved_model .*0\.\d+.*1e-05"):
-        export_snapshot(calibrated, tmp_path / "out", ["saved_model"], samples)
+        export_snapshot(other, tmp_path / "out", ["saved_model"], samples)
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -179,15 +187,6 @@ def test_export_snapshot_of_a_hub_network_with_embeddings(tmp_path):
     assert np.allclose(answer["embedding"], expected, atol=1e-5)
 
 
-@pytest.mark.slow
-def test_saved_model_of_an_ensemble_with_views_and_temperatures(tmp_path):
-    members = [make_snapshot(0, head=MULTI_LABEL), make_snapshot(1, head=MULTI_LABEL)]
-    snapshot = combine_snapshots(members, [2.0, 0.5], views=3)
-    write_saved_model(tmp_path, snapshot)
-    found = LoadedSavedModel(tmp_path, snapshot.classes).from_pixels(PIXELS)
-    assert np.allclose(found, Predictor([snapshot]).probabilities(PIXELS), atol=1e-6)
-
-
 _LOAD = """
 import sys, tensorflow as tf
 print("loading", file=sys.stderr, flush=True)
@@ -198,13 +197,12 @@ for path in sys.argv[2:]:
 
 
 @pytest.mark.slow
-def test_loaded_saved_model_logs_nothing(tmp_path):
-    write_saved_model(tmp_path / "model", make_snapshot())
+def test_loaded_saved_model_logs_nothing(exported, tmp_path):
     paths = []
     for number, kind in enumerate(("JPEG", "PNG")):
         paths.append(tmp_path / f"image.{number}")
         paths[-1].write_bytes(encode(smooth(40, 50), kind))
-    command = [sys.executable, "-c", _LOAD, tmp_path / "model", *paths]
+    command = [sys.executable, "-c", _LOAD, exported[0], *paths]
     # No GPU, whose driver logs an error where there is none.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -213,8 +211,9 @@ def test_loaded_saved_model_logs_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_saved_model_returns_embeddings_on_request(tmp_path):
-    snapshot = combine_snapshots([make_snapshot(0), make_snapshot(1, hidden=4)], views=2)
+def test_saved_model_of_an_ensemble_with_views_temperatures_and_embeddings(tmp_path):
+    members = [make_snapshot(0, head=MULTI_LABEL), make_snapshot(1, hidden=4, head=MULTI_LABEL)]
+    snapshot = combine_snapshots(members, [2.0, 0.5], views=3)
     write_saved_model(tmp_path, snapshot, embedding=True)
     predictor = Predictor([snapshot], embedding=True)
     probabilities, embeddings = predictor.predict(PIXELS)

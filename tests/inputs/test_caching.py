@@ -265,8 +265,7 @@ def test_cache_killed_while_filling_is_filled_again(manifest, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["memory", "disk"])
-@pytest.mark.parametrize("crops", [True, False])
+@pytest.mark.parametrize(("kind", "crops"), [("memory", True), ("disk", False)])
 def test_multi_label_labels_are_cached(patches, tmp_path, kind, crops):
     manifest = read_manifest(patches / "train", "train")
     words = ("distorted_crop", "mixup") if crops else ("cutmix",)

@@ -1,8 +1,6 @@
 import gc
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 
 import keras
@@ -14,8 +12,8 @@ from library.errors import UserError
 from library.models import hub_layer
 from library.models.hub_download import hash_module
 from library.models.hub_layer import HubLayer
-from tests.conftest import ROOT
 from tests.helpers.hub_modules import IMAGES, features_of, save_call, save_module, save_tf1_module
+from tests.helpers.workers import Worker
 
 
 @pytest.fixture
@@ -304,44 +302,6 @@ def test_file_without_its_module_reaches_nowhere(handle, monkeypatch):
             HubLayer.from_config(config)
 
 
-HOSTILE = """
-import sys
-import keras
-import tensorflow as tf
-from library.errors import run_main
-from library.models import hub_layer, inference
-from tests.helpers.hub_modules import save_call
-
-kind, folder = sys.argv[1:]
-
-def loop_while(is_so, sums):
-    return sums + tf.while_loop(lambda x: is_so, lambda x: tf.abs(x), [sums[0, 0]])[0]
-
-def call(images):
-    sums = tf.reduce_mean(images, [1, 2])
-    brightest = tf.reduce_max(sums)
-    if kind == "loop":
-        return loop_while(brightest > -1, sums)
-    if kind == "loop_on_white":
-        return loop_while(brightest > 0.99, sums)
-    if kind == "loop_later":
-        return loop_while(brightest > 2, sums)
-    return sums + tf.reduce_max(tf.random.uniform([30_000, 30_000]) + brightest)
-
-def main(_):
-    save_call(folder, call, None, 6, 6, 3)
-    hub_layer._TRIAL_SECONDS = 0.5 if kind.startswith("loop") else 60
-    hub_layer._MEMORY_BYTES = 2**29
-    inference._MODULE_SECONDS = 0.5
-    layer = hub_layer.HubLayer(folder)
-    layer.check_images((6, 6, 3))
-    pixels = keras.Input((6, 6, 3))
-    inference.Inference(keras.Model(pixels, layer(pixels)))(tf.fill([1, 6, 6, 3], 3.0))
-
-sys.exit(run_main(main, [], "run.py"))
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "reason"),
@@ -353,13 +313,8 @@ sys.exit(run_main(main, [], "run.py"))
     ],
 )
 def test_module_without_end_is_refused(tmp_path, kind, reason):
-    done = subprocess.run(
-        [sys.executable, "-c", HOSTILE, kind, tmp_path],
-        cwd=ROOT,
-        capture_output=True,
-        timeout=120,
-        text=True,
-    )
-    assert done.returncode == 1
-    line = done.stderr.splitlines()[-1]
+    worker = Worker([kind, str(tmp_path)], module="tests.helpers.endless_module")
+    code, log = worker.finish()
+    assert code == 1
+    line = log.splitlines()[-1]
     assert re.search(f"error: the module .* does not come to an end: .* more than {reason}", line)
