@@ -82,7 +82,7 @@ def read_image_options(settings: Mapping[str, Any]) -> ImageOptions:
 
     Raises ValueError for a value that no conversion can have written.
     """
-    values = {name: settings[name] for name in _VALID if name in settings}
+    values = {name: value for name, value in settings.items() if name in _VALID}
     for name, value in values.items():
         parts = value if name == "background" and isinstance(value, list) else [value]
         # By type, because True is 1, and a text would be searched in a whole range.

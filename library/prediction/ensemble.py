@@ -118,7 +118,7 @@ def _check_compatible(first: Snapshot, other: Snapshot) -> None:
             "an ensemble's networks must take the same image shape; "
             f"{first.network.input_shape[1:]} differs from {other.network.input_shape[1:]}"
         )
-    if first.image_format != other.image_format:
+    if first.fit != other.fit:
         raise CheckpointError(
             "an ensemble's snapshots must see the same pixels; "
             f"{other.folder} was trained with another fit or crop_fraction than {first.folder}"

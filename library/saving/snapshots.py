@@ -82,10 +82,14 @@ class Snapshot:
         return read_image_options(self.data.get("images", {}))
 
     @property
+    def fit(self) -> Fit:
+        """How images fit the network; snapshots that don't say so squeeze them."""
+        return Fit.from_json(self.data.get("fit", {}), self.image_options.background)
+
+    @property
     def image_format(self) -> ImageFormat:
-        """What the network takes; snapshots that don't say how images fit were squeezed."""
-        fit = Fit.from_json(self.data.get("fit", {}), self.image_options.background)
-        return ImageFormat.of(self.network, fit)
+        """What the network takes."""
+        return ImageFormat.of(self.network, self.fit)
 
 
 def data_text(split: Any, fit: Fit) -> str:
@@ -260,7 +264,7 @@ def _check_contents(snapshot: Snapshot) -> None:
     if not all(isinstance(each, str) for each in names) or len(set(names)) < len(names):
         raise CheckpointError(f"{snapshot.folder}/classes.json is not a list of distinct names")
     try:
-        _ = snapshot.image_format
+        _ = snapshot.fit
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{snapshot.folder}/{DATA}: {error}") from None
 
