@@ -61,7 +61,7 @@ dataset/sample/test/test.manifest.json: .venv/ready dataset/sample.zip
 # All packages that may be installed, pinned with hashes for every supported Python and platform.
 lock: ## pin all dependencies again, with hashes
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --extra develop --extra litert --extra onnx --extra serve \
+	  --extra develop --extra litert --extra onnx --extra presets --extra serve \
 	  --output-file requirements.lock pyproject.toml
 
 .venv/ready: requirements.lock

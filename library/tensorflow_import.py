@@ -86,6 +86,26 @@ def set_up_keras() -> None:
         logger.warning(line)
 
 
+def import_keras_hub(subject: str) -> Any:
+    """Import keras-hub, an optional package that takes seconds to import, and return it.
+
+    Args:
+        subject: What needs it, for the message.
+
+    Raises:
+        SettingsError: It is not installed, or its packages do not fit each other.
+    """
+    try:
+        with captured_stderr():
+            import keras_hub
+    except ImportError as error:
+        reason = "" if error.name == "keras_hub" else f", which needs others ({first_line(error)})"
+        raise SettingsError(
+            f"{subject} needs the package keras_hub{reason}: pip install '.[presets]'"
+        ) from error
+    return keras_hub
+
+
 def _import_keras() -> list[str]:
     """Import Keras as this project needs it, and return a line for each thing that differed."""
     is_first = "keras" not in sys.modules

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from library.configuration.reader import Settings
-from library.configuration.schema import COMMAND_LINE, DEFAULT
+from library.configuration.schema import COMMAND_LINE, DEFAULT, Value
 from library.dataset.manifest import image_options_of
 from library.errors import SettingsError
 from library.inputs.aspect_ratio import SQUEEZED, Fit
@@ -24,6 +24,7 @@ from library.messages import ChoiceError, unknown_name
 from library.models.features import CachedFeatures, cache_split_features, split_at_base
 from library.models.freezing import Unfreezing, freeze_layers, layer_rate_factors
 from library.models.functional import allow_image_size
+from library.models.presets import read_preset
 from library.models.weights import load_weights
 from library.saving.checkpoints import Checkpoints
 from library.saving.snapshots import DATA, data_text
@@ -65,6 +66,7 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
     Raises:
         SettingsError: A name is unknown, or settings exclude each other.
     """
+    settings = with_native_size(settings)
     config, part = settings.project, devices.worker_slice
     training = make_training_inputs(settings, splits[0], part)
     image_format = _image_format(config, splits[0])
@@ -138,6 +140,27 @@ def _refuse_asynchronous(settings: Settings, replicas: int) -> None:
         )
 
 
+def with_native_size(settings: Settings) -> Settings:
+    """Return the settings with the image size of the preset, unless they have one of their own.
+
+    Raises:
+        SettingsError: There is no such preset.
+        UserError: The preset can't be downloaded.
+    """
+    hparams = settings.hyperparameters
+    if hparams.model != "preset" or settings.values["image_size"].provenance != DEFAULT:
+        return settings
+    names, native = ("image_size", "image_width"), read_preset(hparams.preset).image_size
+    size = {
+        name: edge
+        for name, edge in zip(names, native, strict=True)
+        if settings.values[name].provenance == DEFAULT
+    }
+    values = {name: Value(edge, f"preset {hparams.preset}") for name, edge in size.items()}
+    project = settings.project.model_copy(update=size)
+    return replace(settings, project=project, values=settings.values | values)
+
+
 def make_training_inputs(
     settings: Settings, split: Any, worker_slice: WorkerSlice = WHOLE_BATCH
 ) -> TrainingPipeline:
@@ -151,6 +174,7 @@ def make_training_inputs(
     Raises:
         SettingsError: Settings exclude each other.
     """
+    settings = with_native_size(settings)
     config, hparams = settings.project, settings.hyperparameters
     worker_slice = replace(worker_slice, by_file=config.shard_by_file)
     is_oversampled = hparams.balance == "oversample"
@@ -285,6 +309,7 @@ def make_parts(settings: Settings, split: Any, batches_per_epoch: int) -> Parts:
     Raises:
         SettingsError: A name is unknown, or settings exclude each other.
     """
+    settings = with_native_size(settings)
     config, hparams = settings.project, settings.hyperparameters
     keras.mixed_precision.set_global_policy(
         config.dtype if config.dtype == "float32" else f"mixed_{config.dtype}"
@@ -455,12 +480,24 @@ def make_run_paths(settings: Settings, training_split: Any) -> RunPaths:
         texts={
             "project.yaml": settings.project_yaml(),
             "hyperparameters.yaml": settings.hyperparameters_yaml(),
-            DATA: data_text(training_split, _image_format(config, training_split).fit),
+            DATA: data_text(
+                training_split,
+                _image_format(config, training_split).fit,
+                _describe_pretrained(hparams),
+            ),
         },
         settings={**config.model_dump(mode="json"), **hparams.model_dump(mode="json")},
         defaults={name for name, each in settings.values.items() if each.provenance == DEFAULT},
         hyperparameters=set(type(hparams).model_fields),
     )
+
+
+def _describe_pretrained(hparams: Any) -> dict[str, str] | None:
+    """Return the source of pretrained weights and their license, as far as they are known."""
+    if hparams.model == "preset":
+        preset = read_preset(hparams.preset)
+        return {"source": f"keras-hub preset {preset.handle}", "license": preset.license}
+    return None
 
 
 def _image_format(config: Any, training_split: Any) -> ImageFormat:

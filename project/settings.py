@@ -280,7 +280,9 @@ class Pipeline(Keys):
     """How images are read, decoded and batched."""
 
     heading = "Input pipeline"
-    image_size: Edge = key(224, "height of the network's input, in pixels")
+    image_size: Edge = key(
+        224, "height of the network's input, in pixels; with preset, by default its own"
+    )
     image_width: Edge | None = key(
         None, "width of the network's input, if not square", follows="{image_size}"
     )
@@ -419,6 +421,9 @@ class Network(Keys):
     )
     hub_handle: PathOrUrl = key(HUB_HANDLE, "hub: TF-Hub module: URL, directory, archive or gs://")
     hub_sha256: Text | None = key(None, "hub: required hash of the module, as describe prints it")
+    preset: PathOrUrl = key(
+        "dinov2_small", "preset: backbone of keras-hub: name, kaggle://, hf:// or directory"
+    )
     dropout_rate: FractionBelowOne = key(0.5, "dropout rate; not of residual, which has its own")
     width: Count32 = key(32, "simple: filters of the first convolution; later ones have more")
     standardize_images: bool = key(

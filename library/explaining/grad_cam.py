@@ -6,8 +6,9 @@ positive. If a Flatten follows, each position of a map has a weight of its own, 
 would be misleading. HiResCAM (Draelos and Carin 2020, arXiv 2011.08891) then weights each position
 by its own gradient. After a global pooling the two are the same.
 
-A TF-Hub module is one closed graph, so none of its layers can be reached. Then parts of the image
-are covered in turn, and the heatmap shows how much the score falls (Zeiler and Fergus 2014).
+A TF-Hub module is one closed graph, so none of its layers can be reached; and a transformer's
+tokens do not stay where they are in the image. Then parts of the image are covered in turn, and the
+heatmap shows how much the score falls (Zeiler and Fergus 2014).
 """
 
 import keras

@@ -4,6 +4,7 @@ Each takes pixels in [0, 255] of shape (n, height, width, channels), uint8 for L
 float32 otherwise, and returns float32 probabilities (n, classes) in label order.
 """
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -95,6 +96,8 @@ def write_onnx(network: keras.Model, path: Path) -> None:
     """
     import onnx  # an optional package
 
+    # It calls erfc an error, which is replaced below; what remains unknown is an error there.
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     signature = tf.TensorSpec(network.input_shape, tf.float32, name="pixels")
     with warnings.catch_warnings():
         # tf2onnx 1.17 uses names that NumPy 2 removed; Keras works around it.

@@ -56,6 +56,7 @@ def make_model_card(
         tests=[(each, found) for each in members if (found := _test_figures(each, path.parents))],
         # Members that learned from the same images are described once.
         data=members if len(fingerprints) > 1 else members[:1],
+        pretrained=dict(filter(None, map(_pretrained, members))),
         changes=[change for change, is_made in changes.items() if is_made],
         formats=FORMATS,
         comparisons=comparisons,
@@ -66,6 +67,14 @@ def make_model_card(
         counted=counted,
         counted_classes=counted_classes,
     )
+
+
+def _pretrained(snapshot: Snapshot) -> tuple[str, str] | None:
+    """Return the source and the license of a snapshot's pretrained weights, if it records them."""
+    found = snapshot.data.get("pretrained")
+    if not isinstance(found, dict):
+        return None
+    return str(found.get("source")), str(found.get("license"))
 
 
 def _test_figures(snapshot: Snapshot, folders: Iterable[Path]) -> dict | None:

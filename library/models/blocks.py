@@ -21,7 +21,7 @@ BASE = "base"
 # block35_7_conv is in the seventh of the blocks called 35.
 _BLOCK = re.compile(
     r".*?(?:(?<![^/])block\d+_\d+(?![a-z0-9])"
-    r"|(?:blocks?|expanded_conv|conv_[dp]w)_?\d+[a-z]?(?![a-z]))"
+    r"|(?:blocks?|layers|expanded_conv|conv_[dp]w)_?\d+[a-z]?(?![a-z]))"
 )
 _MERGES = (keras.layers.Add, keras.layers.Concatenate)
 
@@ -119,10 +119,10 @@ def train_only(network: keras.Model, layers: Iterable[WeightedLayer]) -> None:
 
 def _walk(model: keras.Model, prefix: str) -> Iterator[WeightedLayer]:
     naming = _BlockNames(prefix)
-    for layer in model.layers:
-        path = f"{prefix}{layer.name}"
+    for name, layer in _inner_layers(model.layers):
+        path = f"{prefix}{name}"
         if isinstance(layer, _MERGES):
-            naming.merge(layer.name)
+            naming.merge(name)
         if isinstance(layer, keras.Model):
             yield from _walk(layer, f"{path}/")
             continue
@@ -131,9 +131,25 @@ def _walk(model: keras.Model, prefix: str) -> Iterator[WeightedLayer]:
             names, numbers, variables = zip(*found, strict=True)
             by_name = dict(zip(unique_names(names), variables, strict=True))
             numbered = tuple((path, number) for number in numbers)
-            name = f"{path}/{scope}" if scope else path
-            block = own_naming.of(scope or layer.name)
-            yield WeightedLayer(name, layer, by_name, numbered, block)
+            block = own_naming.of(scope or name)
+            where = f"{path}/{scope}" if scope else path
+            yield WeightedLayer(where, layer, by_name, numbered, block)
+
+
+def _inner_layers(
+    layers: Iterable[keras.layers.Layer], prefix: str = ""
+) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Yield each layer by its path, or the layers inside it if these are the blocks of a network.
+
+    Transformers of keras-hub have all of their blocks in one layer.
+    """
+    for layer in layers:
+        inside = layer._flatten_layers(include_self=False)
+        is_whole = isinstance(layer, keras.Model) or _own_variables_of(layer)
+        if not is_whole and any(_block_in(each.name) for each in inside):
+            yield from _inner_layers(layer._layers, f"{prefix}{layer.name}/")
+        else:
+            yield f"{prefix}{layer.name}", layer
 
 
 # (name, numbered name, variable), both names relative to the layer: for an attention layer,
@@ -156,11 +172,14 @@ def _variables_by_scope(layer: keras.layers.Layer) -> dict[str, list[_OwnVariabl
 
 def _own_variables(layer: keras.layers.Layer, prefix: str = "") -> Iterator[_OwnVariable]:
     """Yield the variables of a layer and of the layers inside it."""
-    own = [*layer._trainable_variables, *layer._non_trainable_variables]
-    for number, each in enumerate(own):
+    for number, each in enumerate(_own_variables_of(layer)):
         yield f"{prefix}{each.name}", f"{prefix}{number}", each
     for inner in layer._layers:
         yield from _own_variables(inner, f"{prefix}{inner.name}/")
+
+
+def _own_variables_of(layer: keras.layers.Layer) -> list[keras.Variable]:
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 class _BlockNames:

@@ -30,6 +30,8 @@ from library.models.inference import Inference
 
 logger = logging.getLogger(__name__)
 
+# The name of the layer whose output is cached, if that is not the base itself.
+FEATURES = "features"
 # Features of up to this size are read into memory, which is faster than reading them from disk.
 _MEMORY_BYTES = 2 * 2**30
 
@@ -83,12 +85,17 @@ class CachedEvaluationInputs:
 def split_at_base(network: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     """Return (base, head), which share the network's layers, or None unless its base is frozen.
 
-    The base is from pixels to features, the head from features to logits.
+    The base is from pixels to features, the head from features to logits. Features are the output
+    of the layer FEATURES, or else of the base.
     """
     names = [each.name for each in network.layers]
     if BASE not in names or network.get_layer(BASE).trainable_variables:
         return None
-    features = network.layers[names.index(BASE) + 1].input
+    features = (
+        network.get_layer(FEATURES).output
+        if FEATURES in names
+        else network.layers[names.index(BASE) + 1].input
+    )
     return keras.Model(network.input, features), keras.Model(features, network.output)
 
 

@@ -56,7 +56,8 @@ def allow_image_size(network: keras.Model, image_shape: tuple[int, int, int]) ->
             layer.input_spec = keras.layers.InputSpec(shape=unsized)
     call = tf.function(lambda images: network(images, training=False), autograph=False)
     try:
-        call.get_concrete_function(tf.TensorSpec((None, *image_shape), tf.float32))
+        # Run it, because a transformer finds only then that it has positions for other sizes.
+        call(tf.zeros((1, *image_shape)))
     except Exception as error:
         # Keras, TensorFlow and the layers' own code raise errors of many kinds.
         height, width, _ = image_shape

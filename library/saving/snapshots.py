@@ -3,7 +3,8 @@
 - `model.keras`: the network, from pixels in [0, 255] to logits
 - `classes.json`: the class names in label order
 - `metrics.json`: step, epoch, the monitored value, all validation metrics
-- `data.json`: number of training images per class, and how images have to be prepared
+- `data.json`: number of training images per class, how images have to be prepared, and where
+  pretrained weights come from
 - `project.yaml`, `hyperparameters.yaml`: the settings it was trained with
 """
 
@@ -41,6 +42,7 @@ from library.inputs.decoding import ImageFormat
 from library.limits import limits
 from library.messages import counted_classes
 from library.saving.checkpoints import ema_variables, read_state, read_variables
+from library.saving.keras_hub_backbones import keep_positions, prepare_keras_hub
 from library.saving.weights_file import check_keras_file
 
 DATA = "data.json"
@@ -92,9 +94,16 @@ class Snapshot:
         return ImageFormat.of(self.network, self.fit)
 
 
-def data_text(split: Any, fit: Fit) -> str:
-    """Return the contents of data.json for the training split, and how images are to fit."""
-    return _json_text({**describe_split(split), "fit": fit.to_json()})
+def data_text(split: Any, fit: Fit, pretrained: Mapping[str, str] | None = None) -> str:
+    """Return the contents of data.json.
+
+    Args:
+        split: The training split.
+        fit: How images are to fit.
+        pretrained: `source` and `license` of pretrained weights, if there are any.
+    """
+    more = {"pretrained": pretrained} if pretrained else {}
+    return _json_text({**describe_split(split), "fit": fit.to_json(), **more})
 
 
 def write_snapshot(
@@ -127,6 +136,7 @@ def write_snapshot(
 
 
 def _save_network(network: keras.Model, path: Path) -> None:
+    keep_positions(network)
     if time.localtime(time.time()).tm_year >= _FIRST_ZIP_YEAR:
         network.save(path)
         return
@@ -292,6 +302,7 @@ def load_network(path: Path) -> keras.Model:
     speed_up_saving()
     try:
         check_keras_file(path)
+        prepare_keras_hub(path)
         memory_bytes = _MEMORY_BYTES + _MEMORY_PER_BYTE * path.stat().st_size
         with limits(CheckpointError(f"cannot load {path}"), _LOAD_SECONDS, memory_bytes):
             # The training loop is ours, so there is nothing to compile.

@@ -19,6 +19,7 @@ from library.models.functional import to_functional
 from project.networks.applications import APPLICATIONS, application
 from project.networks.efficientnet_lite0 import efficientnet_lite0
 from project.networks.hub import hub
+from project.networks.preset import preset
 from project.networks.residual import residual
 from project.networks.simple import simple
 from project.settings import keywords_of
@@ -27,6 +28,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "application": application,
     "efficientnet_lite0": efficientnet_lite0,
     "hub": hub,
+    "preset": preset,
     "residual": residual,
     "simple": simple,
 }
@@ -70,7 +72,9 @@ def make_network(
 
 
 def _find_meant(name: str) -> str | None:
-    """Return the options for a name that is no network, but an application or a TF-Hub module."""
+    """Return the options for a name that is an application, a module or a preset instead."""
+    if name.startswith(("hf://", "kaggle://")) or Path(name, "model.weights.h5").is_file():
+        return f"--model preset --preset {shlex.quote(name)}"
     if "://" in name or name.startswith("tfhub.dev/") or Path(name, "saved_model.pb").is_file():
         url = f"https://{name}" if name.startswith("tfhub.dev/") else name
         return f"--model hub --hub_handle {shlex.quote(url)}"

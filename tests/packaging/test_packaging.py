@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What `make` installs in addition; `gpu` and `remote` are for machines that have them.
 EXTRAS = [
     package
-    for extra in ("litert", "onnx", "serve", "develop")
+    for extra in ("litert", "onnx", "presets", "serve", "develop")
     for package in PROJECT["optional-dependencies"][extra]
 ]
 LOCK = (ROOT / "requirements.lock").read_text()
