@@ -11,11 +11,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from library.errors import UserError, printable
 from library.logging import discard_native_messages
 
 _INTERVAL_SECONDS = 0.1
+_FLOAT_BYTES = 4
+# The memory limit of a container.
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @contextlib.contextmanager
@@ -45,6 +49,35 @@ def limits(error: UserError, seconds: float, memory_bytes: float = math.inf) -> 
     finally:
         done.set()
         watcher.join()
+
+
+def memory_bytes() -> float:
+    """Return how much memory this machine or container has; infinite if that is unknown."""
+    try:
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return math.inf
+    with contextlib.suppress(OSError, ValueError):  # no container, or "max"
+        available = min(available, int(_CONTAINER_LIMIT.read_text(encoding="utf-8")))
+    return available
+
+
+def check_output_sizes(network: Any) -> None:
+    """Raise ValueError unless half of the memory holds any layer's output for one image.
+
+    Args:
+        network: A Keras model.
+    """
+    available = memory_bytes()
+    for layer in network._flatten_layers():
+        for node in layer._inbound_nodes:
+            for each in node.output_tensors:
+                size = _FLOAT_BYTES * math.prod(edge or 1 for edge in each.shape)
+                if size > available / 2:
+                    raise ValueError(
+                        f"its layer {layer.name} needs {size / 1e9:,.1f} GB for the output of one "
+                        f"image, this machine has {available / 1e9:,.1f} GB of memory"
+                    )
 
 
 def _end_process(error: UserError, reason: str) -> None:

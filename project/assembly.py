@@ -20,6 +20,7 @@ from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import PipelineOptions, make_source
 from library.inputs.worker_slice import WHOLE_BATCH, WorkerSlice
+from library.limits import check_output_sizes
 from library.messages import ChoiceError, unknown_name
 from library.models.features import CachedFeatures, cache_split_features, split_at_base
 from library.models.freezing import Unfreezing, freeze_layers, layer_rate_factors
@@ -325,6 +326,10 @@ def make_parts(settings: Settings, split: Any, batches_per_epoch: int) -> Parts:
     )
     image_shape = _image_format(config, split).shape
     network = make_network(hparams.model, image_shape, len(split.classes), values)
+    try:
+        check_output_sizes(network)
+    except ValueError as error:
+        raise SettingsError(f"model {hparams.model}: {error}; use a smaller image_size") from None
     if config.synchronized_batch_norm:
         synchronize_batch_norm(network)
     _load_and_freeze(network, config, hparams)

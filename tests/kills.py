@@ -42,7 +42,7 @@ TRAINING = [
     *("--dropout_rate=0.1", "--no-report", "--bootstrap_samples=20", "--save_checkpoints_secs=0.2"),
 ]
 LEFT_BEHIND = (".*.partial", "*.previous", ".*.converting", "*.lock", "*__autograph*")
-SECONDS = 240
+SECONDS = 600
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+# A block of 8 x 8 pixels takes a bit or more. A JPEG that claims more is cut short, but
+# decoding it would take memory for them all.
+MAX_PIXELS_PER_BYTE = 512
+# TensorFlow decodes no more: of three bytes each, 0.5 GiB.
+MAX_DECODABLE_PIXELS = 2**29 // 3
 _ORIENTATION_TAG = 0x0112
 _END, _SCAN, _APP1, _APP2, _APP14 = 0xD9, 0xDA, 0xE1, 0xE2, 0xEE
 _BASELINE = 0xC0

@@ -17,7 +17,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import google_crc32c
 
-from library.dataset.jpeg import read_jpeg_header
+from library.dataset.jpeg import (
+    MAX_DECODABLE_PIXELS,
+    MAX_PIXELS_PER_BYTE,
+    read_jpeg_header,
+)
 from library.errors import DataError, reason_of
 from library.messages import counted
 
@@ -67,6 +71,12 @@ class Record:
         header = read_jpeg_header(self.encoded)
         if header is None or (header.width, header.height) != (self.width, self.height):
             return f"is not a JPEG of {self.width}x{self.height} pixels"
+        limit = min(MAX_DECODABLE_PIXELS, MAX_PIXELS_PER_BYTE * len(self.encoded))
+        if self.width * self.height > limit:
+            return (
+                f"claims {self.width}x{self.height} pixels, more than {limit:,}, the most that can "
+                f"be decoded from {len(self.encoded):,} bytes"
+            )
         return None
 
     @property

@@ -5,10 +5,8 @@ what to decode, the encoded image, which only saves reading. The order of an epo
 and without a cache.
 """
 
-import contextlib
 import copy
 import math
-import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +18,11 @@ import tensorflow as tf
 from library.dataset.worker_pool import available_cores
 from library.errors import SettingsError
 from library.inputs.corruption import explain_source_errors
-from library.inputs.decoding import Crop, ImageFormat, decode
+from library.inputs.decoding import Crop, ImageFormat, decode, read_shape
 from library.inputs.disk_cache import DiskCache, Row, find_missing_space, open_cache
 from library.inputs.examples import Dataset, ExampleSource, Random
 from library.inputs.worker_slice import WorkerSlice
-
-# The memory limit of a container.
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+from library.limits import memory_bytes
 
 
 class CachedSource(ExampleSource):
@@ -81,7 +77,7 @@ class CachedSource(ExampleSource):
         content, label = self.stored_bytes(key), tf.gather(self._labels, key)
         if content.dtype == tf.uint8:
             return tf.reshape(content, image_format.shape), label
-        return decode(content, tf.io.extract_jpeg_shape(content), image_format, crop), label
+        return decode(content, read_shape(content), image_format, crop), label
 
     def for_worker(self, worker_slice: WorkerSlice) -> "CachedSource":
         """Return the examples in a worker's own shards, out of the cache of all."""
@@ -197,12 +193,7 @@ def _cache_bytes(source: ExampleSource, image_format: ImageFormat | None) -> int
 
 
 def _check_memory(needed: int) -> None:
-    try:
-        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return  # unknown on this system
-    with contextlib.suppress(OSError, ValueError):  # no container, or "max"
-        available = min(available, int(_CONTAINER_LIMIT.read_text(encoding="utf-8")))
+    available = memory_bytes()
     if needed > available:
         raise SettingsError(
             f"cache memory does not fit: {needed / 1e9:,.1f} GB are needed, there are "

@@ -59,9 +59,9 @@ def find_corrupt_record(
                 for offset, content in read_frames(file, path):
                     where = f"{path}: the record at byte {offset}"
                     record = read_record(content, where, multi_label=True)
-                    tf.io.decode_jpeg(record.encoded)
                     if fault := record.find_fault(class_count, is_multi_label):
                         return f"{where}, made from {record.filename}, {fault}; {repair_hint}"
+                    tf.io.decode_jpeg(record.encoded)
     except tf.errors.InvalidArgumentError:
         return (
             f"{where} is whole, but its image is not a JPEG that decodes; it was made from "

@@ -7,6 +7,7 @@ from functools import partial
 import keras
 import tensorflow as tf
 
+from library.dataset.jpeg import MAX_DECODABLE_PIXELS, MAX_PIXELS_PER_BYTE
 from library.inputs.aspect_ratio import SQUEEZED, Fit
 
 # libjpeg decodes at 1/2, 1/4 and 1/8 for a fraction of the work: it drops the high frequencies,
@@ -53,6 +54,22 @@ class ImageFormat:
     def __str__(self) -> str:
         """Return words that differ whenever the pixels of an image do."""
         return "x".join(map(str, self.shape)) + str(self.fit)
+
+
+def read_shape(encoded: tf.Tensor, recorded: tf.Tensor | None = None) -> tf.Tensor:
+    """Return the shape of a JPEG, int32 (height, width, channels).
+
+    It is an error (tf.errors.InvalidArgumentError) if that is not the recorded one, int64 (height,
+    width), or if so many pixels can't be in so few bytes: decoding would take memory for them all.
+    """
+    shape = tf.io.extract_jpeg_shape(encoded, tf.int64)
+    size = tf.cast(tf.strings.length(encoded), tf.int64)
+    limit = tf.minimum(MAX_PIXELS_PER_BYTE * size, MAX_DECODABLE_PIXELS)
+    is_right = shape[0] * shape[1] <= limit
+    if recorded is not None:
+        is_right &= tf.reduce_all(tf.equal(shape[:2], recorded))
+    # No tf.Assert: a wrong index is an error too, for fewer ops per image.
+    return tf.gather(tf.cast(shape, tf.int32), tf.where(is_right, [0, 1, 2], 3))
 
 
 def decode(

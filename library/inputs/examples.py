@@ -20,12 +20,10 @@ from library.dataset.records import check_frames, parse_labels, parse_record, se
 from library.dataset.unconverted import GeneratedSplit, UnconvertedSplit
 from library.errors import DataError, SettingsError, UserError
 from library.inputs.corruption import find_corrupt_record, find_unusable_record
-from library.inputs.decoding import Crop, ImageFormat, decode
+from library.inputs.decoding import Crop, ImageFormat, decode, read_shape
 from library.inputs.worker_slice import WorkerSlice
 
 Dataset: TypeAlias = tf.data.Dataset
-# Those that a JPEG may have, in pixels, by themselves.
-_EDGES = np.arange(1, 2**16, dtype=np.int32)
 # Shuffles an epoch; None: in order.
 Random = np.random.Generator | None
 
@@ -121,9 +119,7 @@ class ExampleSource(ABC):
             (uint8 pixels, label).
         """
         encoded, height, width, label = self.parse(key, "encoded", "height", "width")
-        # The recorded size: parsing the encoded image for it would take longer. An edge that no
-        # JPEG has is an error.
-        shape = tf.gather(_EDGES, tf.stack([height, width, 3]) - 1)
+        shape = read_shape(encoded, tf.stack([height, width]))
         return decode(encoded, shape, image_format, crop), label
 
     def record(self, key: tf.Tensor) -> tf.Tensor:

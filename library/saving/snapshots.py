@@ -10,7 +10,6 @@
 
 import contextlib
 import json
-import math
 import tempfile
 import time
 import zipfile
@@ -39,7 +38,7 @@ from library.files import (
 )
 from library.inputs.aspect_ratio import Fit
 from library.inputs.decoding import ImageFormat
-from library.limits import limits
+from library.limits import check_output_sizes, limits
 from library.messages import counted_classes
 from library.saving.checkpoints import ema_variables, read_state, read_variables
 from library.saving.keras_hub_backbones import keep_positions, prepare_keras_hub
@@ -47,11 +46,10 @@ from library.saving.weights_file import check_keras_file
 
 DATA = "data.json"
 _FIRST_ZIP_YEAR = 1980
+_MAX_REASON = 200
 # How much time, and how much memory, a network may take while it is loaded: a file of a few bytes
 # can describe a network of any size.
 _LOAD_SECONDS, _MEMORY_BYTES, _MEMORY_PER_BYTE = 600, 1 << 30, 8
-# The largest output of a layer for one image: 32 channels of 2048 x 2048 pixels.
-_MAX_OUTPUT_NUMBERS = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -287,16 +285,6 @@ def _read_json(path: Path, kind: type) -> Any:
     raise CheckpointError(f"{path} does not hold a JSON {kind.__name__}")
 
 
-def _check_outputs(network: keras.Model) -> None:
-    """Raise ValueError unless the outputs of all layers for an image fit into memory."""
-    for layer in network._flatten_layers():
-        for node in layer._inbound_nodes:
-            for each in node.output_tensors:
-                size = math.prod(edge or 1 for edge in each.shape)
-                if size > _MAX_OUTPUT_NUMBERS:
-                    raise ValueError(f"its layer {layer.name} makes {size:,} numbers of an image")
-
-
 def load_network(path: Path) -> keras.Model:
     """Return the network in a .keras file. Raises CheckpointError if it can't be loaded."""
     speed_up_saving()
@@ -307,13 +295,14 @@ def load_network(path: Path) -> keras.Model:
         with limits(CheckpointError(f"cannot load {path}"), _LOAD_SECONDS, memory_bytes):
             # The training loop is ours, so there is nothing to compile.
             network = keras.models.load_model(path, compile=False)
-        _check_outputs(network)
+        check_output_sizes(network)
         return network
     except UserError:
         raise
     except Exception as error:
         # Keras raises many kinds, also for code inside the file, which it refuses to run.
-        reason = first_line(error).split(". ")[0]
+        # They may quote the file.
+        reason = first_line(error).split(". ")[0][:_MAX_REASON]
         raise CheckpointError(f"cannot load {path}: {reason}") from error
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from library import limits
 from library.dataset.manifest import read_manifest
 from library.dataset.unconverted import read_generated, read_unconverted
 from library.errors import DataError, SettingsError
 from library.files import locked
-from library.inputs import caching, disk_cache
+from library.inputs import disk_cache
 from library.inputs.caching import cache_examples
 from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
@@ -213,7 +214,7 @@ def test_second_process_waits_for_the_first(manifest, tmp_path, monkeypatch, cap
 
 def test_cache_that_does_not_fit_is_refused(manifest, tmp_path, monkeypatch):
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(caching, "_CONTAINER_LIMIT", limit)
+    monkeypatch.setattr(limits, "_CONTAINER_LIMIT", limit)
     text = r"cache memory .* GB"
     limit.write_text("1000\n")
     with pytest.raises(SettingsError, match=text):

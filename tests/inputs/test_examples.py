@@ -12,7 +12,7 @@ from library.dataset.records import Record, frame, read_frames
 from library.dataset.unconverted import UnconvertedSplit, read_generated, read_unconverted
 from library.errors import DataError, SettingsError
 from library.inputs.corruption import explain_read_errors
-from library.inputs.decoding import ImageFormat
+from library.inputs.decoding import ImageFormat, read_shape
 from library.inputs.examples import (
     FileSource,
     GeneratorSource,
@@ -216,7 +216,7 @@ def test_read_error_names_image_that_does_not_decode(tmp_path):
     path = tmp_path / "shard.tfrecord"
     path.write_bytes(frame(Record(b"no image", 2, 2, 0, "a", "a/odd.jpg")))
     inputs = EvaluationPipeline(ShardSource((str(path),), (1,), (1,)), ImageFormat(2, 1), 2)
-    text = f"{path}: the record at byte 0 is whole, but its image .* made from a/odd.jpg"
+    text = f"{path}: the record at byte 0, made from a/odd.jpg, is not a JPEG"
     with pytest.raises(DataError, match=text):
         read_labels(inputs, inputs.batches())
 
@@ -268,6 +268,31 @@ def test_field_that_contradicts_the_manifest_is_named(tmp_path, field, value, is
     inputs = EvaluationPipeline(source, ImageFormat(2, 1), 2)
     with pytest.raises(DataError, match=rf"byte 0, made from a/odd.jpg, .*{value}"):
         read_labels(inputs, inputs.batches())
+
+
+def claim_size(encoded, edge):
+    """Return a JPEG whose header says that it has edge x edge pixels."""
+    at = encoded.index(b"\xff\xc0") + 5
+    return encoded[:at] + 2 * edge.to_bytes(2, "big") + encoded[at + 4 :]
+
+
+@pytest.mark.parametrize(("edge", "recorded"), [(40, 2), (30_000, 2), (30_000, 30_000)])
+def test_jpeg_larger_than_recorded_or_possible_is_named(tmp_path, edge, recorded):
+    path = tmp_path / "shard.tfrecord"
+    encoded = claim_size(tf.io.encode_jpeg(np.zeros((2, 2, 1), np.uint8)).numpy(), edge)
+    path.write_bytes(frame(Record(encoded, recorded, recorded, 0, "a", "a/odd.jpg")))
+    source = ShardSource((str(path),), (1,), (1, 1))
+    inputs = EvaluationPipeline(source, ImageFormat(2, 1), 2)
+    with pytest.raises(DataError, match=rf"a/odd.jpg, .*{recorded}x{recorded} pixels"):
+        read_labels(inputs, inputs.batches())
+
+
+def test_cached_jpeg_of_impossible_size_is_refused():
+    encoded = tf.io.encode_jpeg(np.zeros((2, 3, 1), np.uint8)).numpy()
+    assert read_shape(encoded).numpy().tolist() == [2, 3, 1]
+    for edge in (65_000, 20_000):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            read_shape(claim_size(encoded, edge) + bytes(2**20))
 
 
 def test_read_error_names_missing_shard(tmp_path):
