@@ -199,7 +199,12 @@ def is_valid(each, value):
 
 ANY = st.fixed_dictionaries(
     {}, optional={each.name: value_for(each) for each in KEYS if each.name not in WHICH}
-).filter(lambda values: not {"train_steps", "max_train_steps"} <= values.keys())
+).filter(
+    lambda values: (
+        not {"train_steps", "max_train_steps"} <= values.keys()
+        and (values.get("crop_fraction") is None or values.get("fit") == "crop")
+    )
+)
 
 
 def without_which(read):
