@@ -245,9 +245,8 @@ def _carry(
         requests: Messages for it; None to end it.
         answers: Gets its answers, and None when it ends.
     """
-    stdin, stdout = process.stdin, process.stdout
-    assert stdin is not None
-    assert stdout is not None
+    stdin: Any = process.stdin
+    stdout: Any = process.stdout
     try:
         while (message := requests.get()) is not None:
             send(stdin, message)

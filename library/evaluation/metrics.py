@@ -108,9 +108,10 @@ def add_calibrated_metrics(
     divisors = np.broadcast_to(np.float32(divisors), (len(predictions), 1))
     parts = []
     for rows in confusion.row_chunks(predictions.scores):
-        part = replace(predictions, scores=predictions.scores[rows] / divisors[rows])
+        scores = predictions.scores[rows] / divisors[rows]
+        part = replace(predictions, scores=scores)
         bins = CalibrationBins(part.probabilities(), predictions.labels[rows])
-        parts.append((bins, losses(part.scores, predictions.labels[rows])))
+        parts.append((bins, losses(scores, predictions.labels[rows])))
     bins = CalibrationBins.join([each for each, _ in parts])
     values = np.concatenate([each for _, each in parts])
 

@@ -31,12 +31,12 @@ class StoredScores:
         rows = 0
         try:
             for part in parts:
-                self._file.write(np.ascontiguousarray(part, np.float32))
+                self._file.write(np.ascontiguousarray(part, np.float32).data)
                 rows += len(part)
             self._file.flush()
         except OSError as error:
             raise temporary_file_error(error) from None
-        self.shape = (rows, part.shape[1])
+        self.shape: tuple[int, ...] = (rows, part.shape[1])
 
     def __len__(self) -> int:
         return self.shape[0]

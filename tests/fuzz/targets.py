@@ -196,7 +196,7 @@ def images(folder):
 
     from library.dataset.images import ImageOptions, UnusableImageError, convert_image
     from library.dataset.jpeg import read_jpeg_header
-    from library.export.image_headers import read_jpeg_markers, read_png_chunks
+    from library.export.image_headers import UNKNOWN_ORIENTATION, read_jpeg_markers, read_png_chunks
 
     options = ImageOptions(max_edge=16, max_pixels=1_000_000)
     string = [tf.TensorSpec([], tf.string)]
@@ -207,8 +207,8 @@ def images(folder):
         header = read_jpeg_header(content) if content.startswith(b"\xff\xd8") else None
         if header:
             assert 1 <= header.orientation <= 8
-        assert 1 <= int(markers(content).orientation) <= 8
-        assert 1 <= int(chunks(content).orientation) <= 8
+        assert int(markers(content).orientation) in {*range(1, 9), UNKNOWN_ORIENTATION}
+        assert int(chunks(content).orientation) in {*range(1, 9), UNKNOWN_ORIENTATION}
         with one_line(UnusableImageError, MemoryError):
             converted = convert_image(content, options)
             assert max(converted.height, converted.width) <= options.max_edge
