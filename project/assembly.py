@@ -85,9 +85,12 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
         settings, parts.network, (training, validation), splits, devices.replicas
     )
     parts = replace(parts, unfreezing=unfreezing, cached_features=cached)
-    if training.stages and cached:
+    if training.is_augmented_later and not config.debug:
+        parts = replace(parts, augment=training.augmentations.apply_drawn)
+    if cached and (training.stages or parts.augment):
+        name = "progressive" if training.stages else "augment_on_device"
         raise SettingsError(
-            "progressive has no effect on cached features: use --cache_features never, or remove it"
+            f"{name} has no effect on cached features: use --cache_features never, or remove it"
         )
     for _, image_format in training.stages:
         allow_image_size(parts.network, image_format.shape)
@@ -188,6 +191,8 @@ def make_training_inputs(
         worker_slice.check_pairs(config.train_batch_size)
     if words := augmentations.without_effect(config.channels):
         logger.warning(f"augmentations without effect on gray images: {', '.join(words)}")
+    if config.augment_on_device:
+        augmentations.check_batched()
     source = make_source(split, config.parallel_interleave_sources, config.num_parallel_reads)
     image_format = _image_format(config, split)
     if augmentations.has_crop:
@@ -206,6 +211,7 @@ def make_training_inputs(
         is_oversampled=is_oversampled,
         worker_slice=worker_slice,
         options=_pipeline_options(config),
+        is_augmented_later=config.augment_on_device and augmentations.has_more_than_crop,
         stages=stages,
     )
 

@@ -65,6 +65,7 @@ class TrainingPipeline:
         is_oversampled: Whether smaller classes are repeated until all are equally large.
         worker_slice: The part of each batch that this worker prepares.
         options: How much is read, decoded and prefetched in parallel.
+        is_augmented_later: Whether all but crops is left to the training step, on its device.
         stages: Pairs of an epoch and the format of images from then on, sorted; before the first
             one it is `image_format`.
     """
@@ -78,6 +79,7 @@ class TrainingPipeline:
     is_oversampled: bool = False
     worker_slice: WorkerSlice = WHOLE_BATCH
     options: PipelineOptions = DEFAULT_OPTIONS
+    is_augmented_later: bool = False
     stages: tuple[tuple[int, ImageFormat], ...] = ()
 
     @property
@@ -114,8 +116,20 @@ class TrainingPipeline:
         Elements are (images, labels). Images are uint8 (batch, height, width, channels). Labels
         are int64 (batch,) or, if images are mixed or multi-label, float32 (batch, classes).
         """
+        batches = self.step_batches(epoch, start_batch)
+        if self.is_augmented_later:
+            apply = self.augmentations.apply_drawn
+            batches = batches.map(lambda images, labels, drawn: (apply(images, drawn), labels))
+        return batches
+
+    def step_batches(self, epoch: int, start_batch: int = 0) -> tf.data.Dataset:
+        """Return the batches as the training step takes them.
+
+        As `batches`, unless they are augmented later: then elements have a third part, the result
+        of `Augmentations.draw` for each image.
+        """
         if begun := [inputs for start, inputs in self._staged if start <= epoch]:
-            return begun[-1].batches(epoch, start_batch)
+            return begun[-1].step_batches(epoch, start_batch)
         keys, epoch_seed = self._shuffled(epoch)
         prepare = self._prepare
         batches = make_batches(
@@ -141,6 +155,8 @@ class TrainingPipeline:
         ) -> tuple[tf.Tensor, ...]:
             seeds = augmentations.seeds(tf.stack([epoch_seed, position]))
             image, label = source.load(key, self.image_format, augmentations.crop(seeds))
+            if self.is_augmented_later:
+                return image, label, augmentations.draw(image, seeds)
             image = augmentations.apply(image, seeds)
             return (image, label, seeds) if augmentations.has_mixing else (image, label)
 

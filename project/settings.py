@@ -318,6 +318,9 @@ class Pipeline(Keys):
         also=["keep_features"],
     )
     cache_dir: LocalPath | None = key(None, "directory of disk caches", "", "{run_dir}/cache")
+    augment_on_device: bool = key(
+        False, "augment whole batches on the GPU (flips, colors and coordinates), not on the CPU"
+    )
     shuffle_examples: Count32 = key(10_000, "size of the shuffle buffer, in (encoded) examples")
     shuffle_bytes: Count = key(2**30, "maximum size of the shuffle buffer, in bytes")
     parallel_interleave_sources: Count32 = key(

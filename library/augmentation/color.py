@@ -102,12 +102,19 @@ def change_colors(
 ) -> tf.Tensor:
     """Apply functions of the mean color, each returning a matrix, to a uint8 image, in order."""
     pixels = tf.cast(image, tf.float32)
-    mean = mean_color(pixels)
+    return to_uint8(multiply_colors(pixels, color_matrix(pixels, changes)))
+
+
+def color_matrix(
+    image: tf.Tensor, changes: Sequence[Callable[[tf.Tensor], tf.Tensor]]
+) -> tf.Tensor:
+    """Return the 4 x 4 matrix of all changes together, for the mean color of an image."""
     # The mean is one more row, which changes as every pixel does.
-    rows = tf.concat([np.eye(4, dtype=np.float32), [tf.concat([mean, [1.0]], 0)]], 0)
+    mean = tf.concat([mean_color(image), [1.0]], 0)
+    rows = tf.concat([np.eye(4, dtype=np.float32), [mean]], 0)
     for change in changes:
         rows = tf.matmul(rows, change(rows[4, :3]))
-    return _multiply(pixels, rows[:4])
+    return rows[:4]
 
 
 def mean_color(pixels: tf.Tensor) -> tf.Tensor:
@@ -118,19 +125,30 @@ def mean_color(pixels: tf.Tensor) -> tf.Tensor:
     return mean if channels == 3 else tf.repeat(mean, 3)
 
 
-def _multiply(pixels, matrix):
-    """Return uint8 pixels from float32 ones (height, width, 3 or 1) through a 4 x 4 matrix."""
+def multiply_colors(pixels: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """Multiply each pixel by a 4 x 4 matrix.
+
+    Args:
+        pixels: float32 (height, width, 3 or 1), or a batch of them.
+        matrix: float32 (4, 4), or (batch, 4, 4).
+
+    Returns:
+        float32 pixels of the same shape, neither rounded nor clipped.
+    """
+    batch = [-1] * (pixels.shape.rank - 3)
+    height, width, channels = pixels.shape[-3:]
     # The shift is the same for all colors, and adding a number is faster than adding a vector.
-    kernel, shift = matrix[:3, :3], matrix[3, 0]
-    if pixels.shape[-1] == 1:
+    kernel, shift = matrix[..., :3, :3], tf.reshape(matrix[..., 3, 0], [*batch, 1, 1, 1])
+    if channels == 1:
         # A gray pixel has three equal colors, and their common brightness.
-        changed = pixels * tf.tensordot(tf.reduce_sum(kernel, 0), _LUMA, 1)
+        factor = tf.tensordot(tf.reduce_sum(kernel, -2), _LUMA, 1)
+        changed = pixels * tf.reshape(factor, [*batch, 1, 1, 1])
     else:
         # Several pixels at once: rows of 12 numbers times a matrix with the kernel in each block of
         # its diagonal are faster than rows of 3, and than a convolution of 1 x 1.
-        height, width, _ = pixels.shape
         count = math.gcd(height * width, _PIXELS_PER_ROW)
         blocks = np.kron(np.eye(count), np.ones((3, 3))).astype(np.float32)
-        rows = tf.reshape(pixels, [-1, 3 * count])
-        changed = tf.reshape(rows @ (tf.tile(kernel, [count, count]) * blocks), pixels.shape)
-    return to_uint8(changed + shift)
+        rows = tf.reshape(pixels, [*batch, height * width // count, 3 * count])
+        kernels = tf.tile(kernel, [*[1 for _ in batch], count, count])
+        changed = tf.reshape(rows @ (kernels * blocks), [*batch, height, width, 3])
+    return changed + shift

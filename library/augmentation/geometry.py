@@ -37,6 +37,11 @@ def translation(size: Size, strength: float, seed: tf.Tensor) -> tf.Tensor:
     return translation_matrix(x * size[1], y * size[0])
 
 
+def mirror_matrix(x: tf.Tensor | bool, y: tf.Tensor | bool) -> tf.Tensor:
+    """Return the matrix that mirrors left and right if `x`, top and bottom if `y`."""
+    return _matrix(tf.where(x, -1.0, 1.0), 0.0, 0.0, 0.0, tf.where(y, -1.0, 1.0), 0.0)
+
+
 def rotation_matrix(degrees: tf.Tensor | float) -> tf.Tensor:
     """Return the matrix of a rotation."""
     sine, cosine = tf.sin(degrees * (math.pi / 180)), tf.cos(degrees * (math.pi / 180))
@@ -55,27 +60,43 @@ def translation_matrix(x: tf.Tensor | float, y: tf.Tensor | float) -> tf.Tensor:
 
 def change_geometry(image: tf.Tensor, changes: Sequence[Callable[[Size], tf.Tensor]]) -> tf.Tensor:
     """Apply functions of (height, width), each returning a matrix, to a uint8 image, in order."""
-    size = (float(image.shape[0]), float(image.shape[1]))
+    return warp(image, geometry_matrix(image.shape, changes))
+
+
+def geometry_matrix(
+    shape: tf.TensorShape, changes: Sequence[Callable[[Size], tf.Tensor]]
+) -> tf.Tensor:
+    """Return the 3 x 3 matrix of all changes together, for images of (height, width, channels)."""
+    size = (float(shape[0]), float(shape[1]))
     # From the output back to the source: through the last change first.
-    return warp(image, functools.reduce(tf.matmul, [change(size) for change in changes]))
+    return functools.reduce(tf.matmul, [change(size) for change in changes])
 
 
 def warp(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """Return a uint8 image of the same shape whose pixels come from where the matrix maps them."""
-    height, width, _ = image.shape
+    # As float32: from uint8, the kernel truncates its fractions, so the image gets darker.
+    warped = warp_batch(tf.cast(image[tf.newaxis], tf.float32), matrix)[0]
+    return tf.cast(warped + 0.5, tf.uint8)
+
+
+def warp_batch(images: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
+    """Return float32 images of the same shape whose pixels come from where the matrices map them.
+
+    Args:
+        images: float32 (batch, height, width, channels).
+        matrices: float32 (batch, 3, 3), or (3, 3) for one image.
+    """
+    height, width = images.shape[1:3]
     center = translation_matrix((width - 1) / 2, (height - 1) / 2)
     back = translation_matrix((1 - width) / 2, (1 - height) / 2)
-    transform = tf.reshape(tf.matmul(center, tf.matmul(matrix, back)), [1, 9])[:, :8]
-    warped = tf.raw_ops.ImageProjectiveTransformV3(
-        # As float32: from uint8, the kernel truncates its fractions, so the image gets darker.
-        images=tf.cast(image[tf.newaxis], tf.float32),
-        transforms=transform,
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=tf.reshape(tf.matmul(center, tf.matmul(matrices, back)), [-1, 9])[:, :8],
         output_shape=[height, width],
         fill_value=0.0,
         interpolation="BILINEAR",
         fill_mode="REFLECT",
-    )[0]
-    return tf.cast(warped + 0.5, tf.uint8)
+    )
 
 
 def _matrix(*numbers):

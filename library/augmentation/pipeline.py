@@ -14,8 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from library.augmentation.color import change_colors
-from library.augmentation.geometry import change_geometry
+from library.augmentation.color import change_colors, color_matrix, multiply_colors
+from library.augmentation.geometry import change_geometry, geometry_matrix, warp_batch
 from library.errors import SettingsError
 from library.files import sha256_of
 from library.inputs.decoding import Crop
@@ -43,6 +43,8 @@ class Augmentation:
         acts_on: One of the five above.
         is_whole: Whether the strength must be a whole number.
         needs_color: Whether images of one channel stay as they are.
+        geometry: For an IMAGE that moves whole pixels: the same as a function for GEOMETRIC, by
+            which whole batches are changed.
     """
 
     function: Callable[..., Any]
@@ -51,6 +53,7 @@ class Augmentation:
     acts_on: str = IMAGE
     is_whole: bool = False
     needs_color: bool = False
+    geometry: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,17 @@ class _Step:
     augmentation: Augmentation
     strength: float
 
-    def bind(self, seeds: tf.Tensor) -> Callable[[tf.Tensor], Any]:
-        """Return the function of what it acts on, with strength and seed filled in."""
-        function, seed = self.augmentation.function, seeds[self.position]
+    @property
+    def geometry(self) -> Callable[..., Any] | None:
+        """The change as a function of coordinates, if it is one."""
+        own = self.augmentation
+        return own.function if own.acts_on == GEOMETRIC else own.geometry
+
+    def bind(
+        self, seeds: tf.Tensor, function: Callable[..., Any] | None = None
+    ) -> Callable[[Any], Any]:
+        """Return the function (None: its own) with strength and seed filled in."""
+        function, seed = function or self.augmentation.function, seeds[self.position]
         return lambda subject: function(subject, self.strength, seed)
 
 
@@ -134,6 +145,55 @@ class Augmentations:
                 for change in changes:
                     image = change(image)
         return image
+
+    def check_batched(self) -> None:
+        """Raise SettingsError if one of the augmentations can't be made for a whole batch."""
+        for each in self._steps:
+            if not (each.geometry or each.augmentation.acts_on in (CROP, COLOR)):
+                raise SettingsError(
+                    f"augment_on_device: {each.word} can't be made on the device: remove one of "
+                    "them (crops, flips, colors and coordinates can be)"
+                )
+
+    def draw(self, image: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return what `apply_drawn` needs to know of one image, instead of applying it now.
+
+        Returns:
+            `geometry`, float32 (3, 3), and `colors`, float32 (4, 4), for the augmentations that
+            there are.
+        """
+        steps = [each for each in self._steps if each.strength]
+        moves = [each.bind(seeds, each.geometry) for each in steps if each.geometry]
+        colors = [each.bind(seeds) for each in steps if each.augmentation.acts_on == COLOR]
+        drawn = {}
+        if moves:
+            drawn["geometry"] = geometry_matrix(image.shape, moves)
+        if colors:
+            drawn["colors"] = color_matrix(image, colors)
+        return drawn
+
+    @staticmethod
+    def apply_drawn(images: tf.Tensor, drawn: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Apply what was drawn for each image of a batch: first geometry, then colors.
+
+        In this order whatever the words' is: pixels that are moved are weighted means, and color
+        changes are affine, so only rounding and clipping differ. Contrast spreads from the mean
+        color of the image as it was decoded.
+
+        Args:
+            images: uint8 (batch, height, width, channels).
+            drawn: The batched results of `draw`.
+
+        Returns:
+            float32 (batch, height, width, channels), whole numbers in [0, 255].
+        """
+        pixels = tf.cast(images, tf.float32)
+        if "geometry" in drawn:
+            pixels = warp_batch(pixels, drawn["geometry"])
+        if "colors" in drawn:
+            pixels = multiply_colors(pixels, drawn["colors"])
+        # Not the op of `to_uint8`, which only CPUs have.
+        return tf.clip_by_value(tf.round(pixels), 0.0, 255.0)
 
     def mix(
         self, images: tf.Tensor, targets: tf.Tensor, seeds: tf.Tensor

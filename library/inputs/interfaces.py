@@ -72,6 +72,9 @@ class TrainingInputs(Inputs, TrainingBatches, Protocol):
     def order(self) -> list:
         """What the order of an epoch depends on besides the file names, as JSON stores it."""
 
+    def step_batches(self, epoch: int, start_batch: int = 0) -> tf.data.Dataset:
+        """Return the batches whose images `Parts.augment` changes; elements have a third part."""
+
     def keys(self, epoch: int) -> tf.data.Dataset:
         """Return the keys of the source's examples in the order of an epoch."""
 

@@ -58,12 +58,12 @@ class FitModel(keras.Model):
     def _maybe_symbolic_build(self, *_: Any, **__: Any) -> None:
         """Do nothing: the network is built, and Keras would average replicas' uneven shares."""
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def train_step(self, data: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         """Make one step. Keras calls this on every replica, with its share of a batch."""
-        images, labels = data
+        images, labels, *drawn = data
         replicas = tf.distribute.get_replica_context()
         count = tf.cast(tf.shape(labels)[0], tf.float32)
-        loss = self._replica_step(images, labels, replicas.all_reduce("SUM", count))
+        loss = self._replica_step(images, labels, replicas.all_reduce("SUM", count), *drawn)
         return {"loss": replicas.all_reduce("SUM", loss)}
 
 

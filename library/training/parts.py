@@ -1,9 +1,9 @@
 """What a training is made of, and the interfaces of the parts that project/ supplies."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import tensorflow as tf
@@ -81,6 +81,9 @@ class Parts:
     ema: ExponentialMovingAverage | None = None
     # Which blocks are trained from which epoch on; None: the same ones all the time.
     unfreezing: Unfreezing | None = None
+    # Augments a batch of images in the training step, by what the inputs drew for each of them;
+    # None: the inputs do it themselves.
+    augment: Callable[[tf.Tensor, Any], tf.Tensor] | None = None
     # Features of a frozen base, which spare running it in every epoch.
     cached_features: CachedFeatures | None = None
 

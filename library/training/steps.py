@@ -1,6 +1,7 @@
 """Optimization steps, compiled, and the sums of metrics that they add to."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -62,7 +63,7 @@ class MetricSums:
 
 def make_replica_step(
     parts: Parts, totals: MetricSums, replicas: int, *, xla: bool = False
-) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+) -> Callable[..., tf.Tensor]:
     """Return a function that makes one optimization step on one replica's share of a batch.
 
     Args:
@@ -72,7 +73,8 @@ def make_replica_step(
         xla: Compile the whole step with XLA.
 
     Returns:
-        A function of (images, labels, batch_size), where `batch_size`, a float32 scalar, counts the
+        A function of (images, labels, batch_size) and, if parts.augment is given, what the inputs
+        drew, where `batch_size`, a float32 scalar, counts the
         examples of all replicas. It returns the share's part of the loss, a float32 scalar.
     """
     network, objective, optimizer, ema = parts.network, parts.objective, parts.optimizer, parts.ema
@@ -100,7 +102,17 @@ def make_replica_step(
     if xla:
         replica_step = tf.function(replica_step, jit_compile=True, reduce_retracing=True)
 
-    return replica_step
+    if not (augment := parts.augment):
+        return replica_step
+
+    # Outside of what XLA compiles, which has no op that moves pixels.
+    @tf.autograph.experimental.do_not_convert
+    def augmented_step(
+        images: tf.Tensor, labels: tf.Tensor, batch_size: tf.Tensor, drawn: Any
+    ) -> tf.Tensor:
+        return replica_step(augment(images, drawn), labels, batch_size)
+
+    return augmented_step
 
 
 def make_train_steps(
@@ -133,12 +145,12 @@ def make_train_steps(
     def step(iterator: Iterator) -> tuple[tf.Tensor, tf.Tensor]:
         before = tf.timestamp()
         with tf.control_dependencies([before]):
-            images, labels = next(iterator)
+            images, labels, *drawn = next(iterator)
         with tf.control_dependencies(strategy.experimental_local_results(labels)):
             input_wait = tf.timestamp() - before
         sizes = strategy.run(lambda each: tf.cast(tf.shape(each)[0], tf.float32), [labels])
         batch_size = strategy.reduce("SUM", sizes, axis=None)
-        replica_losses = strategy.run(replica_step, [images, labels, batch_size])
+        replica_losses = strategy.run(replica_step, [images, labels, batch_size, *drawn])
         return strategy.reduce("SUM", replica_losses, axis=None), input_wait
 
     # Traced without a loop around it, the first step comes sooner.

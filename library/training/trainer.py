@@ -179,7 +179,10 @@ class Trainer:
 
     def divided_batches(self, epoch: int, batch: int, count: int = -1) -> Any:
         """Return `count` batches (-1: all) of an epoch, from `batch` on, divided among replicas."""
-        batches = self.step_inputs.training.batches(epoch, batch).take(count)
+        make = self.step_inputs.training.batches
+        if self.parts.augment:
+            make = self.inputs.training.step_batches
+        batches = make(epoch, batch).take(count)
         shape = batches.element_spec[0].shape[1:]
         if shape.is_fully_defined() and shape != self._input_shape:
             size = " x ".join(map(str, shape[:2]))

@@ -306,6 +306,45 @@ def test_progressive_on_cached_features_is_refused(make, monkeypatch):
         assembly.make_trainer(settings, splits, Devices())
 
 
+@pytest.mark.parametrize("words", ["pad_and_crop=2,flip,vertical_flip", "rotation,hue"])
+def test_augment_on_device_makes_the_same_images(make, words):
+    arguments = ["--augmentations", f"distorted_crop,{words}", "--progressive", "0=0.75,1=1"]
+    inputs = [
+        assembly.make_training_inputs(*make(*arguments, *more)[:2])
+        for more in ([], ["--augment_on_device"])
+    ]
+    for epoch in (0, 1):
+        for (images, labels), (others, other_labels) in zip(
+            *(each.batches(epoch, 1) for each in inputs), strict=True
+        ):
+            difference = np.abs(images.numpy().astype(float) - others.numpy())
+            # The order of rounding differs.
+            assert difference.max() <= (2 if "hue" in words else 0)
+            assert np.array_equal(labels, other_labels)
+
+
+@pytest.mark.parametrize("word", ["random_erasing", "mixup", "trivial_augment"])
+def test_augment_on_device_refuses(make, word):
+    settings, train, _ = make("--augment_on_device", "--augmentations", f"flip,{word}")
+    with pytest.raises(SettingsError, match=f"augment_on_device: {word}"):
+        assembly.make_training_inputs(settings, train)
+
+
+@pytest.mark.slow
+def test_augment_on_device_trains_the_same_network(make):
+    weights = []
+    on_device = ["--augment_on_device"]
+    for more in ([], on_device, [*on_device, "--engine=fit"]):
+        common = ["--augmentations=flip", "--max_train_steps=3", "--resume=never"]
+        settings, *splits = make(*common, *more)
+        trainer = assembly.make_trainer(settings, splits, Devices())
+        trainer.fit()
+        weights.append(trainer.parts.network.get_weights())
+    for host, loop, fit in zip(*weights, strict=True):
+        assert np.array_equal(host, loop)
+        assert np.array_equal(host, fit)
+
+
 def test_same_seed_makes_same_weights(make):
     settings, train, _ = make()
     kernels = []
