@@ -208,6 +208,7 @@ TASKS = {
         "the sample with a long tail (400 to 8 images a class), balanced test split",
         prepare_imbalanced,
         {
+            "sample, logit_adjustment": ours("--config_set", "sample", "--logit_adjustment", "1"),
             "sample, class_weight auto": ours("--config_set", "sample", "--class_weight", "auto"),
             "sample, cross-entropy": ours("--config_set", "sample"),
             "sample, oversampling": ours("--config_set", "sample", "--balance", "oversample"),
