@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": Command("compare runs: results and settings that differ", "RUN..."),
     "predict": Command("classify images; print CSV or JSON lines", "PATH..."),
     "export": Command("export the best snapshot: SavedModel, LiteRT, ONNX"),
+    "find_learning_rate": Command("suggest a learning rate, by a range test"),
     "describe": Command("describe the network: layers, parameters, memory, speed"),
     "explain": Command("explain predictions: heat maps, feature maps, neighbors", "[PATH...]"),
     "serve": Command("serve a local web page and a JSON endpoint that classify images"),

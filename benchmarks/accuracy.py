@@ -25,6 +25,7 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,6 +118,18 @@ def peer(name: str, *arguments: str) -> Contender:
     return train
 
 
+def keras_peer(name: str, *arguments: str) -> Contender:
+    """Return the contender of that name in benchmarks/transfer_peers.py."""
+
+    def train(trial: Trial) -> Figures:
+        script = [sys.executable, ROOT / "benchmarks" / "transfer_peers.py", name, *arguments]
+        images = ["--images", trial.data / "images", "--seed", str(trial.seed)]
+        output, wall, cpu = call([*script, *images])
+        return Figures(json.loads(output.splitlines()[-1])[trial.metric], wall, cpu)
+
+    return train
+
+
 def call(command: Sequence[str | Path | None]) -> tuple[str, float, float]:
     """Run a program. Return its output, its wall seconds and its processor seconds.
 
@@ -186,7 +199,55 @@ def prepare_imbalanced(data: Path, ratio: int = 50) -> None:
     convert(data / "images", data)
 
 
+def prepare_few(data: Path, count: int) -> None:
+    """Convert the sample with `count` training images of each class."""
+    unzip(SAMPLE, data)
+    for folder in (data / "images" / "train").iterdir():
+        for image in sorted(folder.iterdir())[count:]:
+            image.unlink()
+    convert(data / "images", data)
+
+
+def prepare_photos(data: Path) -> None:
+    """Convert the class folders that PHOTOS names, a tenth each for validation and test."""
+    source = os.environ.get("PHOTOS")
+    if not source:
+        sys.exit("set PHOTOS to a folder with a folder of photographs for each class")
+    for folder in sorted(each for each in Path(source).iterdir() if each.is_dir()):
+        for number, image in enumerate(sorted(folder.iterdir())):
+            split = {0: "validation", 5: "test"}.get(number % 10, "train")
+            copy = data / "images" / split / folder.name / image.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if not copy.exists():
+                copy.symlink_to(image.resolve())
+    convert(data / "images", data, "--max_edge", "384")
+
+
+def few(count: int, goal: float) -> Task:
+    """Return the comparison of transfer learning from so many images of each class."""
+    return Task(
+        f"the sample with {count} images a class, on EfficientNet-Lite0",
+        partial(prepare_few, count=count),
+        {
+            "set transfer": ours("--config_set", "transfer"),
+            "defaults": ours(),
+            "linear head on its features, Keras": keras_peer("linear", "--epochs", "30"),
+        },
+        goal=goal,
+    )
+
+
 TASKS = {
+    "few_20": few(20, 0.83),
+    "few_100": few(100, 0.87),
+    "photos": Task(
+        "photographs of mixed shapes in class folders (PHOTOS), all defaults",
+        prepare_photos,
+        {
+            "defaults": ours(),
+            "Keras's transfer-learning guide, same backbone": keras_peer("tutorial"),
+        },
+    ),
     "sample": Task(
         "the sample (400 images a class, 28 pixels), from scratch",
         prepare_sample,

@@ -1,6 +1,7 @@
 """Settings become inputs, a network, an objective and a trainer: the one place where they meet."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ from library.inputs.examples import PipelineOptions, make_source
 from library.inputs.worker_slice import WHOLE_BATCH, WorkerSlice
 from library.limits import check_output_sizes
 from library.messages import ChoiceError, unknown_name
+from library.models.blocks import BASE, list_blocks
 from library.models.features import CachedFeatures, cache_split_features, split_at_base
 from library.models.freezing import Unfreezing, freeze_layers, layer_rate_factors
 from library.models.functional import allow_image_size
@@ -39,6 +41,7 @@ from library.training.plan import Plan, RunPaths
 from library.training.profiler import read_profile_steps
 from library.training.trainer import Trainer
 from project.augmentations import choose_augmentations
+from project.data_defaults import choose_batch_size, choose_head_learning_rate
 from project.inputs import EvaluationPipeline, TrainingPipeline
 from project.networks import make_network
 from project.networks.heads import choose_head
@@ -68,6 +71,7 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
         SettingsError: A name is unknown, or settings exclude each other.
     """
     settings = with_native_size(settings)
+    settings = choose_batch_size(settings, splits[0], devices.replicas)
     config, part = settings.project, devices.worker_slice
     training = make_training_inputs(settings, splits[0], part)
     image_format = _image_format(config, splits[0])
@@ -81,8 +85,9 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
         parts = make_parts(settings, splits[0], inputs.training.batches_per_epoch)
     stages = settings.hyperparameters.unfreezing
     unfreezing = Unfreezing(parts.network, stages) if stages else None
+    epochs = unfreezing.first_epoch if unfreezing else math.inf
     cached = make_cached_features(
-        settings, parts.network, (training, validation), splits, devices.replicas
+        settings, parts.network, (training, validation), splits, devices.replicas, epochs
     )
     parts = replace(parts, unfreezing=unfreezing, cached_features=cached)
     if training.is_augmented_later and not config.debug:
@@ -95,6 +100,10 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
     for _, image_format in training.stages:
         allow_image_size(parts.network, image_format.shape)
     plan = make_plan(settings, inputs.training.batches_per_epoch)
+    if parts.head_learning_rate and settings.hyperparameters.head_learning_rate is None:
+        # As a run from these settings needs it.
+        rate = parts.head_learning_rate / _learning_rate_scale(settings)
+        settings = settings.with_values({"head_learning_rate": Value(rate, "for a new head")})
     paths = make_run_paths(settings, splits[0])
     return ENGINES[config.engine](parts, inputs, plan, paths, devices)
 
@@ -120,8 +129,9 @@ def start_devices(settings: Settings, cluster: Any = None) -> Devices:
         # Before anybody waits for the others.
         _refuse_asynchronous(settings, len(cluster.addresses))
         devices = start_workers(cluster, config.worker_wait_secs)
-    devices.check_batch_size("train_batch_size", config.train_batch_size)
-    devices.check_batch_size("eval_batch_size", config.eval_batch_size)
+    for name in ("train_batch_size", "eval_batch_size"):
+        if (size := getattr(config, name)) is not None:
+            devices.check_batch_size(name, size)
     _refuse_asynchronous(settings, devices.replicas)
     if settings.values["sync_replicas"] == (True, COMMAND_LINE):
         logger.info("sync_replicas has no effect: training on several devices is synchronous")
@@ -161,8 +171,7 @@ def with_native_size(settings: Settings) -> Settings:
         if settings.values[name].provenance == DEFAULT
     }
     values = {name: Value(edge, f"preset {hparams.preset}") for name, edge in size.items()}
-    project = settings.project.model_copy(update=size)
-    return replace(settings, project=project, values=settings.values | values)
+    return settings.with_values(values)
 
 
 def make_training_inputs(
@@ -179,6 +188,7 @@ def make_training_inputs(
         SettingsError: Settings exclude each other.
     """
     settings = with_native_size(settings)
+    settings = choose_batch_size(settings, split)
     config, hparams = settings.project, settings.hyperparameters
     worker_slice = replace(worker_slice, by_file=config.shard_by_file)
     is_oversampled = hparams.balance == "oversample"
@@ -317,13 +327,14 @@ def make_parts(settings: Settings, split: Any, batches_per_epoch: int) -> Parts:
         SettingsError: A name is unknown, or settings exclude each other.
     """
     settings = with_native_size(settings)
+    settings = choose_batch_size(settings, split)
     config, hparams = settings.project, settings.hyperparameters
     keras.mixed_precision.set_global_policy(
         config.dtype if config.dtype == "float32" else f"mixed_{config.dtype}"
     )
     values = {**hparams.model_dump(), "head": choose_head(hparams.head, split.is_multi_label)}
-    if hparams.learning_rate_batch_size:
-        values["learning_rate"] *= config.train_batch_size / hparams.learning_rate_batch_size
+    scale = _learning_rate_scale(settings)
+    values["learning_rate"] *= scale
     schedule = LearningRate(
         hparams.learning_rate_decay_type,
         values,
@@ -338,13 +349,15 @@ def make_parts(settings: Settings, split: Any, batches_per_epoch: int) -> Parts:
         raise SettingsError(f"model {hparams.model}: {error}; use a smaller image_size") from None
     if config.synchronized_batch_norm:
         synchronize_batch_norm(network)
-    _load_and_freeze(network, config, hparams)
-    rate_decay, ema_decay = hparams.layer_rate_decay, hparams.moving_average_decay
+    has_new_head = _load_and_freeze(network, config, hparams)
+    head_rate = choose_head_learning_rate(settings, scale, has_new_head and hparams.fine_tuning)
+    head_factor = head_rate / values["learning_rate"] if head_rate else 1.0
+    ema_decay = hparams.moving_average_decay
     options = OptimizerOptions(
         replicas=tf.distribute.get_strategy().num_replicas_in_sync,
         # Small float16 gradients vanish unless the loss is scaled up; bfloat16 has float32's range.
         loss_scale=config.loss_scale or ("dynamic" if config.dtype == "float16" else None),
-        rate_factors=layer_rate_factors(network, rate_decay) if rate_decay < 1 else (),
+        rate_factors=layer_rate_factors(network, hparams.layer_rate_decay, head_factor),
     )
     optimizer = make_optimizer(
         hparams.optimizer, schedule, values, network.trainable_variables, options
@@ -353,11 +366,30 @@ def make_parts(settings: Settings, split: Any, batches_per_epoch: int) -> Parts:
     objective = make_objective(settings, split, is_multi_label=split.is_multi_label)
     if config.best_metric not in objective.names:
         raise SettingsError(f"best_metric {config.best_metric} needs multi-label data")
-    return Parts(network, objective, optimizer, schedule, ema)
+    return Parts(
+        network,
+        objective,
+        optimizer,
+        schedule,
+        ema,
+        learning_rate=values["learning_rate"],
+        head_learning_rate=head_rate,
+    )
 
 
-def _load_and_freeze(network: keras.Model, config: Any, hparams: Any) -> None:
-    """Load pretrained weights, and freeze what is not to be trained."""
+def _learning_rate_scale(settings: Settings) -> float:
+    batch_size = settings.hyperparameters.learning_rate_batch_size
+    return settings.project.train_batch_size / batch_size if batch_size else 1.0
+
+
+def _load_and_freeze(network: keras.Model, config: Any, hparams: Any) -> bool:
+    """Load pretrained weights, and freeze what is not to be trained.
+
+    Returns:
+        Whether a part of the head is new, on a base.
+    """
+    head = {each.name for each in list_blocks(network)[-1]}
+    has_new_head = any(each.name == BASE for each in network.layers)
     if hparams.checkpoint_exclude_scopes and not hparams.checkpoint_path:
         raise SettingsError("checkpoint_exclude_scopes needs a checkpoint_path")
     is_resumed = config.resume != "never" and Checkpoints(config.model_dir).paths()
@@ -366,7 +398,10 @@ def _load_and_freeze(network: keras.Model, config: Any, hparams: Any) -> None:
         loading = load_weights(network, hparams.checkpoint_path, hparams.checkpoint_exclude_scopes)
         for line in loading.lines():
             logger.info(line)
+        skipped = {layer for (layer, _), reason in loading.reasons.items() if reason}
+        has_new_head = has_new_head and bool(head & skipped)
     freeze_layers(network, hparams.trainable_scopes, hparams.freeze)
+    return has_new_head
 
 
 def make_cached_features(
@@ -375,6 +410,7 @@ def make_cached_features(
     inputs: tuple[TrainingPipeline, EvaluationPipeline],
     splits: Sequence[Any],
     replicas: int = 1,
+    frozen_epochs: float = math.inf,
 ) -> CachedFeatures | None:
     """Return the cached features of a frozen base, or None if the base runs in every epoch.
 
@@ -385,9 +421,11 @@ def make_cached_features(
             an earlier run has cached its features.
         splits: The splits of these inputs.
         replicas: Number of replicas that train. Only a single one uses cached features.
+        frozen_epochs: Number of epochs before any of the base is unfrozen.
     """
     config, hparams = settings.project, settings.hyperparameters
-    base_and_head, fingerprints = split_at_base(network), [each.fingerprint for each in splits]
+    base_and_head = split_at_base(network, is_trained_later=0 < frozen_epochs < math.inf)
+    fingerprints = [each.fingerprint for each in splits]
     augmentations = inputs[0].augmentations
     is_on = config.cache_features != "never" and not config.debug and replicas == 1
     is_possible = is_on and all(fingerprints) and not augmentations.has_mixing
@@ -399,12 +437,12 @@ def make_cached_features(
         )
     if not base_and_head or not is_possible:
         return None
-    count = hparams.cached_views or min(DEFAULT_VIEWS, config.train_epochs)
+    count = hparams.cached_views or int(min(DEFAULT_VIEWS, config.train_epochs, frozen_epochs))
     changes = (augmentations.fingerprint, config.random_seed)
     views = [(*changes, view) for view in range(count)] if hparams.augmentations else [()]
     base, head = base_and_head
     make = partial(cache_split_features, base, inputs, fingerprints, views, config.cache_dir)
-    return CachedFeatures(head, make)
+    return CachedFeatures(head, make, frozen_epochs)
 
 
 def make_objective(

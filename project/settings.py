@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -47,6 +47,7 @@ CHOSEN_BY = {
     "Learning rate": "learning_rate_decay_type",
     "Optimizer": "optimizer",
 }
+EVAL_BATCH_SIZE = 32
 HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4"
 
 
@@ -56,13 +57,15 @@ _COMMON = "config_set data_dir run_dir"
 _SNAPSHOT = f"{_COMMON} checkpoint ensemble tta"
 SETTINGS_OF = {
     "train": f"{_COMMON} hyperparameter_set model image_size fit channels train_epochs batch_size "
-    "learning_rate optimizer augmentations best_metric early_stopping_patience resume xla dry_run "
-    "print_config list_sets",
+    "learning_rate head_learning_rate optimizer augmentations best_metric early_stopping_patience "
+    "resume xla dry_run print_config list_sets",
     "evaluate": f"{_SNAPSHOT} split top_k bootstrap_samples validation_name",
     "compare": "run_dir",
     "predict": f"{_SNAPSHOT} top_k predict_format embedding threshold threshold_precision "
     "calibrate",
     "export": f"{_SNAPSHOT} export_dir export_name export_formats embedding calibrate",
+    "find_learning_rate": f"{_COMMON} hyperparameter_set model image_size channels batch_size "
+    "optimizer augmentations xla",
     "describe": f"{_COMMON} hyperparameter_set model image_size channels",
     "explain": f"{_SNAPSHOT} split explain_images explain_neighbors explain_layer",
     "serve": f"{_SNAPSHOT} host port threshold threshold_precision calibrate max_upload_megabytes "
@@ -174,7 +177,11 @@ class Training(Keys):
     max_minutes: Positive | None = key(
         None, "time budget in minutes; shortens the learning-rate schedule, not the warmup"
     )
-    batch_size: Count32 = key(128, "global batch size, over all devices", "bs")
+    batch_size: Count32 | None = key(
+        None,
+        "global batch size; none: 32, or less for few images",
+        "bs",
+    )
     train_batch_size: Count32 | None = key(None, "batch size for training", "tbs", "{batch_size}")
     eval_batch_size: Count32 | None = key(None, "batch size for evaluation", "ebs", "{batch_size}")
     steps_per_execution: Count32 = key(1, "training steps per tf.function call", "spe")
@@ -182,6 +189,13 @@ class Training(Keys):
     resume: Literal["auto", "never", "must"] = key(
         "auto", "auto: resume if there is a checkpoint; never: start over; must: fail without one"
     )
+
+    @model_validator(mode="after")
+    def _set_eval_batch_size(self) -> Self:
+        if self.eval_batch_size is None:
+            # Frozen for everyone else; here the model is still being made.
+            self.__dict__["eval_batch_size"] = self.batch_size or EVAL_BATCH_SIZE
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -484,6 +498,11 @@ class LearningRate(Keys):
 
     heading = "Learning rate"
     learning_rate: Positive = key(1e-3, "learning rate after warmup", "lr")
+    head_learning_rate: Positive | None = key(
+        None,
+        "learning rate of the head; none: learning_rate, but at least 0.001 for a new head on a "
+        "base that is fine-tuned",
+    )
     learning_rate_batch_size: Count | None = key(
         None, "scale the learning rate by train_batch_size over this"
     )

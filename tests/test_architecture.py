@@ -20,7 +20,7 @@ CORE = (
 LEAVES = {
     "prediction": ((), ("predict",)),
     "explaining": (("prediction",), ("explain",)),
-    "describing": ((), ("describe", "preview", "benchmark_inputs")),
+    "describing": ((), ("describe", "preview", "benchmark_inputs", "find_learning_rate")),
     "reporting": ((), ("compare",)),
     "serving": (("prediction", "explaining"), ("serve",)),
     "export": (("prediction",), ("export",)),

@@ -115,6 +115,14 @@ class Settings:
         """Whether to check settings, data and network only."""
         return self.values["dry_run"].value
 
+    def with_values(self, new: Mapping[str, Value]) -> "Settings":
+        """Return these settings with other values of some keys."""
+        values = {**self.values, **new}
+        project, hyperparameters = (
+            make_model(type(each), values) for each in (self.project, self.hyperparameters)
+        )
+        return replace(self, project=project, hyperparameters=hyperparameters, values=values)
+
     def project_yaml(self) -> str:
         """Return a project.yaml that repeats this run, together with its hyperparameters.yaml."""
         values = self.values | {

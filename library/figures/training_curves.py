@@ -10,7 +10,7 @@ from library.files import write_file
 
 Rows = Sequence[Mapping[str, Any]]
 # Readable on white and on black, because the figure has no background.
-_INK = "#7a7a7a"
+INK = "#7a7a7a"
 _COLORS = {"training": "#4c8bf5", "validation": "#f0803c"}
 
 
@@ -38,7 +38,7 @@ def draw_curves(
     Returns:
         An SVG; the same rows always make the same bytes.
     """
-    return _draw_figure(
+    return draw_figure(
         names,
         size,
         lambda axes, name: _draw_metric(axes, rows, name, best_epoch),
@@ -64,15 +64,25 @@ def draw_overlaid_curves(
             epochs = [row["epoch"] for row in rows]
             values = [row.get(f"validation_{metric}", math.nan) for row in rows]
             axes.plot(epochs, values, label=run, marker="o" if len(rows) < 4 else None)
-        axes.set_title(name, color=_INK)
+        axes.set_title(name, color=INK)
 
-    return _draw_figure((f"validation {metric}",), size, draw)
+    return draw_figure((f"validation {metric}",), size, draw)
 
 
-def _draw_figure(
-    names: Sequence[str], size: tuple[float, float], draw: Callable[[Any, str], None]
+def draw_figure(
+    names: Sequence[str],
+    size: tuple[float, float],
+    draw: Callable[[Any, str], None],
+    xlabel: str = "epoch",
 ) -> bytes:
-    """Return an SVG with one diagram per name, side by side."""
+    """Return an SVG with one diagram per name, side by side.
+
+    Args:
+        names: What the diagrams show.
+        size: (width, height) in inches.
+        draw: Draws a diagram into axes of matplotlib, given the name.
+        xlabel: What the horizontal axis shows; epochs are whole.
+    """
     # Imported late, because it is slow; not pyplot, which may look for a screen.
     import matplotlib
     from matplotlib.figure import Figure
@@ -82,7 +92,7 @@ def _draw_figure(
         figure = Figure(figsize=size, layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
             draw(axes, name)
-            _style(axes)
+            _style(axes, xlabel)
         content = io.BytesIO()
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
     return content.getvalue()
@@ -95,17 +105,18 @@ def _draw_metric(axes: Any, rows: Rows, name: str, best_epoch: int | None) -> No
         values = [row[column] for row in rows]
         axes.plot(epochs, values, label=split, color=_COLORS[split], marker=marker)
     if best_epoch is not None:
-        axes.axvline(best_epoch, color=_INK, linestyle=":", label=f"best: epoch {best_epoch}")
-    axes.set_title(name, color=_INK)
+        axes.axvline(best_epoch, color=INK, linestyle=":", label=f"best: epoch {best_epoch}")
+    axes.set_title(name, color=INK)
 
 
-def _style(axes: Any) -> None:
+def _style(axes: Any, xlabel: str) -> None:
     """Use one ink for everything but the curves, and whole epochs."""
-    axes.set_xlabel("epoch", color=_INK)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.tick_params(colors=_INK)
+    axes.set_xlabel(xlabel, color=INK)
+    if xlabel == "epoch":
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.tick_params(colors=INK)
     axes.set_facecolor("none")
-    axes.grid(color=_INK, alpha=0.25)
+    axes.grid(color=INK, alpha=0.25)
     for spine in axes.spines.values():
-        spine.set_color(_INK)
-    axes.legend(labelcolor=_INK, framealpha=0)
+        spine.set_color(INK)
+    axes.legend(labelcolor=INK, framealpha=0)

@@ -44,10 +44,12 @@ class CachedFeatures:
         head: The part of the network behind the base, which shares its layers.
         make_inputs: Returns inputs of features. It runs the base with its present weights, so call
             it only when these are final.
+        epochs: The number of epochs after which the base is trained too, and runs in every epoch.
     """
 
     head: keras.Model
     make_inputs: Callable[[], SplitInputs]
+    epochs: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,22 @@ class CachedEvaluationInputs:
         return self._batches
 
 
-def split_at_base(network: keras.Model) -> tuple[keras.Model, keras.Model] | None:
+def split_at_base(
+    network: keras.Model, *, is_trained_later: bool = False
+) -> tuple[keras.Model, keras.Model] | None:
     """Return (base, head), which share the network's layers, or None unless its base is frozen.
 
     The base is from pixels to features, the head from features to logits. Features are the output
     of the layer FEATURES, or else of the base.
+
+    Args:
+        network: The network.
+        is_trained_later: Whether the base counts as frozen although it is trainable.
     """
     names = [each.name for each in network.layers]
-    if BASE not in names or network.get_layer(BASE).trainable_variables:
+    if BASE not in names:
+        return None
+    if network.get_layer(BASE).trainable_variables and not is_trained_later:
         return None
     features = (
         network.get_layer(FEATURES).output

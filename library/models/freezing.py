@@ -88,6 +88,8 @@ class Unfreezing:
         if not any(self.blocks[:-1]):
             raise SettingsError("unfreezing: the base is not trainable; add --fine_tuning")
         self._current: int | None = None
+        # The epoch, counted from 0, from which on any block below the head is trained.
+        self.first_epoch = min((start for start, blocks in self.stages if blocks), default=math.inf)
 
     def apply(self, epoch: int) -> str | None:
         """Freeze and unfreeze for an epoch, counted from 0.
@@ -106,18 +108,23 @@ class Unfreezing:
         return f"epoch {epoch + 1}: training the head {what} ({counted(len(trained), 'layer')})"
 
 
-def layer_rate_factors(network: keras.Model, decay: float) -> list[tuple[keras.Variable, float]]:
-    """Return each variable's learning-rate factor: 1 in the head, `decay` one block below, ….
+def layer_rate_factors(
+    network: keras.Model, decay: float, head_factor: float = 1.0
+) -> list[tuple[keras.Variable, float]]:
+    """Return each variable's learning-rate factor: `decay` in the top block, its square below, ….
 
     Args:
         network: The network, whose blocks are those of `list_blocks`.
         decay: Factor from each block to the block below it, in (0, 1].
+        head_factor: The factor of the head, which is the last block.
 
     Returns:
-        (variable, factor) pairs.
+        (variable, factor) pairs; none if all factors are 1.
     """
+    if decay == head_factor == 1:
+        return []
     return [
-        (variable, decay**depth)
+        (variable, decay**depth if depth else head_factor)
         for depth, block in enumerate(reversed(list_blocks(network)))
         for layer in block
         for variable in layer.variables.values()

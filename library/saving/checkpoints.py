@@ -109,6 +109,14 @@ def read_state(path: Path) -> dict[str, Any]:
     raise CheckpointError(f"{path / 'state.json'} does not hold a JSON dict")
 
 
+def read_latest_settings(folder: str | Path) -> dict[str, Any]:
+    """Return the settings that the newest readable checkpoint was made with; {} without one."""
+    for path in Checkpoints(folder).paths():
+        with contextlib.suppress(CheckpointError, KeyError):
+            return read_state(path)["settings"]
+    return {}
+
+
 def read_variables(path: Path, variables: Sequence[Any], start: int | None = None) -> None:
     """Assign a checkpoint's values to variables, in the order in which they were saved.
 

@@ -115,6 +115,11 @@ class BestSnapshot:
                 self._write(metrics)
             self._pending = None
 
+    def save_at_once(self) -> None:
+        """From now on, save each best network at once: its base is about to change."""
+        self.save_pending()
+        self._cached = None
+
     def _find(self) -> bool:
         if self._devices.is_chief:
             snapshots.repair_snapshot(self._paths.best)

@@ -33,14 +33,15 @@ class Run:
     throughput: Throughput
     # Returns the training batches that come next; at the end of an epoch, those of the next one.
     next_batches: Callable[[], tf.data.Dataset]
-    learning_rate: Callable[[], float]  # as of now; may take as long as a step
+    # Name → value as of now; may take as long as a step.
+    learning_rates: Callable[[], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """One evaluation on the validation split."""
 
-    row: Mapping[str, Any]  # epoch, step, learning_rate, images_per_second and all metrics
+    row: Mapping[str, Any]  # epoch, step, learning rates, images_per_second and metrics
     training: Mapping[str, float]  # means since the evaluation before
     validation: Mapping[str, float]
     is_best: bool  # whether the best snapshot is that of this evaluation

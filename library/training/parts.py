@@ -86,6 +86,17 @@ class Parts:
     augment: Callable[[tf.Tensor, Any], tf.Tensor] | None = None
     # Features of a frozen base, which spare running it in every epoch.
     cached_features: CachedFeatures | None = None
+    # The highest learning rate, and that of the head if it has its own.
+    learning_rate: float | None = None
+    head_learning_rate: float | None = None
+
+    def learning_rates(self) -> dict[str, float]:
+        """Return the present learning rate, and that of the head if it has its own, by name."""
+        rates = {"learning_rate": float(self.optimizer.learning_rate)}
+        if self.learning_rate and self.head_learning_rate:
+            factor = self.head_learning_rate / self.learning_rate
+            rates["head_learning_rate"] = rates["learning_rate"] * factor
+        return rates
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """Return a context in which the network has its averaged weights, if there are any."""

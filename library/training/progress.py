@@ -30,11 +30,14 @@ def run_summary(parts: Parts, inputs: RunInputs, classes: Sequence[str], devices
         devices: What it is trained on.
     """
     network, (training, validation) = parts.network, inputs
+    rates = ""
+    if parts.head_learning_rate:
+        rates = f"learning rate {parts.learning_rate:g}, {parts.head_learning_rate:g} of the head, "
     return (
         f"{network.name}: {network.count_params():,} parameters; {counted_classes(len(classes))}, "
         f"{training.examples:,} training and {counted(validation.examples, 'validation image')}; "
         f"{counted(training.batches_per_epoch, 'step')} per epoch, "
-        f"batch size {training.batch_size}, on {devices.describe(training.batch_size)}"
+        f"batch size {training.batch_size}, {rates}on {devices.describe(training.batch_size)}"
     )
 
 

@@ -44,7 +44,7 @@ class TensorBoard(Listener):
             return
         scalars = {
             "step/loss": float(losses[-1]),
-            "step/learning_rate": self.run.learning_rate(),
+            **{f"step/{name}": rate for name, rate in self.run.learning_rates().items()},
             "step/images_per_second": self.run.throughput.images_per_second("summaries"),
         }
         self._attempt(self._write_scalars, step, scalars)
@@ -84,7 +84,8 @@ class TensorBoard(Listener):
 
     def _write_evaluation(self, evaluation: Evaluation) -> None:
         row, step, network = evaluation.row, evaluation.row["step"], self.run.network
-        rates = {name: row[name] for name in ("learning_rate", "images_per_second")}
+        names = "learning_rate", "head_learning_rate", "images_per_second"
+        rates = {name: row[name] for name in names if name in row}
         for split, values in (
             ("train", {**evaluation.training, **rates}),
             ("validation", evaluation.validation),

@@ -92,9 +92,7 @@ class Trainer:
         self.compile()
         # The shape that the compiled step was made for.
         self._input_shape = tf.TensorShape(self.step_parts.network.input_shape[1:])
-        self.evaluator = Evaluator(
-            self.step_parts.network, parts.objective, self.devices, xla=plan.xla
-        )
+        self.evaluator = self._make_evaluator()
         self.average_statistics = self.devices.make_averaging(parts.network)
         self.checkpoints = RunCheckpoints(
             Checkpoints(paths.checkpoints, plan.keep_checkpoint_max),
@@ -305,12 +303,17 @@ class Trainer:
         if self.devices.is_chief:
             # Only now: if resuming is refused, the earlier run's files stay as they were.
             write_texts(self.paths.run_dir, self.paths.texts)
-        if self.parts.cached_features:
+        cached, state = self.parts.cached_features, self.state
+        # One that was stopped at the end of an epoch has yet to evaluate it.
+        is_evaluated = state.batch or not self.timetable.evaluation_is_due(state)
+        if cached and state.epoch + bool(is_evaluated) > cached.epochs:
+            self._leave_features()
+        elif cached:
             # Only now: the checkpoint may have brought another base.
             with if_interrupted(
                 "Features cached so far are kept in whole splits; run the same command to resume."
             ):
-                self.step_inputs = self.parts.cached_features.make_inputs()
+                self.step_inputs = cached.make_inputs()
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -324,7 +327,7 @@ class Trainer:
             timetable=self.timetable,
             throughput=self.throughput,
             next_batches=self._next_batches,
-            learning_rate=self._learning_rate,
+            learning_rates=self.parts.learning_rates,
         )
         for listener in self.listeners:
             listener.on_start(run)
@@ -341,6 +344,17 @@ class Trainer:
                 listener.on_finish(error)
             self.best_snapshot.save_pending()
 
+    def _leave_features(self) -> None:
+        """Run the base in every step from now on, because it is trained."""
+        self.best_snapshot.save_at_once()
+        self.step_parts, self.step_inputs = self.parts, self.inputs
+        self.evaluator, self._iterator_position = self._make_evaluator(), None
+        self._input_shape = tf.TensorShape(self.parts.network.input_shape[1:])
+
+    def _make_evaluator(self) -> Evaluator:
+        network, objective = self.step_parts.network, self.parts.objective
+        return Evaluator(network, objective, self.devices, xla=self.plan.xla)
+
     def _train_epoch(self) -> None:
         """Train until the epoch, the plan or the time is over, or an evaluation is due."""
         state, unfreezing = self.state, self.parts.unfreezing
@@ -348,6 +362,9 @@ class Trainer:
             listener.on_epoch_start(state.epoch)
         if unfreezing and (change := unfreezing.apply(state.epoch)):
             logger.info(change)
+            cached = self.parts.cached_features
+            if cached and state.epoch >= cached.epochs:
+                self._leave_features()
             self.compile()
         self._losses = ()
         self._sync_stop()
@@ -409,7 +426,7 @@ class Trainer:
         row = {
             "epoch": state.last_epoch,
             "step": state.step,
-            "learning_rate": self._learning_rate(),
+            **self.parts.learning_rates(),
             "images_per_second": round(self.throughput.images_per_second("evaluations"), 1),
             **training,
             **{f"validation_{name}": value for name, value in validation.items()},
@@ -421,7 +438,9 @@ class Trainer:
 
     def _save_if_slow(self) -> None:
         """Save, unless with cached features that was done a moment ago."""
-        is_fast = self.parts.cached_features and self.timetable.since_save <= _SECONDS_UNSAVED
+        is_fast = (
+            self.step_parts is not self.parts and self.timetable.since_save <= _SECONDS_UNSAVED
+        )
         if not is_fast or self.timetable.is_finished(self.state):
             self._save()
 
@@ -445,6 +464,3 @@ class Trainer:
         """Return the batches that come next: at the end of an epoch, those of the next one."""
         epochs, batch = divmod(self.state.batch, self.inputs.training.batches_per_epoch)
         return self.inputs.training.batches(self.state.epoch + epochs, batch)
-
-    def _learning_rate(self) -> float:
-        return float(self.parts.optimizer.learning_rate)

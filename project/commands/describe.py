@@ -27,13 +27,17 @@ def describe(settings: Settings) -> None:
     if is_stored:
         snapshot = load_network.read_chosen_snapshot(settings)
         network, classes = snapshot.network, snapshot.classes
+        head_rate = hparams.head_learning_rate
         logger.info(f"the network in {snapshot.folder}")
     else:
         classes = splits[0].classes
-        network = assembly.make_parts(settings, splits[0], batches_per_epoch=1).network
+        parts = assembly.make_parts(settings, splits[0], batches_per_epoch=1)
+        network, head_rate = parts.network, parts.head_learning_rate
     summary = summarize_network(network, (1, min(32, config.eval_batch_size)))
     for line in summary.lines():
         print(line)
+    of_head = f", {head_rate:g} of the head" if head_rate else ""
+    print(f"learning rate: {hparams.learning_rate:g}{of_head}")
     if hparams.model == "hub":
         print(f"hub_sha256: {hash_module(resolve_module(hparams.hub_handle))}")
     diagram = folder / "network.svg"

@@ -51,7 +51,9 @@ def train_splits(
     from library.inputs.corruption import explain_read_errors
     from library.training.debugging import numeric_checks
     from project import assembly
+    from project.data_defaults import log_if_pretrained_is_better
 
+    log_if_pretrained_is_better(settings, splits[0])
     trainer = assembly.make_trainer(settings, splits, assembly.start_devices(settings, cluster))
     checks = numeric_checks() if config.debug else nullcontext()
     # Until the end, conversion must not replace these shards.

@@ -61,7 +61,10 @@ def start(tmp_path, network):
         plan, state = make_plan(save_summary_steps=10, **plan), state or TrainState()
         timetable, throughput = Timetable(plan, Inputs(), None), Throughput()
         throughput.add(1, 0.0)
-        clocks, functions = (timetable, throughput), (lambda: [batch], lambda: 0.1)
+        clocks, functions = (
+            (timetable, throughput),
+            (lambda: [batch], lambda: {"learning_rate": 0.1}),
+        )
         listener.on_start(Run(network, plan, paths, state, *clocks, *functions))
         return listener
 
