@@ -120,7 +120,7 @@ def test_help_shows_values_of_the_chosen_set(tmp_path, monkeypatch):
 def test_help_answers_in_spite_of_errors(wrong):
     text = read_settings([wrong, "--help"]).answer
     assert wrong.partition("=")[2] in text
-    assert re.search(r"--batch_size, -bs N .*\[none\]", text)
+    assert re.search(r"--batch_size, -bs N [^\[]*\[none\]", text)
 
 
 def test_help_lists_many_choices_in_the_meaning():
