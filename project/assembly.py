@@ -15,6 +15,7 @@ from library.configuration.reader import Settings
 from library.configuration.schema import COMMAND_LINE, DEFAULT, Value
 from library.dataset.manifest import image_options_of
 from library.errors import SettingsError
+from library.evaluation.split_metric import SPLIT_METRICS, is_split_metric, make_split_metric
 from library.inputs.aspect_ratio import SQUEEZED, Fit
 from library.inputs.balance import class_weights, logit_offsets, oversampled_count
 from library.inputs.caching import cache_examples
@@ -73,6 +74,8 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
     settings = with_native_size(settings)
     settings = choose_batch_size(settings, splits[0], devices.replicas)
     config, part = settings.project, devices.worker_slice
+    metric = config.best_metric
+    split_metric = make_split_metric(metric, splits[1]) if is_split_metric(metric) else None
     training = make_training_inputs(settings, splits[0], part)
     image_format = _image_format(config, splits[0])
     validation = make_evaluation_inputs(settings, splits[1], image_format, part)
@@ -89,7 +92,7 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
     cached = make_cached_features(
         settings, parts.network, (training, validation), splits, devices.replicas, epochs
     )
-    parts = replace(parts, unfreezing=unfreezing, cached_features=cached)
+    parts = replace(parts, unfreezing=unfreezing, cached_features=cached, split_metric=split_metric)
     if training.is_augmented_later and not config.debug:
         parts = replace(parts, augment=training.augmentations.apply_drawn)
     if cached and (training.stages or parts.augment):
@@ -364,7 +367,7 @@ def make_parts(settings: Settings, split: Any, batches_per_epoch: int) -> Parts:
     )
     ema = ExponentialMovingAverage(network, ema_decay) if ema_decay is not None else None
     objective = make_objective(settings, split, is_multi_label=split.is_multi_label)
-    if config.best_metric not in objective.names:
+    if config.best_metric not in objective.names and not is_split_metric(config.best_metric):
         raise SettingsError(f"best_metric {config.best_metric} needs multi-label data")
     return Parts(
         network,
@@ -483,8 +486,8 @@ def make_plan(settings: Settings, batches_per_epoch: int = 1) -> Plan:
         batches_per_epoch: Number of steps per epoch, which turns train_steps into epochs.
     """
     config, hparams = settings.project, settings.hyperparameters
-    metrics = MultiLabelObjective.names
-    if config.best_metric not in metrics:
+    metrics = (*MultiLabelObjective.names, *SPLIT_METRICS)
+    if config.best_metric not in metrics and not is_split_metric(config.best_metric):
         raise ChoiceError(unknown_name("best_metric", config.best_metric, metrics))
     epochs, steps = config.train_epochs, config.max_train_steps
     if config.train_steps is not None:

@@ -239,7 +239,10 @@ class Evaluation(Keys):
     )
     report: bool = key(True, "write report.html after training")
     best_metric: Text = key(
-        "loss", "validation metric that selects the best snapshot; the lower loss breaks a tie"
+        "loss",
+        "validation metric that selects the best snapshot: loss, accuracy, exact_match, macro_f1, "
+        "balanced_accuracy, macro_roc_auc, macro_pr_auc, recall:CLASS, precision:CLASS; the lower "
+        "loss breaks a tie",
     )
     best_metric_mode: Literal["min", "max"] | None = key(
         None, "direction of improvement; none: the metric's usual direction"

@@ -170,13 +170,28 @@ def class_metrics(
     """
     correct, images = truth.sums(weights, is_found), truth.sums(weights)
     guesses = predicted.sums(weights)
+    return {**class_shares(correct, images, guesses), "images": images, "guesses": guesses}
+
+
+def class_shares(
+    correct: np.ndarray, images: np.ndarray, guesses: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return precision, recall and f1 of classes, NaN for a class without images.
+
+    Args:
+        correct: Images of each class that were predicted to be of it.
+        images: Images of the class.
+        guesses: Images that were predicted to be of the class.
+
+    Returns:
+        Name → float64, of the shape of the arguments.
+    """
     shares = {
         "precision": ratio(correct, guesses, 0.0),
         "recall": ratio(correct, images, 0.0),
         "f1": ratio(2 * correct, guesses + images, 0.0),
     }
-    defined = {name: np.where(images > 0, share, np.nan) for name, share in shares.items()}
-    return {**defined, "images": images, "guesses": guesses}
+    return {name: np.where(images > 0, share, np.nan) for name, share in shares.items()}
 
 
 def class_average(values: np.ndarray, class_weights: np.ndarray) -> np.ndarray:

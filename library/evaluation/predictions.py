@@ -63,7 +63,7 @@ class Predictions:
     multi_label: bool = False
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.scores)
 
     @cached_property
     def classes(self) -> np.ndarray:
@@ -104,7 +104,7 @@ def predict_batches(
             )
             yield score(images)
 
-    scores = _gather(score_batches())
+    scores = gather_scores(score_batches())
     return Predictions(scores, np.concatenate(labels), tuple(names), multi_label)
 
 
@@ -113,7 +113,7 @@ def late_bar(items: Iterable, name: str, unit: str, count: int) -> Iterable:
     return progress_bar(count, name, iterable=items, leave=False, delay=2, unit=unit)
 
 
-def _gather(parts: Iterator[np.ndarray]) -> Rows:
+def gather_scores(parts: Iterator[np.ndarray]) -> Rows:
     """Return the concatenation of arrays (some, classes), in memory if it is small."""
     gathered: list[np.ndarray] = []
     size = 0

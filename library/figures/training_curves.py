@@ -1,4 +1,4 @@
-"""`curves.svg`: loss and accuracy of training and validation, epoch by epoch."""
+"""`curves.svg`: loss, accuracy and other metrics of training and validation, epoch by epoch."""
 
 import io
 import math
@@ -18,7 +18,16 @@ def write_curves(path: str | Path, rows: Rows, best_epoch: int | None = None) ->
     """Write the curves as an SVG file; do nothing if there are no rows. See `draw_curves`."""
     if not rows:
         return
-    write_file(Path(path), draw_curves(rows, best_epoch))
+    names = curve_names(rows)
+    write_file(Path(path), draw_curves(rows, best_epoch, names, (4.5 * len(names), 3.4)))
+
+
+def curve_names(rows: Rows) -> list[str]:
+    """Return the metrics to draw: loss, accuracy, and those that only validation has."""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    known = {f"validation_{column}": None for column in columns}
+    others = [each for each in columns if each.startswith("validation_") and each not in known]
+    return ["loss", "accuracy", *(each.removeprefix("validation_") for each in others)]
 
 
 def draw_curves(
@@ -52,7 +61,7 @@ def draw_overlaid_curves(
 
     Args:
         histories: Name of each run → the rows of its history.
-        metric: `loss` or `accuracy`.
+        metric: Its name, such as `loss`.
         size: (width, height) in inches.
 
     Returns:
@@ -64,7 +73,7 @@ def draw_overlaid_curves(
             epochs = [row["epoch"] for row in rows]
             values = [row.get(f"validation_{metric}", math.nan) for row in rows]
             axes.plot(epochs, values, label=run, marker="o" if len(rows) < 4 else None)
-        axes.set_title(name, color=INK)
+        axes.set_title(name, color=INK, parse_math=False)
 
     return draw_figure((f"validation {metric}",), size, draw)
 
@@ -102,11 +111,13 @@ def _draw_metric(axes: Any, rows: Rows, name: str, best_epoch: int | None) -> No
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(rows) < 4 else None  # A few points hardly make a line.
     for split, column in (("training", name), ("validation", f"validation_{name}")):
-        values = [row[column] for row in rows]
-        axes.plot(epochs, values, label=split, color=_COLORS[split], marker=marker)
+        values = [row.get(column, math.nan) for row in rows]
+        if not all(map(math.isnan, values)):
+            axes.plot(epochs, values, label=split, color=_COLORS[split], marker=marker)
     if best_epoch is not None:
         axes.axvline(best_epoch, color=INK, linestyle=":", label=f"best: epoch {best_epoch}")
-    axes.set_title(name, color=INK)
+    # A class name in it may hold a dollar.
+    axes.set_title(name, color=INK, parse_math=False)
 
 
 def _style(axes: Any, xlabel: str) -> None:

@@ -52,17 +52,34 @@ def find_runs(folders: Sequence[str | Path], parent: Path) -> tuple[list[Run], l
     return best_first(runs), skipped, parent
 
 
+def ranking_metric(runs: Iterable[Run]) -> str:
+    """Return the validation metric to rank runs by: their `best_metric`, else accuracy.
+
+    Accuracy, if they have different ones, or the loss.
+    """
+    monitored = {str(run.best["monitored"]).removeprefix("validation ") for run in runs}
+    return monitored.pop() if len(monitored) == 1 and "loss" not in monitored else "accuracy"
+
+
 def best_first(runs: Iterable[Run]) -> list[Run]:
-    """Return the runs by validation accuracy, the highest first, then by loss.
+    """Return the runs by their ranking metric, the best first, then by loss.
 
     Runs with --debug come last: they are evaluated on the batch that they were trained on.
     """
+    runs = list(runs)
+    metric = ranking_metric(runs)
 
     def rank(run: Run) -> tuple[bool, float, float]:
-        validation = run.best["validation"]
-        return is_debug(run), -validation.get("accuracy", 0.0), validation.get("loss", 0.0)
+        loss = run.best["validation"].get("loss", 0.0)
+        return is_debug(run), -_rank_value(run, metric), loss
 
     return sorted(runs, key=rank)
+
+
+def _rank_value(run: Run, metric: str) -> float:
+    """Return the validation metric of a run's best snapshot, negative if less is better."""
+    is_lower_better = metric != "accuracy" and run.settings.get("best_metric_mode") == "min"
+    return run.best["validation"].get(metric, 0.0) * (-1 if is_lower_better else 1)
 
 
 def is_debug(run: Run) -> bool:
@@ -116,7 +133,9 @@ def result_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
 def best_cells(runs: Sequence[Run]) -> set[tuple[int, int]]:
     """Return (row, column) of the best cell of each column of result_rows that has a best one."""
     cells = set()
+    metric = ranking_metric(runs)
     for name, value_of in (
+        ("best", lambda run: None if metric == "accuracy" else _rank_value(run, metric)),
         ("accuracy", lambda run: run.best["validation"].get("accuracy")),
         ("test accuracy", lambda run: run.test and run.test[0]),
         ("time", lambda run: run.seconds and -run.seconds),
@@ -197,6 +216,8 @@ def render_comparison(
     named = zip(run_names(runs), runs, strict=True)
     histories = {name: run.history for name, run in named if run.history and not is_debug(run)}
     shown = dict(list(histories.items())[:_MAX_CURVES])
+    metric = ranking_metric(runs)
+    curves = dict.fromkeys((*_CURVES, metric))
     return render(
         "library.reporting",
         template,
@@ -205,7 +226,8 @@ def render_comparison(
         results=result_rows(runs),
         best=best_cells(runs),
         links=[_report_link(run, folder) for run in runs],
-        curves=[inline_svg(draw_overlaid_curves(shown, name)) for name in _CURVES if shown],
+        metric=metric,
+        curves=[inline_svg(draw_overlaid_curves(shown, name)) for name in curves if shown],
         hidden_curves=len(histories) - len(shown),
         settings_head=("setting", *run_names(runs)),
         settings=setting_rows(runs, is_in_effect),

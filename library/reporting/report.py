@@ -32,7 +32,7 @@ from library.evaluation.table import (
     overall_metrics,
 )
 from library.figures.html import inline_svg, link_pages, read_script, render
-from library.figures.training_curves import draw_curves
+from library.figures.training_curves import curve_names, draw_curves
 from library.files import SEAL, parse_json, sha256_of, write_file
 from library.inputs.examples import Split
 from library.inputs.interfaces import EvaluationInputs
@@ -300,7 +300,7 @@ def _tiles(report: Report) -> Iterator[tuple[str, str, str]]:
 def _curves(report: Report) -> Iterator[str]:
     """Yield an SVG element for each training curve."""
     if report.history:
-        for name in ("loss", "accuracy"):
+        for name in curve_names(report.history):
             yield inline_svg(draw_curves(report.history, report.epoch, (name,), (4.6, 3.3)))
 
 

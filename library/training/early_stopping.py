@@ -4,11 +4,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from library.errors import SettingsError
+from library.errors import DataError, SettingsError
 from library.messages import counted
 
-# The better direction of each known metric; for another one, the mode must be given.
-_MODES = {"loss": "min", "accuracy": "max", "exact_match": "max"}
+_HIGHER_IS_BETTER = "accuracy balanced_accuracy exact_match macro_f1 macro_pr_auc macro_roc_auc"
+# The better direction of each known metric, of recall:cat that of recall; for another one, the mode
+# must be given.
+_MODES = {
+    "loss": "min",
+    **dict.fromkeys((*_HIGHER_IS_BETTER.split(), "precision", "recall"), "max"),
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Monitor:
     stop_threshold: float | None = None
 
     def __post_init__(self) -> None:
-        usual = _MODES.get(self.metric)
+        usual = _MODES.get(self.metric.partition(":")[0])
         mode = self.mode or usual
         if mode is None:
             raise SettingsError(
@@ -46,13 +51,21 @@ class Monitor:
     def is_better(self, value: float, than: float | None, by: float = 0.0) -> bool:
         """Return whether `value` beats `than` by more than `by`; False for NaN.
 
-        Any other value beats None.
+        Any other value beats None and NaN.
         """
         if math.isnan(value):
             return False
-        if than is None:
+        if than is None or math.isnan(than):
             return True
         return value < than - by if self.mode == "min" else value > than + by
+
+    def check_defined(self, metrics: Mapping[str, float]) -> None:
+        """Raise DataError if the metric is NaN, as that of a class without images is."""
+        if math.isnan(metrics[self.metric]):
+            raise DataError(
+                f"validation {self.metric} is undefined: the evaluated images are too few or of "
+                "one class; evaluate more (max_eval_steps), or choose another best_metric"
+            )
 
     def is_best(self, metrics: Mapping[str, float], best: Mapping[str, float] | None) -> bool:
         """Return whether metrics beat the best ones; the lower loss breaks a tie.

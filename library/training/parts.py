@@ -1,11 +1,12 @@
 """What a training is made of, and the interfaces of the parts that project/ supplies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from library.inputs.interfaces import EvaluationInputs, TrainingInputs
@@ -36,6 +37,17 @@ class Objective(Protocol):
 
     def penalty(self, network: keras.Model) -> tf.Tensor:
         """Return the scalar that is added to the mean loss."""
+
+
+class SplitMetric(Protocol):
+    """A metric of a whole split that is not a mean over its images, such as macro F1."""
+
+    @property
+    def name(self) -> str:
+        """Name of the metric."""
+
+    def compute(self, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+        """Return the metric over batches of (labels, scores); NaN if it is undefined."""
 
 
 class Schedule(Protocol):
@@ -86,6 +98,8 @@ class Parts:
     augment: Callable[[tf.Tensor, Any], tf.Tensor] | None = None
     # Features of a frozen base, which spare running it in every epoch.
     cached_features: CachedFeatures | None = None
+    # Computed at each evaluation, beside the metrics of the objective.
+    split_metric: SplitMetric | None = None
     # The highest learning rate, and that of the head if it has its own.
     learning_rate: float | None = None
     head_learning_rate: float | None = None
@@ -97,6 +111,11 @@ class Parts:
             factor = self.head_learning_rate / self.learning_rate
             rates["head_learning_rate"] = rates["learning_rate"] * factor
         return rates
+
+    @property
+    def validation_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics of an evaluation."""
+        return (*self.objective.names, *([self.split_metric.name] if self.split_metric else ()))
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """Return a context in which the network has its averaged weights, if there are any."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from library.errors import reason_of
+from library.errors import printable, reason_of
 from library.figures.training_curves import write_curves
 from library.files import write_file
 from library.logging import progress_bar
@@ -83,12 +83,14 @@ class LogLines(Listener):
     """Logs each evaluation and the end."""
 
     def on_evaluation(self, evaluation: Evaluation) -> None:
-        """Log the losses and accuracies."""
-        row = evaluation.row
+        """Log losses, accuracies and the metric that selects the best snapshot."""
+        row, metric = evaluation.row, self.run.plan.monitor.metric
+        names = dict.fromkeys(("accuracy", metric)) if metric != "loss" else ["accuracy"]
+        others = "  ".join(f"{printable(each)} {row[f'validation_{each}']:.4f}" for each in names)
         logger.info(
             f"epoch {row['epoch']}/{self.run.plan.train_epochs}  loss {row['loss']:.4f}  "
             f"accuracy {row['accuracy']:.4f}  validation loss {row['validation_loss']:.4f}  "
-            f"accuracy {row['validation_accuracy']:.4f}  {row['images_per_second']:,.0f} images/s"
+            f"{others}  {row['images_per_second']:,.0f} images/s"
             f"{'  best' if evaluation.is_best else ''}"
         )
 

@@ -122,7 +122,8 @@ class TensorBoard(Listener):
         simple = {k: v for k, v in values.items() if isinstance(v, (bool, int, float, str))}
         settings = {**simple, **words}
         hparams = [api.HParam(name) for name in sorted(settings)]
-        metrics = [api.Metric(tag, display_name=tag.replace("/", " ")) for tag in _METRICS]
+        tags = dict.fromkeys((*_METRICS, f"validation/{self.run.plan.monitor.metric}"))
+        metrics = [api.Metric(tag, display_name=tag.replace("/", " ")) for tag in tags]
         with self._writer.as_default(0):
             api.hparams_config(hparams, metrics)
             api.hparams(settings, trial_id=str(self._folder.parent))

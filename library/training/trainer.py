@@ -126,7 +126,7 @@ class Trainer:
         """
         logger.info(run_summary(self.parts, self.inputs, self.paths.classes, self.devices))
         # Before an earlier run is moved.
-        updates, metrics = steps_per_update(self.parts.optimizer), self.parts.objective.names
+        updates, metrics = steps_per_update(self.parts.optimizer), self.parts.validation_metrics
         self.plan.check(self.timetable.total_steps, updates, metrics)
         folders = locked_run(self.paths, self.plan.resume, is_chief=self.devices.is_chief)
         with folders, self.devices.explain_lost_workers():
@@ -352,8 +352,13 @@ class Trainer:
         self._input_shape = tf.TensorShape(self.parts.network.input_shape[1:])
 
     def _make_evaluator(self) -> Evaluator:
-        network, objective = self.step_parts.network, self.parts.objective
-        return Evaluator(network, objective, self.devices, xla=self.plan.xla)
+        return Evaluator(
+            self.step_parts.network,
+            self.parts.objective,
+            self.devices,
+            split_metric=self.parts.split_metric,
+            xla=self.plan.xla,
+        )
 
     def _train_epoch(self) -> None:
         """Train until the epoch, the plan or the time is over, or an evaluation is due."""
@@ -403,11 +408,13 @@ class Trainer:
         if not examples:
             raise DataError("the validation split is empty, so no snapshot can be the best")
         check_validation_loss(validation["loss"], self.state.step, self.learning_rate_at)
+        self.plan.monitor.check_defined(validation)
         return validation
 
     def _evaluate_images(self, network: keras.Model) -> dict[str, float]:
         """Evaluate a whole network once, on images even with cached features."""
-        evaluator = Evaluator(network, self.parts.objective, self.devices)
+        objective, split_metric = self.parts.objective, self.parts.split_metric
+        evaluator = Evaluator(network, objective, self.devices, split_metric=split_metric)
         return evaluator.evaluate(self.inputs.validation, self.plan.max_eval_steps)[0]
 
     def _lower_learning_rate_on_plateau(self, validation: dict[str, float]) -> None:

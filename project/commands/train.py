@@ -11,7 +11,7 @@ from typing import Any
 from library.configuration.reader import Settings
 from library.dataset.class_checks import check_trainable, log_lacking_classes
 from library.dataset.manifest import Manifest, manifest_path
-from library.errors import SettingsError, if_interrupted
+from library.errors import SettingsError, if_interrupted, printable
 from library.files import in_use
 from project.commands.setup import data_name, print_result, read_data, start_tensorflow
 
@@ -116,11 +116,10 @@ def log_dry_run(trainer: Any, gradient_accumulation_steps: int) -> None:
 
 def log_best(folder: str, best: Mapping[str, Any]) -> None:
     """Log the best snapshot's metrics."""
-    validation = best["validation"]
-    logger.info(
-        f"Best snapshot: {folder}, epoch {best['epoch']}, validation loss "
-        f"{validation['loss']:.4f}, accuracy {validation['accuracy']:.4f}"
-    )
+    validation, metric = best["validation"], best["monitored"].removeprefix("validation ")
+    names = dict.fromkeys(("loss", "accuracy", metric))
+    values = ", ".join(f"{printable(name)} {validation[name]:.4f}" for name in names)
+    logger.info(f"Best snapshot: {folder}, epoch {best['epoch']}, validation {values}")
 
 
 def write_report(settings: Settings, splits: Sequence[Any], validation: Any) -> None:

@@ -98,6 +98,14 @@ def test_write_curves_has_text(tmp_path, count):
         assert word in texts
 
 
+def test_write_curves_draws_metrics_of_validation_only(tmp_path):
+    history = [{**each, "validation_recall:$a$ b": 0.5} for each in rows(2)]
+    write_curves(tmp_path / "curves.svg", [*rows(1), *history])
+    texts = [*ET.parse(tmp_path / "curves.svg").getroot().itertext()]
+    assert any("recall:$a$ b" in each for each in texts)
+    assert (texts.count("training"), texts.count("validation")) == (2, 3)
+
+
 def test_write_curves_is_reproducible(tmp_path):
     for name in ("a.svg", "b.svg"):
         write_curves(tmp_path / name, rows(3))

@@ -10,7 +10,9 @@ import pytest
 import tensorflow as tf
 
 from library.errors import StoppedError
+from library.evaluation.split_metric import AreaMetric
 from library.training.distribution import Devices, synchronize_batch_norm
+from library.training.early_stopping import Monitor
 from library.training.keras_fit import KerasFitTrainer
 from tests.helpers import small_run
 
@@ -32,6 +34,7 @@ def make_network(synchronized):
 def make_run(devices, folder=None, *, synchronized=True, make=small_run.make_run, **options):
     folder = folder or Path(tempfile.mkdtemp())
     options |= {"network": lambda: make_network(synchronized), "hyperparameters": RECIPE}
+    options |= {"split_metric": AreaMetric("macro_pr_auc", 2), "monitor": Monitor("macro_pr_auc")}
     with devices.strategy.scope():
         return make(folder, devices=devices, **options)
 

@@ -91,6 +91,7 @@ def make_run(
     loss_scale=None,
     paths=None,
     listeners=None,
+    split_metric=None,
     **plan,
 ):
     """Return a Trainer (or another class) of three epochs of three steps."""
@@ -116,6 +117,7 @@ def make_run(
         schedule,
         ExponentialMovingAverage(network, ema_decay) if ema_decay else None,
         cached_features=cached,
+        split_metric=split_metric,
     )
     files = {"texts": {"project.yaml": "x"}, "settings": {"lr": values["learning_rate"]}}
     run_paths = dataclasses.replace(make_paths(folder, classes), **files | (paths or {}))

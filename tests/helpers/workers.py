@@ -28,6 +28,8 @@ OPTIONS = {
     "train_epochs": 14,
     "save_summary_steps": 1,
     "synchronized_batch_norm": True,
+    # Needs what all workers' replicas return.
+    "best_metric": "macro_pr_auc",
 }
 
 

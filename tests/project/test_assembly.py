@@ -234,9 +234,10 @@ def test_plan(make):
     settings, _, _ = make("--best_metric=accuracy", "--best_metric_mode=min")
     with pytest.raises(SettingsError, match=r"mode min .*accuracy"):
         assembly.make_plan(settings)
-    settings, _, _ = make("--best_metric", "acuracy")
-    with pytest.raises(ChoiceError, match=r"best_metric 'acuracy'.*'accuracy'"):
-        assembly.make_plan(settings)
+    for name, meant in (("acuracy", "accuracy"), ("recall", "recall:<class>"), ("f1", "macro_f1")):
+        settings, _, _ = make("--best_metric", name)
+        with pytest.raises(ChoiceError, match=rf"best_metric '{name}'.*{meant}"):
+            assembly.make_plan(settings)
 
 
 def test_run_paths(make, tmp_path):

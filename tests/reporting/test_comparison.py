@@ -221,6 +221,24 @@ def test_best_first_breaks_ties_by_loss_and_puts_debug_runs_last(runs):
     assert result_rows(ranked)[-1][0] == "debug (debug)"
 
 
+def test_best_first_by_the_metric_of_all_runs(runs):
+    def variant(name, accuracy, value, mode="null", metric="macro_f1"):
+        validation = {"accuracy": accuracy, "loss": 0.5, metric: value}
+        best = {"monitored": f"validation {metric}", "value": value, "validation": validation}
+        settings = {"best_metric_mode": mode}
+        return replace(runs[0], folder=Path(name), best={**runs[0].best, **best}, settings=settings)
+
+    one, other = variant("one", 0.9, 0.3), variant("other", 0.8, 0.4)
+    assert best_first([one, other]) == [other, one]
+    assert (0, HEAD.index("best")) in best_cells([other, one])
+    errors = [variant(each, 0.9, float(each), "min", "error") for each in "12"]
+    assert [run.folder.name for run in best_first(errors[::-1])] == ["1", "2"]
+    # Different metrics can't be compared.
+    assert best_first([other, replace(one, best={**one.best, "monitored": "validation loss"})])[
+        0
+    ].folder == Path("one")
+
+
 def test_settings_in_force(tmp_path):
     run = write_run(tmp_path / "a")
     lines = (

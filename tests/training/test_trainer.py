@@ -9,8 +9,10 @@ import time
 import keras
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from library.errors import DataError, DivergedError, SettingsError, StoppedError, UserError
+from library.evaluation.split_metric import AreaMetric, CountedMetric
 from library.messages import ChoiceError
 from library.saving.snapshots import read_snapshot
 from library.training.early_stopping import Monitor
@@ -259,6 +261,33 @@ def test_best_snapshot_by_other_metric(tmp_path):
     best = read_snapshot(tmp_path / "best").metrics
     assert best["monitored"] == "validation accuracy"
     assert best["value"] == max(row["validation_accuracy"] for row in run.state.rows)
+
+
+@pytest.mark.parametrize("trainer", [Trainer, KerasFitTrainer])
+def test_best_snapshot_by_metric_of_the_whole_split(tmp_path, uninterrupted, trainer):
+    """The same training, another snapshot; also if it was stopped, and its best is evaluated."""
+    metric = {"split_metric": AreaMetric("macro_roc_auc", 2), "monitor": Monitor("macro_roc_auc")}
+    options = {**metric, "trainer": trainer}
+    with pytest.raises(StoppedError):
+        stopping_run(tmp_path, 7, **options).fit()
+    run = make_run(tmp_path, **options)
+    best, rows = run.fit(), run.state.rows
+    values = [row["validation_macro_roc_auc"] for row in rows]
+    assert best["value"] == max(values) > min(values)
+    assert rows[best["epoch"] - 1]["validation_macro_roc_auc"] == best["value"]
+    losses = [row["validation_loss"] for row in rows]
+    assert losses == [row["validation_loss"] for row in uninterrupted.state.rows]
+    scores = read_snapshot(tmp_path / "best").network(IMAGES.astype(np.float32)).numpy()
+    assert best["value"] == pytest.approx(roc_auc_score(LABELS, scores[:, 1] - scores[:, 0]))
+    header = (tmp_path / "history.csv").read_text().splitlines()[0]
+    assert header.endswith("validation_macro_roc_auc")
+
+
+def test_undefined_metric_is_one_line(tmp_path):
+    validation = Validation(IMAGES[LABELS == 0], LABELS[LABELS == 0])
+    metric = {"split_metric": CountedMetric("recall:b", 2, "recall", 1)}
+    with pytest.raises(DataError, match="validation recall:b"):
+        make_run(tmp_path, validation=validation, **metric, monitor=Monitor("recall:b")).fit()
 
 
 @pytest.mark.slow
