@@ -36,8 +36,8 @@ from library.prediction.image_pool import ImagePool
 from library.prediction.predictor import Predictor
 from library.prediction.preprocess import ConvertImage, ImagePreprocessor, predict_files
 from library.saving.snapshots import Snapshot
+from project.hyperparameters import Hyperparameters
 from project.networks import make_network
-from project.settings import Hyperparameters
 
 SIZE, BATCH, CLASSES = 224, 32, 10
 

@@ -33,8 +33,8 @@ SIZE, CLASSES = 28, 10
 
 def make_network():
     """Return the network that both serve."""
+    from project.hyperparameters import Hyperparameters
     from project.networks import make_network
-    from project.settings import Hyperparameters
 
     return make_network("simple", (SIZE, SIZE, 1), CLASSES, Hyperparameters().model_dump())
 

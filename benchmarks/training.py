@@ -30,9 +30,9 @@ import tensorflow as tf
 from library.inputs.examples import without_autotune
 from library.training.parts import NoSchedule, Parts
 from library.training.steps import MetricSums, make_train_steps
+from project.hyperparameters import Hyperparameters
 from project.networks import make_network
 from project.objective import Objective
-from project.settings import Hyperparameters
 
 CLASSES = 10
 

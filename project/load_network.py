@@ -19,7 +19,8 @@ from library.inputs.corruption import explain_read_errors
 from library.models.scores import is_multi_label
 from library.saving.checkpoints import check_classes, check_multi_label
 from library.saving.snapshots import Snapshot, load_snapshot
-from project.assembly import make_evaluation_inputs, make_objective
+from project.assembly import make_objective
+from project.input_assembly import make_evaluation_inputs
 from project.inputs import EvaluationPipeline
 from project.settings import Project
 

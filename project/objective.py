@@ -4,7 +4,7 @@ A loss is a function of (targets, scores), both float32 (batch, classes): shares
 [0, 1], soft ones with label smoothing, MixUp or CutMix, and logits. It names the hyperparameters
 that it needs as keyword-only arguments. It returns float32 (batch,) or, where each class is a
 question of its own, (batch, classes), of which the mean over classes is minimized. To add one,
-write it, put it in LOSSES, and add its hyperparameters to project/settings.py.
+write it, put it in LOSSES, and add its hyperparameters to project/hyperparameters.py.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from library.errors import SettingsError
 from library.messages import choose, listed
-from project.settings import keywords_of
+from project.hyperparameters import keywords_of
 
 LossFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

@@ -15,7 +15,7 @@ from keras import optimizers
 from library.errors import SettingsError
 from library.messages import choose
 from library.models.freezing import with_layer_rates
-from project.settings import keywords_of
+from project.hyperparameters import keywords_of
 
 Options = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from library.errors import SettingsError
 from library.messages import choose
-from project.settings import keywords_of
+from project.hyperparameters import keywords_of
 
 
 def fixed(progress: tf.Tensor, epoch: tf.Tensor, *, learning_rate: float) -> tf.Tensor:

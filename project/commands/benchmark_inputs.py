@@ -21,9 +21,9 @@ def benchmark_inputs(settings: Settings) -> None:
         read_training_rate,
     )
     from library.inputs.corruption import explain_read_errors
-    from project import assembly
+    from project import input_assembly
 
-    training = assembly.make_training_inputs(settings, train_split)
+    training = input_assembly.make_training_inputs(settings, train_split)
     with explain_read_errors(training):
         rates = measure_stages(training)
     is_run = folder == Path(config.run_dir)

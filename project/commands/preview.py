@@ -16,10 +16,10 @@ def preview(settings: Settings) -> None:
     start_tensorflow(config)
     from library.describing.preview import write_preview
     from library.inputs.corruption import explain_read_errors
-    from project import assembly
+    from project import assembly, input_assembly
 
     assembly.seed_everything(settings)
-    training = assembly.make_training_inputs(settings, train_split)
+    training = input_assembly.make_training_inputs(settings, train_split)
     with explain_read_errors(training):
         path = write_preview(training, train_split.classes, folder)
     logger.info("In TensorBoard: tensorboard --logdir %s", folder)

@@ -15,7 +15,8 @@ from library.errors import DataError, SettingsError
 from library.files import current_folder
 from library.messages import counted
 from library.tensorflow_import import import_tensorflow
-from project.settings import Hyperparameters, Project, read_settings
+from project.hyperparameters import Hyperparameters
+from project.settings import Project, read_settings
 
 logger = logging.getLogger(__name__)
 

@@ -53,8 +53,9 @@ def train_splits(
     from project import assembly
     from project.data_defaults import log_if_pretrained_is_better
 
+    devices = assembly.start_devices(settings, cluster)
     log_if_pretrained_is_better(settings, splits[0])
-    trainer = assembly.make_trainer(settings, splits, assembly.start_devices(settings, cluster))
+    trainer = assembly.make_trainer(settings, splits, devices)
     checks = numeric_checks() if config.debug else nullcontext()
     # Until the end, conversion must not replace these shards.
     manifests = [

@@ -1,8 +1,8 @@
 """Networks by name: `--model simple`. To add one, write its function and a line here.
 
 A network is a function of (image_shape, class_count) and of the hyperparameters that it names as
-keyword arguments; project/settings.py has their defaults. It takes pixels in [0, 255] and returns
-logits.
+keyword arguments; project/hyperparameters.py has their defaults. It takes pixels in [0, 255] and
+returns logits.
 """
 
 import re
@@ -16,13 +16,13 @@ import keras
 from library.errors import SettingsError
 from library.messages import ChoiceError, choose, nearest
 from library.models.functional import to_functional
+from project.hyperparameters import keywords_of
 from project.networks.applications import APPLICATIONS, application
 from project.networks.efficientnet_lite0 import efficientnet_lite0
 from project.networks.hub import hub
 from project.networks.preset import preset
 from project.networks.residual import residual
 from project.networks.simple import simple
-from project.settings import keywords_of
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "application": application,

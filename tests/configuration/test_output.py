@@ -18,7 +18,8 @@ from library.configuration.reader import CommandLineOnly, read_options
 from library.configuration.schema import Keys, key, keys_of
 from library.configuration.yaml_parser import to_yaml
 from library.errors import SettingsError
-from project.settings import SETTINGS_OF, Hyperparameters, read_settings
+from project.hyperparameters import Hyperparameters
+from project.settings import SETTINGS_OF, read_settings
 from run import COMMANDS
 from tests.conftest import ROOT
 from tests.helpers.settings import KEYS, WHICH, write_settings

@@ -10,7 +10,8 @@ import convert_dataset
 from library.configuration.paths import escape_path, expand_path
 from library.configuration.schema import keys_of
 from library.errors import SettingsError
-from project.settings import Hyperparameters, read_settings
+from project.hyperparameters import Hyperparameters
+from project.settings import read_settings
 from tests.helpers.settings import KEYS, write_settings
 
 CONVERSION_KEYS = keys_of(convert_dataset.Settings)

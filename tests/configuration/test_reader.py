@@ -16,7 +16,8 @@ from library.configuration.resolution import (
 from library.configuration.schema import COMMAND_LINE, Count, Keys, Value, key, keys_of
 from library.configuration.yaml_parser import read_documents, to_yaml
 from library.errors import SettingsError
-from project.settings import Hyperparameters, read_settings
+from project.hyperparameters import Hyperparameters
+from project.settings import read_settings
 from tests.helpers.settings import Bakery, write_settings
 
 

@@ -164,15 +164,15 @@ def test_resumed_conversion_skips_finished_shards(images, tmp_path, monkeypatch)
     options = ConversionOptions(OPTIONS.images, num_shards=9, num_workers=1)
     seen = []
 
-    def watched(encoder, files, made=conversion._Encoder._batches):
-        for batch in made(encoder, files):
+    def watched(*arguments, made=conversion._batches):
+        for batch in made(*arguments):
             if len(seen) == stop_after:
                 raise InterruptedError
             seen.append(len(batch))
             yield batch
 
     monkeypatch.setattr(conversion, "_BATCH_FILES", 10)
-    monkeypatch.setattr(conversion._Encoder, "_batches", watched)
+    monkeypatch.setattr(conversion, "_batches", watched)
     stop_after = 7
     with pytest.raises(UserError, match="resume"):
         run(images, tmp_path / "shards", options)

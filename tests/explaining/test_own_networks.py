@@ -7,8 +7,8 @@ import pytest
 from library.errors import SettingsError
 from library.explaining.layer_graph import flatten_network
 from library.prediction.embedding import with_embedding
+from project.hyperparameters import Hyperparameters
 from project.networks import NETWORKS, make_network
-from project.settings import Hyperparameters
 
 DEFAULTS = Hyperparameters().model_dump()
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from library.configuration.schema import Count, Fraction, Keys, Positive, Text, Words, key, keys_of
-from project.settings import Hyperparameters, Project
+from project.hyperparameters import Hyperparameters
+from project.settings import Project
 
 KEYS = keys_of(Project) + keys_of(Hyperparameters)
 WHICH = ("hyperparameter_file", "hyperparameter_set")

@@ -2,8 +2,8 @@
 
 import keras
 
+from project.hyperparameters import Hyperparameters
 from project.networks import make_network
-from project.settings import Hyperparameters
 
 
 def build(name, image_shape, class_count, **hyperparameters):

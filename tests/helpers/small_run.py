@@ -15,10 +15,10 @@ from library.training.ema import ExponentialMovingAverage
 from library.training.parts import Parts, RunInputs
 from library.training.plan import Plan, RunPaths
 from library.training.trainer import Trainer
+from project.hyperparameters import Hyperparameters
 from project.objective import Objective
 from project.optimizers import OptimizerOptions, make_optimizer
 from project.schedules import LearningRate
-from project.settings import Hyperparameters
 
 EXAMPLES, BATCH, EPOCHS = 22, 8, 3
 random = np.random.default_rng(0)

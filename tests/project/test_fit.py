@@ -45,7 +45,8 @@ def test_all_paths_see_the_same_pixels(photographs, tmp_path, monkeypatch, name)
     unconverted = read_unconverted(photographs / "images", ["train"], "folder")[0]
 
     def settings_of(*more):
-        given = ["--image_size=16", "--augmentations=", f"--cache_dir={photographs}/cache"]
+        given = ["--image_size=16", "--batch_size=32", "--augmentations="]
+        given.append(f"--cache_dir={photographs}/cache")
         return read_settings([*given, *words, *more])
 
     settings = settings_of()

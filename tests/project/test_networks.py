@@ -11,15 +11,17 @@ from library.errors import SettingsError, UserError
 from library.messages import ChoiceError
 from library.models.freezing import freeze_layers
 from library.models.scores import is_multi_label
+from project.hyperparameters import Hyperparameters
 from project.networks import NETWORKS, make_network
 from project.networks.applications import APPLICATIONS
 from project.networks.efficientnet_lite0 import make_base, read_weights
 from project.networks.weights.make_efficientnet_lite0 import read_tensors
-from project.settings import Hyperparameters
 from tests.helpers.hub_modules import save_call, save_module, save_tf1_module
 from tests.helpers.small_networks import build
 
 pytestmark = pytest.mark.slow
+# Presets are downloaded; tests/project/test_preset.py makes small ones.
+AVAILABLE = sorted(NETWORKS.keys() - {"preset"})
 
 DEFAULTS = {
     **Hyperparameters().model_dump(),
@@ -46,7 +48,7 @@ def gradients_of(network, pixels):
     return tape.gradient(loss, network.trainable_variables)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", AVAILABLE)
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
 def test_network_from_pixels_to_float32_logits(name, shape, hyperparameters, tmp_path):
     smallest = {"application": 32, "efficientnet_lite0": 96}.get(name, 0)
@@ -67,7 +69,7 @@ def test_network_from_pixels_to_float32_logits(name, shape, hyperparameters, tmp
     assert np.array_equal(again(pixels), network(pixels))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", AVAILABLE)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_network_under_mixed_precision(name, policy, hyperparameters):
     keras.config.set_dtype_policy(policy)
@@ -82,7 +84,7 @@ def test_network_under_mixed_precision(name, policy, hyperparameters):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", AVAILABLE)
 def test_sigmoid_head(name, hyperparameters, tmp_path):
     network = make_network(name, (96, 96, 3), 2, {**hyperparameters, "head": "sigmoid"})
     pixels = random_pixels((96, 96, 3))

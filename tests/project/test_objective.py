@@ -6,8 +6,8 @@ from scipy.special import expit, log_softmax, softmax
 
 from library.errors import SettingsError
 from library.messages import ChoiceError
+from project.hyperparameters import Hyperparameters
 from project.objective import LOSSES, MultiLabelObjective, Objective, choose_loss
-from project.settings import Hyperparameters
 
 SCORES = np.array([[2.0, 1.0, -1.0], [0.0, 3.0, 0.5]], np.float32)
 LABELS = np.array([0, 2], np.int64)

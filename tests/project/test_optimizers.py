@@ -8,9 +8,9 @@ from library.inputs.examples import without_autotune
 from library.messages import ChoiceError
 from library.training.parts import NoSchedule, Parts
 from library.training.steps import MetricSums, make_train_steps
+from project.hyperparameters import Hyperparameters
 from project.objective import Objective
 from project.optimizers import OPTIMIZERS, OptimizerOptions, make_optimizer
-from project.settings import Hyperparameters
 
 pytestmark = pytest.mark.slow
 

@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from library.errors import SettingsError
 from library.messages import ChoiceError
+from project.hyperparameters import Hyperparameters
 from project.schedules import SCHEDULES, LearningRate, read_steps, sketch
-from project.settings import Hyperparameters
 
 
 def make(name, total_steps=100, steps_per_epoch=10, **changes):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from library.configuration.reader import CommandLineOnly
 from library.configuration.schema import keys_of
 from library.errors import SettingsError
-from project.settings import Hyperparameters, Project, keywords_of, read_settings
+from project.hyperparameters import Hyperparameters, keywords_of
+from project.settings import Project, read_settings
 from run import COMMANDS
 from tests.conftest import ROOT
 from tests.helpers.settings import KEYS, WHICH, write_settings
