@@ -118,7 +118,6 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         self._options = keywords_of(self._function, hyperparameters)
         self._steps_per_epoch = steps_per_epoch
         self._warmup_steps = round(hyperparameters["warmup_epochs"] * steps_per_epoch)
-        self._steps_per_update = hyperparameters["gradient_accumulation_steps"]
         self._planned_steps = float(total_steps)
         self.total_steps = tf.Variable(float(total_steps), trainable=False, name="total_steps")
         self.factor = tf.Variable(1.0, trainable=False, name="learning_rate_factor")
@@ -128,10 +127,12 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         """State to save in checkpoints."""
         return [self.total_steps, self.factor]
 
-    def __call__(self, updates: Any) -> tf.Tensor:
-        """Return the learning rate, float32, after some updates of the weights (any shape)."""
-        # With gradient accumulation, several steps make one update.
-        step = tf.cast(updates, tf.float32) * self._steps_per_update
+    def __call__(self, steps: Any) -> tf.Tensor:
+        """Return the learning rate, float32, after some steps (any shape).
+
+        Keras counts steps here, also where gradients of several make one update of the weights.
+        """
+        step = tf.cast(steps, tf.float32)
         warmup = float(self._warmup_steps)
         # The schedule begins after the warm-up.
         length = tf.maximum(self.total_steps - warmup, 1.0)
@@ -166,9 +167,9 @@ def read_steps(setting: str, words: Sequence[str]) -> list[tuple[float, float]]:
     return sorted(steps)
 
 
-def sketch(schedule: Callable[[Any], tf.Tensor], updates: float, columns: int = 60) -> str:
-    """Return a schedule over that many updates as text: `0 ▁▄██▇▅▃▁ 0, at most 0.1`."""
-    rates = schedule(np.linspace(0, updates, columns, dtype=np.float32)).numpy()
+def sketch(schedule: Callable[[Any], tf.Tensor], steps: float, columns: int = 60) -> str:
+    """Return a schedule over that many steps as text: `0 ▁▄██▇▅▃▁ 0, at most 0.1`."""
+    rates = schedule(np.linspace(0, steps, columns, dtype=np.float32)).numpy()
     heights = "▁▂▃▄▅▆▇█"
     levels = np.round(rates / max(rates.max(), 1e-30) * (len(heights) - 1)).astype(int)
     curve = "".join(heights[level] for level in levels)

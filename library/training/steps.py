@@ -202,8 +202,9 @@ def learning_rate_at(parts: Parts, steps_made: int, step: int) -> float:
     accumulated = steps_per_update(parts.optimizer)
     # Counted back from now, because a step whose scaled loss overflowed made no update.
     updates_ago = steps_made // accumulated - (step - 1) // accumulated
-    updates = tf.convert_to_tensor(parts.optimizer.iterations)
-    return float(parts.schedule(tf.maximum(updates - updates_ago, 0)))
+    update = tf.maximum(tf.convert_to_tensor(parts.optimizer.iterations) - updates_ago, 0)
+    # The schedule is asked at the last step of an update.
+    return float(parts.schedule((update + 1) * accumulated - 1))
 
 
 def compute_scores(

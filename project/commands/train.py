@@ -63,7 +63,7 @@ def train_splits(
     ]
     with in_use(manifests), explain_read_errors(*trainer.inputs), checks:
         if settings.dry_run:
-            log_dry_run(trainer, settings.hyperparameters.gradient_accumulation_steps)
+            log_dry_run(trainer)
             return None
         best = trainer.fit()
     if not trainer.devices.is_chief:
@@ -103,15 +103,15 @@ def find_cluster() -> Any:
     return read_cluster()
 
 
-def log_dry_run(trainer: Any, gradient_accumulation_steps: int) -> None:
+def log_dry_run(trainer: Any) -> None:
     """Log what a Trainer would do, and run one batch of each split through its network."""
     from library.training.debugging import dry_run
     from library.training.progress import run_summary
     from project.schedules import sketch
 
-    parts, updates = trainer.parts, trainer.timetable.total_steps / gradient_accumulation_steps
+    parts = trainer.parts
     logger.info(run_summary(parts, trainer.inputs, trainer.paths.classes, trainer.devices))
-    logger.info(f"Learning rate: {sketch(parts.schedule, updates)}")
+    logger.info(f"Learning rate: {sketch(parts.schedule, trainer.timetable.total_steps)}")
     logger.info(dry_run(parts, trainer.inputs))
 
 

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -91,9 +92,19 @@ def test_epochs_move_with_the_end_except_the_warm_up():
     assert rates(stairs, [30]) == pytest.approx([0.05])
 
 
-def test_accumulation_makes_fewer_updates():
-    schedule = make("cosine", gradient_accumulation_steps=4)
-    assert rates(schedule, [12.5]) == pytest.approx([0.05])
+def test_schedule_ends_with_the_steps_whose_gradients_are_accumulated():
+    schedule = make(
+        "polynomial",
+        end_learning_rate=0.0,
+        learning_rate_decay_power=1.0,
+        gradient_accumulation_steps=4,
+    )
+    optimizer = keras.optimizers.SGD(schedule, gradient_accumulation_steps=4)
+    weight = keras.Variable(0.0)
+    for _ in range(100):
+        optimizer.apply([tf.constant(1.0)], [weight])
+    # The mean of a line from 0.1 to 0 at the last step of each of 25 updates, times their number.
+    assert float(weight) == pytest.approx(-0.1 * sum(1 - step / 100 for step in range(3, 100, 4)))
 
 
 def test_read_steps():

@@ -87,9 +87,9 @@ def test_learning_rate_at_earlier_step():
     optimizer.build(weights)
     for _ in range(5):
         optimizer.apply([tf.zeros(each.shape) for each in weights], weights)
-    parts = Parts(network, Objective(), optimizer, lambda updates: 2 * updates)
+    parts = Parts(network, Objective(), optimizer, lambda steps: 2 * steps)
     rates = [learning_rate_at(parts, 5, step) for step in range(1, 6)]
-    assert rates == [0, 0, 2, 2, 4]
+    assert rates == [2, 2, 6, 6, 10]
     parts = Parts(network, Objective(), optimizer, NoSchedule(optimizer))
     assert learning_rate_at(parts, 5, 3) == 0.5
 
