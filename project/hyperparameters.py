@@ -22,8 +22,16 @@ from library.configuration.schema import (
     Text,
     Words,
     key,
+    keys_of,
 )
 
+# The setting that chooses among what a heading's settings describe.
+CHOSEN_BY = {
+    "Network": "model",
+    "Loss": "loss",
+    "Learning rate": "learning_rate_decay_type",
+    "Optimizer": "optimizer",
+}
 HUB_HANDLE = "https://tfhub.dev/google/tf2-preview/mobilenet_v2/feature_vector/4"
 
 
@@ -201,3 +209,20 @@ class Regularization(Keys):
 
 class Hyperparameters(Network, Transfer, Loss, LearningRate, Optimizer, Regularization):
     """What to learn (hyperparameters.yaml)."""
+
+
+def is_in_effect(name: str, values: Mapping[str, str]) -> bool:
+    """Return whether a setting matters beside others: `residual_layers` only to `residual`.
+
+    The choices that a setting belongs to stand before the colon of its meaning.
+
+    Args:
+        name: The setting.
+        values: Setting → value, as text.
+    """
+    for each in keys_of(Hyperparameters):
+        choice = CHOSEN_BY.get(each.heading, "")
+        if each.name == name and choice in values:
+            choices, colon, _ = each.meaning.partition(": ")
+            return not colon or values[choice] in (*choices.split(", "), "latest")
+    return True

@@ -92,7 +92,10 @@ def muon(
     adam_beta2: float,
     adam_epsilon: float,
 ) -> keras.Optimizer:
-    """Jordan et al. 2024: orthogonal updates for kernels, Adam for the rest."""
+    """Jordan et al. 2024: orthogonal updates for matrices, AdamW for the rest.
+
+    Keras counts as matrices the kernels of dense layers, not those of convolutions.
+    """
     return optimizers.Muon(
         rate,
         momentum=momentum,

@@ -6,7 +6,7 @@ To add a setting, add a line here. It is then an option, a YAML key, and part of
 --print_config; `make docs` adds it to docs/settings.md and to the JSON schemas for editors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -32,7 +32,6 @@ from library.configuration.schema import (
     Text,
     Words,
     key,
-    keys_of,
 )
 from project.hyperparameters import Hyperparameters
 
@@ -41,13 +40,6 @@ ABOUT = "Train an image classifier, keep the best snapshot, and use it."
 HERE = Path(__file__).resolve().parents[1]
 # Keys of hyperparameters.yaml that project.yaml may set too.
 SHARED = ("model",)
-# The setting that chooses among what a heading's settings describe.
-CHOSEN_BY = {
-    "Network": "model",
-    "Loss": "loss",
-    "Learning rate": "learning_rate_decay_type",
-    "Optimizer": "optimizer",
-}
 EVAL_BATCH_SIZE = 32
 
 
@@ -103,23 +95,6 @@ def read_settings(arguments: Sequence[str], commands: Commands | None = None) ->
     }
     program = Program(program_name("run", "run.py"), ABOUT, commands, HERE)
     return SettingsReader(program, Project, Hyperparameters, HERE, SHARED).read(arguments)
-
-
-def is_in_effect(name: str, values: Mapping[str, str]) -> bool:
-    """Return whether a setting matters beside others: `residual_layers` only to `residual`.
-
-    The choices that a setting belongs to stand before the colon of its meaning.
-
-    Args:
-        name: The setting.
-        values: Setting → value, as text.
-    """
-    for each in keys_of(Hyperparameters):
-        choice = CHOSEN_BY.get(each.heading, "")
-        if each.name == name and choice in values:
-            choices, colon, _ = each.meaning.partition(": ")
-            return not colon or values[choice] in (*choices.split(", "), "latest")
-    return True
 
 
 class Directories(Keys):

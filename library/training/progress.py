@@ -32,7 +32,9 @@ def run_summary(parts: Parts, inputs: RunInputs, classes: Sequence[str], devices
     network, (training, validation) = parts.network, inputs
     rates = ""
     if parts.head_learning_rate:
-        rates = f"learning rate {parts.learning_rate:g}, {parts.head_learning_rate:g} of the head, "
+        rates = (
+            f"learning rate {parts.learning_rate:g}, {parts.head_learning_rate:g} for the head, "
+        )
     return (
         f"{network.name}: {network.count_params():,} parameters; {counted_classes(len(classes))}, "
         f"{training.examples:,} training and {counted(validation.examples, 'validation image')}; "

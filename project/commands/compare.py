@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from library.configuration.reader import Settings
-from project.settings import is_in_effect
+from project.hyperparameters import is_in_effect
 
 logger = logging.getLogger(__name__)
 

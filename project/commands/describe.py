@@ -36,7 +36,7 @@ def describe(settings: Settings) -> None:
     summary = summarize_network(network, (1, min(32, config.eval_batch_size)))
     for line in summary.lines():
         print(line)
-    of_head = f", {head_rate:g} of the head" if head_rate else ""
+    of_head = f", {head_rate:g} for the head" if head_rate else ""
     print(f"learning rate: {hparams.learning_rate:g}{of_head}")
     if hparams.model == "hub":
         print(f"hub_sha256: {hash_module(resolve_module(hparams.hub_handle))}")

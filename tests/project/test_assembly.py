@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import run
+from library import limits
 from library.dataset.splits import read_splits
 from library.dataset.unconverted import read_generated, read_unconverted
 from library.distributed.cluster import Cluster
@@ -393,6 +394,13 @@ def test_settings_that_do_not_fit_the_labels(make, patches, arguments, multi_lab
     function = assembly.make_training_inputs if is_of_inputs else assembly.make_parts
     with pytest.raises(SettingsError, match=text):
         function(settings, train, *([] if is_of_inputs else [4]))
+
+
+def test_network_that_does_not_fit_into_memory_is_refused_before_training(make, monkeypatch):
+    settings, train, _ = make("--width=64")
+    monkeypatch.setattr(limits, "memory_bytes", lambda: 10_000)
+    with pytest.raises(SettingsError, match="image_size"):
+        assembly.make_parts(settings, train, 4)
 
 
 def test_asynchronous_training_is_refused_before_workers_meet():

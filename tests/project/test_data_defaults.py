@@ -125,7 +125,7 @@ def test_new_head_of_a_fine_tuned_module_learns_faster(read, capsys, tmp_path):
     train(1)
     log = capsys.readouterr().err
     assert "batch size 4 instead of 32" in log
-    assert "learning rate 1e-05, 0.001 of the head" in log
+    assert "learning rate 1e-05, 0.001 for the head" in log
     resumed = train(2)
     with (tmp_path / "run" / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

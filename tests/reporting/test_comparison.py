@@ -24,7 +24,7 @@ from library.reporting.comparison import (
     write_comparison,
 )
 from library.reporting.runs import read_history, read_run, read_runs, read_settings_file
-from project.settings import is_in_effect
+from project.hyperparameters import is_in_effect
 from tests.conftest import ROOT
 
 SETTINGS = """default:
