@@ -213,17 +213,21 @@ class EvaluationPipeline:
 
     def batches(self) -> tf.data.Dataset:
         """Return the batches; elements are (images, labels) as in TrainingPipeline."""
-        return self._batches(lambda source, key: source.load(key, self.image_format))
+        return self._batches(lambda source, position, key: source.load(key, self.image_format))
 
     def named_batches(self) -> tf.data.Dataset:
         """Return the batches with file names; elements are (images, labels, names).
 
         Names are strings (batch,), which a GPU can't hold: these batches stay on the host.
         """
+
+        def prepare(source, position, key):
+            name = source.filename(key)
+            name = tf.where(name == "", source.default_name(position), name)
+            return *source.load(key, self.image_format), name
+
         on_host = replace(self, options=replace(self.options, device=None))
-        return on_host._batches(
-            lambda source, key: (*source.load(key, self.image_format), source.filename(key))
-        )
+        return on_host._batches(prepare)
 
     def _batches(self, prepare: Callable[..., tuple[tf.Tensor, ...]]) -> tf.data.Dataset:
         source = worker_examples(self.source, self.worker_slice)
@@ -232,6 +236,6 @@ class EvaluationPipeline:
         batches = make_batches(
             replace(self, options=options),
             source.keys(),
-            lambda position, key: prepare(source, key),
+            lambda position, key: prepare(source, position, key),
         )
         return prefetch(batches, options)

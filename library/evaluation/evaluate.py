@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from library.errors import DataError, DivergedError, reason_of
 from library.evaluation.confusion import Rows, row_chunks
+from library.evaluation.image_table import IMAGE_TABLE, write_prediction_table
 from library.evaluation.metrics import EvaluationOptions, add_calibrated_metrics, compute_metrics
 from library.evaluation.predictions import Predictions, late_bar, predict_batches
 from library.files import write_file
@@ -135,6 +136,14 @@ def summarize(
 def write_summary(path: Path, summary: dict) -> None:
     """Write what `summarize` returned as JSON."""
     write_file(path, json.dumps(summary, indent=1) + "\n")
+
+
+def write_results(path: Path, result: EvaluationResult, summary: dict) -> None:
+    """Write the summary of an evaluation as JSON and, beside it, the table of its images."""
+    classes = result.snapshot.classes
+    table = path.with_suffix(IMAGE_TABLE)
+    write_prediction_table(table, result.predictions, classes, result.losses)
+    write_summary(path, summary)
 
 
 @contextlib.contextmanager

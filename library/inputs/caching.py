@@ -56,6 +56,10 @@ class CachedSource(ExampleSource):
         """Return the file name of an example; all are read at the first call."""
         return tf.gather(self._whole._filenames, key)
 
+    def default_name(self, position: tf.Tensor) -> tf.Tensor:
+        """Return the name of an example without a file name, by its position in order."""
+        return self._source.default_name(position)
+
     @cached_property
     def _filenames(self) -> tf.Tensor:
         with tf.init_scope():  # outside of the graph that asks first

@@ -5,9 +5,11 @@ loads the image that belongs to a key. In between, keys are shuffled, skipped an
 workers without decoding a pixel.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,6 +28,8 @@ from library.inputs.worker_slice import WorkerSlice
 Dataset: TypeAlias = tf.data.Dataset
 # Shuffles an epoch; None: in order.
 Random = np.random.Generator | None
+# Indices to take from a dataset at once.
+_MANY = 10_000
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,14 @@ class ExampleSource(ABC):
     def filename(self, key: tf.Tensor) -> tf.Tensor:
         """Return the file name that an example was converted from, a scalar string."""
         return parse_record(self.record(key), ("filename",))["filename"]
+
+    def default_name(self, position: tf.Tensor) -> tf.Tensor:
+        """Return the name of an example without a file name, a scalar string.
+
+        Args:
+            position: Its position among `keys()`, the examples in order.
+        """
+        return tf.constant("")
 
     def labels(self, keys: tf.Tensor) -> tf.Tensor:
         """Return the class ids of a batch of keys, int64 (n,). Not for multi-label images."""
@@ -268,6 +280,16 @@ class ForeignShardSource(ShardSource):
     def filename(self, key: tf.Tensor) -> tf.Tensor:
         """Return the file name in a record without converting its image."""
         return _call(self.reader.filename, key)
+
+    def default_name(self, position: tf.Tensor) -> tf.Tensor:
+        """Return <file>/<number of the record>, as conversion names records without a name."""
+        begins = self._begins()
+        with tf.init_scope():  # outside of the graph of a dataset
+            indices = np.concatenate([*self.indices().batch(_MANY).as_numpy_iterator()])
+        shards = np.searchsorted(begins, indices, "right") - 1
+        numbers = tf.strings.as_string(tf.gather(indices - begins[shards], position))
+        files = [os.fsencode(Path(each).name) for each in self.paths]
+        return tf.strings.join([tf.gather(files, tf.gather(shards, position)), "/", numbers])
 
     def labels(self, keys: tf.Tensor) -> tf.Tensor:
         """Return the class ids of a batch of keys, int64 (n,). Not for multi-label images."""

@@ -22,7 +22,7 @@ from library.evaluation.evaluate import (
     describe_scope,
     summarize,
     warn_on_error,
-    write_summary,
+    write_results,
 )
 from library.evaluation.predictions import Predictions
 from library.evaluation.table import (
@@ -123,7 +123,7 @@ def write_training_report(
             return
         result = evaluate_snapshot(read_snapshot(snapshot_dir))
         summary = summarize(result, splits[0], data_dir=data_dir)
-        write_summary(summary_path, summary)
+        write_results(summary_path, result, summary)
         write_report(page, result, summary, splits, run_dir)
         link_pages(run_dir)
 

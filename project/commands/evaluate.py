@@ -50,7 +50,7 @@ def evaluate_split(settings: Settings, split: Any, validation_split: Any) -> dic
         describe_scope,
         summarize,
         warn_on_error,
-        write_summary,
+        write_results,
     )
     from library.evaluation.table import format_metrics
     from library.training.tensorboard import write_test_metrics
@@ -78,7 +78,7 @@ def evaluate_split(settings: Settings, split: Any, validation_split: Any) -> dic
     folder = Path(config.run_dir, EVALUATION_FOLDER)
     splits = tuple({each.name: each for each in (split, validation_split) if each}.values())
     with warn_on_error("the evaluation"):
-        write_summary(folder / f"{name}.json", summary)
+        write_results(folder / f"{name}.json", result, summary)
         if name == "test":
             metrics = {key: value for key, value in summary.items() if isinstance(value, float)}
             write_test_metrics(Path(config.run_dir), metrics, snapshot.metrics["step"])

@@ -11,8 +11,9 @@ from library.dataset.conversion import Source, convert
 from library.dataset.foreign_splits import read_foreign_splits
 from library.dataset.images import ImageOptions
 from library.dataset.options import ConversionOptions
-from library.dataset.sources.find import SourceOptions
+from library.dataset.sources.find import SourceOptions, find_files
 from library.errors import DataError
+from library.inputs.caching import cache_examples
 from library.inputs.corruption import explain_read_errors
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import ForeignShardSource, make_source
@@ -50,6 +51,10 @@ IMAGES = [
 ]
 
 
+# (file, number of the record) of those that have no name.
+NAMELESS = ((0, 0), (0, 2), (1, 0), (2, 0))
+
+
 def write(folder, compression=""):
     rows = [
         {"image_raw": IMAGES[n % len(IMAGES)], "label": n % 3, "filename": f"{n}.jpg"}
@@ -85,6 +90,21 @@ def test_pixels_and_labels_are_those_of_a_conversion(tmp_path, compression):
     found = images(make_source(read(pattern)))
     assert len(found) == 24
     assert found == images(make_source(converted))
+
+
+@pytest.mark.parametrize("interleaved", [1, 2, 16])
+def test_records_without_a_name_are_named_as_by_conversion(tmp_path, interleaved):
+    for shard in range(3):
+        rows = [{"image": IMAGES[0], "label": 0, "filename": each} for each in ("", "a", "")]
+        write_examples(tmp_path / f"train-{shard}", *rows[: 3 - shard])
+    split = read(str(tmp_path / "train-*"))
+    source = make_source(split, interleaved)
+    expected = {each.name for each in find_files(str(tmp_path / "train-*"), SourceOptions())}
+    for each in (source, cache_examples(source, FORMAT, "memory")):
+        batches = EvaluationPipeline(each, FORMAT, 4).named_batches()
+        names = [name.decode() for _, _, some in batches for name in some.numpy()]
+        assert {*names} == expected == {"a", *(f"train-{n}/{m}" for n, m in NAMELESS)}
+    assert names[0] == "train-0/0"
 
 
 def test_labels_of_a_batch_of_keys(pattern):
