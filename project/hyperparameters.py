@@ -120,15 +120,19 @@ class Loss(Keys):
         None, "focal: multi-label: weight of an image's classes; 1 - focal_alpha of the others"
     )
     asymmetric_gamma_positive: PositiveOrZero = key(0.0, "asymmetric: exponent, image's classes")
-    asymmetric_gamma_negative: PositiveOrZero = key(4.0, "asymmetric: exponent, other classes")
+    asymmetric_gamma_negative: PositiveOrZero = key(
+        4.0,
+        "asymmetric: exponent, other classes; of one class per image, with label smoothing only",
+    )
     asymmetric_clip: FractionBelowOne = key(
-        0.05, "asymmetric: what is subtracted from the probability of the other classes"
+        0.05,
+        "asymmetric: multi-label: what is subtracted from the probability of the other classes",
     )
     poly_epsilon: MinusOneOrMore = key(2.0, "poly: weight of 1 - p; 0 is cross_entropy")
     logit_adjustment: PositiveOrZero = key(
         0.0,
-        "cross_entropy, focal, poly: factor (tau) of the classes' log priors, which are added to "
-        "the logits in the loss; 1 suits imbalanced classes",
+        "asymmetric, cross_entropy, focal, poly: factor (tau) of the log priors of the classes, "
+        "which are added to the logits in the loss; 1 suits imbalanced classes",
     )
 
 

@@ -69,6 +69,28 @@ def asymmetric(
     return targets * found + (1 - targets) * _focal_term(log_absent, asymmetric_gamma_negative)
 
 
+def softmax_asymmetric(
+    targets: tf.Tensor,
+    scores: tf.Tensor,
+    *,
+    asymmetric_gamma_positive: float,
+    asymmetric_gamma_negative: float,
+    xentropy_label_smoothing: float,
+) -> tf.Tensor:
+    """Asymmetric loss by softmax: ASLSingleLabel in the code of Ridnik et al. (Alibaba-MIIL/ASL).
+
+    -w t log p of each class, where t is the smoothed target and w is (1 - p)^gamma_positive for the
+    image's class, p^gamma_negative for others. So without label smoothing it is the focal loss.
+    """
+    smoothed = xentropy_label_smoothing / targets.shape[-1]
+    shares = (targets - smoothed) / (1 - xentropy_label_smoothing)
+    log_p = tf.nn.log_softmax(scores)
+    found = _focal_term(log_p, asymmetric_gamma_positive)
+    absent = -tf.exp(asymmetric_gamma_negative * log_p) * log_p
+    own = 1 - xentropy_label_smoothing + smoothed
+    return tf.reduce_sum(shares * own * found + (1 - shares) * smoothed * absent, 1)
+
+
 def poly(targets: tf.Tensor, scores: tf.Tensor, *, poly_epsilon: float) -> tf.Tensor:
     """Cross-entropy + epsilon (1 - p): Poly-1 of Leng et al. 2022 (arXiv 2204.12511).
 
@@ -99,7 +121,7 @@ class Loss(NamedTuple):
 
 
 LOSSES = {
-    "asymmetric": Loss(None, asymmetric),
+    "asymmetric": Loss(softmax_asymmetric, asymmetric),
     "binary_cross_entropy": Loss(binary_cross_entropy, binary_cross_entropy),
     "cross_entropy": Loss(cross_entropy, binary_cross_entropy),
     "focal": Loss(focal, binary_focal),

@@ -7,7 +7,7 @@ from scipy.special import expit, log_softmax, softmax
 from library.errors import SettingsError
 from library.messages import ChoiceError
 from project.hyperparameters import Hyperparameters
-from project.objective import LOSSES, MultiLabelObjective, Objective, choose_loss
+from project.objective import LOSSES, Loss, MultiLabelObjective, Objective, choose_loss
 
 SCORES = np.array([[2.0, 1.0, -1.0], [0.0, 3.0, 0.5]], np.float32)
 LABELS = np.array([0, 2], np.int64)
@@ -86,6 +86,7 @@ def by_formula(name, multi_label, targets, scores):
     if not multi_label and name != "binary_cross_entropy":
         p = (targets * softmax(scores.astype(float), 1)).sum(1)
         return {
+            "asymmetric": -((1 - p) ** 0.5) * np.log(p),
             "cross_entropy": -np.log(p),
             "focal": -((1 - p) ** 1.5) * np.log(p),
             "poly": -np.log(p) + 0.7 * (1 - p),
@@ -152,6 +153,19 @@ def test_loss_of_soft_targets_and_extreme_scores(name, multi_label):
             assert slopes[1, 1] > 0
 
 
+def test_asymmetric_loss_matches_its_authors():
+    """ASLSingleLabel of Alibaba-MIIL/ASL, line by line in NumPy."""
+    smoothing, positive, negative = 0.3, 0.5, 3.0
+    log_p = log_softmax(SCORES.astype(float), 1)
+    p, weights = np.exp(log_p), 1 - ONE_HOT
+    exponents = positive * ONE_HOT + negative * weights
+    factors = (1 - p * ONE_HOT - (1 - p) * weights) ** exponents
+    smoothed = ONE_HOT * (1 - smoothing) + smoothing / 3
+    loss = loss_of("asymmetric", xentropy_label_smoothing=smoothing, **FORMULA_SETTINGS)
+    losses = Objective(smoothing, loss=loss).training_losses(LABELS, SCORES)
+    assert np.allclose(losses, -(smoothed * log_p * factors).sum(1), atol=1e-6)
+
+
 def test_focal_losses_match_keras():
     scores = tf.constant(SCORES)
     theirs = keras.losses.CategoricalFocalCrossentropy(1.0, 2.0, True, reduction="none")
@@ -198,13 +212,14 @@ def test_logit_offsets_change_the_training_loss_only():
 @pytest.mark.parametrize(
     ("settings", "multi_label", "names"),
     [
-        ({"loss": "asymmetric"}, False, ("asymmetric", "focal")),
+        ({"loss": "own"}, True, ("own", "focal")),
         ({"loss": "focal", "focal_alpha": 0.25}, False, ("focal_alpha", "class_weight")),
         ({"logit_adjustment": 1.0}, True, ("logit_adjustment",)),
         ({"loss": "binary_cross_entropy", "logit_adjustment": 1.0}, False, ("logit_adjustment",)),
     ],
 )
-def test_losses_that_do_not_fit_the_labels(settings, multi_label, names):
+def test_losses_that_do_not_fit_the_labels(settings, multi_label, names, monkeypatch):
+    monkeypatch.setitem(LOSSES, "own", Loss(LOSSES["cross_entropy"].single_label, None))
     with pytest.raises(SettingsError) as caught:
         choose_loss(Hyperparameters(**settings).model_dump(), is_multi_label=multi_label)
     assert all(each in str(caught.value) for each in names)
