@@ -36,6 +36,7 @@ except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is 
 
 if TYPE_CHECKING:
     from library.dataset.conversion import Source
+    from library.dataset.corrections import Corrections
     from library.dataset.manifest import Manifest
     from library.dataset.split_assignment import Splitter
 
@@ -93,6 +94,9 @@ class SourceKeys(Keys):
     )
     class_order: Literal["code_point", "natural"] = key(
         "code_point", "order of the classes: as text, or numbers in their names by value"
+    )
+    corrections: LocalPath | None = key(
+        None, "CSV file of images to relabel or drop, by name or content (docs/labels.md)"
     )
 
 
@@ -159,13 +163,18 @@ def main(arguments: Sequence[str]) -> None:
             inspect(settings) if options.command == "inspect" else verify(settings)
         except ModuleNotFoundError as error:  # library.describing may have been deleted.
             raise UserError(missing_package(error) or f"this needs {error.name}") from None
-    elif settings.split:
-        convert_splits(settings)
+        return
+    from library.dataset.corrections import Corrections
+
+    corrections = Corrections(settings.corrections) if settings.corrections else None
+    if settings.split:
+        convert_splits(settings, corrections)
     else:
-        convert_one(settings, find_split_name(settings), find_shard_folder(settings))
+        name, folder = find_split_name(settings), find_shard_folder(settings)
+        convert_one(settings, name, folder, corrections=corrections)
 
 
-def convert_splits(settings: Settings) -> None:
+def convert_splits(settings: Settings, corrections: "Corrections | None" = None) -> None:
     """Divide one source into several splits, the training split first: it fixes the classes."""
     from library.dataset.manifest import find_manifest
     from library.dataset.sources.base import SPLITS, TRAINING
@@ -182,7 +191,8 @@ def convert_splits(settings: Settings) -> None:
         )
     splitter = Splitter(fractions, settings.group_by, settings.random_seed)
     for split in fractions:
-        convert_one(settings, split, f"{settings.tfrecord_dir}/{split}", splitter)
+        folder = f"{settings.tfrecord_dir}/{split}"
+        convert_one(settings, split, folder, splitter, corrections)
         if split == TRAINING and splitter.moved:
             images = counted(len(splitter.moved), "image was", "images were")
             logger.info(
@@ -200,7 +210,11 @@ def convert_splits(settings: Settings) -> None:
 
 
 def convert_one(
-    settings: Settings, name: str, folder: Path | str, splitter: "Splitter | None" = None
+    settings: Settings,
+    name: str,
+    folder: Path | str,
+    splitter: "Splitter | None" = None,
+    corrections: "Corrections | None" = None,
 ) -> None:
     """Convert one split.
 
@@ -209,6 +223,7 @@ def convert_one(
         name: The split's name.
         folder: A folder or URL, where the shards go.
         splitter: Selects the split's files; None: all files.
+        corrections: Corrects labels; None: they stay.
     """
     from library.dataset import remote_splits
     from library.dataset.conversion import check_replacement, convert
@@ -220,7 +235,7 @@ def convert_one(
         local = local_folder(url)
         remote_splits.fetch_training_manifest(url, local)
         previous = remote_splits.find_remote_manifest(url, name)
-    source = make_source(settings, name, local, splitter)
+    source = make_source(settings, name, local, splitter, corrections)
     options = make_conversion_options(settings)
     if previous:
         check_replacement(previous, source, options)
@@ -242,6 +257,7 @@ def make_source(
     split: str,
     shard_folder: Path | str | None,
     splitter: "Splitter | None" = None,
+    corrections: "Corrections | None" = None,
 ) -> "Source":
     """Return the files that the settings name.
 
@@ -250,6 +266,7 @@ def make_source(
         split: The split's name.
         shard_folder: A folder that is not searched for images.
         splitter: Selects the split's files; None: all files.
+        corrections: Corrects labels; None: they stay.
     """
     from library.dataset.conversion import Source
     from library.dataset.sources.find import SourceOptions
@@ -265,7 +282,8 @@ def make_source(
         tfrecord_fields=settings.tfrecord_fields,
         is_multi_label=settings.multi_label,
     )
-    return Source(path, split, options, is_keras=settings.source is not None, splitter=splitter)
+    is_keras = settings.source is not None
+    return Source(path, split, options, is_keras, splitter, corrections)
 
 
 def make_conversion_options(settings: Settings) -> ConversionOptions:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from library.dataset.class_checks import check_labels, check_several_classes
+from library.dataset.corrections import Corrections
 from library.dataset.encode_record import EncodeRecord, Task
 from library.dataset.file_index import FileIndex
 from library.dataset.label_conflicts import check_label_conflicts
@@ -40,18 +41,24 @@ from library.dataset.shards import (
 from library.dataset.sources.base import (
     NO_CLASS,
     SPLITS,
+    TRAINING,
     LabeledFile,
     label_id,
     labels_of,
 )
 from library.dataset.sources.find import SourceOptions, find_files
 from library.dataset.split_assignment import Splitter
-from library.dataset.splits import CODE_POINT, find_training_manifest, order_classes
+from library.dataset.splits import (
+    CODE_POINT,
+    find_training_manifest,
+    order_classes,
+    read_classes,
+)
 from library.dataset.worker_pool import WorkerPool, available_cores
 from library.errors import DataError, SettingsError, printable
 from library.files import locked, resumable
 from library.logging import progress_bar
-from library.messages import counted, counted_classes, shown
+from library.messages import counted, counted_classes, listed, shown
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +87,8 @@ class Source:
         path: What `find_files` takes, or the name of a dataset that Keras downloads (`is_keras`).
         split: The split's name.
         options: How to look for files.
-        splitter: Selects the split's files; None: all files.
+        splitter: Selects the split's files, by name and uncorrected label; None: all files.
+        corrections: Corrects labels; None: they stay.
     """
 
     path: str
@@ -88,6 +96,7 @@ class Source:
     options: SourceOptions = field(default_factory=SourceOptions)
     is_keras: bool = False
     splitter: Splitter | None = None
+    corrections: Corrections | None = None
 
     def __str__(self) -> str:
         return self.path
@@ -102,7 +111,8 @@ class Source:
                 return find_in_keras(self.path, self.split)
             return find_files(self.path, self.options)
 
-        return self.splitter.divide(find_all, self.split) if self.splitter else find_all()
+        files = self.splitter.divide(find_all, self.split) if self.splitter else find_all()
+        return self.corrections.apply(files, find_all) if self.corrections else files
 
 
 def convert(source: Source, folder: Path | str, name: str, options: ConversionOptions) -> Manifest:
@@ -131,7 +141,7 @@ def convert(source: Source, folder: Path | str, name: str, options: ConversionOp
     with pool as workers, closing(FileIndex(source.find(), options.random_seed)) as index:
         classes = _find_classes(index, source, folder, name, options)
         workers.grow(1 + max(len(index) // _FILES_PER_WORKER, index.bytes // _BYTES_PER_WORKER))
-        plan = _make_plan(index, classes, options)
+        plan = _make_plan(index, classes, options, source.corrections)
         lock = Path(folder) / f".{name}.lock"
         # A finished split may be on a read-only disk, where no lock can be had.
         is_tidy = not (lock.exists() or work_folder_path(folder, name).exists())
@@ -174,11 +184,25 @@ def _find_classes(
         source.splitter.check(empty=source.split)
     check_labels(index, source)
     fixed_by = options.classes_from or find_training_manifest(folder, name)
+    if source.corrections:
+        source.corrections.check_classes(read_classes(fixed_by) if fixed_by else ())
+        _check_training_classes(index, source)
     if not fixed_by:
         check_several_classes(index, source, name)
     if source.splitter:
         source.splitter.check()
     return order_classes(set(index.counts) - {NO_CLASS}, fixed_by, options.class_order)
+
+
+def _check_training_classes(index: FileIndex, source: Source) -> None:
+    """Raise DataError if corrections took a class from the training split, but not from others."""
+    if source.splitter and source.split == TRAINING and source.corrections:
+        left = set(+source.corrections.class_counts) - set(index.counts) - {NO_CLASS}
+        if left:
+            raise DataError(
+                f"{source.corrections.path}: {source.split} is left without images of "
+                f"{listed(sorted(left))}, which other splits have: correct those, too"
+            )
 
 
 def check_replacement(previous: Manifest, source: Source, options: ConversionOptions) -> None:
@@ -189,10 +213,13 @@ def check_replacement(previous: Manifest, source: Source, options: ConversionOpt
     where = f"{previous.origin or previous.folder}: {previous.name}"
     what = f"{counted(previous.examples, 'image')} of {counted_classes(len(previous.classes))}"
     settings = _settings_of(options, source)
+    # Other corrections are other data; only without any, mended labels would be wrong again.
+    ignored = ("source", "plan", *(["corrections"] if source.corrections else []))
     changes = [
-        f"{key} was {shown(before)}, now {shown(settings.get(key))}"
+        f"{key} was {shown(before.get('file') if isinstance(before, dict) else before)}, now "
+        f"{shown(settings.get(key))}"
         for key, before in previous.settings.items()
-        if key not in ("source", "plan") and before != settings.get(key)
+        if key not in ignored and before != settings.get(key)
     ]
     if changes and not options.overwrite:
         raise SettingsError(
@@ -203,12 +230,14 @@ def check_replacement(previous: Manifest, source: Source, options: ConversionOpt
 
 
 def _settings_of(options: ConversionOptions, source: Source) -> dict[str, Any]:
-    """Return what the manifest records of the options and of --split, as JSON values."""
+    """Return what the manifest records of the options, --split and corrections, as JSON values."""
     settings: dict[str, Any] = _encoding_of(options)
     if source.splitter:
         fractions = source.splitter.fractions.items()
         settings["split"] = ",".join(f"{name}={fraction:.6g}" for name, fraction in fractions)
         settings["group_by"] = source.splitter.group_by
+    if source.corrections:
+        settings["corrections"] = source.corrections.to_json()
     return settings
 
 
@@ -226,11 +255,19 @@ def _splits_before(source: Source) -> Iterable[str]:
     return takewhile(lambda each: each != source.split, source.splitter.fractions)
 
 
-def _make_plan(index: FileIndex, classes: tuple[str, ...], options: ConversionOptions) -> str:
-    """Return a hash of everything that the shards' bytes depend on."""
+def _make_plan(
+    index: FileIndex,
+    classes: tuple[str, ...],
+    options: ConversionOptions,
+    corrections: Corrections | None,
+) -> str:
+    """Return a hash of everything that the shards and the manifest depend on."""
     libraries = {each: version(each) for each in ("pillow", "simplejpeg", "opencv-python-headless")}
     files = (len(index), str(index.fingerprint), "")
     facts = [_ENCODER_VERSION, files, classes, _encoding_of(options), libraries]
+    if corrections:
+        # Their reasons are in the manifest, too.
+        facts.append(corrections.sha256)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -118,19 +118,26 @@ def order_classes(
     """
     if training_manifest is None:
         return sort_classes(labels, class_order)
-    path = training_manifest
-    if not is_remote(path) and Path(path).is_dir():
-        path = Path(path) / f"{TRAINING}{SUFFIX}"
-    classes = read_manifest_at(path).classes
+    classes = read_classes(training_manifest)
     unknown = sorted(set(labels) - set(classes))
     if unknown:
         names = listed([repr(each) for each in unknown])
         subject = f"the class {names} is" if len(unknown) == 1 else f"the classes {names} are"
         raise DataError(
-            f"{subject} not among the classes of {path} ({listed(classes)}): rename or remove "
-            "images, or convert the training split again"
+            f"{subject} not among the classes of {training_manifest} ({listed(classes)}): rename "
+            "or remove images, or convert the training split again"
         )
     return classes
+
+
+def read_classes(manifest: str | Path) -> tuple[str, ...]:
+    """Return the classes of the manifest at a path or URL, or of the training split's in a folder.
+
+    Raises UserError.
+    """
+    if not is_remote(manifest) and Path(manifest).is_dir():
+        manifest = Path(manifest) / f"{TRAINING}{SUFFIX}"
+    return read_manifest_at(manifest).classes
 
 
 def find_joined(classes: Iterable[str]) -> tuple[str, str] | None:

@@ -15,7 +15,8 @@ def run(source, folder, options=OPTIONS, name="train"):
 def records(manifest):
     for path in manifest.paths:
         with path.open("rb") as file:
-            yield from (read_record(content, path) for _, content in read_frames(file, path))
+            for _, content in read_frames(file, path):
+                yield read_record(content, path, multi_label=manifest.is_multi_label)
 
 
 def filenames(manifest):

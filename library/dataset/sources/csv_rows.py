@@ -24,7 +24,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_DELIMITERS = (",", ";", "\t")
+DELIMITERS = (",", ";", "\t")
 _COLUMNS = ("SET", "FILE", "LABEL")
 # What else these columns are called, without case, spaces, hyphens and underscores.
 _OTHER_NAMES = {
@@ -57,6 +57,11 @@ def open_table(path: str | Path) -> TextIO:
         content: BinaryIO = io.BytesIO(read_url(str(path)))
     else:
         content = Path(path).open("rb")  # noqa: SIM115 the caller closes it
+    return decode_table(content)
+
+
+def decode_table(content: BinaryIO) -> TextIO:
+    """Return a CSV file, open as bytes, as text, in the encoding that its byte order mark tells."""
     start = content.read(4)
     content.seek(0)
     encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
@@ -109,7 +114,7 @@ def _find_layout(
     if len(columns) > len(_COLUMNS) or (len(columns) == 1 and needs_label):
         raise DataError("csv_columns must name the columns of file and label, or set, file, label")
     first: list[str] = []
-    for delimiter in _DELIMITERS:
+    for delimiter in DELIMITERS:
         file.seek(0)
         row = next(filter(any, csv.reader(file, delimiter=delimiter)), [])
         if layout := _read_layout(row, columns, needs_label):
