@@ -25,6 +25,7 @@ LEAVES = {
     "serving": (("prediction", "explaining"), ("serve",)),
     "export": (("prediction",), ("export",)),
     "distributed": ((), ()),
+    "cleaning": (("prediction",), ()),
 }
 ORDER = (*GROUND_FLOOR, *CORE, *LEAVES)
 # These three stand side by side.

@@ -1,0 +1,1 @@
+"""Find labels that are probably wrong, worst first, with the reason for each."""
