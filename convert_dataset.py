@@ -112,7 +112,9 @@ class DestinationKeys(Keys):
         _DEFAULTS.overwrite, "replace a converted split that was made with other settings"
     )
     split: Words = key(
-        (), "divide the images, such as validation=0.1,test=0.1 (train gets the rest)"
+        (),
+        "divide the images: validation=0.1,test=0.1 (train gets the rest), or folds=5 or "
+        "folds=5,test=0.1 for a cross-validation",
     )
     group_by: Text | None = key(None, "pattern; paths with the same match stay in one split")
 
@@ -175,9 +177,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def convert_splits(settings: Settings, corrections: "Corrections | None" = None) -> None:
-    """Divide one source into several splits, the training split first: it fixes the classes."""
+    """Divide one source into splits; the first, for training, fixes the classes of the others."""
+    from library.dataset.folds import find_folds
     from library.dataset.manifest import find_manifest
-    from library.dataset.sources.base import SPLITS, TRAINING
+    from library.dataset.sources.base import SPLITS
     from library.dataset.split_assignment import Splitter, read_fractions
 
     if settings.tfrecord_filename:
@@ -193,13 +196,13 @@ def convert_splits(settings: Settings, corrections: "Corrections | None" = None)
     for split in fractions:
         folder = f"{settings.tfrecord_dir}/{split}"
         convert_one(settings, split, folder, splitter, corrections)
-        if split == TRAINING and splitter.moved:
+        if split == splitter.first and splitter.moved:
             images = counted(len(splitter.moved), "image was", "images were")
             logger.info(
                 f"{images} moved to {split}, which had none of the same class: "
                 f"{listed(sorted(splitter.moved))}"
             )
-    for split in set(SPLITS) - set(fractions):
+    for split in sorted({*SPLITS, *find_folds(settings.tfrecord_dir)} - set(fractions)):
         folder = f"{settings.tfrecord_dir}/{split}"
         left = find_manifest(folder, split)
         if left and left.settings.get("split"):

@@ -45,6 +45,10 @@ def main(arguments: Sequence[str]) -> None:
     name = settings.command
     if name == "train" and settings.project.validate_only:
         name = "evaluate"
+    if name != "train":
+        from project.commands.setup import follow_fold
+
+        settings = follow_fold(settings)
     getattr(import_module(f"project.commands.{name}"), name)(settings)
 
 

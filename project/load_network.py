@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from library.configuration.reader import Settings
+from library.dataset.folds import read_fold_splits
 from library.dataset.manifest import SUFFIX
 from library.dataset.sources.base import TRAINING
 from library.dataset.splits import read_manifest_at
@@ -81,6 +82,9 @@ def has_other_training_images(snapshot: Snapshot, config: Project) -> bool:
         return False
     folder = f"{config.data_dir.rstrip('/')}/{TRAINING}"
     try:
+        if config.fold:
+            training = read_fold_splits(config.data_dir, config.fold)[TRAINING]
+            return learned != {training.fingerprint}
         return learned != {read_manifest_at(f"{folder}/{TRAINING}{SUFFIX}").fingerprint}
     except UserError:
         return False

@@ -51,7 +51,7 @@ SETTINGS_OF = {
     "train": f"{_COMMON} hyperparameter_set model image_size fit channels train_epochs batch_size "
     "learning_rate head_learning_rate optimizer augmentations best_metric early_stopping_patience "
     "resume xla dry_run print_config list_sets",
-    "evaluate": f"{_SNAPSHOT} split top_k bootstrap_samples validation_name",
+    "evaluate": f"{_SNAPSHOT} fold split top_k bootstrap_samples validation_name",
     "compare": "run_dir",
     "predict": f"{_SNAPSHOT} top_k predict_format embedding threshold threshold_precision "
     "calibrate",
@@ -108,6 +108,9 @@ class Directories(Keys):
         (), "instead of data_dir: a CSV file, or TFRecord files of any program, to train on"
     )
     eval_metadata: Files = key((), "the same to validate on; beside train_metadata")
+    fold: Count | None = key(
+        None, "validate on this fold of data_dir, from 1, and train on the others (--split folds=5)"
+    )
     run_dir: LocalPath = key("out/current", "directory that the run writes everything into")
     model_dir: LocalPath | None = key(
         None, "directory of checkpoints", "md", "{run_dir}/checkpoints"

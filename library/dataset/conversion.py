@@ -183,15 +183,21 @@ def _find_classes(
     if source.splitter and not len(index):
         source.splitter.check(empty=source.split)
     check_labels(index, source)
-    fixed_by = options.classes_from or find_training_manifest(folder, name)
+    splitter, labels = source.splitter, set(index.counts) - {NO_CLASS}
+    first = splitter.first if splitter else None
+    fixed_by = options.classes_from or find_training_manifest(folder, name, first)
     if source.corrections:
         source.corrections.check_classes(read_classes(fixed_by) if fixed_by else ())
         _check_training_classes(index, source)
-    if not fixed_by:
+    if splitter and name in splitter.folds:
+        # A class may be absent from a fold; the first one is converted first.
+        corrected = source.corrections and set(+source.corrections.class_counts) - {NO_CLASS}
+        labels = corrected or splitter.labels
+    if not fixed_by and len(labels) < 2:
         check_several_classes(index, source, name)
-    if source.splitter:
-        source.splitter.check()
-    return order_classes(set(index.counts) - {NO_CLASS}, fixed_by, options.class_order)
+    if splitter:
+        splitter.check()
+    return order_classes(labels, fixed_by, options.class_order)
 
 
 def _check_training_classes(index: FileIndex, source: Source) -> None:
@@ -233,8 +239,7 @@ def _settings_of(options: ConversionOptions, source: Source) -> dict[str, Any]:
     """Return what the manifest records of the options, --split and corrections, as JSON values."""
     settings: dict[str, Any] = _encoding_of(options)
     if source.splitter:
-        fractions = source.splitter.fractions.items()
-        settings["split"] = ",".join(f"{name}={fraction:.6g}" for name, fraction in fractions)
+        settings["split"] = str(source.splitter)
         settings["group_by"] = source.splitter.group_by
     if source.corrections:
         settings["corrections"] = source.corrections.to_json()

@@ -87,6 +87,11 @@ class Manifest:
         return tuple(self.folder / shard.file for shard in self.shards)
 
     @property
+    def manifest_paths(self) -> tuple[Path, ...]:
+        """The paths of the files that list the shards."""
+        return (manifest_path(self.folder, self.name),)
+
+    @property
     def fingerprint(self) -> str:
         """A hash that changes whenever an image, a label, the classes or the order changes."""
         content: list[Any] = [self.classes, [shard.sha256 for shard in self.shards]]

@@ -29,7 +29,7 @@ from library.dataset.manifest import (
     write_manifest,
 )
 from library.dataset.shards import rejected_path
-from library.dataset.sources.base import TRAINING
+from library.dataset.sources.base import FIRST_FOLD, TRAINING
 from library.dataset.storage import (
     NotFoundError,
     explain_store_errors,
@@ -140,20 +140,23 @@ def _download_lock(manifest: Manifest) -> contextlib.AbstractContextManager[None
 def fetch_training_manifest(url: str, folder: Path) -> None:
     """Copy the manifest of the training split to where the local twin of a remote split expects it.
 
+    And that of the first fold.
+
     Args:
         url: The remote split's folder; the training split is in it, or in the folder beside it.
         folder: The local folder for it.
     """
     url = url.rstrip("/")
-    sibling = f"{url.rpartition('/')[0]}/{TRAINING}"
-    for remote, local in ((url, folder), (sibling, folder.parent / TRAINING)):
-        path = manifest_path(local, TRAINING)
-        # Read it instead of asking whether it exists: stores also answer no if they can't be
-        # reached, and then the classes would get other ids.
-        with contextlib.suppress(NotFoundError):
-            content = read_url(f"{remote}/{path.name}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+    for name in (TRAINING, FIRST_FOLD):
+        sibling = f"{url.rpartition('/')[0]}/{name}"
+        for remote, local in ((url, folder), (sibling, folder.parent / name)):
+            path = manifest_path(local, name)
+            # Read it instead of asking whether it exists: stores also answer no if they can't be
+            # reached, and then the classes would get other ids.
+            with contextlib.suppress(NotFoundError):
+                content = read_url(f"{remote}/{path.name}")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
 
 
 def upload(manifest: Manifest, url: str) -> None:

@@ -13,7 +13,7 @@ from library.dataset.manifest import (
     read_manifest,
     read_manifest_file,
 )
-from library.dataset.sources.base import TRAINING
+from library.dataset.sources.base import FIRST_FOLD, TRAINING
 from library.dataset.sources.find import split_folder
 from library.dataset.storage import is_remote
 from library.errors import DataError, printable
@@ -53,17 +53,24 @@ def read_split(folder: str | Path, name: str) -> Manifest:
     return manifest
 
 
-def find_training_manifest(folder: str | Path, name: str) -> Path | None:
-    """Return the path of the training split's manifest in `folder` or in that beside it.
+def find_training_manifest(folder: str | Path, name: str, first: str | None = None) -> Path | None:
+    """Return the path of the manifest of the training split or of the first fold.
 
-    None if there is none, or if the split `name` itself is the training split.
+    None if there is none, or if the split `name` itself is one of them.
+
+    Args:
+        folder: Folder of the split `name`; the other is in it, or in one beside it.
+        name: The split's name.
+        first: Which of the two to look for; None: either.
     """
-    if name == TRAINING:
+    names = (first,) if first else (TRAINING, FIRST_FOLD)
+    if name in names:
         return None
-    for candidate in (Path(folder), Path(split_folder(Path(folder).parent, TRAINING))):
-        path = manifest_path(candidate, TRAINING)
-        if path.is_file():
-            return path
+    for each in names:
+        for candidate in (Path(folder), Path(split_folder(Path(folder).parent, each))):
+            path = manifest_path(candidate, each)
+            if path.is_file():
+                return path
     return None
 
 

@@ -19,8 +19,15 @@ from library.dataset.worker_pool import available_cores
 from library.errors import SettingsError
 from library.inputs.corruption import explain_source_errors
 from library.inputs.decoding import Crop, ImageFormat, decode, read_shape
-from library.inputs.disk_cache import DiskCache, Row, find_missing_space, open_cache
-from library.inputs.examples import Dataset, ExampleSource, Random
+from library.inputs.disk_cache import (
+    DiskCache,
+    JoinedCache,
+    Row,
+    find_missing_space,
+    join_caches,
+    open_cache,
+)
+from library.inputs.examples import Dataset, ExampleSource, Random, SplitPart
 from library.inputs.worker_slice import WorkerSlice
 from library.limits import memory_bytes
 
@@ -35,6 +42,7 @@ class CachedSource(ExampleSource):
             self._labels = tf.convert_to_tensor(labels)
         # Indices count all examples, even if `_source` becomes some of them.
         self._whole = self
+        self.parts = source.parts
         self.is_shuffled = source.is_shuffled
         self.interleaved = source.interleaved
         self.count = source.count
@@ -119,7 +127,9 @@ class MemoryCachedSource(CachedSource):
 class DiskCachedSource(CachedSource):
     """Examples cached on disk."""
 
-    def __init__(self, source: ExampleSource, cache: DiskCache, has_pixels: bool) -> None:
+    def __init__(
+        self, source: ExampleSource, cache: DiskCache | JoinedCache, has_pixels: bool
+    ) -> None:
         super().__init__(source, cache.labels)
         self._cache = cache
         self._has_pixels = has_pixels
@@ -164,8 +174,14 @@ def cache_examples(
         return MemoryCachedSource(source, image_format)
     if fingerprint is None:
         raise SettingsError("cache disk needs data with a fingerprint; a generator has none")
-    what = str(image_format or "encoded")
-    folder = Path(cache_dir) / f"images-{fingerprint[:32]}-{what}"
+    parts = source.parts or (SplitPart(fingerprint, source),)
+    caches = [_cache_on_disk(part, image_format, Path(cache_dir)) for part in parts]
+    return DiskCachedSource(source, join_caches(caches), has_pixels=image_format is not None)
+
+
+def _cache_on_disk(part: SplitPart, image_format: ImageFormat | None, cache_dir: Path) -> DiskCache:
+    source = part.source
+    folder = cache_dir / f"images-{part.fingerprint[:32]}-{image_format or 'encoded'}"
 
     def make_rows() -> Iterator[Row]:
         if missing := find_missing_space(folder.parent, _cache_bytes(source, image_format)):
@@ -173,8 +189,7 @@ def cache_examples(
         for index, content, label in _read_all(source, image_format):
             yield index, content.tobytes() if image_format else content, label
 
-    cache = open_cache(folder, source.count, source.label_spec, make_rows)
-    return DiskCachedSource(source, cache, has_pixels=image_format is not None)
+    return open_cache(folder, source.count, source.label_spec, make_rows)
 
 
 def _read_all(

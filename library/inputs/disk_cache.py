@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,55 @@ class DiskCache:
     def array(self, row_shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """Map the rows, unchecked, as an array (count, *row_shape); they must be of one size."""
         return np.memmap(self._file, dtype, "r", shape=(len(self._rows), *row_shape))
+
+
+class JoinedCache:
+    """The caches of the parts of a split as one, whose indices count all parts in order."""
+
+    def __init__(self, caches: Sequence[DiskCache]) -> None:
+        self._caches = caches
+        self._ends = np.cumsum([len(each.labels) for each in caches])
+        self.labels: np.ndarray = np.concatenate([each.labels for each in caches])
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last row could not be read, or None."""
+        return next((each.failure for each in self._caches if each.failure), None)
+
+    def read(self, index: int) -> bytes:
+        """Return the row of an example. Raises DataError if it is damaged."""
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        cache = self._caches[part]
+        return cache.read(index - int(self._ends[part]) + len(cache.labels))
+
+    def array(self, row_shape: tuple[int, ...], dtype: str) -> "JoinedRows":
+        """Map the rows of all parts, unchecked; they must be of one size."""
+        return JoinedRows([each.array(row_shape, dtype) for each in self._caches], self._ends)
+
+
+class JoinedRows:
+    """Arrays as one (n, …), which an array of indices reads a copy of some rows of."""
+
+    def __init__(self, arrays: Sequence[np.ndarray], ends: np.ndarray) -> None:
+        self._arrays, self._ends = arrays, ends
+        self.shape = (int(ends[-1]), *arrays[0].shape[1:])
+        self.nbytes = sum(each.nbytes for each in arrays)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.concatenate(self._arrays).astype(dtype or self._arrays[0].dtype, copy=False)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        rows = np.empty((len(indices), *self.shape[1:]), self._arrays[0].dtype)
+        parts = np.searchsorted(self._ends, indices, side="right")
+        for number in np.unique(parts):
+            array, own = self._arrays[number], parts == number
+            rows[own] = array[indices[own] - self._ends[number] + len(array)]
+        return rows
+
+
+def join_caches(caches: Sequence[DiskCache]) -> DiskCache | JoinedCache:
+    """Return caches as one whose indices count them in order."""
+    return caches[0] if len(caches) == 1 else JoinedCache(caches)
 
 
 def open_cache(

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -67,6 +67,13 @@ def _call(function: Callable[[Any], bytes], argument: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(tf.numpy_function(function, [argument], tf.string), [])
 
 
+class SplitPart(NamedTuple):
+    """Examples whose images and features are cached together, and the hash of their data."""
+
+    fingerprint: str
+    source: "ExampleSource"
+
+
 class ExampleSource(ABC):
     """The examples of a split. Here, an example is a serialized record, unless overridden."""
 
@@ -81,6 +88,9 @@ class ExampleSource(ABC):
     is_shuffled: bool = False
     # Number of shards that are interleaved, if there are shards.
     interleaved: int | None = None
+    # Of a split that is made of several, such as the folds that train: these, in the order of the
+    # examples' indices.
+    parts: tuple[SplitPart, ...] = ()
     # Why the last example could not be read.
     _failure: str | None = None
 
@@ -178,6 +188,7 @@ class ShardSource(ExampleSource):
     firsts: tuple[int, ...] | None = None
     # What to do about a corrupt shard.
     repair_hint: str = "convert again"
+    parts: tuple[SplitPart, ...] = field(default=(), repr=False, compare=False)
     count: int = field(init=False)
     _checked: set[bytes] = field(default_factory=set, init=False, repr=False, compare=False)
 
@@ -403,8 +414,13 @@ def make_source(
         kind = ForeignShardSource
         compressions = zip(map(str, split.paths), split.compressions, strict=True)
         own = {"reader": split.reader, "compressions": dict(compressions)}
+    parts = [
+        SplitPart(each.fingerprint, make_source(each, interleaved, parallel_reads))
+        for each in getattr(split, "parts", ())
+    ]
     return kind(
         **own,
+        parts=tuple(parts),
         paths=tuple(str(path) for path in split.paths),
         counts=tuple(shard.examples for shard in split.shards),
         class_counts=split.class_counts,

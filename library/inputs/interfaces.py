@@ -69,6 +69,10 @@ class TrainingInputs(Inputs, TrainingBatches, Protocol):
     """A training split: shuffled and augmented, in an order that is a function of (seed, epoch)."""
 
     @property
+    def seed(self) -> int:
+        """What the order and the augmentations depend on, beside the epoch."""
+
+    @property
     def order(self) -> list:
         """What the order of an epoch depends on besides the file names, as JSON stores it."""
 

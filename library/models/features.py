@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,13 @@ import tensorflow as tf
 from library.errors import UserError, reason_of
 from library.inputs.batching import prefetch
 from library.inputs.caching import CachedSource
-from library.inputs.disk_cache import DiskCache, find_missing_space, open_cache
-from library.inputs.examples import ExampleSource
+from library.inputs.disk_cache import (
+    DiskCache,
+    find_missing_space,
+    join_caches,
+    open_cache,
+)
+from library.inputs.examples import ExampleSource, SplitPart
 from library.inputs.interfaces import EvaluationInputs, Inputs, SplitInputs, TrainingInputs
 from library.logging import progress_bar
 from library.messages import counted
@@ -113,10 +118,14 @@ class FeatureSource(CachedSource):
     """Examples whose cached features take the place of their images. A key is an index."""
 
     def __init__(
-        self, source: ExampleSource, cache: DiskCache, feature_shape: tuple[int, ...]
+        self,
+        source: ExampleSource,
+        caches: Sequence[DiskCache],
+        feature_shape: tuple[int, ...],
     ) -> None:
+        cache = join_caches(caches)
         super().__init__(source, cache.labels)
-        self._features = cache.array(feature_shape, "<f4")
+        self._features: Any = cache.array(feature_shape, "<f4")
         if self._features.nbytes <= _MEMORY_BYTES:
             with tf.device("CPU"):
                 self._features = tf.constant(np.array(self._features))
@@ -144,8 +153,12 @@ class FeatureCache:
 
     def __init__(self, base: keras.Model, folder: str | Path) -> None:
         self._base = base
-        self._features = Inference(base)
         self._folder = Path(folder)
+        self.feature_shape: tuple[int, ...] = base.output_shape[1:]
+
+    @cached_property
+    def _features(self) -> Inference:
+        return Inference(self._base)
 
     @cached_property
     def _fingerprint(self) -> bytes:
@@ -160,16 +173,17 @@ class FeatureCache:
     def read(
         self,
         source: ExampleSource,
-        batches: Iterable[tuple[Any, Any]],
+        make_batches: Callable[[], Iterable[tuple[Any, Any]]],
         indices: tf.data.Dataset,
         key: tuple[Any, ...],
         which: str = "",
-    ) -> FeatureSource:
+    ) -> DiskCache:
         """Return the features of all examples, from the folder if an earlier run filled it.
 
         Args:
             source: The examples.
-            batches: (images, labels) batches that have each example once.
+            make_batches: Makes (images, labels) batches that have each example once; called only
+                if the folder lacks the features, because tracing takes long.
             indices: The examples' indices, int64, in the order of these batches.
             key: Whatever makes the features differ, besides the base.
             which: Which of the examples' features these are, for the log.
@@ -179,9 +193,8 @@ class FeatureCache:
         """
         name = hashlib.sha256(repr(key).encode() + self._fingerprint).hexdigest()[:32]
         folder = self._folder / f"features-{name}"
-        shape: tuple[int, ...] = self._base.output_shape[1:]
         # float32, whatever the base computes in.
-        row_bytes = 4 * math.prod(shape)
+        row_bytes = 4 * math.prod(self.feature_shape)
 
         def make_rows() -> Iterator[tuple[int, bytes, Any]]:
             if missing := find_missing_space(self._folder, source.count * row_bytes):
@@ -190,20 +203,19 @@ class FeatureCache:
             logger.info(f"caching the base's features of {images}{which} in {self._folder}")
             positions = iter(_read_indices(indices))
             with progress_bar(source.count, "features", unit=" images") as bar:
-                for pixels, labels in batches:
+                for pixels, labels in make_batches():
                     features = self._features(pixels)
                     for row, label in zip(features, np.asarray(labels), strict=True):
                         yield next(positions), row.tobytes(), label
                     bar.update(len(features))
 
         try:
-            cache = open_cache(folder, source.count, source.label_spec, make_rows, row_bytes)
+            return open_cache(folder, source.count, source.label_spec, make_rows, row_bytes)
         except OSError as error:
             raise UserError(
                 f"cannot cache features in {folder}: {reason_of(error)}; free some space, choose "
                 "another --cache_dir, or use --cache_features never"
             ) from error
-        return FeatureSource(source, cache, shape)
 
 
 def _read_indices(dataset: tf.data.Dataset) -> np.ndarray:
@@ -232,31 +244,67 @@ def cache_split_features(
         UserError: The cache can't be written.
     """
     cache, (training, validation) = FeatureCache(base, folder), inputs
+    parts, validation_parts = (
+        each.source.parts or (SplitPart(fingerprint, each.source),)
+        for each, fingerprint in zip(inputs, fingerprints, strict=True)
+    )
+    by_part = [_cache_views(cache, training, part, views) for part in parts]
+    cached = []
+    for caches in zip(*by_part, strict=True):
+        source = FeatureSource(training.source, caches, cache.feature_shape)
+        cached.append(replace(training, source=source))
+    caches = tuple(_cache_in_order(cache, validation, part) for part in validation_parts)
+    source = FeatureSource(validation.source, caches, cache.feature_shape)
+    return SplitInputs(
+        CachedTrainingInputs(tuple(cached)),
+        CachedEvaluationInputs(replace(validation, source=source)),
+    )
+
+
+def _cache_views(
+    cache: FeatureCache,
+    training: TrainingInputs,
+    part: SplitPart,
+    views: Sequence[tuple[Any, ...]],
+) -> list[DiskCache]:
+    """Return the features of each view of a part of the training images.
+
+    They depend on no other part, so that all splits that have this part share them.
+    """
+    source = part.source
     # Each image once, although training may repeat those of smaller classes; and in order, so that
     # features are those of their index.
     options = replace(training.options, deterministic=True)
-    once = replace(training, is_oversampled=False, options=options)
+    once = replace(training, source=source, is_oversampled=False, options=options)
+    if training.source.parts:
+        # Nothing that depends on the other parts, and not the same augmentations in each.
+        seed = training.seed + int(part.fingerprint[:8], 16)
+        once = replace(once, seed=seed, shuffle_examples=1)
     # Its keys are the examples' indices.
-    index_source = CachedSource(training.source, np.zeros(training.source.count, np.int64))
+    index_source = CachedSource(source, np.zeros(source.count, np.int64))
     indexed = replace(once, source=index_source)
-    cached = []
+    caches = []
     for epoch, view in enumerate(views):
         indices = indexed.keys(epoch)
         changes: tuple[Any, ...] = ()
         if view:
             # An example's augmentations depend on its position in the order.
             changes = (view, hashlib.sha256(_read_indices(indices).tobytes()).hexdigest())
-        key = (fingerprints[0], training.image_format, changes)
+        key = (part.fingerprint, training.image_format, changes)
         which = f", view {epoch + 1} of {len(views)}," if len(views) > 1 else ""
-        source = cache.read(training.source, once.batches(epoch), indices, key, which)
-        cached.append(replace(training, source=source))
-    key = (fingerprints[1], validation.image_format, ())
-    indices = validation.source.indices()
-    source = cache.read(validation.source, validation.batches(), indices, key)
-    return SplitInputs(
-        CachedTrainingInputs(tuple(cached)),
-        CachedEvaluationInputs(replace(validation, source=source)),
-    )
+        make_batches = partial(once.batches, epoch)
+        caches.append(cache.read(source, make_batches, indices, key, which))
+    return caches
+
+
+def _cache_in_order(
+    cache: FeatureCache, validation: EvaluationInputs, part: SplitPart
+) -> DiskCache:
+    """Return the features of a part of the validation images."""
+    source = part.source
+    key = (part.fingerprint, validation.image_format, ())
+    own = replace(validation, source=source)
+    return cache.read(source, own.batches, source.indices(), key)
 
 
 def _gather(inputs: Inputs, keys: tf.data.Dataset, start_batch: int = 0) -> tf.data.Dataset:

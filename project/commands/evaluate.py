@@ -112,6 +112,8 @@ def file_name(config: Any, summary: dict) -> str:
 def is_own_data(config: Any) -> bool:
     """Return whether the data is that of the run in run_dir; True if the run does not tell."""
     recorded = read_resolved(Path(config.run_dir, "project.yaml"))
+    if recorded.get("fold", config.fold) != config.fold:
+        return False
     given = (data_paths({"data_dir": config.data_dir, **recorded}), data_paths(vars(config)))
     own, paths = ([Path(each).resolve() for each in words] for words in given)
     return own == paths

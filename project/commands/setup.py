@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from library.configuration.command_line import Command
+from library.configuration.output import read_resolved
 from library.configuration.reader import Settings
-from library.configuration.schema import COMMAND_LINE, keys_of
+from library.configuration.schema import COMMAND_LINE, Value, keys_of
+from library.dataset.folds import find_folds, read_fold_splits
+from library.dataset.sources.find import split_folder
 from library.dataset.splits import find_joined, read_splits
 from library.errors import DataError, SettingsError
 from library.files import current_folder
@@ -70,6 +73,8 @@ def read_data(config: Project, *names: str) -> Sequence[Any]:
         DataError: If data is missing or invalid.
         SettingsError: If settings contradict each other.
     """
+    if config.fold and (config.data_format != "tfrecord" or config.train_metadata):
+        raise SettingsError("fold needs converted data: convert_dataset.py --split folds=5")
     if config.train_metadata or config.eval_metadata:
         return read_metadata(config, *names)
     if config.data_format != "csv" and (config.csv_columns or config.label_separator):
@@ -78,7 +83,7 @@ def read_data(config: Project, *names: str) -> Sequence[Any]:
             "them to convert_dataset.py"
         )
     if config.data_format == "tfrecord":
-        return read_splits(config.data_dir, *names)
+        return _read_converted(config, names)
     splits: Sequence[Any]
     if config.data_format == "generator":
         from library.dataset.unconverted import read_generated
@@ -99,6 +104,38 @@ def read_data(config: Project, *names: str) -> Sequence[Any]:
         )
     _log_unconverted(splits)
     return splits
+
+
+def _read_converted(config: Project, names: Sequence[str]) -> Sequence[Any]:
+    """Return converted splits; with `fold`, the training and the validation split are of folds."""
+    if not config.fold:
+        if "test" not in names and find_folds(config.data_dir):
+            folder = Path(split_folder(config.data_dir, names[0]))
+            if not folder.is_dir():
+                raise DataError(
+                    f"{config.data_dir} has folds, and no split {names[0]}: cross_validate trains "
+                    "on all of them, and --fold 1 chooses one to validate on"
+                )
+        return read_splits(config.data_dir, *names)
+    folds = read_fold_splits(config.data_dir, config.fold)
+    return [folds.get(name) or read_splits(config.data_dir, name)[0] for name in names]
+
+
+def follow_fold(settings: Settings) -> Settings:
+    """Return the settings with the fold of the run in run_dir, or with the run of the fold given.
+
+    For commands that use a run: of a cross-validation, `--fold 2` is the run in <run_dir>/fold_2.
+    """
+    config, new = settings.project, {}
+    recorded = read_resolved(Path(config.run_dir, "project.yaml"))
+    run = Path(config.run_dir, f"fold_{config.fold}")
+    if config.fold and (run / "project.yaml").is_file():
+        new["run_dir"] = Value(str(run), "fold")
+    elif config.fold is None and recorded.get("fold"):
+        own, given = (Path(each).resolve() for each in (recorded["data_dir"], config.data_dir))
+        if own == given:
+            new["fold"] = Value(recorded["fold"], f"the run in {config.run_dir}")
+    return settings.with_values(new) if new else settings
 
 
 def data_paths(settings: Mapping[str, Any]) -> list[str]:

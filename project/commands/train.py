@@ -10,7 +10,7 @@ from typing import Any
 
 from library.configuration.reader import Settings
 from library.dataset.class_checks import check_trainable, log_lacking_classes
-from library.dataset.manifest import Manifest, manifest_path
+from library.dataset.manifest import Manifest
 from library.errors import SettingsError, if_interrupted, printable
 from library.files import in_use
 from project.commands.setup import data_name, print_result, read_data, start_tensorflow
@@ -59,7 +59,7 @@ def train_splits(
     checks = numeric_checks() if config.debug else nullcontext()
     # Until the end, conversion must not replace these shards.
     manifests = [
-        manifest_path(each.folder, each.name) for each in splits if isinstance(each, Manifest)
+        path for each in splits if isinstance(each, Manifest) for path in each.manifest_paths
     ]
     with in_use(manifests), explain_read_errors(*trainer.inputs), checks:
         if settings.dry_run:

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+import convert_dataset
+from library.dataset.folds import read_fold_splits, read_folds
 from library.dataset.locations import FileLocation
 from library.dataset.manifest import Manifest, Shard, manifest_path, write_manifest
 from library.dataset.sources.base import LabeledFile
@@ -158,6 +160,9 @@ def test_read_fractions_gives_train_the_rest():
         (["test=1.5"], "test is 1.5, not between 0 and 1"),
         (["test=0.6", "validation=0.6"], "leave nothing for train"),
         (["train=0.5", "test=0.1"], "leave nothing for train, or do not add up"),
+        (["folds=1"], "from 2"),
+        (["folds=2", "folds=3"], "once"),
+        (["folds=3", "validation=0.1"], "take the place of validation"),
     ],
 )
 def test_read_fractions_refuses_nonsense(words, reason):
@@ -295,3 +300,59 @@ def test_splitter_seed_changes_splits():
     names = [f"{number}" for number in range(100)]
     splits = [[Splitter(FRACTIONS, "", seed).split_of(n) for n in names] for seed in (0, 0, 1)]
     assert splits[0] == splits[1] != splits[2]
+
+
+FOLDS = ["folds=3", "test=0.2"]
+
+
+def test_read_fractions_of_folds():
+    fractions = read_fractions(FOLDS)
+    assert list(fractions) == ["fold_1", "fold_2", "fold_3", "test"]
+    assert list(fractions.values()) == pytest.approx([0.8 / 3] * 3 + [0.2])
+    assert str(Splitter(fractions)) == "folds=3,test=0.2"
+
+
+def test_folds_leave_the_test_split_as_it_is():
+    names = [f"{number}.jpg" for number in range(1000)]
+    folds, plain = Splitter(read_fractions(FOLDS)), Splitter(read_fractions(["test=0.2"]))
+    divided = [(folds.split_of(name), plain.split_of(name)) for name in names]
+    assert {pair for pair in divided if "test" in pair} == {("test", "test")}
+    counts = Counter(each for each, _ in divided)
+    assert min(counts.values()) > 150
+    assert folds.folds == counts.keys() - {"test"}
+
+
+def test_folds_have_all_classes_together():
+    find = rare(200, 2)
+    splitter = Splitter(read_fractions(FOLDS))
+    divided = divide(splitter, find)
+    names = list(chain(*divided.values()))
+    assert sorted(names) == sorted({each.name for each in find()})
+    in_folds = {each.split("/")[0] for fold in splitter.folds for each in divided[fold]}
+    assert in_folds == splitter.labels == {each.label for each in find()}
+    # Only images of classes that the test split would have had for itself were moved.
+    assert splitter.moved
+    assert set(splitter.moved) <= set(divided["fold_1"])
+    assert {splitter.split_of(name) for name in splitter.moved} == {"test"}
+
+
+def test_folds_that_do_not_belong_together_are_refused(tmp_path):
+    with pytest.raises(DataError, match="--split folds=5"):
+        read_folds(str(tmp_path))
+    write_colors(tmp_path / "images", 4)
+    data = {words: tmp_path / words for words in ("folds=2", "folds=3")}
+    for words, folder in data.items():
+        arguments = ["--dataset_dir", tmp_path / "images", "--tfrecord_dir", folder]
+        convert_dataset.main(list(map(str, [*arguments, "--split", words])))
+    assert [each.name for each in read_folds(str(data["folds=2"]))] == ["fold_1", "fold_2"]
+    splits = read_fold_splits(str(data["folds=2"]), 2)
+    assert [each.name for each in splits["validation"].parts] == ["fold_2"]
+    assert (
+        splits["train"].fingerprint == read_split(data["folds=2"] / "fold_1", "fold_1").fingerprint
+    )
+    with pytest.raises(SettingsError, match="has 2 folds"):
+        read_fold_splits(str(data["folds=2"]), 3)
+    shutil.rmtree(data["folds=3"] / "fold_2")
+    shutil.copytree(data["folds=2"] / "fold_2", data["folds=3"] / "fold_2")
+    with pytest.raises(DataError, match=r"folds=3.*fold_2.*folds=2"):
+        read_folds(str(data["folds=3"]))

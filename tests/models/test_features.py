@@ -24,7 +24,12 @@ from library.inputs.examples import (
     without_autotune,
 )
 from library.models import features as room
-from library.models.features import FeatureCache, cache_split_features, split_at_base
+from library.models.features import (
+    FeatureCache,
+    FeatureSource,
+    cache_split_features,
+    split_at_base,
+)
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationPipeline, TrainingPipeline
 from tests.helpers.hub_modules import save_module
@@ -73,7 +78,9 @@ def network(tmp_path):
 def cache(base, folder, *, key=(), images=None, source=None):
     source = source or Examples()
     images = batches() if images is None else images
-    return FeatureCache(base, folder).read(source, images, source.indices(), key)
+    features = FeatureCache(base, folder)
+    cached = features.read(source, lambda: images, source.indices(), key)
+    return FeatureSource(source, [cached], features.feature_shape)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from library.messages import counted
 
 SPLITS = ("train", "validation", "test")
 TRAINING = SPLITS[0]
+# The first of the folds of a cross-validation, which fixes their classes.
+FIRST_FOLD = "fold_1"
 # What else people call splits, in any case.
 _SPLIT_NAMES = re.compile(
     "(?:(train(?:ing)?)|(val(?:id(?:ation)?)?|dev(?:elopment)?|eval(?:uation)?)|(test(?:ing)?))"
@@ -85,6 +87,11 @@ def split_meant(name: str) -> str | None:
     """Return the split that a name such as `Val`, `dev` or `test_set` means, or None."""
     found = _SPLIT_NAMES.fullmatch(name.strip())
     return SPLITS[(found.lastindex or 1) - 1] if found else None
+
+
+def fold_names(count: int) -> tuple[str, ...]:
+    """Return the names of the splits of a cross-validation: fold_1, fold_2, …"""
+    return tuple(f"fold_{number}" for number in range(1, count + 1))
 
 
 def composed(name: str) -> str:
