@@ -72,10 +72,10 @@ class Record:
         if header is None or (header.width, header.height) != (self.width, self.height):
             return f"is not a JPEG of {self.width}x{self.height} pixels"
         limit = min(MAX_DECODABLE_PIXELS, MAX_PIXELS_PER_BYTE * len(self.encoded))
-        if self.width * self.height > limit:
+        if self.width * self.height >= limit:
             return (
-                f"claims {self.width}x{self.height} pixels, more than {limit:,}, the most that can "
-                f"be decoded from {len(self.encoded):,} bytes"
+                f"claims {self.width}x{self.height} pixels; fewer than {limit:,} can be decoded "
+                f"from {len(self.encoded):,} bytes"
             )
         return None
 

@@ -56,20 +56,27 @@ class ImageFormat:
         return "x".join(map(str, self.shape)) + str(self.fit)
 
 
-def read_shape(encoded: tf.Tensor, recorded: tf.Tensor | None = None) -> tf.Tensor:
+def read_shape(
+    encoded: tf.Tensor, recorded: tuple[tf.Tensor, tf.Tensor] | None = None
+) -> tf.Tensor:
     """Return the shape of a JPEG, int32 (height, width, channels).
 
-    It is an error (tf.errors.InvalidArgumentError) if that is not the recorded one, int64 (height,
-    width), or if so many pixels can't be in so few bytes: decoding would take memory for them all.
+    It is an error (tf.errors.InvalidArgumentError) if height or width is not the recorded one,
+    int64, or if so many pixels can't be in so few bytes: decoding would take memory for them all.
     """
+    # These ops fail by themselves. Comparisons that lead to tf.Assert would be twice as many, which
+    # small images notice.
     shape = tf.io.extract_jpeg_shape(encoded, tf.int64)
+    height, width = recorded or (shape[0], shape[1])
     size = tf.cast(tf.strings.length(encoded), tf.int64)
     limit = tf.minimum(MAX_PIXELS_PER_BYTE * size, MAX_DECODABLE_PIXELS)
-    is_right = shape[0] * shape[1] <= limit
-    if recorded is not None:
-        is_right &= tf.reduce_all(tf.equal(shape[:2], recorded))
-    # No tf.Assert: a wrong index is an error too, for fewer ops per image.
-    return tf.gather(tf.cast(shape, tf.int32), tf.where(is_right, [0, 1, 2], 3))
+    # Fails at any index but 0.
+    zero = tf.gather(tf.zeros([1], tf.int64), height * width // limit)
+    if recorded:
+        # Fails unless height and width are equal. The first result is zeros.
+        recorded_shape = tf.stack([height, width, zero])
+        zero, _ = tf.raw_ops.ConcatOffset(concat_dim=2, shape=[shape, recorded_shape])
+    return tf.cast(shape + zero, tf.int32)
 
 
 def decode(
@@ -96,9 +103,9 @@ def decode(
     wanted = shape[:2] if window is None else window[2:]
 
     # As small as libjpeg can make it without falling below the size of the network.
-    reducible = tf.cast(tf.reduce_min(wanted // inner) >= REDUCTIONS[1:], tf.int32)
-    number = tf.reduce_sum(reducible)
-    is_exact = tf.reduce_all(tf.equal(wanted, inner))
+    number = tf.raw_ops.Bucketize(
+        input=tf.reduce_min(wanted // inner), boundaries=[float(each) for each in REDUCTIONS[1:]]
+    )
 
     def decode_reduced(ratio: int, is_exact: bool = False) -> tf.Tensor:
         # Color at half the resolution is repeated, not interpolated: resizing smooths it anyway.
@@ -109,17 +116,16 @@ def decode(
         reduced = window // ratio if crop else _enclose(window, ratio)
         return tf.raw_ops.DecodeAndCropJpeg(contents=encoded, crop_window=reduced, **options)
 
+    branch, branches = number, [partial(decode_reduced, ratio) for ratio in REDUCTIONS]
+    if channels > 1:
+        is_exact = tf.reduce_all(tf.equal(wanted, inner))
+        branch = tf.where(is_exact, len(branches), branch)
+        branches.append(partial(decode_reduced, 1, is_exact=True))
     # Only the decoding is in branches: TensorFlow walks the ops of a branch that is not taken, too.
-    image = tf.switch_case(
-        tf.where(is_exact, 0, 1 + number),
-        [
-            partial(decode_reduced, 1, is_exact=True),
-            *(partial(decode_reduced, ratio) for ratio in REDUCTIONS),
-        ],
-    )
+    image = tf.switch_case(branch, branches)
     if crop:
         return tf.ensure_shape(resize(image, size), image_format.shape)
-    ratio = tf.constant(REDUCTIONS)[number]
+    ratio = tf.bitwise.left_shift(1, number)
     begin = None if window is None else window[:2] % ratio / ratio
     resized = tf.cond(
         tf.reduce_max((wanted if window is None else window) % ratio) > 0,

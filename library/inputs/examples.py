@@ -133,8 +133,7 @@ class ExampleSource(ABC):
             (uint8 pixels, label).
         """
         encoded, height, width, label = self.parse(key, "encoded", "height", "width")
-        shape = read_shape(encoded, tf.stack([height, width]))
-        return decode(encoded, shape, image_format, crop), label
+        return decode(encoded, read_shape(encoded, (height, width)), image_format, crop), label
 
     def record(self, key: tf.Tensor) -> tf.Tensor:
         """Return the serialized record for a key."""

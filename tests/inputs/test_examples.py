@@ -276,7 +276,9 @@ def claim_size(encoded, edge):
     return encoded[:at] + 2 * edge.to_bytes(2, "big") + encoded[at + 4 :]
 
 
-@pytest.mark.parametrize(("edge", "recorded"), [(40, 2), (30_000, 2), (30_000, 30_000)])
+@pytest.mark.parametrize(
+    ("edge", "recorded"), [(40, 2), (30_000, 2), (30_000, 30_000), (1500, 1500)]
+)
 def test_jpeg_larger_than_recorded_or_possible_is_named(tmp_path, edge, recorded):
     path = tmp_path / "shard.tfrecord"
     encoded = claim_size(tf.io.encode_jpeg(np.zeros((2, 2, 1), np.uint8)).numpy(), edge)
