@@ -1,6 +1,6 @@
 """Kill each kind of work at random times, resume it, and compare: `make kills`.
 
-    python -m tests.kills [300] [--seed 0]
+    python -m tests.kills [300] [--seed 0] [--kinds cluster export]
 
 Conversion, training with both engines, evaluation, export and a cluster of two workers, each on
 tiny data. The result of each must equal that of one that nobody killed, and nothing may be left: no
@@ -224,6 +224,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("count", type=int, nargs="?", default=300, help="number of kills")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", help="kinds of work to kill; default: all")
     options = parser.parse_args()
     chance = random.Random(options.seed)
     home = Path(tempfile.mkdtemp(prefix="kills-"))
@@ -240,6 +241,7 @@ def main() -> int:
     trained.mkdir()
     finish([start_run(trained)])
     works = make_works(data, trained)
+    works = {name: works[name] for name in options.kinds or works}
     wanted, seconds = {}, {}
     for name, work in works.items():
         folder = home / f"{name}-whole"
