@@ -71,6 +71,17 @@ class Predictions:
         found = [self.scores[rows].argmax(1) for rows in row_chunks(self.scores)]
         return np.concatenate([np.zeros(0, np.int64), *found])
 
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """Whether each prediction is correct; if multi-label, all of its classes: bool (n,)."""
+        if not self.multi_label:
+            return self.classes == self.labels
+        parts = [
+            ((self.scores[rows] > 0) == (self.labels[rows] > 0.5)).all(1)
+            for rows in row_chunks(self.scores)
+        ]
+        return np.concatenate([np.zeros(0, bool), *parts])
+
     def probabilities(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Return the probabilities of some images, float32 (some, classes)."""
         return np.asarray(to_probabilities(self.scores[rows], multi_label=self.multi_label))

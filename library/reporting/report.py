@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from library.dataset.sources.base import TRAINING
-from library.evaluation.confusion import row_chunks
 from library.evaluation.evaluate import (
     EVALUATION_FOLDER,
     EvaluationResult,
@@ -24,7 +22,7 @@ from library.evaluation.evaluate import (
     warn_on_error,
     write_results,
 )
-from library.evaluation.predictions import Predictions
+from library.evaluation.image_table import IMAGE_TABLE
 from library.evaluation.table import (
     format_interval,
     format_number,
@@ -35,18 +33,22 @@ from library.figures.html import inline_svg, link_pages, read_script, render
 from library.figures.training_curves import curve_names, draw_curves
 from library.files import SEAL, parse_json, sha256_of, write_file
 from library.inputs.examples import Split
-from library.inputs.interfaces import EvaluationInputs
 from library.messages import counted_classes
-from library.reporting.charts import make_confusion_chart, make_thumbnail
+from library.reporting.charts import make_confusion_chart
+from library.reporting.mistakes import (
+    SEPARATOR,
+    make_cards,
+    make_mistake_table,
+    read_images,
+    sample_correct,
+    worst_mistakes,
+)
 from library.reporting.runs import REPORT, SETTINGS_FILES, read_history, read_settings_file
 from library.reporting.threshold_curves import make_threshold_curves
 from library.saving.snapshots import Snapshot, read_snapshot
 
 logger = logging.getLogger(__name__)
 
-# The number of images bounds the size of the page.
-MAX_MISTAKES = 48
-MAX_CORRECT = 16
 _TILES = ("exact_match", "accuracy", "macro_f1", "macro_roc_auc", "loss", "ece")
 _CLASS_COLUMNS = ("f1", "precision", "recall", "roc_auc", "pr_auc")
 _PACKAGES = ("tensorflow", "keras", "numpy")
@@ -80,6 +82,7 @@ class Report:
         epoch: The snapshot's epoch.
         settings: File name → (key, value, source) of each setting.
         sources: A hash of what the page is made from: see `hash_sources`.
+        image_table: Where the table of all images is, seen from the page.
     """
 
     title: str
@@ -95,6 +98,7 @@ class Report:
     epoch: int | None = None
     settings: dict[str, list[tuple[str, str, str]]] | None = None
     sources: str = ""
+    image_table: str | None = None
 
 
 def write_training_report(
@@ -163,6 +167,7 @@ def write_report(
         scope=tuple(describe_scope(summary)),
         epoch=snapshot.metrics.get("epoch"),
         sources=hash_sources(snapshot.sha256, summary["data"]["fingerprint"], None),
+        image_table=_find_image_table(page, summary["split"]),
     )
     # The history and settings of a run are not those of an ensemble.
     if len(members) == 1:
@@ -187,10 +192,15 @@ def render_report(report: Report) -> str:
     chart = None if predictions.multi_label else make_confusion_chart(predictions, report.classes)
     answer, curves = make_threshold_curves(predictions, report.classes)
     shown = [answer, *curves] if answer else curves
+
+    def cards(rows: np.ndarray, images: Sequence[np.ndarray]) -> list[dict]:
+        return [*make_cards(predictions, report.classes, rows, images)]
+
     return render(
         "library.reporting",
         "report.html",
-        script=read_script("library.reporting", "report.js"),
+        script=read_script("library.figures", "tables.js")
+        + read_script("library.reporting", "report.js"),
         report=report,
         metrics=metrics,
         # Multi-label accuracy is that of single classes, not of images.
@@ -211,44 +221,16 @@ def render_report(report: Report) -> str:
         confusion=chart,
         thresholds=[{**asdict(each), "isAnswer": each is answer} for each in shown],
         hidden_classes=len(report.classes) - len(metrics["absent"]) - len(curves),
-        mistakes=list(_cards(report, worst_mistakes(report.result), report.mistake_images)),
-        correct=list(_cards(report, sample_correct(report.result), report.correct_images)),
+        mistake_count=int(np.count_nonzero(~predictions.correct)),
+        mistake_table=make_mistake_table(report.result, report.classes),
+        separator=SEPARATOR,
+        mistakes=cards(worst_mistakes(report.result), report.mistake_images),
+        correct=cards(sample_correct(report.result), report.correct_images),
         number=format_number,
         data_rows=[_split_row(each) for each in report.splits],
         settings={name: _by_default(rows) for name, rows in (report.settings or {}).items()},
         environment=describe_environment(),
     )
-
-
-def worst_mistakes(result: EvaluationResult, count: int = MAX_MISTAKES) -> np.ndarray:
-    """Return the rows of the wrong predictions with the highest losses, worst first: int64."""
-    rows = np.flatnonzero(~_is_correct(result.predictions))
-    return rows[np.argsort(-result.losses[rows], kind="stable")][:count]
-
-
-def sample_correct(result: EvaluationResult, count: int = MAX_CORRECT) -> np.ndarray:
-    """Return the rows of some correct predictions, evenly spaced over the split: int64."""
-    rows = np.flatnonzero(_is_correct(result.predictions))
-    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
-
-
-def read_images(inputs: EvaluationInputs, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-    """Return the pixels of some images of a split, by row: uint8 (height, width, channels) each.
-
-    Reads the split as far as the last one, and decodes only these.
-    """
-    if not len(rows):
-        return []
-    source: Any = inputs.source
-    wanted = tf.constant(np.asarray(rows), tf.int64)
-    keys = source.keys().enumerate()
-    as_it_is = tf.autograph.experimental.do_not_convert
-    chosen = keys.filter(as_it_is(lambda row, key: tf.reduce_any(tf.equal(row, wanted))))
-    images = chosen.take(len(rows)).map(
-        as_it_is(lambda row, key: (row, source.load(key, inputs.image_format)[0]))
-    )
-    found = {int(row): image for row, image in images.as_numpy_iterator()}
-    return [found[int(row)] for row in rows]
 
 
 def describe_environment() -> list[tuple[str, str]]:
@@ -316,40 +298,6 @@ def _class_rows(metrics: dict, others: Sequence[Split | TrainingSplit]) -> Itera
         }
 
 
-def _is_correct(predictions: Predictions) -> np.ndarray:
-    """Return whether each prediction is correct; of multi-label ones, all of its classes: bool."""
-    if predictions.multi_label:
-        scores, labels = predictions.scores, predictions.labels
-        return np.concatenate(
-            [((scores[rows] > 0) == (labels[rows] > 0.5)).all(1) for rows in row_chunks(scores)]
-        )
-    return predictions.classes == predictions.labels
-
-
-def _cards(report: Report, rows: np.ndarray, images: Sequence[np.ndarray]) -> Iterator[dict]:
-    """Yield what the page shows of the images in some rows."""
-    predictions, classes = report.result.predictions, report.classes
-    is_correct = _is_correct(predictions)
-    for row, image in zip(rows, images, strict=True):
-        if predictions.multi_label:
-            predicted = np.flatnonzero(predictions.scores[row] > 0)
-            true = np.flatnonzero(predictions.labels[row] > 0.5)
-        else:
-            predicted, true = predictions.classes[[row]], predictions.labels[[row]]
-        (probabilities,) = predictions.probabilities(np.array([row]))
-        words = [
-            ", ".join(f"{classes[n]} {100 * probabilities[n]:.1f} %" for n in each)
-            for each in (predicted.tolist(), true.tolist())
-        ]
-        yield {
-            "thumbnail": make_thumbnail(image),
-            "is_correct": bool(is_correct[row]),
-            "predicted": words[0] or "none",
-            "true": words[1] or "none",
-            "name": predictions.names[row],
-        }
-
-
 def _split_row(split: Split | TrainingSplit) -> tuple[str, str, str, str]:
     return (
         split.name,
@@ -383,6 +331,14 @@ def _folders_around(snapshot_dir: Path, run_dir: Path | None) -> list[Path]:
 
 def _find_history(snapshot_dir: Path, run_dir: Path | None) -> Path | None:
     return _find("history.csv", _folders_around(snapshot_dir, run_dir))
+
+
+def _find_image_table(page: Path, split: str) -> str | None:
+    """Return where the table of images is, seen from its page: beside it, or in a folder."""
+    name = f"{split}{IMAGE_TABLE}"
+    paths = (page.with_suffix(IMAGE_TABLE), page.parent / EVALUATION_FOLDER / name)
+    found = (each.relative_to(page.parent).as_posix() for each in paths if each.is_file())
+    return next(found, None)
 
 
 def _find(name: str, folders: Sequence[Path]) -> Path | None:

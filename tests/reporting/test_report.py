@@ -1,6 +1,8 @@
 """The report: what is on the page, and when commands write it."""
 
 import base64
+import csv
+import html
 import io
 import json
 import os
@@ -25,25 +27,28 @@ from library.evaluation.predictions import Predictions
 from library.figures.html import link_pages, source_hash
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
-from library.reporting import report
+from library.reporting import mistakes, report
 from library.reporting.charts import (
     confused_pairs,
     draw_confusion_matrix,
     make_confusion_chart,
     make_thumbnail,
 )
-from library.reporting.report import (
+from library.reporting.mistakes import (
     MAX_CORRECT,
     MAX_MISTAKES,
+    make_mistake_table,
+    read_images,
+    sample_correct,
+    worst_mistakes,
+)
+from library.reporting.report import (
     Report,
     describe_environment,
     hash_sources,
     is_about,
     is_current,
-    read_images,
     render_report,
-    sample_correct,
-    worst_mistakes,
 )
 from library.reporting.threshold_curves import MAX_CLASSES, make_threshold_curves
 from project.inputs import EvaluationPipeline
@@ -60,13 +65,31 @@ SETTINGS = [
     ("batch_size", "64", "project.yaml:24 (set sample)"),
     ("random_seed", "0", "default"),
 ]
-# Shows a page on a narrow screen, and tells its width and how much it asked for from outside.
+# Shows a page on a narrow screen, and tells its width and how much it asked for from outside; then
+# sorts and filters the table of mistakes.
 PROBE = """<iframe width=390 height=800 style="border:0"></iframe><script>
 const frame = document.querySelector("iframe");
 frame.onload = () => {
   const asked = frame.contentWindow.performance.getEntriesByType("resource");
   const outside = asked.filter(each => !each.name.startsWith("data:"));
-  document.title = [frame.contentDocument.documentElement.scrollWidth, outside.length].join();
+  const page = frame.contentDocument;
+  const table = page.getElementById("mistakes");
+  const texts = column => [...table.tBodies[0].rows].filter(each => !each.hidden)
+    .map(row => row.cells[column].textContent);
+  const heading = table.tHead.rows[0].cells[5];
+  const found = {width: page.documentElement.scrollWidth, outside: outside.length, sorted: []};
+  for (const click of [0, 1, 1]) {
+    if (click) heading.querySelector("button").click();
+    found.sorted.push([heading.getAttribute("aria-sort"), texts(5)]);
+  }
+  const choice = page.querySelector("[data-filters] select");
+  choice.selectedIndex = 2;
+  choice.dispatchEvent(new Event("input", {bubbles: true}));
+  found.option = choice.value;
+  found.filtered = texts(1);
+  found.pictures = page.querySelectorAll("[data-pictures-of] > :not([hidden])").length;
+  found.count = page.querySelector("[data-filters] output").textContent;
+  document.title = JSON.stringify(found);
 };
 frame.srcdoc = PAGE;
 </script>"""
@@ -155,9 +178,18 @@ def test_report_in_a_browser(tmp_path):
     # On a phone nothing but tables is wider than the screen.
     probe.write_text(PROBE.replace("PAGE", json.dumps(path.read_text()).replace("</", "<\\/")))
     page, _ = open_in_browser(probe, "--dump-dom")
-    width, requests = re.search(r"<title>(\d+),(\d+)</title>", page).groups()
-    assert int(width) <= 390
-    assert int(requests) == 0
+    found = json.loads(html.unescape(re.search("<title>(.*?)</title>", page)[1]))
+    assert found["width"] <= 390
+    assert found["outside"] == 0
+    (before, worst), (then, least), (again, last) = found["sorted"]
+    assert (before, then, again) == ("descending", "ascending", "descending")
+    assert [float(each) for each in worst] == sorted(map(float, worst), reverse=True)
+    assert least == worst[::-1]
+    assert last == worst
+    assert found["option"] == "<i>class & 1</i>"
+    assert {*found["filtered"]} == {found["option"]}
+    assert 0 < len(found["filtered"]) == found["pictures"] < len(worst)
+    assert found["count"] == f"{len(found['filtered'])} of {len(worst)}"
 
 
 def test_report_shows_everything_escaped():
@@ -307,6 +339,28 @@ def test_worst_mistakes_come_first_with_their_images(colors):
     assert read_images(inputs, []) == []
 
 
+def test_table_of_mistakes(monkeypatch):
+    labels = np.array([0, 1, 1])
+    scores = np.array([[0, 1], [2, 1], [0, 1]], np.float32)
+    found, losses = make_predictions(labels, scores), np.array([1.5, 2.5, 0.25])
+    head, rows = make_mistake_table(EvaluationResult(None, None, found, losses, {}), "ab")
+    assert head == ("file", "true", "predicted", *head[3:5], "loss")
+    assert rows == [
+        ("1.png", "b", "a", "0.2689", "0.7311", "2.5000"),
+        ("0.png", "a", "b", "0.2689", "0.7311", "1.5000"),
+    ]
+    truth = np.array([[0, 0], [1, 1], [1, 1]])
+    scores = np.array([[1, 1], [1, -1], [1, 1]], np.float32)
+    found = make_predictions(truth, scores, multi_label=True)
+    _, rows = make_mistake_table(EvaluationResult(None, None, found, losses, {}), "ab")
+    assert rows == [("1.png", "a|b", "a", "2.5000"), ("0.png", "none", "a|b", "1.5000")]
+    monkeypatch.setattr(mistakes, "MAX_ROWS", 5)
+    page = make_page(image_table="a b/test.images.csv")
+    assert re.search("The table has the 5 worst of [0-9]+ mistakes", page)
+    assert 'href="a%20b/test.images.csv">a b/test.images.csv</a>' in page
+    assert "images.csv" not in make_page()
+
+
 def test_sample_correct_is_spread_over_the_split():
     labels = np.zeros(100, int)
     scores = np.eye(2, dtype=np.float32)[(np.arange(100) % 2)]
@@ -449,6 +503,13 @@ def test_train_and_evaluate_write_reports(options, tmp_path, capsys):
     assert run_main(run.main, ["evaluate", *options], "run.py") == 0
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert json.loads((folder / "evaluation" / "test.json").read_text()) == printed
+    for name, where in (("report", "evaluation/validation"), ("evaluation/test", "test")):
+        assert f'href="{where}.images.csv"' in (folder / f"{name}.html").read_text()
+    with (folder / "evaluation" / "test.images.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 18
+    assert np.mean([row["label"] == row["prediction"] for row in rows]) == printed["accuracy"]
+    assert np.mean([float(row["loss"]) for row in rows]) == pytest.approx(printed["loss"])
     page = (folder / "evaluation" / "test.html").read_text()
     assert "correct on the test split" in page
     assert "<th>in train</th>" in page
