@@ -60,8 +60,8 @@ SETTINGS_OF = {
     "optimizer augmentations xla",
     "describe": f"{_COMMON} hyperparameter_set model image_size channels",
     "explain": f"{_SNAPSHOT} split explain_images explain_neighbors explain_layer",
-    "serve": f"{_SNAPSHOT} host port threshold threshold_precision calibrate max_upload_megabytes "
-    "max_upload_secs max_megapixels max_waiting",
+    "serve": f"{_SNAPSHOT} host port clean threshold threshold_precision calibrate "
+    "max_upload_megabytes max_upload_secs max_megapixels max_waiting",
     "preview": f"{_COMMON} hyperparameter_set image_size channels batch_size augmentations",
     "benchmark_inputs": f"{_COMMON} data_format image_size batch_size augmentations cache "
     "parallel_interleave_sources num_parallel_reads num_parallel_calls prefetch_batches",
@@ -359,6 +359,7 @@ class Demonstration(Keys):
     )
     host: Text = key("127.0.0.1", "address to bind; 0.0.0.0: reachable from other machines")
     port: Port = key(8000, "port to bind; 0: any free port")
+    clean: bool = key(False, "serve: the page to correct the labels that clean suspects")
     max_upload_megabytes: Positive = key(
         20.0, "maximum size of an upload, in megabytes; ten times that for all at once"
     )

@@ -11,8 +11,9 @@ import logging
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from library.dataset.locations import Location
@@ -20,7 +21,7 @@ from library.dataset.sources.base import NO_CLASS, LabeledFile, composed
 from library.dataset.sources.class_names import normalize_class
 from library.dataset.sources.csv_rows import DELIMITERS, decode_table
 from library.errors import DataError, first_line, printable, reason_of
-from library.files import read_regular_file
+from library.files import read_regular_file, write_file
 from library.messages import counted, did_you_mean, listed
 
 COLUMNS = ("file", "sha256", "action", "label", "new_label", "reason", "date")
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class Correction(NamedTuple):
-    """A row, after the number of its last line.
+    """A row, after the number of its last line, and its cells in other columns.
 
     The old label, the reason and the date are for people; nothing is decided by them.
     """
@@ -46,6 +47,7 @@ class Correction(NamedTuple):
     new_label: str
     reason: str
     date: str
+    others: Mapping[str, str] = MappingProxyType({})
 
 
 class _Match(NamedTuple):
@@ -103,9 +105,24 @@ def _parse(text: str, path: str | Path) -> Iterator[Correction]:
             f"columns of corrections are {', '.join(COLUMNS)}"
         )
     for cells in filter(any, reader):
-        row = dict.fromkeys(COLUMNS, "") | dict(zip(header, map(str.strip, cells), strict=False))
-        row |= {"sha256": row["sha256"].lower(), "action": row["action"].lower()}
-        yield Correction(reader.line_num, *(row[each] for each in COLUMNS))
+        row = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
+        # A file name may begin or end with a space.
+        row |= {each: row[each].strip() for each in COLUMNS if each != "file"}
+        row |= {each: row[each].lower() for each in ("sha256", "action")}
+        known = {each: row.pop(each) for each in COLUMNS}
+        yield Correction(reader.line_num, **known, others=row)
+
+
+def write_corrections(path: str | Path, rows: Iterable[Correction] = ()) -> None:
+    """Write rows, and a header, whole or not at all. Raises OSError."""
+    rows = list(rows)
+    others = list(dict.fromkeys(name for row in rows for name in row.others))
+    text = io.StringIO(newline="")
+    # The lines end as the module's default does, because in others it leaves \r unquoted.
+    writer = csv.writer(text)
+    writer.writerow([*COLUMNS, *others])
+    writer.writerows([*row[1:-1], *(row.others.get(each, "") for each in others)] for row in rows)
+    write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def _find_problem(row: Correction) -> str | None:

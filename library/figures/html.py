@@ -20,7 +20,7 @@ from library.errors import printable
 from library.files import write_file
 
 # The pages that a run's folder may hold.
-_RUN_PAGES = ("report.html", "evaluation/*.html", "explain/explain.html")
+_RUN_PAGES = ("report.html", "evaluation/*.html", "explain/explain.html", "cleaning/index.html")
 _LINKS = re.compile("<nav>[^\\n]*</nav>")
 
 
@@ -92,7 +92,8 @@ def _environment(package: str) -> jinja2.Environment:
 
 def _link(page: Path, origin: Path, run_dir: Path) -> str:
     """Return a link from one page to another, or the page's name if they are the same."""
-    name = page.relative_to(run_dir).with_suffix("").as_posix().removesuffix("/explain")
+    name = page.relative_to(run_dir).with_suffix("").as_posix()
+    name = name.removesuffix("/explain").removesuffix("/index")
     name = html.escape(printable(name))
     url = quote(Path(relpath(page, origin.parent)).as_posix())
     return f"<b>{name}</b>" if page == origin else f'<a href="{url}">{name}</a>'

@@ -21,7 +21,8 @@ from library.serving.page import content_security_policy, make_page
 from library.serving.request_error import RequestError
 from library.serving.uploads import RequestLimits, UploadMemory, read_upload
 
-_HEADERS = {
+# Of every response.
+HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -71,27 +72,39 @@ def make_application(
     memory = UploadMemory(limits)
 
     async def show_page(request: Request) -> Response:
-        policy = {"Content-Security-Policy": content_security_policy(html)}
-        return HTMLResponse(html, headers={**_HEADERS, **policy})
+        return html_response(html)
 
     async def show_health(request: Request) -> Response:
-        return _json({"status": "ok", "network": model.name, "classes": list(model.classes)})
+        return json_response(
+            {"status": "ok", "network": model.name, "classes": list(model.classes)}
+        )
 
     async def predict(request: Request) -> Response:
-        _check_origin(request)
+        check_origin(request)
         with memory.share() as share:
             content = await read_upload(request, limits, share)
             class_name = request.query_params.get("explain")
             if class_name is None:
-                return _json(await queue.run(model.classify, content))
-            return _json(await queue.run(model.explain, content, class_name))
+                return json_response(await queue.run(model.classify, content))
+            return json_response(await queue.run(model.explain, content, class_name))
 
+    routes = [
+        Route("/", show_page),
+        Route("/health", show_health),
+        Route("/predict", predict, methods=["POST"]),
+    ]
+    return make_starlette(routes, hosts)
+
+
+def make_starlette(routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
+    """Return an ASGI application whose errors are JSON.
+
+    Args:
+        routes: What it answers.
+        hosts: Host names that it answers to.
+    """
     return Starlette(
-        routes=[
-            Route("/", show_page),
-            Route("/health", show_health),
-            Route("/predict", predict, methods=["POST"]),
-        ],
+        routes=routes,
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
         ],
@@ -109,13 +122,13 @@ async def _refuse(request: Request, error: Any) -> Response:
     if error.code in ("too_slow", "too_large"):
         # The rest of the body may not be read, so the connection cannot be used again.
         headers["Connection"] = "close"
-    return _json(error.body, error.status, headers)
+    return json_response(error.body, error.status, headers)
 
 
 async def _refuse_http(request: Request, error: Any) -> Response:
     message = f"{request.method} {request.url.path}: {error.detail}"
     body = {"error": _HTTP_CODES.get(error.status_code, "bad_form"), "message": message}
-    return _json(body, error.status_code, error.headers)
+    return json_response(body, error.status_code, error.headers)
 
 
 async def _ignore(request: Request, error: Exception) -> Response:
@@ -125,15 +138,27 @@ async def _ignore(request: Request, error: Exception) -> Response:
 async def _fail(request: Request, error: Exception) -> Response:
     logger.error(f"{request.method} {request.url.path}: {type(error).__name__}: {error}")
     failure = RequestError("failed", "the server failed to answer; see its log")
-    return _json(failure.body, failure.status)
+    return json_response(failure.body, failure.status)
 
 
-def _check_origin(request: Request) -> None:
-    """Refuse requests from another web site's pages, which would cost time without being asked."""
+def check_origin(request: Request) -> None:
+    """Refuse requests from another web site's pages, which nobody asked for."""
     origin = request.headers.get("origin")
     if origin and urlsplit(origin).netloc != request.headers.get("host"):
         raise RequestError("other_origin", f"pages of {origin} must not use this server")
 
 
-def _json(body: object, status: int = 200, headers: Any = None) -> Response:
-    return JSONResponse(body, status, headers={**_HEADERS, **(headers or {})})
+def html_response(html: str, images: str = "data:") -> Response:
+    """Return the response of a page that runs no script but its own.
+
+    Args:
+        html: The page.
+        images: Where its images come from, as a Content-Security-Policy names it.
+    """
+    policy = {"Content-Security-Policy": content_security_policy(html, images)}
+    return HTMLResponse(html, headers={**HEADERS, **policy})
+
+
+def json_response(body: object, status: int = 200, headers: Any = None) -> Response:
+    """Return a response of JSON."""
+    return JSONResponse(body, status, headers={**HEADERS, **(headers or {})})

@@ -15,8 +15,13 @@ def make_page(description: str, max_bytes: int) -> str:
     return render("library.serving", "page.html", description=description, max_bytes=max_bytes)
 
 
-def content_security_policy(page: str) -> str:
-    """Return the Content-Security-Policy that allows only the page's own scripts and styles."""
+def content_security_policy(page: str, images: str = "data:") -> str:
+    """Return the Content-Security-Policy that allows only the page's own scripts and styles.
+
+    Args:
+        page: The page as HTML.
+        images: Where its images come from.
+    """
     hashes = {
         tag: " ".join(
             source_hash(text) for text in re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
@@ -25,6 +30,6 @@ def content_security_policy(page: str) -> str:
     }
     return (
         f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']}; "
-        "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        f"img-src {images}; connect-src 'self'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     )

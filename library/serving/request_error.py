@@ -14,7 +14,9 @@ STATUSES = {
     "no_image": 422,
     "damaged_image": 422,
     "unknown_class": 422,
+    "bad_decision": 422,
     "failed": 500,
+    "not_saved": 500,
     "busy": 503,
 }
 

@@ -33,9 +33,11 @@ class EchoModel:
 class RunningServer:
     """A server on a free port, in a thread."""
 
-    def __init__(self, model, page=None, limits=None):
+    def __init__(self, model=None, page=None, limits=None, application=None):
         limits = limits or RequestLimits(0.5, 0.5, 2)
-        application = make_application(model, limits, server.allowed_hosts("127.0.0.1"), page)
+        application = application or make_application(
+            model, limits, server.allowed_hosts("127.0.0.1"), page
+        )
         self._listening = server.open_socket("127.0.0.1", 0)
         self.url = server.socket_url(self._listening)
         self.port = self._listening.getsockname()[1]
