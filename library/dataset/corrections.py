@@ -164,7 +164,7 @@ class Corrections:
         # A decision to keep an image changes nothing, even if the image is gone.
         self._rows = [row for row in rows if row.action != KEEP]
         self._matches: dict[str, _Match] | None = None
-        self._applied: list[_Match] = []
+        self._applied: dict[str, _Match] = {}
         self._known: set[str] = set()
         self.class_counts: Counter[str] = Counter()
 
@@ -182,13 +182,16 @@ class Corrections:
         """
         if self._matches is None:
             self._matches = self._match(find_all)
-        self._applied = []
+        self._applied = {}
         for file in files:
             match = self._matches.get(file.name)
-            if match is None or match.label == file.label:
+            if match is None:
                 yield file
                 continue
-            self._applied.append(match)
+            if file.name in self._applied:
+                text = f"several images have the name {printable(file.name)}: rename them"
+                _raise_problems(self.path, [(match.row.line, text)])
+            self._applied[file.name] = match
             if match.label is not None:
                 yield file._replace(label=match.label)
 
@@ -218,9 +221,10 @@ class Corrections:
                 "reason": row.reason,
                 "date": row.date,
             }
-            for row, file, label in sorted(self._applied, key=lambda match: match.row.line)
+            for row, file, label in sorted(self._applied.values(), key=lambda each: each.row.line)
+            if label != file.label
         ]
-        dropped = sum(match.label is None for match in self._applied)
+        dropped = sum(row["action"] == DROP for row in rows)
         counts = {"relabeled": len(rows) - dropped, "dropped": dropped}
         return {"file": str(self.path), "sha256": self.sha256, **counts, "rows": rows}
 
@@ -261,9 +265,9 @@ class _Finder:
         self._rows = rows
         self.found: list[tuple[Correction, LabeledFile]] = []
         self.problems: list[_Problem] = []
-        # By the lines of rows: how many files have the name, and one whose path ends with it, or
-        # the other way around.
-        self._named: Counter[int] = Counter()
+        # Lines whose name a file has; by line, a name that ends like that of the row, or the other
+        # way around.
+        self._named: set[int] = set()
         self._similar: dict[int, str] = {}
         self._example = ""
 
@@ -279,7 +283,7 @@ class _Finder:
             self._example = self._example or file.name
             name = composed(file.name)
             if found := rows.get(name):
-                self._named[found.line] += 1
+                self._named.add(found.line)
                 if not found.sha256 or hash_content(file.location) == found.sha256:
                     self.found.append((found, file))
             for other in last_parts.get(posixpath.basename(name), ()):
@@ -305,10 +309,6 @@ class _Finder:
                     self.found.append((row, file))
                 case found:
                     self.problems.append((row.line, self._explain(row, found)))
-        for row in self._rows:
-            if self._named[row.line] > 1:
-                text = f"several images have the name {printable(row.file)}: it can't be corrected"
-                self.problems.append((row.line, text))
 
     def _explain(self, row: Correction, found: Collection[LabeledFile]) -> str:
         """Return why a row has no file, and what to do."""
@@ -316,7 +316,7 @@ class _Finder:
         if found:
             names = listed([file.name for file in found])
             return f"{name} is the content of several files ({names}): name one of them"
-        if self._named[row.line]:
+        if row.line in self._named:
             return (
                 f"{name} was replaced: its SHA-256 is not that of the row; review it again, or "
                 "remove the row"
@@ -341,7 +341,7 @@ def _new_label(row: Correction, file: LabeledFile) -> str | tuple[str, ...] | No
         return None
     if not isinstance(file.label, str):
         names = row.new_label.split(SEPARATOR) if row.new_label else []
-        return tuple(sorted(map(normalize_class, names)))
+        return tuple(sorted(set(map(normalize_class, names))))
     if file.label == NO_CLASS:
         raise DataError(f"{printable(file.name)} has no class: move it into a class folder")
     if not row.new_label:

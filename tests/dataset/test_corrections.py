@@ -200,11 +200,19 @@ def test_rows_that_cannot_be_applied_are_named_in_one_line(images, tmp_path, tab
     assert all(each in text for each in named), text
 
 
-def test_records_of_one_name_cannot_be_told_apart(images, tmp_path, table):
+@pytest.mark.parametrize("by_content", [False, True])
+def test_records_of_one_name_cannot_be_told_apart(images, tmp_path, table, by_content):
     content = (images / "red" / "000.png").read_bytes()
-    frames = [frame(Record(content, 16, 16, n, text, "1.png")) for n, text in enumerate("ab")]
+    other = (images / "red" / "001.png").read_bytes()
+    frames = [
+        frame(Record(content, 16, 16, 0, "a", "1.png")),
+        frame(Record(other, 16, 16, 1, "b", "1.png")),
+    ]
     (tmp_path / "a.tfrecord").write_bytes(b"".join(frames))
-    write_rows(table, row("1.png", "drop"))
+    by_name = row("1.png", "drop")
+    write_rows(
+        table, row("", "drop", "", digest(images / "red/001.png")) if by_content else by_name
+    )
     with pytest.raises(DataError, match=r"line 2: several images have the name 1\.png"):
         find(tmp_path / "a.tfrecord", Corrections(table))
 
