@@ -26,6 +26,7 @@ COMMANDS = {
     "find_learning_rate": Command("suggest a learning rate, by a range test"),
     "describe": Command("describe the network: layers, parameters, memory, speed"),
     "explain": Command("explain predictions: heat maps, feature maps, neighbors", "[PATH...]"),
+    "clean": Command("rank the images whose labels are probably wrong"),
     "serve": Command("serve a local web page and a JSON endpoint that classify images"),
     "preview": Command("save a picture of one augmented training batch"),
     "benchmark_inputs": Command("benchmark the input pipeline, stage by stage"),

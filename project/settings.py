@@ -54,15 +54,15 @@ SETTINGS_OF = {
     "evaluate": f"{_SNAPSHOT} fold split top_k bootstrap_samples validation_name",
     "compare": "run_dir",
     "predict": f"{_SNAPSHOT} top_k predict_format embedding threshold threshold_precision "
-    "calibrate unknown_rate unknown_score",
-    "export": f"{_SNAPSHOT} export_dir export_name export_formats embedding calibrate "
-    "unknown_rate unknown_score",
+    "calibrate",
+    "export": f"{_SNAPSHOT} export_dir export_name export_formats embedding calibrate",
+    "clean": f"{_SNAPSHOT} split count",
     "find_learning_rate": f"{_COMMON} hyperparameter_set model image_size channels batch_size "
     "optimizer augmentations xla",
     "describe": f"{_COMMON} hyperparameter_set model image_size channels",
     "explain": f"{_SNAPSHOT} split explain_images explain_neighbors explain_layer",
-    "serve": f"{_SNAPSHOT} host port clean threshold threshold_precision calibrate unknown_rate "
-    "unknown_score max_upload_megabytes max_upload_secs max_megapixels max_waiting",
+    "serve": f"{_SNAPSHOT} host port clean threshold threshold_precision calibrate "
+    "max_upload_megabytes max_upload_secs max_megapixels max_waiting",
     "preview": f"{_COMMON} hyperparameter_set image_size channels batch_size augmentations",
     "benchmark_inputs": f"{_COMMON} data_format image_size batch_size augmentations cache "
     "parallel_interleave_sources num_parallel_reads num_parallel_calls prefetch_batches",
@@ -241,14 +241,6 @@ class Prediction(Keys):
     threshold_precision: Fraction | None = key(
         None, "fit the threshold on the validation split, to this share of correct answers"
     )
-    unknown_rate: Fraction | None = key(
-        None,
-        "predict, serve, export: answer 'unknown' to images unlike the training images, and to at "
-        "most this share of the validation images",
-    )
-    unknown_score: Literal["neighbors", "energy"] = key(
-        "neighbors", "what unknown_rate goes by: the nearest training images, or the logits' energy"
-    )
     calibrate: bool = key(
         False, "predict, serve, export: use a temperature fitted on the validation split"
     )
@@ -366,6 +358,7 @@ class Demonstration(Keys):
     explain_layer: Text | None = key(
         None, "layer for Grad-CAM; none: the last one with a spatial map"
     )
+    count: Count32 = key(200, "clean: maximum number of images to show, the worst first")
     host: Text = key("127.0.0.1", "address to bind; 0.0.0.0: reachable from other machines")
     port: Port = key(8000, "port to bind; 0: any free port")
     clean: bool = key(False, "serve: the page to correct the labels that clean suspects")

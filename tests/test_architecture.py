@@ -25,7 +25,7 @@ LEAVES = {
     "serving": (("prediction", "explaining"), ("serve",)),
     "export": (("prediction",), ("export",)),
     "distributed": ((), ()),
-    "cleaning": (("prediction",), ()),
+    "cleaning": (("prediction",), ("clean",)),
 }
 ORDER = (*GROUND_FLOOR, *CORE, *LEAVES)
 # These three stand side by side.

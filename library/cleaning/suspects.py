@@ -13,8 +13,9 @@ SUSPECTS = "suspects.json"
 THUMBNAILS = "thumbnails"
 # Why an image is suspected.
 CONFIDENT_LEARNING, NEIGHBORS, DUPLICATE = "confident_learning", "neighbors", "duplicate"
-# Where the probabilities come from.
-OUT_OF_FOLD, IN_SAMPLE = "out_of_fold", "in_sample"
+# Where the probabilities come from: the networks of folds, one that was not trained on the split,
+# or one that was.
+OUT_OF_FOLD, HELD_OUT, IN_SAMPLE = "out_of_fold", "held_out", "in_sample"
 _VERSION = 1
 
 
@@ -78,7 +79,7 @@ class Suspects:
         split: The split's name.
         dataset_dir: Where the images were converted from; None if that is unknown.
         run: The run directory.
-        predictions: OUT_OF_FOLD or IN_SAMPLE.
+        predictions: OUT_OF_FOLD, HELD_OUT or IN_SAMPLE.
         images: Number of images that were ranked.
         suspects: The worst of them.
     """

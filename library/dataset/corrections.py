@@ -11,7 +11,7 @@ import logging
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -113,8 +113,9 @@ def _parse(text: str, path: str | Path) -> Iterator[Correction]:
         yield Correction(reader.line_num, **known, others=row)
 
 
-def write_corrections(path: str | Path, rows: Sequence[Correction] = ()) -> None:
-    """Write rows below a header, whole or not at all. Raises OSError."""
+def write_corrections(path: str | Path, rows: Iterable[Correction] = ()) -> None:
+    """Write rows, and a header, whole or not at all. Raises OSError."""
+    rows = list(rows)
     others = list(dict.fromkeys(name for row in rows for name in row.others))
     text = io.StringIO(newline="")
     # The lines end as the module's default does, because in others it leaves \r unquoted.
@@ -232,7 +233,7 @@ class Corrections:
         """Return {file name: match}, and count the classes."""
         finder = _Finder(self._rows)
         self.class_counts = finder.match_names(find_all())
-        self._known = set(self.class_counts) - {NO_CLASS}
+        self._known = set(self.class_counts)
         finder.match_contents(find_all)
         problems, matches = list(finder.problems), dict[str, _Match]()
         for row, file in finder.found:
@@ -253,7 +254,7 @@ class Corrections:
         dropped = changes.count(None)
         images = counted(len(changes) - dropped, "image")
         logger.info(f"{self.path}: {images} to relabel, {dropped:,} to drop")
-        if gone := sorted(self._known - set(+self.class_counts)):
+        if gone := sorted(self._known - set(+self.class_counts) - {NO_CLASS}):
             logger.warning(f"{self.path}: no image of {listed(gone)} is left")
         return matches
 

@@ -8,6 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from library.dataset.conversion import Source
+from library.dataset.duplicates import (
+    SIGNATURE_BYTES,
+    exact_hash,
+    find_groups,
+    perceptual_hash,
+    signature,
+)
 from library.dataset.encode_record import read_image_bytes
 from library.dataset.file_index import FileIndex
 from library.dataset.images import ImageOptions, decode_image
@@ -15,13 +22,6 @@ from library.dataset.locations import Location
 from library.dataset.pixels import to_gray
 from library.dataset.sources.base import NO_CLASS, LabeledFile, labels_of
 from library.dataset.worker_pool import WorkerPool
-from library.describing.duplicates import (
-    SIGNATURE_BYTES,
-    exact_hash,
-    find_groups,
-    perceptual_hash,
-    signature,
-)
 from library.errors import DataError, printable
 from library.logging import progress_bar
 

@@ -104,7 +104,7 @@ def collect_image_outputs(
             embeddings[rows] = np.clip(found, -_MAX_FLOAT16, _MAX_FLOAT16) if is_half else found
             _check_finite(probabilities[rows], found, names[rows])
     return ImageOutputs(
-        _with_positions(names, inputs.source),
+        fill_names(names, inputs.source),
         predictor.classes,
         labels,
         probabilities,
@@ -191,8 +191,13 @@ def _check_finite(probabilities: np.ndarray, embeddings: np.ndarray, names: Sequ
         )
 
 
-def _with_positions(names: list[str], source: Any) -> list[str]:
-    """Return the names, with the place of its record for each image that has none."""
+def fill_names(names: list[str], source: Any) -> list[str]:
+    """Return the names of a source's images, with the place of its record for one without.
+
+    Args:
+        names: In the order of the source's keys.
+        source: An ExampleSource.
+    """
     if all(names):
         return names
     positions = (int(each) for batch in source.indices().batch(1 << 16) for each in batch.numpy())

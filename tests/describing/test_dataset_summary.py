@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from library.dataset.conversion import Source
+from library.dataset.duplicates import exact_hash, find_groups, perceptual_hash, signature
 from library.dataset.images import ImageOptions
 from library.describing.dataset_summary import (
     duplicate_lists,
@@ -12,7 +13,6 @@ from library.describing.dataset_summary import (
     imbalance,
     inspect_splits,
 )
-from library.describing.duplicates import exact_hash, find_groups, perceptual_hash, signature
 from library.errors import DataError
 from tests.conftest import COLORS, write_colors
 

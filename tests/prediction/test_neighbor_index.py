@@ -36,7 +36,6 @@ def test_search_finds_those_of_scikit_learn():
 def test_search_through_clusters_finds_nearly_all(dtype, monkeypatch):
     monkeypatch.setattr(neighbor_index, "EXACT_LIMIT", 1000)
     index = NeighborIndex(EMBEDDINGS.astype(dtype), seed=1)
-    assert index.embeddings.dtype == dtype
     indices, similarities = index.search(index.embeddings, 10, skip_own=True)
     expected = expected_neighbors(EMBEDDINGS, EMBEDDINGS, 11)[0][:, 1:]
     found = np.mean([len({*one} & {*other}) for one, other in zip(indices, expected, strict=True)])

@@ -13,7 +13,6 @@ from library.dataset.sources.base import LabeledFile
 from library.dataset.splits import read_splits
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
-from library.prediction.predictor import Outputs
 from library.prediction.preprocess import NAN_SCORES, ImagePreprocessor, predict_files
 from library.saving.snapshots import read_snapshot
 from project.inputs import EvaluationPipeline
@@ -124,10 +123,9 @@ class Recorder:
     def __init__(self):
         self.sizes = []
 
-    def run(self, pixels):
+    def predict(self, pixels):
         self.sizes.append(len(pixels))
-        values = pixels.astype(np.float32)
-        return Outputs(values, 2 * values, values[:, 0].copy())
+        return pixels.astype(np.float32), 2 * pixels.astype(np.float32)
 
 
 def file(number, location=None):
@@ -159,12 +157,12 @@ def test_predict_files_reports_unreadable_files_and_continues():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("output", range(3), ids=Outputs._fields)
+@pytest.mark.parametrize("output", [0, 1], ids=["probabilities", "embedding"])
 def test_predict_files_has_no_answer_for_nan_scores(value, output):
     class Broken(Recorder):
-        def run(self, pixels):
-            outputs = super().run(pixels)
-            outputs[output][pixels[:, 0] == 2] = value
+        def predict(self, pixels):
+            outputs = super().predict(pixels)
+            outputs[output][pixels == 2] = value
             return outputs
 
     found = list(predict_files(map(file, range(4)), FirstByte(), Broken(), batch_size=4))
