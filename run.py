@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is 
 # One line for each command, the default first. Without its line, a command is gone.
 COMMANDS = {
     "train": Command("train, or resume an interrupted run"),
+    "cross_validate": Command("train on all folds but one, for each; evaluate over all of them"),
     "evaluate": Command("evaluate the best snapshot on a split and write a report"),
     "compare": Command("compare runs: results and settings that differ", "RUN..."),
     "predict": Command("classify images; print CSV or JSON lines", "PATH..."),
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     name = settings.command
     if name == "train" and settings.project.validate_only:
         name = "evaluate"
-    if name != "train":
+    if name not in ("train", "cross_validate"):
         from project.commands.setup import follow_fold
 
         settings = follow_fold(settings)

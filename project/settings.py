@@ -51,6 +51,9 @@ SETTINGS_OF = {
     "train": f"{_COMMON} hyperparameter_set model image_size fit channels train_epochs batch_size "
     "learning_rate head_learning_rate optimizer augmentations best_metric early_stopping_patience "
     "resume xla dry_run print_config list_sets",
+    "cross_validate": f"{_COMMON} fold hyperparameter_set model image_size fit channels "
+    "train_epochs batch_size learning_rate optimizer augmentations best_metric "
+    "early_stopping_patience bootstrap_samples resume xla dry_run print_config list_sets",
     "evaluate": f"{_SNAPSHOT} fold split top_k bootstrap_samples validation_name",
     "compare": "run_dir",
     "predict": f"{_SNAPSHOT} top_k predict_format embedding threshold threshold_precision "

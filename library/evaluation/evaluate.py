@@ -76,27 +76,37 @@ def evaluate(
         bar = late_bar(split.named_batches(), "predictions", " batches", count)
         return predict_batches(snapshot.network, bar, options.max_steps, xla=options.xla)
 
-    def compute_values(scores: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        kind = np.float32 if labels.ndim == 2 else labels.dtype
-        values = objective.metrics(tf.constant(labels.astype(kind)), tf.constant(scores))
-        return {name: each.numpy() for name, each in values.items()}
-
     predictions = predict(inputs)
     if not len(predictions):
         raise DataError("the split to evaluate on is empty; convert some images first")
     _check_finite(predictions.scores)
-    parts = [
-        compute_values(predictions.scores[rows], predictions.labels[rows])
-        for rows in row_chunks(predictions.scores)
-    ]
-    values = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
+    values = compute_image_metrics(objective, predictions)
     metrics = compute_metrics(predictions, snapshot.classes, values, options)
     if validation is not None:
         fitted_on = predictions if validation is inputs else predict(validation)
-        metrics = add_calibrated_metrics(
-            metrics, predictions, fitted_on, lambda *some: compute_values(*some)["loss"], options
-        )
+
+        def losses(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+            return _compute_values(objective, scores, labels)["loss"]
+
+        metrics = add_calibrated_metrics(metrics, predictions, fitted_on, losses, options)
     return EvaluationResult(snapshot, inputs, predictions, values["loss"], metrics)
+
+
+def compute_image_metrics(objective: Objective, predictions: Predictions) -> dict[str, np.ndarray]:
+    """Return the objective's metrics of each image: name → float (n,)."""
+    parts = [
+        _compute_values(objective, predictions.scores[rows], predictions.labels[rows])
+        for rows in row_chunks(predictions.scores)
+    ]
+    return {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
+
+
+def _compute_values(
+    objective: Objective, scores: np.ndarray, labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    kind = np.float32 if labels.ndim == 2 else labels.dtype
+    values = objective.metrics(tf.constant(labels.astype(kind)), tf.constant(scores))
+    return {name: each.numpy() for name, each in values.items()}
 
 
 def summarize(

@@ -56,6 +56,11 @@ class CachedFeatures:
     make_inputs: Callable[[], SplitInputs]
     epochs: float = math.inf
 
+    @property
+    def is_frozen_to_the_end(self) -> bool:
+        """Whether the base is never trained."""
+        return self.epochs == math.inf
+
 
 @dataclass(frozen=True)
 class CachedTrainingInputs:

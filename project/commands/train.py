@@ -58,10 +58,7 @@ def train_splits(
     trainer = assembly.make_trainer(settings, splits, devices)
     checks = numeric_checks() if config.debug else nullcontext()
     # Until the end, conversion must not replace these shards.
-    manifests = [
-        path for each in splits if isinstance(each, Manifest) for path in each.manifest_paths
-    ]
-    with in_use(manifests), explain_read_errors(*trainer.inputs), checks:
+    with in_use(manifest_paths(splits)), explain_read_errors(*trainer.inputs), checks:
         if settings.dry_run:
             log_dry_run(trainer)
             return None
@@ -79,6 +76,11 @@ def train_splits(
         elif config.report:
             write_report(settings, splits, trainer.inputs.validation)
     return best
+
+
+def manifest_paths(splits: Sequence[Any]) -> list[Path]:
+    """Return the manifests of converted splits."""
+    return [path for each in splits if isinstance(each, Manifest) for path in each.manifest_paths]
 
 
 def find_cluster() -> Any:

@@ -1,0 +1,106 @@
+"""The run of one fold: whether it belongs to the others, and its stored predictions.
+
+What is stored is of use only as long as the snapshot, the settings and the data are those that it
+was made with.
+"""
+
+import contextlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from library.dataset.manifest import Manifest
+from library.errors import CheckpointError, SettingsError
+from library.evaluation.predictions import Predictions
+from library.files import SEAL, current_folder, new_file, parse_json, sha256_of
+from library.messages import shown
+from library.saving.checkpoints import read_latest_settings
+from library.saving.snapshots import DATA
+
+_FILE = "out_of_fold.npz"
+_FORMAT = "predictions of a fold, version 1"
+_ADVICE = "choose another --run_dir, or start over with --resume never"
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """The run that validates on one fold.
+
+    Attributes:
+        number: The fold's number, from 1.
+        run_dir: Folder of the run.
+        checkpoints: Folder of its checkpoints.
+        best: Folder of its best snapshot.
+        splits: The training and the validation split.
+        settings: Those that decide what is learned, as JSON values.
+    """
+
+    number: int
+    run_dir: Path
+    checkpoints: Path
+    best: Path
+    splits: tuple[Manifest, Manifest]
+    settings: Mapping[str, Any]
+
+    def check(self) -> None:
+        """Check that what was trained so far has these settings and this data.
+
+        More epochs are no other settings: all folds are trained on.
+
+        Raises:
+            CheckpointError: It has other data.
+            SettingsError: It has other settings.
+        """
+        stored = read_latest_settings(self.checkpoints)
+        for name, value in self.settings.items():
+            before = stored.get(name, value)
+            # None: chosen when the training began.
+            if value in (None, before) or (name == "train_epochs" and value > before):
+                continue
+            raise SettingsError(
+                f"{self.run_dir} was trained with {name} {shown(before)}, now it is "
+                f"{shown(value)}: use the same settings for all folds, {_ADVICE}"
+            )
+        fingerprint = self._read_fingerprint()
+        if fingerprint not in (None, self.splits[0].fingerprint):
+            raise CheckpointError(
+                f"{self.run_dir} was trained on other images than the folds have now: {_ADVICE}"
+            )
+
+    def read_predictions(self) -> Predictions | None:
+        """Return the predictions for the fold if the run is finished, else None."""
+        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            with np.load(self.run_dir / _FILE, allow_pickle=False) as arrays:
+                header = json.loads(arrays["header"].tobytes())
+                labels, scores = arrays["labels"], arrays["scores"]
+            if header["format"] == _FORMAT and header["of"] == self._describe():
+                return Predictions(scores, labels, tuple(header["names"]), labels.ndim == 2)
+        return None
+
+    def write_predictions(self, predictions: Predictions) -> None:
+        """Store the predictions of the finished run, whole or not at all."""
+        header = {"format": _FORMAT, "names": predictions.names, "of": self._describe()}
+        with new_file(self.run_dir / _FILE) as file:
+            np.savez(
+                file,
+                header=np.frombuffer(json.dumps(header).encode(), np.uint8),
+                labels=predictions.labels,
+                scores=predictions.scores[:],
+            )
+
+    def _describe(self) -> dict[str, Any]:
+        """Return what the predictions depend on, as JSON values."""
+        fingerprints = [each.fingerprint for each in self.splits]
+        snapshot = sha256_of(current_folder(self.best) / SEAL)
+        return {"snapshot": snapshot, "data": fingerprints, "settings": dict(self.settings)}
+
+    def _read_fingerprint(self) -> str | None:
+        """Return the hash of the images that the best snapshot was trained on, if it tells."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            return parse_json((current_folder(self.best) / DATA).read_bytes()).get("fingerprint")
+        return None

@@ -1,0 +1,203 @@
+"""The command cross_validate on three folds of tiny images."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import convert_dataset
+import run
+from library.dataset.folds import read_folds
+from library.errors import CheckpointError, DataError, SettingsError
+from library.prediction.image_outputs import read_image_outputs
+from library.training.trainer import Trainer
+from tests.conftest import ROOT, write_colors
+
+
+class Killed(BaseException):
+    """Ends a run in the middle of a step."""
+
+
+def convert_folds(images, folder, *options):
+    arguments = ["--dataset_dir", images, "--tfrecord_dir", folder, *options]
+    convert_dataset.main(list(map(str, arguments)))
+
+
+def options_of(data_dir, run_dir, *more):
+    values = {"data_dir": data_dir, "run_dir": run_dir, "model": "simple", "image_size": 8}
+    values |= {"batch_size": 8, "train_epochs": 3, "learning_rate": 0.01, "bootstrap_samples": 20}
+    return [word for name, value in values.items() for word in (f"--{name}", str(value))] + [*more]
+
+
+def cross_validate(*arguments):
+    run.main(["cross_validate", *options_of(*arguments)])
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folds") / "images"
+    write_colors(folder, 16)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folds") / "data"
+    convert_folds(images, folder, "--split", "folds=3,test=0.2")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_root():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    cross_validate(data, folder)
+    return folder
+
+
+def test_every_image_is_predicted_once_by_another_fold(finished, data):
+    outputs = read_image_outputs(finished / "out_of_fold.npz")
+    folds = read_folds(str(data))
+    assert len(set(outputs.names)) == len(outputs) == sum(each.examples for each in folds)
+    with (finished / "out_of_fold.images.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == list(outputs.names)
+    assert [int(row["fold"]) for row in rows] == outputs.folds.tolist()
+    assert [row["label"] for row in rows] == [each.split("/")[0] for each in outputs.names]
+    assert np.bincount(outputs.folds).tolist() == [0, *(each.examples for each in folds)]
+    result = json.loads((finished / "cross_validation.json").read_text())
+    assert result["missing_folds"] == []
+    accuracy = (outputs.probabilities.argmax(1) == outputs.labels).mean()
+    assert result["metrics"]["accuracy"]["pooled"] == pytest.approx(accuracy)
+    for number, fold in enumerate(result["folds"], 1):
+        best = json.loads(Path(fold["snapshot"], "metrics.json").read_bytes())
+        assert fold["loss"] == pytest.approx(best["validation"]["loss"], rel=1e-5)
+        recorded = Path(fold["snapshot"], "project.yaml").read_text(encoding="utf-8")
+        assert f"fold: {number}" in recorded
+
+
+def test_finished_folds_are_not_trained_again(finished, data, monkeypatch, capsys):
+    before = {path: path.stat().st_mtime_ns for path in finished.glob("fold_*/checkpoints/*")}
+    monkeypatch.setattr(Trainer, "fit", None)
+    capsys.readouterr()
+    cross_validate(data, finished)
+    assert json.loads(capsys.readouterr().out)["missing_folds"] == []
+    after = {path: path.stat().st_mtime_ns for path in finished.glob("fold_*/checkpoints/*")}
+    assert before == after != {}
+
+
+def test_run_that_is_killed_within_a_fold_resumes(finished, data, tmp_path, monkeypatch):
+    steps = iter(range(17))
+
+    def after_steps(self, *arguments):
+        if next(steps, None) is None:
+            raise Killed
+        original(self, *arguments)
+
+    original = Trainer.after_steps
+    monkeypatch.setattr(Trainer, "after_steps", after_steps)
+    with pytest.raises(Killed):
+        cross_validate(data, tmp_path / "run")
+    assert sorted(each.name for each in tmp_path.glob("run/fold_*")) == ["fold_1", "fold_2"]
+    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        cross_validate(data, tmp_path / "run")
+    check_equal(finished, tmp_path / "run")
+
+
+def check_equal(one, other):
+    first, second = (read_image_outputs(each / "out_of_fold.npz") for each in (one, other))
+    assert list(first.names) == list(second.names)
+    assert np.array_equal(first.probabilities, second.probabilities)
+    metrics = [json.loads((each / "cross_validation.json").read_text()) for each in (one, other)]
+    assert metrics[0]["metrics"] == metrics[1]["metrics"]
+
+
+_KILL = """
+import os, signal, sys
+import run
+changes = iter(range(int(sys.argv[1])))
+def count(event, _):
+    if event in ("os.rename", "os.remove", "os.mkdir") and next(changes, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(count)
+run.main(sys.argv[2:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [40, 90, 150])
+def test_killed_process_resumes(finished, data, tmp_path, change):
+    arguments = ["cross_validate", *options_of(data, tmp_path / "run")]
+    command = [sys.executable, "-c", _KILL, str(change), *arguments]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert killed.returncode == -9, killed.stderr.decode()
+    run.main(arguments)
+    check_equal(finished, tmp_path / "run")
+
+
+def test_single_fold_names_the_missing_ones(data, tmp_path, capsys, caplog):
+    cross_validate(data, tmp_path / "run", "--fold", "2")
+    result = json.loads(capsys.readouterr().out)
+    assert (result["missing_folds"], len(result["folds"])) == ([1, 3], 1)
+    assert result["metrics"]["accuracy"]["standard_deviation"] is None
+    assert "lack" in caplog.text
+    assert "1, 3" in caplog.text
+
+
+def test_other_settings_are_refused(finished, data):
+    with pytest.raises(SettingsError, match=r"fold_1 .*dropout_rate 0.5.* 0.2"):
+        cross_validate(data, finished, "--dropout_rate", "0.2")
+
+
+def test_other_data_is_refused(finished, images, data, tmp_path):
+    write_colors(tmp_path / "images", 16)
+    next((tmp_path / "images" / "red").iterdir()).unlink()
+    convert_folds(tmp_path / "images", tmp_path / "data", "--split", "folds=3,test=0.2")
+    with pytest.raises(CheckpointError, match="other images"):
+        cross_validate(tmp_path / "data", finished)
+
+
+@pytest.mark.parametrize(
+    ("folder", "more", "error", "reason"),
+    [
+        ("data", ["--fold", "7"], SettingsError, "fold 7: .* has 3 folds"),
+        ("images", [], DataError, "no folds.*--split folds=5"),
+        ("data", ["--model_dir", "x"], SettingsError, "model_dir"),
+        ("data", ["--debug"], SettingsError, "train --fold 1"),
+        ("data", ["--data_format", "folder"], SettingsError, "converted"),
+    ],
+)
+def test_what_cannot_be_cross_validated(folder, more, error, reason, tmp_path, request):
+    with pytest.raises(error, match=reason):
+        cross_validate(request.getfixturevalue(folder), tmp_path / "run", *more)
+    assert not (tmp_path / "run").exists()
+
+
+def test_folds_are_used_as_ensemble_and_alone(finished, data, capsys, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    runs = [tmp_path / "run" / f"fold_{number}" for number in (1, 2, 3)]
+    shared = ["--data_dir", str(data), "--bootstrap_samples", "0"]
+    capsys.readouterr()
+    ensemble = ["--ensemble", ",".join(map(str, runs)), "--run_dir", str(tmp_path / "run")]
+    run.main(["evaluate", *shared, *ensemble])
+    assert len(json.loads(capsys.readouterr().out)["members"]) == 3
+    # The fold is that of the run, or the run is that of the fold.
+    for words in (["--run_dir", str(runs[1])], ["--run_dir", str(tmp_path / "run"), "--fold", "2"]):
+        run.main(["evaluate", *shared, *words, "--split", "validation"])
+        result = json.loads(capsys.readouterr().out)
+        assert result["images"] == read_folds(str(data))[1].examples
+        assert result["data"]["is_own"]
+        assert (runs[1] / "evaluation" / "validation.json").is_file()
