@@ -41,6 +41,8 @@ HERE = Path(__file__).resolve().parents[1]
 # Keys of hyperparameters.yaml that project.yaml may set too.
 SHARED = ("model",)
 EVAL_BATCH_SIZE = 32
+# What `--slices` alone stands for.
+PROPERTIES = "properties"
 
 
 # What `--help` of a command shows; `--help all` shows every setting, as for a command that is not
@@ -54,7 +56,8 @@ SETTINGS_OF = {
     "cross_validate": f"{_COMMON} fold hyperparameter_set model image_size fit channels "
     "train_epochs batch_size learning_rate optimizer augmentations best_metric "
     "early_stopping_patience bootstrap_samples resume xla dry_run print_config list_sets",
-    "evaluate": f"{_SNAPSHOT} fold split top_k bootstrap_samples validation_name",
+    "evaluate": f"{_SNAPSHOT} fold split slices corruptions top_k bootstrap_samples "
+    "validation_name",
     "compare": "run_dir",
     "predict": f"{_SNAPSHOT} top_k predict_format embedding threshold threshold_precision "
     "calibrate",
@@ -195,6 +198,15 @@ class Evaluation(Keys):
     top_k: Count32 = key(5, "number of classes for top-k accuracy and for predict's answer")
     bootstrap_samples: CountOrZero32 = key(
         1000, "bootstrap resamples for each metric's confidence interval; 0: no intervals"
+    )
+    slices: LocalPath | None = key(
+        None,
+        "evaluate: metrics by image properties, such as size, and by the columns of a CSV file if "
+        "one is given, with a column 'file'",
+        bare=PROPERTIES,
+    )
+    corruptions: bool = key(
+        False, "evaluate: accuracy under noise, blur, JPEG, brightness and contrast, 25 times"
     )
     report: bool = key(True, "write report.html after training")
     best_metric: Text = key(

@@ -27,6 +27,7 @@ LEAVES = {
     "export": (("prediction",), ("export",)),
     "distributed": ((), ()),
     "cleaning": (("prediction",), ("clean",)),
+    "robustness": ((), ()),
 }
 ORDER = (*GROUND_FLOOR, *CORE, *LEAVES)
 # These three stand side by side.

@@ -204,7 +204,8 @@ def _read_option(word: str, options: _Options, waiting: list[str]) -> tuple[str,
     if equals and not truth:
         raise SettingsError(f"{written} takes no value; write --{key.name}={text or 'false'}")
     if equals or not key.is_flag:
-        texts = [text if equals else _next_value(written, waiting)]
+        is_bare = key.bare and not equals and (not waiting or waiting[-1].startswith("-"))
+        texts = [text if equals else key.bare if is_bare else _next_value(written, waiting)]
         while key.takes_words and not equals and waiting and not waiting[-1].startswith("-"):
             texts.append(waiting.pop())
         return written, key, _parse_value(written, key, texts)

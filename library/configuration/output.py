@@ -131,7 +131,8 @@ def _option(key: Key) -> str:
     short = f", -{key.short}" if key.short else ""
     if key.is_flag:
         return f"--{key.name if key.is_action else f'[no-]{key.name}'}{short}"
-    return f"--{key.name}{short} {_placeholder(key)}"
+    placeholder = _placeholder(key)
+    return f"--{key.name}{short} {f'[{placeholder}]' if key.bare else placeholder}"
 
 
 def _placeholder(key: Key) -> str:

@@ -80,7 +80,12 @@ COMMAND_LINE = "command line"
 
 
 def key(
-    default: Any, meaning: str, short: str = "", follows: str = "", also: Iterable[str] = ()
+    default: Any,
+    meaning: str,
+    short: str = "",
+    follows: str = "",
+    also: Iterable[str] = (),
+    bare: str = "",
 ) -> Any:
     """Declare one key of a Keys model.
 
@@ -91,8 +96,11 @@ def key(
         follows: What replaces None: "{batch_size}", the value of that key; "{run_dir}/best", a
             string made from it.
         also: Other names of the key, in YAML and on the command line.
+        bare: What the option stands for if no value follows it.
     """
     extra: Any = {"short": short, "follows": follows, "also": tuple(also)}
+    if bare:
+        extra["bare"] = bare
     return Field(default, description=meaning, json_schema_extra=extra)
 
 
@@ -139,6 +147,7 @@ class Key:
     short: str = ""
     follows: str = ""
     also: tuple[str, ...] = ()
+    bare: str = ""
     is_action: bool = False
 
     @property

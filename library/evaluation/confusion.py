@@ -36,7 +36,9 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 class Rows(Protocol):
     """An array (n, classes), perhaps on disk."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, classes)."""
 
     def __len__(self) -> int: ...
 

@@ -97,7 +97,7 @@ class _Probabilities:
 
 def _describe_labels(
     labels: np.ndarray, probabilities: np.ndarray, classes: np.ndarray
-) -> dict[str, Sequence]:
+) -> dict[str, Any]:
     """Return the columns of some images of one class each."""
     predicted = probabilities.argmax(1)
     highest, own = (
@@ -120,7 +120,7 @@ def _describe_labels(
 
 def _describe_multi_label(
     labels: np.ndarray, probabilities: np.ndarray, classes: np.ndarray
-) -> dict[str, Sequence]:
+) -> dict[str, Any]:
     """Return the columns of some multi-label images."""
     truth, predicted = labels > 0.5, probabilities > 0.5
     # The place of each class in the order of decreasing probabilities.

@@ -83,6 +83,9 @@ class Report:
         settings: File name → (key, value, source) of each setting.
         sources: A hash of what the page is made from: see `hash_sources`.
         image_table: Where the table of all images is, seen from the page.
+        slices: Metrics of slices, as the summary has them.
+        corruptions: Accuracy on corrupted images, as the summary has it.
+        corruption_chart: Its chart as an SVG.
     """
 
     title: str
@@ -99,6 +102,9 @@ class Report:
     settings: dict[str, list[tuple[str, str, str]]] | None = None
     sources: str = ""
     image_table: str | None = None
+    slices: Sequence[dict] = ()
+    corruptions: dict | None = None
+    corruption_chart: bytes | None = None
 
 
 def write_training_report(
@@ -168,6 +174,9 @@ def write_report(
         epoch=snapshot.metrics.get("epoch"),
         sources=hash_sources(snapshot.sha256, summary["data"]["fingerprint"], None),
         image_table=_find_image_table(page, summary["split"]),
+        slices=summary.get("slices", ()),
+        corruptions=summary.get("corruptions"),
+        corruption_chart=_read_chart(page) if "corruptions" in summary else None,
     )
     # The history and settings of a run are not those of an ensemble.
     if len(members) == 1:
@@ -224,6 +233,9 @@ def render_report(report: Report) -> str:
         mistake_count=int(np.count_nonzero(~predictions.correct)),
         mistake_table=make_mistake_table(report.result, report.classes),
         separator=SEPARATOR,
+        chart=inline_svg(report.corruption_chart) if report.corruption_chart else None,
+        share="exact_match" if predictions.multi_label else "accuracy",
+        interval=format_interval,
         mistakes=cards(worst_mistakes(report.result), report.mistake_images),
         correct=cards(sample_correct(report.result), report.correct_images),
         number=format_number,
@@ -339,6 +351,12 @@ def _find_image_table(page: Path, split: str) -> str | None:
     paths = (page.with_suffix(IMAGE_TABLE), page.parent / EVALUATION_FOLDER / name)
     found = (each.relative_to(page.parent).as_posix() for each in paths if each.is_file())
     return next(found, None)
+
+
+def _read_chart(page: Path) -> bytes | None:
+    """Return the chart of corruptions beside a page, if it could be written."""
+    path = page.with_suffix(".corruptions.svg")
+    return path.read_bytes() if path.is_file() else None
 
 
 def _find(name: str, folders: Sequence[Path]) -> Path | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from library.configuration.output import read_resolved
 from library.configuration.reader import Settings
+from library.errors import SettingsError
 from library.messages import counted
 from project.commands.setup import (
     data_name,
@@ -56,6 +57,8 @@ def evaluate_split(settings: Settings, split: Any, validation_split: Any) -> dic
     from library.training.tensorboard import write_test_metrics
     from project import load_network
 
+    robustness = _import_robustness() if config.slices or config.corruptions else None
+    table = robustness.read_table(config) if robustness else {}
     snapshot = load_network.read_chosen_snapshot(settings)
     inputs = load_network.make_inputs_for(snapshot, settings, split)
     validation = inputs
@@ -74,11 +77,15 @@ def evaluate_split(settings: Settings, split: Any, validation_split: Any) -> dic
         *(split.name, summary["accuracy"], summary["loss"]),
         "; ".join((*scope, *describe_scope(summary))),
     )
+    more = robustness.measure_robustness(settings, split, result, table) if robustness else {}
+    summary |= more
     name = config.validation_name or file_name(config, summary)
     folder = Path(config.run_dir, EVALUATION_FOLDER)
     splits = tuple({each.name: each for each in (split, validation_split) if each}.values())
     with warn_on_error("the evaluation"):
         write_results(folder / f"{name}.json", result, summary)
+        if robustness:
+            robustness.write_robustness(folder / f"{name}.json", more)
         if name == "test":
             metrics = {key: value for key, value in summary.items() if isinstance(value, float)}
             write_test_metrics(Path(config.run_dir), metrics, snapshot.metrics["step"])
@@ -142,6 +149,19 @@ def _network(config: Any, summary: dict) -> str:
         return f"ensemble: {', '.join(config.ensemble)}"
     kind = "snapshot" if config.checkpoint else "best snapshot"
     return f"{kind}: {summary['snapshot']}, epoch {summary['epoch']}"
+
+
+def _import_robustness() -> Any:
+    """Return the module, or raise SettingsError if library/robustness was deleted."""
+    try:
+        from project import robustness
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("library."):
+            raise
+        raise SettingsError(
+            f"slices and corruptions need {error.name}, which was deleted"
+        ) from None
+    return robustness
 
 
 def _write_report(config: Any, page: Path, result: Any, summary: dict, splits: tuple) -> None:

@@ -137,6 +137,39 @@ def test_predict_with_a_threshold_refuses_data_of_other_classes(
     assert "'red'" in err
 
 
+def test_evaluate_slices_and_corruptions(capsys, snapshot_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    folder = tmp_path / "run"
+    shutil.copytree(snapshot_run.folder, folder)
+    options = [*snapshot_run.options, "--validation_name=v1.2", "--max_eval_steps=1"]
+    options[options.index("--run_dir") + 1] = str(folder)
+    table = tmp_path / "attributes.csv"
+    table.write_text("file,place\nblue/000.png,in\ngreen/000.png,out\nelsewhere.png,out\n")
+    more = [f"--slices={table}", "--corruptions", "--cache=memory"]
+    code, out, err = call(capsys, "evaluate", *options, *more)
+    assert code == 0, err
+    assert "elsewhere.png" in err
+    assert "mean corruption error" in err
+    found = json.loads(out)
+    stored = json.loads((folder / "evaluation" / "v1.2.json").read_text())
+    assert stored["slices"] == found["slices"]
+    assert {"place", "brightness"} <= {row["attribute"] for row in found["slices"]}
+    assert all(row["images"] < found["images"] == 16 for row in found["slices"])
+    assert found["corruptions"]["clean_accuracy"] == found["accuracy"]
+    names = {each.name.removeprefix("v1.2") for each in (folder / "evaluation").glob("v1.2*")}
+    tables = (".images.csv", ".slices.csv", ".corruptions.csv", ".corruptions.svg")
+    assert names == {".json", ".html", *tables}
+    page = (folder / "evaluation" / "v1.2.html").read_text()
+    for heading in ("Weak slices", "Corrupted images"):
+        assert f"<h2>{heading}</h2>" in page
+    assert page.count("accuracy on corrupted images") == 1, "the chart"
+
+    table.write_text("name,place\n")
+    code, out, err = call(capsys, "evaluate", *options, f"--slices={table}")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert "'file'" in err
+
+
 @pytest.mark.slow
 def test_commands_trace_without_temporary_files(options, monkeypatch):
     # AutoGraph imports each function that it converts from a file, which a killed process leaves.

@@ -19,6 +19,7 @@ class Shop(Bakery):
     num_shops: Count = key(1, "shops", "ns")
     fine_tuning: bool = key(False, "by hand", "ft")
     recipes: Files = key((), "recipes")
+    slices: Text | None = key(None, "slices", bare="thin")
 
 
 def values(*arguments):
@@ -40,6 +41,21 @@ def values(*arguments):
 )
 def test_files_are_all_words_up_to_the_next_option(arguments, expected):
     assert values(*arguments.split())["recipes"] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--slices", "thin"),
+        ("bake --slices --learning_rate 1", "thin"),
+        ("--slices -- ", "thin"),
+        ("--slices thick", "thick"),
+        ("--slices=thick", "thick"),
+        ("--slices none", None),
+    ],
+)
+def test_value_of_an_option_may_be_omitted(arguments, expected):
+    assert values(*arguments.split())["slices"] == expected
 
 
 @pytest.mark.parametrize(
