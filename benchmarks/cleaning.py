@@ -126,6 +126,7 @@ def measure(folder: Path, rows: Rows, seed: int, epochs: int, true: float) -> di
     with (folder / "run" / "cleaning" / "ranking.csv").open(encoding="utf-8") as file:
         ranking = list(csv.DictReader(file))
     figures = average_precisions(folder, ranking, flipped)
+    print(f"{folder.name}: {json.dumps(figures)}", flush=True)
     # A person looks at as many images as were flipped, and gives the true label to each.
     seen = {each["file"] for each in ranking[: len(flipped)]}
     by_person = [(split, file, truth[file] if file in seen else own) for split, file, own in noisy]
