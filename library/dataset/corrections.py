@@ -21,7 +21,7 @@ from library.dataset.sources.base import NO_CLASS, LabeledFile, composed
 from library.dataset.sources.class_names import normalize_class
 from library.dataset.sources.csv_rows import DELIMITERS, decode_table
 from library.errors import DataError, first_line, printable, reason_of
-from library.files import read_regular_file, write_file
+from library.files import read_regular_file
 from library.messages import counted, did_you_mean, listed
 
 COLUMNS = ("file", "sha256", "action", "label", "new_label", "reason", "date")
@@ -111,18 +111,6 @@ def _parse(text: str, path: str | Path) -> Iterator[Correction]:
         row |= {each: row[each].lower() for each in ("sha256", "action")}
         known = {each: row.pop(each) for each in COLUMNS}
         yield Correction(reader.line_num, **known, others=row)
-
-
-def write_corrections(path: str | Path, rows: Iterable[Correction] = ()) -> None:
-    """Write rows, and a header, whole or not at all. Raises OSError."""
-    rows = list(rows)
-    others = list(dict.fromkeys(name for row in rows for name in row.others))
-    text = io.StringIO(newline="")
-    # The lines end as the module's default does, because in others it leaves \r unquoted.
-    writer = csv.writer(text)
-    writer.writerow([*COLUMNS, *others])
-    writer.writerows([*row[1:-1], *(row.others.get(each, "") for each in others)] for row in rows)
-    write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def _find_problem(row: Correction) -> str | None:
@@ -233,7 +221,7 @@ class Corrections:
         """Return {file name: match}, and count the classes."""
         finder = _Finder(self._rows)
         self.class_counts = finder.match_names(find_all())
-        self._known = set(self.class_counts)
+        self._known = set(self.class_counts) - {NO_CLASS}
         finder.match_contents(find_all)
         problems, matches = list(finder.problems), dict[str, _Match]()
         for row, file in finder.found:
@@ -254,7 +242,7 @@ class Corrections:
         dropped = changes.count(None)
         images = counted(len(changes) - dropped, "image")
         logger.info(f"{self.path}: {images} to relabel, {dropped:,} to drop")
-        if gone := sorted(self._known - set(+self.class_counts) - {NO_CLASS}):
+        if gone := sorted(self._known - set(+self.class_counts)):
             logger.warning(f"{self.path}: no image of {listed(gone)} is left")
         return matches
 
