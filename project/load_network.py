@@ -6,6 +6,7 @@ works without library/prediction.
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from library.configuration.reader import Settings
@@ -21,6 +22,7 @@ from library.models.scores import is_multi_label
 from library.saving.checkpoints import check_classes, check_multi_label
 from library.saving.snapshots import Snapshot, load_snapshot
 from project.assembly import make_objective
+from project.commands.setup import for_data, read_data
 from project.input_assembly import make_evaluation_inputs
 from project.inputs import EvaluationPipeline
 from project.settings import Project
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from library.prediction.calibrate import CalibratedSnapshot
+    from library.prediction.fit_unknown import UnknownFit
 
 
 def read_chosen_snapshot(settings: Settings) -> Snapshot:
@@ -122,12 +125,12 @@ def evaluate_snapshot(
 
 
 def fit_to_validation(settings: Settings, snapshot: Snapshot, split: Any) -> "CalibratedSnapshot":
-    """Return the snapshot, calibrated as the settings ask.
+    """Return the snapshot, calibrated as the settings ask, with what tells unknown images.
 
     Args:
         settings: The settings; their own threshold is taken unless one is fitted.
         snapshot: The snapshot.
-        split: The validation split, or None to fit nothing.
+        split: The validation split, or None to fit neither temperature nor threshold.
 
     Raises:
         UserError: The settings do not suit the snapshot, or an image can't be read.
@@ -135,16 +138,41 @@ def fit_to_validation(settings: Settings, snapshot: Snapshot, split: Any) -> "Ca
     from library.prediction.calibrate import CalibratedSnapshot, calibrate, check_class_names
 
     config = settings.project
+    rate = config.unknown_rate
     has_threshold = config.threshold is not None or config.threshold_precision is not None
-    if has_threshold and not is_multi_label(snapshot.network):
+    if rate is not None or (has_threshold and not is_multi_label(snapshot.network)):
         check_class_names(snapshot.classes)
-    if split is None:
-        return CalibratedSnapshot(snapshot, None, config.threshold)
-    fitted = calibrate(
-        snapshot,
-        make_inputs_for(snapshot, settings, split),
-        with_temperature=config.calibrate,
-        precision=config.threshold_precision,
-        xla=config.xla,
-    )
-    return fitted if fitted.threshold is not None else replace(fitted, threshold=config.threshold)
+    fitted = CalibratedSnapshot(snapshot)
+    if split is not None:
+        fitted = calibrate(
+            snapshot,
+            make_inputs_for(snapshot, settings, split),
+            with_temperature=config.calibrate,
+            precision=config.threshold_precision,
+            xla=config.xla,
+        )
+    if fitted.threshold is None:
+        fitted = replace(fitted, threshold=config.threshold)
+    if rate is None:
+        return fitted
+    detector = find_unknown_fit(settings, snapshot).make_detector(rate, fitted.temperature)
+    return replace(fitted, detector=detector)
+
+
+def find_unknown_fit(settings: Settings, snapshot: Snapshot) -> "UnknownFit":
+    """Return what tells unknown images, from the run's file or else from its data.
+
+    Raises:
+        UserError: A split is missing, does not suit the snapshot, or can't be read.
+    """
+    from library.prediction.fit_unknown import fit_unknown, read_unknown_fit, write_unknown_fit
+
+    config = settings.project
+    path = Path(config.run_dir) / f"unknown_{config.unknown_score}.npz"
+    if found := read_unknown_fit(path, snapshot, config.unknown_score):
+        return found
+    splits = read_data(for_data(config), "train", "validation")
+    training, validation = (make_inputs_for(snapshot, settings, each) for each in splits)
+    fit = fit_unknown(snapshot, config.unknown_score, training, validation, xla=config.xla)
+    write_unknown_fit(path, fit)
+    return fit

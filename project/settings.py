@@ -60,15 +60,16 @@ SETTINGS_OF = {
     "validation_name",
     "compare": "run_dir",
     "predict": f"{_SNAPSHOT} top_k predict_format embedding threshold threshold_precision "
-    "calibrate",
-    "export": f"{_SNAPSHOT} export_dir export_name export_formats embedding calibrate",
+    "calibrate unknown_rate unknown_score",
+    "export": f"{_SNAPSHOT} export_dir export_name export_formats embedding calibrate "
+    "unknown_rate unknown_score",
     "clean": f"{_SNAPSHOT} split count",
     "find_learning_rate": f"{_COMMON} hyperparameter_set model image_size channels batch_size "
     "optimizer augmentations xla",
     "describe": f"{_COMMON} hyperparameter_set model image_size channels",
     "explain": f"{_SNAPSHOT} split explain_images explain_neighbors explain_layer",
-    "serve": f"{_SNAPSHOT} host port clean threshold threshold_precision calibrate "
-    "max_upload_megabytes max_upload_secs max_megapixels max_waiting",
+    "serve": f"{_SNAPSHOT} host port clean threshold threshold_precision calibrate unknown_rate "
+    "unknown_score max_upload_megabytes max_upload_secs max_megapixels max_waiting",
     "preview": f"{_COMMON} hyperparameter_set image_size channels batch_size augmentations",
     "benchmark_inputs": f"{_COMMON} data_format image_size batch_size augmentations cache "
     "parallel_interleave_sources num_parallel_reads num_parallel_calls prefetch_batches",
@@ -255,6 +256,14 @@ class Prediction(Keys):
     )
     threshold_precision: Fraction | None = key(
         None, "fit the threshold on the validation split, to this share of correct answers"
+    )
+    unknown_rate: Fraction | None = key(
+        None,
+        "predict, serve, export: answer 'unknown' to images unlike the training images, and to at "
+        "most this share of the validation images",
+    )
+    unknown_score: Literal["neighbors", "energy"] = key(
+        "neighbors", "what unknown_rate goes by: the nearest training images, or the logits' energy"
     )
     calibrate: bool = key(
         False, "predict, serve, export: use a temperature fitted on the validation split"

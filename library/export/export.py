@@ -23,7 +23,7 @@ from library.export.litert_onnx import (
 )
 from library.export.model_card import make_model_card
 from library.export.quantization_loss import describe_largest_losses
-from library.export.saved_model import LoadedSavedModel, write_saved_model
+from library.export.saved_model import LoadedSavedModel, append_scores, write_saved_model
 from library.export.verification import Comparison, ExportSamples, compare
 from library.files import new_folder, seal_folder
 from library.models.scores import is_multi_label
@@ -59,16 +59,23 @@ def export_snapshot(
     Raises:
         UserError: A format cannot hold the network, or its probabilities differ too much.
     """
-    snapshot = calibrated.snapshot
-    expected = Predictor([snapshot]).probabilities(samples.pixels)
+    snapshot, detector = calibrated.snapshot, calibrated.detector
+    outputs = Predictor([snapshot], detector=detector).run(samples.pixels)
+    expected = append_scores(
+        outputs.probabilities, {"unknown_score": outputs.unknown_scores} if detector else {}
+    )
     path = folder / str(_next_number(folder))
     with new_folder(path) as partial:
         comparisons = {}
         for name in formats:
-            for found in _export_format(name, partial, snapshot, samples, embedding):
+            for found in _export_format(name, partial, calibrated, samples, embedding):
                 try:
                     comparisons[name] = compare(
-                        name, found, expected, multi_label=is_multi_label(snapshot.network)
+                        name,
+                        found,
+                        expected,
+                        multi_label=is_multi_label(snapshot.network),
+                        has_unknown_score=detector is not None,
                     )
                 except UserError as error:
                     if name != "litert_int8":
@@ -86,20 +93,21 @@ def export_snapshot(
 
 
 def _export_format(
-    name: str, folder: Path, snapshot: Snapshot, samples: ExportSamples, embedding: bool
+    name: str, folder: Path, calibrated: CalibratedSnapshot, samples: ExportSamples, embedding: bool
 ) -> list[np.ndarray]:
-    """Write one format; return the probabilities of the loaded export for each of its inputs."""
-    network, path = snapshot.network, folder / FORMATS[name].file
+    """Write one format; return the answers of the loaded export for each of its inputs."""
+    snapshot, detector = calibrated.snapshot, calibrated.detector
+    path = folder / FORMATS[name].file
     with _quiet(), _temporary_files_in(folder):
         try:
             if name == "saved_model":
-                write_saved_model(folder, snapshot, embedding=embedding)
+                write_saved_model(folder, snapshot, embedding=embedding, detector=detector)
                 saved_model = LoadedSavedModel(folder, snapshot.classes)
                 return [
                     _in_batches(saved_model.from_pixels, samples.pixels),
                     _in_batches(saved_model.from_bytes, samples.encoded),
                 ]
-            network = to_probability_network(network)
+            network = to_probability_network(snapshot.network, detector)
             model: LiteRTModel | OnnxModel
             if name == "onnx":
                 write_onnx(network, path)

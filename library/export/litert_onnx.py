@@ -1,7 +1,8 @@
 """LiteRT (TensorFlow Lite) and ONNX models: pixels in, probabilities out.
 
 Each takes pixels in [0, 255] of shape (n, height, width, channels), uint8 for LiteRT's int8 and
-float32 otherwise, and returns float32 probabilities (n, classes) in label order.
+float32 otherwise, and returns float32 probabilities (n, classes) in label order. With a detector it
+has two outputs, `probabilities` and `unknown_score`, float32 (n,): above 0, the image is unknown.
 """
 
 import logging
@@ -15,24 +16,38 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from library.export.saved_model import append_scores
 from library.models.scores import is_multi_label
+from library.prediction.unknown_score import UnknownDetector, extend_network
 
 # Read when ONNX Runtime is imported, by tf2onnx perhaps: otherwise it looks servers up, and leaves
 # a file in the temporary folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
-def to_probability_network(network: keras.Model) -> keras.Model:
-    """Return a network from float32 pixels to probabilities instead of scores."""
-    activation = "sigmoid" if is_multi_label(network) else "softmax"
-    return keras.Sequential(
-        [
-            keras.Input(network.input_shape[1:], name="pixels"),
-            network,
-            keras.layers.Activation(activation, dtype="float32", name="probabilities"),
-        ],
-        # Fixed, so that activations have the same names in every conversion.
-        name="with_probabilities",
+def to_probability_network(
+    network: keras.Model, detector: UnknownDetector | None = None
+) -> keras.Model:
+    """Return a network from float32 pixels to probabilities instead of scores.
+
+    With a detector, it returns a dict of probabilities and unknown scores.
+    """
+    activation = keras.layers.Activation(
+        "sigmoid" if is_multi_label(network) else "softmax", dtype="float32", name="probabilities"
+    )
+    pixels = keras.Input(network.input_shape[1:], name="pixels")
+    # Fixed, so that activations have the same names in every conversion.
+    name = "with_probabilities"
+    if detector is None:
+        return keras.Sequential([pixels, network, activation], name=name)
+    outputs = extend_network(network, detector=detector)(pixels)
+    return keras.Model(
+        pixels,
+        {
+            "probabilities": activation(outputs["scores"]),
+            "unknown_score": outputs["unknown_score"],
+        },
+        name=name,
     )
 
 
@@ -76,16 +91,23 @@ class LiteRTModel:
 
         self._interpreter = Interpreter(model_content=path.read_bytes())
         (self.input,) = self._interpreter.get_input_details()
-        (self._output,) = self._interpreter.get_output_details()
+        outputs = self._interpreter.get_signature_runner().get_output_details()
+        self._outputs = {name: each["index"] for name, each in outputs.items()}
 
     def from_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Return float32 probabilities (n, classes) for uint8 pixels."""
+        """Return float32 probabilities (n, classes), and unknown scores, for uint8 pixels.
+
+        See LoadedSavedModel.
+        """
         interpreter, index = self._interpreter, self.input["index"]
         interpreter.resize_tensor_input(index, pixels.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(index, pixels.astype(self.input["dtype"]))
         interpreter.invoke()
-        return interpreter.get_tensor(self._output["index"])
+        outputs = {name: interpreter.get_tensor(each) for name, each in self._outputs.items()}
+        # Keras numbers a network's only output.
+        name = "probabilities" if "probabilities" in outputs else "output_0"
+        return append_scores(outputs[name], outputs)
 
 
 def write_onnx(network: keras.Model, path: Path) -> None:
@@ -156,8 +178,13 @@ class OnnxModel:
 
         self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         (self._input,) = self._session.get_inputs()
+        self._names = [each.name for each in self._session.get_outputs()]
 
     def from_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Return float32 probabilities (n, classes) for uint8 pixels."""
-        (probabilities,) = self._session.run(None, {self._input.name: pixels.astype("float32")})
-        return probabilities
+        """Return float32 probabilities (n, classes), and unknown scores, for uint8 pixels.
+
+        See LoadedSavedModel.
+        """
+        found = self._session.run(None, {self._input.name: pixels.astype("float32")})
+        outputs = dict(zip(self._names, found, strict=True))
+        return append_scores(outputs.get("probabilities", found[0]), outputs)

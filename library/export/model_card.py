@@ -51,6 +51,7 @@ def make_model_card(
         version=path.name,
         snapshot=snapshot,
         temperature=calibrated.temperature,
+        detector=calibrated.detector,
         multi_label=is_multi_label(snapshot.network),
         members=members,
         tests=[(each, found) for each in members if (found := _test_figures(each, path.parents))],

@@ -5,28 +5,31 @@ Signatures:
   `probabilities`, float32 (n, classes), both sorted by probability, most likely first
 - `pixels`: `pixels`, uint8 (n, height, width, channels) → the same
 
-On request both return `embedding` too, float32 (n, size): see library/prediction/embedding.py.
+On request both return `embedding` too, float32 (n, size): see library/prediction/embedding.py; and
+with a detector `unknown_score`, float32 (n,), and `is_unknown`, bool (n,): whether that is above 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from library.export.bytes_to_pixels import prepare_bytes
 from library.models.scores import is_multi_label, to_probabilities
-from library.prediction.embedding import with_embedding
+from library.prediction.unknown_score import UnknownDetector, extend_network
 from library.saving.snapshots import Snapshot
 
 
 class _ServingModule(tf.Module):
     """The network with the operations before and after it."""
 
-    def __init__(self, snapshot: Snapshot, embedding: bool) -> None:
+    def __init__(
+        self, snapshot: Snapshot, embedding: bool, detector: UnknownDetector | None
+    ) -> None:
         super().__init__()
-        self.network = with_embedding(snapshot.network) if embedding else snapshot.network
-        self._has_embedding = embedding
+        self.network = extend_network(snapshot.network, embedding=embedding, detector=detector)
         self._multi_label = is_multi_label(snapshot.network)
         self._class_names = tf.constant(snapshot.classes)
         self._options = snapshot.image_options
@@ -45,14 +48,15 @@ class _ServingModule(tf.Module):
         )
 
     def _from_pixels(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = self.network(tf.cast(pixels, tf.float32), training=False)
-        scores, *embeddings = outputs if self._has_embedding else [outputs]
-        probabilities = to_probabilities(scores, multi_label=self._multi_label)
+        outputs = dict(self.network(tf.cast(pixels, tf.float32), training=False))
+        probabilities = to_probabilities(outputs.pop("scores"), multi_label=self._multi_label)
         order = tf.argsort(probabilities, direction="DESCENDING", stable=True)
+        if "unknown_score" in outputs:
+            outputs["is_unknown"] = outputs["unknown_score"] > 0
         return {
             "classes": tf.gather(self._class_names, order),
             "probabilities": tf.gather(probabilities, order, batch_dims=1),
-            **({"embedding": embeddings[0]} if embeddings else {}),
+            **outputs,
         }
 
     def _from_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -66,9 +70,22 @@ class _ServingModule(tf.Module):
         return self._from_pixels(pixels)
 
 
-def write_saved_model(folder: Path, snapshot: Snapshot, *, embedding: bool = False) -> None:
-    """Write the SavedModel of a snapshot into `folder`, with embeddings on request."""
-    module = _ServingModule(snapshot, embedding)
+def write_saved_model(
+    folder: Path,
+    snapshot: Snapshot,
+    *,
+    embedding: bool = False,
+    detector: UnknownDetector | None = None,
+) -> None:
+    """Write the SavedModel of a snapshot into a folder.
+
+    Args:
+        folder: Where to write it.
+        snapshot: The snapshot.
+        embedding: Whether it returns embeddings.
+        detector: What tells unknown images; None: it does not tell them.
+    """
+    module = _ServingModule(snapshot, embedding, detector)
     signatures = {"serving_default": module.from_bytes, "pixels": module.from_pixels}
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
@@ -81,16 +98,28 @@ class LoadedSavedModel:
         self._ids = {name: number for number, name in enumerate(classes)}
 
     def from_bytes(self, encoded: list[bytes]) -> np.ndarray:
-        """Return float32 probabilities (n, classes), in label order, for encoded images."""
+        """Return float32 probabilities (n, classes), in label order, for encoded images.
+
+        Of an export with a detector, the unknown score follows in a column of its own.
+        """
         outputs = self.signatures["serving_default"](image_bytes=tf.constant(encoded))
         return self._in_label_order(outputs)
 
     def from_pixels(self, pixels: np.ndarray) -> np.ndarray:
-        """Return float32 probabilities (n, classes), in label order, for uint8 pixels."""
+        """Return the same for uint8 pixels."""
         return self._in_label_order(self.signatures["pixels"](pixels=tf.constant(pixels)))
 
     def _in_label_order(self, outputs: dict[str, tf.Tensor]) -> np.ndarray:
         ids = [[self._ids[name.decode()] for name in row] for row in outputs["classes"].numpy()]
         # Each row of ids is a permutation; its inverse restores the label order.
         inverse = tf.argsort(tf.constant(ids), axis=1)
-        return tf.gather(outputs["probabilities"], inverse, batch_dims=1).numpy()
+        probabilities = tf.gather(outputs["probabilities"], inverse, batch_dims=1).numpy()
+        return append_scores(probabilities, outputs)
+
+
+def append_scores(probabilities: np.ndarray, outputs: Mapping[str, Any]) -> np.ndarray:
+    """Return probabilities (n, classes), followed by the unknown score if there is one."""
+    score = outputs.get("unknown_score")
+    if score is None:
+        return probabilities
+    return np.column_stack([probabilities, np.reshape(score, -1)])

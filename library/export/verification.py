@@ -12,6 +12,8 @@ from library.messages import counted
 
 # The share of the images that must get the same class.
 _AGREEMENT = 0.98
+# How much more unknown scores, whose unit is their standard deviation, may differ.
+_SCORE_TOLERANCE = 100
 _COMPARED_IMAGES, _CALIBRATION_IMAGES = 512, 200
 
 
@@ -34,10 +36,17 @@ class ExportSamples:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The largest difference of a probability, and the share of images with the same class."""
+    """How an export differs from its snapshot.
+
+    Attributes:
+        difference: The largest difference of a probability.
+        agreement: The share of images with the same answer.
+        unknown_difference: The largest difference of an unknown score; None without a detector.
+    """
 
     difference: float
     agreement: float
+    unknown_difference: float | None = None
 
 
 def read_export_samples(
@@ -67,7 +76,12 @@ def _first_pixels(inputs: Any, count: int) -> np.ndarray:
 
 
 def compare(
-    format_name: str, found: np.ndarray, expected: np.ndarray, *, multi_label: bool = False
+    format_name: str,
+    found: np.ndarray,
+    expected: np.ndarray,
+    *,
+    multi_label: bool = False,
+    has_unknown_score: bool = False,
 ) -> Comparison:
     """Compare an export's probabilities with the snapshot's.
 
@@ -77,27 +91,39 @@ def compare(
         expected: The snapshot's probabilities, shape (n, classes).
         multi_label: Images agree if they have the same set of classes, each from 0.5 on, instead of
             the same most likely class.
+        has_unknown_score: Both arrays have the unknown scores in one more column. Images agree if
+            both or neither are unknown, too.
 
     Raises:
         UserError: They differ by more than the format allows.
     """
+    unknown = np.zeros((2, len(found), 0))
+    if has_unknown_score:
+        unknown = np.stack([found[:, -1:], expected[:, -1:]])
+        found, expected = found[:, :-1], expected[:, :-1]
     if multi_label:
         same = ((found >= 0.5) == (expected >= 0.5)).all(1)
     else:
         same = found.argmax(1) == expected.argmax(1)
+    same &= ((unknown[0] > 0) == (unknown[1] > 0)).all(1)
     agreement = float(same.mean())
     difference = float(np.abs(found - expected).max())
+    unknown_difference = float(np.abs(unknown[0] - unknown[1]).max()) if has_unknown_score else 0.0
     tolerance = FORMATS[format_name].tolerance
-    # Written so that NaN fails.
-    if tolerance is not None and not difference <= tolerance:
-        raise UserError(
-            f"nothing was exported: probabilities of {format_name} differ from the snapshot's by "
-            f"up to {difference:.2g}, more than {tolerance:g}"
-        )
-    if not agreement >= _AGREEMENT or np.isnan(difference):
+    for what, differs, factor in (
+        ("probabilities", difference, 1),
+        ("unknown scores", unknown_difference, _SCORE_TOLERANCE),
+    ):
+        # Written so that NaN fails.
+        if tolerance is not None and not differs <= factor * tolerance:
+            raise UserError(
+                f"nothing was exported: {what} of {format_name} differ from the snapshot's by up "
+                f"to {differs:.2g}, more than {factor * tolerance:g}"
+            )
+    if not agreement >= _AGREEMENT or np.isnan([difference, unknown_difference]).any():
         word = "classes" if multi_label else "class"
         raise UserError(
             f"nothing was exported: {format_name} gives the snapshot's {word} for "
             f"{agreement:.1%} of {counted(len(found), 'image')}, less than {_AGREEMENT:.0%}"
         )
-    return Comparison(difference, agreement)
+    return Comparison(difference, agreement, unknown_difference if has_unknown_score else None)

@@ -13,9 +13,10 @@ from library.inputs.corruption import explain_read_errors
 from library.messages import counted
 from library.models.scores import to_probabilities
 from library.prediction.ensemble import combine_snapshots
+from library.prediction.unknown_score import UnknownDetector
 from library.saving.snapshots import Snapshot
 
-# The answer below the threshold.
+# The answer below the threshold, and for images that a detector calls unknown.
 UNKNOWN = "unknown"
 
 logger = logging.getLogger(__name__)
@@ -23,14 +24,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CalibratedSnapshot:
-    """A snapshot whose scores are already divided by `temperature`, and its threshold.
+    """A snapshot whose scores are already divided by `temperature`, and what tells unknown images.
 
-    Both are None where they were not asked for, or where no temperature fits.
+    All are None where they were not asked for, or where no temperature fits.
     """
 
     snapshot: Snapshot
     temperature: float | None = None
     threshold: float | None = None
+    detector: UnknownDetector | None = None
 
 
 def calibrate(
@@ -76,11 +78,11 @@ def calibrate(
 
 
 def check_class_names(classes: tuple[str, ...]) -> None:
-    """Raise SettingsError if a class has the name of the answer below the threshold."""
+    """Raise SettingsError if a class has the name of the answer for unknown images."""
     if UNKNOWN in classes:
         raise SettingsError(
-            f"the class {UNKNOWN!r} has the name of the answer below a threshold: remove "
-            "threshold and threshold_precision, or rename the class"
+            f"the class {UNKNOWN!r} has the name of the answer for unknown images: remove "
+            "threshold, threshold_precision and unknown_rate, or rename the class"
         )
 
 
@@ -89,6 +91,7 @@ def choose_classes(
     classes: tuple[str, ...],
     threshold: float | None = None,
     multi_label: bool = False,
+    unknown_score: float | None = None,
 ) -> str | list[str]:
     """Return the answer for one image.
 
@@ -97,11 +100,14 @@ def choose_classes(
         classes: The class names, in the order of `probabilities`.
         threshold: The lowest probability to answer with; None: any, or 0.5 for multi-label.
         multi_label: Whether an image may have several classes, or none.
+        unknown_score: Of a detector, if there is one; above 0, the image is unknown.
 
     Returns:
-        The most likely class, or UNKNOWN if it is below the threshold; for multi-label the list of
-        all classes at or above it.
+        The most likely class, or UNKNOWN if it is below the threshold or the image is unknown; for
+        multi-label the list of all classes at or above it, or of UNKNOWN alone.
     """
+    if unknown_score is not None and unknown_score > 0:
+        return [UNKNOWN] if multi_label else UNKNOWN
     if multi_label:
         lowest = 0.5 if threshold is None else threshold
         return [classes[index] for index in (probabilities >= lowest).nonzero()[0]]

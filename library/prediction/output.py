@@ -24,6 +24,7 @@ class PredictionFormatter:
         threshold: The lowest probability to answer with: see `choose_classes`.
         multi_label: Whether an image may have several classes; CSV joins them with "|".
         embedding_size: Length of an embedding; CSV has a column for each of its numbers.
+        has_unknown_score: Whether predictions have the score of a detector.
     """
 
     classes: tuple[str, ...]
@@ -32,6 +33,7 @@ class PredictionFormatter:
     threshold: float | None = None
     multi_label: bool = False
     embedding_size: int = 0
+    has_unknown_score: bool = False
 
     def header(self) -> list[str]:
         """Return the lines before the first prediction: the column names of a CSV."""
@@ -40,7 +42,8 @@ class PredictionFormatter:
         ranks = range(1, self._top_k + 1)
         top = [f"{column}_{rank}" for rank in ranks for column in ("class", "probability")]
         embedding = [f"embedding_{number}" for number in range(1, self.embedding_size + 1)]
-        return [_csv_line(["file", "class", "probability", *top, "error", *embedding])]
+        unknown = ["unknown_score"] * self.has_unknown_score
+        return [_csv_line(["file", "class", "probability", *top, "error", *unknown, *embedding])]
 
     def line(self, prediction: Prediction) -> str:
         """Return the line of a prediction."""
@@ -52,13 +55,18 @@ class PredictionFormatter:
             if not is_csv:
                 return _json_line({"file": name, "error": prediction.error})
             blank = [""] * (2 + 2 * self._top_k)
-            return _csv_line([name, *blank, prediction.error, *[""] * self.embedding_size])
+            more = [""] * (self.has_unknown_score + self.embedding_size)
+            return _csv_line([name, *blank, prediction.error, *more])
         top = [
             {"class": self.classes[index], "probability": round(float(probabilities[index]), 6)}
             for index in (-probabilities).argsort(kind="stable")[: self._top_k]
         ]
         probability = top[0]["probability"]
-        answer = choose_classes(probabilities, self.classes, self.threshold, self.multi_label)
+        score = prediction.unknown_score
+        answer = choose_classes(
+            probabilities, self.classes, self.threshold, self.multi_label, score
+        )
+        unknown = {} if score is None else {"unknown_score": round(float(score), 6)}
         # The shortest text from which each float32 can be read back exactly.
         embedding: list[str] = []
         if self.embedding_size and prediction.embedding is not None:
@@ -66,9 +74,9 @@ class PredictionFormatter:
         if is_csv:
             cell = answer if isinstance(answer, str) else "|".join(answer)
             cells = [value for each in top for value in each.values()]
-            return _csv_line([name, cell, probability, *cells, "", *embedding])
+            return _csv_line([name, cell, probability, *cells, "", *unknown.values(), *embedding])
         key = "classes" if self.multi_label else "class"
-        content = {"file": name, key: answer, "probability": probability, "top": top}
+        content = {"file": name, key: answer, "probability": probability, "top": top, **unknown}
         if embedding:
             content["embedding"] = [float(each) for each in embedding]
         return _json_line(content)

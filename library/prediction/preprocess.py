@@ -10,9 +10,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from threading import Lock
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -104,12 +104,14 @@ class Prediction:
         probabilities: float32 (classes,); None after an error.
         error: The reason why there is no prediction, which follows the name.
         embedding: float32 (size,); empty unless the Predictor gives embeddings.
+        unknown_score: Above 0 if the image is unknown; None unless the Predictor has a detector.
     """
 
     name: str
     probabilities: np.ndarray | None
     error: str | None = None
     embedding: np.ndarray | None = None
+    unknown_score: float | None = None
 
 
 def predict_files(
@@ -156,14 +158,17 @@ def _predict_batch(
     prepared: list[tuple[str, np.ndarray | None, str | None]], predictor: Predictor
 ) -> Iterator[Prediction]:
     images = [pixels for _, pixels, _ in prepared if pixels is not None]
-    rows = zip(*predictor.predict(np.stack(images)), strict=True) if images else iter(())
+    # Without a detector there are no unknown scores: zip_longest makes them None.
+    outputs = predictor.run(np.stack(images)) if images else ()
+    rows: Iterator[Any] = zip_longest(*outputs)
     for name, pixels, error in prepared:
         if pixels is None:
             yield Prediction(name, None, error)
             continue
-        probabilities, embedding = next(rows)
-        if np.isfinite(probabilities).all() and np.isfinite(embedding).all():
-            yield Prediction(name, probabilities, None, embedding)
+        probabilities, embedding, unknown_score = next(rows)
+        values = (probabilities, embedding, 0.0 if unknown_score is None else unknown_score)
+        if all(np.isfinite(each).all() for each in values):
+            yield Prediction(name, probabilities, None, embedding, unknown_score)
         else:
             yield Prediction(name, None, NAN_SCORES)
 

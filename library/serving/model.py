@@ -13,6 +13,7 @@ from library.messages import counted_classes
 from library.prediction.calibrate import choose_classes
 from library.prediction.predictor import Predictor
 from library.prediction.preprocess import NAN_SCORES, ImagePreprocessor
+from library.prediction.unknown_score import UnknownDetector
 from library.saving.snapshots import Snapshot
 from library.serving.decoder import Converted, UploadDecoder
 from library.serving.request_error import RequestError
@@ -26,6 +27,7 @@ class ServedModel:
         max_megapixels: Larger images are refused.
         threshold: The lowest probability to answer with: see `choose_classes`.
         temperature: What to divide scores by; None: 1.
+        detector: Tells unknown images.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class ServedModel:
         max_megapixels: float,
         threshold: float | None = None,
         temperature: float | None = None,
+        detector: UnknownDetector | None = None,
     ) -> None:
         self.classes = snapshot.classes
         self.name: str = snapshot.network.name
@@ -41,11 +44,13 @@ class ServedModel:
         self.description = f"{self.name}, {classes}, {snapshot.folder}"
         if threshold is not None:
             self.description += f", threshold {threshold:.4g}"
+        if detector is not None:
+            self.description += f", unknown images by {detector.score}"
         self._threshold = threshold
         options = replace(snapshot.image_options, max_pixels=int(max_megapixels * 1e6))
         self._decoder = UploadDecoder(options)
         self._preprocessor = ImagePreprocessor.for_snapshot(snapshot)
-        self._predictor = Predictor([snapshot], [temperature or 1.0])
+        self._predictor = Predictor([snapshot], [temperature or 1.0], detector=detector)
         self._heatmap_model = HeatmapModel(snapshot.network)
         # Compile now, so that the first image takes no longer than others.
         blank = np.zeros((1, *self._preprocessor.image_format.shape), np.uint8)
@@ -62,7 +67,8 @@ class ServedModel:
         """Return all classes with their probabilities, most likely first.
 
         `class` and `probability` are those of the most likely class, but `class` is unknown below
-        the threshold. For multi-label, `found` lists all classes from the threshold on.
+        the threshold, and for an image whose `unknown_score` (if there is a detector) is above 0.
+        For multi-label, `found` lists all classes from the threshold on.
 
         Raises:
             RequestError: The image is not usable.
@@ -115,14 +121,16 @@ class ServedModel:
             raise RequestError("damaged_image", f"the image {error}") from None
 
     def _classify(self, pixels: np.ndarray) -> dict[str, Any]:
-        (probabilities,) = self._predictor.probabilities(pixels[np.newaxis])
-        if not np.isfinite(probabilities).all():
+        outputs = self._predictor.run(pixels[np.newaxis])
+        (probabilities,), unknown = outputs.probabilities, outputs.unknown_scores.tolist()
+        if not np.isfinite([*probabilities, *unknown]).all():
             raise RequestError("failed", f"the image {NAN_SCORES}")
         ranking = [
             {"class": self.classes[index], "probability": float(probabilities[index])}
             for index in np.argsort(-probabilities, kind="stable")
         ]
         multi_label = self._predictor.multi_label
-        chosen = choose_classes(probabilities, self.classes, self._threshold, multi_label)
+        chosen = choose_classes(probabilities, self.classes, self._threshold, multi_label, *unknown)
         key = "found" if multi_label else "class"
-        return {**ranking[0], key: chosen, "classes": ranking}
+        scores = {"unknown_score": unknown[0]} if unknown else {}
+        return {**ranking[0], key: chosen, **scores, "classes": ranking}

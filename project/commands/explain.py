@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 def explain(settings: Settings) -> None:
     """Explain predictions for given images, or for some of a split, on a page and as PNGs."""
     config = settings.project
-    refuse_without_effect(config, "explain", "threshold", "threshold_precision", "calibrate")
+    names = ("threshold", "threshold_precision", "calibrate", "unknown_rate")
+    refuse_without_effect(config, "explain", *names)
     from library.prediction.image_paths import find_images
 
     data = for_data(config) if settings.paths else config

@@ -46,7 +46,9 @@ def _predict(
     snapshot = load_network.read_chosen_snapshot(settings)
     calibrated = load_network.fit_to_validation(settings, snapshot, validation_split)
     snapshot = calibrated.snapshot
-    predictor = Predictor([snapshot], embedding=config.embedding, xla=config.xla)
+    predictor = Predictor(
+        [snapshot], embedding=config.embedding, detector=calibrated.detector, xla=config.xla
+    )
     formatter = PredictionFormatter(
         classes=snapshot.classes,
         format=config.predict_format,
@@ -54,6 +56,7 @@ def _predict(
         threshold=calibrated.threshold,
         multi_label=predictor.multi_label,
         embedding_size=predictor.embedding_size,
+        has_unknown_score=calibrated.detector is not None,
     )
     for line in formatter.header():
         print(line)

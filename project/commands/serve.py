@@ -38,7 +38,11 @@ def serve(settings: Any) -> None:
         # The snapshot as it is on disk: a temperature does not change heat maps, and layers of a
         # calibrated network are harder to reach.
         with ServedModel(
-            snapshot, config.max_megapixels, calibrated.threshold, calibrated.temperature
+            snapshot,
+            config.max_megapixels,
+            calibrated.threshold,
+            calibrated.temperature,
+            calibrated.detector,
         ) as model:
             hosts = server.allowed_hosts(config.host)
             application = make_application(model, limits, hosts)

@@ -5,7 +5,9 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import run
 from project.commands.setup import follow_run
@@ -53,10 +55,39 @@ def test_threshold_refuses_a_class_named_like_its_answer(
 ):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("library.prediction.calibrate.UNKNOWN", "red")
-    for threshold in ("--threshold=0.5", "--threshold_precision=0.5"):
+    for threshold in ("--threshold=0.5", "--threshold_precision=0.5", "--unknown_rate=0.1"):
         code, out, err = call(capsys, *command.split(), *snapshot_run.options, threshold)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert "'red'" in err
+
+
+def test_predict_answers_unknown_without_data_once_it_is_fitted(
+    capsys, snapshot_run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    run_dir = tmp_path / "run"
+    shutil.copytree(snapshot_run.folder / "best", run_dir / "best")
+    write_colors(tmp_path / "images", 4, seed=5)
+    noise = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    for number, each in enumerate(noise):
+        Image.fromarray(each).save(tmp_path / "images" / f"{number}.png")
+    options = [*snapshot_run.options, "--unknown_rate=0.1"]
+    options[options.index("--run_dir") + 1] = str(run_dir)
+    arguments = ("predict", str(tmp_path / "images"), *options)
+    code, out, err = call(capsys, *arguments)
+    assert code == 0, err
+    assert "unknown images: score neighbors" in err
+    classes = [row["class"] for row in csv.DictReader(out.splitlines())]
+    assert classes[:3] == ["unknown"] * 3
+    assert sum(each == "unknown" for each in classes[3:]) <= 3
+    # The file is enough: the data may be gone.
+    elsewhere = [str(tmp_path / "no_data") if each == options[1] else each for each in arguments]
+    assert call(capsys, *elsewhere)[:2] == (0, out)
+    (run_dir / "unknown_neighbors.npz").write_bytes(b"damaged")
+    code, out, err = call(capsys, *elsewhere)
+    assert (code, out) == (3, "")
+    assert "unknown_neighbors.npz" in err
+    assert "no_data" in err.splitlines()[-1]
 
 
 def test_predict_matches_evaluation_of_the_same_images(capsys, colors, snapshot_run, monkeypatch):
@@ -109,6 +140,8 @@ def test_predict_matches_evaluation_of_the_same_images(capsys, colors, snapshot_
         ("export --threshold=0", 2, "threshold has no effect on export"),
         ("export --threshold_precision=0.9", 2, "threshold_precision has no effect on export"),
         ("explain --threshold=0.5", 2, "threshold has no effect on explain"),
+        ("explain --unknown_rate=0.05", 2, "unknown_rate has no effect on explain"),
+        ("predict README.md --unknown_rate=2", 2, "unknown_rate"),
         ("explain --calibrate", 2, "calibrate has no effect on explain"),
         ("export --checkpoint=no_such", 4, "no_such"),
         ("export --checkpoint=x --ensemble=y", 2, "checkpoint and ensemble"),

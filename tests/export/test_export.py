@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -34,8 +35,10 @@ from library.inputs.examples import make_source
 from library.models.scores import MULTI_LABEL
 from library.prediction.calibrate import CalibratedSnapshot
 from library.prediction.ensemble import combine_snapshots
+from library.prediction.neighbor_index import normalize
 from library.prediction.predictor import Predictor
 from library.prediction.preprocess import ImagePreprocessor
+from library.prediction.unknown_score import UnknownDetector
 from library.saving.snapshots import Snapshot
 from project.inputs import EvaluationPipeline
 from tests.conftest import ROOT
@@ -227,6 +230,33 @@ def test_saved_model_of_an_ensemble_with_views_temperatures_and_embeddings(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("score", "head"), [("neighbors", "scores"), ("energy", MULTI_LABEL)])
+def test_exports_call_the_same_images_unknown_as_the_snapshot(samples, tmp_path, score, head):
+    members = [make_snapshot(0, head=head, hidden=6), make_snapshot(1, head=head, hidden=4)]
+    # ONNX can't hold the mean of sigmoids.
+    members = members if head == "scores" else members[:1]
+    snapshot = combine_snapshots([combine_snapshots(members)], [2.0])
+    bank = np.random.default_rng(0).uniform(size=(20, 10)).astype(np.float32)
+    detector = UnknownDetector(score, bank=normalize(bank), temperature=2.0)
+    scores = Predictor([snapshot], detector=detector).run(samples.pixels).unknown_scores
+    # Half of the images are unknown.
+    detector = replace(detector, threshold=float(np.median(scores)), unit=float(scores.std()))
+    calibrated = CalibratedSnapshot(snapshot, 2.0, detector=detector)
+    formats = ["saved_model", "litert", "onnx"]
+    path, comparisons = export_snapshot(calibrated, tmp_path, formats, samples)
+    for name, comparison in comparisons.items():
+        assert comparison.agreement == 1
+        assert comparison.unknown_difference < 100 * FORMATS[name].tolerance
+    served = tf.saved_model.load(path).signatures["serving_default"]
+    answer = served(image_bytes=tf.constant(samples.encoded))
+    assert np.array_equal(answer["is_unknown"], scores > detector.threshold)
+    expected = (scores - detector.threshold) / detector.unit
+    assert np.allclose(answer["unknown_score"], expected, atol=1e-3)
+    assert "embedding" not in answer
+    assert "`unknown_score`" in (path / "README.md").read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["constants", "GELU", "groups"])
 def test_onnx_of_what_tf2onnx_cannot_convert_alone(tmp_path, kind):
     keras.utils.set_random_seed(0)
@@ -321,6 +351,19 @@ def test_compare_refuses_other_classes_and_nan():
     for name in ("litert_int8", "onnx"):
         with pytest.raises(UserError, match=name):
             compare(name, expected * np.nan, expected)
+
+
+def test_compare_refuses_other_unknown_images():
+    expected = np.tile(np.float32([0.9, 0.1, -0.5]), (100, 1))
+    found = expected + np.float32([0, 0, 2e-4])
+    comparison = compare("saved_model", found, expected, has_unknown_score=True)
+    assert comparison.unknown_difference == pytest.approx(2e-4, rel=1e-2)
+    assert comparison.difference == 0
+    with pytest.raises(UserError, match=r"unknown scores.*0\.5"):
+        compare("saved_model", found + np.float32([0, 0, 0.5]), expected, has_unknown_score=True)
+    found[:3, 2] = 0.1
+    with pytest.raises(UserError, match=r"97\.0%"):
+        compare("litert_int8", found, expected, has_unknown_score=True)
 
 
 def test_compare_needs_the_same_set_of_classes_if_multi_label():

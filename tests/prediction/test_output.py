@@ -77,3 +77,15 @@ def test_multi_label_answer_is_every_class_above_the_threshold():
     assert row["class"] == 'cat|a "b", c|日本'
     formatter = PredictionFormatter(CLASSES, 5, "jsonl", multi_label=True)
     assert json.loads(formatter.line(DOUBTFUL))["classes"] == []
+
+
+def test_unknown_score_decides_the_class():
+    known, unknown = (replace(CERTAIN, unknown_score=np.float32(each)) for each in (-0.5, 0.25))
+    formatter = PredictionFormatter(CLASSES, 1, has_unknown_score=True, embedding_size=1)
+    found = rows(formatter, replace(known, embedding=np.ones(1)), unknown, BROKEN)
+    assert [each["class"] for each in found] == ['a "b", c', "unknown", ""]
+    assert [each["unknown_score"] for each in found] == ["-0.5", "0.25", ""]
+    assert [each["error"] for each in found] == ["", "", "is empty"]
+    answer = json.loads(PredictionFormatter(CLASSES, 1, "jsonl").line(unknown))
+    assert (answer["class"], answer["unknown_score"]) == ("unknown", 0.25)
+    assert answer["top"][0]["class"] == 'a "b", c'

@@ -13,6 +13,7 @@ from library.dataset.sources.base import LabeledFile
 from library.dataset.splits import read_splits
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
+from library.prediction.predictor import Outputs
 from library.prediction.preprocess import NAN_SCORES, ImagePreprocessor, predict_files
 from library.saving.snapshots import read_snapshot
 from project.inputs import EvaluationPipeline
@@ -123,9 +124,10 @@ class Recorder:
     def __init__(self):
         self.sizes = []
 
-    def predict(self, pixels):
+    def run(self, pixels):
         self.sizes.append(len(pixels))
-        return pixels.astype(np.float32), 2 * pixels.astype(np.float32)
+        values = pixels.astype(np.float32)
+        return Outputs(values, 2 * values, values[:, 0].copy())
 
 
 def file(number, location=None):
@@ -157,12 +159,12 @@ def test_predict_files_reports_unreadable_files_and_continues():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("output", [0, 1], ids=["probabilities", "embedding"])
+@pytest.mark.parametrize("output", range(3), ids=Outputs._fields)
 def test_predict_files_has_no_answer_for_nan_scores(value, output):
     class Broken(Recorder):
-        def predict(self, pixels):
-            outputs = super().predict(pixels)
-            outputs[output][pixels == 2] = value
+        def run(self, pixels):
+            outputs = super().run(pixels)
+            outputs[output][pixels[:, 0] == 2] = value
             return outputs
 
     found = list(predict_files(map(file, range(4)), FirstByte(), Broken(), batch_size=4))

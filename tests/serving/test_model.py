@@ -13,6 +13,7 @@ from library.dataset.images import ImageOptions, convert_image
 from library.explaining.grad_cam import HIRES_CAM
 from library.models.scores import MULTI_LABEL
 from library.prediction.preprocess import NAN_SCORES
+from library.prediction.unknown_score import UnknownDetector
 from library.saving.snapshots import Snapshot, read_snapshot
 from library.serving.decoder import UploadDecoder
 from library.serving.model import ServedModel
@@ -60,6 +61,17 @@ def test_class_is_unknown_below_the_threshold(snapshot_run):
     assert answer["probability"] == answer["classes"][0]["probability"] < sure["probability"] < 1
     assert answer["heat"] == sure["heat"]
     assert answer["heat"]["class"] == "red"
+
+
+@pytest.mark.parametrize(("threshold", "name"), [(-1e6, "unknown"), (1e6, "red")])
+def test_class_is_unknown_if_the_detector_says_so(snapshot_run, threshold, name):
+    snapshot = read_snapshot(snapshot_run.folder / "best")
+    content = encoded(Image.new("RGB", (9, 9), COLORS["red"]))
+    detector = UnknownDetector("energy", threshold)
+    with ServedModel(snapshot, 50, temperature=2.0, detector=detector) as served:
+        answer = served.explain(content)
+    assert (answer["class"], answer["classes"][0]["class"]) == (name, "red")
+    assert answer["unknown_score"] == pytest.approx(-threshold, rel=1e-3)
 
 
 def test_multi_label_answer_lists_all_classes_found(tmp_path):
