@@ -67,7 +67,7 @@ def table(tmp_path):
     return tmp_path / "corrections.csv"
 
 
-@pytest.mark.parametrize("kind", ["folder", "zip", "gztar", "csv", "manifest"])
+@pytest.mark.parametrize("kind", ["folder", "zip", "gztar", "csv", "manifest", "url"])
 def test_rows_relabel_and_drop_by_name_in_every_source(images, tmp_path, table, kind):
     source, prefix = images, ""
     if kind in ("zip", "gztar"):
@@ -75,6 +75,10 @@ def test_rows_relabel_and_drop_by_name_in_every_source(images, tmp_path, table, 
     elif kind == "csv":
         rows = [(each.relative_to(tmp_path), each.parent.name) for each in images.rglob("*.png")]
         source, prefix = write_rows(tmp_path / "a.csv", *rows, header=("FILE", "LABEL")), "images/"
+    elif kind == "url":
+        fsspec = pytest.importorskip("fsspec")
+        source = f"memory://{tmp_path}/images"
+        fsspec.filesystem("memory").put(str(images), source, recursive=True)
     elif kind == "manifest":
         convert(images, tmp_path / "before")
         source = tmp_path / "before" / "train.manifest.json"

@@ -53,10 +53,10 @@ function change(id, decision) {
   save();
 }
 
+// Undo the last decision in this tab or, if there is none, that about the current image.
 function undo() {
-  const [id, before] = undone.pop() ?? [];
-  if (id === undefined) return;
-  change(id, before);
+  const [id, before] = undone.pop() ?? [current.dataset.id, UNDECIDED];
+  if (!isSame(decisionOf(id), before)) change(id, before);
   select(cardOf.get(id));
 }
 
@@ -204,16 +204,21 @@ function showClasses() {
 
 function select(card) {
   if (!card) return;
-  current?.removeAttribute("aria-current");
+  mark(card);
+  card.focus({preventScroll: true});
+  const {top, bottom} = card.getBoundingClientRect();
+  if (top < 0 || bottom > innerHeight - element("bar").offsetHeight) card.scrollIntoView();
+}
+
+function mark(card) {
   // Tab reaches one card, from which the arrow keys lead to the others.
-  (current ?? cards[0]).tabIndex = -1;
+  const before = document.querySelector(".suspect[tabindex='0']");
+  before.removeAttribute("aria-current");
+  before.tabIndex = -1;
   card.tabIndex = 0;
   current = card;
   card.setAttribute("aria-current", "true");
-  card.focus({preventScroll: true});
   showClasses();
-  const {top, bottom} = card.getBoundingClientRect();
-  if (top < 0 || bottom > innerHeight - element("bar").offsetHeight) card.scrollIntoView();
 }
 
 function step(by, isWanted = isShown) {
@@ -233,10 +238,11 @@ function choose(name) {
   }
   const labels = new Set(chosenLabels(id));
   if (!labels.delete(name)) labels.add(name);
-  decide(id, {action: "relabel", labels: [...labels].sort(byCodePoint)});
+  decide(id, {action: "relabel", labels: [...labels].sort(byPosition)});
+  select(current);  // The button that had the focus is a new one.
 }
 
-const byCodePoint = (one, other) => data.classes.indexOf(one) - data.classes.indexOf(other);
+const byPosition = (one, other) => data.classes.indexOf(one) - data.classes.indexOf(other);
 
 function filter() {
   const wanted = Object.fromEntries(
@@ -247,7 +253,11 @@ function filter() {
       wanted.reason && !card.dataset.reasons.split(" ").includes(wanted.reason) ||
       wanted.decided && isDecided(card.dataset.id) !== (wanted.decided === "yes"));
   }
-  element("shown").textContent = `${cards.filter(isShown).length} of ${cards.length} shown`;
+  const shown = cards.filter(isShown);
+  element("shown").textContent = `${shown.length} of ${cards.length} shown`;
+  // A key must not decide about an image that is out of sight.
+  if (current?.hidden) current = null;
+  if (!current && shown.length) mark(shown[0]);
 }
 
 // The search for a class.
@@ -303,7 +313,7 @@ function press(event) {
   if (event.target.closest("input, select, textarea, dialog")) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (key in MOVES) MOVES[key]();
-  else if (!data.is_served) return;
+  else if (!data.is_served || event.repeat) return;
   else if (key in KEYS) act(KEYS[key]);
   else if (key === "u") undo();
   else if (key === "/") search();
@@ -322,6 +332,10 @@ element("suspects").addEventListener("click", event => {
   select(card);
   if (button) act(button.dataset.action);
 });
+element("suspects").addEventListener("focusin", event => {
+  const card = event.target.closest(".suspect");
+  if (card && card !== current) mark(card);
+});
 for (const id of ["pair", "reason", "decided"]) element(id).addEventListener("change", filter);
 
 if (data.is_served) {
@@ -329,7 +343,7 @@ if (data.is_served) {
     document.documentElement.style.setProperty("--bar", `${element("bar").offsetHeight}px`);
   }).observe(element("bar"));
   element("retry").addEventListener("click", save);
-  element("undo").addEventListener("click", undo);
+  element("undo").addEventListener("click", () => { if (current) undo(); });
   element("query").addEventListener("input", () => {
     const text = element("query").value, name = findClass(text);
     element("match").textContent = name ? `→ ${name}` : text ? "no such class" : "";
@@ -353,9 +367,6 @@ cards.forEach(card => show(card.dataset.id));
 showProgress();
 filter();
 if (data.is_served) {
-  nextUndecided();
-  if (!current) select(cards[0]);
+  select(cards.find(card => !isDecided(card.dataset.id)) ?? cards[0]);
   save();
-} else {
-  current = cards[0] ?? null;
 }
