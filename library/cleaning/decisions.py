@@ -1,8 +1,6 @@
 """Decisions about suspicious images, each written to corrections.csv at once."""
 
-import csv
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -13,16 +11,16 @@ from library.cleaning.page import render_page
 from library.cleaning.suspects import SUSPECTS, Suspect, Suspects, read_suspects
 from library.dataset.corrections import (
     ACTIONS,
-    COLUMNS,
     KEEP,
     RELABEL,
     SEPARATOR,
     Correction,
     read_corrections,
+    write_corrections,
 )
 from library.dataset.sources.base import composed
 from library.errors import UserError, printable, reason_of
-from library.files import locked, read_regular_file, write_file
+from library.files import locked, read_regular_file
 
 CORRECTIONS = "corrections.csv"
 # What a decision is before it is made, and after it was undone.
@@ -130,17 +128,6 @@ class Review:
         new_label = printable(row.new_label)
         labels = new_label.split(SEPARATOR) if self._suspects.multi_label else [new_label]
         return {"action": row.action, "labels": labels if new_label else []}
-
-
-def write_corrections(path: str | Path, rows: Sequence[Correction] = ()) -> None:
-    """Write rows below a header, whole or not at all. Raises OSError."""
-    others = list(dict.fromkeys(name for row in rows for name in row.others))
-    text = io.StringIO(newline="")
-    # The lines end as the module's default does, because in others it leaves \r unquoted.
-    writer = csv.writer(text)
-    writer.writerow([*COLUMNS, *others])
-    writer.writerows([*row[1:-1], *(row.others.get(each, "") for each in others)] for row in rows)
-    write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def _read_request(request: Any, suspects: Suspects) -> tuple[Suspect, Decision]:

@@ -11,7 +11,7 @@ import logging
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from library.dataset.sources.base import NO_CLASS, LabeledFile, composed
 from library.dataset.sources.class_names import normalize_class
 from library.dataset.sources.csv_rows import DELIMITERS, decode_table
 from library.errors import DataError, first_line, printable, reason_of
-from library.files import read_regular_file
+from library.files import read_regular_file, write_file
 from library.messages import counted, did_you_mean, listed
 
 COLUMNS = ("file", "sha256", "action", "label", "new_label", "reason", "date")
@@ -111,6 +111,17 @@ def _parse(text: str, path: str | Path) -> Iterator[Correction]:
         row |= {each: row[each].lower() for each in ("sha256", "action")}
         known = {each: row.pop(each) for each in COLUMNS}
         yield Correction(reader.line_num, **known, others=row)
+
+
+def write_corrections(path: str | Path, rows: Sequence[Correction] = ()) -> None:
+    """Write rows below a header, whole or not at all. Raises OSError."""
+    others = list(dict.fromkeys(name for row in rows for name in row.others))
+    text = io.StringIO(newline="")
+    # The lines end as the module's default does, because in others it leaves \r unquoted.
+    writer = csv.writer(text)
+    writer.writerow([*COLUMNS, *others])
+    writer.writerows([*row[1:-1], *(row.others.get(each, "") for each in others)] for row in rows)
+    write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def _find_problem(row: Correction) -> str | None:
