@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": Command("evaluate the best snapshot on a split and write a report"),
     "compare": Command("compare runs: results and settings that differ", "RUN..."),
     "predict": Command("classify images; print CSV or JSON lines", "PATH..."),
+    "select": Command("select which images to label next; print CSV or tasks", "PATH..."),
     "export": Command("export the best snapshot: SavedModel, LiteRT, ONNX"),
     "find_learning_rate": Command("suggest a learning rate, by a range test"),
     "describe": Command("describe the network: layers, parameters, memory, speed"),

@@ -64,6 +64,7 @@ SETTINGS_OF = {
     "export": f"{_SNAPSHOT} export_dir export_name export_formats embedding calibrate "
     "unknown_rate unknown_score",
     "clean": f"{_SNAPSHOT} split count",
+    "select": f"{_SNAPSHOT} count select_format",
     "find_learning_rate": f"{_COMMON} hyperparameter_set model image_size channels batch_size "
     "optimizer augmentations xla",
     "describe": f"{_COMMON} hyperparameter_set model image_size channels",
@@ -268,6 +269,9 @@ class Prediction(Keys):
     calibrate: bool = key(
         False, "predict, serve, export: use a temperature fitted on the validation split"
     )
+    select_format: Literal["csv", "label_studio"] = key(
+        "csv", "output of select: CSV, or tasks for Label Studio (JSON)"
+    )
     export_dir: LocalPath | None = key(None, "directory of exports", "ed", "{run_dir}/export")
     export_name: Text = key("model", "name of the exported model, a directory in export_dir")
     export_formats: Words = key(
@@ -382,7 +386,9 @@ class Demonstration(Keys):
     explain_layer: Text | None = key(
         None, "layer for Grad-CAM; none: the last one with a spatial map"
     )
-    count: Count32 = key(200, "clean: maximum number of images to show, the worst first")
+    count: Count32 = key(
+        200, "clean: maximum number of images to show, the worst first; select: to label next"
+    )
     host: Text = key("127.0.0.1", "address to bind; 0.0.0.0: reachable from other machines")
     port: Port = key(8000, "port to bind; 0: any free port")
     clean: bool = key(False, "serve: the page to correct the labels that clean suspects")

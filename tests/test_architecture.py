@@ -28,6 +28,7 @@ LEAVES = {
     "distributed": ((), ()),
     "cleaning": (("prediction",), ("clean",)),
     "robustness": ((), ()),
+    "selection": (("prediction",), ("select",)),
 }
 ORDER = (*GROUND_FLOOR, *CORE, *LEAVES)
 # These three stand side by side.
