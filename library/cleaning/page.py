@@ -97,8 +97,6 @@ def _card(suspect: Suspect, suspects: Suspects) -> dict[str, Any]:
         "can_accept": _can_accept(suspect, suspects),
         "explanation": suspect.explanation,
         "reasons": suspect.reasons,
-        "probability_label": suspect.probability_label,
-        "probability_suggestion": suspect.probability_suggestion,
         "thumbnail": quote(suspect.thumbnail),
         "neighbors": neighbors,
     }

@@ -20,7 +20,6 @@ def test_page_shows_each_suspect_without_a_server(folder):
     assert 'src="thumbnails/2.jpg"' in page
     assert "blue/<wbr>0 é &lt;b&gt;.png" in page
     assert "5 of 6 neighbors are &lt;red&gt;" in page
-    assert "blue 1.5 %, red 97.0 %" in page
     assert "blue → red (3)" in page
     assert "serve --clean --run_dir &#39;a b&#39;" in page
     assert "cross_validate" in page
