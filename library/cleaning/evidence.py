@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,7 @@ class Evidence:
 
     def worst(self, count: int) -> list[int]:
         """Return the worst images for whose labels anything is wrong, at most `count`."""
-        order = self.ranking.order.tolist()
-        return [each for each in order if self.reasons(each)][:count]
+        return list(islice(filter(self.reasons, self.ranking.order.tolist()), count))
 
     def reasons(self, image: int) -> list[str]:
         """Return why an image's label may be wrong."""

@@ -19,6 +19,7 @@ from library.dataset.duplicates import (
     signature,
 )
 from library.dataset.worker_pool import available_cores
+from library.errors import DataError
 from library.evaluation.predictions import late_bar
 from library.inputs.corruption import explain_source_errors
 from library.inputs.examples import ExampleSource
@@ -107,6 +108,8 @@ def _hash(encoded: bytes) -> tuple[int, tuple[int, int], bytes]:
     is_large = len(encoded) >= _MIN_REDUCED_BYTES
     mode = cv2.IMREAD_REDUCED_GRAYSCALE_4 if is_large else cv2.IMREAD_GRAYSCALE
     pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), mode)
+    if pixels is None:
+        raise DataError("a stored image is no JPEG that decodes; convert again")
     return exact_hash(encoded), perceptual_hash(pixels), signature(pixels)
 
 

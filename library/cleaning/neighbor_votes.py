@@ -25,6 +25,11 @@ class NeighborVotes:
     indices: np.ndarray
     shares: np.ndarray
 
+    @property
+    def count(self) -> int:
+        """The number of neighbors that are asked."""
+        return self.indices.shape[1]
+
 
 def find_votes(outputs: ImageOutputs) -> NeighborVotes | None:
     """Return the votes of neighbors in the same fold, whose embeddings are of the same network.

@@ -79,16 +79,15 @@ def _rank_labels(
     outputs: ImageOutputs, votes: NeighborVotes | None, duplicates: Sequence[np.ndarray]
 ) -> Ranking:
     labels, probabilities = outputs.labels, outputs.probabilities
-    shares = votes and votes.shares
-    evidence = combine(probabilities, shares, votes and votes.indices.shape[1])
+    evidence = probabilities if votes is None else combine(probabilities, votes.shares, votes.count)
     scores, suggestions = score_labels(evidence, labels, flip_rates(evidence, labels))
     for group in duplicates:
         scores[group] = settled = settle(scores[group], labels[group], is_binary=False)
         best = labels[group[settled.argmax()]]
         suggestions[group[labels[group] != best]] = best
     outvoted = np.zeros(len(labels), bool)
-    if shares is not None:
-        outvoted = (shares.argmax(1) != labels) & (shares.max(1) > 0.5)
+    if votes is not None:
+        outvoted = (votes.shares.argmax(1) != labels) & (votes.shares.max(1) > 0.5)
     return Ranking(
         np.argsort(scores, kind="stable"),
         scores,
@@ -113,7 +112,7 @@ def _rank_answers(
         evidence = probabilities
         if votes is not None:
             shares = _two_answers(votes.shares[:, each])
-            evidence = combine(probabilities, shares, votes.indices.shape[1])
+            evidence = combine(probabilities, shares, votes.count)
             outvoted |= shares[np.arange(images), answers] < _FEW_VOTES
         of_class, _ = score_labels(evidence, answers, flip_rates(evidence, answers))
         for group in duplicates:
@@ -138,16 +137,14 @@ def _rank_answers(
     )
 
 
-def combine(probabilities: np.ndarray, shares: np.ndarray | None, count: int | None) -> np.ndarray:
+def combine(probabilities: np.ndarray, shares: np.ndarray, count: int) -> np.ndarray:
     """Return the geometric mean of probabilities and of shares of neighbors, float32 (n, classes).
 
     Args:
         probabilities: Of the classes.
-        shares: Of the neighbors that have them; None: there are no neighbors.
+        shares: Of the neighbors that have them.
         count: The number of neighbors.
     """
-    if shares is None or not count:
-        return probabilities
     evidence = np.empty_like(probabilities)
     for rows in row_chunks(probabilities):
         product = (probabilities[rows] + _MIN_PROBABILITY) * (shares[rows] + _MIN_VOTES / count)

@@ -115,15 +115,15 @@ def collect_image_outputs(
 def write_image_outputs(path: str | Path, outputs: ImageOutputs) -> None:
     """Write outputs as .npz, whole or not at all."""
     header = {"format": _FORMAT, "names": list(outputs.names), "classes": outputs.classes}
-    optional = {"embeddings": outputs.embeddings, "folds": outputs.folds}
+    arrays: dict[str, Any] = {
+        "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
+        "labels": outputs.labels,
+        "probabilities": outputs.probabilities,
+        "embeddings": outputs.embeddings,
+        "folds": outputs.folds,
+    }
     with new_file(path) as file:
-        np.savez(
-            file,
-            header=np.frombuffer(json.dumps(header).encode(), np.uint8),
-            labels=outputs.labels,
-            probabilities=outputs.probabilities,
-            **{name: each for name, each in optional.items() if each is not None},
-        )
+        np.savez(file, **{name: each for name, each in arrays.items() if each is not None})
 
 
 def read_image_outputs(path: str | Path) -> ImageOutputs:
