@@ -116,6 +116,9 @@ def share_name(predictions: Predictions) -> str:
 
 def format_slices(rows: Sequence[dict], name: str) -> Iterator[str]:
     """Yield lines about the weakest slices; `name` is the metric's, as from `share_name`."""
+    if not rows:
+        yield "no slices: no attribute divides the images"
+        return
     head = ("attribute", "value", "images", name, "95% interval", "others", "adjusted p")
     lines = [
         (
@@ -131,6 +134,7 @@ def format_slices(rows: Sequence[dict], name: str) -> Iterator[str]:
     ]
     yield f"weakest {len(lines)} of {len(rows):,} slices:"
     yield from format_table([head, *lines], left=(0, 1))
+    yield f"adjusted p: Fisher's exact test against all others, for {len(rows):,} slices (Holm)"
     if any(row["is_small"] for row in rows[:_SHOWN]):
         yield f"* fewer than {FEW_IMAGES} images"
 

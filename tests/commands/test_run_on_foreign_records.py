@@ -1,5 +1,6 @@
 """run.py trains and evaluates on TFRecord files of other programs, named by train_metadata."""
 
+import csv
 import io
 import json
 import re
@@ -83,6 +84,9 @@ def test_train_evaluate_and_resume(capsys, options, tmp_path):
     assert result["images"] == 9
     assert result["data"]["is_own"]
     assert "train-0" in result["data"]["folder"]
+    with (tmp_path / "run" / "evaluation" / "validation.images.csv").open(newline="") as file:
+        names = [row["file"] for row in csv.DictReader(file)]
+    assert names == [f"eval-0/{n}" for n in range(9)], "as conversion names such records"
 
     # The settings of the run name its data.
     files = (tmp_path / "run" / each for each in ("project.yaml", "hyperparameters.yaml"))

@@ -193,7 +193,7 @@ def test_evaluate_slices_and_corruptions(capsys, snapshot_run, tmp_path, monkeyp
     tables = (".images.csv", ".slices.csv", ".corruptions.csv", ".corruptions.svg")
     assert names == {".json", ".html", *tables}
     page = (folder / "evaluation" / "v1.2.html").read_text()
-    for heading in ("Weak slices", "Corrupted images"):
+    for heading in ("Slices, weakest first", "Corrupted images"):
         assert f"<h2>{heading}</h2>" in page
     assert page.count("accuracy on corrupted images") == 1, "the chart"
 

@@ -127,6 +127,7 @@ def test_weak_slice_comes_first_in_table_and_file(tmp_path):
     assert "3 of 3" in lines[0]
     assert lines[2].startswith("place      =night, 2\\n      50    0.2000")
     assert "2*" in "".join(lines)
+    assert len([*format_slices([], "accuracy")]) == 1
     write_slices(tmp_path / "a.csv", rows)
     with (tmp_path / "a.csv").open(newline="") as file:
         stored = list(csv.DictReader(file))
