@@ -233,6 +233,12 @@ def check_replacement(previous: Manifest, source: Source, options: ConversionOpt
             "add --overwrite"
         )
     logger.info(f"{where}: replacing {what}, converted from {previous.settings.get('source')}")
+    if source.corrections and (lost := source.corrections.find_lost(previous.settings)):
+        images = counted(len(lost), "image")
+        logger.warning(
+            f"{where}: {source.corrections.path} lacks earlier corrections of {images}, such as "
+            f"{printable(lost[0])}, whose labels are uncorrected again"
+        )
 
 
 def _settings_of(options: ConversionOptions, source: Source) -> dict[str, Any]:

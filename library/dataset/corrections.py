@@ -161,6 +161,7 @@ class Corrections:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         rows, self.sha256 = read_corrections(path)
+        self._names = {row.file for row in rows}
         # A decision to keep an image changes nothing, even if the image is gone.
         self._rows = [row for row in rows if row.action != KEEP]
         self._matches: dict[str, _Match] | None = None
@@ -209,6 +210,12 @@ class Corrections:
                     advice = did_you_mean(name, known, f"it must be one of {listed(known)}")
                     problems.append((row.line, f"unknown class {name!r}{advice}"))
         _raise_problems(self.path, problems)
+
+    def find_lost(self, settings: Mapping[str, Any]) -> list[str]:
+        """Return the images in a manifest's settings that were corrected, and have no row now."""
+        rows = (settings.get("corrections") or {}).get("rows", ())
+        known = self._names.union(self._matches or ())
+        return [row["file"] for row in rows if row["file"] not in known]
 
     def to_json(self) -> dict[str, Any]:
         """Return what the manifest records: what was corrected in the split, when and why."""

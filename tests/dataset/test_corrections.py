@@ -231,6 +231,10 @@ def test_unchanged_corrections_convert_nothing_twice(images, tmp_path, table, ca
     write_rows(table, row("red/001.png", "relabel", "green"))
     convert(images, shards, table)
     assert labels(shards)["red/001.png"] == "green"
+    assert "lacks earlier" not in caplog.text
+    write_rows(table, row("red/002.png", "relabel", "green"))
+    convert(images, shards, table)
+    assert "lacks earlier corrections of 1 image, such as red/001.png" in caplog.text
     # But forgotten ones would make all labels wrong again.
     with pytest.raises(SettingsError, match=r"corrections was '.*corrections.csv', now none"):
         convert(images, shards)
