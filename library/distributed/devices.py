@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from library.distributed.cluster import Cluster, find_lost, log_while_waiting, wait_for_workers
 from library.errors import UserError
@@ -16,6 +17,10 @@ from library.logging import set_chief
 from library.training.distribution import Devices
 
 T = TypeVar("T")
+
+# How long a worker tries to reach the chief, once all have been seen. TensorFlow would try for an
+# hour, and it holds Python's global lock meanwhile: nothing could be logged, or interrupt it.
+_CONNECT_SECONDS = 45
 
 # What a collective operation raises when a worker is lost.
 LOST_WORKER_ERRORS = (
@@ -42,6 +47,16 @@ def start_workers(cluster: Cluster, wait_seconds: float) -> "ClusterDevices":
         task_id=cluster.index,
         num_accelerators={"GPU": len(tf.config.get_visible_devices("GPU"))},
         rpc_layer="grpc",
+    )
+    # As the strategy itself would, but for the timeout.
+    job = context.coordination_config_pb2.CoordinatedJob(
+        name="worker", num_tasks=len(cluster.addresses)
+    )
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        cluster_register_timeout_in_ms=round(1000 * _CONNECT_SECONDS),
+        coordinated_jobs=[job],
     )
     with name_lost_workers(cluster), log_while_waiting(cluster):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)

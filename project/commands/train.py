@@ -55,7 +55,8 @@ def train_splits(
 
     devices = assembly.start_devices(settings, cluster)
     log_if_pretrained_is_better(settings, splits[0])
-    trainer = assembly.make_trainer(settings, splits, devices)
+    with devices.explain_lost_workers():
+        trainer = assembly.make_trainer(settings, splits, devices)
     checks = numeric_checks() if config.debug else nullcontext()
     # Until the end, conversion must not replace these shards.
     with in_use(manifest_paths(splits)), explain_read_errors(*trainer.inputs), checks:

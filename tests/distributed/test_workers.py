@@ -1,10 +1,13 @@
 """Two workers against the oracle of one: the same losses, the same end, and lost ones."""
 
 import csv
+import json
 import shutil
 import signal
+import socket
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +21,17 @@ from library.errors import SettingsError, UserError
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import make_source
 from library.inputs.worker_slice import WorkerSlice
-from project.commands.train import find_cluster
+from project.commands.train import find_cluster, train_splits
 from project.inputs import TrainingPipeline
 from tests.conftest import COLORS, convert, write_colors
-from tests.helpers.workers import OPTIONS, options, start_two, wait_for_rows
+from tests.helpers.workers import (
+    OPTIONS,
+    Worker,
+    free_ports,
+    options,
+    start_two,
+    wait_for_rows,
+)
 
 
 def test_lost_worker_is_named():
@@ -31,6 +41,33 @@ def test_lost_worker_is_named():
         name_lost_workers(cluster),
     ):
         raise tf.errors.UnavailableError(None, None, "mine")
+
+
+def test_worker_lost_while_the_network_is_built_is_named(monkeypatch):
+    def fail(*_):
+        raise tf.errors.UnavailableError(None, None, "mine")
+
+    cluster = Cluster(("127.0.0.1:2", "127.0.0.1:1"), 0)
+    devices = SimpleNamespace(explain_lost_workers=lambda: name_lost_workers(cluster))
+    monkeypatch.setattr("project.assembly.start_devices", lambda *_: devices)
+    monkeypatch.setattr("project.assembly.make_trainer", fail)
+    monkeypatch.setattr("project.data_defaults.log_if_pretrained_is_better", lambda *_: None)
+    with pytest.raises(UserError, match=r"worker 1 .*ended"):
+        train_splits(SimpleNamespace(project=None), [None])
+
+
+@pytest.mark.slow
+def test_chief_that_ends_once_it_was_seen_is_named(colors, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as chief:
+        addresses = [f"127.0.0.1:{port}" for port in (chief.getsockname()[1], *free_ports(1))]
+        task = {"type": "worker", "index": 1}
+        config = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        arguments = options(colors, tmp_path / "run")
+        worker = Worker(arguments, {"TF_CONFIG": config}, "tests.helpers.impatient")
+        chief.accept()
+    code, said = worker.finish(60)
+    assert code == 1
+    assert "error: worker 0 (127.0.0.1:" in said.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
