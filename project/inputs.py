@@ -222,9 +222,7 @@ class EvaluationPipeline:
         """
 
         def prepare(source, position, key):
-            name = source.filename(key)
-            name = tf.where(name == "", source.default_name(position), name)
-            return *source.load(key, self.image_format), name
+            return *source.load(key, self.image_format), source.name(position, key)
 
         on_host = replace(self, options=replace(self.options, device=None))
         return on_host._batches(prepare)

@@ -23,7 +23,6 @@ from library.errors import DataError
 from library.evaluation.predictions import late_bar
 from library.inputs.corruption import explain_source_errors
 from library.inputs.examples import ExampleSource
-from library.prediction.image_outputs import fill_names
 
 _BATCH = 256
 # Larger images are decoded at a quarter of their edges, which is enough for a hash.
@@ -61,7 +60,7 @@ def scan_images(source: ExampleSource) -> ScannedImages:
             names += [each.decode("utf-8", "replace") for each in some_names]
             labels.append(some_labels)
     groups = [each for kind in find_groups(exact, perceptual, signatures) for each in kind]
-    return ScannedImages(fill_names(names, source), np.concatenate(labels), groups)
+    return ScannedImages(names, np.concatenate(labels), groups)
 
 
 def write_thumbnails(source: ExampleSource, positions: Collection[int], folder: Path) -> None:
@@ -92,11 +91,12 @@ def thumbnail_name(position: int) -> str:
 def _batches(source: ExampleSource) -> Iterator[tuple[list[bytes], np.ndarray, list[bytes]]]:
     """Yield (encoded images, labels, names), in order."""
 
-    def read(key: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def read(position: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, ...]:
         encoded, label = source.parse(key, "encoded")
-        return encoded, label, source.filename(key)
+        return encoded, label, source.name(position, key)
 
-    batches = source.keys().map(read, num_parallel_calls=available_cores(), deterministic=True)
+    keys = source.keys().enumerate()
+    batches = keys.map(read, num_parallel_calls=available_cores(), deterministic=True)
     batches = batches.batch(_BATCH).prefetch(2)
     for encoded, labels, names in late_bar(
         batches, "reading", " batches", -(-source.count // _BATCH)

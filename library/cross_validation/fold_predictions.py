@@ -1,6 +1,5 @@
 """The predictions of a fold's best network for the images of the fold."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ from library.evaluation.predictions import Predictions, late_bar, predict_batche
 from library.files import current_folder
 from library.inputs.examples import ExampleSource
 from library.models.scores import is_multi_label
-from library.prediction.image_outputs import fill_names
 from library.saving.snapshots import read_snapshot
 from library.training.trainer import Trainer
 
@@ -48,12 +46,11 @@ def predict_fold(trainer: Trainer) -> Predictions:
         predictions = predict_batches(network, batches)
     if not np.isfinite(predictions.scores[:]).all():
         raise DivergedError(f"the network in {folder} returns NaN or infinite scores")
-    names = fill_names(list(predictions.names), validation.source)
-    return replace(predictions, names=tuple(names))
+    return predictions
 
 
 def _read_names(source: ExampleSource) -> tuple[str, ...]:
     """Return the file names of all examples, in order, without decoding an image."""
-    batches = source.keys().map(source.filename).batch(1 << 12)
+    batches = source.keys().enumerate().map(source.name).batch(1 << 12)
     names = np.concatenate([each.numpy() for each in batches])
     return tuple(each.decode("utf-8", "replace") for each in names)

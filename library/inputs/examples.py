@@ -147,12 +147,19 @@ class ExampleSource(ABC):
         """Return the file name that an example was converted from, a scalar string."""
         return parse_record(self.record(key), ("filename",))["filename"]
 
-    def default_name(self, position: tf.Tensor) -> tf.Tensor:
-        """Return the name of an example without a file name, a scalar string.
+    @tf.autograph.experimental.do_not_convert
+    def name(self, position: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        """Return the file name of an example or, without one, what conversion calls it.
 
         Args:
             position: Its position among `keys()`, the examples in order.
+            key: Its key.
         """
+        filename = self.filename(key)
+        return tf.where(filename == "", self.default_name(position), filename)
+
+    def default_name(self, position: tf.Tensor) -> tf.Tensor:
+        """Return the name of an example without a file name, by its position in order."""
         return tf.constant("")
 
     def labels(self, keys: tf.Tensor) -> tf.Tensor:

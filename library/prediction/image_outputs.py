@@ -7,7 +7,7 @@ and 1,280 values, 256 MB instead of 512.
 
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def collect_image_outputs(
             embeddings[rows] = np.clip(found, -_MAX_FLOAT16, _MAX_FLOAT16) if is_half else found
             _check_finite(probabilities[rows], found, names[rows])
     return ImageOutputs(
-        fill_names(names, inputs.source),
+        names,
         predictor.classes,
         labels,
         probabilities,
@@ -189,28 +189,3 @@ def _check_finite(probabilities: np.ndarray, embeddings: np.ndarray, names: Sequ
             f"the network returns NaN or infinite values, first for {first}: it has diverged; "
             "choose an earlier --checkpoint"
         )
-
-
-def fill_names(names: list[str], source: Any) -> list[str]:
-    """Return the names of a source's images, with the place of its record for one without.
-
-    Args:
-        names: In the order of the source's keys.
-        source: An ExampleSource.
-    """
-    if all(names):
-        return names
-    positions = (int(each) for batch in source.indices().batch(1 << 16) for each in batch.numpy())
-    return [name or place for name, place in zip(names, _places(positions, source), strict=True)]
-
-
-def _places(positions: Iterator[int], source: Any) -> Iterator[str]:
-    """Yield <shard>/<number> for positions in a source; `image/<number>` where there are none."""
-    ends = np.cumsum(getattr(source, "counts", ()))
-    for position in positions:
-        shard = int(np.searchsorted(ends, position, side="right"))
-        if shard < len(ends):
-            begin = int(ends[shard]) - source.counts[shard]
-            yield f"{Path(source.paths[shard]).name}/{position - begin}"
-        else:
-            yield f"image/{position}"

@@ -51,20 +51,6 @@ def test_collected_multi_label_outputs(patches):
     assert found.labels.sum(0).tolist() == [24, 24]
 
 
-def test_images_without_a_name_get_their_place(colors, monkeypatch):
-    inputs = inputs_of(colors)
-    source = inputs.source
-    monkeypatch.setattr(type(source), "filename", lambda self, key: b"")
-    names = collect_image_outputs(make_snapshot(), inputs).names
-    expected = [
-        f"{path.rpartition('/')[2]}/{number}"
-        for path, count in zip(source.paths, source.counts, strict=True)
-        for number in range(count)
-    ]
-    assert sorted(names) == sorted(expected)
-    assert names[0] == expected[0]
-
-
 def test_outputs_with_nan_are_refused(colors):
     snapshot = make_snapshot()
     snapshot.network.layers[-1].bias.assign([0.0, np.nan, 0.0])
