@@ -35,6 +35,7 @@ class UnknownDetector:
             of the validation images.
         bank: For `neighbors`: embeddings of training images, float32 (n, size), of length 1.
         temperature: What the network's logits have been divided by, which the energy undoes.
+        neighbor: The k of the k-th nearest neighbor.
     """
 
     score: ScoreName
@@ -42,6 +43,7 @@ class UnknownDetector:
     unit: float = 1.0
     bank: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     temperature: float = 1.0
+    neighbor: int = NEIGHBOR
 
 
 def extend_network(
@@ -73,7 +75,7 @@ class UnknownScore(keras.layers.Layer):
     def __init__(self, detector: UnknownDetector, *, multi_label: bool) -> None:
         super().__init__(name="unknown_score", dtype="float32", trainable=False)
         self._detector, self._multi_label = detector, multi_label
-        self._neighbor = min(NEIGHBOR, len(detector.bank))
+        self._neighbor = min(detector.neighbor, len(detector.bank))
         if detector.score == "neighbors":
             # A weight and not a constant, so that converters store it once.
             self._bank = self.add_weight(

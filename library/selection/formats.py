@@ -103,6 +103,11 @@ def _absolute(file: str) -> Path:
     return Path(os.path.abspath(file))  # noqa: PTH100
 
 
+def count_hidden(files: Sequence[str]) -> int:
+    """Return how many files Label Studio can't show, because they are in an archive."""
+    return sum(not is_remote(each) and not Path(each).is_file() for each in files)
+
+
 def find_document_root(files: Sequence[str]) -> Path:
     """Return the deepest folder that holds all local files, or the current one if it does."""
     folders = [_absolute(each).parent for each in files if not is_remote(each)]

@@ -79,6 +79,8 @@ def _select(settings: Settings, files: Iterable[Any], convert: Callable[..., Any
         f"{counted(len(rows), 'image')} selected of {seen['images']:,}, "
         f"{seen['unreadable']:,} unreadable"
     )
+    if len(rows) < config.count:
+        logger.info("the others are near duplicates of these or of training images")
     _print(config, original, predictor, candidates.take(rows), distances)
 
 
@@ -107,6 +109,7 @@ def _print(config: Any, snapshot: Any, predictor: Any, chosen: Any, distances: A
     from library.prediction.calibrate import choose_classes
     from library.selection.formats import (
         Choice,
+        count_hidden,
         find_document_root,
         format_csv,
         format_label_studio,
@@ -123,6 +126,10 @@ def _print(config: Any, snapshot: Any, predictor: Any, chosen: Any, distances: A
     if config.select_format == "csv":
         print(format_csv(choices), end="")
         return
+    if hidden := count_hidden(chosen.names):
+        logger.warning(
+            f"{counted(hidden, 'image')} in archives, which Label Studio cannot show: unpack them"
+        )
     root = find_document_root(chosen.names)
     version = f"{snapshot.network.name} {snapshot.sha256[:8]}".strip()
     print(format_label_studio(choices, version, root), end="")
