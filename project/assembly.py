@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,9 @@ from library.inputs.balance import class_weights, logit_offsets
 from library.limits import check_output_sizes
 from library.messages import ChoiceError, unknown_name
 from library.models.blocks import BASE, list_blocks
-from library.models.features import CachedFeatures, cache_split_features, split_at_base
+from library.models.features import (
+    ReusedNetwork,
+)
 from library.models.freezing import Unfreezing, freeze_layers, layer_rate_factors
 from library.models.functional import allow_image_size
 from library.models.presets import read_preset
@@ -38,11 +39,11 @@ from library.training.trainer import Trainer
 from project.data_defaults import choose_batch_size, choose_head_learning_rate
 from project.input_assembly import (
     image_format_of,
+    make_cached_features,
     make_evaluation_inputs,
     make_training_inputs,
     with_native_size,
 )
-from project.inputs import EvaluationPipeline, TrainingPipeline
 from project.networks import make_network
 from project.networks.heads import choose_head
 from project.objective import MultiLabelObjective, Objective, choose_loss
@@ -53,17 +54,22 @@ logger = logging.getLogger(__name__)
 
 # What `--engine` may be.
 ENGINES = {"loop": Trainer, "fit": KerasFitTrainer}
-# Views per image whose features are cached if the images are augmented.
-DEFAULT_VIEWS = 4
 
 
-def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) -> Trainer:
+def make_trainer(
+    settings: Settings,
+    splits: Sequence[Any],
+    devices: Devices,
+    reused: ReusedNetwork | None = None,
+) -> Trainer:
     """Return what trains the network of the settings.
 
     Args:
         settings: The settings.
         splits: The training and the validation split.
         devices: What to train on.
+        reused: The network of an earlier trainer of the same settings, which is not used any more;
+            None: a new network.
 
     Raises:
         SettingsError: A name is unknown, or settings exclude each other.
@@ -82,13 +88,15 @@ def make_trainer(settings: Settings, splits: Sequence[Any], devices: Devices) ->
         inputs = RunInputs(batch, batch)
     seed_everything(settings)
     with devices.strategy.scope():
-        parts = make_parts(settings, splits[0], inputs.training.batches_per_epoch)
+        parts = make_parts(settings, splits[0], inputs.training.batches_per_epoch, reused)
     stages = settings.hyperparameters.unfreezing
     unfreezing = Unfreezing(parts.network, stages) if stages else None
     epochs = unfreezing.first_epoch if unfreezing else math.inf
     cached = make_cached_features(
         settings, parts.network, (training, validation), splits, devices.replicas, epochs
     )
+    if cached and reused:
+        cached = replace(cached, cache=reused.cache)
     parts = replace(parts, unfreezing=unfreezing, cached_features=cached, split_metric=split_metric)
     if training.is_augmented_later and not config.debug:
         parts = replace(parts, augment=training.augmentations.apply_drawn)
@@ -161,13 +169,19 @@ def seed_everything(settings: Settings) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def make_parts(settings: Settings, split: Any, batches_per_epoch: int) -> Parts:
+def make_parts(
+    settings: Settings,
+    split: Any,
+    batches_per_epoch: int,
+    reused: ReusedNetwork | None = None,
+) -> Parts:
     """Return what is trained, and how.
 
     Args:
         settings: The settings.
         split: The training split.
         batches_per_epoch: Number of steps per epoch.
+        reused: The network of an earlier trainer; None: a new network.
 
     Raises:
         SettingsError: A name is unknown, or settings exclude each other.
@@ -188,7 +202,11 @@ def make_parts(settings: Settings, split: Any, batches_per_epoch: int) -> Parts:
         steps_per_epoch=batches_per_epoch,
     )
     image_shape = image_format_of(config, split).shape
-    network = make_network(hparams.model, image_shape, len(split.classes), values)
+    network = (
+        reused.reset()
+        if reused
+        else make_network(hparams.model, image_shape, len(split.classes), values)
+    )
     try:
         check_output_sizes(network)
     except ValueError as error:
@@ -248,47 +266,6 @@ def _load_and_freeze(network: keras.Model, config: Any, hparams: Any) -> bool:
         has_new_head = has_new_head and bool(head & skipped)
     freeze_layers(network, hparams.trainable_scopes, hparams.freeze)
     return has_new_head
-
-
-def make_cached_features(
-    settings: Settings,
-    network: keras.Model,
-    inputs: tuple[TrainingPipeline, EvaluationPipeline],
-    splits: Sequence[Any],
-    replicas: int = 1,
-    frozen_epochs: float = math.inf,
-) -> CachedFeatures | None:
-    """Return the cached features of a frozen base, or None if the base runs in every epoch.
-
-    Args:
-        settings: The settings.
-        network: The whole network.
-        inputs: The training and the validation inputs, which the base will run over once, unless
-            an earlier run has cached its features.
-        splits: The splits of these inputs.
-        replicas: Number of replicas that train. Only a single one uses cached features.
-        frozen_epochs: Number of epochs before any of the base is unfrozen.
-    """
-    config, hparams = settings.project, settings.hyperparameters
-    base_and_head = split_at_base(network, is_trained_later=0 < frozen_epochs < math.inf)
-    fingerprints = [each.fingerprint for each in splits]
-    augmentations = inputs[0].augmentations
-    is_on = config.cache_features != "never" and not config.debug and replicas == 1
-    is_possible = is_on and all(fingerprints) and not augmentations.has_mixing
-    if hparams.cached_views and not (base_and_head and is_possible and hparams.augmentations):
-        logger.warning(
-            f"cached_views {hparams.cached_views} has no effect: it needs a frozen base, "
-            "augmentations other than mixup and cutmix, cache_features auto, one device, and no "
-            "generator"
-        )
-    if not base_and_head or not is_possible:
-        return None
-    count = hparams.cached_views or int(min(DEFAULT_VIEWS, config.train_epochs, frozen_epochs))
-    changes = (augmentations.fingerprint, config.random_seed)
-    views = [(*changes, view) for view in range(count)] if hparams.augmentations else [()]
-    base, head = base_and_head
-    make = partial(cache_split_features, base, inputs, fingerprints, views, config.cache_dir)
-    return CachedFeatures(head, make, frozen_epochs)
 
 
 def make_objective(

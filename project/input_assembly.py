@@ -1,9 +1,13 @@
 """Settings become inputs: the splits, decoded, augmented and in batches."""
 
 import logging
+import math
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from library.configuration.reader import Settings
@@ -16,6 +20,12 @@ from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
 from library.inputs.examples import PipelineOptions, make_source
 from library.inputs.worker_slice import WHOLE_BATCH, WorkerSlice
+from library.models.features import (
+    CachedFeatures,
+    FeatureCache,
+    cache_split_features,
+    split_at_base,
+)
 from library.models.presets import read_preset
 from project.augmentations import choose_augmentations
 from project.data_defaults import choose_batch_size
@@ -24,6 +34,8 @@ from project.schedules import read_steps
 
 logger = logging.getLogger(__name__)
 
+# Views per image whose features are cached if the images are augmented.
+DEFAULT_VIEWS = 4
 # Memory of one key in the shuffle buffer, with the tensor around it.
 _KEY_BYTES = 256
 
@@ -180,6 +192,48 @@ def make_evaluation_inputs(
 def _cached(config: Any, source: Any, split: Any, image_format: ImageFormat | None) -> Any:
     """Return the examples, cached; without an image format, the encoded images are."""
     return cache_examples(source, image_format, config.cache, config.cache_dir, split.fingerprint)
+
+
+def make_cached_features(
+    settings: Settings,
+    network: keras.Model,
+    inputs: tuple[TrainingPipeline, EvaluationPipeline],
+    splits: Sequence[Any],
+    replicas: int = 1,
+    frozen_epochs: float = math.inf,
+) -> CachedFeatures | None:
+    """Return the cached features of a frozen base, or None if the base runs in every epoch.
+
+    Args:
+        settings: The settings.
+        network: The whole network.
+        inputs: The training and the validation inputs, which the base will run over once, unless
+            an earlier run has cached its features.
+        splits: The splits of these inputs.
+        replicas: Number of replicas that train. Only a single one uses cached features.
+        frozen_epochs: Number of epochs before any of the base is unfrozen.
+    """
+    config, hparams = settings.project, settings.hyperparameters
+    base_and_head = split_at_base(network, is_trained_later=0 < frozen_epochs < math.inf)
+    fingerprints = [each.fingerprint for each in splits]
+    augmentations = inputs[0].augmentations
+    is_on = config.cache_features != "never" and not config.debug and replicas == 1
+    is_possible = is_on and all(fingerprints) and not augmentations.has_mixing
+    if hparams.cached_views and not (base_and_head and is_possible and hparams.augmentations):
+        logger.warning(
+            f"cached_views {hparams.cached_views} has no effect: it needs a frozen base, "
+            "augmentations other than mixup and cutmix, cache_features auto, one device, and no "
+            "generator"
+        )
+    if not base_and_head or not is_possible:
+        return None
+    count = hparams.cached_views or int(min(DEFAULT_VIEWS, config.train_epochs, frozen_epochs))
+    changes = (augmentations.fingerprint, config.random_seed)
+    views = [(*changes, view) for view in range(count)] if hparams.augmentations else [()]
+    base, head = base_and_head
+    cache = FeatureCache(base, config.cache_dir)
+    make = partial(cache_split_features, inputs=inputs, fingerprints=fingerprints, views=views)
+    return CachedFeatures(head, cache, make, frozen_epochs)
 
 
 def image_format_of(config: Any, training_split: Any) -> ImageFormat:

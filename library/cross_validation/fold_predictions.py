@@ -26,7 +26,9 @@ def predict_fold(trainer: Trainer) -> Predictions:
     validation, folder = trainer.inputs.validation, Path(trainer.paths.best)
     cached = trainer.parts.cached_features
     if cached and cached.is_frozen_to_the_end:
-        trainer.parts.network.load_weights(current_folder(folder) / "model.keras")
+        best = trainer.state.best or {}
+        if trainer.parts.ema or best.get("step") != trainer.state.step:
+            trainer.parts.network.load_weights(current_folder(folder) / "model.keras")
         inputs = trainer.step_inputs
         if inputs is trainer.inputs:  # There was nothing left to train.
             inputs = cached.make_inputs()

@@ -47,14 +47,22 @@ class CachedFeatures:
 
     Attributes:
         head: The part of the network behind the base, which shares its layers.
-        make_inputs: Returns inputs of features. It runs the base with its present weights, so call
-            it only when these are final.
+        cache: The cache of the base's features.
+        make: Returns inputs of features out of a cache.
         epochs: The number of epochs after which the base is trained too, and runs in every epoch.
     """
 
     head: keras.Model
-    make_inputs: Callable[[], SplitInputs]
+    cache: "FeatureCache"
+    make: Callable[["FeatureCache"], SplitInputs]
     epochs: float = math.inf
+
+    def make_inputs(self) -> SplitInputs:
+        """Return inputs of features.
+
+        It runs the base with its present weights, so call it only when these are final.
+        """
+        return self.make(self.cache)
 
     @property
     def is_frozen_to_the_end(self) -> bool:
@@ -119,6 +127,34 @@ def split_at_base(
     return keras.Model(network.input, features), keras.Model(features, network.output)
 
 
+@dataclass(frozen=True)
+class ReusedNetwork:
+    """A network whose base stays frozen, and whose head several trainers train in turn.
+
+    Attributes:
+        network: The network.
+        values: Those of its variables before it was trained.
+        cache: The cache of its base's features.
+    """
+
+    network: keras.Model
+    values: list[np.ndarray]
+    cache: "FeatureCache"
+
+    @classmethod
+    def of(cls, network: keras.Model, cached: CachedFeatures | None) -> "ReusedNetwork | None":
+        """Return a network that was not trained yet; None if its base will be trained."""
+        if not cached or not cached.is_frozen_to_the_end:
+            return None
+        return cls(network, [each.numpy() for each in network.variables], cached.cache)
+
+    def reset(self) -> keras.Model:
+        """Return the network as it was before it was trained."""
+        for variable, value in zip(self.network.variables, self.values, strict=True):
+            variable.assign(value)
+        return self.network
+
+
 class FeatureSource(CachedSource):
     """Examples whose cached features take the place of their images. A key is an index."""
 
@@ -153,27 +189,27 @@ class FeatureSource(CachedSource):
 class FeatureCache:
     """The features that a base computes with its present weights, cached in a folder.
 
-    The base is compiled once for all splits and views.
+    The base is compiled once for all splits and views, as long as its weights stay.
     """
 
     def __init__(self, base: keras.Model, folder: str | Path) -> None:
-        self._base = base
+        self.base = base
         self._folder = Path(folder)
         self.feature_shape: tuple[int, ...] = base.output_shape[1:]
+        self._compiled: tuple[Inference, bytes] | None = None
 
-    @cached_property
-    def _features(self) -> Inference:
-        return Inference(self._base)
+    def compile(self) -> tuple[Inference, bytes]:
+        """Compile the base with its present weights, unless it was compiled with these.
 
-    @cached_property
-    def _fingerprint(self) -> bytes:
-        """Bytes that differ between bases: the weights, and the features of one image.
-
-        The features differ if the graph or the preprocessing does, however it is written.
+        What identifies the base are the weights, and the features of one image, which differ if
+        the graph or the preprocessing does, however it is written.
         """
-        image = np.random.default_rng(0).uniform(0, 255, (1, *self._base.input_shape[1:]))
-        arrays = (*self._base.weights, self._features(image.astype(np.float32)))
-        return b"".join(np.ascontiguousarray(each).tobytes() for each in arrays)
+        weights = b"".join(np.ascontiguousarray(each).tobytes() for each in self.base.weights)
+        if self._compiled is None or not self._compiled[1].startswith(weights):
+            infer = Inference(self.base)
+            image = np.random.default_rng(0).uniform(0, 255, (1, *self.base.input_shape[1:]))
+            self._compiled = infer, weights + infer(image.astype(np.float32)).tobytes()
+        return self._compiled
 
     def read(
         self,
@@ -196,7 +232,8 @@ class FeatureCache:
         Raises:
             UserError: The cache can't be written.
         """
-        name = hashlib.sha256(repr(key).encode() + self._fingerprint).hexdigest()[:32]
+        infer, fingerprint = self._compiled or self.compile()
+        name = hashlib.sha256(repr(key).encode() + fingerprint).hexdigest()[:32]
         folder = self._folder / f"features-{name}"
         # float32, whatever the base computes in.
         row_bytes = 4 * math.prod(self.feature_shape)
@@ -209,7 +246,7 @@ class FeatureCache:
             positions = iter(_read_indices(indices))
             with progress_bar(source.count, "features", unit=" images") as bar:
                 for pixels, labels in make_batches():
-                    features = self._features(pixels)
+                    features = infer(pixels)
                     for row, label in zip(features, np.asarray(labels), strict=True):
                         yield next(positions), row.tobytes(), label
                     bar.update(len(features))
@@ -229,26 +266,25 @@ def _read_indices(dataset: tf.data.Dataset) -> np.ndarray:
 
 
 def cache_split_features(
-    base: keras.Model,
+    cache: FeatureCache,
     inputs: tuple[TrainingInputs, EvaluationInputs],
     fingerprints: Sequence[str],
     views: Sequence[tuple[Any, ...]],
-    folder: str | Path,
 ) -> SplitInputs:
     """Return inputs of the base's features, after running it over all images not cached yet.
 
     Args:
-        base: A base as `split_at_base` returns it.
+        cache: Of a base as `split_at_base` returns it.
         inputs: Inputs of the training and the validation images.
         fingerprints: Hashes of the two splits.
         views: For each view of the training images, beginning with that of epoch 0, what makes it
             differ besides the order; () if images are not augmented.
-        folder: The folder of caches.
 
     Raises:
         UserError: The cache can't be written.
     """
-    cache, (training, validation) = FeatureCache(base, folder), inputs
+    training, validation = inputs
+    cache.compile()
     parts, validation_parts = (
         each.source.parts or (SplitPart(fingerprint, each.source),)
         for each, fingerprint in zip(inputs, fingerprints, strict=True)

@@ -122,22 +122,25 @@ def train_folds(by_fold: Mapping[int, Settings], runs: Mapping[int, Any]) -> Non
 
     from library.cross_validation.fold_predictions import predict_fold
     from library.inputs.corruption import explain_read_errors
+    from library.models.features import ReusedNetwork
     from project import assembly
     from project.data_defaults import log_if_pretrained_is_better
 
-    devices = None
+    devices = reused = None
     for number, settings in by_fold.items():
         run, name = runs[number], f"Fold {number} of {len(runs)}"
         if settings.project.resume != "never" and run.read_predictions():
             logger.info(f"{name} is finished: {run.run_dir}")
             continue
         logger.info(f"{name}: {run.run_dir}")
-        # Layers get the names that they would have in a process of their own.
-        keras.utils.clear_session(free_memory=False)
         if devices is None:
             devices = assembly.start_devices(settings)
             log_if_pretrained_is_better(settings, run.splits[0])
-        trainer = assembly.make_trainer(settings, run.splits, devices)
+        if reused is None:
+            # Layers get the names that they would have in a process of their own.
+            keras.utils.clear_session(free_memory=False)
+        trainer = assembly.make_trainer(settings, run.splits, devices, reused)
+        reused = reused or ReusedNetwork.of(trainer.parts.network, trainer.parts.cached_features)
         with in_use(manifest_paths(run.splits)), explain_read_errors(*trainer.inputs):
             if settings.dry_run:
                 log_dry_run(trainer)

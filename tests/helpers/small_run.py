@@ -109,7 +109,7 @@ def make_run(
     options = OptimizerOptions(devices.replicas if devices else 1, loss_scale)
     weights = network.trainable_variables
     # As if the whole network were a head.
-    cached = CachedFeatures(network, lambda: SplitInputs(*inputs)) if is_cached else None
+    cached = CachedFeatures(network, None, lambda _: SplitInputs(*inputs)) if is_cached else None
     parts = Parts(
         network,
         Objective(),

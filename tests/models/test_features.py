@@ -310,7 +310,8 @@ def test_cache_split_features(base, tmp_path, capsys):
 
     def cached_of(inputs, views):
         fingerprints, folder = ("train", "validation"), tmp_path / "cache"
-        return cache_split_features(base, (inputs, validation), fingerprints, views, folder)
+        features = FeatureCache(base, folder)
+        return cache_split_features(features, (inputs, validation), fingerprints, views)
 
     cached = cached_of(plain, [()])
     assert made(capsys) == 2

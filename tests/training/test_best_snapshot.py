@@ -35,7 +35,7 @@ def make_best(
     folder, network=NETWORK, classes=("a", "b"), is_cached=False, metric="loss", texts=None
 ):
     optimizer = keras.optimizers.SGD()
-    cached = CachedFeatures(network, lambda: None) if is_cached else None
+    cached = CachedFeatures(network, None, lambda _: None) if is_cached else None
     parts = Parts(network, Objective(), optimizer, NoSchedule(optimizer), cached_features=cached)
     paths = dataclasses.replace(make_paths(folder, classes), texts=texts or {})
     return BestSnapshot(parts, paths, Monitor(metric), Devices())
