@@ -24,7 +24,7 @@ from library.augmentation.pipeline import Augmentations
 from library.inputs.balance import oversample, oversampled_count
 from library.inputs.batching import count_batches, make_batches, prefetch, worker_examples
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import DEFAULT_OPTIONS, ExampleSource, PipelineOptions
+from library.inputs.examples import DEFAULT_OPTIONS, ExampleSource, PipelineOptions, SplitPart
 from library.inputs.worker_slice import WHOLE_BATCH, WorkerSlice
 from project.augmentations import NO_AUGMENTATIONS
 
@@ -171,6 +171,16 @@ class TrainingPipeline:
     def without_augmentations(self) -> "TrainingPipeline":
         """Return the same inputs, with images cropped but not changed."""
         return replace(self, augmentations=self.augmentations.crop_only())
+
+    def for_part(self, part: SplitPart) -> "TrainingPipeline":
+        """Return inputs of a part of the examples that don't depend on the other parts."""
+        # Not the same augmentations in each part.
+        seed = self.seed + int(part.fingerprint[:8], 16)
+        inputs = replace(self, source=part.source, seed=seed, shuffle_examples=1)
+        if type(self.source) is type(part.source):
+            # Records are loaded alike wherever they lie, and tracing takes long.
+            vars(inputs)["_prepare"] = self._prepare
+        return inputs
 
     @property
     def _source(self) -> ExampleSource:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import tensorflow as tf
 
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import ExampleSource, PipelineOptions
+from library.inputs.examples import ExampleSource, PipelineOptions, SplitPart
 from library.inputs.worker_slice import WorkerSlice
 
 
@@ -69,10 +69,6 @@ class TrainingInputs(Inputs, TrainingBatches, Protocol):
     """A training split: shuffled and augmented, in an order that is a function of (seed, epoch)."""
 
     @property
-    def seed(self) -> int:
-        """What the order and the augmentations depend on, beside the epoch."""
-
-    @property
     def order(self) -> list:
         """What the order of an epoch depends on besides the file names, as JSON stores it."""
 
@@ -81,6 +77,9 @@ class TrainingInputs(Inputs, TrainingBatches, Protocol):
 
     def keys(self, epoch: int) -> tf.data.Dataset:
         """Return the keys of the source's examples in the order of an epoch."""
+
+    def for_part(self, part: SplitPart) -> "TrainingInputs":
+        """Return inputs of a part of the examples that don't depend on the other parts."""
 
 
 class EvaluationInputs(Inputs, EvaluationBatches, Protocol):

@@ -289,7 +289,14 @@ def cache_split_features(
         each.source.parts or (SplitPart(fingerprint, each.source),)
         for each, fingerprint in zip(inputs, fingerprints, strict=True)
     )
-    by_part = [_cache_views(cache, training, part, views) for part in parts]
+    # Each image once, although training may repeat those of smaller classes; and in order, so that
+    # features are those of their index.
+    options = replace(training.options, deterministic=True)
+    once = replace(training, is_oversampled=False, options=options)
+    by_part = [
+        _cache_views(cache, once.for_part(part) if training.source.parts else once, part, views)
+        for part in parts
+    ]
     cached = []
     for caches in zip(*by_part, strict=True):
         source = FeatureSource(training.source, caches, cache.feature_shape)
@@ -308,22 +315,14 @@ def _cache_views(
     part: SplitPart,
     views: Sequence[tuple[Any, ...]],
 ) -> list[DiskCache]:
-    """Return the features of each view of a part of the training images.
+    """Return the features of each view of a part of the training images, which `training` reads.
 
     They depend on no other part, so that all splits that have this part share them.
     """
     source = part.source
-    # Each image once, although training may repeat those of smaller classes; and in order, so that
-    # features are those of their index.
-    options = replace(training.options, deterministic=True)
-    once = replace(training, source=source, is_oversampled=False, options=options)
-    if training.source.parts:
-        # Nothing that depends on the other parts, and not the same augmentations in each.
-        seed = training.seed + int(part.fingerprint[:8], 16)
-        once = replace(once, seed=seed, shuffle_examples=1)
     # Its keys are the examples' indices.
     index_source = CachedSource(source, np.zeros(source.count, np.int64))
-    indexed = replace(once, source=index_source)
+    indexed = replace(training, source=index_source)
     caches = []
     for epoch, view in enumerate(views):
         indices = indexed.keys(epoch)
@@ -333,7 +332,7 @@ def _cache_views(
             changes = (view, hashlib.sha256(_read_indices(indices).tobytes()).hexdigest())
         key = (part.fingerprint, training.image_format, changes)
         which = f", view {epoch + 1} of {len(views)}," if len(views) > 1 else ""
-        make_batches = partial(once.batches, epoch)
+        make_batches = partial(training.batches, epoch)
         caches.append(cache.read(source, make_batches, indices, key, which))
     return caches
 

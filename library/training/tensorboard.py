@@ -35,6 +35,7 @@ class TensorBoard(Listener):
         self._folder = run.paths.run_dir / LOGS
         self._is_off = self._has_introduced = False
         self._writer: Any = None
+        self._kernels: np.ndarray | None = None
         self._attempt(self._open)
 
     def on_steps(self, count: int, losses: tf.Tensor) -> None:
@@ -94,7 +95,10 @@ class TensorBoard(Listener):
         self._writer.flush()
         self._introduce(step)
         kernels = first_kernels(network)
-        if kernels is not None:
+        before = self._kernels
+        # Those of a frozen layer stay.
+        if kernels is not None and (before is None or not np.array_equal(kernels, before)):
+            self._kernels = kernels
             # So large that the lines between them are thin.
             times = max(1, _KERNEL_PIXELS // kernels.shape[0])
             grid = kernel_grid(kernels.repeat(times, 0).repeat(times, 1))

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 # With cached features an epoch takes less time than saving does: training of this many seconds may
 # be lost, and is repeated, if the process is killed.
-_SECONDS_UNSAVED = 2
+_SECONDS_UNSAVED = 5
 
 
 def default_listeners() -> list[Listener]:

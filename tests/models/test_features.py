@@ -21,6 +21,7 @@ from library.inputs.examples import (
     DEFAULT_OPTIONS,
     ExampleSource,
     PipelineOptions,
+    SplitPart,
     without_autotune,
 )
 from library.models import features as room
@@ -349,3 +350,62 @@ def test_cache_split_features(base, tmp_path, capsys):
     cached = cached_of(dataclasses.replace(plain, options=options), [("unordered",)])
     assert made(capsys) == 1
     check_same(base, cached.training.batches(0), plain.batches(0))
+
+
+class RecordedExamples(Examples):
+    """Ten images of a fold, which remember that they were decoded."""
+
+    def __init__(self):
+        self.decoded = 0
+
+    def load(self, key, image_format, crop=None):
+        def count(index):
+            self.decoded += 1
+            return index
+
+        return super().load(tf.ensure_shape(tf.numpy_function(count, [key], tf.int64), []), crop)
+
+
+class JoinedExamples(Examples):
+    """The images of several folds, whose indices count them in order."""
+
+    count = 20
+
+    def __init__(self, parts):
+        self.parts = tuple(SplitPart(name, source) for name, source in parts.items())
+
+    def keys(self, random=None):
+        order = random.permutation(20) if random else np.arange(20)
+        return dataset_of(order.astype(np.int64))
+
+    indices = keys
+
+    def load(self, key, image_format, crop=None):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("memory", [0, room._MEMORY_BYTES])
+def test_folds_share_the_features_of_each_image(base, tmp_path, memory, monkeypatch):
+    monkeypatch.setattr(room, "_MEMORY_BYTES", memory)
+    folds = {f"{number:08x}": RecordedExamples() for number in (1, 2, 3)}
+    shape, features = ImageFormat(6, 3), FeatureCache(base, tmp_path / "cache")
+    seen = []
+    for validation in folds:
+        others = {name: each for name, each in folds.items() if name != validation}
+        training = TrainingPipeline(
+            JoinedExamples(others), shape, 4, 5, 0, choose_augmentations(("brightness",))
+        )
+        alone = JoinedExamples({validation: folds[validation]})
+        alone.count = 10
+        inputs = training, EvaluationPipeline(alone, shape, 4)
+        cached = cache_split_features(features, inputs, ("", ""), [("one",), ("two",)])
+        views = [each.source.gather(tf.range(20, dtype=tf.int64)) for each in cached.training.views]
+        assert [labels.numpy().tolist() for _, labels in views] == [[*LABELS, *LABELS]] * 2
+        seen += [view[0].numpy() for view in views]
+    # Each image of each fold: in two views for training, and as it is for validation.
+    assert [each.decoded for each in folds.values()] == [30] * 3
+    # Fold 3 is the last to train beside both others; fold 1 is there with 2 and with 3.
+    one_of = {"with 3": seen[2][:10], "with 2": seen[4][:10]}
+    assert np.array_equal(*one_of.values())
+    assert not np.array_equal(seen[2][:10], seen[2][10:])
+    assert not np.array_equal(seen[2], seen[3])
