@@ -146,7 +146,16 @@ def read_image_outputs(path: str | Path) -> ImageOutputs:
         raise DataError(f"{path} does not exist") from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {reason_of(error)}") from None
-    except (ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    # zipfile raises RuntimeError for flags and versions that it does not know.
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        AttributeError,
+        RuntimeError,
+        zipfile.BadZipFile,
+    ) as error:
         raise DataError(f"{path} is no file of image outputs, or is damaged: {error}") from None
 
 

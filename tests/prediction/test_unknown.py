@@ -128,7 +128,7 @@ def test_unknown_fit_is_read_only_whole_and_by_its_own_networks(tmp_path, capsys
     assert read_unknown_fit(path, first, "energy") is None
     assert capsys.readouterr().err == ""
     content = path.read_bytes()
-    for at in range(0, len(content), 37):
+    for at in range(0, len(content), 7):
         path.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
         found = read_unknown_fit(path, first, "neighbors")
         # What is left may be a byte that nothing reads, such as a time.
