@@ -128,7 +128,7 @@ def train_folds(by_fold: Mapping[int, Settings], runs: Mapping[int, Any]) -> Non
     from library.inputs.corruption import explain_read_errors
     from library.models.features import ReusedNetwork
     from project import assembly
-    from project.data_defaults import log_if_pretrained_is_better
+    from project.data_defaults import choose_batch_size, log_if_pretrained_is_better
 
     devices = reused = None
     for number, settings in by_fold.items():
@@ -143,6 +143,8 @@ def train_folds(by_fold: Mapping[int, Settings], runs: Mapping[int, Any]) -> Non
         if reused is None:
             # Layers get the names that they would have in a process of their own.
             keras.utils.clear_session(free_memory=False)
+        # The same for all folds, whose sizes differ a little.
+        settings = choose_batch_size(settings, runs[1].splits[0], devices.replicas)
         trainer = assembly.make_trainer(settings, run.splits, devices, reused)
         reused = reused or ReusedNetwork.of(trainer.parts.network, trainer.parts.cached_features)
         with in_use(manifest_paths(run.splits)), explain_read_errors(*trainer.inputs):
