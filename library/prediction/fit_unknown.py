@@ -58,7 +58,9 @@ class UnknownFit:
             temperature: What the network's logits have been divided by; None: 1.
         """
         scores = self.validation_scores
-        threshold = float(np.quantile(scores, 1 - rate, method="higher"))
+        # The small number makes up for products such as 0.29 * 100, which is below 29.
+        allowed = int(rate * len(scores) + 1e-9)
+        threshold = float(scores[max(0, len(scores) - 1 - allowed)])
         alarms = counted(int((scores > threshold).sum()), "validation image")
         images = counted(len(self.bank), "training image")
         compared = f", neighbor {NEIGHBOR} of {images}" if self.bank.size else ""

@@ -86,16 +86,19 @@ def test_fit_unknown_refuses_nan():
         fit_unknown(snapshot, "energy", None, Split(0))
 
 
-@pytest.mark.parametrize("rate", [0, 0.01, 0.05, 0.1, 0.5, 1])
-def test_detector_calls_at_most_a_share_of_the_validation_images_unknown(rate):
-    scores = np.sort(RANDOM.standard_normal(101).astype(np.float32).round(1))
+@pytest.mark.parametrize("count", [1, 30, 100])
+@pytest.mark.parametrize("rate", [0, 0.05, 0.1, 0.29, 1])
+def test_detector_calls_at_most_a_share_of_the_validation_images_unknown(rate, count):
+    random = np.random.default_rng(count)
+    scores = np.sort(random.standard_normal(count).astype(np.float32))
     detector = UnknownFit(["x"], "energy", BANK[:0], scores).make_detector(rate)
-    unknown = scores[scores > detector.threshold]
-    assert len(unknown) <= rate * len(scores)
-    # One threshold lower would be too many.
-    lower = scores >= detector.threshold
-    assert rate == 1 or lower.sum() > rate * len(scores)
-    assert detector.unit == pytest.approx(scores.std())
+    unknown = int((scores > detector.threshold).sum())
+    most = round(rate * 100) * count // 100
+    assert unknown == min(most, count - 1)
+    assert detector.unit == pytest.approx(scores.std() or 1)
+    # Equal scores are all known, or all unknown.
+    equal = UnknownFit(["x"], "energy", BANK[:0], np.zeros(count, np.float32))
+    assert equal.make_detector(rate).threshold == 0
 
 
 def test_choose_bank_has_as_many_images_of_each_class_as_possible():
