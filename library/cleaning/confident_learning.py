@@ -18,7 +18,13 @@ _TOLERANCE = 1e-6
 # Flips are counted among this share of the images that are most probably of a class, if their
 # probability is so near to the highest ones of all: of the rest, the network is wrong too often.
 _ANCHOR_SHARE, _ANCHOR_CONFIDENCE = 0.2, 0.9
-_MIN_PROBABILITY = 1e-4
+# The uniform rate counts as much as so many images of each class.
+_PRIOR_IMAGES = 10
+# Labels of hard images differ in a pattern, too: only flips more uneven than this count as one. It
+# is chi-square over its degrees of freedom, 1 by chance; found on Fashion-MNIST.
+_MIN_UNEVENNESS = 2.25
+# The least probability of all classes together.
+_MIN_PROBABILITY = 1e-3
 
 
 def find_contradictions(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -51,9 +57,9 @@ def find_contradictions(probabilities: np.ndarray, labels: np.ndarray) -> np.nda
 def flip_rates(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Estimate how often an image of one class is labeled as another.
 
-    The labels of the images that are most surely of a class are counted. What differs from a
-    uniform rate by no more than chance allows is ignored: the rates are shrunk towards the uniform
-    one as much as Pearson's chi-square tells (positive-part James-Stein).
+    The labels of the images that are most surely of a class are counted. The rates are shrunk
+    towards a uniform one, the more the less Pearson's chi-square speaks for a pattern
+    (positive-part James-Stein).
 
     Args:
         probabilities: (n, classes), two classes or more.
@@ -68,11 +74,11 @@ def flip_rates(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     best, confidence = probabilities.argmax(1), probabilities.max(1)
     order = np.lexsort((-confidence, best))
     starts = np.searchsorted(best[order], np.arange(classes + 1))
-    lowest = _ANCHOR_CONFIDENCE * np.quantile(confidence, 0.99)
+    least = _ANCHOR_CONFIDENCE * np.quantile(confidence, 0.99)
     for each in range(classes):
         size = int(np.ceil(_ANCHOR_SHARE * (starts[each + 1] - starts[each])))
         anchors = order[starts[each] : starts[each] + size]
-        anchors = anchors[confidence[anchors] >= lowest]
+        anchors = anchors[confidence[anchors] >= least]
         counts[each] = np.bincount(labels[anchors], minlength=classes)
     is_off = ~np.eye(classes, dtype=bool)
     totals = counts.sum(1, keepdims=True)
@@ -80,10 +86,10 @@ def flip_rates(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     expected = uniform * totals
     cells = np.where(is_off, (counts - expected) ** 2 / np.maximum(expected, 1e-9), 0)
     freedom = classes * (classes - 1) - 1
-    excess = cells.sum() / freedom / (1 + 2 * np.sqrt(2 / freedom))
-    trust = max(0.0, 1 - 1 / max(excess, 1e-9))
-    rates = trust * counts / np.maximum(totals, 1) + (1 - trust) * uniform
-    rates = np.where(is_off, np.where(totals > 0, rates, uniform), 0)
+    lowest = max(_MIN_UNEVENNESS, 1 + 3 * np.sqrt(2 / freedom))
+    trust = max(0.0, 1 - lowest / max(cells.sum() / freedom, 1e-9))
+    counted = (counts + _PRIOR_IMAGES * uniform) / (totals + _PRIOR_IMAGES)
+    rates = np.where(is_off, trust * counted + (1 - trust) * uniform, 0)
     np.fill_diagonal(rates, 1 - rates.sum(1))
     return rates
 
@@ -107,9 +113,10 @@ def score_labels(
         Scores in [0, 1], float64 (n,), and class ids, int64 (n,).
     """
     scores, suggestions = np.empty(len(labels)), np.empty(len(labels), np.int64)
+    lowest = _MIN_PROBABILITY / probabilities.shape[1]
     for rows in row_chunks(probabilities):
         given = labels[rows]
-        shares = np.maximum(probabilities[rows], _MIN_PROBABILITY) * rates.T[given]
+        shares = np.maximum(probabilities[rows], lowest) * rates.T[given]
         at = np.arange(len(given)), given
         own = shares[at]
         scores[rows] = own / (2 * shares.sum(1) - own)

@@ -86,9 +86,7 @@ def collect_image_outputs(
         np.zeros((count, classes), np.float32) if predictor.multi_label else np.zeros(count, int)
     )
     probabilities = np.empty((count, classes), np.float32)
-    embeddings = np.empty(
-        (count, size), np.float32 if count * size <= _MAX_FLOAT32_VALUES else np.float16
-    )
+    embeddings = np.empty((count, size), embedding_dtype(count, size))
     names: list[str] = []
     with explain_read_errors(inputs):
         batches = inputs.named_batches()
@@ -110,6 +108,11 @@ def collect_image_outputs(
         probabilities,
         embeddings if with_embeddings else None,
     )
+
+
+def embedding_dtype(count: int, size: int) -> type[np.floating]:
+    """Return the type in which that many embeddings of that size are kept."""
+    return np.float32 if count * size <= _MAX_FLOAT32_VALUES else np.float16
 
 
 def write_image_outputs(path: str | Path, outputs: ImageOutputs) -> None:

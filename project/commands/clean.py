@@ -12,7 +12,7 @@ from library.configuration.schema import DEFAULT
 from library.dataset.folds import find_folds, join_splits, read_folds
 from library.dataset.manifest import Manifest
 from library.dataset.sources.base import TRAINING
-from library.errors import DataError, SettingsError
+from library.errors import DataError, SettingsError, UserError
 from library.files import explain_write_errors, new_folder
 from library.messages import counted
 from project.commands.setup import (
@@ -50,6 +50,8 @@ def clean(settings: Settings) -> None:
     outputs, origin = found or predict(settings, split)
     # Those of the data: it may have been corrected since.
     outputs = replace(outputs, names=scanned.names, labels=scanned.labels)
+    if outputs.embeddings is None and outputs.folds is not None:
+        outputs = replace(outputs, embeddings=embed_folds(settings, outputs))
     ranking = rank(outputs, find_votes(outputs), scanned.groups)
     recorded = split.settings.get("source") if isinstance(split, Manifest) else None
     evidence = Evidence(ranking, outputs, Path(recorded) if recorded else None)
@@ -98,6 +100,42 @@ def find_out_of_fold(path: Path, split: Any, names: Any) -> tuple[Any, str] | No
     }
     logger.info(f"out-of-fold predictions: {path}")
     return replace(outputs, **arrays), OUT_OF_FOLD
+
+
+def embed_folds(settings: Settings, outputs: Any) -> np.ndarray | None:
+    """Return each image's embedding by the network of its fold, (n, size).
+
+    Args:
+        settings: The settings.
+        outputs: A cross-validation's outputs, in any order.
+
+    Returns:
+        None, after a line about the reason, without the folds, their networks or an embedding.
+    """
+    from library.prediction.image_outputs import collect_image_outputs, embedding_dtype
+    from library.saving.snapshots import read_snapshot
+    from project.input_assembly import make_evaluation_inputs
+
+    config = settings.project
+    rows = {name: row for row, name in enumerate(outputs.names)}
+    embeddings: np.ndarray | None = None
+    try:
+        for fold in read_folds(config.data_dir):
+            snapshot = read_snapshot(Path(config.run_dir, fold.name, "best"))
+            inputs = make_evaluation_inputs(settings, fold, snapshot.image_format)
+            found = collect_image_outputs(snapshot, inputs, with_embeddings=True, xla=config.xla)
+            assert found.embeddings is not None
+            if embeddings is None:
+                shape = len(rows), found.embeddings.shape[1]
+                embeddings = np.zeros(shape, embedding_dtype(*shape))
+            own = [rows[name] for name in found.names]
+            if (outputs.folds[own] != int(fold.name.rpartition("_")[2])).any():
+                raise DataError(f"{fold.name} has other images than it had for cross_validate")
+            embeddings[own] = found.embeddings
+    except UserError as error:
+        logger.info(f"without the votes of neighbors: {error}")
+        return None
+    return embeddings
 
 
 def predict(settings: Settings, split: Any) -> tuple[Any, str]:

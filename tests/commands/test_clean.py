@@ -11,7 +11,7 @@ from PIL import Image
 
 from library.cleaning.suspects import read_suspects
 from library.dataset.manifest import read_manifest
-from library.inputs.examples import ExampleSource, make_source
+from library.inputs.examples import make_source
 from library.models.scores import MULTI_LABEL
 from library.prediction.image_outputs import (
     collect_image_outputs,
@@ -22,6 +22,7 @@ from library.saving.snapshots import read_snapshot, write_snapshot
 from project.inputs import EvaluationPipeline
 from tests.commands.test_run import call
 from tests.conftest import ROOT, convert, write_colors
+from tests.helpers.foreign_records import write_examples
 from tests.helpers.networks import make_snapshot
 
 WRONG = ["blue/red_0.png", "blue/red_1.png", "green/red_2.png"]
@@ -156,12 +157,22 @@ def test_clean_held_out_split_with_an_ensemble(capsys, run_dir, mislabeled):
     assert {row["file"] for row in ranked(run_dir)[:3]} == {*WRONG}
 
 
-def test_clean_images_without_names(capsys, run_dir, mislabeled, monkeypatch):
-    monkeypatch.setattr(ExampleSource, "filename", lambda self, key: b"")
-    clean(capsys, run_dir, mislabeled)
+def test_clean_records_without_file_names(capsys, run_dir, mislabeled, tmp_path):
+    examples = [
+        {"image": path.read_bytes(), "label": label}
+        for label, name in enumerate(("blue", "green", "red"))
+        for path in sorted((mislabeled / "images" / "train" / name).iterdir())
+    ]
+    records = write_examples(tmp_path / "records" / "train", *examples)
+    words = [f"--run_dir={run_dir}", f"--train_metadata={records}"]
+    # The labels of such records are numbers, which the run's classes must have, too.
+    snapshot = read_snapshot(run_dir / "best")
+    texts = {"data.json": json.dumps(snapshot.data)}
+    write_snapshot(run_dir / "best", snapshot.network, ("0", "1", "2"), snapshot.metrics, texts)
+    code, _, err = call(capsys, "clean", *words, "--tfrecord_fields=image=image,label=label")
+    assert code == 0, err
     names = [row["file"] for row in ranked(run_dir)]
-    assert len({*names}) == 37
-    assert all(name.startswith("train_000") for name in names)
+    assert sorted(names) == sorted(f"train/{number}" for number in range(37))
     assert read_suspects(run_dir / "cleaning").suspects[0].sha256 is None
 
 
