@@ -30,6 +30,9 @@ from library.evaluation.table import (
 )
 from library.training.parts import Objective
 
+# More values than these are stored as float16, as other outputs are.
+_MAX_FLOAT32_VALUES = 2**26
+
 
 def pool_predictions(folds: Mapping[int, Predictions]) -> tuple[Predictions, np.ndarray]:
     """Return the predictions of all folds as one, and the fold of each image, int64 (n,)."""
@@ -41,6 +44,18 @@ def pool_predictions(folds: Mapping[int, Predictions]) -> tuple[Predictions, np.
         parts[0].multi_label,
     )
     return pooled, np.repeat(np.array(list(folds), np.int64), [len(each) for each in parts])
+
+
+def pool_embeddings(folds: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Return the embeddings of all folds, (n, size), as float16 if they are large; or None."""
+    known = [each for each in folds if each is not None]
+    if len(known) < len(folds):
+        return None
+    pooled = np.concatenate(known)
+    if pooled.size <= _MAX_FLOAT32_VALUES:
+        return pooled
+    largest = np.finfo(np.float16).max
+    return pooled.clip(-largest, largest).astype(np.float16)
 
 
 def compute_fold_metrics(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from library.cross_validation.fold_predictions import FoldOutputs
 from library.dataset.manifest import Manifest
 from library.errors import CheckpointError, SettingsError
 from library.evaluation.predictions import Predictions
@@ -72,29 +73,35 @@ class FoldRun:
                 f"{self.run_dir} was trained on other images than the folds have now: {_ADVICE}"
             )
 
-    def read_predictions(self) -> Predictions | None:
-        """Return the predictions for the fold if the run is finished, else None."""
+    def read_outputs(self) -> FoldOutputs | None:
+        """Return the outputs for the fold if the run is finished, else None."""
         with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             with np.load(self.run_dir / _FILE, allow_pickle=False) as arrays:
                 header = json.loads(arrays["header"].tobytes())
                 labels, scores = arrays["labels"], arrays["scores"]
+                embeddings = arrays.get("embeddings")
             if header["format"] == _FORMAT and header["of"] == self._describe():
-                return Predictions(scores, labels, tuple(header["names"]), labels.ndim == 2)
+                names = tuple(header["names"])
+                return FoldOutputs(Predictions(scores, labels, names, labels.ndim == 2), embeddings)
         return None
 
-    def write_predictions(self, predictions: Predictions) -> None:
-        """Store the predictions of the finished run, whole or not at all."""
+    def write_outputs(self, outputs: FoldOutputs) -> None:
+        """Store the outputs of the finished run, whole or not at all."""
+        predictions, embeddings = outputs
+        arrays = {"labels": predictions.labels, "scores": predictions.scores[:]}
+        if embeddings is not None:
+            arrays["embeddings"] = embeddings
         header = {"format": _FORMAT, "names": predictions.names, "of": self._describe()}
         with new_file(self.run_dir / _FILE) as file:
             np.savez(
                 file,
+                allow_pickle=False,
                 header=np.frombuffer(json.dumps(header).encode(), np.uint8),
-                labels=predictions.labels,
-                scores=predictions.scores[:],
+                **arrays,
             )
 
     def _describe(self) -> dict[str, Any]:
-        """Return what the predictions depend on, as JSON values."""
+        """Return what the outputs depend on, as JSON values."""
         fingerprints = [each.fingerprint for each in self.splits]
         snapshot = sha256_of(current_folder(self.best) / SEAL)
         return {"snapshot": snapshot, "data": fingerprints, "settings": dict(self.settings)}

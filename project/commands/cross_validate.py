@@ -133,7 +133,7 @@ def train_folds(by_fold: Mapping[int, Settings], runs: Mapping[int, Any]) -> Non
     devices = reused = None
     for number, settings in by_fold.items():
         run, name = runs[number], f"Fold {number} of {len(runs)}"
-        if settings.project.resume != "never" and run.read_predictions():
+        if settings.project.resume != "never" and run.read_outputs():
             logger.info(f"{name} is finished: {run.run_dir}")
             continue
         logger.info(f"{name}: {run.run_dir}")
@@ -152,7 +152,7 @@ def train_folds(by_fold: Mapping[int, Settings], runs: Mapping[int, Any]) -> Non
                 log_dry_run(trainer)
                 return
             log_best(settings.project.best_model_dir, trainer.fit())
-            run.write_predictions(predict_fold(trainer))
+            run.write_outputs(predict_fold(trainer))
 
 
 def report(settings: Settings, runs: Mapping[int, Any]) -> dict[str, Any]:
@@ -168,6 +168,7 @@ def report(settings: Settings, runs: Mapping[int, Any]) -> dict[str, Any]:
     from library.cross_validation.fold_metrics import (
         compute_fold_metrics,
         format_fold_metrics,
+        pool_embeddings,
         pool_predictions,
     )
     from library.evaluation.image_table import write_image_table
@@ -176,8 +177,9 @@ def report(settings: Settings, runs: Mapping[int, Any]) -> dict[str, Any]:
     from project.assembly import make_objective
 
     config, folder = settings.project, Path(settings.project.run_dir)
-    found = {number: run.read_predictions() for number, run in runs.items()}
-    folds = {number: each for number, each in found.items() if each}
+    found = {number: run.read_outputs() for number, run in runs.items()}
+    finished = {number: each for number, each in found.items() if each}
+    folds = {number: each.predictions for number, each in finished.items()}
     classes = runs[1].splits[0].classes
     pooled, fold_of = pool_predictions(folds)
     options = EvaluationOptions(
@@ -186,8 +188,9 @@ def report(settings: Settings, runs: Mapping[int, Any]) -> dict[str, Any]:
     objective = make_objective(settings, is_multi_label=pooled.multi_label)
     result, losses = compute_fold_metrics(folds, classes, objective, options)
     labels = pooled.labels.astype("float32" if pooled.multi_label else "int64")
+    embeddings = pool_embeddings([each.embeddings for each in finished.values()])
     outputs = ImageOutputs(
-        pooled.names, classes, labels, pooled.probabilities(), None, folds=fold_of
+        pooled.names, classes, labels, pooled.probabilities(), embeddings, folds=fold_of
     )
     write_image_outputs(folder / OUTPUTS, outputs)
     columns = {"loss": losses, "fold": fold_of}

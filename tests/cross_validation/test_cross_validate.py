@@ -9,14 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import convert_dataset
 import run
 from library.dataset.folds import read_folds
 from library.errors import CheckpointError, DataError, SettingsError
+from library.inputs.decoding import ImageFormat
+from library.inputs.examples import make_source
 from library.prediction.image_outputs import read_image_outputs
+from library.saving.snapshots import read_snapshot
 from library.training.trainer import Trainer
+from project.inputs import EvaluationPipeline
 from tests.conftest import ROOT, write_colors
+from tests.helpers.hub_modules import save_module
 
 
 class Killed(BaseException):
@@ -122,6 +128,7 @@ def check_equal(one, other):
     first, second = (read_image_outputs(each / "out_of_fold.npz") for each in (one, other))
     assert list(first.names) == list(second.names)
     assert np.array_equal(first.probabilities, second.probabilities)
+    assert np.array_equal(first.embeddings, second.embeddings)
     metrics = [json.loads((each / "cross_validation.json").read_text()) for each in (one, other)]
     assert metrics[0]["metrics"] == metrics[1]["metrics"]
 
@@ -147,6 +154,22 @@ def test_killed_process_resumes(finished, data, tmp_path, change):
     assert killed.returncode == -9, killed.stderr.decode()
     run.main(arguments)
     check_equal(finished, tmp_path / "run")
+
+
+def test_folds_of_a_frozen_base_share_its_features(data, tmp_path):
+    save_module(tmp_path / "module")
+    words = ["cross_validate", *options_of(data, tmp_path / "run", "--hub_handle")]
+    words[words.index("--model") + 1], words[words.index("--image_size") + 1] = "hub", "6"
+    run.main([*words, str(tmp_path / "module"), "--augmentations", "none"])
+    assert len(list(tmp_path.glob("run/cache/features-*"))) == 3
+    outputs = read_image_outputs(tmp_path / "run" / "out_of_fold.npz")
+    assert len(outputs.embeddings) == len(outputs)
+    for number, fold in enumerate(read_folds(str(data)), 1):
+        network = read_snapshot(tmp_path / "run" / f"fold_{number}" / "best").network
+        batches = EvaluationPipeline(make_source(fold), ImageFormat(6, 3), 64).batches()
+        scores = np.concatenate([network(images, training=False) for images, _ in batches])
+        wanted = tf.nn.softmax(scores).numpy()
+        assert outputs.probabilities[outputs.folds == number] == pytest.approx(wanted, abs=1e-5)
 
 
 def test_single_fold_names_the_missing_ones(data, tmp_path, capsys, caplog):
