@@ -64,7 +64,7 @@ def test_chief_that_ends_once_it_was_seen_is_named(colors, tmp_path):
         config = json.dumps({"cluster": {"worker": addresses}, "task": task})
         arguments = options(colors, tmp_path / "run")
         worker = Worker(arguments, {"TF_CONFIG": config}, "tests.helpers.impatient")
-        chief.accept()
+        chief.accept()[0].close()
     code, said = worker.finish(60)
     assert code == 1
     assert "error: worker 0 (127.0.0.1:" in said.splitlines()[-1]
