@@ -220,7 +220,7 @@ def prepare_photos(data: Path) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             if not copy.exists():
                 copy.symlink_to(image.resolve())
-    convert(data / "images", data, "--max_edge", "384")
+    convert(data / "images", data, "--max_edge", "384", "--follow_links")
 
 
 def few(count: int, goal: float) -> Task:
@@ -245,6 +245,7 @@ TASKS = {
         prepare_photos,
         {
             "defaults": ours(),
+            "set transfer": ours("--config_set", "transfer"),
             "Keras's transfer-learning guide, same backbone": keras_peer("tutorial"),
         },
     ),
