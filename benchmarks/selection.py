@@ -226,7 +226,12 @@ def learn_simple() -> Callable:
 def learn_frozen(*images: np.ndarray) -> Callable:
     """Return the same with a logistic regression on features, which are computed at once."""
     network = efficientnet_lite0(
-        (96, 96, 1), len(CLASSES), fine_tuning=False, dropout_rate=0.0, head="softmax"
+        (96, 96, 1),
+        len(CLASSES),
+        fine_tuning=False,
+        middle_features=False,
+        dropout_rate=0.0,
+        head="softmax",
     )
     embed = with_embedding(network)
     features: dict[bytes, np.ndarray] = {}

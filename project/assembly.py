@@ -36,7 +36,7 @@ from library.training.parts import Parts, RunInputs
 from library.training.plan import Plan, RunPaths
 from library.training.profiler import read_profile_steps
 from library.training.trainer import Trainer
-from project.data_defaults import choose_batch_size, choose_head_learning_rate
+from project.data_defaults import choose_batch_size, choose_head_learning_rate, resume_features
 from project.input_assembly import (
     image_format_of,
     make_cached_features,
@@ -74,7 +74,7 @@ def make_trainer(
     Raises:
         SettingsError: A name is unknown, or settings exclude each other.
     """
-    settings = with_native_size(settings)
+    settings = resume_features(with_native_size(settings))
     settings = choose_batch_size(settings, splits[0], devices.replicas)
     config, part = settings.project, devices.worker_slice
     metric = config.best_metric
@@ -186,7 +186,7 @@ def make_parts(
     Raises:
         SettingsError: A name is unknown, or settings exclude each other.
     """
-    settings = with_native_size(settings)
+    settings = resume_features(with_native_size(settings))
     settings = choose_batch_size(settings, split)
     config, hparams = settings.project, settings.hyperparameters
     keras.mixed_precision.set_global_policy(

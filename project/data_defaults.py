@@ -76,6 +76,14 @@ def choose_head_learning_rate(settings: Settings, scale: float, has_new_head: bo
     return None if given in (None, hparams.learning_rate) else given * scale
 
 
+def resume_features(settings: Settings) -> Settings:
+    """Return the settings without middle_features if a run from before these is resumed."""
+    stored = read_resumed(settings)
+    if not stored or "middle_features" in stored:
+        return settings
+    return settings.with_values({"middle_features": Value(False, "the resumed run")})
+
+
 def log_if_pretrained_is_better(settings: Settings, split: Any) -> None:
     """Log a line if a training from scratch starts with few images per class."""
     config, hparams = settings.project, settings.hyperparameters

@@ -80,6 +80,10 @@ class Network(Keys):
     preset: PathOrUrl = key(
         "dinov2_small", "preset: backbone of keras-hub: name, kaggle://, hf:// or directory"
     )
+    middle_features: bool = key(
+        True,
+        "efficientnet_lite0: the head gets averages of the middle layers too, not only the top",
+    )
     dropout_rate: FractionBelowOne = key(0.5, "dropout rate; not of residual, which has its own")
     width: Count32 = key(32, "simple: filters of the first convolution; later ones have more")
     standardize_images: bool = key(
@@ -104,7 +108,7 @@ class Transfer(Keys):
     unfreezing: Words = key((), "gradual unfreezing, epoch=top blocks to train, as in 3=2,6=all")
     cached_views: Count | None = key(
         None,
-        "augmented views per image whose features are cached; none: 4, or one per epoch",
+        "augmented views per image whose features are cached; none: 2, or one per epoch",
         also=["feature_views"],
     )
     layer_rate_decay: Fraction = key(1.0, "layer-wise learning-rate decay, per block")

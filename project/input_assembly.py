@@ -35,7 +35,7 @@ from project.schedules import read_steps
 logger = logging.getLogger(__name__)
 
 # Views per image whose features are cached if the images are augmented.
-DEFAULT_VIEWS = 4
+DEFAULT_VIEWS = 2
 # Memory of one key in the shuffle buffer, with the tensor around it.
 _KEY_BYTES = 256
 

@@ -31,6 +31,7 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+_MIDDLE_BLOCK = 11
 _BN_EPSILON = 1e-3
 
 
@@ -39,6 +40,7 @@ def efficientnet_lite0(
     class_count: int,
     *,
     fine_tuning: bool,
+    middle_features: bool,
     dropout_rate: float,
     head: str,
 ) -> keras.Model:
@@ -50,6 +52,7 @@ def efficientnet_lite0(
         image_shape: (height, width, channels); height and width from 96 to 384.
         class_count: Number of classes.
         fine_tuning: Whether to train the base too.
+        middle_features: See `make_base`.
         dropout_rate: Share of features to drop out.
         head: See `add_scores`.
 
@@ -65,7 +68,7 @@ def efficientnet_lite0(
             f"efficientnet_lite0 takes images of {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels, not "
             f"{height} x {width}: change image_size, or use another --model"
         )
-    base = make_base((height, width, 3))
+    base = make_base((height, width, 3), middle_features=middle_features)
     base.set_weights(read_weights())
     base.trainable = fine_tuning
     infer_while_frozen(base)
@@ -81,14 +84,17 @@ def efficientnet_lite0(
     return keras.Model(pixels, add_scores(x, class_count, head), name="efficientnet_lite0")
 
 
-def make_base(image_shape: tuple[int, int, int]) -> keras.Model:
+def make_base(image_shape: tuple[int, int, int], *, middle_features: bool = False) -> keras.Model:
     """Build the convolutions and the average over positions.
 
     Args:
         image_shape: (height, width, 3).
+        middle_features: Whether the 112 averages of the middle (block 11) follow those of the top:
+            colors and textures, of which the top, made to tell objects apart, knows less.
 
     Returns:
-        A model from float32 colors in about [-1, 1] to features, shape (batch, 1280).
+        A model from float32 colors in about [-1, 1] to features, shape (batch, 1280) or (batch,
+        1392).
     """
     colors = keras.Input(image_shape)
     x = _convolve(colors, 32, 3, strides=2, name="stem")
@@ -99,9 +105,14 @@ def make_base(image_shape: tuple[int, int, int]) -> keras.Model:
             number += 1
             strides = first_stride if block == 0 else 1
             x = _block(x, f"block{number}", kernel_size, strides, expansion, filters)
+            if number == _MIDDLE_BLOCK:
+                middle = x
     x = _convolve(x, 1280, 1, name="top")
     x = layers.ReLU(6, name="top_relu")(x)
     x = layers.GlobalAveragePooling2D(name="average")(x)
+    if middle_features:
+        middle = layers.GlobalAveragePooling2D(name="middle_average")(middle)
+        x = layers.Concatenate(name="averages")([x, middle])
     return keras.Model(colors, x, name="base")
 
 

@@ -15,6 +15,7 @@ from project.data_defaults import (
     choose_batch_size,
     choose_head_learning_rate,
     log_if_pretrained_is_better,
+    resume_features,
 )
 from project.settings import read_settings
 from tests.helpers.hub_modules import save_module
@@ -80,6 +81,14 @@ def test_batch_size_of_a_resumed_run(read):
     assert settings.project.model_dump(include=set(stored)) == stored
     settings = choose_batch_size(read("--resume=never"), split_of(20))
     assert settings.project.train_batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("stored", "is_middle"),
+    [({}, True), ({"model": "efficientnet_lite0"}, False), ({"middle_features": True}, True)],
+)
+def test_resumed_run_keeps_its_features(read, stored, is_middle):
+    assert resume_features(read(**stored)).hyperparameters.middle_features == is_middle
 
 
 @pytest.mark.parametrize(

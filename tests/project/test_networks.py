@@ -311,6 +311,16 @@ def test_efficientnet_lite0_is_frozen_unless_fine_tuned():
     assert np.array_equal(frozen(pixels, training=True), frozen(pixels, training=False))
 
 
+def test_middle_features_follow_those_of_the_top():
+    colors = np.random.default_rng(0).normal(0, 0.5, (2, 96, 96, 3))
+    both, top = (make_base((96, 96, 3), middle_features=each) for each in (True, False))
+    for base in (both, top):
+        base.set_weights(read_weights())
+    middle = keras.Model(both.input, both.get_layer("block11_add").output)(colors)
+    expected = np.concatenate([top(colors), np.mean(middle, (1, 2))], 1)
+    assert np.allclose(both(colors), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("size", [(95, 224), (224, 385), (28, 28)])
 def test_efficientnet_lite0_refuses_other_image_sizes(size):
     with pytest.raises(SettingsError, match=r"96 to 384 .*image_size"):
