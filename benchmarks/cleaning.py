@@ -28,7 +28,6 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from library.tensorflow_import import import_tensorflow
@@ -121,11 +120,12 @@ def measure(folder: Path, rows: Rows, seed: int, epochs: int, true: float) -> di
     truth = {file: label for _, file, label in rows}
     flipped = {file for _, file, label in noisy if label != truth[file]}
     accuracy = train(folder, noisy, seed, epochs)
-    write_out_of_fold(folder, noisy, seed, epochs)
-    call("run.py", "clean", *options_of(folder))
-    with (folder / "run" / "cleaning" / "ranking.csv").open(encoding="utf-8") as file:
+    folds = folder.with_name(f"{folder.name}-folds")
+    cross_validate(folds, noisy, seed, epochs)
+    call("run.py", "clean", *options_of(folds))
+    with (folds / "run" / "cleaning" / "ranking.csv").open(encoding="utf-8") as file:
         ranking = list(csv.DictReader(file))
-    figures = average_precisions(folder, ranking, flipped)
+    figures = average_precisions(folds, ranking, flipped)
     print(f"{folder.name}: {json.dumps(figures)}", flush=True)
     # A person looks at as many images as were flipped, and gives the true label to each.
     seen = {each["file"] for each in ranking[: len(flipped)]}
@@ -145,7 +145,7 @@ def average_precisions(
     """Return the average precision of the ranking, of it without neighbors, and of cleanlab's.
 
     Args:
-        folder: As `measure` writes it.
+        folder: That of the cross-validation.
         ranking: The rows of ranking.csv.
         flipped: The files with wrong labels.
     """
@@ -191,7 +191,7 @@ def flip(rows: Rows, kind: str, seed: int) -> Rows:
 
 def train(folder: Path, rows: Rows, seed: int, epochs: int) -> float:
     """Convert and train, and return the test accuracy."""
-    write_data(folder, rows, ("train", "validation", "test"))
+    write_data(folder, rows)
     call("run.py", *options_of(folder), "--random_seed", seed, "--train_epochs", epochs)
     output = call("run.py", "evaluate", *options_of(folder), "--bootstrap_samples", 0)
     return float(json.loads(output)["accuracy"])
@@ -205,46 +205,36 @@ def options_of(folder: Path) -> list[str]:
     ]
 
 
-def write_data(folder: Path, rows: Rows, splits: Sequence[str]) -> None:
-    """Convert rows whose files lie in the folder above."""
+def write_data(folder: Path, rows: Rows, *options: object) -> None:
+    """Convert rows whose files lie in the folder above: their splits, or as options say."""
     folder.mkdir(parents=True, exist_ok=True)
     table = folder.with_name(f"{folder.name}.csv")
     with table.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("SET", "FILE", "LABEL"), *rows])
-    for split in splits:
+    if options:
+        call("convert_dataset.py", "--dataset_dir", table, *options)
+        return
+    for split in ("train", "validation", "test"):
         names = ["--tfrecord_filename", split, "--tfrecord_dir", folder / "data" / split]
         call("convert_dataset.py", "--dataset_dir", table / split, *names)
 
 
-def write_out_of_fold(folder: Path, rows: Rows, seed: int, epochs: int) -> None:
-    """Train a network per fold, and write what it says about the fold's images."""
-    from library.dataset.manifest import read_manifest
-    from library.inputs.examples import make_source
-    from library.prediction.image_outputs import collect_image_outputs, write_image_outputs
-    from library.saving.snapshots import read_snapshot
-    from project.inputs import EvaluationPipeline
-
+def cross_validate(folder: Path, rows: Rows, seed: int, epochs: int) -> None:
+    """Divide the training rows into folds, and train a network for each."""
     training = [row for row in rows if row[0] == "train"]
-    fold_of = np.random.default_rng(seed).permutation(len(training)) % FOLDS
-    parts = []
-    for fold in range(FOLDS):
-        splits = np.where(fold_of == fold, "validation", "train").tolist()
-        divided = [(split, *row[1:]) for split, row in zip(splits, training, strict=True)]
-        own = folder.with_name(f"{folder.name}-fold{fold}")
-        write_data(own, divided, ("train", "validation"))
-        call("run.py", *options_of(own), "--random_seed", seed, "--train_epochs", epochs)
-        snapshot = read_snapshot(own / "run" / "best")
-        source = make_source(read_manifest(own / "data" / "validation", "validation"))
-        inputs = EvaluationPipeline(source, snapshot.image_format, 256)
-        parts.append(collect_image_outputs(snapshot, inputs, with_embeddings=True))
-    joined = {
-        name: np.concatenate([getattr(each, name) for each in parts])
-        for name in ("labels", "probabilities", "embeddings")
-    }
-    names = [name for each in parts for name in each.names]
-    folds = np.repeat(np.arange(1, FOLDS + 1), [len(each) for each in parts])
-    outputs = replace(parts[0], names=names, folds=folds, **joined)
-    write_image_outputs(folder / "run" / "out_of_fold.npz", outputs)
+    words = ["--csv_columns", "FILE,LABEL", "--split", f"folds={FOLDS}"]
+    write_data(folder, training, *words, "--tfrecord_dir", folder / "data")
+    learning = ["--random_seed", seed, "--train_epochs", epochs, "--bootstrap_samples", 0]
+    call("run.py", "cross_validate", *options_of(folder), *learning)
+
+
+def call(*words: object, check: bool = True) -> str:
+    """Run Python with some arguments, and return its output. Exit with its error if it fails."""
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return done.stdout
 
 
 def measure_scale() -> dict[str, float]:
@@ -281,15 +271,6 @@ def measure_scale() -> dict[str, float]:
         "ap": average_precision_score(labels != truth, -ranking.scores),
     }
     return {name: round(float(value), 3) for name, value in figures.items()}
-
-
-def call(*words: object, check: bool = True) -> str:
-    """Run Python with some arguments, and return its output. Exit with its error if it fails."""
-    command = [sys.executable, *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if check and done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return done.stdout
 
 
 if __name__ == "__main__":

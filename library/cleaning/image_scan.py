@@ -27,6 +27,8 @@ from library.inputs.examples import ExampleSource
 _BATCH = 256
 # Larger images are decoded at a quarter of their edges, which is enough for a hash.
 _MIN_REDUCED_BYTES = 6_000
+# Of 128: a perceptual hash with fewer is that of a plain surface.
+_MIN_BITS = 12
 THUMBNAIL_PIXELS = 160
 
 
@@ -59,8 +61,19 @@ def scan_images(source: ExampleSource) -> ScannedImages:
                 signatures[row] = np.frombuffer(found[2], np.int8)
             names += [each.decode("utf-8", "replace") for each in some_names]
             labels.append(some_labels)
-    groups = [each for kind in find_groups(exact, perceptual, signatures) for each in kind]
+    groups = list(find_duplicates(exact, perceptual, signatures))
     return ScannedImages(names, np.concatenate(labels), groups)
+
+
+def find_duplicates(
+    exact: np.ndarray, perceptual: np.ndarray, signatures: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Yield groups of duplicates. Plain images, of any color, look alike: there only equal ones."""
+    is_plain = np.bitwise_count(perceptual).sum(1) < _MIN_BITS
+    for rows in (np.flatnonzero(~is_plain), np.flatnonzero(is_plain)):
+        equal, alike = find_groups(exact[rows], perceptual[rows], signatures[rows])
+        for group in equal if is_plain[rows].all() else [*equal, *alike]:
+            yield rows[group]
 
 
 def write_thumbnails(source: ExampleSource, positions: Collection[int], folder: Path) -> None:

@@ -7,6 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from library.cleaning.duplicate_labels import settle
 from library.cleaning.evidence import Evidence, write_ranking
+from library.cleaning.image_scan import find_duplicates
 from library.cleaning.neighbor_votes import find_votes
 from library.cleaning.ranking import confused_pairs, rank
 from library.cleaning.suspects import CONFIDENT_LEARNING, DUPLICATE, NEIGHBORS
@@ -140,3 +141,11 @@ def test_right_labels_and_absent_classes_leave_nothing_to_suspect():
     assert not ranking.is_suspected.any()
     assert Evidence(ranking, outputs).worst(10) == []
     assert ranking.order.tolist() == list(range(60))
+
+
+def test_plain_images_are_duplicates_only_if_they_are_equal():
+    exact = np.array([1, 2, 2, 3, 4], np.uint64)
+    perceptual = np.zeros((5, 2), np.uint64)
+    perceptual[3:] = 2**40 - 1
+    groups = find_duplicates(exact, perceptual, np.zeros((5, 64), np.int8))
+    assert sorted(each.tolist() for each in groups) == [[1, 2], [3, 4]]
