@@ -6,7 +6,8 @@ The 4,000 training images are the unlabeled pool. Of each seed, all methods begi
 random labels; in each round a network learns from the labels so far, and the method chooses 100
 more. Accuracy is that on Fashion-MNIST's own 10,000 test images if the source of the sample is
 installed (dataset/README.md), otherwise on the sample's 1,000. The networks are `simple` from
-scratch, or (`--network frozen`) a logistic regression on features of EfficientNet-Lite0.
+scratch, or (`--network frozen`) a logistic regression on the 160 principal components of features
+of EfficientNet-Lite0.
 
 Methods: random; ours; margin and entropy (the most uncertain images alone); kcenter (Sener and
 Savarese 2018); badge (Ash et al. 2020); typiclust (Hacohen et al. 2022).
@@ -33,6 +34,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
 from dataset.make_sample import CLASSES, SAMPLE, SOURCE
@@ -240,20 +242,24 @@ def learn_frozen(*images: np.ndarray) -> Callable:
             part = some[start : start + 100]
             found = embed(tf.image.resize(tf.cast(part, tf.float32), (96, 96)), training=False)[1]
             features |= {each.tobytes(): row for each, row in zip(part, found.numpy(), strict=True)}
-    everything = np.stack([*features.values()])
-    mean, deviation = everything.mean(0), everything.std(0) + 1e-3
+    pool = np.stack([features[each.tobytes()] for each in images[0]])
+    mean, deviation = pool.mean(0), pool.std(0) + 1e-3
+    components = PCA(160, random_state=0).fit((pool - mean) / deviation)
+    scale = components.explained_variance_[0] ** 0.5
 
     def find(some: np.ndarray) -> np.ndarray:
         return np.stack([features[each.tobytes()] for each in some])
 
+    def reduce(found: np.ndarray) -> np.ndarray:
+        return components.transform((found - mean) / deviation) / scale
+
     def learn(some: np.ndarray, labels: np.ndarray, _: int) -> Callable:
-        model = LogisticRegression(C=0.003, max_iter=60, tol=1e-3)
-        model.fit((find(some) - mean) / deviation, labels)
+        model = LogisticRegression(C=3, max_iter=150, tol=1e-3)
+        model.fit(reduce(find(some)), labels)
 
         def predict(others: np.ndarray) -> Arrays:
             found = find(others)
-            scaled = (found - mean) / deviation
-            return model.predict_proba(scaled).astype(np.float32), found
+            return model.predict_proba(reduce(found)).astype(np.float32), found
 
         return predict
 

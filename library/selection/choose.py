@@ -8,8 +8,10 @@ import numpy as np
 
 from library.prediction.neighbor_index import NeighborIndex
 
-# The most uncertain images among which the others are chosen, for each of these.
-CANDIDATES_PER_IMAGE = 10
+# Among how many of the most uncertain images each is chosen. With more, early rounds take odd
+# images that teach little; k-center among all needs more labels than random choice
+# (benchmarks/selection.py).
+CANDIDATES_PER_IMAGE = 3
 
 
 def choose_diverse(
