@@ -46,7 +46,9 @@ def clean(settings: Settings) -> None:
 
     source = make_source(split, config.parallel_interleave_sources, config.num_parallel_reads)
     scanned = scan_images(source)
-    found = find_out_of_fold(Path(config.run_dir, OUT_OF_FOLD_FILE), split, scanned.names)
+    # Those of a single fold are of images that its run did not train on.
+    path = None if config.fold else Path(config.run_dir, OUT_OF_FOLD_FILE)
+    found = path and find_out_of_fold(path, split, scanned.names)
     outputs, origin = found or predict(settings, split)
     # Those of the data: it may have been corrected since.
     outputs = replace(outputs, names=scanned.names, labels=scanned.labels)

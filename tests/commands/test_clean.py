@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import convert_dataset
 from library.cleaning.suspects import read_suspects
 from library.dataset.manifest import read_manifest
 from library.inputs.examples import make_source
@@ -140,6 +141,36 @@ def test_clean_uses_out_of_fold_predictions(capsys, run_dir, mislabeled):
     code, out, err = call(capsys, "clean", f"--run_dir={run_dir}", f"--data_dir={mislabeled}")
     assert (code, out, err.count("\n")) == (3, "", 1)
     assert str(path) in err
+
+
+def test_clean_asks_neighbors_by_the_networks_of_the_folds(capsys, run_dir, mislabeled, tmp_path):
+    data, images = tmp_path / "folds", mislabeled / "images" / "train"
+    words = ["--dataset_dir", str(images), "--tfrecord_dir", str(data), "--split", "folds=2"]
+    convert_dataset.main(words)
+    capsys.readouterr()
+    snapshot, parts = read_snapshot(run_dir / "best"), []
+    for number in (1, 2):
+        shutil.copytree(run_dir / "best", run_dir / f"fold_{number}" / "best")
+        source = make_source(read_manifest(data / f"fold_{number}", f"fold_{number}"))
+        inputs = EvaluationPipeline(source, snapshot.image_format, 16)
+        parts.append(collect_image_outputs(snapshot, inputs))
+    joined = {
+        name: np.concatenate([getattr(each, name) for each in parts])
+        for name in ("names", "labels", "probabilities")
+    }
+    folds = np.repeat([1, 2], list(map(len, parts)))
+    outputs = replace(parts[0], **joined | {"names": joined["names"].tolist()}, folds=folds)
+    write_image_outputs(run_dir / "out_of_fold.npz", outputs)
+    clean(capsys, run_dir, data)
+    assert {row["file"] for row in ranked(run_dir)[:3]} == {*WRONG}
+    near = read_suspects(run_dir / "cleaning").suspects[0]
+    assert "neighbors" in near.reasons
+    assert "nearest images" in near.explanation
+    # Without a network, probabilities and duplicates are the evidence.
+    shutil.rmtree(run_dir / "fold_2")
+    _, err = clean(capsys, run_dir, data)
+    assert "fold_2" in err
+    assert "nearest images" not in read_suspects(run_dir / "cleaning").suspects[0].explanation
 
 
 def test_clean_does_without_predictions_that_lack_images(capsys, run_dir, mislabeled):
