@@ -186,7 +186,8 @@ def learn_simple() -> Callable:
         head="softmax",
     )
     extended = with_embedding(network)
-    start = network.get_weights()
+    # With the states of the random numbers for dropout.
+    start = [each.numpy() for each in network.variables]
     schedule = keras.optimizers.schedules.CosineDecay(RATE, STEPS)
     optimizer = keras.optimizers.Adam(schedule)
     optimizer.build(network.trainable_variables)
@@ -202,9 +203,8 @@ def learn_simple() -> Callable:
     run_network = tf.function(lambda x: extended(x, training=False), reduce_retracing=True)
 
     def learn(images: np.ndarray, labels: np.ndarray, seed: int) -> Callable:
-        keras.utils.set_random_seed(seed)
-        network.set_weights(start)
-        for variable, value in zip(optimizer.variables, fresh, strict=True):
+        variables = [*network.variables, *optimizer.variables]
+        for variable, value in zip(variables, [*start, *fresh], strict=True):
             variable.assign(value)
         random = np.random.default_rng(seed)
         order = np.concatenate(
@@ -259,7 +259,10 @@ def learn_frozen(*images: np.ndarray) -> Callable:
 
         def predict(others: np.ndarray) -> Arrays:
             found = find(others)
-            return model.predict_proba(reduce(found)).astype(np.float32), found
+            # A class without labels has no column.
+            probabilities = np.zeros((len(found), len(CLASSES)), np.float32)
+            probabilities[:, model.classes_] = model.predict_proba(reduce(found))
+            return probabilities, found
 
         return predict
 
