@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +21,7 @@ from library.training.trainer import Trainer
 from project.inputs import EvaluationPipeline
 from tests.conftest import ROOT, write_colors
 from tests.helpers.hub_modules import save_module
-
-
-class Killed(BaseException):
-    """Ends a run in the middle of a step."""
+from tests.helpers.workers import Worker
 
 
 def convert_folds(images, folder, *options):
@@ -103,27 +98,6 @@ def test_finished_folds_are_not_trained_again(finished, data, monkeypatch, capsy
     assert before == after != {}
 
 
-def test_run_that_is_killed_within_a_fold_resumes(finished, data, tmp_path, monkeypatch):
-    # Each call makes the steps of an epoch.
-    steps = iter(range(4))
-
-    def after_steps(self, *arguments):
-        if next(steps, None) is None:
-            raise Killed
-        original(self, *arguments)
-
-    original = Trainer.after_steps
-    monkeypatch.setattr(Trainer, "after_steps", after_steps)
-    with pytest.raises(Killed):
-        cross_validate(data, tmp_path / "run")
-    assert sorted(each.name for each in tmp_path.glob("run/fold_*")) == ["fold_1", "fold_2"]
-    monkeypatch.undo()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        cross_validate(data, tmp_path / "run")
-    check_equal(finished, tmp_path / "run")
-
-
 def check_equal(one, other):
     first, second = (read_image_outputs(each / "out_of_fold.npz") for each in (one, other))
     assert list(first.names) == list(second.names)
@@ -133,25 +107,15 @@ def check_equal(one, other):
     assert metrics[0]["metrics"] == metrics[1]["metrics"]
 
 
-_KILL = """
-import os, signal, sys
-import run
-changes = iter(range(int(sys.argv[1])))
-def count(event, _):
-    if event in ("os.rename", "os.remove", "os.mkdir") and next(changes, None) is None:
-        os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(count)
-run.main(sys.argv[2:])
-"""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [40, 90, 150])
-def test_killed_process_resumes(finished, data, tmp_path, change):
+def test_process_killed_again_and_again_resumes(finished, data, tmp_path):
     arguments = ["cross_validate", *options_of(data, tmp_path / "run")]
-    command = [sys.executable, "-c", _KILL, str(change), *arguments]
-    killed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
-    assert killed.returncode == -9, killed.stderr.decode()
+    for number in (1, 2):
+        # In the middle of its training: a fold makes more changes.
+        words = [f"run/fold_{number}/", "30", *arguments]
+        code, said = Worker(words, module="tests.helpers.killed_command").finish()
+        assert code == -9, said
+        assert len(list(tmp_path.glob("run/fold_*"))) == number
     run.main(arguments)
     check_equal(finished, tmp_path / "run")
 

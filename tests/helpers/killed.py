@@ -20,15 +20,20 @@ OPTIONS = {
 }
 
 
+def kill_at_change(number, place=""):
+    """Kill this process at a change of the disk, 0 for the next, below paths that have `place`."""
+    changes = iter(range(number, -1, -1))
+
+    def count(event, arguments):
+        if event in _CHANGES and place in str(arguments[0]) and next(changes) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+
+
 def main(arguments):
     """Train; be killed on the way."""
     folder, engine, number = arguments
-    changes = iter(range(int(number), -1, -1))
-
-    def count(event, _):
-        if event in _CHANGES and next(changes) == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
     run = small_run.make_run(Path(folder), trainer=ENGINES[engine], **OPTIONS)
-    sys.addaudithook(count)
+    kill_at_change(int(number))
     run.fit()

@@ -1,5 +1,7 @@
 """Training on smaller images first."""
 
+import re
+
 import keras
 import pytest
 
@@ -41,19 +43,23 @@ def uninterrupted(tmp_path_factory):
     return run
 
 
-# In the first epoch, between two sizes, and after the change.
+# In the first epoch and after the change of the size, and between the two.
 @pytest.mark.parametrize(
-    ("trainer", "step"), [(Trainer, 2), (Trainer, 3), (Trainer, 4), (KerasFitTrainer, 2)]
+    ("steps", "told"),
+    [((2, 4), [["1: 2"], ["1: 2", "2: 4"], []]), ((3,), [["1: 2"], []])],
 )
-def test_resume_matches_uninterrupted_run(tmp_path, uninterrupted, capsys, trainer, step):
-    options = {"training": ProgressiveInputs(), "trainer": trainer, **OPTIONS}
-    with pytest.raises(StoppedError):
-        stopping_run(tmp_path, step, **options).fit()
-    has_begun_small = "epoch 1: training on images of 2 x 2" in capsys.readouterr().err
-    run = make_run(tmp_path, **options)
+def test_resume_matches_uninterrupted_run(tmp_path, uninterrupted, capsys, steps, told):
+    options = {"training": ProgressiveInputs(), **OPTIONS}
+    said = []
+    for step, trainer in zip(steps, (KerasFitTrainer, Trainer), strict=False):
+        with pytest.raises(StoppedError):
+            stopping_run(tmp_path, step, trainer=trainer, **options).fit()
+        said.append(capsys.readouterr().err)
+    run = make_run(tmp_path, trainer=KerasFitTrainer, **options)
     run.fit()
-    assert has_begun_small
-    assert ("epoch 2: training on images of 4 x 4" in capsys.readouterr().err) == (step == 2)
+    said.append(capsys.readouterr().err)
+    sizes = [re.findall(r"epoch (\d): training on images of (\d)", each) for each in said]
+    assert [[": ".join(each) for each in found] for found in sizes] == told
     assert_same(run, uninterrupted)
 
 
