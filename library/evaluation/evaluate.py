@@ -144,7 +144,7 @@ def summarize(
 
 
 def write_summary(path: Path, summary: dict) -> None:
-    """Write what `summarize` returned as JSON."""
+    """Write results as JSON, whole or not at all."""
     write_file(path, json.dumps(summary, indent=1) + "\n")
 
 

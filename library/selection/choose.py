@@ -12,6 +12,9 @@ from library.prediction.neighbor_index import NeighborIndex
 # images that teach little; k-center among all needs more labels than random choice
 # (benchmarks/selection.py).
 CANDIDATES_PER_IMAGE = 3
+# Distances are multiplied by this power of the uncertainty: with 1, `select` needs a fifth more
+# labels (benchmarks/selection.py).
+POWER = 4
 
 
 def choose_diverse(
@@ -29,13 +32,13 @@ def choose_diverse(
         embeddings: float32 (n, size), of length 1.
         count: How many to choose; fewer if there are fewer images.
         labeled: Embeddings of length 1, (m, size); None: the first choice has the largest weight.
-        weights: What to multiply distances by, (n,); None: 1.
+        weights: How uncertain each image is, (n,), from 0 to 1; None: 1.
 
     Returns:
         (rows, distances): the chosen images in order, int64, and how far each was from the nearest
         of those before it: the Euclidean distance of embeddings of length 1, from 0 to 2.
     """
-    weights = np.ones(len(embeddings), np.float32) if weights is None else weights
+    weights = np.ones(len(embeddings), np.float32) if weights is None else weights**POWER
     nearest = np.full(len(embeddings), -1, np.float32)
     if labeled is not None and len(labeled):
         nearest = NeighborIndex(labeled).search(embeddings, 1)[1][:, 0]

@@ -1,6 +1,5 @@
 """The command cross_validate."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from library.dataset.class_checks import check_trainable, log_lacking_classes
 from library.dataset.folds import read_fold_splits, read_folds
 from library.dataset.sources.base import fold_names
 from library.errors import SettingsError, if_interrupted
-from library.files import in_use, write_file
+from library.files import in_use
 from library.messages import counted, listed
 from project.commands.setup import data_name, print_result, start_tensorflow
 from project.commands.train import find_cluster, log_best, log_dry_run, manifest_paths
@@ -171,6 +170,7 @@ def report(settings: Settings, runs: Mapping[int, Any]) -> dict[str, Any]:
         pool_embeddings,
         pool_predictions,
     )
+    from library.evaluation.evaluate import write_summary
     from library.evaluation.image_table import write_image_table
     from library.evaluation.metrics import EvaluationOptions
     from library.prediction.image_outputs import ImageOutputs, write_image_outputs
@@ -207,7 +207,7 @@ def report(settings: Settings, runs: Mapping[int, Any]) -> dict[str, Any]:
         **{name: result[name] for name in ("metrics", "confidence", "top_k")},
     }
     content = {**summary, "pooled": result["pooled"]}
-    write_file(folder / RESULT, json.dumps(content, indent=1) + "\n")
+    write_summary(folder / RESULT, content)
     for line in format_fold_metrics(result):
         logger.info(line)
     log_results(folder, summary, [str(each.parent) for each in snapshots.values()])

@@ -19,7 +19,7 @@ from library.selection.candidates import (
     find_distinct,
     measure_uncertainty,
 )
-from library.selection.choose import choose_diverse
+from library.selection.choose import POWER, choose_diverse
 from library.selection.formats import (
     Choice,
     count_hidden,
@@ -71,7 +71,8 @@ def test_choose_diverse_keeps_away_from_labeled_images_and_prefers_weights():
         centers = np.concatenate([labeled, embeddings[rows[:number]]])
         nearest = distances(embeddings, centers).min(1)
         assert distance == pytest.approx(nearest[row], abs=1e-3)
-        assert (nearest * weights)[row] == pytest.approx((nearest * weights).max(), abs=1e-3)
+        utility = nearest * weights**POWER
+        assert utility[row] == pytest.approx(utility.max(), abs=1e-3)
     assert len(choose_diverse(embeddings, 300)[0]) == 200
 
 
