@@ -231,7 +231,7 @@ def test_pictures_of_other_networks_stay_out_of_a_run(capsys, snapshot_run, tmp_
     assert code == 0, err
     assert (folder / "network.svg").read_bytes() == drawn
     assert (tmp_path / "run-preview" / "network.svg").read_bytes() != drawn
-    for more, place in ((), folder), (("--augmentations", "flip"), tmp_path / "run-preview"):
+    for more, place in ((), folder), (("--augmentations", "flip=0.25"), tmp_path / "run-preview"):
         code, out, err = call(capsys, "preview", "--run_dir", str(folder), *more)
         assert code == 0, err
         assert out.splitlines()[-1] == str(place / "preview.png")
