@@ -231,7 +231,9 @@ class EvaluationPipeline:
         Names are strings (batch,), which a GPU can't hold: these batches stay on the host.
         """
 
-        def prepare(source, position, key):
+        def prepare(
+            source: ExampleSource, position: tf.Tensor, key: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
             return *source.load(key, self.image_format), source.name(position, key)
 
         on_host = replace(self, options=replace(self.options, device=None))
