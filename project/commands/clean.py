@@ -1,6 +1,7 @@
 """The command clean."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ def clean(settings: Settings) -> None:
     ranking = rank(outputs, find_votes(outputs), scanned.groups)
     recorded = split.settings.get("source") if isinstance(split, Manifest) else None
     evidence = Evidence(ranking, outputs, Path(recorded) if recorded else None)
-    print_result(write_results(config, evidence, source, (name, origin)))
+    summary = write_cleaning(config, evidence, source, (name, origin))
+    log_cleaning(summary, config.run_dir)
+    print_result({**summary, "confusions": summary["confusions"][:_MAX_PAIRS]})
 
 
 def read_images(config: Any, name: str) -> Any:
@@ -164,10 +167,10 @@ def predict(settings: Settings, split: Any) -> tuple[Any, str]:
     return outputs, origin
 
 
-def write_results(
+def write_cleaning(
     config: Any, evidence: Any, source: Any, subject: tuple[str, str]
 ) -> dict[str, Any]:
-    """Write the folder `cleaning` of the run, log a table, and return the command's result.
+    """Write the folder `cleaning` of the run, and return what it holds in short.
 
     Args:
         config: The settings of project.yaml.
@@ -206,25 +209,38 @@ def write_results(
         if not (corrections := folder / "corrections.csv").exists():
             write_corrections(corrections)
         page = write_page(folder)
-    suspected, pairs = int(ranking.is_suspected.sum()), confused_pairs(ranking, outputs)
-    logger.info(
-        f"{split_name}: {counted(suspected, 'label')} of {counted(len(outputs), 'image')} "
-        f"({suspected / len(outputs):.1%}) are probably wrong; {len(worst):,} images are in {page}"
-    )
-    width = max((len(given) for given, *_ in pairs[:_MAX_LINES]), default=0)
-    for given, suggested, count in pairs[:_MAX_LINES]:
-        logger.info(f"{count:>7,}  {given:<{width}}  probably {suggested}")
-    logger.info(f"to decide about them: run.py serve --clean --run_dir {config.run_dir}")
     return {
         "split": split_name,
         "predictions": origin,
         "images": len(outputs),
-        "suspected": suspected,
+        "suspected": int(ranking.is_suspected.sum()),
         "listed": len(worst),
         "confusions": [
             {"label": given, "suggestion": suggested, "images": count}
-            for given, suggested, count in pairs[:_MAX_PAIRS]
+            for given, suggested, count in confused_pairs(ranking, outputs)
         ],
         "folder": str(folder),
         "page": str(page),
     }
+
+
+def log_cleaning(summary: Mapping[str, Any], run_dir: str) -> None:
+    """Log how many labels are suspected, and of which pairs of classes the most.
+
+    Args:
+        summary: As `write_cleaning` returns it.
+        run_dir: The run directory.
+    """
+    images, suspected = summary["images"], summary["suspected"]
+    logger.info(
+        f"{summary['split']}: {counted(suspected, 'label')} of {counted(images, 'image')} "
+        f"({suspected / images:.1%}) are probably wrong; {summary['listed']:,} images are in "
+        f"{summary['page']}"
+    )
+    pairs = summary["confusions"][:_MAX_LINES]
+    width = max((len(each["label"]) for each in pairs), default=0)
+    for each in pairs:
+        logger.info(
+            f"{each['images']:>7,}  {each['label']:<{width}}  probably {each['suggestion']}"
+        )
+    logger.info(f"to decide about them: run.py serve --clean --run_dir {run_dir}")

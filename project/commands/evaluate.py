@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,9 @@ def evaluate_split(settings: Settings, split: Any, validation_split: Any) -> dic
     folder = Path(config.run_dir, EVALUATION_FOLDER)
     splits = tuple({each.name: each for each in (split, validation_split) if each}.values())
     with warn_on_error("the evaluation"):
+        for part in ("slices", "corruptions"):
+            for earlier in folder.glob(f"{escape(name)}.{part}.*"):
+                earlier.unlink()  # It may be of another snapshot.
         write_results(folder / f"{name}.json", result, summary)
         if robustness:
             robustness.write_robustness(folder / f"{name}.json", more)

@@ -201,6 +201,11 @@ def test_evaluate_slices_and_corruptions(capsys, snapshot_run, tmp_path, monkeyp
     code, out, err = call(capsys, "evaluate", *options, f"--slices={table}")
     assert (code, out, err.count("\n")) == (3, "", 1)
     assert "'file'" in err
+    # Without them, tables of an earlier evaluation don't stay beside the new one.
+    code, out, err = call(capsys, "evaluate", *options)
+    assert code == 0, err
+    names = {each.name.removeprefix("v1.2") for each in (folder / "evaluation").glob("v1.2*")}
+    assert names == {".json", ".html", ".images.csv"}
 
 
 @pytest.mark.slow
