@@ -59,9 +59,12 @@ dataset/sample/test/test.manifest.json: .venv/ready dataset/sample.zip
 	done
 
 # All packages that may be installed, pinned with hashes for every supported Python and platform.
+# backports-strenum 1.3 is for Python before 3.11, and pip refuses it; uv ignores that bound. Not as
+# a constraint in pyproject.toml: there, uv applies it to the installation too, where it lacks a hash.
 lock: ## pin all dependencies again, with hashes
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --extra develop --extra litert --extra onnx --extra presets --extra serve \
+	echo 'backports-strenum<1.3' | uv pip compile --constraints /dev/stdin --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --extra develop --extra litert --extra mlflow --extra onnx --extra presets --extra search \
+	  --extra serve --extra wandb \
 	  --output-file requirements.lock pyproject.toml
 
 .venv/ready: requirements.lock
