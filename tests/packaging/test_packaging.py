@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What `make` installs in addition; `gpu` and `remote` are for machines that have them.
 EXTRAS = [
     package
-    for extra in ("litert", "onnx", "presets", "serve", "develop")
+    for extra in ("litert", "mlflow", "onnx", "presets", "search", "serve", "wandb", "develop")
     for package in PROJECT["optional-dependencies"][extra]
 ]
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -31,7 +31,7 @@ def test_conda_environment_has_the_same_packages():
     environment = yaml.safe_load((ROOT / "environment.yaml").read_text())
     *conda, pip = environment["dependencies"]
     assert conda == [f"python{PROJECT['requires-python']}", "pip"]
-    wanted = PROJECT["dependencies"] + EXTRAS
+    wanted = {*PROJECT["dependencies"], *EXTRAS}
     assert sorted(pip["pip"]) == sorted(wanted)
 
 
@@ -42,7 +42,7 @@ def test_required_packages_are_declared():
 
 def test_lock_has_every_dependency_with_hashes_and_no_url():
     locked = {name_of(line) for line in LOCK.splitlines() if re.match(r"[a-z]", line)}
-    wanted = PROJECT["dependencies"] + EXTRAS
+    wanted = {*PROJECT["dependencies"], *EXTRAS}
     assert {name_of(each) for each in wanted} <= locked
     assert "://" not in LOCK
     assert not [
