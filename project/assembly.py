@@ -32,10 +32,11 @@ from library.training.distribution import Devices, synchronize_batch_norm
 from library.training.early_stopping import Monitor
 from library.training.ema import ExponentialMovingAverage
 from library.training.keras_fit import KerasFitTrainer
+from library.training.listeners import Listener
 from library.training.parts import Parts, RunInputs
 from library.training.plan import Plan, RunPaths
 from library.training.profiler import read_profile_steps
-from library.training.trainer import Trainer
+from library.training.trainer import Trainer, default_listeners
 from project.data_defaults import choose_batch_size, choose_head_learning_rate, resume_features
 from project.input_assembly import (
     image_format_of,
@@ -61,6 +62,7 @@ def make_trainer(
     splits: Sequence[Any],
     devices: Devices,
     reused: ReusedNetwork | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Trainer:
     """Return what trains the network of the settings.
 
@@ -70,6 +72,7 @@ def make_trainer(
         devices: What to train on.
         reused: The network of an earlier trainer of the same settings, which is not used any more;
             None: a new network.
+        listeners: What to report to beside the default listeners.
 
     Raises:
         SettingsError: A name is unknown, or settings exclude each other.
@@ -113,7 +116,8 @@ def make_trainer(
         rate = parts.head_learning_rate / _learning_rate_scale(settings)
         settings = settings.with_values({"head_learning_rate": Value(rate, "for a new head")})
     paths = make_run_paths(settings, splits[0])
-    return ENGINES[config.engine](parts, inputs, plan, paths, devices)
+    listeners = [*default_listeners(), *listeners]
+    return ENGINES[config.engine](parts, inputs, plan, paths, devices, listeners)
 
 
 def start_devices(settings: Settings, cluster: Any = None) -> Devices:

@@ -22,6 +22,7 @@ from library.messages import ChoiceError
 from library.models.scores import is_multi_label
 from library.saving.snapshots import read_snapshot
 from library.training.distribution import Devices
+from library.training.listeners import Listener
 from project import assembly, load_network
 from project.settings import read_settings
 
@@ -339,7 +340,9 @@ def test_augment_on_device_trains_the_same_network(make):
     for more in ([], on_device, [*on_device, "--engine=fit"]):
         common = ["--augmentations=flip", "--max_train_steps=3", "--resume=never"]
         settings, *splits = make(*common, *more)
-        trainer = assembly.make_trainer(settings, splits, Devices())
+        listener = Listener()
+        trainer = assembly.make_trainer(settings, splits, Devices(), listeners=[listener])
+        assert trainer.listeners[-1] is listener
         trainer.fit()
         weights.append(trainer.parts.network.get_weights())
     for host, loop, fit in zip(*weights, strict=True):
