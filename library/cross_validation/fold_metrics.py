@@ -1,17 +1,13 @@
 """The metrics of a cross-validation: of each fold, and of all images together.
 
-- The mean over folds has the interval of Student's t, with the variance of Nadeau and Bengio 2003
-  (doi 10.1023/A:1024068626366): folds share most of their training images, so that the variance
-  of their mean is not s²/k but (1/k + 1/(k - 1)) s², where s² is the variance among the k folds
-  and 1/(k - 1) the ratio of validation to training images. It holds for networks that are trained
-  on as many images as these.
+- The mean over folds has the interval of library/evaluation/repeated_runs.py. It holds for networks
+  that are trained on as many images as these.
 - The pooled metric is that of the out-of-fold predictions of all images, with the intervals of
   library/evaluation/intervals.py, which take the networks as given. Scores of several networks are
   pooled, so that an area under a curve may come out below that of each fold (Forman and Scholz
   2010, doi 10.1145/1882471.1882479): prefer its mean.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +18,7 @@ from library.evaluation.evaluate import compute_image_metrics
 from library.evaluation.intervals import CONFIDENCE
 from library.evaluation.metrics import EvaluationOptions, compute_metrics
 from library.evaluation.predictions import Predictions, gather_scores
+from library.evaluation.repeated_runs import summarize_values
 from library.evaluation.table import (
     format_interval,
     format_number,
@@ -91,7 +88,7 @@ def compute_fold_metrics(
     for name in _metric_names(pooled):
         per_fold = [each[name] for each in by_fold.values()]
         metrics[name] = {
-            **summarize_folds(per_fold, is_share=name != "loss"),
+            **summarize_values(per_fold, is_share=name != "loss", are_folds=True),
             "pooled": pooled[name],
             "pooled_interval": pooled["intervals"].get(name),
         }
@@ -106,50 +103,6 @@ def compute_fold_metrics(
         "pooled": pooled,
     }
     return result, values["loss"]
-
-
-def summarize_folds(values: Sequence[float | None], *, is_share: bool = True) -> dict[str, Any]:
-    """Return the mean of a metric, its standard deviation over folds, and the mean's interval.
-
-    Args:
-        values: The metric of each fold; None where it is undefined, as for a class without images.
-        is_share: Whether the metric is between 0 and 1, so that the interval is, too.
-    """
-    known = np.array([each for each in values if each is not None])
-    count = len(known)
-    deviation, interval = None, None
-    if count > 1:
-        deviation = float(known.std(ddof=1))
-        half = t_quantile(count - 1) * math.sqrt(1 / count + 1 / (count - 1)) * deviation
-        low, high = float(known.mean()) - half, float(known.mean()) + half
-        interval = (max(low, 0.0), min(high, 1.0) if is_share else high)
-    mean = float(known.mean()) if count else None
-    return {"mean": mean, "standard_deviation": deviation, "mean_interval": interval}
-
-
-def t_quantile(freedom: int) -> float:
-    """Return the t that Student's distribution exceeds, either way, in 1 - CONFIDENCE of cases.
-
-    Args:
-        freedom: Degrees of freedom, from 1.
-    """
-    low, high = 0.0, math.pi / 2
-    # Bisect for the angle whose tangent is t / √freedom.
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _share_within(middle, freedom) < CONFIDENCE else (low, middle)
-    return math.tan(low) * math.sqrt(freedom)
-
-
-def _share_within(angle: float, freedom: int) -> float:
-    """Return P(|T| ≤ t) for t = √freedom tan(angle): Abramowitz and Stegun 1964, 26.7.3, 26.7.4."""
-    odd = freedom % 2
-    total, term = 0.0, math.cos(angle) if odd else 1.0
-    for power in range(1 + odd, freedom, 2):
-        total += term
-        term *= math.cos(angle) ** 2 * power / (power + 1)
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
 
 
 def format_fold_metrics(result: Mapping[str, Any]) -> Iterator[str]:

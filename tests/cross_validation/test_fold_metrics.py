@@ -1,14 +1,11 @@
 import numpy as np
 import pytest
 import sklearn.metrics
-from scipy import stats
 
 from library.cross_validation.fold_metrics import (
     compute_fold_metrics,
     format_fold_metrics,
     pool_predictions,
-    summarize_folds,
-    t_quantile,
 )
 from library.evaluation.metrics import EvaluationOptions
 from library.evaluation.predictions import Predictions
@@ -31,29 +28,6 @@ def predict(count, seed, *, multi_label=False):
 @pytest.fixture(scope="module")
 def folds():
     return {number: predict(30 + 5 * number, number) for number in (1, 2, 3)}
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 30, 99])
-def test_t_quantile_is_scipys(freedom):
-    assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-9)
-
-
-def test_interval_of_the_mean_is_that_of_nadeau_and_bengio():
-    values = [0.9, 0.92, 0.95, 0.89, 0.93]
-    found = summarize_folds(values)
-    mean, deviation = np.mean(values), np.std(values, ddof=1)
-    # As scikit-learn's example of comparing models writes it.
-    scale = deviation * np.sqrt(1 / 5 + 100 / 400)
-    wanted = stats.t.interval(0.95, 4, loc=mean, scale=scale)
-    assert (found["mean"], found["standard_deviation"]) == pytest.approx((mean, deviation))
-    assert found["mean_interval"] == pytest.approx(wanted)
-
-
-def test_undefined_values_and_bounds():
-    assert summarize_folds([None, 0.5])["mean_interval"] is None
-    assert summarize_folds([None])["mean"] is None
-    assert summarize_folds([1.0, 0.9])["mean_interval"] == (0, 1)
-    assert summarize_folds([1.0, 0.9], is_share=False)["mean_interval"][1] > 1
 
 
 def test_metrics_are_those_of_scikit_learn(folds):
