@@ -52,6 +52,12 @@ def main(arguments: Sequence[str]) -> None:
         from project.commands.setup import follow_fold
 
         settings = follow_fold(settings)
+    if settings.project.seeds and name != "search":
+        from project.commands import seeds
+
+        if seeds.is_repeated(settings, name):
+            seeds.repeat(settings, name)
+            return
     getattr(import_module(f"project.commands.{name}"), name)(settings)
 
 

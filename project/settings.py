@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from library.configuration.command_line import Commands, Program, program_name
 from library.configuration.reader import Recipe, Settings, SettingsReader
@@ -52,12 +52,12 @@ _SNAPSHOT = f"{_COMMON} checkpoint ensemble tta"
 SETTINGS_OF = {
     "train": f"{_COMMON} hyperparameter_set model image_size fit channels train_epochs batch_size "
     "learning_rate head_learning_rate optimizer augmentations best_metric early_stopping_patience "
-    "resume xla dry_run print_config list_sets",
+    "seeds resume xla dry_run print_config list_sets",
     "cross_validate": f"{_COMMON} fold hyperparameter_set model image_size fit channels "
     "train_epochs batch_size learning_rate optimizer augmentations best_metric "
-    "early_stopping_patience bootstrap_samples resume xla dry_run print_config list_sets",
+    "early_stopping_patience bootstrap_samples seeds resume xla dry_run print_config list_sets",
     "evaluate": f"{_SNAPSHOT} fold split slices corruptions top_k bootstrap_samples "
-    "validation_name",
+    "validation_name seeds",
     "compare": "run_dir",
     "predict": f"{_SNAPSHOT} top_k predict_format embedding threshold threshold_precision "
     "calibrate unknown_rate unknown_score",
@@ -86,6 +86,24 @@ Edge = Annotated[int, Field(ge=1, le=65535)]
 # TensorFlow starts as many, and aborts if the system refuses one.
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Views = Annotated[int, Field(ge=1, le=12)]
+
+
+def _read_seeds(value: Any) -> Any:
+    """Return seeds as integers, which are words on the command line. Raise ValueError."""
+    words = [value] if isinstance(value, int) and not isinstance(value, bool) else value
+    seeds = [int(each) if str(each).isdecimal() else each for each in words or ()]
+    if wrong := [each for each in seeds if type(each) is not int or each >= 2**32]:
+        raise ValueError(f"must be integers from 0 to {2**32 - 1}, as in 0,1,2, not {wrong[0]!r}")
+    if len({*seeds}) < len(seeds):
+        raise ValueError(f"must differ from each other, not {', '.join(map(str, seeds))}")
+    return seeds
+
+
+Seeds = Annotated[
+    tuple[Seed, ...],
+    Field(strict=False, max_length=1000),
+    BeforeValidator(_read_seeds, json_schema_input_type=list[Seed]),
+]
 
 
 def read_settings(arguments: Sequence[str], commands: Commands | None = None) -> Settings:
@@ -150,6 +168,11 @@ class Training(Keys):
     eval_batch_size: Count32 | None = key(None, "batch size for evaluation", "ebs", "{batch_size}")
     steps_per_execution: Count32 = key(1, "training steps per tf.function call", "spe")
     random_seed: Seed = key(0, "seed of weights, data order and augmentation", "rs")
+    seeds: Seeds = key(
+        (),
+        "train, cross_validate, evaluate: once for each of these seeds, in run_dir/seed_0 and so "
+        "on; report mean, deviation and interval",
+    )
     resume: Literal["auto", "never", "must"] = key(
         "auto", "auto: resume if there is a checkpoint; never: start over; must: fail without one"
     )

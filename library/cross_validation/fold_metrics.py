@@ -24,6 +24,7 @@ from library.evaluation.table import (
     format_number,
     format_table,
     metric_label,
+    metric_names,
 )
 from library.training.parts import Objective
 
@@ -85,7 +86,7 @@ def compute_fold_metrics(
     values = compute_image_metrics(objective, pooled_predictions)
     pooled = compute_metrics(pooled_predictions, classes, values, options)
     metrics = {}
-    for name in _metric_names(pooled):
+    for name in metric_names(pooled):
         per_fold = [each[name] for each in by_fold.values()]
         metrics[name] = {
             **summarize_values(per_fold, is_share=name != "loss", are_folds=True),
@@ -120,12 +121,3 @@ def format_fold_metrics(result: Mapping[str, Any]) -> Iterator[str]:
             )
         )
     yield from format_table(rows, left=(0,))
-
-
-def _metric_names(pooled: dict[str, Any]) -> list[str]:
-    """Return the names of the metrics of a whole split."""
-    return [
-        name
-        for name, value in pooled.items()
-        if name in pooled["intervals"] or (isinstance(value, float) and name != "confidence")
-    ]

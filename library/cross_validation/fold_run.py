@@ -16,16 +16,12 @@ import numpy as np
 
 from library.cross_validation.fold_predictions import FoldOutputs
 from library.dataset.manifest import Manifest
-from library.errors import CheckpointError, SettingsError
 from library.evaluation.predictions import Predictions
-from library.files import SEAL, current_folder, new_file, parse_json, sha256_of
-from library.messages import shown
-from library.saving.checkpoints import read_latest_settings
-from library.saving.snapshots import DATA
+from library.files import SEAL, current_folder, new_file, sha256_of
+from library.training.resume import check_same_training
 
 _FILE = "out_of_fold.npz"
 _FORMAT = "predictions of a fold, version 1"
-_ADVICE = "choose another --run_dir, or start over with --resume never"
 
 
 @dataclass(frozen=True)
@@ -51,27 +47,13 @@ class FoldRun:
     def check(self) -> None:
         """Check that what was trained so far has these settings and this data.
 
-        More epochs are no other settings: all folds are trained on.
-
         Raises:
             CheckpointError: It has other data.
             SettingsError: It has other settings.
         """
-        stored = read_latest_settings(self.checkpoints)
-        for name, value in self.settings.items():
-            before = stored.get(name, value)
-            # None: chosen when the training began.
-            if value in (None, before) or (name == "train_epochs" and value > before):
-                continue
-            raise SettingsError(
-                f"{self.run_dir} was trained with {name} {shown(before)}, now it is "
-                f"{shown(value)}: use the same settings for all folds, {_ADVICE}"
-            )
-        fingerprint = self._read_fingerprint()
-        if fingerprint not in (None, self.splits[0].fingerprint):
-            raise CheckpointError(
-                f"{self.run_dir} was trained on other images than the folds have now: {_ADVICE}"
-            )
+        fingerprint = self.splits[0].fingerprint
+        folders = self.checkpoints, self.best
+        check_same_training(self.run_dir, folders, self.settings, fingerprint)
 
     def read_outputs(self) -> FoldOutputs | None:
         """Return the outputs for the fold if the run is finished, else None."""
@@ -105,9 +87,3 @@ class FoldRun:
         fingerprints = [each.fingerprint for each in self.splits]
         snapshot = sha256_of(current_folder(self.best) / SEAL)
         return {"snapshot": snapshot, "data": fingerprints, "settings": dict(self.settings)}
-
-    def _read_fingerprint(self) -> str | None:
-        """Return the hash of the images that the best snapshot was trained on, if it tells."""
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            return parse_json((current_folder(self.best) / DATA).read_bytes()).get("fingerprint")
-        return None

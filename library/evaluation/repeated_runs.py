@@ -5,12 +5,13 @@ the fold; library/evaluation/intervals.py says how a metric of one network varie
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from library.evaluation.intervals import CONFIDENCE
+from library.evaluation.table import format_interval, format_number, format_table, metric_label
 
 _TINY = 1e-300
 
@@ -40,6 +41,43 @@ def summarize_values(
         interval = (max(low, 0.0), min(high, 1.0) if is_share else high)
     mean = float(known.mean()) if count else None
     return {"mean": mean, "standard_deviation": deviation, "mean_interval": interval}
+
+
+def summarize_metrics(runs: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
+    """Return the metrics of several runs as a dict for JSON.
+
+    Args:
+        runs: The metrics of each run, name → value; NaN or None: undefined.
+
+    Returns:
+        `runs`: their number; `metrics`: name → as summarize_values returns it; `confidence`: that
+        of the intervals.
+    """
+    metrics = {}
+    for name in dict.fromkeys(name for each in runs for name in each):
+        values = [each.get(name) for each in runs]
+        known = [None if each is None or math.isnan(each) else each for each in values]
+        metrics[name] = summarize_values(known, is_share=not name.endswith("loss"))
+    return {"runs": len(runs), "metrics": metrics, "confidence": CONFIDENCE}
+
+
+def format_summaries(summary: Mapping[str, Any], top_k: int | None = None) -> Iterator[str]:
+    """Yield the lines of a table of metrics as summarize_metrics returns them.
+
+    Args:
+        summary: The metrics.
+        top_k: The k of top-k accuracy, if it is one of them.
+    """
+    head = ("metric", "mean", "deviation", f"{summary['confidence']:.0%} interval")
+    rows = [
+        (
+            metric_label(name, top_k),
+            *map(format_number, (each["mean"], each["standard_deviation"])),
+            format_interval(each["mean_interval"]),
+        )
+        for name, each in summary["metrics"].items()
+    ]
+    yield from format_table([head, *rows], left=(0,))
 
 
 def mean_variance(deviation: float, count: int, folds: int = 0) -> float:

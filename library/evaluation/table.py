@@ -1,6 +1,7 @@
 """Metrics as tables of text: one of the whole split, one of its classes."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from library.errors import printable
 
@@ -30,11 +31,18 @@ def format_metrics(metrics: dict) -> Iterator[str]:
 
 def overall_metrics(metrics: dict) -> Iterator[tuple[str, float | None, Interval]]:
     """Yield (label, value, interval) of each metric of the whole split; None: undefined."""
-    intervals = metrics["intervals"]
-    for name, value in metrics.items():
-        is_metric = isinstance(value, float) or (value is None and name in intervals)
-        if is_metric and name not in ("confidence", "temperature"):
-            yield metric_label(name, metrics["top_k"]), value, intervals.get(name)
+    for name in metric_names(metrics):
+        yield metric_label(name, metrics["top_k"]), metrics[name], metrics["intervals"].get(name)
+
+
+def metric_names(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the names of the metrics of a whole split, as compute_metrics returns them."""
+    return [
+        name
+        for name, value in metrics.items()
+        if name not in ("confidence", "temperature")
+        and (isinstance(value, float) or (value is None and name in metrics["intervals"]))
+    ]
 
 
 def metric_label(name: str, top_k: int | None = None) -> str:

@@ -1,12 +1,14 @@
 """A run's checkpoints: found, checked, restored and saved."""
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from library.errors import CheckpointError
+from library.errors import CheckpointError, SettingsError
+from library.files import current_folder, parse_json
 from library.inputs.interfaces import TrainingInputs
 from library.messages import counted, shown
 from library.models.scores import is_multi_label
@@ -14,9 +16,11 @@ from library.saving.checkpoints import (
     Checkpoints,
     check_classes,
     check_multi_label,
+    read_latest_settings,
     read_state,
     read_variables,
 )
+from library.saving.snapshots import DATA
 from library.training.distribution import Devices
 from library.training.divergence import LearningRateAt, check_state
 from library.training.early_stopping import EarlyStopping
@@ -89,6 +93,45 @@ def check_fits(path: Path, stored: StateJson, wanted: StateJson) -> None:
                 f"checkpoint {path} was made with {key.replace('_', ' ')} {stored[key]}, now it is "
                 f"{wanted[key]}: use the settings it was made with, {advice}"
             )
+
+
+def check_same_training(
+    run_dir: str | Path,
+    folders: tuple[Path, Path],
+    settings: Mapping[str, Any],
+    fingerprint: str | None,
+) -> None:
+    """Check that a run of an experiment was trained so far as its other runs are.
+
+    More epochs are no other settings: the training is continued.
+
+    Args:
+        run_dir: The folder of the run.
+        folders: Those of its checkpoints and of its best snapshot.
+        settings: The settings that decide what is learned, as JSON values; None: chosen when the
+            training began.
+        fingerprint: Hash of the images to train on; None: unknown.
+
+    Raises:
+        CheckpointError: It was trained on other images.
+        SettingsError: It has other settings.
+    """
+    checkpoints, best = folders
+    advice = "choose another --run_dir, or start over with --resume never"
+    stored = read_latest_settings(checkpoints)
+    for name, value in settings.items():
+        before = stored.get(name, value)
+        if value in (None, before) or (name == "train_epochs" and value > before):
+            continue
+        raise SettingsError(
+            f"{run_dir} was trained with {name} {shown(before)}, now it is {shown(value)}: use the "
+            f"same settings for all runs of an experiment, {advice}"
+        )
+    learned = None
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        learned = parse_json((current_folder(best) / DATA).read_bytes()).get("fingerprint")
+    if None not in (learned, fingerprint) and learned != fingerprint:
+        raise CheckpointError(f"{run_dir} was trained on other images than there are now: {advice}")
 
 
 def find_changes(stored: StateJson, paths: RunPaths) -> dict[str, tuple[Any, Any]]:

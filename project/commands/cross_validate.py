@@ -14,7 +14,13 @@ from library.errors import SettingsError, if_interrupted
 from library.files import in_use
 from library.messages import counted, listed
 from project.commands.setup import data_name, print_result, start_tensorflow
-from project.commands.train import find_cluster, log_best, log_dry_run, manifest_paths
+from project.commands.train import (
+    decisive_settings,
+    find_cluster,
+    log_best,
+    log_dry_run,
+    manifest_paths,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -22,16 +28,16 @@ logger = logging.getLogger(__name__)
 RESULT, TABLE, OUTPUTS = "cross_validation.json", "out_of_fold.images.csv", "out_of_fold.npz"
 # A head on cached features takes less time for a step than Python does for a call.
 _STEPS_PER_EXECUTION = 5
-# The settings of project.yaml that decide, beside all hyperparameters, what a fold learns.
-_DECISIVE = (
-    *("fold", "image_size", "image_width", "channels", "fit", "crop_fraction", "random_seed"),
-    *("dtype", "train_epochs", "train_steps", "train_batch_size", "best_metric"),
-    *("best_metric_mode", "early_stopping_patience", "early_stopping_min_delta", "stop_threshold"),
-)
 
 
 def cross_validate(settings: Settings) -> None:
     """Train a network for each fold, each evaluated on its fold; report over all of them."""
+    if (result := cross_validate_folds(settings)) is not None:
+        print_result(result)
+
+
+def cross_validate_folds(settings: Settings) -> dict[str, Any] | None:
+    """Return what `cross_validate` prints; None after a dry run."""
     config = settings.project
     _check_settings(settings)
     with if_interrupted("No step is lost; run the same command again."):
@@ -54,8 +60,7 @@ def cross_validate(settings: Settings) -> None:
             for run in runs.values():
                 run.check()
         train_folds({number: by_fold[number] for number in numbers}, runs)
-        if not settings.dry_run:
-            print_result(report(settings, runs))
+        return None if settings.dry_run else report(settings, runs)
 
 
 def _check_settings(settings: Settings) -> None:
@@ -102,15 +107,14 @@ def make_run(settings: Settings, splits: Any) -> Any:
     """
     from library.cross_validation.fold_run import FoldRun
 
-    config = settings.project.model_dump(mode="json")
-    decisive = {name: config[name] for name in _DECISIVE}
+    config = settings.project
     return FoldRun(
-        number=settings.project.fold,
-        run_dir=Path(config["run_dir"]),
-        checkpoints=Path(config["model_dir"]),
-        best=Path(config["best_model_dir"]),
+        number=config.fold,
+        run_dir=Path(config.run_dir),
+        checkpoints=Path(config.model_dir),
+        best=Path(config.best_model_dir),
         splits=splits,
-        settings={**decisive, **settings.hyperparameters.model_dump(mode="json")},
+        settings=decisive_settings(settings),
     )
 
 

@@ -25,13 +25,17 @@ logger = logging.getLogger(__name__)
 
 def evaluate(settings: Settings) -> None:
     """Evaluate a snapshot on a split: JSON on stdout and in a file, a table, an HTML report."""
+    print_result(evaluate_once(settings))
+
+
+def evaluate_once(settings: Settings) -> dict[str, Any]:
+    """Evaluate a snapshot on the split that the settings choose, and return what is printed."""
     config = settings.project
     split_name = "validation" if config.validate_only else config.split
     (split,) = read_data(config, split_name)
     validation_split = split if split_name == "validation" else find_validation(config)
     start_tensorflow(config)
-    summary = evaluate_split(settings, split, validation_split)
-    print_result(summary)
+    return evaluate_split(settings, split, validation_split)
 
 
 def evaluate_split(settings: Settings, split: Any, validation_split: Any) -> dict[str, Any]:

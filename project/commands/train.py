@@ -17,6 +17,13 @@ from project.commands.setup import data_name, print_result, read_data, start_ten
 
 logger = logging.getLogger(__name__)
 
+# The settings of project.yaml that decide, beside all hyperparameters, what is learned.
+_DECISIVE = (
+    *("fold", "image_size", "image_width", "channels", "fit", "crop_fraction", "random_seed"),
+    *("dtype", "train_epochs", "train_steps", "train_batch_size", "best_metric"),
+    *("best_metric_mode", "early_stopping_patience", "early_stopping_min_delta", "stop_threshold"),
+)
+
 
 def train(settings: Settings) -> None:
     """Train and save the best snapshot; resume where an earlier run stopped."""
@@ -25,13 +32,26 @@ def train(settings: Settings) -> None:
         raise SettingsError("debug and xla exclude each other: xla merges the checked operations")
     with if_interrupted("No step is lost; run the same command again."):
         cluster = find_cluster()
-        splits = read_data(config, "train", "validation")
-        check_trainable(splits[0])
-        log_lacking_classes(splits)
+        splits = read_training_data(config)
         start_tensorflow(config, cluster)
         best = train_splits(settings, splits, cluster)
     if best:
         print_result({"snapshot": config.best_model_dir, **best})
+
+
+def read_training_data(config: Any) -> Sequence[Any]:
+    """Return the training and the validation split. Raises DataError if they can't be used."""
+    splits = read_data(config, "train", "validation")
+    check_trainable(splits[0])
+    log_lacking_classes(splits)
+    return splits
+
+
+def decisive_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings that decide what is learned, as JSON values."""
+    config = settings.project.model_dump(mode="json")
+    decisive = {name: config[name] for name in _DECISIVE}
+    return {**decisive, **settings.hyperparameters.model_dump(mode="json")}
 
 
 def train_splits(

@@ -145,6 +145,21 @@ def test_single_fold_names_the_missing_ones(data, tmp_path, capsys, caplog):
     assert "1, 3" in caplog.text
 
 
+def test_seeds_of_a_cross_validation(finished, data, tmp_path, capsys):
+    # Seed 0 is finished: it has the fixture's settings.
+    shutil.copytree(finished / "fold_2", tmp_path / "run" / "seed_0" / "fold_2")
+    cross_validate(data, tmp_path / "run", "--fold", "2", "--seeds", "0,1")
+    printed = json.loads(capsys.readouterr().out)
+    means = [
+        json.loads((tmp_path / "run" / f"seed_{seed}" / "cross_validation.json").read_text())
+        for seed in (0, 1)
+    ]
+    losses = [each["metrics"]["loss"]["mean"] for each in means]
+    assert printed["metrics"]["loss"]["mean"] == pytest.approx(np.mean(losses))
+    assert losses[0] != losses[1]
+    assert printed["seeds"][1]["missing_folds"] == [1, 3]
+
+
 def test_other_settings_are_refused(finished, data):
     with pytest.raises(SettingsError, match=r"fold_1 .*dropout_rate 0.5.* 0.2"):
         cross_validate(data, finished, "--dropout_rate", "0.2")
