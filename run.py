@@ -22,6 +22,7 @@ COMMANDS = {
     "cross_validate": Command("train on all folds but one, for each; evaluate over all of them"),
     "evaluate": Command("evaluate the best snapshot on a split and write a report"),
     "compare": Command("compare runs: results and settings that differ", "RUN..."),
+    "track": Command("send to trackers what they have not got yet", "[RUN...]"),
     "predict": Command("classify images; print CSV or JSON lines", "PATH..."),
     "select": Command("select which images to label next; print CSV or tasks", "PATH..."),
     "export": Command("export the best snapshot: SavedModel, LiteRT, ONNX"),

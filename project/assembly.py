@@ -116,8 +116,21 @@ def make_trainer(
         rate = parts.head_learning_rate / _learning_rate_scale(settings)
         settings = settings.with_values({"head_learning_rate": Value(rate, "for a new head")})
     paths = make_run_paths(settings, splits[0])
-    listeners = [*default_listeners(), *listeners]
+    listeners = [*default_listeners(), *_make_tracking(settings, splits), *listeners]
     return ENGINES[config.engine](parts, inputs, plan, paths, devices, listeners)
+
+
+def _make_tracking(settings: Settings, splits: Sequence[Any]) -> list[Listener]:
+    """Return what reports a training to the trackers of the settings, if they name any."""
+    if not settings.project.trackers:
+        return []
+    try:
+        from project.trackers import make_listener
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("library."):
+            raise
+        raise SettingsError(f"trackers need {error.name}, which was deleted") from None
+    return [make_listener(settings, splits)]
 
 
 def start_devices(settings: Settings, cluster: Any = None) -> Devices:

@@ -59,6 +59,7 @@ SETTINGS_OF = {
     "evaluate": f"{_SNAPSHOT} fold split slices corruptions top_k bootstrap_samples "
     "validation_name seeds",
     "compare": "run_dir",
+    "track": "run_dir",
     "predict": f"{_SNAPSHOT} top_k predict_format embedding threshold threshold_precision "
     "calibrate unknown_rate unknown_score",
     "export": f"{_SNAPSHOT} export_dir export_name export_formats embedding calibrate "
@@ -255,12 +256,16 @@ class Evaluation(Keys):
 class Saving(Keys):
     """What to save while training."""
 
-    heading = "Checkpoints and TensorBoard"
+    heading = "Checkpoints, TensorBoard and trackers"
     keep_checkpoint_max: Count = key(3, "maximum number of checkpoints to keep", "kcm")
     save_checkpoints_secs: Positive = key(600.0, "seconds between checkpoints", "scs")
     save_summary_steps: Count = key(100, "training steps between TensorBoard scalars", "sss")
     weight_histograms: bool = key(False, "write histograms of all weights at each evaluation")
     profile_steps: Words = key((), "first,last: steps to profile for TensorBoard")
+    trackers: Words = key(
+        (), "experiment trackers to report to, beside TensorBoard: any of jsonl, mlflow, wandb"
+    )
+    tracker_snapshot: bool = key(False, "upload the best snapshot to the trackers at the end")
 
 
 class Prediction(Keys):

@@ -29,6 +29,7 @@ LEAVES = {
     "cleaning": (("prediction",), ("clean",)),
     "robustness": ((), ()),
     "selection": (("prediction",), ("select",)),
+    "tracking": ((), ("track",)),
 }
 ORDER = (*GROUND_FLOOR, *CORE, *LEAVES)
 # These three stand side by side.

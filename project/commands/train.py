@@ -155,7 +155,7 @@ def write_report(settings: Settings, splits: Sequence[Any], validation: Any) -> 
         validation: The inputs of the validation split.
     """
     try:
-        from library.reporting.report import write_training_report
+        from library.reporting.report import REPORT, write_training_report
     except ModuleNotFoundError as error:
         if not str(error.name).startswith("library.reporting"):
             raise
@@ -174,3 +174,7 @@ def write_report(settings: Settings, splits: Sequence[Any], validation: Any) -> 
         lambda snapshot: evaluate_snapshot(settings, snapshot, inputs, inputs),
         data_name(config),
     )
+    if config.trackers:
+        from project.trackers import log_file
+
+        log_file(config.run_dir, REPORT)
