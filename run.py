@@ -20,6 +20,7 @@ except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is 
 COMMANDS = {
     "train": Command("train, or resume an interrupted run"),
     "cross_validate": Command("train on all folds but one, for each; evaluate over all of them"),
+    "search": Command("search for the best hyperparameters, in many trainings"),
     "evaluate": Command("evaluate the best snapshot on a split and write a report"),
     "compare": Command("compare runs: results and settings that differ", "RUN..."),
     "track": Command("send to trackers what they have not got yet", "[RUN...]"),
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
     name = settings.command
     if name == "train" and settings.project.validate_only:
         name = "evaluate"
-    if name not in ("train", "cross_validate"):
+    if name not in ("train", "cross_validate", "search"):
         from project.commands.setup import follow_fold
 
         settings = follow_fold(settings)

@@ -41,7 +41,7 @@ def project_schema() -> dict[str, Any]:
 
 def hyperparameters_schema() -> dict[str, Any]:
     """Return the JSON schema of hyperparameters.yaml."""
-    return json_schema("hyperparameters.yaml", keys_of(Hyperparameters))
+    return json_schema("hyperparameters.yaml", keys_of(Hyperparameters), has_domains=True)
 
 
 def generate_docs(folder: Path) -> None:

@@ -56,6 +56,9 @@ SETTINGS_OF = {
     "cross_validate": f"{_COMMON} fold hyperparameter_set model image_size fit channels "
     "train_epochs batch_size learning_rate optimizer augmentations best_metric "
     "early_stopping_patience bootstrap_samples seeds resume xla dry_run print_config list_sets",
+    "search": f"{_COMMON} hyperparameter_set trials sampler pruner objectives storage write_set "
+    "model image_size channels train_epochs batch_size best_metric early_stopping_patience "
+    "random_seed dry_run print_config list_sets",
     "evaluate": f"{_SNAPSHOT} fold split slices corruptions top_k bootstrap_samples "
     "validation_name seeds",
     "compare": "run_dir",
@@ -405,6 +408,32 @@ class Runtime(Keys):
     verbose: bool = key(False, "log more, and show the traceback of an error")
 
 
+class Search(Keys):
+    """How to search for hyperparameters."""
+
+    heading = "Hyperparameter search"
+    trials: Count = key(40, "search: number of trials in all, of all workers together")
+    sampler: Literal["tpe", "random", "grid", "cmaes"] = key(
+        "tpe", "search: how to choose what a trial tries"
+    )
+    pruner: Literal["median", "hyperband", "none"] = key(
+        "median", "search: how to decide which trials to end early, by their validation metric"
+    )
+    objectives: Words = key(
+        (),
+        "search: what to optimize: a validation metric, or two of such metrics, parameters and "
+        "milliseconds (per image); none: best_metric",
+    )
+    storage: PathOrUrl | None = key(
+        None,
+        "search: journal file on a shared disk, or URL of a database, such as "
+        "postgresql+psycopg://user@host/name; none: a journal in run_dir",
+    )
+    write_set: Text | None = key(
+        None, "search: add the best hyperparameters to hyperparameter_file as a set of this name"
+    )
+
+
 class Demonstration(Keys):
     """How to explain predictions and to serve the network."""
 
@@ -436,6 +465,7 @@ class Project(
     Saving,
     Prediction,
     Pipeline,
+    Search,
     Demonstration,
     Runtime,
 ):

@@ -30,6 +30,7 @@ LEAVES = {
     "robustness": ((), ()),
     "selection": (("prediction",), ("select",)),
     "tracking": ((), ("track",)),
+    "search": ((), ("search",)),
 }
 ORDER = (*GROUND_FLOOR, *CORE, *LEAVES)
 # These three stand side by side.

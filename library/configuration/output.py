@@ -11,6 +11,7 @@ from typing import Any
 
 from library.configuration.command_line import HELP, VERSION, Program
 from library.configuration.schema import Key, Value
+from library.configuration.search_space import Domain
 from library.configuration.yaml_parser import read_documents, to_python, to_yaml
 from library.errors import UserError, printable
 
@@ -161,6 +162,8 @@ def format_value(value: Any) -> str:
     """Return a value for people: `none`, no quotes, not too long."""
     if value is None or value == ():
         return "none"
+    if isinstance(value, Domain):
+        return to_yaml(value.written)
     if isinstance(value, float):
         text = repr(value).removesuffix(".0")
     elif isinstance(value, tuple):
@@ -187,7 +190,9 @@ def format_settings(
     pairs = {}
     for key in keys:
         start = "  # " if key.name in comments else "  "
-        pairs[key.name] = f"{start}{key.name}: {to_yaml(key.escape(values[key.name].value))}"
+        value = values[key.name].value
+        value = value.written if isinstance(value, Domain) else key.escape(value)
+        pairs[key.name] = f"{start}{key.name}: {to_yaml(value)}"
     width = max((len(pair) for pair in pairs.values() if len(pair) <= COMMENT_COLUMN), default=0)
     lines = [f"# {title}", "default:"]
     for heading, group in group_by_heading(keys).items():

@@ -21,11 +21,14 @@ from library.configuration.schema import (
     key,
     keys_of,
 )
+from library.configuration.search_space import Domain
 from library.configuration.yaml_parser import Node, read_documents
 from library.errors import SettingsError
 
 CONFIG_FILE = "project.yaml"
 HYPERPARAMETER_FILE = "hyperparameters.yaml"
+# The command that takes sets with ranges.
+SEARCH = "search"
 # The provenance of a hyperparameter file that is part of the config file.
 SECOND_DOCUMENT = "second document"
 
@@ -43,7 +46,9 @@ class Recipe(Keys):
 
     heading = "Settings files"
     hyperparameter_file: LocalPath = key(HYPERPARAMETER_FILE, "hyperparameter file", "hpf")
-    hyperparameter_set: Text = key(DEFAULT_SET, "named set in hyperparameter_file", "hps")
+    hyperparameter_set: Text = key(
+        DEFAULT_SET, "named set in hyperparameter_file", "hps", also=["search_space"]
+    )
 
 
 class Actions(Keys):
@@ -114,6 +119,12 @@ class Settings:
     def dry_run(self) -> bool:
         """Whether to check settings, data and network only."""
         return self.values["dry_run"].value
+
+    @property
+    def domains(self) -> dict[str, Domain]:
+        """Key → the values among which `search` chooses."""
+        found = {name: each.value for name, each in self.values.items()}
+        return {name: each for name, each in found.items() if isinstance(each, Domain)}
 
     def with_values(self, new: Mapping[str, Value]) -> "Settings":
         """Return these settings with other values of some keys."""
@@ -218,7 +229,9 @@ class SettingsReader:
         if recipe.provenance != SECOND_DOCUMENT:
             documents = _read_file(values, "hyperparameter_file")
         misplaced = _misplaced(project_keys, CONFIG_FILE)
-        recipe_sets = SettingsFile(recipe.value, documents[-1], recipe_keys, misplaced)
+        recipe_sets = SettingsFile(
+            recipe.value, documents[-1], recipe_keys, misplaced, has_domains=True
+        )
         recipe_set = values["hyperparameter_set"].value
         layers = project_layers | recipe_sets.layers(recipe_set) | given
         values |= resolve(self.hyperparameters, layers)
@@ -228,6 +241,11 @@ class SettingsReader:
             return replace(settings, answer="\n\n".join(lists))
         if values["print_config"].value:
             return replace(settings, answer=settings.config_yaml().rstrip())
+        if command != SEARCH and (searched := next(iter(settings.domains), None)):
+            raise SettingsError(
+                f"{searched} at {values[searched].provenance} is a range to search: use the set "
+                f"with `{SEARCH} --search_space {recipe_set}`, or choose another set or value"
+            )
         return settings
 
     def _settings(self, command: str, paths: tuple[str, ...], values: dict[str, Value]) -> Settings:

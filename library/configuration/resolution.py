@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,6 +17,7 @@ from library.configuration.schema import (
     keys_of,
     own_message,
 )
+from library.configuration.search_space import Domain, read_domain
 from library.configuration.yaml_parser import Node, lineage, merged_values, to_python, to_yaml
 from library.errors import SettingsError
 from library.messages import did_you_mean, shown, unknown_name
@@ -38,7 +40,13 @@ class SettingsFile:
     """
 
     def __init__(
-        self, file: str, document: Node, keys: Iterable[Key], misplaced: Mapping[str, str]
+        self,
+        file: str,
+        document: Node,
+        keys: Iterable[Key],
+        misplaced: Mapping[str, str],
+        *,
+        has_domains: bool = False,
     ) -> None:
         """Check all sets.
 
@@ -47,11 +55,13 @@ class SettingsFile:
             document: The parsed file.
             keys: The keys that the file may set.
             misplaced: Names of other keys, and where they belong.
+            has_domains: Whether a value may be what a search varies: see search_space.py.
 
         Raises:
             SettingsError: If a set, a key or a value is wrong.
         """
         self.file = file
+        self._has_domains = has_domains
         self.sets: dict[str, Node] = {}
         self._known = {name: each for each in keys for name in each.names}
         self._misplaced = misplaced
@@ -82,10 +92,18 @@ class SettingsFile:
                 hint = did_you_mean(written, names, "--help lists all keys")
                 raise SettingsError(f"unknown key {shown(written)} at {place}{hint}")
             known = self._known[written]
-            known.check(to_python(node), f"{written} at {place}")
+            self._read(known, node, f"{written} at {place}")
             if written != known.name and known.name in mapping.value:
                 clash = f"{written} at {place} is another name of {known.name}"
                 raise SettingsError(f"{clash}, which is there too; remove one of them")
+
+    def _read(self, key: Key, node: Node, subject: str) -> Any:
+        """Return a value of a set as written, checked, or the Domain that it is."""
+        value = to_python(node)
+        if self._has_domains and (domain := read_domain(key, value, subject)):
+            return domain
+        key.check(value, subject)
+        return value
 
     def _place(self, node: Node, name: str, owner: Node) -> str:
         """Return where a value of a set is written: file, line and set."""
@@ -105,9 +123,9 @@ class SettingsFile:
         for each in dict.fromkeys((name, DEFAULT_SET)):
             if each in self.sets:
                 for written, (node, owner) in merged_values(self.sets[each]).items():
-                    value = Value(to_python(node), self._place(node, each, owner))
+                    key, place = self._known[written], self._place(node, each, owner)
                     # The nearest comes first, under whichever of its names.
-                    values.setdefault(self._known[written].name, value)
+                    values.setdefault(key.name, Value(self._read(key, node, written), place))
         return values
 
     def listing(self, chosen: str) -> str:
@@ -152,18 +170,23 @@ def resolve(model: type[Keys], layers: Mapping[str, Value]) -> dict[str, Value]:
         subject = f"{each.name} at {found.provenance}"
         if found.provenance == COMMAND_LINE:
             subject = f"--{each.name}"
-        checked = each.check(each.expand(found.value, subject), subject)
+        if isinstance(found.value, Domain):
+            checked = found.value.expanded(each, subject)
+        else:
+            checked = each.check(each.expand(found.value, subject), subject)
         values[each.name] = Value(checked, found.provenance)
     return values
 
 
 def make_model(model: type[Keys], values: Mapping[str, Value]) -> Keys:
-    """Return a model of the values of its keys.
+    """Return a model of the values of its keys, and of any value of those that a search varies.
 
     Raises:
         SettingsError: If a check of the project's own refuses a combination.
     """
+    plain = {name: values[name].value for name in model.model_fields}
+    plain = {k: each.first if isinstance(each, Domain) else each for k, each in plain.items()}
     try:
-        return model(**{name: values[name].value for name in model.model_fields})
+        return model(**plain)
     except ValidationError as error:
         raise SettingsError(own_message(error) or str(error)) from None

@@ -108,7 +108,7 @@ def parse_texts(text: str) -> list[str]:
 
 
 def to_yaml(value: Any) -> str:
-    """Return a scalar, or a list of scalars, as YAML on one line."""
+    """Return a scalar, or a list or a mapping of them, as YAML on one line."""
     if value is None or isinstance(value, int):
         return json.dumps(value)
     if isinstance(value, float):
@@ -116,6 +116,8 @@ def to_yaml(value: Any) -> str:
         text = repr(value).replace("inf", ".inf").replace("nan", ".nan")
         mantissa, e, exponent = text.partition("e")
         return text if "." in mantissa else f"{mantissa}.0{e}{exponent}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{to_yaml(key)}: {to_yaml(each)}' for key, each in value.items())}}}"
     if not isinstance(value, str):
         return f"[{', '.join(map(to_yaml, value))}]"
     if _SAFE_TEXT.fullmatch(value) and value.lower() not in _RESERVED:

@@ -98,7 +98,7 @@ def summarize_network(network: keras.Model, batch_sizes: Sequence[int] = (1, 32)
         trained_parameters=_size(network.trainable_weights),
         multiply_adds=multiply_adds,
         activation_bytes=activation_bytes,
-        seconds=tuple((size, _time_per_image(network, size)) for size in batch_sizes),
+        seconds=tuple((size, time_per_image(network, size)) for size in batch_sizes),
     )
 
 
@@ -188,8 +188,8 @@ def _multiply_adds(operation: Any) -> int:
     return outputs * int(factors[-1 if is_transposed else -2])
 
 
-def _time_per_image(network: keras.Model, batch_size: int) -> float:
-    """Return the median seconds per image of a few batches."""
+def time_per_image(network: keras.Model, batch_size: int) -> float:
+    """Return the median seconds per image of a few batches of noise."""
     run = tf.function(lambda pixels: network(pixels, training=False), autograph=False)
     pixels = tf.random.uniform([batch_size, *network.input_shape[1:]], 0, 255)
     run(pixels)

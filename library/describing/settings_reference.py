@@ -30,17 +30,26 @@ def _reference_row(key: Key) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def json_schema(title: str, keys: Iterable[Key]) -> dict[str, Any]:
+def json_schema(title: str, keys: Iterable[Key], *, has_domains: bool = False) -> dict[str, Any]:
     """Return the JSON schema of a YAML file of named sets, for editors that complete keys.
 
     Draft 7, as the YAML language server reads it.
+
+    Args:
+        title: The file.
+        keys: The keys of a set.
+        has_domains: Whether a value may be what a search varies: a range or choices.
     """
     one_set = {
         "type": ["object", "null"],
         "additionalProperties": False,
         "properties": {
             "<<": {"description": "sets to inherit from: *name, or [*first, *second]"},
-            **{name: _key_schema(key) for key in keys for name in key.names},
+            **{
+                name: _search_schema(key) if has_domains else _key_schema(key)
+                for key in keys
+                for name in key.names
+            },
         },
     }
     return {
@@ -51,6 +60,28 @@ def json_schema(title: str, keys: Iterable[Key]) -> dict[str, Any]:
         # Shared keys, which are not checked until a set inherits them.
         "patternProperties": {r"^(\.|x-)": {"anyOf": [{"$ref": "#/definitions/set"}, {}]}},
         "additionalProperties": {"$ref": "#/definitions/set"},
+    }
+
+
+def _search_schema(key: Key) -> dict[str, Any]:
+    """Return the schema of a value, or of the values among which to search."""
+    single = _key_schema(key)
+    about = {name: single.pop(name) for name in ("default", "description") if name in single}
+    choices = {"type": "array", "items": single, "minItems": 1, "uniqueItems": True}
+    forms = [_mapping(choices=choices)]
+    if key.base in (int, float) and not key.choices:
+        ends = {"type": "array", "items": single, "minItems": 2, "maxItems": 2}
+        step = {"type": "number", "exclusiveMinimum": 0}
+        forms = [ends, _mapping(log=ends), _mapping(range=ends, step=step), *forms]
+    return {**about, "anyOf": [single, *forms]}
+
+
+def _mapping(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "required": [next(iter(properties))],
     }
 
 
