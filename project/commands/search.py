@@ -11,7 +11,6 @@ from typing import Any
 
 from library.configuration.reader import HYPERPARAMETER_FILE, Settings
 from library.configuration.schema import DEFAULT, Value, keys_of
-from library.dataset.class_checks import check_trainable, log_lacking_classes
 from library.errors import (
     DivergedError,
     SettingsError,
@@ -21,8 +20,14 @@ from library.errors import (
 )
 from library.files import in_use, write_file
 from library.messages import counted, listed
-from project.commands.setup import print_result, read_data, start_tensorflow
-from project.commands.train import find_cluster, log_dry_run, manifest_paths
+from project.commands.setup import print_result, start_tensorflow
+from project.commands.train import (
+    decisive_settings,
+    find_cluster,
+    log_dry_run,
+    manifest_paths,
+    read_training_data,
+)
 from project.settings import Search
 
 logger = logging.getLogger(__name__)
@@ -31,9 +36,6 @@ logger = logging.getLogger(__name__)
 TRIALS, TABLE, BEST_SET, RESULT = "trials", "trials.csv", "best.yaml", "search.json"
 # Objectives beside metrics of the validation split.
 PARAMETERS, MILLISECONDS = "parameters", "milliseconds"
-# Settings that change neither what a trial learns nor how good it is.
-_FREE = ("trials", "storage", "write_set", "run_dir", "model_dir", "best_model_dir", "cache_dir")
-_FREE += ("hyperparameter_file", "hyperparameter_set", "data_dir", "verbose", "sampler", "pruner")
 
 
 def search(settings: Settings) -> None:
@@ -50,9 +52,7 @@ def search(settings: Settings) -> None:
     settings, objectives = _with_objectives(settings)
     directions = tuple(map(_direction, objectives))
     with if_interrupted("No step is lost; run the same command again."), explain_storage_errors():
-        splits = read_data(config, "train", "validation")
-        check_trainable(splits[0])
-        log_lacking_classes(splits)
+        splits = read_training_data(config)
         if settings.dry_run:
             _dry_run(settings, splits)
             return
@@ -142,15 +142,12 @@ def _describe(
     settings: Settings, objectives: Sequence[str], splits: Sequence[Any]
 ) -> dict[str, Any]:
     """Return what all trials of a study share, as JSON values."""
-    values = {
-        **settings.project.model_dump(mode="json"),
-        **settings.hyperparameters.model_dump(mode="json"),
+    return {
+        **decisive_settings(settings),
         **{name: domain.written for name, domain in settings.domains.items()},
         "objectives": list(objectives),
+        "data": [getattr(each, "fingerprint", None) for each in splits],
     }
-    shared = {name: value for name, value in values.items() if name not in _FREE}
-    fingerprints = [getattr(each, "fingerprint", None) for each in splits]
-    return {**shared, "data": fingerprints}
 
 
 def _trial_settings(settings: Settings, number: int, values: Mapping[str, Any]) -> Settings:
