@@ -61,7 +61,7 @@ SETTINGS_OF = {
     "random_seed dry_run print_config list_sets",
     "evaluate": f"{_SNAPSHOT} fold split slices corruptions top_k bootstrap_samples "
     "validation_name seeds",
-    "compare": "run_dir",
+    "compare": "run_dir sort_by compare_format",
     "track": "run_dir",
     "predict": f"{_SNAPSHOT} top_k predict_format embedding threshold threshold_precision "
     "calibrate unknown_rate unknown_score",
@@ -238,6 +238,14 @@ class Evaluation(Keys):
         False, "evaluate: accuracy under noise, blur, JPEG, brightness and contrast, 25 times"
     )
     report: bool = key(True, "write report.html after training")
+    sort_by: Text | None = key(
+        None,
+        "compare: metric to sort runs and to compare groups by, such as macro_f1, test accuracy, "
+        "time or parameters; none: best_metric, or accuracy",
+    )
+    compare_format: Literal["text", "csv", "md", "json"] = key(
+        "text", "output of compare", also=["format"]
+    )
     best_metric: Text = key(
         "loss",
         "validation metric that selects the best snapshot: loss, accuracy, exact_match, macro_f1, "

@@ -89,7 +89,7 @@ def compute_fold_metrics(
     for name in metric_names(pooled):
         per_fold = [each[name] for each in by_fold.values()]
         metrics[name] = {
-            **summarize_values(per_fold, is_share=name != "loss", are_folds=True),
+            **summarize_values(per_fold, is_share=name != "loss", folds=len(folds)),
             "pooled": pooled[name],
             "pooled_interval": pooled["intervals"].get(name),
         }

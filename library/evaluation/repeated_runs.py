@@ -17,15 +17,14 @@ _TINY = 1e-300
 
 
 def summarize_values(
-    values: Sequence[float | None], *, is_share: bool = True, are_folds: bool = False
+    values: Sequence[float | None], *, is_share: bool = True, folds: int = 0
 ) -> dict[str, Any]:
     """Return the mean of a metric, its standard deviation over runs, and the mean's interval.
 
     Args:
         values: The metric of each run; None where it is undefined, as for a class without images.
-        is_share: Whether the metric is between 0 and 1, so that the interval is, too; else, such
-            as a loss, it is 0 or more.
-        are_folds: Whether the runs are the folds of a cross-validation; see `mean_variance`.
+        is_share: Whether the metric is at most 1, unlike a loss, and so its interval.
+        folds: Number of the folds that the runs are trained on; see `mean_variance`.
 
     Returns:
         `mean`, `standard_deviation` and `mean_interval`, (low, high); None: undefined.
@@ -35,10 +34,12 @@ def summarize_values(
     deviation, interval = None, None
     if count > 1:
         deviation = float(known.std(ddof=1))
-        variance = mean_variance(deviation, count, folds=count if are_folds else 0)
-        half = t_quantile(count - 1) * math.sqrt(variance)
+        half = t_quantile(count - 1) * math.sqrt(mean_variance(deviation, count, folds))
         low, high = float(known.mean()) - half, float(known.mean()) + half
-        interval = (max(low, 0.0), min(high, 1.0) if is_share else high)
+        # A metric of one's own may be below 0 or above 1.
+        low = max(low, 0.0) if known.min() >= 0 else low
+        high = min(high, 1.0) if is_share and known.max() <= 1 else high
+        interval = low, high
     mean = float(known.mean()) if count else None
     return {"mean": mean, "standard_deviation": deviation, "mean_interval": interval}
 

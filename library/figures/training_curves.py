@@ -55,12 +55,15 @@ def draw_curves(
 
 
 def draw_overlaid_curves(
-    histories: Mapping[str, Rows], metric: str, size: tuple[float, float] = (4.6, 3.3)
+    histories: Mapping[str, Sequence[Rows]], metric: str, size: tuple[float, float] = (4.6, 3.3)
 ) -> bytes:
-    """Draw one validation curve per run into a diagram.
+    """Draw the validation curves of runs into a diagram: a color for each group of runs.
+
+    A group of several runs is a thin line for each, and a thick one for their mean over the epochs
+    that all of them evaluated.
 
     Args:
-        histories: Name of each run → the rows of its history.
+        histories: Name of each group → the rows of each run's history.
         metric: Its name, such as `loss`.
         size: (width, height) in inches.
 
@@ -69,10 +72,18 @@ def draw_overlaid_curves(
     """
 
     def draw(axes: Any, name: str) -> None:
-        for run, rows in histories.items():
-            epochs = [row["epoch"] for row in rows]
-            values = [row.get(f"validation_{metric}", math.nan) for row in rows]
-            axes.plot(epochs, values, label=run, marker="o" if len(rows) < 4 else None)
+        for number, (group, runs) in enumerate(histories.items()):
+            curves = [
+                {row["epoch"]: row.get(f"validation_{metric}", math.nan) for row in rows}
+                for rows in runs
+            ]
+            style = {"color": f"C{number}", "marker": "o" if max(map(len, curves)) < 4 else None}
+            if len(curves) > 1:
+                for each in curves:
+                    axes.plot([*each], [*each.values()], **style, linewidth=0.8, alpha=0.45)
+            shared = [each for each in curves[0] if all(each in other for other in curves)]
+            means = [sum(each[epoch] for each in curves) / len(curves) for epoch in shared]
+            axes.plot(shared, means, label=group, **style)
         axes.set_title(name, color=INK, parse_math=False)
 
     return draw_figure((f"validation {metric}",), size, draw)

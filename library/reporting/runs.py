@@ -7,10 +7,11 @@ import csv
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from library.errors import UserError
+from library.evaluation.table import metric_names
 from library.files import SEAL, find_damage, parse_json, read_sealed, sha256_of
 
 # The page about a run, in its folder.
@@ -35,6 +36,7 @@ class Run:
         parameters: Number of the network's parameters.
         test: Accuracy and its interval, if `evaluate` was run on the whole test split of the run's
             data.
+        test_metrics: All metrics of that evaluation, name → value.
         training_data: Hash of the training split.
     """
 
@@ -46,6 +48,7 @@ class Run:
     parameters: int | None
     test: tuple[float, tuple[float, float] | None] | None
     training_data: str | None = None
+    test_metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float | None:
@@ -111,8 +114,9 @@ def _read_run(folder: Path, best: Path) -> Run:
             settings=_in_force(settings),
             seconds=_training_seconds(folder / "checkpoints"),
             parameters=int(counts[0]) if counts else None,
-            test=_test_accuracy(summaries["test"]),
+            test=(test := _test_accuracy(summaries["test"])),
             training_data=_read_training_data(best / "data.json"),
+            test_metrics=_test_metrics(summaries["test"]) if test else {},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder} cannot be read: {error!r}") from None
@@ -157,6 +161,11 @@ def _test_accuracy(summary: dict) -> tuple[float, tuple[float, float] | None] | 
         low, high = map(float, interval)
         interval = low, high
     return float(summary["accuracy"]), interval
+
+
+def _test_metrics(summary: dict) -> dict[str, float]:
+    names = metric_names({"intervals": {}, **summary})
+    return {name: summary[name] for name in names if summary[name] is not None}
 
 
 def _training_seconds(checkpoints: Path) -> float | None:

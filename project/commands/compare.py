@@ -11,20 +11,24 @@ logger = logging.getLogger(__name__)
 
 
 def compare(settings: Settings) -> None:
-    """Compare runs and the settings in which they differ: a table, a page, a Markdown summary."""
-    from library.reporting.comparison import (
-        data_warnings,
-        find_runs,
-        format_comparison,
-        write_comparison,
-    )
+    """Compare runs and the settings in which they differ: tables, a page, a Markdown summary."""
+    from library.comparing.comparison import Comparison
+    from library.comparing.find_runs import find_runs
+    from library.comparing.metrics import best_first, find_metric
+    from library.comparing.output import FORMATS, format_text, write_comparison
 
-    runs, skipped, folder = find_runs(settings.paths, Path(settings.project.run_dir).parent)
+    config = settings.project
+    runs, skipped, folder = find_runs(settings.paths, Path(config.run_dir).parent)
+    metric = find_metric(config.sort_by, runs)
+    comparison = Comparison(best_first(runs, metric), metric, is_in_effect, skipped)
     for line in skipped:
         logger.info(line)
-    for line in data_warnings(runs):
+    for line in comparison.warnings:
         logger.warning(line)
-    for line in format_comparison(runs, shutil.get_terminal_size().columns, is_in_effect):
-        print(line)
-    page, summary = write_comparison(folder, runs, skipped, is_in_effect)
+    if config.compare_format == "text":
+        for line in format_text(comparison, shutil.get_terminal_size().columns):
+            print(line)
+    else:
+        print(FORMATS[config.compare_format](comparison))
+    page, summary = write_comparison(folder, comparison)
     logger.info(f"wrote {page} and {summary}")

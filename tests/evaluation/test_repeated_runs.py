@@ -30,7 +30,7 @@ def test_interval_of_folds_is_that_of_nadeau_and_bengio():
     # As scikit-learn's example of comparing models writes it.
     scale = np.std(values, ddof=1) * np.sqrt(1 / 5 + 100 / 400)
     wanted = stats.t.interval(0.95, 4, loc=np.mean(values), scale=scale)
-    found = summarize_values(values, are_folds=True)
+    found = summarize_values(values, folds=5)
     assert found["mean_interval"] == pytest.approx(wanted)
 
 

@@ -9,20 +9,14 @@ from pathlib import Path
 import pytest
 
 import run
+from library.comparing.comparison import HEAD, Comparison
+from library.comparing.find_runs import data_warnings
+from library.comparing.groups import setting_rows
+from library.comparing.metrics import best_first, find_metric
+from library.comparing.output import format_text, render_comparison, write_comparison
 from library.errors import DataError, UserError
 from library.files import seal_folder
 from library.reporting import runs as runs_module
-from library.reporting.comparison import (
-    HEAD,
-    best_cells,
-    best_first,
-    data_warnings,
-    format_comparison,
-    render_comparison,
-    result_rows,
-    setting_rows,
-    write_comparison,
-)
 from library.reporting.runs import read_history, read_run, read_runs, read_settings_file
 from project.hyperparameters import is_in_effect
 from tests.conftest import ROOT
@@ -55,6 +49,12 @@ def write_run(folder, accuracy=0.9, epochs=3, test_epoch=2, **test):
     return folder
 
 
+def comparison_of(runs, metric=None, skipped=()):
+    """Compare runs, the best first."""
+    metric = find_metric(metric, runs)
+    return Comparison(best_first(runs, metric), metric, is_in_effect, skipped)
+
+
 def test_runs_of_different_training_splits_are_named(tmp_path, caplog, monkeypatch):
     for name, fingerprint in (("a", "1"), ("b", "2"), ("c", "1"), ("old", None)):
         best = write_run(tmp_path / name) / "best"
@@ -68,7 +68,7 @@ def test_runs_of_different_training_splits_are_named(tmp_path, caplog, monkeypat
     assert "2 different" in line
     assert "one: a, c; another: b" in line
     for template in ("comparison.html", "comparison.md"):
-        assert "2 different training splits" in render_comparison(template, runs, [])
+        assert "2 different training splits" in render_comparison(template, comparison_of(runs))
     run.main(["compare", *(str(each.folder) for each in runs)])
     assert line in caplog.messages
 
@@ -185,11 +185,11 @@ def runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "out" / "a|<b>", 0.7)
     write_run(tmp_path / "out" / "c", 0.9, epochs=30, test_epoch=1)
-    return best_first(read_run(f"out/{name}") for name in ("a|<b>", "c"))
+    return comparison_of([read_run(f"out/{name}") for name in ("a|<b>", "c")]).runs
 
 
 def test_format_comparison(runs):
-    lines = [*format_comparison(runs, 120)]
+    lines = [*format_text(comparison_of(runs), 120)]
     assert " ".join(lines[1].split()) == "c validation loss 0.2500 2 0.9000* - 1 h 02 min 200 -"
     assert "0.8000 (0.700 to 0.900)" in lines[2]
     assert "1,234" in lines[2]
@@ -198,7 +198,7 @@ def test_format_comparison(runs):
 
 
 def test_format_comparison_fits_narrow_terminals(runs):
-    wide, narrow = ([*format_comparison(runs, columns)] for columns in (120, 40))
+    wide, narrow = ([*format_text(comparison_of(runs), columns)] for columns in (120, 40))
     assert max(map(len, narrow)) <= 40 < max(map(len, wide))
     text = " ".join(" ".join(narrow).split())
     assert "c best validation loss 0.2500; epoch 2; accuracy 0.9000*;" in text
@@ -212,13 +212,13 @@ def test_best_first_breaks_ties_by_loss_and_puts_debug_runs_last(runs):
     run = runs[0]
     low, high = variant(run, "low", 0.9, 0.1), variant(run, "high", 0.9, 0.4)
     debug = variant(run, "debug", 1.0, 0.0, debug="true")
-    ranked = best_first([debug, high, low])
-    assert ranked == [low, high, debug]
+    ranked = comparison_of([debug, high, low])
+    assert ranked.runs == [low, high, debug]
     # The debug run has the highest accuracy, but is no competitor.
-    assert best_cells([low, debug]) == set()
+    assert comparison_of([low, debug]).best_cells() == set()
     worse = variant(run, "worse", 0.8, 0.4)
-    assert best_cells([low, worse, debug]) == {(0, HEAD.index("accuracy"))}
-    assert result_rows(ranked)[-1][0] == "debug (debug)"
+    assert comparison_of([low, worse, debug]).best_cells() == {(0, HEAD.index("accuracy"))}
+    assert ranked.result_rows()[-1][0] == "debug (debug)"
 
 
 def test_best_first_by_the_metric_of_all_runs(runs):
@@ -229,14 +229,13 @@ def test_best_first_by_the_metric_of_all_runs(runs):
         return replace(runs[0], folder=Path(name), best={**runs[0].best, **best}, settings=settings)
 
     one, other = variant("one", 0.9, 0.3), variant("other", 0.8, 0.4)
-    assert best_first([one, other]) == [other, one]
-    assert (0, HEAD.index("best")) in best_cells([other, one])
+    assert comparison_of([one, other]).runs == [other, one]
+    assert (0, HEAD.index("best")) in comparison_of([other, one]).best_cells()
     errors = [variant(each, 0.9, float(each), "min", "error") for each in "12"]
-    assert [run.folder.name for run in best_first(errors[::-1])] == ["1", "2"]
+    assert [run.folder.name for run in comparison_of(errors[::-1]).runs] == ["1", "2"]
     # Different metrics can't be compared.
-    assert best_first([other, replace(one, best={**one.best, "monitored": "validation loss"})])[
-        0
-    ].folder == Path("one")
+    one = replace(one, best={**one.best, "monitored": "validation loss"})
+    assert comparison_of([other, one]).runs[0] == one
 
 
 def test_settings_in_force(tmp_path):
@@ -276,11 +275,12 @@ def test_page_links_reports_and_draws_curves(runs):
         {"epoch": epoch, "validation_loss": 0.5, "validation_accuracy": 0.5} for epoch in (1, 2)
     ]
     runs = [replace(run, history=history) for run in runs]
-    page, _ = write_comparison("out", runs, [])
+    page, _ = write_comparison("out", comparison_of(runs))
     text = page.read_text()
     assert text.count('href="c/report.html"') == text.count("/report.html") == 1
     assert text.count("<svg") == 2
-    assert "<svg" not in render_comparison("comparison.html", [replace(runs[0], history=[])], [])
+    without = comparison_of([replace(runs[0], history=[])])
+    assert "<svg" not in render_comparison("comparison.html", without)
 
 
 def test_setting_rows_show_differences_only(runs):
@@ -288,15 +288,15 @@ def test_setting_rows_show_differences_only(runs):
     older = replace(runs[0], settings={"width": "64"})
     assert [row[0] for row in setting_rows([*runs, older])] == ["train_epochs"]
     assert setting_rows([runs[0], older]) == []
-    assert [*format_comparison(runs[:1], 80)][-1] == "no setting differs"
-    assert "None." in render_comparison("comparison.html", runs[:1], [])
-    assert "Settings" not in render_comparison("comparison.md", runs[:1], [])
+    assert [*format_text(comparison_of(runs[:1]), 80)][-1] == "no setting differs"
+    assert "None." in render_comparison("comparison.html", comparison_of(runs[:1]))
+    assert "Settings" not in render_comparison("comparison.md", comparison_of(runs[:1]))
 
 
 def test_page_and_summary_hold_both_tables(runs):
+    comparison = comparison_of(runs, skipped=["skipped: <x>"])
     page, summary = (
-        render_comparison(template, runs, ["skipped: <x>"])
-        for template in ("comparison.html", "comparison.md")
+        render_comparison(template, comparison) for template in ("comparison.html", "comparison.md")
     )
     assert "a|&lt;b&gt;" in page
     assert "<b>" not in page.replace("<b>0.9000</b>", "")
@@ -305,7 +305,7 @@ def test_page_and_summary_hold_both_tables(runs):
     assert "| a\\|<b> |" in summary
     assert summary.endswith(" |\n\n- skipped: <x>\n")
     assert "\n\n\n" not in summary
-    written = [each.read_text() for each in write_comparison("out", runs, ["skipped: <x>"])]
+    written = [each.read_text() for each in write_comparison("out", comparison)]
     assert written == [page, summary]
 
 
