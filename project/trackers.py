@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +19,9 @@ from typing import Any, ClassVar
 
 from library.configuration.reader import Settings
 from library.configuration.schema import DEFAULT
-from library.errors import SettingsError
+from library.errors import SettingsError, reason_of
 from library.messages import choose
+from library.tracking.delivery import trackers_of
 from library.tracking.event_queue import EventQueue
 from library.tracking.facts import find_machine
 from library.tracking.sender import Sender, send_from_stdin
@@ -209,8 +211,8 @@ class WeightsAndBiases(Tracker):
 
     @property
     def url(self) -> str | None:
-        """The run's page."""
-        return self._run.url
+        """The run's page; None offline."""
+        return None if self._run.offline else self._run.url
 
     def log_parameters(self, parameters: Mapping[str, Parameter], tags: Mapping[str, str]) -> None:
         """Log the settings as config, and where those that are not the default come from."""
@@ -222,7 +224,7 @@ class WeightsAndBiases(Tracker):
     def log_metrics(self, rows: Sequence[Metrics]) -> None:
         """Log metrics. The client leaves out the steps before the last that it has."""
         for row in rows:
-            self._run.log(dict(row.values), step=row.step)
+            self._run.log({"_timestamp": row.time, **row.values}, step=row.step)
 
     def log_file(self, path: Path, name: str) -> None:
         """Upload a file, or a folder as a model artifact."""
@@ -304,13 +306,34 @@ def log_file(run_dir: str | Path, name: str) -> None:
         run_dir: The run's folder. Nothing happens if this process did not train in it.
         name: The file's name.
     """
-    if not SENDER.has(run_dir):
-        return
+    if SENDER.has(run_dir):
+        with _warn_on_error(f"{name} is not reported to trackers"):
+            EventQueue(run_dir).append({"event": "file", "path": name, "name": name})
+
+
+def log_test_metrics(run_dir: str | Path, metrics: Mapping[str, float], step: int) -> None:
+    """Report metrics on the test split, if the run was reported to trackers.
+
+    Args:
+        run_dir: The run's folder.
+        metrics: Name → value.
+        step: Training steps of the snapshot.
+    """
     queue = EventQueue(run_dir)
+    if names := [name for name in trackers_of(queue) if name in TRACKERS]:
+        values = {f"test/{name}": value for name, value in metrics.items()}
+        event = {"event": "metrics", "time": time.time(), "step": step, "values": values}
+        with _warn_on_error("test metrics are not reported to trackers"):
+            queue.append(event)
+            SENDER.add(Path(run_dir), names)
+
+
+@contextlib.contextmanager
+def _warn_on_error(what: str) -> Iterator[None]:
     try:
-        queue.append({"event": "file", "path": name, "name": name})
+        yield
     except OSError as error:
-        logger.warning(f"{name} is not reported to trackers ({error})")
+        logger.warning(f"{what} ({reason_of(error)})")
 
 
 @contextlib.contextmanager

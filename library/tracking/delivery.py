@@ -171,9 +171,8 @@ def _reason(error: BaseException) -> str:
     first: BaseException = error
     while cause := first.__cause__ or first.__context__:
         first = cause
-    is_plain = isinstance(first, OSError) and first.strerror
-    text = first.strerror if is_plain else f"{type(error).__name__}: {first_line(error)}"
-    return str(text)[:_MAX_CHARACTERS]
+    system = first.strerror if isinstance(first, OSError) else None
+    return (system or f"{type(error).__name__}: {first_line(error)}")[:_MAX_CHARACTERS]
 
 
 def send_rest(queue: EventQueue, name: str, make_tracker: MakeTracker) -> tuple[int, Progress]:

@@ -30,9 +30,12 @@ class EventQueue:
         self._unwritten = b""
 
     def append(self, event: Mapping[str, Any]) -> None:
-        """Append an event. Raises OSError if it can't be written yet; the next call tries again."""
+        """Append an event of JSON values and NumPy's numbers.
+
+        Raises OSError if it can't be written yet; the next call tries again.
+        """
         is_continued = bool(self._unwritten)
-        self._unwritten += json.dumps(event).encode() + b"\n"
+        self._unwritten += json.dumps(event, default=float).encode() + b"\n"
         self.folder.mkdir(parents=True, exist_ok=True)
         # Unbuffered, so that a killed process leaves at most half a line.
         with self.path.open("ab+", buffering=0) as file:

@@ -10,7 +10,7 @@ from pathlib import Path
 _GIT_SECONDS = 5.0
 # A run below the folder of an experiment: `fold_1`, `seed_0`, `trials/0007/seed_0`.
 _MEMBER = r"(?:trials/[^/]+|fold_\d+|seed_\d+)"
-_EXPERIMENT = re.compile(rf"(?:.*/)?([^/]+)/({_MEMBER}(?:/{_MEMBER})*)")
+_EXPERIMENT = re.compile(rf"(?:.*?/)?([^/]+)/({_MEMBER}(?:/{_MEMBER})*)")
 
 
 def find_git_state(folder: Path) -> dict[str, str]:

@@ -56,21 +56,18 @@ class TrackingListener(Listener):
         """
         self._tracking, self._send = tracking, send
         self._has_warned = False
-        # What the trackers were said to be: name → URL or error.
-        self._said: dict[str, set[str | None]] = {}
+        # Trackers whose URL, and whose first error, was logged.
+        self._shown: set[str] = set()
+        self._failed: set[str] = set()
+        # Errors of an earlier process.
+        self._old_errors: dict[str, str | None] = {}
 
     def on_start(self, run: Run) -> None:
         """Queue the settings, and start to send."""
         super().on_start(run)
         folder, names = run.paths.run_dir, self._tracking.trackers
         self._queue = EventQueue(folder)
-        # A resumed run repeats steps that were queued before it was killed.
-        self._queued: dict[tuple[int, tuple[str, ...]], Mapping[str, float]] = {}
-        run_id = uuid.uuid4().hex
-        for event in self._queue.read_all():
-            run_id = event.get("id", run_id)
-            if event.get("event") == "metrics" and event["step"] >= run.state.step:
-                self._queued[_key(event["step"], event["values"])] = event["values"]
+        run_id = self._read_queue(run.state.step) or uuid.uuid4().hex
         group, name = split_experiment(folder)
         self._append(
             "start",
@@ -84,7 +81,7 @@ class TrackingListener(Listener):
         )
         for each in run.paths.texts:
             self._append("file", path=each, name=each)
-        self._said = {name: {read_progress(self._queue, name).error, None} for name in names}
+        self._old_errors = {each: read_progress(self._queue, each).error for each in names}
         try:
             self._send(folder, names)
         except OSError as error:
@@ -124,9 +121,22 @@ class TrackingListener(Listener):
             self._append("file", path=name, name=name)
         if self._tracking.upload_snapshot and error is None:
             self._append("file", path=os.path.relpath(self.run.paths.best, folder), name="best")
-        status = INTERRUPTED if isinstance(error, (StoppedError, KeyboardInterrupt)) else FAILED
-        self._append("finish", status=FINISHED if error is None else status)
+        self._append("finish", status=_status_of(error))
         self._report()
+
+    def _read_queue(self, step: int) -> str | None:
+        """Return the run's ID if it was tracked before, and note what was queued from a step on."""
+        # A resumed run repeats steps that it made after its checkpoint, before it was killed.
+        self._queued: dict[tuple[int, tuple[str, ...]], Mapping[str, float]] = {}
+        run_id = None
+        try:
+            for event in self._queue.read_all():
+                run_id = event.get("id", run_id)
+                if event.get("event") == "metrics" and event["step"] >= step:
+                    self._queued[_key(event["step"], event["values"])] = event["values"]
+        except OSError as error:
+            self._warn(f"{self._queue.path} could not be read ({reason_of(error)})")
+        return run_id
 
     def _append_metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Queue metrics, unless the same were queued before the run was resumed."""
@@ -146,21 +156,29 @@ class TrackingListener(Listener):
     def _report(self) -> None:
         """Log once where a tracker shows the run, and once that it does not answer."""
         for name in self._tracking.trackers:
-            progress, said = read_progress(self._queue, name), self._said[name]
-            if progress.url not in said:
+            progress = read_progress(self._queue, name)
+            if progress.url and name not in self._shown:
                 logger.info(f"{name}: {progress.url}")
-            if progress.error not in said:
+                self._shown.add(name)
+            is_new = progress.error not in (None, self._old_errors.get(name))
+            if is_new and name not in self._failed:
                 logger.warning(
-                    f"{name} is not reachable ({progress.error}); the training continues, and "
-                    "events are sent later"
+                    f"{name} can't be reached ({progress.error}); the training continues, and what "
+                    "is not sent yet is kept"
                 )
-                said.add(progress.error)
-            said.add(progress.url)
+                self._failed.add(name)
 
     def _warn(self, text: str) -> None:
         if not self._has_warned:
             logger.warning(f"{text}; the training continues")
             self._has_warned = True
+
+
+def _status_of(error: BaseException | None) -> str:
+    """Return how a training ended; an error that ends it on purpose says so by `tracked_status`."""
+    if isinstance(error, (StoppedError, KeyboardInterrupt)):
+        return INTERRUPTED
+    return getattr(error, "tracked_status", FAILED) if error else FINISHED
 
 
 def _key(step: int, values: Mapping[str, float]) -> tuple[int, tuple[str, ...]]:

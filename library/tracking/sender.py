@@ -62,7 +62,7 @@ class Sender:
         run_dir = run_dir.absolute()
         self._runs[run_dir] = trackers
         if self._process is None or self._process.poll() is not None:
-            self._process = _start(self._module, EventQueue(run_dir).folder / _LOG)
+            self._process = start_process(self._module, EventQueue(run_dir).folder / _LOG)
             atexit.unregister(self.finish)
             atexit.register(self.finish)
         line = json.dumps({"run_dir": str(run_dir), "trackers": list(trackers)})
@@ -174,7 +174,13 @@ def _deliver(
             closing.wait(pause)
 
 
-def _start(module: str, log: Path) -> Any:
+def start_process(module: str, log: Path) -> Any:
+    """Start the process that sends, and return its Popen, to whose stdin the runs are written.
+
+    Args:
+        module: Its main module.
+        log: Gets what it and the packages of trackers print.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     paths = filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])
     with log.open("ab") as output:

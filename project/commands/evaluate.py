@@ -97,6 +97,7 @@ def evaluate_split(settings: Settings, split: Any, validation_split: Any) -> dic
         if name == "test":
             metrics = {key: value for key, value in summary.items() if isinstance(value, float)}
             write_test_metrics(Path(config.run_dir), metrics, snapshot.metrics["step"])
+            _track(config.run_dir, metrics, snapshot.metrics["step"])
         _write_report(config, folder / f"{name}.html", result, summary, splits)
     return summary
 
@@ -170,6 +171,17 @@ def _import_robustness() -> Any:
             f"slices and corruptions need {error.name}, which was deleted"
         ) from None
     return robustness
+
+
+def _track(run_dir: str, metrics: dict[str, float], step: int) -> None:
+    """Report test metrics to the run's trackers, unless library/tracking was deleted."""
+    try:
+        from project.trackers import log_test_metrics
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("library."):
+            raise
+    else:
+        log_test_metrics(run_dir, metrics, step)
 
 
 def _write_report(config: Any, page: Path, result: Any, summary: dict, splits: tuple) -> None:
