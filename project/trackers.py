@@ -29,6 +29,7 @@ from library.tracking.tracker import (
     FAILED,
     FINISHED,
     INTERRUPTED,
+    PRUNED,
     Metrics,
     Parameter,
     RejectedError,
@@ -79,7 +80,12 @@ class MLflow(Tracker):
     """
 
     package, extra = "mlflow", "mlflow"
-    _STATUS: ClassVar = {FINISHED: "FINISHED", FAILED: "FAILED", INTERRUPTED: "KILLED"}
+    _STATUS: ClassVar = {
+        FINISHED: "FINISHED",
+        FAILED: "FAILED",
+        INTERRUPTED: "KILLED",
+        PRUNED: "KILLED",
+    }
     # What MLflow's pages show of a commit.
     _TAGS: ClassVar = {
         "git_commit": "mlflow.source.git.commit",
@@ -235,7 +241,7 @@ class WeightsAndBiases(Tracker):
 
     def finish(self, status: str, ended: float) -> None:
         """Remember the status for the end."""
-        self.run.memory["exit_code"] = int(status != FINISHED)
+        self.run.memory["exit_code"] = int(status in (FAILED, INTERRUPTED))
 
     def close(self) -> None:
         """Finish the run, and wait until everything is sent."""

@@ -32,6 +32,9 @@ class TrialLostError(Exception):
 class PrunedError(Exception):
     """The trial is worse than others were by now, and ends here."""
 
+    # How experiment trackers say that the training ended (library/tracking).
+    tracked_status = "pruned"
+
 
 def counts(trial: FrozenTrial) -> bool:
     """Return whether a trial is one of those that were asked for.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-FINISHED, FAILED, INTERRUPTED = "finished", "failed", "interrupted"
+FINISHED, FAILED, INTERRUPTED, PRUNED = "finished", "failed", "interrupted", "pruned"
 
 
 class RejectedError(Exception):
@@ -91,7 +91,10 @@ class Tracker:
         """Log a file, or a folder of files, under a name. It replaces an earlier one."""
 
     def finish(self, status: str, ended: float) -> None:
-        """Log that the run is FINISHED, FAILED or INTERRUPTED since a time. It may be resumed."""
+        """Log how the run ended (FINISHED, FAILED, INTERRUPTED or PRUNED), and when.
+
+        It may be resumed.
+        """
 
     def close(self) -> None:
         """Disconnect; wait until everything is sent."""
