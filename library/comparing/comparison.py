@@ -19,6 +19,7 @@ from library.comparing.metrics import (
     is_debug,
     is_less_better,
     metrics_of,
+    monitored_metric,
     ranking_metric,
 )
 from library.comparing.significance import Difference
@@ -68,7 +69,7 @@ class Comparison:
     @property
     def head(self) -> tuple[str, ...]:
         """The names of the columns of `result_rows`."""
-        is_shown = self.metric in HEAD or self.metric == ranking_metric(self.runs)
+        is_shown = self.metric in HEAD or self.metric == monitored_metric(self.runs)
         return HEAD if is_shown else (*HEAD[:2], self.metric, *HEAD[2:])
 
     def result_rows(self) -> list[tuple[str, ...]]:
@@ -90,8 +91,9 @@ class Comparison:
         """Return (row, column) of the best cell of each column of `result_rows` that has one."""
         cells = set()
         columns = {name: name for name in (*_MARKED, self.metric) if name in self.head}
-        if (metric := ranking_metric(self.runs)) != "accuracy":
-            columns["best"] = metric
+        shared = monitored_metric(self.runs)
+        if shared and shared in (self.metric, ranking_metric(self.runs)) and shared != "accuracy":
+            columns["best"] = shared
         for column, metric in columns.items():
             values = [
                 (metrics_of(run).get(metric), row)
@@ -147,10 +149,10 @@ class Comparison:
         notes = []
         best = find_reference(self.groups, self.metric)
         if known and best:
-            methods = listed(sorted({str(each.method) for each in known}, reverse=True))
+            methods = " and ".join(sorted({str(each.method) for each in known}, reverse=True))
             count = f", Holm's correction for {len(known)} comparisons" if len(known) > 1 else ""
             notes.append(
-                f"Differences from {best.name}: {methods} t test{count}; less than "
+                f"Differences from {best.name} by {methods} t test{count}; a p of less than "
                 f"{1 - CONFIDENCE:.2f} is more than chance."
             )
         few = [each.name for each in self.groups if len(each.values(self.metric)) < _FEW_RUNS]

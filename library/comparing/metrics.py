@@ -57,8 +57,14 @@ def ranking_metric(runs: Iterable[Run]) -> str:
 
     Accuracy, if they have different ones, or the loss.
     """
+    monitored = monitored_metric(runs)
+    return "accuracy" if monitored in (None, "loss") else monitored
+
+
+def monitored_metric(runs: Iterable[Run]) -> str | None:
+    """Return the `best_metric` of all runs; None if they have different ones."""
     monitored = {str(run.best["monitored"]).removeprefix("validation ") for run in runs}
-    return monitored.pop() if len(monitored) == 1 and "loss" not in monitored else "accuracy"
+    return monitored.pop() if len(monitored) == 1 else None
 
 
 def is_less_better(metric: str, runs: Sequence[Run]) -> bool:
