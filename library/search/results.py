@@ -61,8 +61,7 @@ class StudyResults:
 
     def state_counts(self) -> dict[str, int]:
         """Return state → number of trials, such as complete, pruned, failed, running."""
-        names = {"FAIL": "failed"}
-        return dict(Counter(names.get(e.state.name, e.state.name.lower()) for e in self.trials))
+        return dict(Counter(map(state_name, self.trials)))
 
     def values_of(self, trial: FrozenTrial) -> dict[str, float]:
         """Return objective → value of a complete trial."""
@@ -84,7 +83,7 @@ class StudyResults:
         writer.writerow(["trial", "state", *settings.values(), *extra, "reason"])
         for trial, result in zip(self.trials, results, strict=True):
             parameters = self.parameters_of(trial)
-            row = [trial.number, _state_name(trial)]
+            row = [trial.number, state_name(trial)]
             row += [_cell(parameters.get(name)) for name in settings]
             row += [_cell(result.get(name)) for name in extra]
             writer.writerow([*row, trial.user_attrs.get(REASON, "")])
@@ -134,22 +133,22 @@ def describe_trial(results: StudyResults, trial: FrozenTrial) -> dict[str, Any]:
 
 def format_values(values: Mapping[str, Any]) -> str:
     """Return names with their values, numbers with 4 digits: `dropout_rate 0.1234, …`."""
-    return ", ".join(f"{name} {_short(value)}" for name, value in values.items())
+    return ", ".join(f"{name} {describe_value(value)}" for name, value in values.items())
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return (
-        ",".join(value) or "none"
-        if isinstance(value, tuple)
-        else str(value).lower()
-        if value is None
-        else str(value)
-    )
+def describe_value(value: Any) -> str:
+    """Return a value for people: numbers with 4 digits, lists with commas, `none`."""
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (float, int)):
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _state_name(trial: FrozenTrial) -> str:
+def state_name(trial: FrozenTrial) -> str:
+    """Return complete, pruned, failed, running or waiting."""
     return {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
 
 

@@ -254,6 +254,7 @@ class TrialTraining:
         import keras
 
         from library.inputs.corruption import explain_read_errors
+        from library.search.results import format_values
         from library.search.sampling import Pruning
         from library.search.trials import PrunedError
         from project import assembly
@@ -285,9 +286,8 @@ class TrialTraining:
             logger.info(f"Trial {trial.number} is pruned in epoch {rows[-1]['epoch']}")
         else:
             values = [self._value(each, best, trainer) for each in self.objectives]
-            pairs = zip(self.objectives, values, strict=True)
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in pairs)
-            logger.info(f"Trial {trial.number}: {shown}")
+            found = format_values(dict(zip(self.objectives, values, strict=True)))
+            logger.info(f"Trial {trial.number}: {found}")
         self.queue.finish(trial, values, result, is_pruned=is_pruned)
 
     def _value(self, objective: str, best: Mapping[str, Any], trainer: Any) -> float:
@@ -387,7 +387,8 @@ def report(settings: Settings, objectives: Sequence[str], queue: Any) -> dict[st
         UserError: All trials failed.
     """
     from library.evaluation.evaluate import write_summary
-    from library.search.named_set import append_set, format_set
+    from library.search.named_set import append_set
+    from library.search.page import write_page
     from library.search.results import describe_trial, read_results
 
     config, folder = settings.project, Path(settings.project.run_dir)
@@ -398,27 +399,32 @@ def report(settings: Settings, objectives: Sequence[str], queue: Any) -> dict[st
         each["run_dir"] = f"{config.run_dir}/{TRIALS}/{each['trial']:04}"
     counts = results.state_counts()
     states = ", ".join(f"{count} {name}" for name, count in counts.items())
-    logger.info(f"{counted(len(results.trials), 'trial')}: {states}; table: {folder / TABLE}")
+    logger.info(f"{counted(len(results.trials), 'trial')}: {states}")
     if not best:
         reasons = [each.user_attrs.get("reason") for each in results.trials]
         last = next(filter(None, reversed(reasons)), f"see {folder / TABLE}")
         raise UserError(f"no trial was trained to the end ({states}): {last}")
     summary = {"study": queue.store.location, "trials": counts, "best": best}
     write_summary(folder / RESULT, summary)
-    chosen = best[0]
     name = config.write_set or "best"
-    comment = f"Found by search, trial {chosen['trial']}: " + ", ".join(
-        f"{key} {value:.4g}" for key, value in chosen["values"].items()
-    )
-    text = format_set(name, _all_values(settings, chosen["hyperparameters"]), comment)
-    write_file(folder / BEST_SET, text)
-    logger.info(
-        f"Best: trial {chosen['trial']}, {comment.partition(': ')[2]}, as a set:\n{text.rstrip()}"
-    )
+    sets = [_as_set(settings, name if n == 0 else f"{name}_{n}", e) for n, e in enumerate(best)]
+    write_file(folder / BEST_SET, "\n".join(sets))
+    page = write_page(folder, results, config.hyperparameter_set, sets[0])
+    many = f"Pareto front of {len(best)} trials, the first of them" if len(best) > 1 else "Best"
+    logger.info(f"{many}:\n{sets[0].rstrip()}\nWrote {page}, {folder / TABLE}, {folder / BEST_SET}")
     if config.write_set:
-        append_set(_recipe_path(settings), name, text)
+        append_set(_recipe_path(settings), name, sets[0])
         logger.info(f"Added the set {name} to {_recipe_path(settings)}")
     return summary
+
+
+def _as_set(settings: Settings, name: str, best: Mapping[str, Any]) -> str:
+    """Return the hyperparameters of one of the best trials as a set in YAML."""
+    from library.search.named_set import format_set
+    from library.search.results import format_values
+
+    comment = f"Found by search, trial {best['trial']}: {format_values(best['values'])}"
+    return format_set(name, _all_values(settings, best["hyperparameters"]), comment)
 
 
 def _all_values(settings: Settings, found: Mapping[str, Any]) -> dict[str, Any]:
