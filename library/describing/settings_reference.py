@@ -66,7 +66,9 @@ def json_schema(title: str, keys: Iterable[Key], *, has_domains: bool = False) -
 def _search_schema(key: Key) -> dict[str, Any]:
     """Return the schema of a value, or of the values among which to search."""
     single = _key_schema(key)
-    about = {name: single.pop(name) for name in ("default", "description") if name in single}
+    about: dict[str, Any] = {
+        name: single.pop(name) for name in ("default", "description") if name in single
+    }
     choices = {"type": "array", "items": single, "minItems": 1, "uniqueItems": True}
     forms = [_mapping(choices=choices)]
     if key.base in (int, float) and not key.choices:

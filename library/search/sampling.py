@@ -7,7 +7,7 @@ study. So what a killed process had begun to store does not change the answer of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -23,6 +23,7 @@ from library.configuration.search_space import Domain
 from library.configuration.yaml_parser import to_yaml
 from library.errors import SettingsError
 
+Direction = Literal["minimize", "maximize"]
 # Hyperband and median: no trial is pruned before this share of its evaluations.
 _WARMUP_SHARE = 0.1
 # Attributes by which Hyperband remembers how good a trial was at each rung.
@@ -44,7 +45,7 @@ class SearchPlan:
     """
 
     domains: Mapping[str, Domain]
-    directions: tuple[str, ...]
+    directions: tuple[Direction, ...]
     sampler: str = "tpe"
     pruner: str = "none"
     seed: int = 0

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,12 @@ class StudyStore:
     location: str
     lock_stem: Path
     place: str
+
+    def close(self) -> None:
+        """Close the connections to a database."""
+        if engine := getattr(self.storage, "engine", None):
+            self.storage.remove_session()
+            engine.dispose()
 
     def trials(self) -> list[Any]:
         """Return all trials in order, as Optuna's FrozenTrial. Don't change them."""
@@ -132,6 +139,16 @@ def open_study(storage: str | None, run_dir: Path, directions: Sequence[str]) ->
     return StudyStore(opened, study_id, name, location, lock_stem, place)
 
 
+@contextlib.contextmanager
+def without_experimental_warnings() -> Iterator[None]:
+    """Ignore Optuna's warnings within the block that heartbeats, there since 2021, may change."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
 def _open_journal(path: Path) -> Any:
     from filelock import FileLock
     from optuna.storages import JournalStorage
@@ -167,14 +184,15 @@ def _open_database(url: str) -> Any:
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 
     try:
-        return RDBStorage(
-            url,
-            # A connection may have ended during a long training.
-            engine_kwargs={"pool_pre_ping": True},
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        )
+        with without_experimental_warnings():
+            return RDBStorage(
+                url,
+                # A connection may have ended during a long training.
+                engine_kwargs={"pool_pre_ping": True},
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            )
     except (ImportError, sqlalchemy.exc.NoSuchModuleError, sqlalchemy.exc.ArgumentError) as error:
         # Of several lines, Optuna's advice about drivers among them.
         raise SettingsError(

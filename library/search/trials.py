@@ -14,8 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from library.errors import UserError
 from library.files import locked
+from library.search import storage as search_storage
 from library.search.sampling import Pruning, SearchPlan
-from library.search.storage import HEARTBEAT_SECONDS, StudyStore
+from library.search.storage import StudyStore, without_experimental_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ class TrialQueue:
                 return self._prepared(trial.number)
         if isinstance(self.store.storage, optuna.storages.RDBStorage):
             study = optuna.load_study(study_name=self.store.name, storage=self.store.storage)
-            optuna.storages.fail_stale_trials(study)
+            with without_experimental_warnings():
+                optuna.storages.fail_stale_trials(study)
         for trial in self._in_state(TrialState.WAITING):
             if self.store.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
                 self._set(trial, _PLACE, self.store.place)
@@ -141,6 +143,10 @@ class TrialQueue:
                 distribution = self.plan.distributions[name]
                 store.storage.set_trial_param(trial._trial_id, name, value, distribution)
         return store.trials()[number]
+
+    def was_started(self, trial: FrozenTrial) -> bool:
+        """Return whether a process has begun to train a trial."""
+        return _STARTS in trial.user_attrs
 
     def count_start(self, trial: FrozenTrial, progress: str) -> int:
         """Record that a process starts to train a trial.
@@ -239,7 +245,7 @@ def _heartbeats(storage: optuna.storages.RDBStorage, trial_id: int) -> Iterator[
     is_over = threading.Event()
 
     def beat() -> None:
-        while not is_over.wait(HEARTBEAT_SECONDS):
+        while not is_over.wait(search_storage.HEARTBEAT_SECONDS):
             with contextlib.suppress(Exception):
                 storage.record_heartbeat(trial_id)
 

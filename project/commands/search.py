@@ -5,9 +5,10 @@ import gc
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from library.configuration.reader import HYPERPARAMETER_FILE, Settings
 from library.configuration.schema import DEFAULT, Value, keys_of
@@ -28,6 +29,7 @@ from project.commands.train import (
     manifest_paths,
     read_training_data,
 )
+from project.hyperparameters import Hyperparameters
 from project.settings import Search
 
 logger = logging.getLogger(__name__)
@@ -56,23 +58,25 @@ def search(settings: Settings) -> None:
         if settings.dry_run:
             _dry_run(settings, splits)
             return
-        store = open_study(config.storage, Path(config.run_dir), directions)
-        plan = SearchPlan(
-            settings.domains,
-            directions,
-            config.sampler,
-            config.pruner if len(objectives) == 1 else "none",
-            config.random_seed,
-            _evaluations(config),
-            store.name,
-        )
-        limit = min(config.trials, plan.grid_size()) if plan.sampler == "grid" else config.trials
-        store.check_description(
-            _describe(settings, objectives, splits), "choose another --run_dir or --storage"
-        )
-        queue = TrialQueue(store, plan, limit)
-        _run_trials(settings, splits, objectives, queue)
-        print_result(report(settings, objectives, queue))
+        with closing(open_study(config.storage, Path(config.run_dir), directions)) as store:
+            plan = SearchPlan(
+                settings.domains,
+                directions,
+                config.sampler,
+                config.pruner if len(objectives) == 1 else "none",
+                config.random_seed,
+                _evaluations(config),
+                store.name,
+            )
+            limit = (
+                min(config.trials, plan.grid_size()) if plan.sampler == "grid" else config.trials
+            )
+            store.check_description(
+                _describe(settings, objectives, splits), "choose another --run_dir or --storage"
+            )
+            queue = TrialQueue(store, plan, limit)
+            _run_trials(settings, splits, objectives, queue)
+            print_result(report(settings, objectives, queue))
 
 
 def _check_settings(settings: Settings) -> None:
@@ -122,12 +126,12 @@ def _with_objectives(settings: Settings) -> tuple[Settings, tuple[str, ...]]:
     return settings, objectives
 
 
-def _direction(objective: str) -> str:
+def _direction(objective: str) -> Literal["minimize", "maximize"]:
     from library.training.early_stopping import Monitor
 
     if objective in (PARAMETERS, MILLISECONDS):
         return "minimize"
-    return f"{Monitor(objective).mode}imize"
+    return "minimize" if Monitor(objective).mode == "min" else "maximize"
 
 
 def _evaluations(config: Any) -> int | None:
@@ -223,6 +227,9 @@ class TrialTraining:
 
         queue = self.queue
         values = queue.plan.decode(trial.params)
+        folder = Path(self.settings.project.run_dir, TRIALS, f"{trial.number:04}")
+        if not queue.was_started(trial) and folder.is_dir():
+            raise SettingsError(f"{folder} belongs to another study: choose another --run_dir")
         logger.info(f"Trial {trial.number} ({queue.limit} in all): {format_values(values)}")
         try:
             settings = _trial_settings(self.settings, trial.number, values)
@@ -429,7 +436,7 @@ def _as_set(settings: Settings, name: str, best: Mapping[str, Any]) -> str:
 
 def _all_values(settings: Settings, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the hyperparameters that a set must have to repeat a trial, in their usual order."""
-    keys = keys_of(type(settings.hyperparameters))
+    keys = keys_of(Hyperparameters)
     values = {key.name: settings.values[key.name] for key in keys}
     return {
         name: found.get(name, each.value)
