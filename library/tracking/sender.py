@@ -36,7 +36,7 @@ _POLL_SECONDS, _MAX_RETRY_SECONDS = 1.0, 30.0
 _WAIT_SECONDS, _WAIT_SECONDS_PER_MB = 15.0, 1.0
 _LOG = "sender.log"
 # The training goes first.
-_NICENESS = 5
+_NICENESS = 10
 
 
 class Sender:

@@ -9,18 +9,20 @@ import subprocess
 import sys
 import time
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 
-from library.errors import SettingsError, StoppedError
+from library.errors import DataError, SettingsError, StoppedError, UserError
 from library.messages import ChoiceError
-from library.tracking.delivery import count_unsent, read_progress, send_rest
+from library.tracking.delivery import Delivery, count_unsent, read_progress, send_rest
 from library.tracking.event_queue import EventQueue
 from library.tracking.sender import Sender
 from library.training.listeners import Listener
 from project import trackers
+from project.commands.track import track
 from tests.helpers.small_run import make_run, stopping_run
-from tests.tracking.test_listener import make_listener, metrics_of
+from tests.tracking.test_listener import make_listener, make_steps, metrics_of
 
 # On a busy machine, importing MLflow can take a minute.
 SECONDS = 240
@@ -246,6 +248,49 @@ def test_wandb_offline(tmp_path, monkeypatch):
     assert (config["lr"], json.loads(config["sources"])) == ("0.1", {"lr": "sweep"})
     assert history == [(step, pytest.approx(1 / step)) for step in (1, 2, 3, 4)]
     assert codes == [1, 0]
+
+
+def test_track_sends_what_is_left_of_runs_in_a_folder(tmp_path, monkeypatch):
+    folders = [tmp_path / "seed_0", tmp_path / "seed_1"]
+    for folder in folders:
+        make_steps(folder, make_listener(folder, trackers=("jsonl",)))
+    settings = SimpleNamespace(paths=(str(tmp_path),), project=SimpleNamespace(run_dir="other"))
+    monkeypatch.setattr(trackers.JsonLines, "_write", lambda *_: 1 / 0)
+    with pytest.raises(UserError, match="2 runs"):
+        track(settings)
+    monkeypatch.undo()
+    track(settings)
+    for folder in folders:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(lines[-1])["status"] == "finished"
+    with pytest.raises(DataError):
+        track(SimpleNamespace(paths=(str(tmp_path / "none"),)))
+
+
+def test_test_metrics_are_reported_to_the_trackers_of_the_run(tmp_path, monkeypatch):
+    sent = []
+    monkeypatch.setattr(trackers.SENDER, "add", lambda *each: sent.append(each))
+    trackers.log_test_metrics(tmp_path, {"accuracy": 0.5}, 7)
+    assert sent == []
+    make_steps(tmp_path, make_listener(tmp_path, trackers=("jsonl", "gone")))
+    trackers.log_test_metrics(tmp_path, {"accuracy": 0.5}, 7)
+    assert sent == [(tmp_path, ["jsonl"])]
+    send_rest(EventQueue(tmp_path), "jsonl", trackers.JsonLines)
+    lines = [json.loads(each) for each in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [each["status"] for each in lines if "status" in each] == ["finished"]
+    assert (lines[-1]["step"], lines[-1]["test/accuracy"]) == (7, 0.5)
+
+
+def test_json_lines_after_a_crash(tmp_path):
+    """What was written, but not remembered, is not there twice."""
+    make_steps(tmp_path, make_listener(tmp_path))
+    queue = EventQueue(tmp_path)
+    delivery = Delivery(queue, "jsonl", trackers.JsonLines)
+    delivery.send()
+    whole = (tmp_path / "metrics.jsonl").read_text()
+    (queue.folder / "jsonl.json").unlink()
+    send_rest(queue, "jsonl", trackers.JsonLines)
+    assert (tmp_path / "metrics.jsonl").read_text() == whole
 
 
 def test_unknown_tracker_names_the_nearest():
