@@ -1,6 +1,6 @@
 """All settings as tables in Markdown, and as JSON schemas for editors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from library.configuration.output import group_by_heading
@@ -30,7 +30,7 @@ def _reference_row(key: Key) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def json_schema(title: str, keys: Iterable[Key], *, has_domains: bool = False) -> dict[str, Any]:
+def json_schema(title: str, keys: Sequence[Key], *, has_domains: bool = False) -> dict[str, Any]:
     """Return the JSON schema of a YAML file of named sets, for editors that complete keys.
 
     Draft 7, as the YAML language server reads it.
@@ -40,42 +40,45 @@ def json_schema(title: str, keys: Iterable[Key], *, has_domains: bool = False) -
         keys: The keys of a set.
         has_domains: Whether a value may be what a search varies: a range or choices.
     """
+    properties = {name: _key_schema(key) for key in keys for name in key.names}
+    values = {}
+    if has_domains:
+        # The schema of a value is written once, and named where it is that of a choice or an end.
+        about = ("default", "description")
+        for key in keys:
+            values[key.name] = {k: v for k, v in _key_schema(key).items() if k not in about}
+            for name in key.names:
+                info = {k: v for k, v in properties[name].items() if k in about}
+                properties[name] = {**info, "anyOf": _search_forms(key)}
     one_set = {
         "type": ["object", "null"],
         "additionalProperties": False,
         "properties": {
             "<<": {"description": "sets to inherit from: *name, or [*first, *second]"},
-            **{
-                name: _search_schema(key) if has_domains else _key_schema(key)
-                for key in keys
-                for name in key.names
-            },
+            **properties,
         },
     }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": title,
         "type": ["object", "null"],
-        "definitions": {"set": one_set},
+        "definitions": {"set": one_set, **values},
         # Shared keys, which are not checked until a set inherits them.
         "patternProperties": {r"^(\.|x-)": {"anyOf": [{"$ref": "#/definitions/set"}, {}]}},
         "additionalProperties": {"$ref": "#/definitions/set"},
     }
 
 
-def _search_schema(key: Key) -> dict[str, Any]:
-    """Return the schema of a value, or of the values among which to search."""
-    single = _key_schema(key)
-    about: dict[str, Any] = {
-        name: single.pop(name) for name in ("default", "description") if name in single
-    }
+def _search_forms(key: Key) -> list[dict[str, Any]]:
+    """Return the schemas of a value, and of the values among which to search."""
+    single = {"$ref": f"#/definitions/{key.name}"}
     choices = {"type": "array", "items": single, "minItems": 1, "uniqueItems": True}
     forms = [_mapping(choices=choices)]
     if key.base in (int, float) and not key.choices:
         ends = {"type": "array", "items": single, "minItems": 2, "maxItems": 2}
         step = {"type": "number", "exclusiveMinimum": 0}
         forms = [ends, _mapping(log=ends), _mapping(range=ends, step=step), *forms]
-    return {**about, "anyOf": [single, *forms]}
+    return [single, *forms]
 
 
 def _mapping(**properties: Any) -> dict[str, Any]:
