@@ -1,6 +1,6 @@
 """All settings as tables in Markdown, and as JSON schemas for editors."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from library.configuration.output import group_by_heading
@@ -30,7 +30,7 @@ def _reference_row(key: Key) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def json_schema(title: str, keys: Sequence[Key], *, has_domains: bool = False) -> dict[str, Any]:
+def json_schema(title: str, keys: Iterable[Key], *, has_domains: bool = False) -> dict[str, Any]:
     """Return the JSON schema of a YAML file of named sets, for editors that complete keys.
 
     Draft 7, as the YAML language server reads it.
@@ -40,16 +40,14 @@ def json_schema(title: str, keys: Sequence[Key], *, has_domains: bool = False) -
         keys: The keys of a set.
         has_domains: Whether a value may be what a search varies: a range or choices.
     """
-    properties = {name: _key_schema(key) for key in keys for name in key.names}
-    values = {}
+    definitions: dict[str, Any] = {}
     if has_domains:
-        # The schema of a value is written once, and named where it is that of a choice or an end.
-        about = ("default", "description")
-        for key in keys:
-            values[key.name] = {k: v for k, v in _key_schema(key).items() if k not in about}
-            for name in key.names:
-                info = {k: v for k, v in properties[name].items() if k in about}
-                properties[name] = {**info, "anyOf": _search_forms(key)}
+        definitions = {"choices": _CHOICES, "range": _RANGE}
+    properties = {
+        name: _add_domains(key, _key_schema(key)) if has_domains else _key_schema(key)
+        for key in keys
+        for name in key.names
+    }
     one_set = {
         "type": ["object", "null"],
         "additionalProperties": False,
@@ -62,23 +60,19 @@ def json_schema(title: str, keys: Sequence[Key], *, has_domains: bool = False) -
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": title,
         "type": ["object", "null"],
-        "definitions": {"set": one_set, **values},
+        "definitions": {"set": one_set, **definitions},
         # Shared keys, which are not checked until a set inherits them.
         "patternProperties": {r"^(\.|x-)": {"anyOf": [{"$ref": "#/definitions/set"}, {}]}},
         "additionalProperties": {"$ref": "#/definitions/set"},
     }
 
 
-def _search_forms(key: Key) -> list[dict[str, Any]]:
-    """Return the schemas of a value, and of the values among which to search."""
-    single = {"$ref": f"#/definitions/{key.name}"}
-    choices = {"type": "array", "items": single, "minItems": 1, "uniqueItems": True}
-    forms = [_mapping(choices=choices)]
-    if key.base in (int, float) and not key.choices:
-        ends = {"type": "array", "items": single, "minItems": 2, "maxItems": 2}
-        step = {"type": "number", "exclusiveMinimum": 0}
-        forms = [ends, _mapping(log=ends), _mapping(range=ends, step=step), *forms]
-    return [single, *forms]
+def _add_domains(key: Key, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a value, or of the values among which to search."""
+    about = {name: schema.pop(name) for name in ("default", "description") if name in schema}
+    is_number = key.base in (int, float) and not key.choices
+    names = ("choices", "range") if is_number else ("choices",)
+    return {**about, "anyOf": [schema, *({"$ref": f"#/definitions/{name}"} for name in names)]}
 
 
 def _mapping(**properties: Any) -> dict[str, Any]:
@@ -88,6 +82,13 @@ def _mapping(**properties: Any) -> dict[str, Any]:
         "properties": properties,
         "required": [next(iter(properties))],
     }
+
+
+# What a search may vary. That each value suits its setting is checked when the file is read.
+_ENDS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+_STEP = {"type": "number", "exclusiveMinimum": 0}
+_CHOICES = _mapping(choices={"type": "array", "minItems": 1, "uniqueItems": True})
+_RANGE = {"anyOf": [_ENDS, _mapping(log=_ENDS), _mapping(range=_ENDS, step=_STEP)]}
 
 
 def _key_schema(key: Key) -> dict[str, Any]:
