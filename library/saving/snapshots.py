@@ -236,6 +236,11 @@ def _read_checkpoint(folder: Path, best: str | Path) -> Snapshot:
 def _read(folder: Path, path: Path) -> Snapshot:
     """Read the snapshot that is called `folder`, and is at `path` while it is being replaced."""
     if not path.exists():
+        if seeds := sorted(folder.parent.glob("seed_*")):
+            raise CheckpointError(
+                f"{folder} does not exist, but runs of several seeds do: choose one, as with "
+                f"--run_dir {seeds[0]}, or average them with --ensemble"
+            )
         raise CheckpointError(
             f"{folder} does not exist; train a network first (python run.py), or choose the folder "
             "of a snapshot, a run or a checkpoint"

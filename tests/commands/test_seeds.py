@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import run
-from library.errors import DivergedError, SettingsError, StoppedError
+from library.errors import CheckpointError, DivergedError, SettingsError, StoppedError
 from library.training.trainer import Trainer
 from tests.conftest import ROOT
 
@@ -141,6 +141,11 @@ def test_seeds_are_evaluated_on_the_test_split(copied, colors, capsys):
         losses.append(json.loads(path.read_text())["loss"])
     assert printed["metrics"]["loss"]["mean"] == pytest.approx(np.mean(losses))
     assert {"macro_f1", "ece"} <= printed["metrics"].keys()
+
+
+def test_using_the_experiment_as_a_run_names_those_of_its_seeds(copied, colors):
+    with pytest.raises(CheckpointError, match=r"--run_dir .*seed_0"):
+        run.main(["evaluate", *options_of(colors, copied)])
 
 
 @pytest.mark.parametrize(
