@@ -4,12 +4,12 @@
     python -m benchmarks.search overhead [--trials 10] [--epochs 6]
     python -m benchmarks.search kills [--kills 100] [--trials 20] [--minutes 5]
 
-compare searches the sample's hyperparameters (`sample_search`) with TPE and median pruning, and then
-with three random searches, without pruning, that get the same time. It prints the best validation
-loss of each, and the time spent in pruned trials as a share of what whole trials would have taken.
-overhead prints the time beside the trainings. kills ends a search of tiny images at random moments
-with SIGKILL, resumes it until it is finished, and compares all trials with those of a search that
-nobody killed; it ends with exit code 1 after a difference.
+compare searches the sample's hyperparameters (`sample_search`) with TPE and median pruning, and
+then with three random searches, without pruning, that get the same time. It prints the best
+validation loss of each, and the time spent in pruned trials as a share of what whole trials would
+have taken. overhead prints the time beside the trainings. kills ends a search of tiny images at
+random moments with SIGKILL, resumes it until it is finished, and compares all trials with those of
+a search that nobody killed; it ends with exit code 1 after a difference.
 
 With --minutes, compare and kills stop after that time; the same command continues, in --folder. The
 last line is a JSON object of all figures so far. Under load, times mean little.

@@ -57,7 +57,7 @@ SETTINGS_OF = {
     "train_epochs batch_size learning_rate optimizer augmentations best_metric "
     "early_stopping_patience bootstrap_samples seeds resume xla dry_run print_config list_sets",
     "search": f"{_COMMON} hyperparameter_set trials sampler pruner objectives storage write_set "
-    "model image_size channels train_epochs batch_size best_metric early_stopping_patience "
+    "seeds model image_size channels train_epochs batch_size best_metric early_stopping_patience "
     "random_seed dry_run print_config list_sets",
     "evaluate": f"{_SNAPSHOT} fold split slices corruptions top_k bootstrap_samples "
     "validation_name seeds",
@@ -175,7 +175,7 @@ class Training(Keys):
     seeds: Seeds = key(
         (),
         "train, cross_validate, evaluate: once for each of these seeds, in run_dir/seed_0 and so "
-        "on; report mean, deviation and interval",
+        "on; report mean, deviation and interval; search: each trial",
     )
     resume: Literal["auto", "never", "must"] = key(
         "auto", "auto: resume if there is a checkpoint; never: start over; must: fail without one"

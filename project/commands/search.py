@@ -1,43 +1,41 @@
 """The command search."""
 
-import contextlib
-import gc
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from library.configuration.reader import HYPERPARAMETER_FILE, Settings
 from library.configuration.schema import DEFAULT, Value, keys_of
 from library.errors import (
-    DivergedError,
     SettingsError,
     UserError,
     if_interrupted,
-    is_out_of_memory,
 )
-from library.files import in_use, write_file
+from library.files import write_file
 from library.messages import counted, listed
 from project.commands.setup import print_result, start_tensorflow
 from project.commands.train import (
     decisive_settings,
     find_cluster,
     log_dry_run,
-    manifest_paths,
     read_training_data,
 )
+from project.commands.trial_training import (
+    MILLISECONDS,
+    PARAMETERS,
+    TrialTraining,
+    trial_folder,
+    trial_settings,
+)
 from project.hyperparameters import Hyperparameters
-from project.settings import Search
 
 logger = logging.getLogger(__name__)
 
-# In the folder of the run, beside the folder of the trials' runs.
-TRIALS, TABLE, BEST_SET, RESULT = "trials", "trials.csv", "best.yaml", "search.json"
-# Objectives beside metrics of the validation split.
-PARAMETERS, MILLISECONDS = "parameters", "milliseconds"
+# In the folder of the search, beside the folder of the trials' runs.
+TABLE, BEST_SET, RESULT = "trials.csv", "best.yaml", "search.json"
 
 
 def search(settings: Settings) -> None:
@@ -150,19 +148,9 @@ def _describe(
         **decisive_settings(settings),
         **{name: domain.written for name, domain in settings.domains.items()},
         "objectives": list(objectives),
+        "seeds": list(settings.project.seeds),
         "data": [getattr(each, "fingerprint", None) for each in splits],
     }
-
-
-def _trial_settings(settings: Settings, number: int, values: Mapping[str, Any]) -> Settings:
-    """Return the settings of a trial's run: a training like any other, with shared caches."""
-    config, origin = settings.project, f"trial {number}"
-    plain = {key.name: Value(key.default, DEFAULT) for key in keys_of(Search)}
-    run_dir = f"{config.run_dir}/{TRIALS}/{number:04}"
-    new = {"run_dir": run_dir, "cache_dir": config.cache_dir, "resume": "auto", **values}
-    if settings.values["report"].provenance == DEFAULT:
-        new["report"] = False
-    return settings.with_values({**plain, **{k: Value(v, origin) for k, v in new.items()}})
 
 
 def _dry_run(settings: Settings, splits: Sequence[Any]) -> None:
@@ -170,7 +158,7 @@ def _dry_run(settings: Settings, splits: Sequence[Any]) -> None:
 
     start_tensorflow(settings.project)
     values = {name: domain.first for name, domain in settings.domains.items()}
-    first = _trial_settings(settings, 0, values)
+    first = trial_settings(settings, 0, values)
     log_dry_run(assembly.make_trainer(first, splits, assembly.start_devices(first)))
 
 
@@ -186,8 +174,7 @@ def _run_trials(
             if trial is None:
                 return
             if training is None:
-                start_tensorflow(settings.project)
-                training = TrialTraining.start(settings, splits, objectives, queue)
+                training = _start_training(settings, splits, objectives, queue)
             try:
                 training.run(trial)
             except TrialLostError:
@@ -195,175 +182,17 @@ def _run_trials(
         remove_checkpoints(settings, objectives, queue)
 
 
-@dataclass
-class TrialTraining:
-    """Trains trials in this process."""
+def _start_training(
+    settings: Settings, splits: Sequence[Any], objectives: Sequence[str], queue: Any
+) -> TrialTraining:
+    """Start TensorFlow and its devices, for all trials."""
+    start_tensorflow(settings.project)
+    from project import assembly
+    from project.data_defaults import log_if_pretrained_is_better
 
-    settings: Settings
-    splits: Sequence[Any]
-    objectives: Sequence[str]
-    queue: Any
-    devices: Any
-
-    @classmethod
-    def start(
-        cls, settings: Settings, splits: Sequence[Any], objectives: Sequence[str], queue: Any
-    ) -> "TrialTraining":
-        """Start the devices, for all trials."""
-        from project import assembly
-        from project.data_defaults import log_if_pretrained_is_better
-
-        log_if_pretrained_is_better(settings, splits[0])
-        return cls(settings, splits, objectives, queue, assembly.start_devices(settings))
-
-    def run(self, trial: Any) -> None:
-        """Train a trial, from wherever it was interrupted, and record what became of it.
-
-        Raises:
-            UserError: For what no other trial would do better.
-        """
-        from library.search.results import format_values
-        from library.search.trials import MAX_STARTS
-
-        queue = self.queue
-        values = queue.plan.decode(trial.params)
-        folder = Path(self.settings.project.run_dir, TRIALS, f"{trial.number:04}")
-        if not queue.was_started(trial) and folder.is_dir():
-            raise SettingsError(f"{folder} belongs to another study: choose another --run_dir")
-        logger.info(f"Trial {trial.number} ({queue.limit} in all): {format_values(values)}")
-        try:
-            settings = _trial_settings(self.settings, trial.number, values)
-            if queue.count_start(trial, _progress(settings)) >= MAX_STARTS:
-                queue.fail(
-                    trial,
-                    f"its process ended {MAX_STARTS} times without progress, perhaps because "
-                    "memory ran out",
-                )
-                return
-            self._train(trial, settings)
-        except SettingsError as error:
-            # Of the trial's values, unless no trial could be better.
-            if not any(name in str(error) for name in values) and not self._has_trained():
-                raise
-            queue.fail(trial, str(error))
-        except DivergedError as error:
-            queue.fail(trial, str(error))
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            queue.fail(trial, "out of memory")
-            _free_memory()
-
-    def _has_trained(self) -> bool:
-        return any(each.intermediate_values or each.values for each in self.queue.store.trials())
-
-    def _train(self, trial: Any, settings: Settings) -> None:
-        import keras
-
-        from library.inputs.corruption import explain_read_errors
-        from library.search.results import format_values
-        from library.search.sampling import Pruning
-        from library.search.trials import PrunedError
-        from project import assembly
-
-        # Layers get the names that they would have in a process of their own.
-        keras.utils.clear_session(free_memory=False)
-        pruning = Pruning(self.queue.plan, trial.number)
-        metric = next(e for e in self.objectives if e not in (PARAMETERS, MILLISECONDS))
-        listener = _listener(lambda value: self.queue.report(trial, pruning, value), metric)
-        trainer = assembly.make_trainer(settings, self.splits, self.devices, listeners=[listener])
-        is_pruned = False
-        with in_use(manifest_paths(self.splits)), explain_read_errors(*trainer.inputs):
-            try:
-                trainer.fit()
-            except PrunedError:
-                is_pruned = True
-        rows = trainer.state.rows
-        best = _best_row(rows, trainer.plan.monitor)
-        parameters = trainer.parts.network.count_params()
-        result = {
-            **{f"validation_{name}": best[f"validation_{name}"] for name in _metrics(best)},
-            "best_epoch": best["epoch"],
-            "epochs": rows[-1]["epoch"],
-            "parameters": parameters,
-            "seconds": round(trainer.timetable.elapsed, 1),
-        }
-        if is_pruned:
-            values = [rows[-1][f"validation_{metric}"]]
-            logger.info(f"Trial {trial.number} is pruned in epoch {rows[-1]['epoch']}")
-        else:
-            values = [self._value(each, best, trainer) for each in self.objectives]
-            found = format_values(dict(zip(self.objectives, values, strict=True)))
-            logger.info(f"Trial {trial.number}: {found}")
-        self.queue.finish(trial, values, result, is_pruned=is_pruned)
-
-    def _value(self, objective: str, best: Mapping[str, Any], trainer: Any) -> float:
-        if objective == PARAMETERS:
-            return float(trainer.parts.network.count_params())
-        if objective == MILLISECONDS:
-            return _milliseconds(trainer.parts.network)
-        return best[f"validation_{objective}"]
-
-
-def _listener(report: Callable[[float], bool], metric: str) -> Any:
-    """Return what reports evaluations, and ends a training that is pruned.
-
-    Args:
-        report: Takes a metric, and returns whether to prune.
-        metric: Its name.
-    """
-    from library.search.trials import PrunedError
-    from library.training.listeners import Evaluation, Listener, Run
-
-    class Reporter(Listener):
-        def on_start(self, run: Run) -> None:
-            super().on_start(run)
-            # What was reported before the interruption, so that decisions are the same.
-            for row in run.state.rows:
-                report(row[f"validation_{metric}"])
-
-        def on_evaluation(self, evaluation: Evaluation) -> None:
-            is_pruned = report(evaluation.validation[metric])
-            if is_pruned and not self.run.timetable.is_finished(self.run.state):
-                raise PrunedError
-
-    return Reporter()
-
-
-def _best_row(rows: Sequence[Mapping[str, Any]], monitor: Any) -> Mapping[str, Any]:
-    """Return the evaluation of the best snapshot: by the values as they were first computed."""
-    best, metrics = rows[0], None
-    for row in rows:
-        values = {name: row[f"validation_{name}"] for name in _metrics(row)}
-        if monitor.is_best(values, metrics):
-            best, metrics = row, values
-    return best
-
-
-def _metrics(row: Mapping[str, Any]) -> list[str]:
-    return [each.removeprefix("validation_") for each in row if each.startswith("validation_")]
-
-
-def _milliseconds(network: Any) -> float:
-    """Return the milliseconds that a network takes for an image alone: the best of a few."""
-    from library.describing.network_summary import time_per_image
-
-    return 1000 * min(time_per_image(network, 1) for _ in range(3))
-
-
-def _progress(settings: Settings) -> str:
-    """Return what changes when a trial's training proceeds."""
-    from library.saving.checkpoints import Checkpoints
-
-    found = Checkpoints(settings.project.model_dir).paths()
-    return found[0].name if found else ""
-
-
-def _free_memory() -> None:
-    import keras
-
-    gc.collect()
-    keras.utils.clear_session()
+    log_if_pretrained_is_better(settings, splits[0])
+    devices = assembly.start_devices(settings)
+    return TrialTraining(settings, splits, objectives, queue, devices)
 
 
 def remove_checkpoints(settings: Settings, objectives: Sequence[str], queue: Any) -> None:
@@ -374,9 +203,8 @@ def remove_checkpoints(settings: Settings, objectives: Sequence[str], queue: Any
     best = {each.number for each in read_results(queue.plan, objectives, trials).front}
     for trial in trials:
         if trial.state.is_finished() and trial.number not in best:
-            folder = Path(settings.project.run_dir, TRIALS, f"{trial.number:04}", "checkpoints")
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(folder)
+            for folder in trial_folder(settings, trial.number).rglob("checkpoints"):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def report(settings: Settings, objectives: Sequence[str], queue: Any) -> dict[str, Any]:
@@ -403,7 +231,7 @@ def report(settings: Settings, objectives: Sequence[str], queue: Any) -> dict[st
     write_file(folder / TABLE, results.table())
     best = [describe_trial(results, each) for each in results.front]
     for each in best:
-        each["run_dir"] = f"{config.run_dir}/{TRIALS}/{each['trial']:04}"
+        each["run_dir"] = str(trial_folder(settings, each["trial"]))
     counts = results.state_counts()
     states = ", ".join(f"{count} {name}" for name, count in counts.items())
     logger.info(f"{counted(len(results.trials), 'trial')}: {states}")
