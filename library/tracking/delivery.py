@@ -79,6 +79,14 @@ class Delivery:
         self._position = self.progress.sent
         self._saved = asdict(self.progress)
         self._tracker: Tracker | None = None
+        self._file = queue.file_id()
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether another run is in the folder now: `--resume never` moves what is there."""
+        if self._file is None:
+            self._file = self._queue.file_id()
+        return self._queue.file_id() != self._file
 
     def send(self) -> None:
         """Send what is queued. Raises any error of the tracker: what is left is sent next time."""
@@ -159,9 +167,9 @@ class Delivery:
         self._save()
 
     def _save(self) -> None:
-        """Write the progress if it has changed."""
+        """Write the progress if it has changed, but not into the folder of another run."""
         content = asdict(self.progress)
-        if content != self._saved:
+        if content != self._saved and not self.is_moved:
             write_file(progress_path(self._queue, self._name), json.dumps(content, indent=2))
             self._saved = json.loads(json.dumps(content))
 

@@ -48,6 +48,13 @@ class EventQueue:
                 # A full disk may take a part.
                 self._unwritten = self._unwritten[file.write(self._unwritten) :]
 
+    def file_id(self) -> int | None:
+        """Return a number that is another one if another file has the path; None without a file."""
+        try:
+            return self.path.stat().st_ino
+        except OSError:
+            return None
+
     def read(self, start: int = 0) -> list[tuple[Event, int]]:
         """Return the next whole events, some of them, each with the position after it.
 

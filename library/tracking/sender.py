@@ -33,10 +33,10 @@ _ROOT = Path(__file__).resolve().parents[2]
 # Between two looks at the queue, and between two attempts if a tracker is down.
 _POLL_SECONDS, _MAX_RETRY_SECONDS = 1.0, 30.0
 # How long the end of the training waits for what is queued, and for each megabyte of files.
-_WAIT_SECONDS, _WAIT_SECONDS_PER_MB = 15.0, 1.0
+_WAIT_SECONDS, _WAIT_SECONDS_PER_MB = 20.0, 1.0
 _LOG = "sender.log"
 # The training goes first.
-_NICENESS = 10
+_NICENESS = 15
 
 
 class Sender:
@@ -122,7 +122,8 @@ def send_from_stdin(trackers: Mapping[str, MakeTracker]) -> None:
     Args:
         trackers: Name of a tracker → what connects to it.
     """
-    os.nice(_NICENESS)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(_NICENESS)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     # Ctrl-C is for the training, whose end closes stdin.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -158,9 +159,10 @@ def _deliver(
         delivery, pause = Delivery(*arguments), _POLL_SECONDS
         while True:
             # Look before sending: what is queued until then is sent.
-            is_last, is_ended = closing.is_set(), ended.is_set()
+            is_last, is_ended = closing.is_set(), ended.is_set() or delivery.is_moved
             try:
-                delivery.send()
+                if not delivery.is_moved:
+                    delivery.send()
                 if is_last or is_ended:
                     delivery.close()
                     return

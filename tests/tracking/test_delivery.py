@@ -174,6 +174,21 @@ def test_full_disk_keeps_events_until_there_is_space(queue, monkeypatch):
     assert [event.get("step") for event, _ in queue.read()] == [0, 1, 1, 2]
 
 
+def test_run_that_was_moved_away(recorder, tmp_path):
+    """`--resume never` in a process that still sends the earlier run of the folder."""
+    folder = tmp_path / "current"
+    queue = EventQueue(folder)
+    fill(queue, START, metrics(1))
+    delivery = Delivery(queue, "recorder", recorder)
+    delivery.send()
+    folder.rename(tmp_path / "current.1")
+    assert delivery.is_moved
+    fill(queue, {**START, "id": "def"}, *(metrics(step) for step in range(1, 9)))
+    delivery.close()
+    assert read_progress(queue, "recorder").sent == 0
+    assert send_rest(queue, "recorder", recorder)[0] == 9
+
+
 def test_damaged_line_is_skipped(queue, recorder):
     fill(queue, START)
     with queue.path.open("ab") as file:
