@@ -85,7 +85,7 @@ class Network(Keys):
         "efficientnet_lite0: the head gets averages of the middle layers too, not only the top",
     )
     dropout_rate: FractionBelowOne = key(0.5, "dropout rate; not of residual, which has its own")
-    width: Count32 = key(32, "simple: filters of the first convolution; later ones have more")
+    width: Count32 = key(32, "simple, harmonic: filters of the first block; later ones have more")
     standardize_images: bool = key(
         False, "simple: standardize each image (residual always does, other networks refuse)"
     )
