@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 _HERE = Path(__file__).resolve().parents[1]
 SENDER = Sender("project.trackers")
+# Tags with the hashes of the images of the two splits.
+_DATA = "training_data", "validation_data"
 
 
 class JsonLines(Tracker):
@@ -293,7 +295,7 @@ def make_listener(settings: Settings, splits: Sequence[Any]) -> Any:
         **find_machine(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
-        **{f"{each.name}_data": each.fingerprint for each in splits if each.fingerprint},
+        **{k: each.fingerprint for k, each in zip(_DATA, splits, strict=False) if each.fingerprint},
     }
     tracking = Tracking(
         trackers=tuple(dict.fromkeys(config.trackers)),
