@@ -110,7 +110,7 @@ def describe_unsent(runs: Mapping[Path, Sequence[str]]) -> list[str]:
             events, folders = sum(unsent.values()), [_shown(each) for each in unsent]
             lines.append(
                 f"{counted(events, 'event')} could not be sent to {name} "
-                f"({reason or 'no answer in time'}); they are kept. To send them: "
+                f"({reason or 'no answer in time'}). To send what is left: "
                 f"run.py track {listed(folders).replace(',', '')}"
             )
     return lines
