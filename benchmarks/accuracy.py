@@ -34,6 +34,9 @@ SPLITS = ("train", "validation", "test")
 # The 97.5 % quantile of Student's t by degrees of freedom; beyond, that of the normal distribution.
 T_QUANTILES = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
+# As much processor time as 40 epochs of the set `sample`.
+HARMONIC = ("--hyperparameter_set", "harmonic", "--train_epochs", "36", "--tta", "2")
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -254,6 +257,7 @@ TASKS = {
         prepare_sample,
         {
             "sample": ours("--config_set", "sample"),
+            "sample, set harmonic": ours("--config_set", "sample", *HARMONIC),
             "Ultralytics yolo11n-cls.yaml in the same time": peer("yolo"),
             "PyTorch ResNet-9 with the DAWNBench recipe, same processor time": peer("resnet9"),
         },
