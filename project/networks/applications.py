@@ -70,7 +70,8 @@ def application(
     # A frozen base stays in inference mode when the network is loaded from a file, too.
     x = base(x) if is_trained else base(x, training=False)
     x = layers.Dropout(dropout_rate)(x)
-    return keras.Model(pixels, add_scores(x, class_count, head), name="application")
+    logits = add_scores(x, class_count, head, pretrained=application_weights is not None)
+    return keras.Model(pixels, logits, name="application")
 
 
 def _make_base(

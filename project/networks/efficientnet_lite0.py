@@ -81,7 +81,8 @@ def efficientnet_lite0(
     # A frozen base stays in inference mode when the network is loaded from a file, too.
     x = base(x) if fine_tuning else base(x, training=False)
     x = layers.Dropout(dropout_rate)(x)
-    return keras.Model(pixels, add_scores(x, class_count, head), name="efficientnet_lite0")
+    logits = add_scores(x, class_count, head, pretrained=True)
+    return keras.Model(pixels, logits, name="efficientnet_lite0")
 
 
 def make_base(image_shape: tuple[int, int, int], *, middle_features: bool = False) -> keras.Model:

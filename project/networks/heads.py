@@ -7,8 +7,13 @@ from library.errors import SettingsError
 from library.models.scores import MULTI_LABEL
 
 
-def add_scores(features: keras.KerasTensor, class_count: int, head: str) -> keras.KerasTensor:
+def add_scores(
+    features: keras.KerasTensor, class_count: int, head: str, *, pretrained: bool = False
+) -> keras.KerasTensor:
     """Add the last layer.
+
+    On pretrained features its weights start at zero (Kolesnikov et al. 2020, arXiv 1912.11370): a
+    short training would not wash out random ones of more than a thousand features.
 
     Args:
         features: Shape (batch, size).
@@ -17,6 +22,7 @@ def add_scores(features: keras.KerasTensor, class_count: int, head: str) -> kera
             class is a question of its own; or `sigmoid`, which learns a single logit for two
             classes. Beside a constant 0, softmax turns that into its sigmoid, so that loss,
             metrics and export need no special case.
+        pretrained: Whether the features are of a pretrained base.
 
     Returns:
         Float32 logits, shape (batch, class_count).
@@ -25,12 +31,16 @@ def add_scores(features: keras.KerasTensor, class_count: int, head: str) -> kera
         SettingsError: Head sigmoid with another number of classes.
     """
     # float32 even under mixed precision: float16 logits overflow in the loss.
+    options = {
+        "dtype": "float32",
+        "kernel_initializer": "zeros" if pretrained else "glorot_uniform",
+    }
     if head != "sigmoid":
         name = MULTI_LABEL if head == "multi_label" else "scores"
-        return layers.Dense(class_count, dtype="float32", name=name)(features)
+        return layers.Dense(class_count, name=name, **options)(features)
     if class_count != 2:
         raise SettingsError(f"head sigmoid needs exactly 2 classes; there are {class_count}")
-    score = layers.Dense(1, dtype="float32", name="scores")(features)
+    score = layers.Dense(1, name="scores", **options)(features)
     return keras.ops.pad(score, [[0, 0], [1, 0]])
 
 

@@ -54,4 +54,5 @@ def hub(
     x = layers.Dropout(dropout_rate)(x)
     x = layers.Dense(256, name="embedding")(x)
     x = layers.Dropout(dropout_rate)(x)
-    return keras.Model(pixels, add_scores(x, class_count, head), name="hub")
+    logits = add_scores(x, class_count, head, pretrained=True)
+    return keras.Model(pixels, logits, name="hub")

@@ -54,7 +54,8 @@ def preset(
     # A frozen base stays in inference mode when the network is loaded from a file, too.
     x = base(inputs) if fine_tuning else base(inputs, training=False)
     x = layers.Dropout(dropout_rate)(_pool(x, base))
-    return keras.Model(pixels, add_scores(x, class_count, head), name="preset")
+    logits = add_scores(x, class_count, head, pretrained=True)
+    return keras.Model(pixels, logits, name="preset")
 
 
 def _pool(outputs: keras.KerasTensor, base: keras.Model) -> keras.KerasTensor:

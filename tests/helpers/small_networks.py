@@ -1,15 +1,23 @@
 """Networks of project/networks with the settings' defaults, and small ones with unusual layers."""
 
 import keras
+import numpy as np
 
 from project.hyperparameters import Hyperparameters
 from project.networks import make_network
 
 
 def build(name, image_shape, class_count, **hyperparameters):
-    """Build a network by name; hyperparameters that are not given have their defaults."""
+    """Build a network by name; hyperparameters that are not given have their defaults.
+
+    A head on a pretrained base is as if trained: of zeros, all logits would be equal.
+    """
     values = {**Hyperparameters().model_dump(), "head": "softmax", **hyperparameters}
-    return make_network(name, image_shape, class_count, values)
+    network = make_network(name, image_shape, class_count, values)
+    for each in network.trainable_variables:
+        if each.path.endswith("/kernel") and not np.any(each):
+            each.assign(keras.initializers.GlorotUniform(0)(each.shape))
+    return network
 
 
 class Twins(keras.layers.Layer):

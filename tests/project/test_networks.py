@@ -54,7 +54,7 @@ def gradients_of(network, pixels):
 def test_network_from_pixels_to_float32_logits(name, shape, hyperparameters, tmp_path):
     smallest = {"application": 32, "efficientnet_lite0": 96}.get(name, 0)
     shape = (*(max(smallest, size) for size in shape[:2]), shape[2])
-    network = make_network(name, shape, 4, hyperparameters)
+    network = build(name, shape, 4, **hyperparameters)
     pixels = random_pixels(shape)
     scores = network(pixels)
     assert scores.shape == (2, 4)
@@ -87,7 +87,7 @@ def test_network_under_mixed_precision(name, policy, hyperparameters):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", AVAILABLE)
 def test_sigmoid_head(name, hyperparameters, tmp_path):
-    network = make_network(name, (96, 96, 3), 2, {**hyperparameters, "head": "sigmoid"})
+    network = build(name, (96, 96, 3), 2, **{**hyperparameters, "head": "sigmoid"})
     pixels = random_pixels((96, 96, 3))
     scores = network(pixels)
     assert scores.shape == (2, 2)
@@ -330,12 +330,21 @@ def test_efficientnet_lite0_has_its_weights():
 
 
 def test_efficientnet_lite0_is_frozen_unless_fine_tuned():
-    frozen = make_network("efficientnet_lite0", (96, 96, 3), 2, {**LITE, "dropout_rate": 0.0})
+    frozen = build("efficientnet_lite0", (96, 96, 3), 2, dropout_rate=0.0)
     assert [each.path for each in frozen.trainable_variables] == ["scores/kernel", "scores/bias"]
     tuned = make_network("efficientnet_lite0", (96, 96, 3), 2, DEFAULTS)
     assert len(tuned.trainable_variables) > 100
     pixels = random_pixels((96, 96, 3), 4)
     assert np.array_equal(frozen(pixels, training=True), frozen(pixels, training=False))
+
+
+def test_only_a_head_on_pretrained_features_starts_at_zero():
+    pixels = random_pixels((96, 96, 3))
+    for head in ("softmax", "sigmoid", "multi_label"):
+        options = {**LITE, "head": head}
+        for name in ("efficientnet_lite0", "simple"):
+            network = make_network(name, (96, 96, 3), 2, options)
+            assert np.any(network(pixels)) == (name == "simple")
 
 
 def test_middle_features_follow_those_of_the_top():
