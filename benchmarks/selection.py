@@ -117,15 +117,26 @@ def find_shares(random: np.ndarray, found: np.ndarray) -> dict[int, float]:
 
 
 def choose_ours(
-    probabilities: np.ndarray, embeddings: np.ndarray, known: np.ndarray, _: np.random.Generator
+    probabilities: np.ndarray, embeddings: np.ndarray, _: np.ndarray, __: np.random.Generator
 ) -> np.ndarray:
     """Choose as `select` does."""
     columns = zip(probabilities, embeddings, strict=True)
     predictions = [Prediction(str(row), p, None, e) for row, (p, e) in enumerate(columns)]
-    labeled = normalize(known)
-    found = collect_candidates(predictions, CANDIDATES_PER_IMAGE * ROUND, labeled)
-    rows, _ = choose_diverse(found.embeddings, ROUND, labeled, found.uncertainty)
+    found = collect_candidates(predictions, CANDIDATES_PER_IMAGE * ROUND)
+    rows = choose_diverse(found.probabilities, found.embeddings, ROUND)
     return np.array([int(found.names[row]) for row in rows])
+
+
+def choose_kcenter(
+    _: np.ndarray, embeddings: np.ndarray, known: np.ndarray, __: np.random.Generator
+) -> np.ndarray:
+    """Choose the image farthest from all others with a label, again and again."""
+    embeddings = normalize(embeddings)
+    nearest, chosen = (embeddings @ normalize(known).T).max(1), []
+    for _ in range(ROUND):
+        chosen.append(int(nearest.argmin()))
+        nearest = np.maximum(nearest, embeddings @ embeddings[chosen[-1]])
+    return np.array(chosen)
 
 
 def choose_badge(
@@ -169,7 +180,7 @@ METHODS: dict[str, Choose] = {
     "ours": choose_ours,
     "margin": lambda p, *_: np.argsort(-measure_uncertainty(p), kind="stable")[:ROUND],
     "entropy": lambda p, *_: np.argsort((p * np.log(p + 1e-12)).sum(1), kind="stable")[:ROUND],
-    "kcenter": lambda _, e, known, __: choose_diverse(normalize(e), ROUND, normalize(known))[0],
+    "kcenter": choose_kcenter,
     "badge": choose_badge,
     "typiclust": choose_typiclust,
 }

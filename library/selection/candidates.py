@@ -1,4 +1,4 @@
-"""The most uncertain of any number of images, without near duplicates, in bounded memory."""
+"""The most uncertain of any number of images, without copies, in bounded memory."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ import numpy as np
 from library.prediction.neighbor_index import normalize
 from library.prediction.preprocess import Prediction
 
-# Images are near duplicates if the cosine similarity of their embeddings is at least this. By
-# EfficientNet-Lite0, 37 of 40 recompressed or halved photographs reach it with their originals; of
-# different photographs, the nearest is at 0.88 in the median.
-DUPLICATE_SIMILARITY = 0.95
+# Images are copies if the cosine similarity of their embeddings is at least this. It must not be
+# much lower: different images of plain surfaces reach 0.99, and where all of a class are like that
+# (crops of a sky), a network would get too few labels of it.
+COPY_SIMILARITY = 0.9999
 _BLOCK = 512
 
 
@@ -66,18 +66,16 @@ def measure_uncertainty(probabilities: np.ndarray, *, multi_label: bool = False)
 def collect_candidates(
     predictions: Iterable[Prediction],
     limit: int,
-    labeled: np.ndarray | None = None,
     *,
     multi_label: bool = False,
 ) -> Candidates:
-    """Return the most uncertain images that are no near duplicates of each other.
+    """Return the most uncertain images that are no copies of each other.
 
     Twice the limit is in memory at most, however many predictions there are.
 
     Args:
         predictions: With embeddings; those without an answer are passed over.
         limit: How many images to return at most.
-        labeled: Embeddings of length 1 (m, size), of which the images are no near duplicates.
         multi_label: Whether an image may have several classes, or none.
     """
     kept: Candidates | None = None
@@ -97,7 +95,7 @@ def collect_candidates(
             both = _join(kept, added) if kept else added
             # Stable, so that of equally uncertain images the first ones are taken.
             both = both.take(np.argsort(-both.uncertainty, kind="stable"))
-            kept = both.take(find_distinct(both.embeddings, limit, labeled))
+            kept = both.take(find_distinct(both.embeddings, limit))
 
     for prediction in predictions:
         if prediction.probabilities is None:
@@ -114,23 +112,18 @@ def collect_candidates(
     return kept or Candidates([], empty, empty, empty.ravel())
 
 
-def find_distinct(
-    embeddings: np.ndarray, limit: int, labeled: np.ndarray | None = None
-) -> np.ndarray:
-    """Return the rows that are no near duplicates of earlier ones, nor of labeled images.
+def find_distinct(embeddings: np.ndarray, limit: int) -> np.ndarray:
+    """Return the rows that are no copies of earlier ones.
 
     Args:
         embeddings: float32 (n, size), of length 1.
         limit: How many rows to return at most.
-        labeled: Embeddings of length 1, (m, size).
     """
     found: list[int] = []
     for start in range(0, len(embeddings), _BLOCK):
         block = embeddings[start : start + _BLOCK]
-        is_new = (block @ embeddings[found].T < DUPLICATE_SIMILARITY).all(axis=1)
-        if labeled is not None:
-            is_new &= _is_far(block, labeled)
-        alike = block @ block.T >= DUPLICATE_SIMILARITY
+        is_new = (block @ embeddings[found].T < COPY_SIMILARITY).all(axis=1)
+        alike = block @ block.T >= COPY_SIMILARITY
         for row in np.flatnonzero(is_new):
             # Those before it that are new by now.
             if not (alike[row, :row] & is_new[:row]).any():
@@ -140,14 +133,6 @@ def find_distinct(
         if len(found) >= limit:
             break
     return np.array(found[:limit], np.int64)
-
-
-def _is_far(block: np.ndarray, labeled: np.ndarray) -> np.ndarray:
-    is_far = np.ones(len(block), bool)
-    for start in range(0, len(labeled), 1 << 14):
-        part = labeled[start : start + (1 << 14)].astype(np.float32, copy=False)
-        is_far &= (block @ part.T < DUPLICATE_SIMILARITY).all(axis=1)
-    return is_far
 
 
 def _join(one: Candidates, other: Candidates) -> Candidates:

@@ -39,7 +39,7 @@ def _select(settings: Settings, files: Iterable[Any], convert: Callable[..., Any
     from library.prediction.predictor import Predictor
     from library.prediction.preprocess import ImagePreprocessor, predict_files
     from library.selection.candidates import collect_candidates
-    from library.selection.choose import CANDIDATES_PER_IMAGE, choose_diverse
+    from library.selection.choose import CANDIDATES_PER_IMAGE, choose_diverse, measure_distances
     from project import load_network
 
     original = load_network.read_chosen_snapshot(settings)
@@ -67,21 +67,26 @@ def _select(settings: Settings, files: Iterable[Any], convert: Callable[..., Any
         candidates = collect_candidates(
             count(predictions),
             CANDIDATES_PER_IMAGE * config.count,
-            labeled,
             multi_label=predictor.multi_label,
         )
     if seen["images"] == seen["unreadable"]:
         raise DataError("none of the files could be read")
-    rows, distances = choose_diverse(
-        candidates.embeddings, config.count, labeled, candidates.uncertainty
+    chosen = candidates.take(
+        choose_diverse(
+            candidates.probabilities,
+            candidates.embeddings,
+            config.count,
+            multi_label=predictor.multi_label,
+        )
     )
     logger.info(
-        f"{counted(len(rows), 'image')} selected of {seen['images']:,}, "
+        f"{counted(len(chosen), 'image')} selected of {seen['images']:,}, "
         f"{seen['unreadable']:,} unreadable"
     )
-    if len(rows) < config.count:
-        logger.info("the others are near duplicates of these or of training images")
-    _print(config, original, predictor, candidates.take(rows), distances)
+    if len(chosen) < config.count:
+        logger.info("the others are copies of these")
+    distances = measure_distances(chosen.embeddings, labeled)
+    _print(config, original, predictor, chosen, distances)
 
 
 def _calibrate(settings: Settings, snapshot: Any) -> tuple[Any, Any]:

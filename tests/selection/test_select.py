@@ -1,7 +1,6 @@
 """What `select` chooses, against brute force, and how it writes that down."""
 
 import csv
-import itertools
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -14,12 +13,12 @@ from PIL import Image
 from library.prediction.neighbor_index import normalize
 from library.prediction.preprocess import Prediction
 from library.selection.candidates import (
-    DUPLICATE_SIMILARITY,
+    COPY_SIMILARITY,
     collect_candidates,
     find_distinct,
     measure_uncertainty,
 )
-from library.selection.choose import POWER, choose_diverse
+from library.selection.choose import choose_diverse, measure_distances
 from library.selection.formats import (
     Choice,
     count_hidden,
@@ -50,43 +49,51 @@ def test_uncertainty_is_one_minus_the_margin():
     assert np.allclose(measure_uncertainty(labels, multi_label=True), [0.9, 0.02])
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_choose_diverse_is_within_twice_the_smallest_radius(seed):
-    embeddings = unit_vectors(12, 3, seed)
-    everything = distances(embeddings, embeddings)
-    best = min(
-        everything[:, chosen].min(1).max() for chosen in itertools.combinations(range(12), 3)
-    )
-    rows, found = choose_diverse(embeddings, 3)
-    assert everything[:, rows].min(1).max() <= 2 * best
-    assert np.allclose(found[1], everything[rows[1], rows[0]], atol=1e-5)
+def test_choose_diverse_draws_by_the_squared_distance_of_gradients():
+    probabilities = RANDOM.dirichlet(np.ones(3), 80)
+    embeddings = unit_vectors(80, 4)
+    errors = probabilities - np.eye(3)[probabilities.argmax(1)]
+    gradients = (errors[:, :, None] * embeddings[:, None]).reshape(80, -1)
+    random = np.random.default_rng(5)
+    expected = [int(np.linalg.norm(gradients, axis=1).argmax())]
+    while len(expected) < 20:
+        centers = np.concatenate([np.zeros((1, 12)), gradients[expected]])
+        squares = distances(gradients, centers).min(1) ** 2
+        squares[expected] = 0
+        expected.append(int(random.choice(80, p=squares / squares.sum())))
+    assert choose_diverse(probabilities, embeddings, 20, seed=5).tolist() == expected
+    assert sorted(choose_diverse(probabilities, embeddings, 100)) == list(range(80))
 
 
-def test_choose_diverse_keeps_away_from_labeled_images_and_prefers_weights():
-    embeddings, labeled = unit_vectors(200, 3), unit_vectors(10, 3, 1)
-    weights = RANDOM.random(200).astype(np.float32)
-    rows, found = choose_diverse(embeddings, 20, labeled, weights)
-    assert len(set(rows)) == 20
-    for number, (row, distance) in enumerate(zip(rows, found, strict=True)):
-        centers = np.concatenate([labeled, embeddings[rows[:number]]])
-        nearest = distances(embeddings, centers).min(1)
-        assert distance == pytest.approx(nearest[row], abs=1e-3)
-        utility = nearest * weights**POWER
-        assert utility[row] == pytest.approx(utility.max(), abs=1e-3)
-    assert len(choose_diverse(embeddings, 300)[0]) == 200
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_choose_diverse_takes_copies_and_certain_images_last(multi_label):
+    # Ten frames of each of three scenes, and images that teach nothing.
+    embeddings = np.concatenate([np.repeat(unit_vectors(3, 8), 10, axis=0), unit_vectors(5, 8, 1)])
+    probabilities = np.repeat([[0.5, 0.5], [1, 0]], [30, 5], axis=0)
+    rows = choose_diverse(probabilities, embeddings, 35, multi_label=multi_label)
+    assert {row // 10 for row in rows[:3]} == {0, 1, 2}
+    assert sorted(rows) == list(range(35))
+
+
+def test_measure_distances_counts_labeled_and_earlier_images():
+    embeddings, labeled = unit_vectors(30, 3), unit_vectors(5, 3, 1)
+    found = measure_distances(embeddings, labeled)
+    for number in range(30):
+        others = np.concatenate([labeled, embeddings[:number]])
+        nearest = distances(embeddings[number : number + 1], others).min()
+        assert found[number] == pytest.approx(nearest, abs=1e-3)
+    assert measure_distances(embeddings)[0] == 2
 
 
 def test_find_distinct_matches_one_by_one():
     embeddings = unit_vectors(900, 2)
-    labeled = unit_vectors(3, 2, 1)
     expected = []
     for row, each in enumerate(embeddings):
-        others = np.concatenate([labeled, embeddings[expected]])
-        if (others @ each).max() < DUPLICATE_SIMILARITY:
+        if not expected or (embeddings[expected] @ each).max() < COPY_SIMILARITY:
             expected.append(row)
-    assert 5 < len(expected) < 50
-    assert find_distinct(embeddings, 1000, labeled).tolist() == expected
-    assert find_distinct(embeddings, 4, labeled).tolist() == expected[:4]
+    assert 5 < len(expected) < 800
+    assert find_distinct(embeddings, 1000).tolist() == expected
+    assert find_distinct(embeddings, 4).tolist() == expected[:4]
 
 
 @pytest.mark.parametrize("limit", [1, 7, 40, 1000])
@@ -103,7 +110,6 @@ def test_candidates_are_the_most_uncertain_however_they_come(limit):
     found = collect_candidates(iter(predictions), limit)
     assert found.names == [str(each) for each in order[:limit]]
     assert np.allclose(found.embeddings, embeddings[order[:limit]])
-    assert len(collect_candidates(iter(predictions), limit, embeddings)) == 0
     assert len(collect_candidates(iter([]), limit)) == 0
 
 
