@@ -127,7 +127,10 @@ def make_page(result: EvaluationResult, classes: int) -> str:
     )
     row = {"loss": 1.0, "accuracy": 0.5, "validation_loss": 1.0, "validation_accuracy": 0.5}
     random = np.random.default_rng(0)
-    counts_shown = len(worst_mistakes(result)), len(sample_correct(result))
+    counts_shown = (
+        len(worst_mistakes(result.predictions, result.losses)),
+        len(sample_correct(result.predictions)),
+    )
     noise = [random.integers(0, 256, (n, 224, 224, 3), np.uint8) for n in counts_shown]
     report = Report(
         title="out/benchmark/best, epoch 50",

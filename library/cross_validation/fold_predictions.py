@@ -38,8 +38,10 @@ def predict_fold(trainer: Trainer) -> FoldOutputs:
     validation, folder = trainer.inputs.validation, Path(trainer.paths.best)
     cached = trainer.parts.cached_features
     if cached and cached.is_frozen_to_the_end:
-        best = trainer.state.best or {}
-        if trainer.parts.ema or best.get("step") != trainer.state.step:
+        if values := trainer.best_snapshot.head_values:
+            for variable, value in zip(cached.head.variables, values, strict=True):
+                variable.assign(value)
+        else:
             trainer.parts.network.load_weights(current_folder(folder) / "model.keras")
         inputs = trainer.step_inputs
         if inputs is trainer.inputs:  # There was nothing left to train.

@@ -104,7 +104,7 @@ def read_fold_splits(data_dir: str, fold: int) -> dict[str, Manifest]:
     """
     folds = read_folds(data_dir)
     if fold > len(folds):
-        raise SettingsError(f"fold {fold}: {data_dir} has {len(folds)} folds")
+        raise SettingsError(f"unknown fold {fold}: the folds in {data_dir} are 1 to {len(folds)}")
     others = (*folds[: fold - 1], *folds[fold:])
     return {
         TRAINING: join_splits(others, TRAINING),

@@ -20,7 +20,10 @@ from library.errors import printable
 from library.files import write_file
 
 # The pages that a run's folder may hold.
-_RUN_PAGES = ("report.html", "evaluation/*.html", "explain/explain.html", "cleaning/index.html")
+_RUN_PAGES = (
+    *("report.html", "cross_validation.html", "evaluation/*.html"),
+    *("explain/explain.html", "cleaning/index.html"),
+)
 _LINKS = re.compile("<nav>[^\\n]*</nav>")
 
 

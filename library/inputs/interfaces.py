@@ -4,6 +4,7 @@ The attributes are read-only. Everything here is a frozen dataclass, so `datacla
 a copy with other values.
 """
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
@@ -27,8 +28,8 @@ class EvaluationBatches(Protocol):
     def batch_size(self) -> int:
         """Largest number of examples in a batch, over all workers."""
 
-    def batches(self) -> tf.data.Dataset:
-        """Return the batches; elements are (inputs, labels)."""
+    def batches(self) -> Iterable[tuple[tf.Tensor, tf.Tensor]]:
+        """Return the batches, with several devices as a data set, of (inputs, labels)."""
 
 
 class Inputs(Protocol):

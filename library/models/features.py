@@ -4,6 +4,7 @@ The head gets the very batches that it would get behind the base: cached feature
 the images in the same inputs, in the same order.
 """
 
+import functools
 import hashlib
 import logging
 import math
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -27,10 +28,11 @@ from library.inputs.disk_cache import (
     open_cache,
 )
 from library.inputs.examples import ExampleSource, SplitPart
-from library.inputs.interfaces import EvaluationInputs, Inputs, SplitInputs, TrainingInputs
+from library.inputs.interfaces import EvaluationInputs, SplitInputs, TrainingInputs
 from library.logging import progress_bar
 from library.messages import counted
 from library.models.blocks import BASE
+from library.models.image_features import ImageFeatures
 from library.models.inference import Inference
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ logger = logging.getLogger(__name__)
 FEATURES = "features"
 # Features of up to this size are read into memory, which is faster than reading them from disk.
 _MEMORY_BYTES = 2 * 2**30
+# Epochs of one data set, as many as have this number of examples.
+_MAX_EPOCHS, _EXAMPLES_AT_ONCE = 10, 2**14
 
 
 @dataclass(frozen=True)
@@ -70,36 +74,48 @@ class CachedFeatures:
         return self.epochs == math.inf
 
 
-@dataclass(frozen=True)
 class CachedTrainingInputs:
-    """Training inputs of cached features, from another view of the images in each epoch.
+    """Training inputs of cached features, from another view of the images in each epoch."""
 
-    Attributes:
-        views: For each view, training inputs with a FeatureSource.
-    """
+    def __init__(self, inputs: TrainingInputs, views: int) -> None:
+        """Take features from `inputs`, whose FeatureSource has this number of views."""
+        self._inputs, self._views = inputs, views
+        self.source = cast(FeatureSource, inputs.source)
+        # Making a data set takes longer than going through a few hundred features.
+        self.epochs_at_once = max(1, min(_MAX_EPOCHS, _EXAMPLES_AT_ONCE // inputs.examples))
 
-    views: tuple[TrainingInputs, ...]
+    def batches(self, epoch: int, start_batch: int = 0, epochs: int = 1) -> tf.data.Dataset:
+        """Return the (features, labels) batches of some epochs.
 
-    def batches(self, epoch: int, start_batch: int = 0) -> tf.data.Dataset:
-        """Return the epoch's (features, labels) batches from `start_batch` on."""
-        inputs = self.views[epoch % len(self.views)]
-        return _gather(inputs, inputs.keys(epoch), start_batch)
+        Args:
+            epoch: The first one.
+            start_batch: Number of its batches to skip.
+            epochs: Number of epochs.
+        """
+        inputs, parts = self._inputs, []
+        for each in range(epoch, epoch + epochs):
+            skipped = start_batch if each == epoch else 0
+            keys = inputs.keys(each).skip(skipped * inputs.batch_size).batch(inputs.batch_size)
+            view = tf.data.Dataset.from_tensors(tf.constant(each % self._views, tf.int64))
+            parts.append(tf.data.Dataset.zip((view.repeat(), keys)))
+        joined = functools.reduce(tf.data.Dataset.concatenate, parts)
+        gather = tf.autograph.experimental.do_not_convert(self.source.gather)
+        return prefetch(joined.map(gather), inputs.options)
 
 
 class CachedEvaluationInputs:
     """Evaluation inputs of cached features."""
 
     def __init__(self, inputs: EvaluationInputs) -> None:
-        """Make the batches of `inputs`, which have a FeatureSource.
-
-        Only once: making a data set takes longer than going through one of features.
-        """
+        """Take features from `inputs`, which have a FeatureSource."""
         self.batch_size = inputs.batch_size
-        self._batches = _gather(inputs, inputs.source.keys())
+        self.source = cast(FeatureSource, inputs.source)
+        self._keys = _read_indices(self.source.keys())
 
-    def batches(self) -> tf.data.Dataset:
-        """Return the (features, labels) batches."""
-        return self._batches
+    def batches(self) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        """Yield the (features, labels) batches."""
+        for start in range(0, len(self._keys), self.batch_size):
+            yield self.source.gather(0, self._keys[start : start + self.batch_size])
 
 
 def split_at_base(
@@ -151,7 +167,9 @@ class ReusedNetwork:
     def reset(self) -> keras.Model:
         """Return the network as it was before it was trained."""
         for variable, value in zip(self.network.variables, self.values, strict=True):
-            variable.assign(value)
+            # The base is the same as before, unless a checkpoint had another one.
+            if not np.array_equal(variable.numpy(), value):
+                variable.assign(value)
         return self.network
 
 
@@ -161,28 +179,35 @@ class FeatureSource(CachedSource):
     def __init__(
         self,
         source: ExampleSource,
-        caches: Sequence[DiskCache],
+        views: Sequence[Sequence[DiskCache]],
         feature_shape: tuple[int, ...],
     ) -> None:
-        cache = join_caches(caches)
-        super().__init__(source, cache.labels)
-        self._features: Any = cache.array(feature_shape, "<f4")
+        """Join the caches of each view of each part of the examples.
+
+        Args:
+            source: The examples.
+            views: For each view, the caches of the parts.
+            feature_shape: Shape of the features of an image.
+        """
+        super().__init__(source, join_caches(views[0]).labels)
+        every = join_caches([each for caches in views for each in caches])
+        self._features: Any = every.array(feature_shape, "<f4")
         if self._features.nbytes <= _MEMORY_BYTES:
             with tf.device("CPU"):
                 self._features = tf.constant(np.array(self._features))
 
     @cached_property
-    def gather(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """A function that returns (features, labels) for a batch of keys."""
+    def gather(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+        """A function that returns (features, labels) for the number of a view and some keys."""
         # Traced only once: tracing takes longer than an epoch.
-        keys = tf.TensorSpec([None], tf.int64)
-        return tf.function(self._gather, input_signature=[keys], autograph=False)
+        signature = [tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.int64)]
+        return tf.function(self._gather, input_signature=signature, autograph=False)
 
-    def _gather(self, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        labels = self.labels(keys)
+    def _gather(self, view: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        labels, rows = self.labels(keys), view * self.count + keys
         if tf.is_tensor(self._features):
-            return tf.gather(self._features, keys), labels
-        features = tf.numpy_function(lambda at: self._features[at], [keys], tf.float32)
+            return tf.gather(self._features, rows), labels
+        features = tf.numpy_function(lambda at: self._features[at], [rows], tf.float32)
         return tf.ensure_shape(features, [None, *self._features.shape[1:]]), labels
 
 
@@ -196,9 +221,9 @@ class FeatureCache:
         self.base = base
         self._folder = Path(folder)
         self.feature_shape: tuple[int, ...] = base.output_shape[1:]
-        self._compiled: tuple[Inference, bytes] | None = None
+        self._compiled: tuple[ImageFeatures, bytes] | None = None
 
-    def compile(self) -> tuple[Inference, bytes]:
+    def compile(self) -> tuple[ImageFeatures, bytes]:
         """Compile the base with its present weights, unless it was compiled with these.
 
         What identifies the base are the weights, and the features of one image, which differ if
@@ -208,7 +233,8 @@ class FeatureCache:
         if self._compiled is None or not self._compiled[1].startswith(weights):
             infer = Inference(self.base)
             image = np.random.default_rng(0).uniform(0, 255, (1, *self.base.input_shape[1:]))
-            self._compiled = infer, weights + infer(image.astype(np.float32)).tobytes()
+            fingerprint = weights + infer(image.astype(np.float32)).tobytes()
+            self._compiled = ImageFeatures(infer), fingerprint
         return self._compiled
 
     def read(
@@ -232,7 +258,7 @@ class FeatureCache:
         Raises:
             UserError: The cache can't be written.
         """
-        infer, fingerprint = self._compiled or self.compile()
+        images, fingerprint = self._compiled or self.compile()
         name = hashlib.sha256(repr(key).encode() + fingerprint).hexdigest()[:32]
         folder = self._folder / f"features-{name}"
         # float32, whatever the base computes in.
@@ -241,15 +267,13 @@ class FeatureCache:
         def make_rows() -> Iterator[tuple[int, bytes, Any]]:
             if missing := find_missing_space(self._folder, source.count * row_bytes):
                 raise OSError(missing)
-            images = counted(source.count, "image")
-            logger.info(f"caching the base's features of {images}{which} in {self._folder}")
+            count = counted(source.count, "image")
+            logger.info(f"caching the base's features of {count}{which} in {self._folder}")
             positions = iter(_read_indices(indices))
             with progress_bar(source.count, "features", unit=" images") as bar:
-                for pixels, labels in make_batches():
-                    features = infer(pixels)
-                    for row, label in zip(features, np.asarray(labels), strict=True):
-                        yield next(positions), row.tobytes(), label
-                    bar.update(len(features))
+                for features, label in images.compute(make_batches()):
+                    yield next(positions), features.tobytes(), label
+                    bar.update()
 
         try:
             return open_cache(folder, source.count, source.label_spec, make_rows, row_bytes)
@@ -297,15 +321,14 @@ def cache_split_features(
         _cache_views(cache, once.for_part(part) if training.source.parts else once, part, views)
         for part in parts
     ]
-    cached = []
-    for caches in zip(*by_part, strict=True):
-        source = FeatureSource(training.source, caches, cache.feature_shape)
-        cached.append(replace(training, source=source))
-    caches = tuple(_cache_in_order(cache, validation, part) for part in validation_parts)
-    source = FeatureSource(validation.source, caches, cache.feature_shape)
+    by_view = list(zip(*by_part, strict=True))
+    in_order = [_cache_in_order(cache, validation, part) for part in validation_parts]
+    shape = cache.feature_shape
+    source = FeatureSource(training.source, by_view, shape)
+    validation_source = FeatureSource(validation.source, [in_order], shape)
     return SplitInputs(
-        CachedTrainingInputs(tuple(cached)),
-        CachedEvaluationInputs(replace(validation, source=source)),
+        CachedTrainingInputs(replace(training, source=source), len(views)),
+        CachedEvaluationInputs(replace(validation, source=validation_source)),
     )
 
 
@@ -345,12 +368,3 @@ def _cache_in_order(
     key = (part.fingerprint, validation.image_format, ())
     own = replace(validation, source=source)
     return cache.read(source, own.batches, source.indices(), key)
-
-
-def _gather(inputs: Inputs, keys: tf.data.Dataset, start_batch: int = 0) -> tf.data.Dataset:
-    """Return batches of features: gathered whole, not example by example."""
-    keys = keys.skip(start_batch * inputs.batch_size).batch(inputs.batch_size)
-    source: Any = inputs.source
-    return prefetch(
-        keys.map(tf.autograph.experimental.do_not_convert(source.gather)), inputs.options
-    )

@@ -21,7 +21,7 @@ from library.limits import limits
 from library.models.hub_layer import HubLayer
 
 # Images per small batch on a CPU: as many as fit into the cores' caches.
-_SMALL_BATCH = 8
+SMALL_BATCH = 8
 # A graph must stay below 2 GiB, and constants are a second copy of the weights.
 _MAX_CONSTANT_BYTES = 2**30
 # How long a module may take for a batch: a loop in it may end for some pixels only.
@@ -75,10 +75,10 @@ class Inference:
         """Return a float32 array (n, …) for pixels (n, height, width, channels) of any dtype."""
         if not len(images):
             return np.zeros((0, *self._output_shape), np.float32)
-        if self._pool is None or len(images) <= _SMALL_BATCH:
+        if self._pool is None or len(images) <= SMALL_BATCH:
             return self._run(images)
-        starts = range(0, len(images), _SMALL_BATCH)
-        parts = self._pool.map(lambda at: self._run(images[at : at + _SMALL_BATCH]), starts)
+        starts = range(0, len(images), SMALL_BATCH)
+        parts = self._pool.map(lambda at: self._run(images[at : at + SMALL_BATCH]), starts)
         return np.concatenate(list(parts))
 
     def _run(self, images: Any) -> np.ndarray:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from library.evaluation.evaluate import EvaluationResult
 from library.evaluation.predictions import Predictions
 from library.inputs.interfaces import EvaluationInputs
 from library.reporting.charts import make_thumbnail
@@ -20,15 +19,17 @@ SEPARATOR = "|"
 _NONE = "none"
 
 
-def worst_mistakes(result: EvaluationResult, count: int = MAX_MISTAKES) -> np.ndarray:
+def worst_mistakes(
+    predictions: Predictions, losses: np.ndarray, count: int = MAX_MISTAKES
+) -> np.ndarray:
     """Return the rows of the wrong predictions with the highest losses, worst first: int64."""
-    rows = np.flatnonzero(~result.predictions.correct)
-    return rows[np.argsort(-result.losses[rows], kind="stable")][:count]
+    rows = np.flatnonzero(~predictions.correct)
+    return rows[np.argsort(-losses[rows], kind="stable")][:count]
 
 
-def sample_correct(result: EvaluationResult, count: int = MAX_CORRECT) -> np.ndarray:
+def sample_correct(predictions: Predictions, count: int = MAX_CORRECT) -> np.ndarray:
     """Return the rows of some correct predictions, evenly spaced over the split: int64."""
-    rows = np.flatnonzero(result.predictions.correct)
+    rows = np.flatnonzero(predictions.correct)
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
 
 
@@ -81,10 +82,20 @@ def make_cards(
 
 
 def make_mistake_table(
-    result: EvaluationResult, classes: Sequence[str]
+    predictions: Predictions,
+    losses: np.ndarray,
+    classes: Sequence[str],
+    folds: np.ndarray | None = None,
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the heading and the rows of the table of mistakes, worst first."""
-    predictions, rows = result.predictions, worst_mistakes(result, MAX_ROWS)
+    """Return the heading and the rows of the table of mistakes, worst first.
+
+    Args:
+        predictions: Those of n images.
+        losses: The loss of each image, float (n,).
+        classes: Class names in label order.
+        folds: The fold of each image, int (n,), for another column.
+    """
+    rows = worst_mistakes(predictions, losses, MAX_ROWS)
     pairs = [_classes_of(predictions, row) for row in rows]
     predicted, true = (
         [SEPARATOR.join(classes[n] for n in pair[which]) or _NONE for pair in pairs]
@@ -97,7 +108,9 @@ def make_mistake_table(
         for name, chosen in (("true", predictions.labels), ("predicted", predictions.classes)):
             own = np.take_along_axis(probabilities, chosen[rows, np.newaxis], 1)[:, 0]
             columns[f"probability of {name}"] = [f"{each:.4f}" for each in own.tolist()]
-    columns["loss"] = [f"{each:.4f}" for each in result.losses[rows].tolist()]
+    if folds is not None:
+        columns["fold"] = [str(each) for each in folds[rows].tolist()]
+    columns["loss"] = [f"{each:.4f}" for each in losses[rows].tolist()]
     return (*columns,), [*zip(*columns.values(), strict=True)]
 
 

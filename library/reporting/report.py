@@ -74,8 +74,8 @@ class Report:
         classes: Class names in label order.
         network: Name and size of the network.
         result: What was found.
-        mistake_images: Pixels of worst_mistakes(result): uint8 (height, width, 1 or 3) each.
-        correct_images: The same of sample_correct(result).
+        mistake_images: Pixels of the worst mistakes: uint8 (height, width, 1 or 3) each.
+        correct_images: The same of some correct predictions.
         splits: The evaluated split, and others to compare its classes with.
         scope: What the metrics are of, if not of one network and the whole split.
         history: Rows of history.csv.
@@ -158,7 +158,8 @@ def write_report(
     members = snapshot.members or (snapshot,)
     names = " and ".join(dict.fromkeys(each.network.name for each in members))
     _, *shape = snapshot.network.input_shape
-    mistakes, correct = worst_mistakes(result), sample_correct(result)
+    predictions = result.predictions
+    mistakes, correct = worst_mistakes(predictions, result.losses), sample_correct(predictions)
     images = read_images(result.inputs, [*mistakes, *correct])
     report = Report(
         title="; ".join(f"{each.folder}, epoch {each.metrics.get('epoch')}" for each in members),
@@ -197,6 +198,7 @@ def write_report(
 def render_report(report: Report) -> str:
     """Return the page."""
     metrics, predictions = report.result.metrics, report.result.predictions
+    losses = report.result.losses
     others = [each for each in report.splits if each.name != report.split]
     chart = None if predictions.multi_label else make_confusion_chart(predictions, report.classes)
     answer, curves = make_threshold_curves(predictions, report.classes)
@@ -231,13 +233,13 @@ def render_report(report: Report) -> str:
         thresholds=[{**asdict(each), "isAnswer": each is answer} for each in shown],
         hidden_classes=len(report.classes) - len(metrics["absent"]) - len(curves),
         mistake_count=int(np.count_nonzero(~predictions.correct)),
-        mistake_table=make_mistake_table(report.result, report.classes),
+        mistake_table=make_mistake_table(predictions, losses, report.classes),
         separator=SEPARATOR,
         chart=inline_svg(report.corruption_chart) if report.corruption_chart else None,
         share="exact_match" if predictions.multi_label else "accuracy",
         interval=format_interval,
-        mistakes=cards(worst_mistakes(report.result), report.mistake_images),
-        correct=cards(sample_correct(report.result), report.correct_images),
+        mistakes=cards(worst_mistakes(predictions, losses), report.mistake_images),
+        correct=cards(sample_correct(predictions), report.correct_images),
         number=format_number,
         data_rows=[_split_row(each) for each in report.splits],
         settings={name: _by_default(rows) for name, rows in (report.settings or {}).items()},

@@ -33,6 +33,8 @@ class BestSnapshot:
         self._devices = devices
         # (metrics, values of the head) of the best network, if it is not on disk yet.
         self._pending: tuple[dict[str, Any], list[np.ndarray]] | None = None
+        # The values of the head of the best network, unless an earlier process found it.
+        self.head_values: list[np.ndarray] | None = None
 
     def evaluate_stored(
         self, state: TrainState, evaluate: Callable[[keras.Model], Mapping[str, float]]
@@ -100,7 +102,8 @@ class BestSnapshot:
             return False
         metrics = {"epoch": state.last_epoch, "step": state.step, **self._monitored(validation)}
         if self._cached:
-            self._pending = (metrics, values_of(self._cached.head.variables))
+            self.head_values = values_of(self._cached.head.variables)
+            self._pending = (metrics, self.head_values)
         else:
             self._write(metrics)
         # Remembered only now: a crash while saving leaves the old best.

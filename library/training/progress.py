@@ -3,6 +3,8 @@
 import csv
 import io
 import logging
+import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,9 @@ from library.training.listeners import Evaluation, Listener, Run
 from library.training.parts import Parts, RunInputs
 
 logger = logging.getLogger(__name__)
+
+# With cached features an epoch takes less time than writing a file does.
+_SECONDS_BETWEEN_WRITES = 1
 
 
 def run_summary(parts: Parts, inputs: RunInputs, classes: Sequence[str], devices: Devices) -> str:
@@ -108,8 +113,19 @@ class LogLines(Listener):
 class History(Listener):
     """Writes `history.csv`, one row per evaluation, and `curves.svg`, the same as a figure."""
 
+    def on_start(self, run: Run) -> None:
+        """Write at the first evaluation."""
+        super().on_start(run)
+        self._written_at, self._has_unwritten = -math.inf, False
+
     def on_evaluation(self, evaluation: Evaluation) -> None:
-        """Write history.csv."""
+        """Write history.csv, unless that was done a moment ago."""
+        self._has_unwritten = True
+        if time.monotonic() - self._written_at >= _SECONDS_BETWEEN_WRITES:
+            self._write()
+
+    def _write(self) -> None:
+        self._written_at, self._has_unwritten = time.monotonic(), False
         path = self.run.paths.run_dir / "history.csv"
         try:
             # The whole file each time: after a resume it must not hold rows of an undone future.
@@ -119,7 +135,9 @@ class History(Listener):
             logger.warning(f"{path} could not be written ({reason_of(error)})")
 
     def on_finish(self, error: BaseException | None) -> None:
-        """Write curves.svg."""
+        """Write what history.csv lacks, and curves.svg."""
+        if self._has_unwritten:
+            self._write()
         best_epoch = self.run.state.best["epoch"] if self.run.state.best else None
         try:
             write_curves(self.run.paths.run_dir / "curves.svg", self.run.state.rows, best_epoch)

@@ -2,7 +2,7 @@
 
 import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -105,9 +105,11 @@ class Trainer:
         self.best_snapshot = BestSnapshot(parts, paths, plan.monitor, self.devices)
         logs = paths.run_dir / LOGS
         self.profiler = Profiler(plan.profile_steps if is_chief else None, logs)
-        # The batches that come next, and the epoch and batch that they begin at.
+        # The batches that come next, the epoch and batch that they begin at, and the first epoch
+        # that is not among them.
         self._batch_iterator: Any = None
         self._iterator_position: tuple[int, int] | None = None
+        self._iterator_end = 0
         self._losses: Any = ()  # of the last call
         self._stop = StopOnSignal()
         self._stop_signal: signal.Signals | None = None  # the one that all workers agreed on
@@ -172,15 +174,29 @@ class Trainer:
 
     def prefetch(self) -> None:
         """Start to prepare the batches that come next: a new epoch's during the evaluation."""
-        self._iterator_position = self.state.epoch, self.state.batch
-        self._batch_iterator = iter(self.divided_batches(*self._iterator_position))
+        position = self.state.epoch, self.state.batch
+        if self._iterator_position is None or position[0] == self._iterator_end:
+            # Several epochs of cached features, which take less time than making a data set does.
+            epochs = getattr(self.step_inputs.training, "epochs_at_once", 1)
+            epochs = max(1, min(epochs, self.plan.train_epochs - position[0]))
+            self._batch_iterator = iter(self.divided_batches(*position, epochs=epochs))
+            self._iterator_end = position[0] + epochs
+        self._iterator_position = position
 
-    def divided_batches(self, epoch: int, batch: int, count: int = -1) -> Any:
-        """Return `count` batches (-1: all) of an epoch, from `batch` on, divided among replicas."""
-        make = self.step_inputs.training.batches
+    def divided_batches(self, epoch: int, batch: int, count: int = -1, *, epochs: int = 1) -> Any:
+        """Return batches divided among replicas.
+
+        Args:
+            epoch: The epoch to begin in.
+            batch: The first batch.
+            count: Number of batches; -1: all.
+            epochs: Number of epochs; more than 1 only of cached features.
+        """
+        make: Callable[..., tf.data.Dataset] = self.step_inputs.training.batches
         if self.parts.augment:
             make = self.inputs.training.step_batches
-        batches = make(epoch, batch).take(count)
+        several = {"epochs": epochs} if epochs > 1 else {}
+        batches = make(epoch, batch, **several).take(count)
         shape = batches.element_spec[0].shape[1:]
         if shape.is_fully_defined() and shape != self._input_shape:
             size = " x ".join(map(str, shape[:2]))

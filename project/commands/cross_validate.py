@@ -214,8 +214,29 @@ def report(settings: Settings, runs: Mapping[int, Any]) -> dict[str, Any]:
     write_summary(folder / RESULT, content)
     for line in format_fold_metrics(result):
         logger.info(line)
+    if config.report:
+        write_page(folder, content, (pooled, losses, fold_of), classes)
     log_results(folder, summary, [str(each.parent) for each in snapshots.values()])
     return summary
+
+
+def write_page(folder: Path, summary: Mapping[str, Any], images: Any, classes: Any) -> None:
+    """Write cross_validation.html, unless library/reporting was deleted.
+
+    Args:
+        folder: The folder of the run.
+        summary: The contents of cross_validation.json.
+        images: The out-of-fold predictions, and the loss and the fold of each image.
+        classes: The class names.
+    """
+    try:
+        from library.reporting.cross_validation import write_cross_validation_page
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("library.reporting"):
+            raise
+        logger.info("no cross_validation.html, because library/reporting is missing")
+        return
+    write_cross_validation_page(folder, summary, *images, classes, TABLE)
 
 
 def log_results(folder: Path, summary: Mapping[str, Any], run_dirs: Sequence[str]) -> None:

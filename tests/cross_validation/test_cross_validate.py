@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -86,14 +87,20 @@ def test_every_image_is_predicted_once_by_another_fold(finished, data):
         assert fold["loss"] == pytest.approx(best["validation"]["loss"], rel=1e-5)
         recorded = Path(fold["snapshot"], "project.yaml").read_text(encoding="utf-8")
         assert f"fold: {number}" in recorded
+    page = (finished / "cross_validation.html").read_text(encoding="utf-8")
+    assert 'href="out_of_fold.images.csv"' in page
+    assert f"{result['metrics']['accuracy']['mean']:.4f}" in page
 
 
 def test_finished_folds_are_not_trained_again(finished, data, monkeypatch, capsys):
     before = {path: path.stat().st_mtime_ns for path in finished.glob("fold_*/checkpoints/*")}
     monkeypatch.setattr(Trainer, "fit", None)
     capsys.readouterr()
+    monkeypatch.setitem(sys.modules, "library.reporting.cross_validation", None)  # deleted
     cross_validate(data, finished)
-    assert json.loads(capsys.readouterr().out)["missing_folds"] == []
+    answer = capsys.readouterr()
+    assert json.loads(answer.out)["missing_folds"] == []
+    assert "library/reporting is missing" in answer.err
     after = {path: path.stat().st_mtime_ns for path in finished.glob("fold_*/checkpoints/*")}
     assert before == after != {}
 
@@ -124,8 +131,10 @@ def test_folds_of_a_frozen_base_share_its_features(data, tmp_path):
     save_module(tmp_path / "module")
     words = ["cross_validate", *options_of(data, tmp_path / "run", "--hub_handle")]
     words[words.index("--model") + 1], words[words.index("--image_size") + 1] = "hub", "6"
-    run.main([*words, str(tmp_path / "module"), "--augmentations", "none"])
-    assert len(list(tmp_path.glob("run/cache/features-*"))) == 3
+    words += [str(tmp_path / "module"), "--augmentations", "flip"]
+    run.main(words)
+    # Of each fold: two views, and the images as they are.
+    assert len(list(tmp_path.glob("run/cache/features-*"))) == 9
     outputs = read_image_outputs(tmp_path / "run" / "out_of_fold.npz")
     assert len(outputs.embeddings) == len(outputs)
     for number, fold in enumerate(read_folds(str(data)), 1):
@@ -134,6 +143,14 @@ def test_folds_of_a_frozen_base_share_its_features(data, tmp_path):
         scores = np.concatenate([network(images, training=False) for images, _ in batches])
         wanted = tf.nn.softmax(scores).numpy()
         assert outputs.probabilities[outputs.folds == number] == pytest.approx(wanted, abs=1e-5)
+    # One fold alone learns the same to the bit, although it computes all features itself.
+    shutil.move(tmp_path / "run", tmp_path / "all")
+    run.main(["train", *words[1:], "--fold", "2", "--report", "false"])
+    alone, among = (
+        np.load(next(each.glob("checkpoints/step_*")) / "variables.npz")
+        for each in (tmp_path / "run", tmp_path / "all" / "fold_2")
+    )
+    assert all(np.array_equal(alone[name], among[name]) for name in alone.files)
 
 
 def test_single_fold_names_the_missing_ones(data, tmp_path, capsys, caplog):
@@ -176,7 +193,7 @@ def test_other_data_is_refused(finished, images, data, tmp_path):
 @pytest.mark.parametrize(
     ("folder", "more", "error", "reason"),
     [
-        ("data", ["--fold", "7"], SettingsError, "fold 7: .* has 3 folds"),
+        ("data", ["--fold", "7"], SettingsError, "fold 7: .* 1 to 3"),
         ("images", [], DataError, "no folds.*--split folds=5"),
         ("data", ["--model_dir", "x"], SettingsError, "model_dir"),
         ("data", ["--debug"], SettingsError, "train --fold 1"),

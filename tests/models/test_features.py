@@ -1,6 +1,7 @@
 """Cached features: how they are computed, cached, and fed to the head."""
 
 import dataclasses
+import itertools
 import os
 import resource
 import shutil
@@ -25,12 +26,14 @@ from library.inputs.examples import (
     without_autotune,
 )
 from library.models import features as room
+from library.models import image_features
 from library.models.features import (
     FeatureCache,
     FeatureSource,
     cache_split_features,
     split_at_base,
 )
+from library.models.image_features import ImageFeatures
 from project.augmentations import choose_augmentations
 from project.inputs import EvaluationPipeline, TrainingPipeline
 from tests.helpers.hub_modules import save_module
@@ -81,7 +84,7 @@ def cache(base, folder, *, key=(), images=None, source=None):
     images = batches() if images is None else images
     features = FeatureCache(base, folder)
     cached = features.read(source, lambda: images, source.indices(), key)
-    return FeatureSource(source, [cached], features.feature_shape)
+    return FeatureSource(source, [[cached]], features.feature_shape)
 
 
 @pytest.fixture
@@ -118,8 +121,7 @@ def test_split_at_base_without_a_frozen_base_is_none(network):
 def test_each_image_gets_its_own_features(base, tmp_path, memory, monkeypatch):
     monkeypatch.setattr(room, "_MEMORY_BYTES", memory)
     cached = cache(base, tmp_path / "cache")
-    indices = without_autotune(tf.data.Dataset.range(10)).batch(10)
-    features, labels = next(iter(indices.map(cached.gather)))
+    features, labels = cached.gather(0, np.arange(10))
     assert np.allclose(features, base(PIXELS), atol=1e-5)
     assert np.array_equal(labels, LABELS)
     assert list(cached.keys().as_numpy_iterator()) == list(ORDER)
@@ -141,9 +143,11 @@ def test_batches_are_those_of_the_images(base, tmp_path, is_oversampled):
     validation = EvaluationPipeline(source, shape, 4)
     cached = cache(base, tmp_path, images=validation.batches())
     training = TrainingPipeline(source, shape, 4, 5, seed=0, is_oversampled=is_oversampled)
-    views = room.CachedTrainingInputs((dataclasses.replace(training, source=cached),))
+    views = room.CachedTrainingInputs(dataclasses.replace(training, source=cached), 1)
     for epoch, start in ((0, 0), (1, 0), (1, 1)):
         check_same(base, views.batches(epoch, start), training.batches(epoch, start))
+    several = itertools.chain(*(training.batches(epoch, int(not epoch)) for epoch in range(3)))
+    check_same(base, views.batches(0, 1, epochs=3), several)
     in_order = room.CachedEvaluationInputs(dataclasses.replace(validation, source=cached))
     assert in_order.batch_size == 4
     for _ in range(2):  # every evaluation
@@ -152,25 +156,39 @@ def test_batches_are_those_of_the_images(base, tmp_path, is_oversampled):
 
 def test_views_take_turns():
     class Features:
-        def __init__(self, view):
-            self.gather = lambda keys: (keys, tf.fill(tf.shape(keys), view))
+        def gather(self, view, keys):
+            return keys, tf.fill(tf.shape(keys), view)
 
     class Inputs:
-        batch_size, options = 2, DEFAULT_OPTIONS
-
-        def __init__(self, view):
-            self.source = Features(view)
+        batch_size, options, source, examples = 2, DEFAULT_OPTIONS, Features(), 6
 
         def keys(self, epoch):
             return without_autotune(tf.data.Dataset.range(10 * epoch, 10 * epoch + 6))
 
-    views = room.CachedTrainingInputs((Inputs(0), Inputs(1)))
-    seen = [next(views.batches(epoch, 1).as_numpy_iterator()) for epoch in range(3)]
+    seen = room.CachedTrainingInputs(Inputs(), 2).batches(0, 2, epochs=3).as_numpy_iterator()
     assert [(list(keys), list(view)) for keys, view in seen] == [
-        ([2, 3], [0, 0]),
-        ([12, 13], [1, 1]),
-        ([22, 23], [0, 0]),
+        ([4, 5], [0, 0]),
+        *(([10 + at, 11 + at], [1, 1]) for at in (0, 2, 4)),
+        *(([20 + at, 21 + at], [0, 0]) for at in (0, 2, 4)),
     ]
+
+
+@pytest.mark.parametrize(("memory", "runs"), [(2**20, [8]), (0, [8, 8])])
+def test_images_with_the_same_pixels_run_once(memory, runs, monkeypatch):
+    monkeypatch.setattr(image_features, "_MEMORY_BYTES", memory)
+    sizes = []
+
+    def infer(pixels):
+        sizes.append(len(pixels))
+        return pixels.mean((1, 2))
+
+    images = ImageFeatures(infer)
+    pixels, labels = PIXELS[[0, 1, 2, 0, 1]], np.arange(5)
+    for _ in range(2):
+        found = list(images.compute([(pixels[:3], labels[:3]), (pixels[3:], labels[3:])]))
+        assert np.array_equal([features for features, _ in found], pixels.mean((1, 2)))
+        assert [label for _, label in found] == labels.tolist()
+    assert sizes == runs
 
 
 def made(capsys):
@@ -210,7 +228,7 @@ def test_damaged_features_are_computed_again(base, tmp_path, capsys, name):
     (folder / name).write_bytes(content)
     cached = cache(base, tmp_path / "cache")
     assert made(capsys) == 2
-    assert np.allclose(cached.gather([0])[0], base(PIXELS[:1]), atol=1e-5)
+    assert np.allclose(cached.gather(0, [0])[0], base(PIXELS[:1]), atol=1e-5)
 
 
 def test_interrupted_run_leaves_nothing(base, tmp_path):
@@ -270,7 +288,7 @@ def test_of_two_runs_that_want_the_same_features_one_computes_them(base, tmp_pat
             time.sleep(0.01)
         waiting = runs.submit(cache, base, tmp_path, images=iter(()))
         first, second = computing.result(), waiting.result()
-    assert np.array_equal(first.gather(range(10))[0], second.gather(range(10))[0])
+    assert np.array_equal(first.gather(0, range(10))[0], second.gather(0, range(10))[0])
     assert not list(tmp_path.glob(".*"))
 
 
@@ -287,7 +305,7 @@ def test_multi_label_targets_are_cached(base, tmp_path):
     source.is_multi_label = True
     targets = np.array([[1, 0], [1, 1]], np.float32)[LABELS]
     cached = cache(base, tmp_path / "cache", images=batches(targets), source=source)
-    assert np.array_equal(cached.gather(np.arange(10))[1], targets)
+    assert np.array_equal(cached.gather(0, np.arange(10))[1], targets)
 
 
 class SlowExamples(Examples):
@@ -399,7 +417,7 @@ def test_folds_share_the_features_of_each_image(base, tmp_path, memory, monkeypa
         alone.count = 10
         inputs = training, EvaluationPipeline(alone, shape, 4)
         cached = cache_split_features(features, inputs, ("", ""), [("one",), ("two",)])
-        views = [each.source.gather(tf.range(20, dtype=tf.int64)) for each in cached.training.views]
+        views = [cached.training.source.gather(view, np.arange(20)) for view in (0, 1)]
         assert [labels.numpy().tolist() for _, labels in views] == [[*LABELS, *LABELS]] * 2
         seen += [view[0].numpy() for view in views]
     # Each image of each fold: in two views for training, and as it is for validation.

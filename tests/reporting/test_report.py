@@ -125,7 +125,7 @@ def make_page(
     result = EvaluationResult(None, None, found, losses, metrics)
     counts = tuple(np.bincount(labels, minlength=classes).tolist())
     split = SimpleNamespace(name="test", examples=images, class_counts=counts, rejected_count=2)
-    mistakes = len(worst_mistakes(result))
+    mistakes = len(worst_mistakes(result.predictions, result.losses))
     values = {
         "title": "out/run/best, epoch 2",
         "split": "test",
@@ -134,7 +134,7 @@ def make_page(
         "result": result,
         "mistake_images": random.integers(0, 256, (mistakes, edge, edge, 3), np.uint8),
         "correct_images": random.integers(
-            0, 256, (len(sample_correct(result)), edge, edge, 3), np.uint8
+            0, 256, (len(sample_correct(result.predictions)), edge, edge, 3), np.uint8
         ),
         "splits": (split, SimpleNamespace(**{**vars(split), "name": "train"})),
         "history": [ROW, {**ROW, "epoch": 2.0}],
@@ -330,7 +330,7 @@ def test_worst_mistakes_come_first_with_their_images(colors):
     scores = np.random.default_rng(0).normal(size=(18, 3)).astype(np.float32)
     losses = np.random.default_rng(1).random(18)
     found = make_predictions(labels, scores)
-    rows = worst_mistakes(EvaluationResult(None, inputs, found, losses, {}), 5)
+    rows = worst_mistakes(found, losses, 5)
     wrong = found.classes != labels
     assert len(rows) == 5
     assert wrong[rows].all()
@@ -343,7 +343,7 @@ def test_table_of_mistakes(monkeypatch):
     labels = np.array([0, 1, 1])
     scores = np.array([[0, 1], [2, 1], [0, 1]], np.float32)
     found, losses = make_predictions(labels, scores), np.array([1.5, 2.5, 0.25])
-    head, rows = make_mistake_table(EvaluationResult(None, None, found, losses, {}), "ab")
+    head, rows = make_mistake_table(found, losses, "ab")
     assert head == ("file", "true", "predicted", *head[3:5], "loss")
     assert rows == [
         ("1.png", "b", "a", "0.2689", "0.7311", "2.5000"),
@@ -352,7 +352,7 @@ def test_table_of_mistakes(monkeypatch):
     truth = np.array([[0, 0], [1, 1], [1, 1]])
     scores = np.array([[1, 1], [1, -1], [1, 1]], np.float32)
     found = make_predictions(truth, scores, multi_label=True)
-    _, rows = make_mistake_table(EvaluationResult(None, None, found, losses, {}), "ab")
+    _, rows = make_mistake_table(found, losses, "ab")
     assert rows == [("1.png", "a|b", "a", "2.5000"), ("0.png", "none", "a|b", "1.5000")]
     monkeypatch.setattr(mistakes, "MAX_ROWS", 5)
     page = make_page(image_table="a b/test.images.csv")
@@ -365,12 +365,12 @@ def test_sample_correct_is_spread_over_the_split():
     labels = np.zeros(100, int)
     scores = np.eye(2, dtype=np.float32)[(np.arange(100) % 2)]
     result = EvaluationResult(None, None, make_predictions(labels, scores), np.ones(100), {})
-    assert sample_correct(result, 3).tolist() == [0, 48, 98]
-    assert len(sample_correct(result, 99)) == 50
+    assert sample_correct(result.predictions, 3).tolist() == [0, 48, 98]
+    assert len(sample_correct(result.predictions, 99)) == 50
     wrong = EvaluationResult(
         None, None, make_predictions(labels + 1, scores[:1].repeat(100, 0)), np.ones(100), {}
     )
-    assert sample_correct(wrong).tolist() == []
+    assert sample_correct(wrong.predictions).tolist() == []
 
 
 def test_report_runs_no_script_but_its_own():
