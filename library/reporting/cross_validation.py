@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,12 +20,18 @@ logger = logging.getLogger(__name__)
 PAGE = "cross_validation.html"
 
 
+class OutOfFold(NamedTuple):
+    """The out-of-fold predictions of n images, the loss, float (n,), and the fold of each."""
+
+    predictions: Predictions
+    losses: np.ndarray
+    folds: np.ndarray
+
+
 def write_cross_validation_page(
     folder: Path,
     summary: Mapping[str, Any],
-    predictions: Predictions,
-    losses: np.ndarray,
-    folds: np.ndarray,
+    images: OutOfFold,
     classes: Sequence[str],
     image_table: str,
 ) -> None:
@@ -34,12 +40,11 @@ def write_cross_validation_page(
     Args:
         folder: The folder.
         summary: The contents of cross_validation.json.
-        predictions: The out-of-fold predictions of n images.
-        losses: The loss of each image, float (n,).
-        folds: The fold of each image, int (n,).
+        images: What was predicted.
         classes: Class names in label order.
         image_table: File name of the table of all images, in the folder.
     """
+    predictions = images.predictions
     metrics, by_fold = summary["metrics"], summary["folds"]
     interval = f"{summary['confidence']:.0%} interval"
     labels = {name: metric_label(name, summary["top_k"]) for name in metrics}
@@ -74,7 +79,7 @@ def write_cross_validation_page(
         confusion=chart,
         classes=classes,
         mistake_count=int(np.count_nonzero(~predictions.correct)),
-        mistake_table=make_mistake_table(predictions, losses, classes, folds),
+        mistake_table=make_mistake_table(predictions, images.losses, classes, images.folds),
         separator=SEPARATOR,
         image_table=image_table,
     )

@@ -115,8 +115,15 @@ class TensorBoard(Listener):
 
     def _write_image(self, step: int, name: str, pixels: np.ndarray) -> None:
         """Write (height, width, 1 or 3): uint8, or float32 in [0, 1]."""
+        from tensorboard.plugins.image.metadata import create_summary_metadata
+
+        # As tf.summary.image does, which compresses four times as long for a fifth less.
+        pixels = tf.image.convert_image_dtype(pixels, tf.uint8, saturate=True)
+        height, width, _ = pixels.shape
+        content = tf.stack([str(width), str(height), tf.image.encode_png(pixels, compression=1)])
+        metadata = create_summary_metadata(display_name=None, description=None)
         with self._writer.as_default(step):
-            tf.summary.image(f"images/{name}", pixels[None])
+            tf.summary.write(f"images/{name}", content, metadata=metadata)
 
     def _write_hyperparameters(self, values: Mapping[str, Any]) -> None:
         """Write the settings for the HParams tab, to compare runs by."""

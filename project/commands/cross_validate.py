@@ -230,13 +230,13 @@ def write_page(folder: Path, summary: Mapping[str, Any], images: Any, classes: A
         classes: The class names.
     """
     try:
-        from library.reporting.cross_validation import write_cross_validation_page
+        from library.reporting.cross_validation import OutOfFold, write_cross_validation_page
     except ModuleNotFoundError as error:
         if not str(error.name).startswith("library.reporting"):
             raise
         logger.info("no cross_validation.html, because library/reporting is missing")
         return
-    write_cross_validation_page(folder, summary, *images, classes, TABLE)
+    write_cross_validation_page(folder, summary, OutOfFold(*images), classes, TABLE)
 
 
 def log_results(folder: Path, summary: Mapping[str, Any], run_dirs: Sequence[str]) -> None:

@@ -145,7 +145,7 @@ def test_folds_of_a_frozen_base_share_its_features(data, tmp_path):
         assert outputs.probabilities[outputs.folds == number] == pytest.approx(wanted, abs=1e-5)
     # One fold alone learns the same to the bit, although it computes all features itself.
     shutil.move(tmp_path / "run", tmp_path / "all")
-    run.main(["train", *words[1:], "--fold", "2", "--report", "false"])
+    run.main(["train", *words[1:], "--fold", "2", "--no-report"])
     alone, among = (
         np.load(next(each.glob("checkpoints/step_*")) / "variables.npz")
         for each in (tmp_path / "run", tmp_path / "all" / "fold_2")
