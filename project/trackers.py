@@ -146,7 +146,9 @@ class MLflow(Tracker):
         }
         renamed = {self._TAGS[key]: tags[key] for key in self._TAGS if key in tags}
         params = [entities.Param(key, texts[key]) for key in texts.keys() - known.keys()]
-        more = {**tags, **renamed, **sources, **changed}
+        # Without a source, its pages hide the commit.
+        program = {"mlflow.source.name": "run.py", "mlflow.source.type": "LOCAL"}
+        more = {**tags, **program, **renamed, **sources, **changed}
         tag_list = [entities.RunTag(key, value) for key, value in more.items()]
         with _rejections():
             for some in _chunks(params, self._MAX_PARAMETERS):
