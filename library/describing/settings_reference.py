@@ -69,7 +69,9 @@ def json_schema(title: str, keys: Iterable[Key], *, has_domains: bool = False) -
 
 def _add_domains(key: Key, schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a value, or of the values among which to search."""
-    about = {name: schema.pop(name) for name in ("default", "description") if name in schema}
+    about: dict[str, Any] = {
+        name: schema.pop(name) for name in ("default", "description") if name in schema
+    }
     is_number = key.base in (int, float) and not key.choices
     names = ("choices", "range") if is_number else ("choices",)
     return {**about, "anyOf": [schema, *({"$ref": f"#/definitions/{name}"} for name in names)]}
