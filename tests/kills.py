@@ -2,10 +2,10 @@
 
     python -m tests.kills [300] [--seed 0] [--kinds cluster export]
 
-Conversion, training with both engines, evaluation, export and a cluster of two workers, each on
-tiny data. The result of each must equal that of one that nobody killed, and nothing may be left: no
-partial file, no lock, nothing in the temporary folder. It ends with exit code 1 after the first
-difference, and leaves the folder to look at.
+Conversion, training with both engines, evaluation, export, a search and a cluster of two workers,
+each on tiny data. The result of each must equal that of one that nobody killed, and nothing may be
+left: no partial file, no lock, nothing in the temporary folder. It ends with exit code 1 after the
+first difference, and leaves the folder to look at.
 """
 
 import argparse
@@ -150,6 +150,23 @@ def read_evaluation(folder: Path) -> list:
     return [summary, sorted(each.name for each in run.iterdir())]
 
 
+def start_search(folder: Path) -> list[Worker]:
+    """Start a search of four trials."""
+    space = folder / "space.yaml"
+    space.write_text("tiny:\n  width: {choices: [4, 8]}\n  adam_beta1: [0.5, 0.95]\n")
+    options = [f"--hyperparameter_file={space}", "--search_space=tiny", "--trials=4"]
+    return [start_run(folder, "search", *options)]
+
+
+def read_search(folder: Path) -> list[dict[str, str]]:
+    """Return a row for each trial, without the time that it took."""
+    with (folder / "run" / "trials.csv").open() as file:
+        return [
+            {key: value for key, value in row.items() if key != "seconds"}
+            for row in csv.DictReader(file)
+        ]
+
+
 def read_export(folder: Path) -> list:
     """Return the names of the files and the variables, which all versions share."""
     exports = folder / "run" / "export"
@@ -187,6 +204,7 @@ def make_works(data: Path, trained: Path) -> dict[str, Work]:
             copy_run, lambda folder: [start_run(folder, "evaluate")], read_evaluation, 2
         ),
         "export": Work(copy_run, lambda folder: [start_run(folder, "export")], read_export, 2),
+        "search": Work(nothing, start_search, read_search, 1),
         "cluster": Work(nothing, start_cluster, read_cluster, 1, is_close),
     }
 

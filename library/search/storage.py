@@ -156,7 +156,7 @@ def _open_journal(path: Path) -> Any:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     # Optuna's own lock outlives a killed process, and then delays the next one by 30 seconds.
-    lock: Any = FileLock(path.with_name(f".{path.name}.lock"), fallback_to_soft=False)
+    lock: Any = FileLock(path.with_name(f".{path.name}.mutex"), fallback_to_soft=False)
     try:
         with lock:
             _remove_torn_line(path)

@@ -15,7 +15,7 @@ from library.errors import (
     if_interrupted,
 )
 from library.files import write_file
-from library.messages import counted, listed
+from library.messages import counted, listed, unknown_name
 from project.commands.setup import print_result, start_tensorflow
 from project.commands.train import (
     decisive_settings,
@@ -34,6 +34,8 @@ from project.hyperparameters import Hyperparameters
 
 logger = logging.getLogger(__name__)
 
+# Metrics that each evaluation has.
+_COMPUTED = ("loss", "accuracy")
 # In the folder of the search, beside the folder of the trials' runs.
 TABLE, BEST_SET, RESULT = "trials.csv", "best.yaml", "search.json"
 
@@ -49,8 +51,8 @@ def search(settings: Settings) -> None:
 
     if config.write_set:
         check_new_set(_recipe_path(settings), config.write_set)
+    directions = tuple(map(_direction, config.objectives or (config.best_metric,)))
     settings, objectives = _with_objectives(settings)
-    directions = tuple(map(_direction, objectives))
     with if_interrupted("No step is lost; run the same command again."), explain_storage_errors():
         splits = read_training_data(config)
         if settings.dry_run:
@@ -117,7 +119,7 @@ def _with_objectives(settings: Settings) -> tuple[Settings, tuple[str, ...]]:
     if settings.values["best_metric"].provenance == DEFAULT:
         settings = settings.with_values({"best_metric": Value(metrics[0], "objectives")})
     for name in metrics:
-        if name not in ("loss", "accuracy", settings.project.best_metric):
+        if name not in (*_COMPUTED, settings.project.best_metric):
             raise SettingsError(f"objective {name} is not computed: it needs --best_metric {name}")
     if len(objectives) > 1 and settings.values["pruner"].provenance != DEFAULT:
         logger.info("With two objectives no trial is pruned")
@@ -129,7 +131,11 @@ def _direction(objective: str) -> Literal["minimize", "maximize"]:
 
     if objective in (PARAMETERS, MILLISECONDS):
         return "minimize"
-    return "minimize" if Monitor(objective).mode == "min" else "maximize"
+    try:
+        return "minimize" if Monitor(objective).mode == "min" else "maximize"
+    except SettingsError:
+        known = (*_COMPUTED, PARAMETERS, MILLISECONDS, "any best_metric")
+        raise SettingsError(unknown_name("objective", objective, known)) from None
 
 
 def _evaluations(config: Any) -> int | None:
