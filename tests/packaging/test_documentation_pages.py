@@ -102,7 +102,10 @@ def test_shown_settings_are_valid(page, tmp_path, monkeypatch):
         (tmp_path / "sets.yaml").write_text(text)
         chosen = re.findall(r"^(\w+):", text, re.M)[-1]
         kind = "config" if "batch_size" in text else "hyperparameter"
-        read_settings([f"--{kind}_file={tmp_path / 'sets.yaml'}", f"--{kind}_set={chosen}"])
+        words = [f"--{kind}_file={tmp_path / 'sets.yaml'}", f"--{kind}_set={chosen}"]
+        if chosen.endswith("_search"):
+            words = ["search", words[0], f"--search_space={chosen}"]
+        read_settings(words, COMMANDS)
 
 
 def test_code_blocks_are_found():
