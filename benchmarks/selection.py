@@ -106,12 +106,15 @@ def run(
 
 
 def find_shares(random: np.ndarray, found: np.ndarray) -> dict[int, float]:
-    """Return for labels of a method (from the third round on) their share of what random needs."""
+    """Return for labels of a method (from the third round on) their share of what random needs.
+
+    Where random choice never gets as good, the share is at most the one that is returned.
+    """
     rising = np.maximum.accumulate(random)
     labels = ROUND * np.arange(1, len(random) + 1)
     shares = {}
     for number, accuracy in enumerate(found, 1):
-        if number > 2 and accuracy <= rising[-1]:
+        if number > 2:
             shares[ROUND * number] = ROUND * number / float(np.interp(accuracy, rising, labels))
     return shares
 
