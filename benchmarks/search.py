@@ -245,6 +245,7 @@ def kills(options: argparse.Namespace, progress: Progress) -> None:
             while time.monotonic() < deadline and worker.poll() is None:
                 time.sleep(0.005)
             figures["kills"] += worker.poll() is None
+            progress.save()
             worker.send_signal(signal.SIGKILL)
             worker.finish(600)
         finish(start(run_dir))

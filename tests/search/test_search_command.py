@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
@@ -14,6 +15,7 @@ import tensorflow as tf
 import run
 from library.errors import SettingsError, UserError
 from library.training.trainer import Trainer
+from project.commands.trial_training import Trained, TrialTraining
 from project.settings import read_settings
 from tests.conftest import ROOT
 from tests.helpers.workers import Worker, free_ports
@@ -131,6 +133,27 @@ def test_failed_trials_are_recorded(colors, spaces, tmp_path, monkeypatch, capsy
     assert set(result["best"][0]["values"]) == {"accuracy", "parameters"}
 
 
+def test_value_of_a_trial_is_the_mean_over_seeds(colors, spaces, tmp_path, monkeypatch, capsys):
+    trained = []
+
+    def train_once(self, settings, listeners):
+        seed, folder = settings.project.random_seed, Path(settings.project.run_dir)
+        trained.append((folder.parent.name, folder.name, len(listeners)))
+        row = {"epoch": 1, "validation_loss": seed / 4, "validation_accuracy": 0.5}
+        is_pruned = folder.parent.name == "0001"
+        return Trained(row, row, SimpleNamespace(count_params=lambda: 7), 1.0, is_pruned)
+
+    monkeypatch.setattr(TrialTraining, "_train_once", train_once)
+    words = words_of(colors, spaces, tmp_path / "run", "--search_space=tiny", "--trials=2")
+    run.main([*words, "--seeds=1,2"])
+    # Pruning is decided by the first seed's training.
+    seeds = [("0000", "seed_1", 1), ("0000", "seed_2", 0), ("0001", "seed_1", 1)]
+    assert trained == seeds
+    result = json.loads(capsys.readouterr().out)
+    assert result["best"][0]["values"] == {"loss": 0.375}
+    assert result["trials"] == {"complete": 1, "pruned": 1}
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -139,6 +162,7 @@ def test_failed_trials_are_recorded(colors, spaces, tmp_path, monkeypatch, capsy
         (["--search_space=tiny", "--sampler=cmaes", "--objectives=loss,parameters"], "cmaes"),
         (["--search_space=tiny", "--objectives=loss,loss"], "loss"),
         (["--search_space=tiny", "--objectives=parameters"], "metric"),
+        (["--search_space=tiny", "--objectives=los"], "loss"),
         (["--search_space=tiny", "--objectives=loss,macro_f1"], "--best_metric macro_f1"),
         (["--search_space=tiny", "--write_set=tiny"], r"spaces.yaml:4.*tiny"),
         (["--search_space=tiny", "--write_set=.x"], ".x"),
