@@ -9,6 +9,7 @@ import atexit
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from library.messages import counted, listed
+from library.messages import counted
 from library.tracking.delivery import (
     Delivery,
     MakeTracker,
@@ -107,11 +108,10 @@ def describe_unsent(runs: Mapping[Path, Sequence[str]]) -> list[str]:
         if rejected:
             lines.append(f"{name} did not accept some events: {rejected}")
         if unsent:
-            events, folders = sum(unsent.values()), [_shown(each) for each in unsent]
+            events, command = sum(unsent.values()), shlex.join(["track", *map(_shown, unsent)])
             lines.append(
                 f"{counted(events, 'event')} could not be sent to {name} "
-                f"({reason or 'no answer in time'}). To send what is left: "
-                f"run.py track {listed(folders).replace(',', '')}"
+                f"({reason or 'no answer in time'}). To send what is left: run.py {command}"
             )
     return lines
 

@@ -4,7 +4,6 @@ Each seed has a run, `<run_dir>/seed_0`, that is what a process of its own with 
 would make, and resumes like any other. All share the caches of `<run_dir>`.
 """
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -14,7 +13,6 @@ from typing import Any
 from library.configuration.reader import Settings
 from library.configuration.schema import COMMAND_LINE, DEFAULT, Value
 from library.errors import DivergedError, SettingsError, if_interrupted
-from library.files import write_file
 from project.commands.setup import follow_fold, print_result, start_tensorflow
 from project.commands.train import (
     decisive_settings,
@@ -196,6 +194,7 @@ def _report(
     settings: Settings, results: Mapping[int, Result], diverged: Mapping[int, str]
 ) -> dict[str, Any]:
     """Write seeds.json, or seeds.test.json after an evaluation, log a table, and return both."""
+    from library.evaluation.evaluate import write_summary
     from library.evaluation.repeated_runs import format_summaries, summarize_metrics
 
     entries = list(results.values())
@@ -206,7 +205,7 @@ def _report(
     }
     split = {each["split"] for each in entries if "split" in each}
     path = Path(settings.project.run_dir, ".".join(["seeds", *split, "json"]))
-    write_file(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_summary(path, content)
     top_k = next((each["top_k"] for each in entries if "top_k" in each), None)
     for line in format_summaries(content, top_k):
         logger.info(line)

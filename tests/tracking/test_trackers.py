@@ -61,8 +61,9 @@ class MLflowServer:
                 time.sleep(0.2)
 
     def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def ask(self, what, **query):
         """Return an answer of the REST API."""
