@@ -132,9 +132,9 @@ def _draw_metric(axes: Any, rows: Rows, name: str, best_epoch: int | None) -> No
 
 
 def _style(axes: Any, xlabel: str) -> None:
-    """Use one ink for everything but the curves, and whole epochs."""
+    """Use one ink for everything but the curves, and whole numbers of epochs and trials."""
     axes.set_xlabel(xlabel, color=INK)
-    if xlabel == "epoch":
+    if xlabel in ("epoch", "trial"):
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.tick_params(colors=INK)
     axes.set_facecolor("none")
