@@ -51,6 +51,14 @@ def convert(images, data_dir, split, *options):
     convert_dataset.main([*arguments, "--tfrecord_dir", folder, *options])
 
 
+@pytest.fixture(scope="module")
+def in_root():
+    """The YAML files of the project are those in effect."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        yield
+
+
 @pytest.fixture(scope="session")
 def colors(tmp_path_factory):
     """A data folder with three converted splits: 20, 6 and 6 images each of three colors."""

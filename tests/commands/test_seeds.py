@@ -18,19 +18,14 @@ from tests.conftest import ROOT
 
 SEEDS = (0, 1)
 
+pytestmark = pytest.mark.usefixtures("in_root")
+
 
 def options_of(data_dir, run_dir, *more):
     values = {"data_dir": data_dir, "run_dir": run_dir, "model": "simple", "image_size": 8}
     values |= {"batch_size": 16, "train_epochs": 2, "learning_rate": 0.01, "bootstrap_samples": 0}
     words = [word for name, value in values.items() for word in (f"--{name}", str(value))]
     return [*words, "--no-report", *more]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def in_root():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        yield
 
 
 @pytest.fixture(scope="module")

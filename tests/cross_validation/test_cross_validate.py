@@ -20,9 +20,11 @@ from library.prediction.image_outputs import read_image_outputs
 from library.saving.snapshots import read_snapshot
 from library.training.trainer import Trainer
 from project.inputs import EvaluationPipeline
-from tests.conftest import ROOT, write_colors
+from tests.conftest import write_colors
 from tests.helpers.hub_modules import save_module
 from tests.helpers.workers import Worker
+
+pytestmark = pytest.mark.usefixtures("in_root")
 
 
 def convert_folds(images, folder, *options):
@@ -52,13 +54,6 @@ def data(images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("folds") / "data"
     convert_folds(images, folder, "--split", "folds=3,test=0.2")
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def in_root():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        yield
 
 
 @pytest.fixture(scope="module")

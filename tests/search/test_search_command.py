@@ -18,8 +18,9 @@ from library.errors import SettingsError, UserError
 from library.training.trainer import Trainer
 from project.commands.trial_training import Trained, TrialTraining
 from project.settings import read_settings
-from tests.conftest import ROOT
 from tests.helpers.workers import Worker, free_ports
+
+pytestmark = pytest.mark.usefixtures("in_root")
 
 SPACES = """\
 # A comment stays.
@@ -36,11 +37,6 @@ failing:
   learning_rate: {choices: [0.01, 1e30]}
   clip_norm: {choices: [none, 1.0]}
 """
-
-
-@pytest.fixture(autouse=True)
-def in_root(monkeypatch):
-    monkeypatch.chdir(ROOT)
 
 
 @pytest.fixture
