@@ -63,7 +63,7 @@ dataset/sample/test/test.manifest.json: .venv/ready dataset/sample.zip
 # a constraint in pyproject.toml: there, uv applies it to the installation too, where it lacks a hash.
 lock: ## pin all dependencies again, with hashes
 	echo 'backports-strenum<1.3' | uv pip compile --constraints /dev/stdin --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --extra develop --extra litert --extra mlflow --extra onnx --extra presets --extra search \
+	  --extra beam --extra develop --extra litert --extra mlflow --extra onnx --extra presets --extra search \
 	  --extra serve --extra wandb \
 	  --output-file requirements.lock pyproject.toml
 

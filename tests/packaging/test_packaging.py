@@ -17,7 +17,17 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What `make` installs in addition; `gpu` and `remote` are for machines that have them.
 EXTRAS = [
     package
-    for extra in ("litert", "mlflow", "onnx", "presets", "search", "serve", "wandb", "develop")
+    for extra in (
+        "beam",
+        "litert",
+        "mlflow",
+        "onnx",
+        "presets",
+        "search",
+        "serve",
+        "wandb",
+        "develop",
+    )
     for package in PROJECT["optional-dependencies"][extra]
 ]
 LOCK = (ROOT / "requirements.lock").read_text()
