@@ -138,3 +138,28 @@ def snapshot_run(colors, tmp_path_factory):
     with contextlib.chdir(ROOT):
         run.main([*options, *learning])
     return SnapshotRun(folder, options)
+
+
+@pytest.fixture(scope="session")
+def _object_store_process():
+    from tests.helpers.object_store import ObjectStore
+
+    with contextlib.closing(ObjectStore()) as store:
+        yield store
+
+
+@pytest.fixture
+def object_store(_object_store_process):
+    """An object store for s3:// URLs on loopback, which answers."""
+    yield _object_store_process
+    _object_store_process.resume()
+    _object_store_process.start()
+
+
+@pytest.fixture
+def bucket(object_store, monkeypatch):
+    """The URL of a new bucket of the object store, which this process can reach."""
+    from tests.helpers.object_store import used_by_this_process
+
+    with used_by_this_process(object_store, monkeypatch) as url:
+        yield url
