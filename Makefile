@@ -61,11 +61,16 @@ dataset/sample/test/test.manifest.json: .venv/ready dataset/sample.zip
 # All packages that may be installed, pinned with hashes for every supported Python and platform.
 # backports-strenum 1.3 is for Python before 3.11, and pip refuses it; uv ignores that bound. Not as
 # a constraint in pyproject.toml: there, uv applies it to the installation too, where it lacks a hash.
+# The extras gpu and remote have a file of their own, with what requirements.lock lacks: few need them.
 lock: ## pin all dependencies again, with hashes
 	echo 'backports-strenum<1.3' | uv pip compile --constraints /dev/stdin --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --extra beam --extra develop --extra litert --extra mlflow --extra onnx --extra presets --extra search \
 	  --extra serve --extra wandb \
 	  --output-file requirements.lock pyproject.toml
+	uv pip compile --constraints requirements.lock --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --extra gpu --extra remote pyproject.toml | awk \
+	  'NR == FNR {if (/^[a-z]/) locked[$$1]; next} /^[a-z]/ {is_new = !($$1 in locked)} is_new' \
+	  requirements.lock - > requirements-gpu-remote.lock
 
 .venv/ready: requirements.lock
 	@PYTHON="$(PYTHON)" sh .ci/set_up_venv
