@@ -4,5 +4,5 @@ Ground floor, without TensorFlow: logging, errors, messages, files, limits, tens
 Core: configuration, dataset and figures side by side, then inputs, augmentation, saving, models,
 training, evaluation.
 Leaves, which can be deleted: prediction, explaining, describing, reporting, comparing, serving,
-export, distributed, cleaning, cross_validation, robustness, selection, tracking, search.
+export, distributed, cleaning, cross_validation, robustness, selection, tracking, search, beam.
 """

@@ -32,6 +32,7 @@ LEAVES = {
     "selection": (("prediction",), ("select",)),
     "tracking": ((), ("track",)),
     "search": ((), ("search",)),
+    "beam": (("prediction",), ()),
 }
 ORDER = (*GROUND_FLOOR, *CORE, *LEAVES)
 # These three stand side by side.

@@ -1,0 +1,1 @@
+"""Conversion and batch prediction on Apache Beam: the extra `.[beam]`."""
