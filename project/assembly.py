@@ -147,6 +147,8 @@ def start_devices(settings: Settings, cluster: Any = None) -> Devices:
     config, hparams = settings.project, settings.hyperparameters
     if cluster is None:
         gpus = tf.config.list_logical_devices("GPU")
+        if not gpus and config.num_gpus is None:
+            _log_unused_gpus()
         devices = Devices(tf.distribute.MirroredStrategy(gpus) if len(gpus) > 1 else None)
     else:
         from library.distributed.devices import start_workers
@@ -169,6 +171,16 @@ def start_devices(settings: Settings, cluster: Any = None) -> Devices:
                 "gradient_accumulation_steps needs GPUs if several devices train together"
             )
     return devices
+
+
+def _log_unused_gpus() -> None:
+    try:
+        from library.diagnosis.nvidia import log_unused_gpus
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("library.diagnosis"):
+            raise
+    else:
+        log_unused_gpus()
 
 
 def _refuse_asynchronous(settings: Settings, replicas: int) -> None:

@@ -78,6 +78,7 @@ SETTINGS_OF = {
     "preview": f"{_COMMON} hyperparameter_set image_size channels batch_size augmentations",
     "benchmark_inputs": f"{_COMMON} data_format image_size batch_size augmentations cache "
     "parallel_interleave_sources num_parallel_reads num_parallel_calls prefetch_batches",
+    "doctor": f"{_COMMON} hyperparameter_set model image_size batch_size num_gpus compare_format",
 }
 
 
@@ -244,7 +245,7 @@ class Evaluation(Keys):
         "time or parameters; none: best_metric, or accuracy",
     )
     compare_format: Literal["text", "csv", "md", "json"] = key(
-        "text", "output of compare", also=["format"]
+        "text", "output of compare; doctor: text or json", also=["format"]
     )
     best_metric: Text = key(
         "loss",

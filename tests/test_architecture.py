@@ -21,6 +21,7 @@ LEAVES = {
     "prediction": ((), ("predict",)),
     "explaining": (("prediction",), ("explain",)),
     "describing": ((), ("describe", "preview", "benchmark_inputs", "find_learning_rate")),
+    "diagnosis": (("describing",), ("doctor",)),
     "cross_validation": (("prediction",), ("cross_validate",)),
     "reporting": ((), ()),
     "comparing": (("reporting",), ("compare",)),

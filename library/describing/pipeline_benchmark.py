@@ -118,8 +118,15 @@ def format_stages(
         )
         return
     slowest = max(shares, key=lambda stage: shares[stage])
+    yield f"bottleneck: {slowest}; to speed it up: {advice_on(rates, source)}"
+
+
+def advice_on(rates: dict[str, float], source: ExampleSource) -> str:
+    """Return what speeds the slowest stage up, from the result of `measure_stages`."""
+    shares = shares_of_time(rates)
+    slowest = max(shares, key=lambda stage: shares[stage])
     (advice,) = (each for kind, each in _ADVICE.items() if isinstance(source, kind))
-    yield f"bottleneck: {slowest}; to speed it up: {advice.get(slowest, _AUGMENT_ADVICE)}"
+    return advice.get(slowest, _AUGMENT_ADVICE)
 
 
 def _images_per_second(batches: tf.data.Dataset, seconds: float) -> float:
