@@ -1,17 +1,23 @@
 """Training and evaluating from Python, as docs/notebook.md says."""
 
+import copy
+import html
 import json
 import re
+import shutil
 
+import nbformat
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
+from nbmake.nb_run import NotebookRun
 from PIL import Image
 
 import run
 from library.errors import DataError, SettingsError
 from project.networks import NETWORKS
 from project.notebook import train_and_evaluate
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_colors
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "notebook.md").read_text(), re.DOTALL)
 QUICK = {
@@ -108,3 +114,39 @@ def test_wrong_settings(tmp_path, settings, error, names):
 def test_missing_data(tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         train_and_evaluate("simple", tmp_path / "nowhere", run_dir=str(tmp_path / "run"))
+
+
+COLAB = nbformat.read(ROOT / "docs" / "colab.ipynb", nbformat.NO_CONVERT)
+
+
+def test_colab_notebook_is_stored_without_outputs():
+    nbformat.validate(COLAB)
+    cells = [cell for cell in COLAB.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+
+
+@pytest.mark.slow
+def test_colab_notebook_goes_from_a_zip_file_to_a_litert_model(tmp_path):
+    write_colors(tmp_path / "photos", 12)
+    shutil.make_archive(tmp_path / "photos", "zip", tmp_path / "photos")
+    notebook = copy.deepcopy(COLAB)
+    (given,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
+    options = "--model simple --image_size 8 --batch_size 8 --train_epochs 2 --bootstrap_samples 20"
+    places = {"PROJECT": ROOT, "IMAGES": tmp_path / "photos.zip", "DATA": tmp_path / "data"}
+    values = {**places, "RUN": tmp_path / "run", "OPTIONS": options}
+    assert re.findall(r"^([A-Z]+) = ", given.source, re.M) == ["REPOSITORY", *values]
+    given.source = "\n".join(f"{name} = {str(value)!r}" for name, value in values.items())
+    nbformat.write(notebook, tmp_path / "colab.ipynb")
+
+    result = NotebookRun(tmp_path / "colab.ipynb", default_timeout=300).execute()
+
+    outputs = [output for cell in result.nb.cells for output in cell.get("outputs", ())]
+    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    assert result.error is None, printed[-3000:]
+    assert "error:" not in printed
+    assert "test accuracy" in printed
+    (shown,) = [output.data["text/html"] for output in outputs if "data" in output]
+    assert "<iframe" in shown
+    assert html.escape((tmp_path / "run" / "report.html").read_text()) in shown
+    model = Interpreter(str(tmp_path / "run" / "export" / "model" / "1" / "model.tflite"))
+    assert model.get_input_details()[0]["shape"].tolist()[1:] == [8, 8, 3]
