@@ -12,6 +12,8 @@ from library.errors import missing_package, run_main
 
 try:
     from library.configuration.command_line import Command
+    from library.configuration.reader import Settings
+    from project.run_urls import local_copies
     from project.settings import read_settings
 except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is not active.
     sys.exit(f"run.py: error: {missing_package(error) or error}")
@@ -51,6 +53,12 @@ def main(arguments: Sequence[str]) -> None:
     name = settings.command
     if name == "train" and settings.project.validate_only:
         name = "evaluate"
+    with local_copies(settings, name) as settings:
+        run_command(settings, name)
+
+
+def run_command(settings: Settings, name: str) -> None:
+    """Run a command, once or for each of the seeds."""
     if name not in ("train", "cross_validate", "search"):
         from project.commands.setup import follow_fold
 

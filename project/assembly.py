@@ -387,7 +387,7 @@ def make_run_paths(settings: Settings, training_split: Any) -> RunPaths:
                 _describe_pretrained(hparams),
             ),
         },
-        settings={**config.model_dump(mode="json"), **hparams.model_dump(mode="json")},
+        settings=settings.as_json(),
         defaults={name for name, each in settings.values.items() if each.provenance == DEFAULT},
         hyperparameters=set(type(hparams).model_fields),
     )

@@ -99,7 +99,7 @@ class Transfer(Keys):
 
     heading = "Transfer learning"
     fine_tuning: bool = key(False, "train the pretrained layers too, not only the head")
-    checkpoint_path: LocalPath | None = key(
+    checkpoint_path: PathOrUrl | None = key(
         None, "initial weights: a snapshot, .keras, .weights.h5 or TensorFlow checkpoint"
     )
     checkpoint_exclude_scopes: Words = key((), "layers not to load from checkpoint_path")

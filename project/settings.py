@@ -33,6 +33,7 @@ from library.configuration.schema import (
     Words,
     key,
 )
+from library.dataset.storage import read_url
 from project.hyperparameters import Hyperparameters
 
 ABOUT = "Train an image classifier, keep the best snapshot, and use it."
@@ -126,7 +127,8 @@ def read_settings(arguments: Sequence[str], commands: Commands | None = None) ->
         for name, each in (commands or {}).items()
     }
     program = Program(program_name("run", "run.py"), ABOUT, commands, HERE)
-    return SettingsReader(program, Project, Hyperparameters, HERE, SHARED).read(arguments)
+    reader = SettingsReader(program, Project, Hyperparameters, HERE, SHARED, read_url)
+    return reader.read(arguments)
 
 
 class Directories(Keys):
@@ -143,11 +145,11 @@ class Directories(Keys):
     fold: Count | None = key(
         None, "validate on this fold of data_dir, from 1, and train on the others (--split folds=5)"
     )
-    run_dir: LocalPath = key("out/current", "directory that the run writes everything into")
-    model_dir: LocalPath | None = key(
+    run_dir: PathOrUrl = key("out/current", "directory or URL that the run writes everything into")
+    model_dir: PathOrUrl | None = key(
         None, "directory of checkpoints", "md", "{run_dir}/checkpoints"
     )
-    best_model_dir: LocalPath | None = key(
+    best_model_dir: PathOrUrl | None = key(
         None, "directory of the best snapshot", "bmd", "{run_dir}/best"
     )
 
@@ -214,7 +216,7 @@ class Evaluation(Keys):
     max_eval_steps: Count | None = key(
         None, "evaluate on at most this many batches", "mes", also=["eval_freq"]
     )
-    checkpoint: LocalPath | None = key(
+    checkpoint: PathOrUrl | None = key(
         None,
         "snapshot, run or checkpoint to use; none: the best snapshot",
         "vc",
@@ -272,6 +274,9 @@ class Saving(Keys):
     keep_checkpoint_max: Count = key(3, "maximum number of checkpoints to keep", "kcm")
     save_checkpoints_secs: Positive = key(600.0, "seconds between checkpoints", "scs")
     save_summary_steps: Count = key(100, "training steps between TensorBoard scalars", "sss")
+    upload_wait_secs: PositiveOrZero = key(
+        600.0, "seconds that the end of a run at a URL waits for a store that does not answer"
+    )
     weight_histograms: bool = key(False, "write histograms of all weights at each evaluation")
     profile_steps: Words = key((), "first,last: steps to profile for TensorBoard")
     trackers: Words = key(
@@ -312,7 +317,7 @@ class Prediction(Keys):
     select_format: Literal["csv", "label_studio"] = key(
         "csv", "output of select: CSV, or tasks for Label Studio (JSON)"
     )
-    export_dir: LocalPath | None = key(None, "directory of exports", "ed", "{run_dir}/export")
+    export_dir: PathOrUrl | None = key(None, "directory of exports", "ed", "{run_dir}/export")
     export_name: Text = key("model", "name of the exported model, a directory in export_dir")
     export_formats: Words = key(
         ("saved_model",), "any of saved_model, litert, litert_float16, litert_int8, onnx"

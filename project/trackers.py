@@ -288,10 +288,7 @@ def make_listener(settings: Settings, splits: Sequence[Any]) -> Any:
     config = settings.project
     for name in config.trackers:
         find_tracker(name)
-    values = {
-        **config.model_dump(mode="json"),
-        **settings.hyperparameters.model_dump(mode="json"),
-    }
+    values = settings.as_json()
     sources = {key: each.provenance for key, each in settings.values.items()}
     tags = {
         **find_machine(),

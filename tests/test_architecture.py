@@ -34,6 +34,7 @@ LEAVES = {
     "tracking": ((), ("track",)),
     "search": ((), ("search",)),
     "beam": (("prediction",), ()),
+    "remote_runs": ((), ()),
 }
 ORDER = (*GROUND_FLOOR, *CORE, *LEAVES)
 # These three stand side by side.

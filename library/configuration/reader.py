@@ -1,20 +1,20 @@
 """Settings from two YAML files and the command line: how to run, and what to learn."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from library.configuration.command_line import Program, parse, read_question
 from library.configuration.output import format_settings, help_text, version_text
-from library.configuration.paths import expand_argument
+from library.configuration.paths import expand_argument, is_url
 from library.configuration.resolution import DEFAULT_SET, SettingsFile, make_model, resolve
 from library.configuration.schema import (
     COMMAND_LINE,
     DEFAULT,
     Key,
     Keys,
-    LocalPath,
+    PathOrUrl,
     Text,
     Value,
     action,
@@ -37,7 +37,7 @@ class WhichSettings(Keys):
     """The settings file and its set: options only."""
 
     heading = "Settings files"
-    config_file: LocalPath = key(CONFIG_FILE, "settings file of the run", "cf")
+    config_file: PathOrUrl = key(CONFIG_FILE, "settings file of the run", "cf")
     config_set: Text = key(DEFAULT_SET, "named set in config_file", "cs")
 
 
@@ -45,7 +45,7 @@ class Recipe(Keys):
     """The hyperparameter file and its set; project.yaml may name them for one of its sets."""
 
     heading = "Settings files"
-    hyperparameter_file: LocalPath = key(HYPERPARAMETER_FILE, "hyperparameter file", "hpf")
+    hyperparameter_file: PathOrUrl = key(HYPERPARAMETER_FILE, "hyperparameter file", "hpf")
     hyperparameter_set: Text = key(
         DEFAULT_SET, "named set in hyperparameter_file", "hps", also=["search_space"]
     )
@@ -114,6 +114,8 @@ class Settings:
     values: dict[str, Value]
     # The text that --help, --print_config or --list_sets asks for, else None.
     answer: str | None = None
+    # Folder or file → the URL that it is a local copy of.
+    urls: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def dry_run(self) -> bool:
@@ -134,9 +136,25 @@ class Settings:
         )
         return replace(self, project=project, hyperparameters=hyperparameters, values=values)
 
+    def as_written(self, value: Any) -> Any:
+        """Return a value; a path in a local copy becomes the URL that it stands for."""
+        for local, url in self.urls.items() if isinstance(value, str) else ():
+            if value == local or value.startswith(f"{local}/"):
+                return url + value.removeprefix(local)
+        return value
+
+    def _values_as_written(self) -> dict[str, Value]:
+        return {k: Value(self.as_written(v.value), v.provenance) for k, v in self.values.items()}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all settings as JSON values, those of the hyperparameters last."""
+        models = self.project, self.hyperparameters
+        values = {k: v for each in models for k, v in each.model_dump(mode="json").items()}
+        return {key: self.as_written(value) for key, value in values.items()}
+
     def project_yaml(self) -> str:
         """Return a project.yaml that repeats this run, together with its hyperparameters.yaml."""
-        values = self.values | {
+        values = self._values_as_written() | {
             "hyperparameter_file": Value(HYPERPARAMETER_FILE, DEFAULT),
             "hyperparameter_set": Value(DEFAULT_SET, DEFAULT),
         }
@@ -145,7 +163,7 @@ class Settings:
     def hyperparameters_yaml(self) -> str:
         """Return a hyperparameters.yaml that repeats this run."""
         keys = keys_of(self.hyperparameters.__class__)
-        return format_settings("What to learn, as resolved.", keys, self.values)
+        return format_settings("What to learn, as resolved.", keys, self._values_as_written())
 
     def config_yaml(self) -> str:
         """Return one file of two documents that repeats this run, as --print_config prints it."""
@@ -165,6 +183,7 @@ class SettingsReader:
         hyperparameters: The keys of hyperparameters.yaml; none is in `project` too.
         folder: Where to look for a file that is not named and not in the working directory.
         shared: Keys of `hyperparameters` that project.yaml may set too, for sets without them.
+        read_url: Returns the bytes at a URL.
     """
 
     program: Program
@@ -172,6 +191,7 @@ class SettingsReader:
     hyperparameters: type[Keys]
     folder: Path
     shared: tuple[str, ...]
+    read_url: Callable[[str], bytes]
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -215,7 +235,7 @@ class SettingsReader:
         paths = tuple(map(expand_argument, words))
         values = resolve(CommandLineOnly, given)
         values["config_file"] = self._find(values["config_file"])
-        documents = _read_file(values, "config_file", max_documents=2)
+        documents = self._read_file(values, "config_file", max_documents=2)
         # project.yaml comes first, because one of its sets may name the hyperparameters.
         project_keys, recipe_keys = keys_of(self.project), keys_of(self.hyperparameters)
         allowed = project_keys + tuple(each for each in recipe_keys if each.name in self.shared)
@@ -227,7 +247,7 @@ class SettingsReader:
         values |= resolve(self.project, project_layers | given)
         values["hyperparameter_file"] = recipe = self._locate_recipe(values, documents)
         if recipe.provenance != SECOND_DOCUMENT:
-            documents = _read_file(values, "hyperparameter_file")
+            documents = self._read_file(values, "hyperparameter_file")
         misplaced = _misplaced(project_keys, CONFIG_FILE)
         recipe_sets = SettingsFile(
             recipe.value, documents[-1], recipe_keys, misplaced, has_domains=True
@@ -253,6 +273,13 @@ class SettingsReader:
         hyperparameters = make_model(self.hyperparameters, values)
         return Settings(command, paths, config, hyperparameters, values)
 
+    def _read_file(
+        self, values: Mapping[str, Value], name: str, max_documents: int = 1
+    ) -> list[Node]:
+        path, provenance = values[name]
+        content = self.read_url(path) if is_url(path) else None
+        return read_documents(path, max_documents, f"{name}, {provenance}", content)
+
     def _find(self, file: Value) -> Value:
         """Return the path of a file; one that is not named may be in `folder`."""
         path, provenance = file
@@ -269,20 +296,16 @@ class SettingsReader:
         """
         path, provenance = named = values["hyperparameter_file"]
         config_file = values["config_file"].value
-        if provenance == COMMAND_LINE:
+        if provenance == COMMAND_LINE or is_url(path):
             return named
         if len(documents) == 1:
-            beside = Value(str(Path(config_file).parent / path), provenance)
-            return self._find(named) if provenance == DEFAULT else beside
+            folder = config_file.rpartition("/")[0] if is_url(config_file) else None
+            beside = f"{folder}/{path}" if folder else str(Path(config_file).parent / path)
+            return self._find(named) if provenance == DEFAULT else Value(beside, provenance)
         if provenance == DEFAULT:
             return Value(config_file, SECOND_DOCUMENT)
         where = f"hyperparameter_file at {provenance}"
         raise SettingsError(f"{where} contradicts the file's second document; remove one of them")
-
-
-def _read_file(values: Mapping[str, Value], name: str, max_documents: int = 1) -> list[Node]:
-    path, provenance = values[name]
-    return read_documents(path, max_documents, f"{name}, {provenance}")
 
 
 def _misplaced(keys: Iterable[Key], file: str) -> dict[str, str]:

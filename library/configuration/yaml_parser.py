@@ -181,28 +181,35 @@ def merged_values(mapping: Node) -> dict[str, tuple[Node, Node]]:
     return found
 
 
-def read_documents(path: str | Path, max_documents: int = 1, named_by: str = "") -> list[Node]:
+def read_documents(
+    path: str | Path, max_documents: int = 1, named_by: str = "", content: bytes | None = None
+) -> list[Node]:
     """Return the documents of a YAML file; an empty file has one, which is null.
 
     Args:
         path: The file.
         max_documents: The largest number of documents that the file may have.
         named_by: The setting that names the file, to show if there is no such file.
+        content: The bytes at `path`, if that is a URL.
 
     Raises:
         SettingsError: With file and line, for everything that is wrong.
     """
-    return _Composer(_read_text(Path(path), named_by), str(path)).documents(max_documents)
+    content = _read_bytes(Path(path), named_by) if content is None else content
+    return _Composer(_decode(str(path), content), str(path)).documents(max_documents)
 
 
-def _read_text(path: Path, named_by: str) -> str:
+def _read_bytes(path: Path, named_by: str) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise SettingsError(f"file not found: {path}{named_by and f' ({named_by})'}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path.
         raise SettingsError(f"{path} cannot be read: {reason_of(error)}") from None
+
+
+def _decode(path: str, content: bytes) -> str:
     if len(content) > MAX_BYTES:
         raise SettingsError(f"{path} is larger than {MAX_BYTES:,} bytes; is it a settings file?")
     try:

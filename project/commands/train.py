@@ -36,7 +36,7 @@ def train(settings: Settings) -> None:
         start_tensorflow(config, cluster)
         best = train_splits(settings, splits, cluster)
     if best:
-        print_result({"snapshot": config.best_model_dir, **best})
+        print_result({"snapshot": settings.as_written(config.best_model_dir), **best})
 
 
 def read_training_data(config: Any) -> Sequence[Any]:

@@ -121,8 +121,8 @@ def test_unset_variable_is_refused_by_line_in_the_chosen_set_only(tmp_path):
 
 
 def test_url_in_a_variable_is_refused_for_a_local_path(tmp_path):
-    files = write_settings(tmp_path, "default: {run_dir: $BUCKET/run}\n")
-    with pytest.raises(SettingsError, match=r"^run_dir at .*p.yaml:1.*'gs://b/run'"):
+    files = write_settings(tmp_path, "default: {cache_dir: $BUCKET/run}\n")
+    with pytest.raises(SettingsError, match=r"^cache_dir at .*p.yaml:1.*'gs://b/run'"):
         read_settings(files)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from library.configuration.reader import CommandLineOnly
 from library.configuration.schema import keys_of
-from library.errors import SettingsError
+from library.errors import DataError, SettingsError
 from project.hyperparameters import Hyperparameters, keywords_of
 from project.settings import Project, read_settings
 from run import COMMANDS
@@ -139,18 +139,12 @@ def test_files_of_the_forerunner(tmp_path):
     assert settings.hyperparameters.l2_regularization == 1e-8
 
 
-LOCAL = """
-config_file hyperparameter_file run_dir model_dir best_model_dir export_dir cache_dir checkpoint
-ensemble validation_name checkpoint_path application_weights
-"""
-
-
-@pytest.mark.parametrize("name", LOCAL.split())
+@pytest.mark.parametrize(
+    "name", ["cache_dir", "ensemble", "validation_name", "application_weights"]
+)
 def test_url_is_refused_for_local_paths(tmp_path, name):
     with pytest.raises(SettingsError, match=f"^--{name} .*local path.*'gs://b/x'$"):
         read_settings([f"--{name}", "gs://b/x"])
-    if name == "config_file":
-        return
     value = "[out/a, 'gs://b/x']" if name == "ensemble" else "gs://b/x"
     texts = ["default:\n", "default:\n"]
     is_hyperparameter = name in Hyperparameters.model_fields
@@ -161,7 +155,7 @@ def test_url_is_refused_for_local_paths(tmp_path, name):
         read_settings(given)
 
 
-@pytest.mark.parametrize("name", ["data_dir", "hub_handle"])
+@pytest.mark.parametrize("name", ["data_dir", "run_dir", "checkpoint_path", "hub_handle"])
 def test_url_is_accepted(name):
     assert read_settings([f"--{name}", "gs://b/x"]).values[name].value == "gs://b/x"
 
@@ -314,3 +308,17 @@ def test_unknown_hyperparameter_is_an_error():
 
     with pytest.raises(KeyError, match="dept"):
         keywords_of(network, {"depth": 3})
+
+
+def test_settings_files_at_a_url(tmp_path):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    store = MemoryFileSystem()
+    store.pipe_file("/s/p.yaml", b"default: {hyperparameter_file: h.yaml, train_epochs: 7}")
+    store.pipe_file("/s/h.yaml", b"default: {learning_rate: 0.5}")
+    settings = read_settings(["--config_file", "memory://s/p.yaml"])
+    assert settings.project.train_epochs == 7
+    assert settings.hyperparameters.learning_rate == 0.5
+    assert settings.values["learning_rate"].provenance.startswith("memory://s/h.yaml:1")
+    with pytest.raises(DataError, match=r"memory://s/q\.yaml"):
+        read_settings(["--config_file", "memory://s/q.yaml"])
