@@ -77,6 +77,8 @@ def make_trainer(
     Raises:
         SettingsError: A name is unknown, or settings exclude each other.
     """
+    if settings.project.engine not in ENGINES:
+        raise SettingsError(f"engine beam is for predict; train with {' or '.join(ENGINES)}")
     settings = resume_features(with_native_size(settings))
     settings = choose_batch_size(settings, splits[0], devices.replicas)
     config, part = settings.project, devices.worker_slice

@@ -65,7 +65,7 @@ SETTINGS_OF = {
     "compare": "run_dir sort_by compare_format",
     "track": "run_dir",
     "predict": f"{_SNAPSHOT} top_k predict_format embedding threshold threshold_precision "
-    "calibrate unknown_rate unknown_score",
+    "calibrate unknown_rate unknown_score engine beam_options predict_dir predict_shards",
     "export": f"{_SNAPSHOT} export_dir export_name export_formats embedding calibrate "
     "unknown_rate unknown_score",
     "clean": f"{_SNAPSHOT} split count",
@@ -294,6 +294,12 @@ class Prediction(Keys):
         1, "test-time augmentation: views per image (as it is, mirrored, then crops)"
     )
     predict_format: Literal["csv", "jsonl"] = key("csv", "output format of predict")
+    predict_dir: PathOrUrl | None = key(
+        None, "directory or URL of predict's results, with engine beam", "", "{run_dir}/predictions"
+    )
+    predict_shards: Annotated[int, Field(ge=1, le=99_999)] = key(
+        8, "number of files in predict_dir"
+    )
     embedding: bool = key(
         False, "predict, export: also output each image's embedding (input of the last layer)"
     )
@@ -403,8 +409,13 @@ class Runtime(Keys):
     loss_scale: Positive | None = key(None, "fixed loss scale for float16; none: dynamic")
     deterministic_ops: bool = key(False, "use deterministic ops (slower on GPUs)")
     debug: bool = key(False, "overfit one batch with numeric checks on; fail if it is not learned")
-    engine: Literal["loop", "fit"] = key(
-        "loop", "train with the project's loop or with Keras's fit"
+    engine: Literal["loop", "fit", "beam"] = key(
+        "loop", "train: the project's loop or Keras's fit; predict: beam, for Apache Beam"
+    )
+    beam_options: Text | None = key(
+        None,
+        "engine beam: Beam's options, such as '--runner=DataflowRunner …'; none: run here",
+        takes_options=True,
     )
     num_gpus: CountOrZero | None = key(None, "GPUs to use per machine; none: all; 0: CPU only")
     gpu_growth: bool = key(False, "allocate GPU memory as needed, not all of it at the start")

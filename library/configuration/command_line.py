@@ -205,7 +205,7 @@ def _read_option(word: str, options: _Options, waiting: list[str]) -> tuple[str,
         raise SettingsError(f"{written} takes no value; write --{key.name}={text or 'false'}")
     if equals or not key.is_flag:
         is_bare = key.bare and not equals and (not waiting or waiting[-1].startswith("-"))
-        texts = [text if equals else key.bare if is_bare else _next_value(written, waiting)]
+        texts = [text if equals else key.bare if is_bare else _next_value(written, key, waiting)]
         while key.takes_words and not equals and waiting and not waiting[-1].startswith("-"):
             texts.append(waiting.pop())
         return written, key, _parse_value(written, key, texts)
@@ -217,11 +217,12 @@ def _read_option(word: str, options: _Options, waiting: list[str]) -> tuple[str,
     return written, key, truth
 
 
-def _next_value(written: str, waiting: list[str]) -> str:
+def _next_value(written: str, key: Key, waiting: list[str]) -> str:
     if not waiting:
         raise SettingsError(f"{written} needs a value")
     text = waiting.pop()
-    if text.startswith("-") and text != "-" and not _NEGATIVE.fullmatch(text):
+    is_value = not text.startswith("-") or text == "-" or _NEGATIVE.fullmatch(text)
+    if not is_value and not key.takes_options:
         hint = f"if {shown(text)} is the value, write {written}={shown(text)[1:-1]}"
         raise SettingsError(f"{written} needs a value; {hint}")
     return text

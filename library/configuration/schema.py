@@ -86,6 +86,7 @@ def key(
     follows: str = "",
     also: Iterable[str] = (),
     bare: str = "",
+    takes_options: bool = False,
 ) -> Any:
     """Declare one key of a Keys model.
 
@@ -97,10 +98,13 @@ def key(
             string made from it.
         also: Other names of the key, in YAML and on the command line.
         bare: What the option stands for if no value follows it.
+        takes_options: Whether its value is options of another program, which begin with dashes.
     """
     extra: Any = {"short": short, "follows": follows, "also": tuple(also)}
     if bare:
         extra["bare"] = bare
+    if takes_options:
+        extra["takes_options"] = True
     return Field(default, description=meaning, json_schema_extra=extra)
 
 
@@ -148,6 +152,7 @@ class Key:
     follows: str = ""
     also: tuple[str, ...] = ()
     bare: str = ""
+    takes_options: bool = False
     is_action: bool = False
 
     @property

@@ -95,8 +95,8 @@ _RANGE = {"anyOf": [_ENDS, _mapping(log=_ENDS), _mapping(range=_ENDS, step=_STEP
 
 def _key_schema(key: Key) -> dict[str, Any]:
     schema = key.adapter.json_schema()
-    for name in ("short", "follows", "also"):
-        del schema[name]
+    for name in ("short", "follows", "also", "bare", "takes_options"):
+        schema.pop(name, None)
     if key.is_optional:
         schema["anyOf"].append({"const": "none"})
     return schema

@@ -3,44 +3,111 @@
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from library.dataset.storage import is_remote
 from library.errors import DataError, SettingsError, printable
 from library.messages import counted
 from project.commands.setup import for_data, read_validation, start_tensorflow
 
 logger = logging.getLogger(__name__)
 
+_BEAM_ONLY = ("beam_options", "predict_dir")
+
 
 def predict(settings: Any) -> None:
-    """Classify images and print one line for each; files that cannot be read are reported."""
+    """Classify images; files that cannot be read are reported.
+
+    The local engine prints one line for each image, Beam writes them to shards.
+    """
     config = settings.project
     if not settings.paths:
         raise SettingsError(
             "predict needs at least one path: python run.py predict IMAGE-OR-FOLDER…"
         )
+    if config.engine == "beam":
+        from library.beam.pipeline import read_options
+
+        options = read_options(config.beam_options or "")
+    elif given := [each for each in _BEAM_ONLY if settings.values[each].value is not None]:
+        raise SettingsError(f"{given[0]} needs --engine beam")
     from library.prediction.image_paths import find_images
 
     files = find_images(settings.paths, config.csv_columns)
     validation_split = read_validation(for_data(config))
-    from library.prediction.image_pool import ImagePool
-
-    # The pool's first process starts while TensorFlow is imported.
-    with ImagePool() as pool:
+    if config.engine == "beam":
         start_tensorflow(config)
-        predicted = _predict(settings, files, validation_split, pool.convert)
+        predicted, unreadable = _predict_on_beam(settings, validation_split, options)
+    else:
+        from library.prediction.image_pool import ImagePool
+
+        # The pool's first process starts while TensorFlow is imported.
+        with ImagePool() as pool:
+            start_tensorflow(config)
+            predicted, unreadable = _predict(settings, files, validation_split, pool.convert)
+    logger.info(f"{counted(predicted, 'image')} predicted, {unreadable:,} unreadable")
     if not predicted:
         raise DataError("none of the files could be predicted")
 
 
 def _predict(
     settings: Any, files: Iterable[Any], validation_split: Any, convert: Callable[..., Any]
-) -> int:
-    """Print the predictions and return how many there are."""
+) -> tuple[int, int]:
+    """Print the predictions and return how many there are, and how many unreadable files."""
+    config = settings.project
+    from library.prediction.preprocess import ImagePreprocessor, predict_files
+
+    calibrated, predictor, formatter = _load(settings, validation_split)
+    for line in formatter.header():
+        print(line)
+    predicted = unreadable = 0
+    preprocessor = ImagePreprocessor.for_snapshot(calibrated.snapshot, convert)
+    predictions = predict_files(files, preprocessor, predictor, config.eval_batch_size)
+    # Closing ends the threads, whatever ends the loop.
+    with closing(predictions):
+        for prediction in predictions:
+            print(formatter.line(prediction))
+            if prediction.error:
+                unreadable += 1
+                logger.info(f"{printable(prediction.name)} {prediction.error}")
+            else:
+                predicted += 1
+    return predicted, unreadable
+
+
+def _predict_on_beam(settings: Any, validation_split: Any, options: Any) -> tuple[int, int]:
+    """Write the predictions into shards and return the same numbers as `_predict`."""
+    config = settings.project
+    from library.beam import prediction, prediction_folder
+    from library.beam.pipeline import run_pipeline
+    from library.beam.staged_network import stage_network
+
+    calibrated, _, formatter = _load(settings, validation_split)
+    # The workers' working directory may be another one.
+    folder = config.predict_dir.rstrip("/")
+    folder = folder if is_remote(folder) else str(Path(folder).absolute())
+    job = prediction.PredictionJob(
+        settings.paths,
+        config.csv_columns,
+        config.eval_batch_size,
+        partial(start_tensorflow, config),
+    )
+    with prediction_folder.staging_folder(folder) as staging:
+        writer = prediction_folder.ShardWriter(
+            staging, config.predict_shards, config.predict_format, tuple(formatter.header())
+        )
+        staged = stage_network(f"{staging}/network", calibrated, formatter, xla=config.xla)
+        run_pipeline(partial(prediction.add_steps, job=job, staged=staged, writer=writer), options)
+        return prediction_folder.publish(staging)
+
+
+def _load(settings: Any, validation_split: Any) -> tuple[Any, Any, Any]:
+    """Return a CalibratedSnapshot, its Predictor and a PredictionFormatter."""
     config = settings.project
     from library.prediction.output import PredictionFormatter
     from library.prediction.predictor import Predictor
-    from library.prediction.preprocess import ImagePreprocessor, predict_files
     from project import load_network
 
     snapshot = load_network.read_chosen_snapshot(settings)
@@ -58,19 +125,4 @@ def _predict(
         embedding_size=predictor.embedding_size,
         has_unknown_score=calibrated.detector is not None,
     )
-    for line in formatter.header():
-        print(line)
-    predicted = unreadable = 0
-    preprocessor = ImagePreprocessor.for_snapshot(snapshot, convert)
-    predictions = predict_files(files, preprocessor, predictor, config.eval_batch_size)
-    # Closing ends the threads, whatever ends the loop.
-    with closing(predictions):
-        for prediction in predictions:
-            print(formatter.line(prediction))
-            if prediction.error:
-                unreadable += 1
-                logger.info(f"{printable(prediction.name)} {prediction.error}")
-            else:
-                predicted += 1
-    logger.info(f"{counted(predicted, 'image')} predicted, {unreadable:,} unreadable")
-    return predicted
+    return calibrated, predictor, formatter

@@ -20,6 +20,7 @@ class Shop(Bakery):
     fine_tuning: bool = key(False, "by hand", "ft")
     recipes: Files = key((), "recipes")
     slices: Text | None = key(None, "slices", bare="thin")
+    mill_options: Text | None = key(None, "options of the mill", takes_options=True)
 
 
 def values(*arguments):
@@ -75,6 +76,7 @@ def test_value_of_an_option_may_be_omitted(arguments, expected):
         ("--extras a,b=2", {"extras": ("a", "b=2")}),
         ("--extras=a,b", {"extras": ("a", "b")}),
         ("--extras=", {"extras": ()}),
+        ("--mill_options --stones=2 -ft", {"mill_options": "--stones=2", "fine_tuning": True}),
         ("--extras none", {"extras": ()}),
         ("--extras [a,b=2]", {"extras": ("a", "b=2")}),
         ("--extras=[]", {"extras": ()}),
