@@ -35,6 +35,7 @@ except ModuleNotFoundError as error:  # The wrong Python: most likely, .venv is 
     sys.exit(f"convert_dataset.py: error: {missing_package(error) or error}")
 
 if TYPE_CHECKING:
+    from library.beam.conversion import BeamEngine
     from library.dataset.conversion import Source
     from library.dataset.corrections import Corrections
     from library.dataset.manifest import Manifest
@@ -144,6 +145,14 @@ class ExecutionKeys(Keys):
     heading = "Execution"
     num_workers: Count | None = key(_DEFAULTS.num_workers, "worker processes; none: one per core")
     seconds_per_image: Positive = key(_DEFAULTS.seconds_per_image, "skip slower images")
+    engine: Literal["local", "beam"] = key(
+        "local", "what converts: this machine's cores, or workers of Apache Beam (docs/beam.md)"
+    )
+    beam_options: Text | None = key(
+        None,
+        "Beam's pipeline options, in quotes: '--runner=DataflowRunner …'",
+        takes_options=True,
+    )
     verify: bool = key(False, "only check a converted split: every hash, record and image")
     report: LocalPath = key("out/inspection.html", "HTML page that inspect writes")
     verbose: bool = key(False, "show the traceback of an error")
@@ -160,6 +169,8 @@ def main(arguments: Sequence[str]) -> None:
         print(options.answer)
         return
     settings = options.settings
+    if settings.beam_options and settings.engine != "beam":
+        raise SettingsError("beam_options: only --engine beam takes these")
     if options.command == "inspect" or settings.verify:
         try:
             inspect(settings) if options.command == "inspect" else verify(settings)
@@ -242,17 +253,30 @@ def convert_one(
     options = make_conversion_options(settings)
     if previous:
         check_replacement(previous, source, options)
+    engine = make_beam_engine(settings, url) if settings.engine == "beam" else None
     try:
-        manifest = convert(source, local, name, options)
+        manifest = convert(source, local, name, options, engine)
     except UserError as error:
         if settings.tfrecord_dir is None and getattr(error.__cause__, "errno", 0) in _READ_ONLY:
             raise UserError(f"{error}, or with another --tfrecord_dir") from error
         raise
     if url:
-        remote_splits.upload(manifest, url)
+        engine.upload(manifest) if engine else remote_splits.upload(manifest, url)
     print(f"{folder}: {name}: wrote {describe(manifest)}")
     if url:
         shutil.rmtree(local.parent)
+
+
+def make_beam_engine(settings: Settings, url: str | None) -> "BeamEngine":
+    """Return what converts on Beam, into a local folder or a URL. Raise SettingsError."""
+    try:
+        from library.beam.pipeline import import_beam
+
+        import_beam()
+        from library.beam.conversion import BeamEngine
+    except ModuleNotFoundError as error:  # library.beam may have been deleted.
+        raise SettingsError(missing_package(error) or f"engine: beam needs {error.name}") from None
+    return BeamEngine(settings.beam_options or "", url)
 
 
 def make_source(

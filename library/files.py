@@ -115,21 +115,24 @@ def temporary_file_error(error: OSError) -> UserError:
 
 
 @contextlib.contextmanager
-def resumable(folder: str | Path, saved: str) -> Iterator[None]:
+def resumable(folder: str | Path, saved: str | None) -> Iterator[None]:
     """Make errors within the block say that the same command resumes from what is saved.
 
     Args:
         folder: Where the block writes.
-        saved: What is kept, in the plural.
+        saved: What is kept, in the plural; None: nothing.
     """
     hint = f"{saved} are kept; run the same command to resume"
     try:
         yield
     except OSError as error:
-        raise UserError(f"{folder} can't be written: {reason_of(error)}; {hint}") from error
+        text = f"{folder} can't be written: {reason_of(error)}"
+        raise UserError(f"{text}; {hint}" if saved else text) from error
     except UnreachableError as error:
-        raise UnreachableError(f"{error}; {hint}") from error
+        raise UnreachableError(f"{error}; {hint}" if saved else str(error)) from error
     except KeyboardInterrupt as interrupt:
+        if not saved:
+            raise
         raise stopped_by(interrupt, f"{hint[:1].upper()}{hint[1:]}.") from None
 
 

@@ -4,21 +4,21 @@ The steps of `convert`: index the files, encode each as a record in a worker pro
 records into shards, publish these with a manifest.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from library.dataset.class_checks import check_labels, check_several_classes
 from library.dataset.corrections import Corrections
-from library.dataset.encode_record import EncodeRecord, Task
+from library.dataset.encode_record import EncodeRecord
 from library.dataset.file_index import FileIndex
 from library.dataset.label_conflicts import check_label_conflicts
 from library.dataset.manifest import (
@@ -28,6 +28,7 @@ from library.dataset.manifest import (
     read_manifest,
 )
 from library.dataset.options import ConversionOptions
+from library.dataset.shard_division import batches, make_limit
 from library.dataset.shards import (
     FinishedShard,
     RejectedFile,
@@ -43,7 +44,6 @@ from library.dataset.sources.base import (
     SPLITS,
     TRAINING,
     LabeledFile,
-    label_id,
     labels_of,
 )
 from library.dataset.sources.find import SourceOptions, find_files
@@ -62,15 +62,6 @@ from library.messages import counted, counted_classes, listed, shown
 
 logger = logging.getLogger(__name__)
 
-# Without --num_shards: shards of about this size, but at least _MIN_SHARDS where there are enough
-# images, because several shards are read at the same time.
-SHARD_BYTES = 128 << 20
-_MIN_SHARDS = 8
-_MIN_FILES_PER_SHARD = 32
-# A worker gets a batch at a time: large enough to hide the overhead, small enough for all batches
-# under way to fit in memory.
-_BATCH_FILES = 64
-_BATCH_BYTES = 4 << 20
 # To be increased when a file is stored otherwise than before, or rejected: converting again then
 # replaces what an earlier version made.
 _ENCODER_VERSION = 2
@@ -115,7 +106,26 @@ class Source:
         return self.corrections.apply(files, find_all) if self.corrections else files
 
 
-def convert(source: Source, folder: Path | str, name: str, options: ConversionOptions) -> Manifest:
+class Engine(Protocol):
+    """What encodes the files of an index and writes them into shards: a cluster, for one."""
+
+    def write_shards(
+        self,
+        index: FileIndex,
+        work: WorkFolder,
+        classes: tuple[str, ...],
+        options: ConversionOptions,
+    ) -> None:
+        """Write all files of the index: `work.finished` is complete then, or an error is raised."""
+
+
+def convert(
+    source: Source,
+    folder: Path | str,
+    name: str,
+    options: ConversionOptions,
+    engine: Engine | None = None,
+) -> Manifest:
     """Convert files into the split `name` in `folder`.
 
     Args:
@@ -123,6 +133,7 @@ def convert(source: Source, folder: Path | str, name: str, options: ConversionOp
         folder: Where shards and manifest go.
         name: The split's name.
         options: How to convert.
+        engine: What writes the shards; None: worker processes of this machine, resumable.
 
     Returns:
         The split's new manifest.
@@ -132,15 +143,13 @@ def convert(source: Source, folder: Path | str, name: str, options: ConversionOp
         SettingsError: The old split was made with other settings, and `overwrite` is off.
         UserError: The disk is full, or another process is converting this split.
     """
-    pool = WorkerPool(
-        EncodeRecord(options.images),
-        options.num_workers or available_cores(),
-        options.images.memory_bytes,
-        options.seconds_per_image,
-    )
-    with pool as workers, closing(FileIndex(source.find(), options.random_seed)) as index:
+    with (
+        contextlib.nullcontext() if engine else make_pool(options, available_cores()) as workers,
+        contextlib.closing(FileIndex(source.find(), options.random_seed)) as index,
+    ):
         classes = _find_classes(index, source, folder, name, options)
-        workers.grow(1 + max(len(index) // _FILES_PER_WORKER, index.bytes // _BYTES_PER_WORKER))
+        if workers:
+            workers.grow(1 + max(len(index) // _FILES_PER_WORKER, index.bytes // _BYTES_PER_WORKER))
         plan = _make_plan(index, classes, options, source.corrections)
         lock = Path(folder) / f".{name}.lock"
         # A finished split may be on a read-only disk, where no lock can be had.
@@ -148,7 +157,7 @@ def convert(source: Source, folder: Path | str, name: str, options: ConversionOp
         if is_tidy and (done := _find_finished(folder, name, plan)):
             return done
         with (
-            resumable(folder, "finished shards"),
+            resumable(folder, None if engine else "finished shards"),
             locked(lock, f"the split {name} in {folder}", "wait for it, or end it"),
         ):
             if done := _find_finished(folder, name, plan):
@@ -159,7 +168,11 @@ def convert(source: Source, folder: Path | str, name: str, options: ConversionOp
                 check_replacement(previous, source, options)
             work = WorkFolder(folder, name, plan)
             try:
-                _write_shards(index, work, workers, classes, options)
+                if workers:
+                    _write_shards(index, work, workers, classes, options)
+                elif engine:
+                    engine.write_shards(index, work, classes, options)
+                _log_oddities(work.finished)
                 counts = _count_classes(work, index)
             except DataError:
                 work.remove()
@@ -174,6 +187,16 @@ def convert(source: Source, folder: Path | str, name: str, options: ConversionOp
             manifest = publish(work, manifest, keys)
             check_label_conflicts(manifest, keys, _splits_before(source))
             return manifest
+
+
+def make_pool(options: ConversionOptions, max_workers: int) -> WorkerPool:
+    """Return worker processes, at most `num_workers` or else `max_workers`, that encode Tasks."""
+    return WorkerPool(
+        EncodeRecord(options.images),
+        options.num_workers or max_workers,
+        options.images.memory_bytes,
+        options.seconds_per_image,
+    )
 
 
 def _find_classes(
@@ -314,63 +337,43 @@ def _write_shards(
         DataError: Too many files are unusable.
     """
     total, rejected = len(index), work.rejected
-    # How many images have each oddity, and the name of the first of them.
-    noted: Counter[str] = Counter()
-    examples: dict[str, str] = {}
     with (
-        ShardWriter(work, _make_limit(total, options.num_shards)) as writer,
+        ShardWriter(work, make_limit(total, options.num_shards)) as writer,
         progress_bar(total, work.name, initial=work.position, unit=" images") as bar,
     ):
-        for tasks, results in workers.map(_batches(index, work.position, classes)):
-            for task, (is_record, result) in zip(tasks, results, strict=True):
-                if not is_record:
-                    rejected.append(writer.reject(task.name, task.text, result))
-                    _check_rejected(rejected, total, options.max_bad_fraction)
-                    continue
-                record, key, notes = result
-                writer.write(record, task.text, key)
-                noted.update(notes)
-                for note in notes:
-                    examples.setdefault(note, task.name)
+        for tasks, results in workers.map(batches(index, work.position, total, classes)):
+            for task, result in zip(tasks, results, strict=True):
+                if unusable := writer.add(task.name, task.text, result):
+                    rejected.append(unusable)
+                    check_rejected(rejected, total, options.max_bad_fraction)
             bar.update(len(tasks))
-    for note, count in noted.items():
-        images = f"{counted(count, 'image')} with {note}, such as {printable(examples[note])}"
+
+
+def _log_oddities(shards: Iterable[FinishedShard]) -> None:
+    found: dict[str, tuple[int, str]] = {}
+    for shard in shards:
+        for oddity, (count, name) in shard.oddities.items():
+            before, first = found.get(oddity, (0, name))
+            found[oddity] = (before + count, first)
+    for oddity, (count, name) in found.items():
+        images = f"{counted(count, 'image')} with {oddity}, such as {printable(name)}"
         logger.warning(f"{images}: stored dark or black; scale the values to 16 bits first")
 
 
-def _check_rejected(rejected: list[RejectedFile], total: int, max_fraction: float) -> None:
-    if len(rejected) > int(max_fraction * total):
+def most_rejected(total: int, max_fraction: float) -> int:
+    """Return how many of `total` files may be unusable."""
+    return int(max_fraction * total)
+
+
+def check_rejected(rejected: list[RejectedFile], total: int, max_fraction: float) -> None:
+    """Raise DataError if more files are unusable than `max_fraction` (max_bad_fraction) allows."""
+    if len(rejected) > most_rejected(total, max_fraction):
         examples = "; ".join(f"{each.file} {each.reason}" for each in rejected[:3])
         more = "; …" if len(rejected) > 3 else ""
         raise DataError(
             f"at least {len(rejected)} of {counted(total, 'file')} can't be used, more than "
             f"max_bad_fraction ({max_fraction:g}) allows: {examples}{more}"
         )
-
-
-def _batches(index: FileIndex, first: int, classes: tuple[str, ...]) -> Iterator[list[Task]]:
-    """Yield the files of the index from `first` on, in batches for a worker process."""
-    ids = {text: number for number, text in enumerate(classes)}
-    batch, size = [], 0
-    for number in range(first, len(index)):
-        file = index[number]
-        batch.append(Task(file.location, label_id(file.label, ids), file.label, file.name))
-        size += file.size
-        if len(batch) == _BATCH_FILES or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _make_limit(total: int, num_shards: int) -> Callable[[FinishedShard], bool]:
-    """Return the function that tells whether a shard is full."""
-    if num_shards:
-        count = min(num_shards, total)
-        ends = {number * total // count for number in range(1, count + 1)}
-        return lambda shard: shard.end in ends
-    files = max(_MIN_FILES_PER_SHARD, -(-total // _MIN_SHARDS))
-    return lambda shard: shard.end - shard.first >= files or shard.bytes >= SHARD_BYTES
 
 
 def _count_classes(work: WorkFolder, index: FileIndex) -> Counter[str]:

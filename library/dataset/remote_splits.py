@@ -13,7 +13,7 @@ import logging
 import posixpath
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -159,8 +159,14 @@ def fetch_training_manifest(url: str, folder: Path) -> None:
                 path.write_bytes(content)
 
 
-def upload(manifest: Manifest, url: str) -> None:
-    """Copy a split to a URL: the shards first, the manifest, which makes them valid, last."""
+def upload(manifest: Manifest, url: str, put_shards: Callable[[], object] | None = None) -> None:
+    """Copy a split to a URL: the shards first, the manifest, which makes them valid, last.
+
+    Args:
+        manifest: The split's.
+        url: Where it goes.
+        put_shards: Puts the shards there; None: they are local files.
+    """
     store, path = open_store(url)
     rejected = rejected_path(manifest.folder, manifest.name)
     last = manifest_path(manifest.folder, manifest.name)
@@ -168,7 +174,10 @@ def upload(manifest: Manifest, url: str) -> None:
         store.makedirs(path, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             store.rm_file(f"{path}/{last.name}")
-        for file in (*manifest.paths, *([rejected] if rejected.exists() else []), last):
+        if put_shards:
+            put_shards()
+        shards = () if put_shards else manifest.paths
+        for file in (*shards, *([rejected] if rejected.exists() else []), last):
             store.put_file(str(file), f"{path}/{file.name}")
 
 

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from library.dataset.label_conflicts import write_keys
 from library.dataset.manifest import (
@@ -56,7 +56,8 @@ class RejectedFile:
 class FinishedShard:
     """The records of the files [first, end) of the index, except rejected ones.
 
-    `keys` are those of the images, in base 64; see label_conflicts.py.
+    `keys` are those of the images, in base 64; see label_conflicts.py. `oddities` are what is odd
+    about images that are stored all the same: how many have it, and the name of the first.
     """
 
     first: int
@@ -67,6 +68,7 @@ class FinishedShard:
     counts: dict[str, int] = field(default_factory=dict)
     rejected: list[RejectedFile] = field(default_factory=list)
     keys: str = ""
+    oddities: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
 def work_folder_path(folder: Path | str, name: str) -> Path:
@@ -159,7 +161,7 @@ class WorkFolder:
 
     def _resume(self) -> None:
         notes = sorted(self.path.glob("*.shard.json"))
-        self.finished = [_read_note(note) for note in notes]
+        self.finished = [read_note(note.read_bytes()) for note in notes]
         filled = self._filled()
         for position, (number, shard) in enumerate(filled):
             path = self.shard_path(number)
@@ -174,9 +176,26 @@ class WorkFolder:
                 return
 
 
-def _read_note(path: Path) -> FinishedShard:
-    note = parse_json(path.read_bytes())
+def read_note(content: bytes) -> FinishedShard:
+    """Return a finished shard from its JSON note."""
+    note = parse_json(content)
     return FinishedShard(**note | {"rejected": [RejectedFile(**each) for each in note["rejected"]]})
+
+
+class ShardFolder(Protocol):
+    """Where a ShardWriter puts its shards, as a WorkFolder."""
+
+    finished: list[FinishedShard]
+
+    @property
+    def position(self) -> int:
+        """Where the next shard begins in the index of files."""
+
+    def shard_path(self, number: int) -> Path:
+        """Return the path of a shard."""
+
+    def add(self, shard: FinishedShard) -> None:
+        """Take a shard, whose file is in place already."""
 
 
 class ShardWriter:
@@ -189,7 +208,7 @@ class ShardWriter:
         is_full: Returns whether a shard is to end.
     """
 
-    def __init__(self, work: WorkFolder, is_full: Callable[[FinishedShard], bool]) -> None:
+    def __init__(self, work: ShardFolder, is_full: Callable[[FinishedShard], bool]) -> None:
         self.work = work
         self.is_full = is_full
         # A finished shard is synced to disk while the next one is filled.
@@ -214,6 +233,27 @@ class ShardWriter:
                 self._drop()
             if kind is None:
                 self._wait()
+
+    def add(self, name: str, label: Label, result: tuple[Any, Any]) -> RejectedFile | None:
+        """Write what a worker process made of the index's next file, or note why there is nothing.
+
+        Args:
+            name: The file's name.
+            label: Its class or classes.
+            result: (True, what EncodeRecord returned) or (False, the reason why it can't be used).
+
+        Returns:
+            The file, if it can't be used.
+        """
+        is_record, value = result
+        if not is_record:
+            return self.reject(name, label, value)
+        record, key, oddities = value
+        for each in oddities:
+            count, first = self.shard.oddities.get(each, (0, name))
+            self.shard.oddities[each] = (count + 1, first)
+        self.write(record, label, key)
+        return None
 
     def write(self, record: bytes, label: Label, key: bytes = b"") -> None:
         """Write the framed record of the index's next file.

@@ -82,7 +82,7 @@ def test_shard_without_usable_images_is_dropped(tmp_path):
 
 
 def test_shards_end_at_size(images, tmp_path, monkeypatch):
-    monkeypatch.setattr("library.dataset.conversion.SHARD_BYTES", 5000)
+    monkeypatch.setattr("library.dataset.shard_division.SHARD_BYTES", 5000)
     manifest = run(images, tmp_path / "shards")
     assert len(manifest.shards) > 8
     assert all(shard.bytes >= 5000 for shard in manifest.shards[:-1])

@@ -159,20 +159,20 @@ def test_conversion_removes_work_folder_of_killed_one(images, tmp_path):
 
 
 def test_resumed_conversion_skips_finished_shards(images, tmp_path, monkeypatch):
-    from library.dataset import conversion
+    from library.dataset import conversion, shard_division
 
     options = ConversionOptions(OPTIONS.images, num_shards=9, num_workers=1)
     seen = []
 
-    def watched(*arguments, made=conversion._batches):
+    def watched(*arguments, made=conversion.batches):
         for batch in made(*arguments):
             if len(seen) == stop_after:
                 raise InterruptedError
             seen.append(len(batch))
             yield batch
 
-    monkeypatch.setattr(conversion, "_BATCH_FILES", 10)
-    monkeypatch.setattr(conversion, "_batches", watched)
+    monkeypatch.setattr(shard_division, "_BATCH_FILES", 10)
+    monkeypatch.setattr(conversion, "batches", watched)
     stop_after = 7
     with pytest.raises(UserError, match="resume"):
         run(images, tmp_path / "shards", options)

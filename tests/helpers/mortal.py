@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from library.dataset import conversion
+from library.dataset import conversion, shard_division
 
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
@@ -43,7 +43,7 @@ def convert(source, folder):
     # Written data survives a kill, synced or not; only a power cut differs.
     os.fsync = lambda handle: None
     conversion.WorkerPool = InProcess
-    conversion._BATCH_FILES = 4
+    shard_division._BATCH_FILES = 4
     conversion.convert(
         conversion.Source(str(source), "train", conversion.SourceOptions(folder)),
         folder,
