@@ -5,5 +5,5 @@ Core: configuration, dataset and figures side by side, then inputs, augmentation
 training, evaluation.
 Leaves, which can be deleted: prediction, explaining, describing, diagnosis, reporting, comparing,
 serving, export, distributed, cleaning, cross_validation, robustness, selection, tracking, search,
-beam, remote_runs.
+beam, remote_runs, streaming.
 """

@@ -70,6 +70,8 @@ class TerminatedError(KeyboardInterrupt):
 # What follows `Interrupted. ` if nothing better is known.
 _NOTHING_LOST = "Nothing incomplete is left behind; run the same command again."
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+# Set as soon as one of these arrives, even while the main thread is busy in an op of TensorFlow.
+signal_arrived = threading.Event()
 
 
 def _escape_as_json(error: UnicodeError) -> tuple[str, int]:
@@ -219,6 +221,7 @@ def handled_signals(handle: Callable[[signal.Signals], None], reply: str) -> Ite
             signal.signal(each, _exit_now)
         handle(signal.Signals(number))
 
+    signal_arrived.clear()
     receiver, sender = os.pipe()
     if os.name != "nt":  # Windows needs it for sockets only.
         os.set_blocking(sender, False)
@@ -250,6 +253,7 @@ def _reply(receiver: int, reply: str) -> None:
         if is_second:
             _exit_now(number[0])
         is_second = True
+        signal_arrived.set()
         logging.getLogger(__name__).info(reply)
         discard_native_messages()
 

@@ -18,7 +18,7 @@ from library.inputs.aspect_ratio import SQUEEZED, Fit
 from library.inputs.balance import oversampled_count
 from library.inputs.caching import cache_examples
 from library.inputs.decoding import ImageFormat
-from library.inputs.examples import PipelineOptions, make_source
+from library.inputs.examples import ExampleSource, PipelineOptions, make_source
 from library.inputs.worker_slice import WHOLE_BATCH, WorkerSlice
 from library.models.features import (
     CachedFeatures,
@@ -89,7 +89,7 @@ def make_training_inputs(
         logger.warning(f"augmentations without effect on gray images: {', '.join(words)}")
     if config.augment_on_device:
         augmentations.check_batched()
-    source = make_source(split, config.parallel_interleave_sources, config.num_parallel_reads)
+    source = make_split_source(config, split, is_trained=True)
     image_format = image_format_of(config, split)
     if augmentations.has_crop:
         # Random windows are squeezed whatever the fit is, so all runs can share cached features.
@@ -110,6 +110,28 @@ def make_training_inputs(
         is_augmented_later=config.augment_on_device and augmentations.has_more_than_crop,
         stages=stages,
     )
+
+
+def make_split_source(config: Any, split: Any, *, is_trained: bool = False) -> ExampleSource:
+    """Return the examples of a split, as the settings read them.
+
+    Args:
+        config: The settings of project.yaml.
+        split: The split.
+        is_trained: Whether the settings limit the number of passes over the split.
+    """
+    source = make_source(split, config.parallel_interleave_sources, config.num_parallel_reads)
+    if config.stream_gigabytes is None:
+        return source
+    from library.streaming.source import stream
+
+    epochs = math.inf
+    if is_trained and config.train_steps is None:
+        epochs = config.train_epochs
+    if is_trained and config.max_train_steps is not None:
+        batches = -(-source.count // config.train_batch_size)
+        epochs = min(epochs, -(-config.max_train_steps // batches))
+    return stream(source, split, epochs)
 
 
 def _read_stages(settings: Settings, full: ImageFormat) -> tuple[tuple[int, ImageFormat], ...]:
@@ -176,7 +198,7 @@ def make_evaluation_inputs(
     """
     config = settings.project
     image_format = image_format or image_format_of(config, split)
-    source = make_source(split, config.parallel_interleave_sources, config.num_parallel_reads)
+    source = make_split_source(config, split)
     # Each worker reads all of a split that has fewer shards than there are workers.
     shards = len(getattr(split, "shards", ()))
     by_file = config.shard_by_file and shards >= worker_slice.count

@@ -130,7 +130,7 @@ class TrainingPipeline:
         """
         if begun := [inputs for start, inputs in self._staged if start <= epoch]:
             return begun[-1].step_batches(epoch, start_batch)
-        keys, epoch_seed = self._shuffled(epoch)
+        keys, epoch_seed = self._shuffled(epoch, start_batch)
         prepare = self._prepare
         batches = make_batches(
             self, keys, lambda position, key: prepare(epoch_seed, position, key), start_batch
@@ -138,6 +138,13 @@ class TrainingPipeline:
         return prefetch(
             batches.map(self._mix) if self.augmentations.has_mixing else batches, self.options
         )
+
+    def preview_batches(self, epoch: int, start_batch: int = 0) -> tf.data.Dataset:
+        """Return batches to look at: those of `batches`, or others that are at hand."""
+        source = self.source.at_hand()
+        if source is self.source:
+            return self.batches(epoch, start_batch)
+        return self._with(source).batches(epoch)
 
     @cached_property
     def _staged(self) -> list[tuple[int, "TrainingPipeline"]]:
@@ -176,8 +183,11 @@ class TrainingPipeline:
         """Return inputs of a part of the examples that don't depend on the other parts."""
         # Not the same augmentations in each part.
         seed = self.seed + int(part.fingerprint[:8], 16)
-        inputs = replace(self, source=part.source, seed=seed, shuffle_examples=1)
-        if type(self.source) is type(part.source):
+        return self._with(part.source, seed=seed, shuffle_examples=1)
+
+    def _with(self, source: ExampleSource, **changes: int) -> "TrainingPipeline":
+        inputs = replace(self, source=source, **changes)
+        if type(self.source) is type(source):
             # Records are loaded alike wherever they lie, and tracing takes long.
             vars(inputs)["_prepare"] = self._prepare
         return inputs
@@ -186,17 +196,34 @@ class TrainingPipeline:
     def _source(self) -> ExampleSource:
         return worker_examples(self.source, self.worker_slice)
 
-    def _shuffled(self, epoch: int) -> tuple[tf.data.Dataset, tf.Tensor]:
-        """Return the keys in the epoch's order, and the seed of the epoch's augmentations."""
+    def _random(self, epoch: int) -> np.random.Generator:
         # Workers that read their own shards count positions from 0 each: their seeds must differ.
         own = [self.worker_slice.index] if self.worker_slice.has_own_shards else []
-        source, random = self._source, np.random.default_rng([self.seed, epoch, *own])
-        keys = source.keys(random)
+        return np.random.default_rng([self.seed, epoch, *own])
+
+    def _shuffled(self, epoch: int, start_batch: int = 0) -> tuple[tf.data.Dataset, tf.Tensor]:
+        """Return the keys in the epoch's order, and the seed of the epoch's augmentations.
+
+        Keys before `start_batch` may be empty, unless they are oversampled by their labels.
+        """
+        source = whole = self._source
+        if start_batch and not self.is_oversampled:
+            skipped = self.worker_slice.keys_before(start_batch, self.batch_size)
+            source = whole.for_rest(lambda: self._shuffle(epoch, whole.indices)[0].skip(skipped))
+        source.announce(epoch + 1, self._random(epoch + 1))
+        return self._shuffle(epoch, source.keys)
+
+    def _shuffle(
+        self, epoch: int, read: Callable[[np.random.Generator], tf.data.Dataset]
+    ) -> tuple[tf.data.Dataset, tf.Tensor]:
+        """Shuffle what the source's `keys` or `indices` return. See `_shuffled`."""
+        random = self._random(epoch)
+        keys = read(random)
         shuffle_seed, epoch_seed = map(int, random.integers(2**31, size=2))
         if self.is_oversampled:
-            keys = oversample(keys, source.labels, source.class_counts)
+            keys = oversample(keys, self.source.labels, self.source.class_counts)
         # Shuffle before decoding: the buffer holds small encoded images, not large pixels.
-        if self.is_oversampled or not source.is_shuffled:
+        if self.is_oversampled or not self.source.is_shuffled:
             keys = keys.shuffle(self.shuffle_examples, shuffle_seed, reshuffle_each_iteration=False)
         return keys, tf.constant(epoch_seed, tf.int64)
 

@@ -86,7 +86,7 @@ def has_other_training_images(snapshot: Snapshot, config: Project) -> bool:
     folder = f"{config.data_dir.rstrip('/')}/{TRAINING}"
     try:
         if config.fold:
-            training = read_fold_splits(config.data_dir, config.fold)[TRAINING]
+            training = read_fold_splits(config.data_dir, config.fold, fetch=False)[TRAINING]
             return learned != {training.fingerprint}
         return learned != {read_manifest_at(f"{folder}/{TRAINING}{SUFFIX}").fingerprint}
     except UserError:

@@ -356,6 +356,11 @@ class Pipeline(Keys):
     label_separator: Text | None = key(
         None, "separator of the labels in a CSV cell (multi-label), as | in cat|dog"
     )
+    stream_gigabytes: Positive | None = key(
+        None,
+        "data_dir at a URL: download shards shortly before they are read, into a cache of at most "
+        "this size; none: all of them at the start",
+    )
     class_order: Literal["code_point", "natural"] = key(
         "code_point", "order of the classes of data that is not converted; natural: by number"
     )

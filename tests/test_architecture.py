@@ -35,6 +35,7 @@ LEAVES = {
     "search": ((), ("search",)),
     "beam": (("prediction",), ()),
     "remote_runs": ((), ()),
+    "streaming": ((), ()),
 }
 ORDER = (*GROUND_FLOOR, *CORE, *LEAVES)
 # These three stand side by side.

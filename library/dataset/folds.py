@@ -61,8 +61,12 @@ def find_folds(data_dir: str | Path) -> tuple[str, ...]:
     return tuple(each for each in names if Path(data_dir, each).is_dir())
 
 
-def read_folds(data_dir: str) -> list[Manifest]:
+def read_folds(data_dir: str, fetch: bool = True) -> list[Manifest]:
     """Return the folds in a folder or at a URL, in order, as one --split made them.
+
+    Args:
+        data_dir: The folder, or its URL.
+        fetch: Whether to download what is at a URL.
 
     Raises:
         DataError: There are none, or one is missing, or was made by another --split.
@@ -73,11 +77,11 @@ def read_folds(data_dir: str) -> list[Manifest]:
             f"{data_dir} has no folds; to make them: python convert_dataset.py --dataset_dir "
             f"IMAGES --split folds=5 --tfrecord_dir {data_dir}"
         )
-    first = read_splits(data_dir, FIRST_FOLD)[0]
+    first = read_splits(data_dir, FIRST_FOLD, fetch=fetch)[0]
     # Folds that were converted one by one, such as the sets of a CSV file, don't tell their number.
     recorded = str(first.settings.get("split", "")).partition(",")[0].removeprefix("folds=")
     names = fold_names(int(recorded)) if recorded.isdigit() else find_folds(data_dir)
-    folds = read_splits(data_dir, *names)
+    folds = read_splits(data_dir, *names, fetch=fetch)
     for fold in folds:
         for key in _ASSIGNMENT:
             if (value := fold.settings.get(key)) != (expected := first.settings.get(key)):
@@ -90,19 +94,20 @@ def read_folds(data_dir: str) -> list[Manifest]:
     return folds
 
 
-def read_fold_splits(data_dir: str, fold: int) -> dict[str, Manifest]:
+def read_fold_splits(data_dir: str, fold: int, fetch: bool = True) -> dict[str, Manifest]:
     """Return {"train": all other folds as one split, "validation": the fold}.
 
     Args:
         data_dir: Folder or URL of the folds.
         fold: The fold's number, from 1.
+        fetch: Whether to download what is at a URL.
 
     Raises:
         DataError: There are no folds, or they don't belong together.
         SettingsError: There is no such fold.
         UserError: Shards can't be downloaded.
     """
-    folds = read_folds(data_dir)
+    folds = read_folds(data_dir, fetch)
     if fold > len(folds):
         raise SettingsError(f"unknown fold {fold}: the folds in {data_dir} are 1 to {len(folds)}")
     others = (*folds[: fold - 1], *folds[fold:])

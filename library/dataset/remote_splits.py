@@ -217,9 +217,13 @@ def _download(manifest: Manifest) -> None:
         progress_bar(size, manifest.name, unit="B", unit_scale=True) as bar,
         ThreadPoolExecutor(_THREADS) as executor,
     ):
-        progress = _Progress(bar)
+        progress = DownloadProgress(bar)
+        listed_in = manifest_path("", manifest.name).name
         futures = [
-            executor.submit(_fetch_shard, shard, manifest, progress) for shard in manifest.shards
+            executor.submit(
+                fetch_shard, shard, f"{manifest.origin}/{shard.file}", path, progress, listed_in
+            )
+            for shard, path in zip(manifest.shards, manifest.paths, strict=True)
         ]
         try:
             for future in as_completed(futures):
@@ -232,29 +236,46 @@ def _download(manifest: Manifest) -> None:
             raise
 
 
-def _fetch_shard(shard: Shard, manifest: Manifest, progress: "_Progress") -> None:
-    """Download a shard unless it is there."""
-    path, url = manifest.folder / shard.file, f"{manifest.origin}/{shard.file}"
-    if _is_intact(path, shard):
+def fetch_shard(
+    shard: Shard, url: str, path: Path, progress: "DownloadProgress", listed_in: str
+) -> None:
+    """Download a shard unless it is there, intact.
+
+    Args:
+        shard: Its size and hash.
+        url: Where it is.
+        path: Where it will be, whole.
+        progress: What to report to, and what may stop the download.
+        listed_in: Name of the manifest that lists the shard.
+
+    Raises:
+        DataError: It is not the shard that the manifest lists, or there is none.
+        UnreachableError: The store does not answer.
+        OSError: It can't be written.
+    """
+    if is_intact(path, shard):
         return
+    damage = f"{url} is not what {listed_in} lists: {{}}; try again, or convert again"
     store, remote = open_store(url)
     with new_file(path) as file:
         partial_path = Path(file.name)
-        callback = progress.callback(partial_path, shard.bytes, _damage(url, manifest, "too long"))
+        too_long = DataError(damage.format("too long"))
+        callback = progress.callback(partial_path, shard.bytes, too_long)
         with explain_store_errors(url):
             # Some stores want a name, not the open file; it is the same file.
             store.get_file(remote, str(partial_path), callback=callback)
         callback.absolute_update(shard.bytes)  # Some stores report nothing meanwhile.
         if partial_path.stat().st_size != shard.bytes:
-            raise _damage(url, manifest, "too short")
+            raise DataError(damage.format("too short"))
         if shard.sha256 and sha256_of(partial_path) != shard.sha256:
-            raise _damage(url, manifest, "another SHA-256")
+            raise DataError(damage.format("another SHA-256"))
 
 
-class _Progress:
+class DownloadProgress:
     """The progress bar of all downloads, and the signal that stops them."""
 
     def __init__(self, bar: Any) -> None:
+        """Take what has a method `update` for a number of bytes."""
         self.stopped = threading.Event()
         self._bar = bar
         self._lock = threading.Lock()
@@ -280,15 +301,11 @@ class _Progress:
         return Callback(hooks={"update": update})
 
 
-def _is_intact(path: Path, shard: Shard) -> bool:
+def is_intact(path: Path, shard: Shard) -> bool:
+    """Return whether a file is the shard that a manifest lists."""
     if not path.is_file() or path.stat().st_size != shard.bytes:
         return False
     return not shard.sha256 or sha256_of(path) == shard.sha256
-
-
-def _damage(url: str, manifest: Manifest, what: str) -> DataError:
-    listed_in = manifest_path("", manifest.name)
-    return DataError(f"{url} is not what {listed_in} lists: {what}; try again, or convert again")
 
 
 def _megabytes(size: int) -> str:

@@ -27,11 +27,16 @@ CODE_POINT, NATURAL = "code_point", "natural"
 _SEPARATORS = "|;,+&/"
 
 
-def read_splits(data_dir: str | Path, *names: str) -> list[Manifest]:
+def read_splits(data_dir: str | Path, *names: str, fetch: bool = True) -> list[Manifest]:
     """Return the manifests of `<data_dir>/<name>/<name>.manifest.json`, in order.
 
     A folder may have another usual name of the split, as `val` has.
     Shards at a URL are downloaded first, once; the manifests are those of the local copies.
+
+    Args:
+        data_dir: The folder, or its URL.
+        *names: The splits.
+        fetch: Whether to download.
 
     Raises:
         DataError: A split is missing or empty, or splits differ in their classes, or in whether
@@ -42,7 +47,8 @@ def read_splits(data_dir: str | Path, *names: str) -> list[Manifest]:
     manifests = [_find_split(split_folder(data_dir, name), name) for name in names]
     # Check before the download, which may be many gigabytes.
     _check_agreement(data_dir, names, manifests)
-    _fetch_remote(manifests)
+    if fetch:
+        _fetch_remote(manifests)
     return manifests
 
 

@@ -130,5 +130,9 @@ def local_folder(url: str, purpose: Literal["written", "fetched", "indexed"] = "
     """
     url = url.rstrip("/")
     name = hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / f"image-classification-{purpose}-{name}" / url.rpartition("/")[2]
+    return cache_folder() / f"image-classification-{purpose}-{name}" / url.rpartition("/")[2]
+
+
+def cache_folder() -> Path:
+    """Return the user's folder of caches."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -44,7 +44,7 @@ def make_batches(
     """
     worker_slice, options, batch_size = inputs.worker_slice, inputs.options, inputs.batch_size
     size = worker_slice.size(batch_size)
-    skipped = start_batch * (size if worker_slice.by_file else batch_size)
+    skipped = worker_slice.keys_before(start_batch, batch_size)
     positioned = worker_slice.select(keys.enumerate().skip(skipped), batch_size)
     if options.prefetch_examples:
         positioned = positioned.prefetch(options.prefetch_examples)

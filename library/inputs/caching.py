@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from library.dataset.worker_pool import available_cores
-from library.errors import SettingsError
+from library.errors import SettingsError, UserError
 from library.inputs.corruption import explain_source_errors
 from library.inputs.decoding import Crop, ImageFormat, decode, read_shape
 from library.inputs.disk_cache import (
@@ -49,6 +49,11 @@ class CachedSource(ExampleSource):
         self.mean_bytes = source.mean_bytes
         self.class_counts = source.class_counts
         self.is_multi_label = source.is_multi_label
+
+    @property
+    def failure(self) -> UserError | None:
+        """Why the source can't be read, or None."""
+        return self._source.failure
 
     def keys(self, random: Random = None) -> Dataset:
         """Return the examples' indices, in the order of the source."""

@@ -10,7 +10,7 @@ import tensorflow as tf
 from library.dataset.compression import open_records
 from library.dataset.foreign_splits import RecordReader
 from library.dataset.records import check_frames, read_frames, read_record
-from library.errors import DataError, reason_of
+from library.errors import DataError, UserError, reason_of
 
 
 @contextlib.contextmanager
@@ -35,9 +35,17 @@ def explain_source_errors(sources: Iterable[Any]) -> Iterator[None]:
         raise  # Reading everything again would not find a reason.
     except tf.errors.OpError as error:
         for each in sources:
+            if each.failure:
+                raise each.failure from error
             if found := each.find_corruption():
                 raise DataError(found) from error
         raise
+
+
+def find_failure(inputs: Iterable[Any]) -> UserError | None:
+    """Return why some inputs can't be had any more, although data and network may be fine."""
+    sources = (getattr(each, "source", None) for each in inputs)
+    return next((each.failure for each in sources if each and each.failure), None)
 
 
 def find_corrupt_record(

@@ -93,6 +93,8 @@ class ExampleSource(ABC):
     parts: tuple[SplitPart, ...] = ()
     # Why the last example could not be read.
     _failure: str | None = None
+    # Why no more examples can be read, if the reason is not in the data, or not on this machine.
+    failure: UserError | None = None
 
     @abstractmethod
     def keys(self, random: Random = None) -> Dataset:
@@ -169,6 +171,23 @@ class ExampleSource(ABC):
     def for_worker(self, worker_slice: WorkerSlice) -> "ExampleSource":
         """Return the examples in a worker's own shards. Raises SettingsError."""
         raise SettingsError("shard_by_file needs converted shards (convert_dataset.py)")
+
+    def announce(self, epoch: int, random: Random) -> None:  # noqa: B027, for streams only
+        """Learn the order of the epoch after the one whose keys are made next: `epoch`, from 0."""
+
+    def for_rest(self, rest: Callable[[], Dataset]) -> "ExampleSource":
+        """Return the same examples, of which only some will be parsed.
+
+        The keys of the others may be empty.
+
+        Args:
+            rest: Returns the indices of the examples that will.
+        """
+        return self
+
+    def at_hand(self) -> "ExampleSource":
+        """Return examples that can be read at once, if these can't."""
+        return self
 
     def find_corruption(self) -> str | None:
         """Return one line that names what can't be read, or None if nothing is known."""

@@ -76,6 +76,9 @@ class TrainingInputs(Inputs, TrainingBatches, Protocol):
     def step_batches(self, epoch: int, start_batch: int = 0) -> tf.data.Dataset:
         """Return the batches whose images `Parts.augment` changes; elements have a third part."""
 
+    def preview_batches(self, epoch: int, start_batch: int = 0) -> tf.data.Dataset:
+        """Return batches to look at: those of `batches`, or others that are at hand."""
+
     def keys(self, epoch: int) -> tf.data.Dataset:
         """Return the keys of the source's examples in the order of an epoch."""
 

@@ -32,6 +32,10 @@ class WorkerSlice:
             )
         return batch_size // self.count
 
+    def keys_before(self, batch: int, batch_size: int) -> int:
+        """Return the number of keys that this worker reads before a batch of an epoch."""
+        return batch * (self.size(batch_size) if self.by_file else batch_size)
+
     def check_pairs(self, batch_size: int) -> None:
         """Raise SettingsError if this slice would separate images that are mixed in pairs."""
         size = self.size(batch_size)

@@ -44,11 +44,13 @@ def stopped_error(
         step: The number of steps made.
         starts_over: Whether the same command would start over.
     """
-    how = "with --resume auto " if starts_over else ""
-    return _stopped_by(
-        received,
-        f" in epoch {epoch} (step {step}). State saved; run the same command {how}to resume.",
-    )
+    hint = resume_hint(starts_over=starts_over)
+    return _stopped_by(received, f" in epoch {epoch} (step {step}). State saved; {hint}.")
+
+
+def resume_hint(*, starts_over: bool) -> str:
+    """Return how to resume, the end of a message; `starts_over` as in `stopped_error`."""
+    return f"run the same command {'with --resume auto ' if starts_over else ''}to resume"
 
 
 def finished_error(received: signal.Signals) -> StoppedError:

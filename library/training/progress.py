@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 # With cached features an epoch takes less time than writing a file does.
 _SECONDS_BETWEEN_WRITES = 1
+# Less is the time that handing over a batch takes.
+_SHOWN_WAIT_SHARE = 0.1
 
 
 def run_summary(parts: Parts, inputs: RunInputs, classes: Sequence[str], devices: Devices) -> str:
@@ -94,10 +96,12 @@ class LogLines(Listener):
         row, metric = evaluation.row, self.run.plan.monitor.metric
         names = dict.fromkeys(("accuracy", metric)) if metric != "loss" else ["accuracy"]
         others = "  ".join(f"{printable(each)} {row[f'validation_{each}']:.4f}" for each in names)
+        share = self.run.throughput.input_wait_share("log lines") or 0
+        waiting = f"  {share:.0%} waiting for input" if share >= _SHOWN_WAIT_SHARE else ""
         logger.info(
             f"epoch {row['epoch']}/{self.run.plan.train_epochs}  loss {row['loss']:.4f}  "
             f"accuracy {row['accuracy']:.4f}  validation loss {row['validation_loss']:.4f}  "
-            f"{others}  {row['images_per_second']:,.0f} images/s"
+            f"{others}  {row['images_per_second']:,.0f} images/s{waiting}"
             f"{'  best' if evaluation.is_best else ''}"
         )
 
@@ -105,7 +109,7 @@ class LogLines(Listener):
         """Log early stopping, and the time spent waiting for input if it was measured."""
         if reason := self.run.state.early_stopping.stopped:
             logger.info(f"Stopped early: {reason}")
-        share = self.run.throughput.input_wait_share
+        share = self.run.throughput.input_wait_share("whole run")
         if share is not None and error is None:
             logger.info(f"{100 * share:.1f} % of training time was spent waiting for input")
 

@@ -48,6 +48,8 @@ class TensorBoard(Listener):
             **{f"step/{name}": rate for name, rate in self.run.learning_rates().items()},
             "step/images_per_second": self.run.throughput.images_per_second("summaries"),
         }
+        if (share := self.run.throughput.input_wait_share("summaries")) is not None:
+            scalars["step/input_wait_share"] = share
         self._attempt(self._write_scalars, step, scalars)
         with self.run.throughput.paused():
             self._attempt(self._introduce, step)
@@ -76,7 +78,8 @@ class TensorBoard(Listener):
             return
         self._has_introduced = True
         self._write_hyperparameters(self.run.paths.settings)
-        images, labels = (each[:_SHOWN_IMAGES] for each in next(iter(self.run.next_batches())))
+        batch = next(iter(self.run.next_batches()), ((), ()))
+        images, labels = (each[:_SHOWN_IMAGES] for each in batch)
         # One of several workers may have no example of an epoch's last batch.
         if len(images):
             classes = self.run.paths.classes

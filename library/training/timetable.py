@@ -146,7 +146,7 @@ class Throughput:
         self._resumed_at: float | None = time.perf_counter()  # None: paused
         # A tensor once there is one: adding does not wait for the device, reading would.
         self._input_wait: tf.Tensor | None = None
-        self._marks: dict[str, tuple[int, float]] = {}
+        self._marks: dict[str, tuple[float, float]] = {}
 
     def add(self, images: int, input_wait_seconds: tf.Tensor | None = None) -> None:
         """Count images trained on, and the seconds waited for them if they were measured."""
@@ -166,17 +166,23 @@ class Throughput:
 
     def images_per_second(self, between: str) -> float:
         """Return the mean rate since the last call with the same `between`, such as "summaries"."""
-        now = self._images, self._training_seconds()
-        images, seconds = self._marks.get(between, (0, 0.0))
-        self._marks[between] = now
-        return (now[0] - images) / max(now[1] - seconds, 1e-9)
+        return self._rate(f"images, {between}", self._images)
 
-    @property
-    def input_wait_share(self) -> float | None:
-        """Share of the training time spent waiting for input; None if it was not measured."""
+    def input_wait_share(self, between: str) -> float | None:
+        """Return the share of the time since the same last call that was spent waiting for input.
+
+        None if it was not measured.
+        """
         if self._input_wait is None:
             return None
-        return float(self._input_wait) / max(self._training_seconds(), 1e-9)
+        return self._rate(f"input, {between}", float(self._input_wait))
+
+    def _rate(self, name: str, total: float) -> float:
+        """Return a total's increase per second of training since the last call with its name."""
+        now = total, self._training_seconds()
+        before, seconds = self._marks.get(name, (0, 0.0))
+        self._marks[name] = now
+        return (total - before) / max(now[1] - seconds, 1e-9)
 
     def _training_seconds(self) -> float:
         running = 0.0 if self._resumed_at is None else time.perf_counter() - self._resumed_at

@@ -17,6 +17,7 @@ from library.errors import (
     StoppedError,
     if_interrupted,
 )
+from library.inputs.corruption import find_failure
 from library.inputs.interfaces import SplitInputs
 from library.messages import counted
 from library.saving.checkpoints import Checkpoints
@@ -24,7 +25,7 @@ from library.training.best_snapshot import BestSnapshot
 from library.training.distribution import Devices
 from library.training.divergence import check_best, check_losses, check_validation_loss
 from library.training.evaluator import Evaluator
-from library.training.interruption import StopOnSignal, finished_error, stopped_error
+from library.training.interruption import StopOnSignal, finished_error, resume_hint, stopped_error
 from library.training.listeners import Evaluation, Listener, Run
 from library.training.parts import NoSchedule, Parts, RunInputs
 from library.training.plan import Plan, RunPaths
@@ -136,7 +137,7 @@ class Trainer:
             if not self.timetable.has_work(self.state):
                 return self._finish_again()
             self._prepare()
-            with self._listening(), StopOnSignal() as self._stop:
+            with self._listening(), StopOnSignal() as self._stop, self._saved_if_inputs_fail():
                 while self.timetable.has_work(self.state):
                     # A run that was stopped at the end of an epoch has yet to evaluate it.
                     if not self.timetable.evaluation_is_due(self.state):
@@ -360,6 +361,33 @@ class Trainer:
                 listener.on_finish(error)
             self.best_snapshot.save_pending()
 
+    @contextmanager
+    def _saved_if_inputs_fail(self) -> Iterator[None]:
+        """Save the state if no more inputs can be had, as of a store that does not answer."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if not (failure := find_failure(self.inputs)):
+                raise
+            hint = resume_hint(starts_over=self.plan.resume == "never")
+            if self.devices.workers > 1:  # They can save only together.
+                raise type(failure)(f"{failure}; {hint} from the latest checkpoint") from error
+            self._count_partial_call()
+            stopped = self._stopped()
+            if self._stop.received:  # Which ends the wait for a store, too.
+                raise stopped from error
+            raise type(failure)(f"{failure}. State saved; {hint}") from error
+
+    def _count_partial_call(self) -> None:
+        """Count the steps that a call of several made before it failed."""
+        state, images = self.state, self.timetable.images
+        epoch, batch = divmod(state.evaluated_step, self.inputs.training.batches_per_epoch)
+        # The metrics are of the images since the last evaluation, before a resume too.
+        counted_images = images(state) - images(TrainState(epoch=epoch, batch=batch))
+        steps = -(-(self.totals.examples - counted_images) // self.inputs.training.batch_size)
+        state.step += steps
+        state.batch += steps
+
     def _leave_features(self) -> None:
         """Run the base in every step from now on, because it is trained."""
         self.best_snapshot.save_at_once()
@@ -484,6 +512,6 @@ class Trainer:
             self.parts.schedule.total_steps.assign(float(self.timetable.total_steps))
 
     def _next_batches(self) -> tf.data.Dataset:
-        """Return the batches that come next: at the end of an epoch, those of the next one."""
+        """Return the batches that come next, or others if these have to be waited for."""
         epochs, batch = divmod(self.state.batch, self.inputs.training.batches_per_epoch)
-        return self.inputs.training.batches(self.state.epoch + epochs, batch)
+        return self.inputs.training.preview_batches(self.state.epoch + epochs, batch)

@@ -43,9 +43,9 @@ def clean(settings: Settings) -> None:
     from library.cleaning.image_scan import scan_images
     from library.cleaning.neighbor_votes import find_votes
     from library.cleaning.ranking import rank
-    from library.inputs.examples import make_source
+    from project.input_assembly import make_split_source
 
-    source = make_source(split, config.parallel_interleave_sources, config.num_parallel_reads)
+    source = make_split_source(config, split)
     scanned = scan_images(source)
     # Those of a single fold are of images that its run did not train on.
     path = None if config.fold else Path(config.run_dir, OUT_OF_FOLD_FILE)

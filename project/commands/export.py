@@ -59,13 +59,15 @@ def _read_samples(settings: Any, snapshot: Any, split: Any, training_split: Any 
     """Return the images to compare exports on, and those to calibrate integers with, if any."""
     from library.export.verification import read_export_samples
     from library.inputs.corruption import explain_read_errors
-    from library.inputs.examples import make_source
+    from project.input_assembly import make_split_source
     from project.load_network import make_inputs_for
 
     inputs = make_inputs_for(snapshot, settings, split)
     training = training_split and make_inputs_for(snapshot, settings, training_split)
     with explain_read_errors(*filter(None, (inputs, training))):
-        return read_export_samples(split.name, make_source(split), inputs, training)
+        return read_export_samples(
+            split.name, make_split_source(settings.project, split), inputs, training
+        )
 
 
 def _check_name(name: str) -> None:

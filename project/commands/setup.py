@@ -14,6 +14,7 @@ from library.configuration.schema import COMMAND_LINE, Value, keys_of
 from library.dataset.folds import find_folds, read_fold_splits
 from library.dataset.sources.find import split_folder
 from library.dataset.splits import find_joined, read_splits
+from library.dataset.storage import is_remote
 from library.errors import DataError, SettingsError
 from library.files import current_folder
 from library.messages import counted
@@ -75,6 +76,12 @@ def read_data(config: Project, *names: str) -> Sequence[Any]:
     """
     if config.fold and (config.data_format != "tfrecord" or config.train_metadata):
         raise SettingsError("fold needs converted data: convert_dataset.py --split folds=5")
+    is_converted = config.data_format == "tfrecord" and not config.train_metadata
+    if config.stream_gigabytes and not (is_converted and is_remote(config.data_dir)):
+        raise SettingsError(
+            "stream_gigabytes needs a data_dir at a URL (gs://, s3://, https://) with converted "
+            f"shards; leave it out for {data_name(config)}"
+        )
     if config.train_metadata or config.eval_metadata:
         return read_metadata(config, *names)
     if config.data_format != "csv" and (config.csv_columns or config.label_separator):
@@ -108,6 +115,7 @@ def read_data(config: Project, *names: str) -> Sequence[Any]:
 
 def _read_converted(config: Project, names: Sequence[str]) -> Sequence[Any]:
     """Return converted splits; with `fold`, the training and the validation split are of folds."""
+    fetch = config.stream_gigabytes is None
     if not config.fold:
         if "test" not in names and find_folds(config.data_dir):
             folder = Path(split_folder(config.data_dir, names[0]))
@@ -116,9 +124,26 @@ def _read_converted(config: Project, names: Sequence[str]) -> Sequence[Any]:
                     f"{config.data_dir} has folds, and no split {names[0]}: cross_validate trains "
                     "on all of them, and --fold 1 chooses one to validate on"
                 )
-        return read_splits(config.data_dir, *names)
-    folds = read_fold_splits(config.data_dir, config.fold)
-    return [folds.get(name) or read_splits(config.data_dir, name)[0] for name in names]
+        splits = read_splits(config.data_dir, *names, fetch=fetch)
+    else:
+        folds = read_fold_splits(config.data_dir, config.fold, fetch)
+        splits = [
+            folds.get(name) or read_splits(config.data_dir, name, fetch=fetch)[0] for name in names
+        ]
+    if not fetch:
+        _stream(config, splits)
+    return splits
+
+
+def _stream(config: Project, splits: Sequence[Any]) -> None:
+    """Download the shards of splits while they are read. Raise UserError."""
+    try:
+        from library.streaming.splits import register_splits
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("library.streaming"):
+            raise
+        raise SettingsError(f"stream_gigabytes needs {error.name}, which was deleted") from None
+    register_splits(splits, config.stream_gigabytes, config.parallel_interleave_sources)
 
 
 def follow_fold(settings: Settings) -> Settings:

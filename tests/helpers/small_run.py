@@ -40,6 +40,8 @@ class Inputs:
         data = without_autotune(tf.data.Dataset.from_tensor_slices((IMAGES[order], LABELS[order])))
         return data.batch(BATCH).skip(start_batch)
 
+    preview_batches = batches
+
 
 class Validation:
     """Evaluation inputs: the same images, in order."""

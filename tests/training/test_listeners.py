@@ -99,12 +99,12 @@ def test_throughput_without_pauses(monkeypatch):
     with throughput.paused():
         now[0] += 1000
         assert throughput.images_per_second("a") == pytest.approx(15)
-    assert throughput.input_wait_share is None  # It was not measured.
+    assert throughput.input_wait_share("run") is None  # It was not measured.
     throughput.add(8, 3.0)
     now[0] += 4
     assert throughput.images_per_second("a") == pytest.approx(2)
     assert throughput.images_per_second("b") == pytest.approx(38 / 6)
-    assert throughput.input_wait_share == pytest.approx(0.5)
+    assert throughput.input_wait_share("run") == pytest.approx(0.5)
 
 
 def test_run_summary(tmp_path):

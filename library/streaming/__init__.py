@@ -1,0 +1,1 @@
+"""Shards at a URL, downloaded shortly before they are read and deleted when space is needed."""
