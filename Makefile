@@ -4,7 +4,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: train test check kills fuzz lint docs check-docs dist board lock clean help
+.PHONY: train test check kills fuzz lint docs check-docs bench bench-peers dist board lock clean help
 
 train: .venv/ready dataset/sample/test/test.manifest.json ## train on the bundled sample and print the test accuracy
 	$(RUN) run.py --config_set sample >/dev/null
@@ -39,9 +39,21 @@ lint: .venv/ready ## run the linters and the type checker
 
 docs: .venv/ready ## regenerate the pages and JSON schemas in docs/
 	$(RUN) -m project.generate_docs
+	$(RUN) -m benchmarks.results
 
 check-docs: .venv/ready ## check that `make docs` would change nothing
 	$(RUN) -m project.generate_docs --check
+
+# Measures about 15 minutes, on a machine that does nothing else. docs/benchmarks.md explains it.
+# BASE=<revision>: compares with another revision; ONLY=training,inputs: some; SHORT=1: a try.
+PEERS ?= .venv-peers/bin/python
+bench: .venv/ready ## measure speed against other projects, or against BASE=<revision>
+	$(RUN) -m benchmarks --peers $(PEERS) $(if $(BASE),--base $(BASE)) $(if $(ONLY),--only $(ONLY)) $(if $(SHORT),--short)
+
+bench-peers: ## install the other projects into .venv-peers, once
+	rm -rf .venv-peers
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --require-hashes --requirement benchmarks/peers.txt
 
 # For platforms that take a Python package.
 dist: .venv/ready ## build a wheel and a source package of this project into dist/
@@ -71,6 +83,8 @@ lock: ## pin all dependencies again, with hashes
 	  --extra gpu --extra remote pyproject.toml | awk \
 	  'NR == FNR {if (/^[a-z]/) locked[$$1]; next} /^[a-z]/ {is_new = !($$1 in locked)} is_new' \
 	  requirements.lock - > requirements-gpu-remote.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --output-file benchmarks/peers.txt benchmarks/peers.in
 
 .venv/ready: requirements.lock
 	@PYTHON="$(PYTHON)" sh .ci/set_up_venv

@@ -1,7 +1,7 @@
 """Measure test accuracy and training time against named peers, with several seeds.
 
-    python benchmarks/accuracy.py sample --peers ~/peers/bin/python [--seeds 3]
-    python benchmarks/accuracy.py --list
+    python -m benchmarks.accuracy sample --peers ~/peers/bin/python [--seeds 3]
+    python -m benchmarks.accuracy --list
 
 A task trains each contender once per seed, one after the other, each in a process of its own: ours
 through `run.py`, as a user would, with all defaults of the named set. A peer runs in the
@@ -19,16 +19,15 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.programs import ROOT, Called, call, call_project, convert
+
 SAMPLE = ROOT / "dataset" / "sample.zip"
 SPLITS = ("train", "validation", "test")
 # The 97.5 % quantile of Student's t by degrees of freedom; beyond, that of the normal distribution.
@@ -71,6 +70,11 @@ class Trial:
 Contender = Callable[[Trial], Figures]
 
 
+def figures_of(training: Called, metrics: Mapping[str, float], trial: Trial) -> Figures:
+    """Return the metric that counts, and what the training took."""
+    return Figures(metrics[trial.metric], training.seconds, training.cpu_seconds)
+
+
 @dataclass(frozen=True)
 class Task:
     """One comparison.
@@ -98,10 +102,9 @@ def ours(*arguments: str) -> Contender:
     def train(trial: Trial) -> Figures:
         common = [*arguments, "--data_dir", str(trial.data), "--run_dir", str(trial.folder)]
         seeded = [*common, "--random_seed", str(trial.seed), "--resume", "never"]
-        _, wall, cpu = call([sys.executable, ROOT / "run.py", *seeded])
-        evaluate = [sys.executable, ROOT / "run.py", "evaluate", *common]
-        metrics, *_ = call([*evaluate, "--bootstrap_samples", "0"])
-        return Figures(json.loads(metrics)[trial.metric], wall, cpu)
+        training = call_project("run.py", *seeded)
+        evaluation = call_project("run.py", "evaluate", *common, "--bootstrap_samples", "0")
+        return figures_of(training, json.loads(evaluation.output), trial)
 
     return train
 
@@ -114,8 +117,8 @@ def peer(name: str, *arguments: str) -> Contender:
         budget = ["--wall", str(trial.ours.wall), "--cpu", str(trial.ours.cpu)]
         script = [trial.peers, ROOT / "benchmarks" / "accuracy_peers.py", name, *arguments]
         images = ["--images", trial.data / "images", "--folder", trial.folder]
-        output, wall, cpu = call([*script, *images, "--seed", str(trial.seed), *budget])
-        return Figures(json.loads(output.splitlines()[-1])[trial.metric], wall, cpu)
+        called = call([*script, *images, "--seed", trial.seed, *budget])
+        return figures_of(called, json.loads(called.output.splitlines()[-1]), trial)
 
     train.needs_peers = True  # type: ignore[attr-defined]
     return train
@@ -127,38 +130,17 @@ def keras_peer(name: str, *arguments: str) -> Contender:
     def train(trial: Trial) -> Figures:
         script = [sys.executable, ROOT / "benchmarks" / "transfer_peers.py", name, *arguments]
         images = ["--images", trial.data / "images", "--seed", str(trial.seed)]
-        output, wall, cpu = call([*script, *images])
-        return Figures(json.loads(output.splitlines()[-1])[trial.metric], wall, cpu)
+        called = call([*script, *images])
+        return figures_of(called, json.loads(called.output.splitlines()[-1]), trial)
 
     return train
 
 
-def call(command: Sequence[str | Path | None]) -> tuple[str, float, float]:
-    """Run a program. Return its output, its wall seconds and its processor seconds.
-
-    Those of processes that it started and waited for are counted, too.
-    """
-    start = time.perf_counter()
-    with subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True
-    ) as process:
-        before = os.times()
-        output, errors = process.communicate()
-    after = os.times()
-    if process.returncode:
-        sys.exit(f"{' '.join(map(str, command))} failed:\n{errors[-2000:]}")
-    cpu = after.children_user - before.children_user
-    cpu += after.children_system - before.children_system
-    return output, time.perf_counter() - start, cpu
-
-
-def convert(source: Path, data: Path, *arguments: str) -> None:
+def convert_splits(source: Path, data: Path, *options: str) -> None:
     """Convert the splits of a folder or a zip, unless they are converted."""
     for split in SPLITS:
         if not (data / split / f"{split}.manifest.json").exists():
-            names = ["--tfrecord_filename", split, "--tfrecord_dir", data / split]
-            images = [f"{source}/{split}", *names, *arguments]
-            call([sys.executable, ROOT / "convert_dataset.py", "--dataset_dir", *images])
+            convert(split, f"{source}/{split}", data / split, *options)
 
 
 def unzip(source: Path, data: Path) -> None:
@@ -171,7 +153,7 @@ def unzip(source: Path, data: Path) -> None:
 def prepare_sample(data: Path) -> None:
     """Convert the bundled sample."""
     unzip(SAMPLE, data)
-    convert(SAMPLE, data)
+    convert_splits(SAMPLE, data)
 
 
 def prepare_fashion_mnist(data: Path) -> None:
@@ -180,7 +162,7 @@ def prepare_fashion_mnist(data: Path) -> None:
     if not source.exists():
         data.mkdir(parents=True, exist_ok=True)
         call([sys.executable, "-m", "dataset.make_sample", "--all", source])
-    convert(source, data, "--color_space", "gray", "--quality", "100")
+    convert_splits(source, data, "--color_space", "gray", "--quality", "100")
 
 
 def prepare_imbalanced(data: Path, ratio: int = 50) -> None:
@@ -199,7 +181,7 @@ def prepare_imbalanced(data: Path, ratio: int = 50) -> None:
         if not (data / "train").exists():
             for image in images[kept:]:
                 image.unlink()
-    convert(data / "images", data)
+    convert_splits(data / "images", data)
 
 
 def prepare_few(data: Path, count: int) -> None:
@@ -208,7 +190,7 @@ def prepare_few(data: Path, count: int) -> None:
     for folder in (data / "images" / "train").iterdir():
         for image in sorted(folder.iterdir())[count:]:
             image.unlink()
-    convert(data / "images", data)
+    convert_splits(data / "images", data)
 
 
 def prepare_photos(data: Path) -> None:
@@ -223,7 +205,7 @@ def prepare_photos(data: Path) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             if not copy.exists():
                 copy.symlink_to(image.resolve())
-    convert(data / "images", data, "--max_edge", "384", "--follow_links")
+    convert_splits(data / "images", data, "--max_edge", "384", "--follow_links")
 
 
 def few(count: int, goal: float) -> Task:

@@ -22,7 +22,6 @@ import argparse
 import csv
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,7 +36,8 @@ import_tensorflow()
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.programs import ROOT, call, call_project, convert
+
 SAMPLE = ROOT / "dataset" / "sample.zip"
 SHARE, FOLDS = 0.1, 5
 IMAGES, CLASSES, SIZE = 100_000, 100, 1_280
@@ -97,7 +97,7 @@ def read_rows(folder: Path) -> Rows:
     with zipfile.ZipFile(SAMPLE) as archive:
         archive.extractall(images)
     everything = folder / "fashion_mnist.zip"
-    call("-m", "dataset.make_sample", "--all", everything, check=False)
+    call([sys.executable, "-m", "dataset.make_sample", "--all", everything], check=False)
     if everything.exists():
         with zipfile.ZipFile(everything) as archive:
             names = [each for each in archive.namelist() if each.startswith("test/")]
@@ -122,7 +122,7 @@ def measure(folder: Path, rows: Rows, seed: int, epochs: int, true: float) -> di
     accuracy = train(folder, noisy, seed, epochs)
     folds = folder.with_name(f"{folder.name}-folds")
     cross_validate(folds, noisy, seed, epochs)
-    call("run.py", "clean", *options_of(folds))
+    call_project("run.py", "clean", *options_of(folds))
     with (folds / "run" / "cleaning" / "ranking.csv").open(encoding="utf-8") as file:
         ranking = list(csv.DictReader(file))
     figures = average_precisions(folds, ranking, flipped)
@@ -192,9 +192,9 @@ def flip(rows: Rows, kind: str, seed: int) -> Rows:
 def train(folder: Path, rows: Rows, seed: int, epochs: int) -> float:
     """Convert and train, and return the test accuracy."""
     write_data(folder, rows)
-    call("run.py", *options_of(folder), "--random_seed", seed, "--train_epochs", epochs)
-    output = call("run.py", "evaluate", *options_of(folder), "--bootstrap_samples", 0)
-    return float(json.loads(output)["accuracy"])
+    call_project("run.py", *options_of(folder), "--random_seed", seed, "--train_epochs", epochs)
+    called = call_project("run.py", "evaluate", *options_of(folder), "--bootstrap_samples", 0)
+    return float(json.loads(called.output)["accuracy"])
 
 
 def options_of(folder: Path) -> list[str]:
@@ -212,11 +212,10 @@ def write_data(folder: Path, rows: Rows, *options: object) -> None:
     with table.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("SET", "FILE", "LABEL"), *rows])
     if options:
-        call("convert_dataset.py", "--dataset_dir", table, *options)
+        call_project("convert_dataset.py", "--dataset_dir", table, *options)
         return
     for split in ("train", "validation", "test"):
-        names = ["--tfrecord_filename", split, "--tfrecord_dir", folder / "data" / split]
-        call("convert_dataset.py", "--dataset_dir", table / split, *names)
+        convert(split, table / split, folder / "data" / split)
 
 
 def cross_validate(folder: Path, rows: Rows, seed: int, epochs: int) -> None:
@@ -225,16 +224,7 @@ def cross_validate(folder: Path, rows: Rows, seed: int, epochs: int) -> None:
     words = ["--csv_columns", "FILE,LABEL", "--split", f"folds={FOLDS}"]
     write_data(folder, training, *words, "--tfrecord_dir", folder / "data")
     learning = ["--random_seed", seed, "--train_epochs", epochs, "--bootstrap_samples", 0]
-    call("run.py", "cross_validate", *options_of(folder), *learning)
-
-
-def call(*words: object, check: bool = True) -> str:
-    """Run Python with some arguments, and return its output. Exit with its error if it fails."""
-    command = [sys.executable, *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if check and done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return done.stdout
+    call_project("run.py", "cross_validate", *options_of(folder), *learning)
 
 
 def measure_scale() -> dict[str, float]:

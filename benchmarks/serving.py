@@ -1,29 +1,18 @@
-"""Measure the server against a bare one that decodes with Pillow and calls the Keras model.
+"""Servers: the project's, and a bare one that decodes with Pillow and calls the Keras model.
 
-    python -m benchmarks.serving [--seconds 5] [--clients 64]
-
-Both serve the network `simple` for 28 x 28 gray pixels with random weights, each in a process of
-its own, and get the same PNG: from one client that keeps its connection, then from many at once.
-For each it prints the rate, the median time of an answer and the 99th percentile, in milliseconds.
-
-The last line is a JSON object: for one client, the rate divided by that of the bare server; for
-many, the same and the 99th percentile divided by the median.
+Both serve the network `simple` for 28 x 28 gray pixels with random weights, and get the same PNG.
+benchmarks/cases.yaml says what is compared.
 """
 
-import argparse
-import collections
 import http.client
 import io
-import json
-import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from PIL import Image
@@ -92,73 +81,45 @@ def serve_bare() -> None:
     print(server.servers[0].sockets[0].getsockname()[1], flush=True)
 
 
-def load(port: int, content: bytes, clients: int, seconds: float) -> tuple[float, float, float]:
-    """Return requests per second, the median and the 99th percentile in milliseconds."""
-    taken: list[float] = []
-    statuses: collections.Counter[int] = collections.Counter()
-    end = time.perf_counter() + seconds
-
-    def ask() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        while (start := time.perf_counter()) < end:
-            connection.request("POST", "/predict", content, {"Content-Type": "image/png"})
-            response = connection.getresponse()
-            response.read()
-            statuses[response.status] += 1
-            taken.append(1000 * (time.perf_counter() - start))
-
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if set(statuses) != {200}:
-        raise SystemExit(f"not all were answered: {dict(statuses)}")
-    middle, late = np.percentile(taken, (50, 99))
-    return len(taken) / seconds, float(middle), float(late)
+def ours(clients: str, requests: str) -> Iterator[int | None]:
+    """Ask the project's server."""
+    return ask_server("serve", int(clients), int(requests))
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=5, help="length of each measurement")
-    parser.add_argument("--clients", type=int, default=64, help="number of clients at once")
-    parser.add_argument("--serve", choices=["ours", "bare"], help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        return serve() if options.serve == "ours" else serve_bare()
+def bare(clients: str, requests: str) -> Iterator[int | None]:
+    """Ask the bare server."""
+    return ask_server("serve_bare", int(clients), int(requests))
+
+
+def ask_server(function: str, clients: int, requests: int) -> Iterator[int | None]:
+    """Ask a server in a process of its own: `requests` by each of the clients at once."""
     buffer = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), np.uint8)
     Image.fromarray(pixels).save(buffer, "PNG")
-    found = {}
-    with tempfile.TemporaryFile() as errors:
-        for name in ("ours", "bare"):
-            command = [sys.executable, "-m", "benchmarks.serving", "--serve", name]
-            with subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, text=True
-            ) as process:
-                port = int(process.stdout.readline())
-                load(port, buffer.getvalue(), 1, 1)
-                for clients in (1, options.clients):
-                    rate, middle, late = load(port, buffer.getvalue(), clients, options.seconds)
-                    found[name, clients] = rate, middle, late
-                    print(
-                        f"{name}: {clients} clients  {rate:.0f}/s  median {middle:.1f} ms  "
-                        f"99 % within {late:.1f} ms"
-                    )
-                process.kill()
-    one, many = ([found[name, each] for name in ("ours", "bare")] for each in (1, options.clients))
-    print(
-        json.dumps(
-            {
-                "one_over_bare": round(one[0][0] / one[1][0], 2),
-                "many_over_bare": round(many[0][0] / many[1][0], 2),
-                "many_p99_over_median": round(many[0][2] / many[0][1], 2),
-                "bare_p99_over_median": round(many[1][2] / many[1][1], 2),
-            }
-        )
-    )
+    content = buffer.getvalue()
+    code = f"from benchmarks import serving; serving.{function}()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            port = int(server.stdout.readline())
+            with ThreadPoolExecutor(clients) as pool:
+                while True:
+                    yield
+                    tasks = [pool.submit(ask, port, content, requests) for _ in range(clients)]
+                    yield sum(task.result() for task in tasks)
+        finally:
+            server.kill()
 
 
-if __name__ == "__main__":
-    main()
+def ask(port: int, content: bytes, requests: int) -> int:
+    """Send one image many times on one connection; return how often."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    for _ in range(requests):
+        connection.request("POST", "/predict", content, {"Content-Type": "image/png"})
+        response = connection.getresponse()
+        response.read()
+        if response.status != 200:
+            raise RuntimeError(f"the server answered {response.status}")
+    connection.close()
+    return requests

@@ -1,24 +1,13 @@
-"""Measure optimization steps per second against Keras's `Model.fit` and PyTorch.
+"""Training steps and whole trainings: this project and Keras's `Model.fit`.
 
-    python benchmarks/training.py [--pairs 5]
-
-All contenders train the same network on the same data in memory with the same optimizer. Runs
-alternate, and the figures are medians of the ratios of neighboring runs, so that changes in the
-machine's speed cancel out. PyTorch takes part if it is installed (`pip install torch`, CPU build).
-The last line is a JSON object of ratios.
+All train the same network on the same data in memory with the same optimizer; `run.py` and the
+plain script for Keras train on the sample. benchmarks/cases.yaml says what is compared.
 """
 
-import argparse
-import json
-import os
-import statistics
-import sys
-import time
+import tempfile
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from library.tensorflow_import import import_tensorflow
 
@@ -27,6 +16,8 @@ import_tensorflow()
 import keras
 import tensorflow as tf
 
+from benchmarks.data import make_batches
+from benchmarks.programs import ROOT, call_project, convert
 from library.inputs.examples import without_autotune
 from library.training.parts import NoSchedule, Parts
 from library.training.steps import MetricSums, make_train_steps
@@ -35,16 +26,16 @@ from project.networks import make_network
 from project.objective import Objective
 
 CLASSES = 10
+SPLITS = ("train", "validation", "test")
 
 
-def small(shape):
-    """The project's own small network."""
-    values = {**Hyperparameters().model_dump(), "head": "softmax"}
-    return make_network("simple", shape, CLASSES, values)
+def small(shape: tuple[int, int, int]) -> keras.Model:
+    """Build the project's own small network."""
+    return make_network("simple", shape, CLASSES, Hyperparameters().model_dump())
 
 
-def mobilenet(shape):
-    """MobileNetV2 without its ImageNet weights, which a benchmark of speed does not need."""
+def mobilenet(shape: tuple[int, int, int]) -> keras.Model:
+    """Build MobileNetV2 without weights, which a benchmark of speed does not need."""
     pixels = keras.Input(shape)
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)
     base = keras.applications.MobileNetV2(
@@ -53,160 +44,93 @@ def mobilenet(shape):
     return keras.Model(pixels, keras.layers.Dense(CLASSES)(base(x)))
 
 
-def make_data(shape, batch_size, batches):
-    """Return random uint8 images and their labels, as arrays of whole batches."""
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (batch_size * batches, *shape), np.uint8)
-    return images, random.integers(0, CLASSES, batch_size * batches)
+# Name → (how to build it, shape of its images).
+NETWORKS = {"small": (small, (28, 28, 1)), "mobilenet": (mobilenet, (224, 224, 3))}
 
 
-def repeated(data, batch_size):
-    """Repeat batches without autotuning, because ending a tuned iterator can take long."""
-    batches = without_autotune(tf.data.Dataset.from_tensor_slices(data))
-    return batches.batch(batch_size, drop_remainder=True).repeat().prefetch(4)
-
-
-class Ours:
-    """The project's compiled step, several of them in one call."""
-
-    def __init__(self, build, data, batch_size, steps_per_execution):
-        self.network = build(data[0].shape[1:])
-        optimizer = keras.optimizers.Adam(1e-3)
-        optimizer.build(self.network.trainable_variables)
-        self.steps_per_execution = steps_per_execution
-        totals = MetricSums(Objective.names)
-        parts = Parts(self.network, Objective(), optimizer, NoSchedule(optimizer))
-        self.train_steps = make_train_steps(parts, totals, steps_per_execution=steps_per_execution)
-        self.data = repeated(data, batch_size)
-
-    def run(self, steps):
-        """Make this many steps, as the training loop does."""
-        iterator = iter(self.data)
-        count = min(self.steps_per_execution, steps)
-        for _ in range(0, steps, count):
-            losses, _ = self.train_steps(iterator, count)
-        float(losses[-1])
-
-
-class Fit:
-    """`keras.Model.fit`, with the same number of steps in one call."""
-
-    def __init__(self, build, data, batch_size, steps_per_execution=1):
-        self.network = build(data[0].shape[1:])
-        self.network.compile(
-            keras.optimizers.Adam(1e-3),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            jit_compile=False,
-            steps_per_execution=steps_per_execution,
-        )
-        self.data = repeated(data, batch_size)
-
-    def run(self, steps):
-        """Make this many steps."""
-        self.network.fit(self.data, steps_per_epoch=steps, epochs=1, verbose=0)
-
-
-class Torch:
-    """The small network in PyTorch: eager, channels last."""
-
-    def __init__(self, data, batch_size):
-        import torch
-        from torch import nn
-
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-        layers = []
-        _, size, _, inputs = data[0].shape
-        outputs = 32
-        while size > 3:
-            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.MaxPool2d(2)]
-            layers += [nn.BatchNorm2d(outputs), nn.ReLU()]
-            inputs, outputs, size = outputs, min(2 * outputs, 256), size // 2
-        layers += [nn.Flatten(), nn.Dropout(0.5), nn.Linear(inputs * size * size, CLASSES)]
-        self.torch = torch
-        self.network = nn.Sequential(*layers).to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-3, eps=1e-7)
-        self.images = torch.from_numpy(data[0]).permute(0, 3, 1, 2)
-        self.labels = torch.from_numpy(data[1])
-        self.batch_size = batch_size
-
-    def run(self, steps):
-        """Make this many steps."""
-        count = len(self.labels) // self.batch_size
-        for step in range(steps):
-            chosen = slice(step % count * self.batch_size, (step % count + 1) * self.batch_size)
-            images = self.images[chosen].float() / 127.5 - 1
-            images = images.contiguous(memory_format=self.torch.channels_last)
-            scores = self.network(images)
-            loss = self.torch.nn.functional.cross_entropy(scores, self.labels[chosen])
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-        float(loss.detach())
-
-
-def seconds(run, steps):
-    """Return the seconds that `run` takes for a number of steps."""
-    start = time.perf_counter()
-    run(steps)
-    return time.perf_counter() - start
-
-
-def compare(ours, peer, steps, pairs):
-    """Return the median of peer's time over ours, after a warm-up of both."""
-    ours.run(steps)
-    peer.run(steps)
-    ratios = []
-    for pair in range(pairs):
-        # Who comes first alternates as well.
-        order = (ours, peer) if pair % 2 else (peer, ours)
-        times = {id(each): seconds(each.run, steps) for each in order}
-        ratios.append(times[id(peer)] / times[id(ours)])
-    return statistics.median(ratios)
-
-
-def first_step(make, pairs, **options):
-    """Return the median time from nothing built to the first step done."""
-    times = []
-    for _ in range(pairs):
-        keras.backend.clear_session()
-        start = time.perf_counter()
-        make(**options).run(1)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def main():
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pairs", type=int, default=5)
-    pairs = parser.parse_args().pairs
-    ratios = {}
-    cases = (
-        ("small network, 28x28, batch 128", small, (28, 28, 1), 128, 40, 1),
-        ("small network, 28x28, batch 8", small, (28, 28, 1), 8, 256, 16),
-        ("MobileNetV2, 224x224, batch 8", mobilenet, (224, 224, 3), 8, 4, 1),
+def build(network: str, batch_size: int) -> tuple[keras.Model, tf.data.Dataset]:
+    """Return a network, and batches for it from memory, repeated for ever."""
+    make, shape = NETWORKS[network]
+    # Ending a tuned iterator can take long.
+    batches = without_autotune(
+        tf.data.Dataset.from_tensor_slices(make_batches(shape, CLASSES, batch_size))
     )
-    for name, build, shape, batch_size, steps, steps_per_execution in cases:
-        data = make_data(shape, batch_size, 4)
-        ours = Ours(build, data, batch_size, steps_per_execution)
-        ratios[f"{name}: speed / fit"] = compare(ours, Fit(build, data, batch_size), steps, pairs)
-        print(f"{name}: {ratios[f'{name}: speed / fit']:.2f} of Model.fit's speed", flush=True)
-    data = make_data((28, 28, 1), 128, 8)
-    options = {"build": small, "data": data, "batch_size": 128, "steps_per_execution": 1}
-    ratio = first_step(Ours, pairs, **options) / first_step(Fit, pairs, **options)
-    ratios["time to the first step / fit"] = ratio
-    print(f"time to the first step: {ratio:.2f} of Model.fit's")
-    try:
-        torch = Torch(data, 128)
-    except ImportError:
-        print("PyTorch is not installed: not compared")
-    else:
-        ratio = compare(Ours(**options), torch, 40, pairs)
-        ratios["small network, 28x28, batch 128: speed / PyTorch"] = ratio
-        print(f"small network, batch 128: {ratio:.2f} of PyTorch's speed")
-    print(json.dumps({name: round(ratio, 3) for name, ratio in ratios.items()}))
+    return make(shape), batches.batch(batch_size, drop_remainder=True).repeat().prefetch(4)
 
 
-if __name__ == "__main__":
-    main()
+def ours(network: str, batch_size: str, steps_per_call: str, steps: str) -> Iterator[int | None]:
+    """Make steps as the project's training loop does."""
+    model, batches = build(network, int(batch_size))
+    optimizer = keras.optimizers.Adam(1e-3)
+    optimizer.build(model.trainable_variables)
+    count = int(steps_per_call)
+    parts = Parts(model, Objective(), optimizer, NoSchedule(optimizer))
+    train_steps = make_train_steps(parts, MetricSums(Objective.names), steps_per_execution=count)
+    while True:
+        yield
+        iterator = iter(batches)
+        for _ in range(0, int(steps), count):
+            losses, _ = train_steps(iterator, count)
+        float(losses[-1])
+        yield int(steps)
+
+
+def fit(network: str, batch_size: str, steps_per_call: str, steps: str) -> Iterator[int | None]:
+    """Make steps with Keras's `Model.fit`."""
+    model, batches = build(network, int(batch_size))
+    compile_model(model, keras.optimizers.Adam(1e-3), steps_per_execution=int(steps_per_call))
+    while True:
+        yield
+        model.fit(batches, steps_per_epoch=int(steps), epochs=1, verbose=0)
+        yield int(steps)
+
+
+def compile_model(model: keras.Model, optimizer: keras.Optimizer, **options: object) -> None:
+    """Compile a classifier that returns logits."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False, **options)
+
+
+def convert_sample(folder: str) -> None:
+    """Convert the bundled sample, and unpack it for peers that read class folders."""
+    sample = ROOT / "dataset" / "sample.zip"
+    for split in SPLITS:
+        convert(split, sample / split, f"{folder}/{split}")
+    with zipfile.ZipFile(sample) as archive:
+        archive.extractall(f"{folder}/images")
+
+
+def train_sample(data: str, *arguments: str) -> Iterator[int | None]:
+    """Train on the sample by command line: start, training, saving, and the report if asked for."""
+    while True:
+        with tempfile.TemporaryDirectory() as folder:
+            yield
+            common = ("--config_set", "sample", "--data_dir", data, "--run_dir", f"{folder}/run")
+            call_project("run.py", *common, *arguments)
+            yield 1
+
+
+def train_sample_with_fit(data: str, epochs: str, steps: str = "0") -> Iterator[int | None]:
+    """Train the same network with `fit`, as a plain script would. Steps 0: whole epochs."""
+    keras.utils.set_random_seed(0)
+    given = {"color_mode": "grayscale", "image_size": (28, 28), "batch_size": 64, "seed": 0}
+    train, validation = (
+        keras.utils.image_dataset_from_directory(
+            Path(data, "images", split), verbose=False, **given
+        )
+        .cache()
+        .prefetch(tf.data.AUTOTUNE)
+        for split in SPLITS[:2]
+    )
+    pixels = keras.Input((28, 28, 1))
+    x = keras.layers.ZeroPadding2D(2)(pixels)
+    x = keras.layers.RandomFlip("horizontal")(keras.layers.RandomCrop(28, 28)(x))
+    model = keras.Model(pixels, small((28, 28, 1))(x))
+    compile_model(model, keras.optimizers.Adam(2e-3))
+    yield
+    with tempfile.TemporaryDirectory() as folder:
+        best = keras.callbacks.ModelCheckpoint(f"{folder}/best.keras", save_best_only=True)
+        limits = {"steps_per_epoch": 1, "validation_steps": 1} if int(steps) else {}
+        more = {"epochs": int(epochs), "callbacks": [best], "verbose": 0, **limits}
+        model.fit(train, validation_data=validation, **more)
+    yield 1

@@ -1,103 +1,50 @@
-"""Transfer learning compared with Keras's own ways, on generated images. About three minutes.
+"""From a folder to a trained model: 20 epochs of a new head on a frozen network; fine-tuning steps.
 
-1. Twenty epochs of a new head on a frozen MobileNetV2 at 224 pixels with 500 images: our command
-   line, which caches features, against Keras's transfer-learning tutorial, which runs the base in
-   every epoch of `Model.fit`. Weights, images, head, optimizer and batch size (32) are the same.
-   Both build the base and read its weights from a file; ours also saves checkpoints, snapshots and
-   logs, but writes no report at the end. Three of the tutorial's epochs, which all do the same
-   work, are timed, and the later two stand for the rest; its accuracy is that of its head after all
-   twenty, on the features of its base. `--tutorial_epochs 20` times them all; `--images 400` takes
-   2,000 images, so that start-up, tracing and saving weigh less.
-2. Fine-tuning MobileNetV2 from a SavedModel through HubLayer against the network of
-   keras.applications itself: alternating steps, the median of the ratios of neighbors.
-
-The last line is one JSON object of ratios; more than 1 is in our favor.
+Ours converts the images and trains by command line, which caches features, saves checkpoints,
+snapshots and logs, but writes no report at the end. Keras's transfer-learning tutorial runs the
+base in every epoch of `Model.fit`. MobileNetV2's weights, images, head, optimizer and batch size
+are the same. A fine-tuning step of MobileNetV2 loaded from a SavedModel through HubLayer is
+compared with one of the network itself. benchmarks/cases.yaml says what is compared, and
+benchmarks/accuracy.py compares accuracies.
 """
 
-import argparse
-import json
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from library.tensorflow_import import import_tensorflow
 
 import_tensorflow()
 
 import keras
-import numpy as np
 import tensorflow as tf
-from PIL import Image
 
-import convert_dataset
-import run
+from benchmarks.contender import share_of_epochs
+from benchmarks.data import write_synthetic
+from benchmarks.programs import call_project, convert
+from benchmarks.training import compile_model
 from library.models.hub_layer import HubLayer
-from library.saving.snapshots import read_snapshot
 
 SIZE, BATCH, RATE = 224, 32, 1e-2
-# Images a class of each split.
-SPLITS = {"train": 100, "validation": 20}
 CLASSES = 5
+# For steps of fine-tuning.
+SMALL_SIZE, SMALL_BATCH = 160, 16
 
 
-def main() -> None:
-    """Measure both and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--tutorial_epochs", type=int, default=3, help="2 or more; timed of them")
-    parser.add_argument("--images", type=int, default=100, help="training images of each class")
-    parser.add_argument("--steps", type=int, default=15, help="fine-tuning steps of each network")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        write_images(Path(folder) / "images", {**SPLITS, "train": options.images})
-        ratios = compare_frozen(Path(folder), options.epochs, options.tutorial_epochs)
-        ratios |= compare_fine_tuning(Path(folder), options.steps)
-    print(json.dumps(ratios))
+def prepare(folder: str, images: str) -> None:
+    """Write images of 5 classes, `images` of each for training, and MobileNetV2 in two formats."""
+    for split, count in (("train", int(images)), ("validation", max(1, int(images) // 5))):
+        write_synthetic(f"{folder}/{split}", str(CLASSES * count), f"{SIZE}x{SIZE}", str(CLASSES))
+    make_mobilenet(SIZE).save_weights(f"{folder}/base.weights.h5")
+    save_as_module(make_mobilenet(SMALL_SIZE), Path(folder) / "module", SMALL_SIZE)
 
 
-def compare_frozen(folder: Path, epochs: int, timed_epochs: int) -> dict[str, float]:
-    """Return how much faster cached features are, and the ratio of accuracies."""
-    base = make_mobilenet(SIZE)
-    weights = folder / "base.weights.h5"
-    settle_statistics(base, folder / "images")
-    base.save_weights(weights)
-    ours, accuracy = train_ours(folder, weights, epochs)
-    show("ours", ours, accuracy)
-    theirs, their_accuracy = train_as_the_tutorial(weights, folder / "images", epochs, timed_epochs)
-    show("tutorial", theirs, their_accuracy)
-    return {
-        "frozen_speed": round(theirs[0] / ours[0], 2),
-        "frozen_cpu": round(theirs[1] / ours[1], 2),
-        "frozen_accuracy": round(accuracy / their_accuracy, 3),
-    }
-
-
-def show(name: str, seconds: tuple[float, float], accuracy: float) -> None:
-    """Print the time and the accuracy of one way."""
-    wall, cpu = seconds
-    print(f"{name}: {wall:.1f} s, {cpu:.1f} s of CPU, accuracy {accuracy:.3f}", flush=True)
-
-
-def timed(function, *arguments, **options) -> tuple[float, float]:
-    """Return (seconds, CPU seconds) of a call; CPU seconds depend less on the machine's load."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    function(*arguments, **options)
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def train_ours(folder: Path, weights: Path, epochs: int) -> tuple[tuple[float, float], float]:
-    """Return (times, validation accuracy) of our command line, including all it does."""
-    for split in SPLITS:
-        arguments = ["--dataset_dir", str(folder / "images" / split), "--tfrecord_filename", split]
-        convert_dataset.main([*arguments, "--tfrecord_dir", str(folder / "data" / split)])
-    given = {
-        "data_dir": folder / "data",
-        "run_dir": folder / "run",
+def ours(folder: str, epochs: str) -> Iterator[int | None]:
+    """Convert and train with our command line, including all it does."""
+    options = {
         "model": "application",
-        "application_weights": weights,
+        "application_weights": f"{folder}/base.weights.h5",
         "batch_size": BATCH,
         "train_epochs": epochs,
         "learning_rate": RATE,
@@ -107,109 +54,74 @@ def train_ours(folder: Path, weights: Path, epochs: int) -> tuple[tuple[float, f
         "augmentations": "",
         "report": "false",
     }
-    seconds = timed(run.main, ["train", *(f"--{name}={value}" for name, value in given.items())])
-    return seconds, read_snapshot(folder / "run" / "best").metrics["validation"]["accuracy"]
+    words = [f"--{name}={value}" for name, value in options.items()]
+    while True:
+        with tempfile.TemporaryDirectory() as work:
+            yield
+            for split in ("train", "validation"):
+                convert(split, f"{folder}/{split}", f"{work}/data/{split}")
+            call_project("run.py", f"--data_dir={work}/data", f"--run_dir={work}/run", *words)
+            yield 1
 
 
 class EpochTimes(keras.callbacks.Callback):
-    """Record the (seconds, CPU seconds) of each epoch, including what preceded it."""
+    """Record when each epoch ended, its validation included, after when training began."""
 
     def __init__(self):
         super().__init__()
-        self.taken = []
-        self._before = np.array([time.perf_counter(), time.process_time()])
+        self.times = [time.perf_counter()]
 
     def on_epoch_end(self, epoch, logs=None):
-        """Record the time of the epoch, including its validation."""
-        now = np.array([time.perf_counter(), time.process_time()])
-        self.taken.append(now - self._before)
-        self._before = now
+        """Record the time."""
+        self.times.append(time.perf_counter())
 
 
-def train_as_the_tutorial(weights, images, epochs, timed_epochs):
-    """Return (times, best validation accuracy) of the transfer-learning guide on keras.io."""
+def tutorial(folder: str, epochs: str, timed_epochs: str) -> Iterator[float | None]:
+    """Train as the transfer-learning guide on keras.io does.
+
+    All epochs do the same work, so that a few are measured and stand for the others.
+    """
+    yield
     times = EpochTimes()
     train, validation = (
         keras.utils.image_dataset_from_directory(
-            images / split, image_size=(SIZE, SIZE), batch_size=BATCH, seed=0, verbose=False
+            f"{folder}/{split}", image_size=(SIZE, SIZE), batch_size=BATCH, seed=0, verbose=False
         )
         .cache()
         .prefetch(tf.data.AUTOTUNE)
-        for split in SPLITS
+        for split in ("train", "validation")
     )
     base = make_mobilenet(SIZE)
-    base.load_weights(weights)
+    base.load_weights(f"{folder}/base.weights.h5")
     base.trainable = False
     pixels = keras.Input((SIZE, SIZE, 3))
-    features = base(keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels), training=False)
-    head = make_tutorial_head(features.shape[1])
-    model = compiled(keras.Model(pixels, head(features)))
-    given = {"verbose": 0, "shuffle": False}
-    model.fit(train, validation_data=validation, epochs=timed_epochs, callbacks=[times], **given)
-    first, *rest = times.taken
-    frozen = keras.Model(pixels, features)
-    cached = [
-        tf.data.Dataset.from_tensors((frozen.predict(split, verbose=0), labels_of(split)))
-        .unbatch()
-        .batch(BATCH)
-        for split in (train, validation)
-    ]
-    learner = compiled(make_tutorial_head(features.shape[1]))
-    history = learner.fit(cached[0], validation_data=cached[1], epochs=epochs, **given).history
-    # At the epoch with the lowest loss, like our snapshot.
-    best = int(np.argmin(history["val_loss"]))
-    return first + (epochs - 1) * np.mean(rest, axis=0), history["val_accuracy"][best]
+    x = base(keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels), training=False)
+    scores = keras.layers.Dense(CLASSES)(keras.layers.Dropout(0.2)(x))
+    model = keras.Model(pixels, scores)
+    compile_model(model, keras.optimizers.Adam(RATE))
+    options = {"epochs": int(timed_epochs), "callbacks": [times], "verbose": 0}
+    model.fit(train, validation_data=validation, **options)
+    yield share_of_epochs(times.times, int(epochs))
 
 
-def make_tutorial_head(size):
-    """Return the guide's new layers: dropout and logits."""
-    features = keras.Input((size,))
-    scores = keras.layers.Dense(CLASSES)(keras.layers.Dropout(0.2)(features))
-    return keras.Model(features, scores)
+def step_through_hub_layer(folder: str) -> Iterator[int | None]:
+    """Fine-tune the SavedModel."""
+    return make_step(HubLayer(Path(folder) / "module", trainable=True))
 
 
-def compiled(model):
-    """Compile a model as the guide does, for more than two classes."""
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(RATE), loss, metrics=["accuracy"])
-    return model
+def step_of_network(folder: str) -> Iterator[int | None]:
+    """Fine-tune the network of keras.applications."""
+    return make_step(make_mobilenet(SMALL_SIZE))
 
 
-def labels_of(batches):
-    """Return all labels of (images, labels) batches."""
-    return np.concatenate([labels for _, labels in batches])
-
-
-def compare_fine_tuning(folder: Path, steps: int) -> dict[str, float]:
-    """Return the speed of steps through HubLayer over that of the network itself."""
-    size, batch = 160, 16
-    network = make_mobilenet(size)
-    save_as_module(network, folder / "module", size)
-    layer = HubLayer(folder / "module", trainable=True)
-    learners = [make_step(each, size, batch) for each in (layer, network)]
-    pairs = []
-    for number in range(steps + 2):
-        # Alternate which goes first, so that the machine's load affects both alike.
-        order = (0, 1) if number % 2 else (1, 0)
-        taken = {which: timed(learners[which]) for which in order}
-        # The first two steps compile and warm up.
-        if number > 1:
-            pairs.append((taken[0], taken[1]))
-    medians = np.median(pairs, axis=0)
-    for name, (wall, cpu) in zip(("through HubLayer", "of the network"), medians, strict=True):
-        print(f"a step {name}: {wall:.3f} s, {cpu:.3f} s of CPU", flush=True)
-    wall, cpu = np.median([np.divide(theirs, ours) for ours, theirs in pairs], axis=0)
-    return {"fine_tuning_speed": round(float(wall), 3), "fine_tuning_cpu": round(float(cpu), 3)}
-
-
-def make_mobilenet(size):
+def make_mobilenet(size: int) -> keras.Model:
     """Return MobileNetV2 without a top, with random weights."""
     return keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg"
     )
 
 
-def save_as_module(network, folder, size):
+def save_as_module(network: keras.Model, folder: Path, size: int) -> None:
     """Save a network in TensorFlow Hub's reusable format."""
     module = tf.train.Checkpoint(network=network)
     spec = tf.TensorSpec([None, size, size, 3], tf.float32)
@@ -222,14 +134,14 @@ def save_as_module(network, folder, size):
     tf.saved_model.save(module, str(folder))
 
 
-def make_step(base, size, batch):
-    """Return a function that takes one training step of `base` and a linear head."""
-    pixels = keras.Input((size, size, 3))
+def make_step(base: keras.Layer) -> Iterator[int | None]:
+    """Take training steps of `base` and a linear head."""
+    pixels = keras.Input((SMALL_SIZE, SMALL_SIZE, 3))
     model = keras.Model(pixels, keras.layers.Dense(CLASSES)(base(pixels)))
     optimizer = keras.optimizers.Adam(1e-4)
     optimizer.build(model.trainable_variables)
-    images = tf.random.uniform([batch, size, size, 3])
-    labels = tf.zeros([batch], tf.int64)
+    images = tf.random.uniform([SMALL_BATCH, SMALL_SIZE, SMALL_SIZE, 3])
+    labels = tf.zeros([SMALL_BATCH], tf.int64)
 
     @tf.function
     def step():
@@ -241,44 +153,9 @@ def make_step(base, size, batch):
         optimizer.apply(tape.gradient(loss, weights), weights)
         return loss
 
-    return lambda: step().numpy()
-
-
-def settle_statistics(base, images):
-    """Give the random base the statistics of these images, so that its features differ."""
-    found = sorted((images / "train").glob("*/*.jpg"))[::16]
-    pixels = np.stack([np.asarray(Image.open(each)) for each in found]).astype(np.float32)
-    for layer in base.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.5
-    for _ in range(8):
-        base(pixels / 127.5 - 1, training=True)
-    # A random network has similar features for all images, so that a head learns little but noise.
-    # Amplify what differs between images over what differs between positions.
-    last = keras.Model(base.input, base.get_layer("Conv_1").output)
-    seen = last.predict(pixels / 127.5 - 1, verbose=0).mean(axis=(1, 2))
-    base.get_layer("Conv_1_bn").moving_mean.assign(seen.mean(axis=0))
-    base.get_layer("Conv_1_bn").moving_variance.assign(25 * seen.var(axis=0))
-
-
-def write_images(folder, counts):
-    """Write noisy striped images, `counts` per class; a class has an angle and a tint."""
-    random = np.random.default_rng(0)
-    tints = random.uniform(50, 200, (CLASSES, 3))
-    across, down = np.meshgrid(np.arange(SIZE), np.arange(SIZE))
-    for split, count in counts.items():
-        for number in range(CLASSES):
-            target = folder / split / f"class_{number}"
-            target.mkdir(parents=True)
-            for each in range(count):
-                angle = np.pi * (number + random.uniform(-0.5, 0.5)) / CLASSES
-                phase = across * np.cos(angle) + down * np.sin(angle) + random.uniform(0, 99)
-                stripes = np.sin(phase / random.uniform(3, 8))[..., None] * 40
-                tint = tints[number] + random.normal(0, 12, 3)
-                pixels = tint + stripes + random.normal(0, 30, (SIZE, SIZE, 3))
-                image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-                image.save(target / f"{each:03d}.jpg", quality=90)
-
-
-if __name__ == "__main__":
-    main()
+    while True:
+        yield
+        for _ in range(3):
+            loss = step()
+        float(loss)
+        yield 3
