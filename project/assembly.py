@@ -149,8 +149,6 @@ def start_devices(settings: Settings, cluster: Any = None) -> Devices:
     config, hparams = settings.project, settings.hyperparameters
     if cluster is None:
         gpus = tf.config.list_logical_devices("GPU")
-        if not gpus and config.num_gpus is None:
-            _log_unused_gpus()
         devices = Devices(tf.distribute.MirroredStrategy(gpus) if len(gpus) > 1 else None)
     else:
         from library.distributed.devices import start_workers
@@ -158,6 +156,8 @@ def start_devices(settings: Settings, cluster: Any = None) -> Devices:
         # Before anybody waits for the others.
         _refuse_asynchronous(settings, len(cluster.addresses))
         devices = start_workers(cluster, config.worker_wait_secs)
+    if config.num_gpus is None and not tf.config.list_logical_devices("GPU"):
+        _log_unused_gpus()
     for name in ("train_batch_size", "eval_batch_size"):
         if (size := getattr(config, name)) is not None:
             devices.check_batch_size(name, size)

@@ -1,5 +1,7 @@
 """All that decides whether TensorFlow uses a GPU: its build, its libraries, the environment."""
 
+import contextlib
+import ctypes
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -126,6 +128,10 @@ def available_libraries(environ: Mapping[str, str] = os.environ) -> set[str]:
     except (OSError, TimeoutExpired):
         text = ""
     names |= {line.split()[0] for line in text.splitlines() if "=>" in line}
+    with contextlib.suppress(OSError):
+        # Small, and wherever the system has it.
+        ctypes.CDLL(DRIVER_LIBRARY)
+        names.add(DRIVER_LIBRARY)
     return {each for each in names if re.match(r"libcu", each)}
 
 

@@ -36,6 +36,8 @@ def judge_gpus(facts: GpuFacts) -> list[Finding]:
             verdict, text = _judge_used(gpu, match, facts)
         elif facts.num_gpus == 0:
             verdict, text = OK, "not used: num_gpus is 0"
+        elif facts.tensorflow.error:
+            verdict, text = WARNING, "TensorFlow did not start, so it is unknown whether it uses it"
         else:
             reason = reason or _shared_reason(facts)
             verdict = WARNING
@@ -69,8 +71,10 @@ def _judge_driver(facts: GpuFacts) -> Iterator[Finding]:
         return
     if driver.error:
         yield Finding(WARNING, "GPU driver", f"{driver.error}: {_driver_advice(facts)}")
-    elif driver.version and not facts.is_driver_loaded:
-        yield Finding(OK, "GPU", f"the driver {driver.version} sees none: training uses the CPU")
+    elif driver.version:
+        verdict = WARNING if "NVIDIA" in facts.pci_gpus else OK
+        text = f"the driver {driver.version} sees none: training uses the CPU"
+        yield Finding(verdict, "GPU", text)
     elif facts.is_driver_loaded and not facts.has_device_files:
         where = f"this {platform.container} container" if platform.container else "this system"
         advice = _RUNTIME if platform.container else "run nvidia-modprobe, or restart the machine"
@@ -78,11 +82,8 @@ def _judge_driver(facts: GpuFacts) -> Iterator[Finding]:
             WARNING, "GPU", f"the machine has an NVIDIA driver, and {where} no GPU: {advice}"
         )
     elif facts.is_driver_loaded:
-        yield Finding(
-            WARNING,
-            "GPU driver",
-            "nvidia-smi is not installed or lists no GPU, so nothing is known about the GPUs",
-        )
+        text = "nvidia-smi is not installed, so nothing is known about the GPUs; install it"
+        yield Finding(WARNING, "GPU driver", text)
     elif platform.wsl:
         if platform.wsl == 1:
             advice = "WSL 1 has no GPUs: wsl --set-version <distribution> 2, in Windows"
@@ -107,7 +108,7 @@ def _judge_driver(facts: GpuFacts) -> Iterator[Finding]:
 
 def _driver_advice(facts: GpuFacts) -> str:
     error, platform = facts.driver.error, facts.platform
-    if platform.wsl:
+    if platform.wsl and not platform.container:
         return "update NVIDIA's driver in Windows (never install one in WSL), then wsl --update"
     if "version mismatch" in error:
         return "the driver was updated while in use; restart the machine"
@@ -157,8 +158,6 @@ def _judge_used(gpu: Gpu, match: TensorFlowGpu, facts: GpuFacts) -> tuple:
 
 def _own_reason(gpu: Gpu, facts: GpuFacts) -> str | None:
     """Return why TensorFlow does not use this GPU, if others may differ."""
-    if facts.tensorflow.error:
-        return "unknown, because TensorFlow did not start"
     visible = facts.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and are_gpus_hidden(facts.environ):
         return f"CUDA_VISIBLE_DEVICES={visible!r} hides all GPUs; unset it"
@@ -187,6 +186,8 @@ def _own_reason(gpu: Gpu, facts: GpuFacts) -> str | None:
 def _shared_reason(facts: GpuFacts) -> str | None:
     """Return why TensorFlow uses none of the GPUs, the first cause first."""
     build, driver, platform = facts.tensorflow, facts.driver, facts.platform
+    if build.gpus:
+        return None
     if platform.system == "Windows":
         return "TensorFlow has no GPU support on Windows itself; run the project in WSL 2"
     if not build.cuda:
@@ -209,17 +210,19 @@ def _shared_reason(facts: GpuFacts) -> str | None:
         why = "the extra gpu is not installed" if no_extra else "CUDA libraries do not fit"
         names = [f"{each} (found: {other})" if other else each for each, other in lacking.items()]
         return f"{why}, no {listed(names)}; {_GPU_EXTRA}"
-    if packages:
-        return f"packages do not fit: {listed(packages)}; {_GPU_EXTRA}"
+    if unfit := [each for each in packages if "(" in each]:
+        return f"packages do not fit: {listed(unfit)}; {_GPU_EXTRA}"
     return None
 
 
 def _unknown_reason(facts: GpuFacts) -> str:
     """Return what TensorFlow itself says, if no rule explains it."""
-    if failed := [each for each in facts.tensorflow.messages if "CUDA_ERROR" in each]:
+    messages = facts.tensorflow.messages
+    if ignored := [each for each in messages if "Ignoring visible gpu" in each]:
+        return f"TensorFlow says: {ignored[0]}"
+    if failed := [each for each in messages if "CUDA_ERROR" in each]:
         return f"CUDA can't be started: {failed[0]}; restart the machine or the container"
-    said = facts.tensorflow.messages[-1:] or ("nothing about it",)
-    return f"TensorFlow says: {said[0]}"
+    return f"TensorFlow says: {(messages or ('nothing about it',))[-1]}"
 
 
 def _driver_library_advice(facts: GpuFacts) -> str:

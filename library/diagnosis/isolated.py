@@ -1,15 +1,19 @@
 """Call a function in a process of its own, which may crash or hang without harm.
 
-TensorFlow aborts its process on a processor without AVX, and can hang in a driver.
+TensorFlow aborts its process on a processor without AVX, and can hang in a driver. Processes of
+`multiprocessing` would share a tracker with the caller, which warns when one of them is killed.
 """
 
-import multiprocessing
 import os
+import pickle
+import queue
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from typing import Any
 
 from library.errors import first_line
@@ -37,53 +41,76 @@ class IsolatedCall:
     """A call that runs beside the caller: `with IsolatedCall(…) as call: … call.wait(…)`."""
 
     def __init__(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Prepare the call of a module's function: function(send, *arguments), all picklable."""
-        # A forked process would share the threads and locks of this one.
-        context = multiprocessing.get_context("spawn")
-        self._receiver, self._sender = context.Pipe(duplex=False)
-        self._process = context.Process(
-            target=_call, args=(self._sender, function, arguments), daemon=True
-        )
+        """Prepare function(send, *arguments); a module must have the function."""
+        self._call = pickle.dumps((function, arguments))
+        self._received: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
 
     def __enter__(self) -> "IsolatedCall":
-        self._process.start()
-        self._sender.close()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"from {__name__} import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert self._process.stdin
+        self._process.stdin.write(self._call)
+        self._process.stdin.close()
+        self._thread = threading.Thread(target=self._receive, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.join()
-        self._receiver.close()
+        self._process.wait()
+        self._thread.join()
+        assert self._process.stdout
+        self._process.stdout.close()
 
     def wait(self, seconds: float) -> Outcome:
         """Return what the function sent within `seconds`, or before it ended or crashed."""
         outcome, deadline = Outcome(), time.monotonic() + seconds
-        while self._receiver.poll(max(0.0, deadline - time.monotonic())):
+        while True:
             try:
-                name, value = self._receiver.recv()
-            except EOFError:
-                self._process.join()
-                outcome.error = _describe_exit(self._process.exitcode or 0)
+                received = self._received.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                outcome.error, outcome.is_late = "it takes too long to wait for it here", True
                 return outcome
-            if name is None:
+            if received is None:
+                outcome.error = _describe_exit(self._process.wait())
+                return outcome
+            name, value = received
+            if not name:
                 outcome.error = value
                 return outcome
             outcome.results[name] = value
-        outcome.error, outcome.is_late = "it takes too long to wait for it here", True
-        return outcome
+
+    def _receive(self) -> None:
+        assert self._process.stdout
+        try:
+            while True:
+                self._received.put(pickle.load(self._process.stdout))
+        except (EOFError, pickle.UnpicklingError):
+            self._received.put(None)
 
 
-def _call(sender: Connection, function: Callable[..., None], arguments: tuple) -> None:
+def serve() -> None:
+    """Make the call that stdin names, and write its results to stdout: the other process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The caller ends this process.
-    null = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(null, descriptor)
-    error = ""
-    try:
-        function(lambda name, value: sender.send((name, value)), *arguments)
-    except Exception as raised:
-        error = first_line(raised)
-    sender.send((None, error))
+    # What libraries print goes nowhere.
+    with os.fdopen(os.dup(1), "wb", buffering=0) as output:
+        os.dup2(2, 1)
+
+        def send(name: str, value: Any) -> None:
+            output.write(pickle.dumps((name, value)))
+
+        error = ""
+        try:
+            function, arguments = pickle.load(sys.stdin.buffer)
+            function(send, *arguments)
+        except Exception as raised:
+            error = first_line(raised)
+        send("", error)
 
 
 def _describe_exit(code: int) -> str:

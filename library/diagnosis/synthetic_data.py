@@ -7,29 +7,30 @@ from PIL import Image
 
 from library.dataset.conversion import Source, convert
 from library.dataset.manifest import Manifest
-from library.dataset.options import ConversionOptions
+from library.dataset.options import ConversionOptions, ImageOptions
 
-_CLASSES, _IMAGES = 2, 48
+_CLASSES = 2
 
 
-def make_split(folder: Path, height: int, width: int) -> Manifest:
+def make_split(folder: Path, height: int, width: int, images: int = 48) -> Manifest:
     """Write JPEGs with shapes of all sizes, convert them, and return the split's manifest.
 
     Args:
         folder: An empty folder.
         height: Of an image, in pixels.
         width: Of an image, in pixels.
+        images: Their number.
     """
     random = np.random.default_rng(0)
     # As in photographs, the larger a shape, the stronger it is.
     layers = [_noise(random, height, width, edge) * edge**0.6 for edge in (1, 4, 16, 64)]
-    for number in range(_IMAGES):
+    for number in range(images):
         shifted = [np.roll(each, 7 * number, axis=(0, 1)) for each in layers]
         pixels = 128 + 8 * np.sum(shifted, axis=0)
         path = folder / "train" / f"class_{number % _CLASSES}" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=95)
-    options = ConversionOptions(num_workers=1)
+    options = ConversionOptions(images=ImageOptions(max_edge=0), num_workers=1)
     return convert(Source(str(folder / "train"), "train"), folder / "train", "train", options)
 
 

@@ -171,7 +171,20 @@ T4, RTX = "Tesla T4", "NVIDIA GeForce RTX 5090"
             {"tensorflow": using(RTX), "environ": {"CUDA_VISIBLE_DEVICES": "GPU-77ad0b4e-0"}},
             [(WARNING, "30 minutes"), (WARNING, "does not name it")],
         ),
-        ("no_devices_550", {"is_driver_loaded": False}, [(OK, "550.90.07 sees none")]),
+        ("no_devices_550", {}, [(OK, "550.90.07 sees none")]),
+        ("no_devices_550", {"pci_gpus": ("NVIDIA",)}, [(WARNING, "550.90.07 sees none")]),
+        # Another GPU is used, so its libraries are there, whichever packages are not.
+        (
+            "rtx5090_570_two",
+            {
+                "tensorflow": replace(
+                    using(RTX, capability=(9, 0)),
+                    messages=("Ignoring visible gpu device (1) with core count 3", "other"),
+                ),
+                **NO_EXTRA,
+            },
+            [(OK, "used by"), (WARNING, "core count 3")],
+        ),
     ],
 )
 def test_each_gpu_has_a_finding(name, changes, expected):
@@ -191,6 +204,7 @@ def test_each_gpu_has_a_finding(name, changes, expected):
         ("version_mismatch", LINUX, "restart the machine"),
         ("unknown_error", replace(LINUX, container="Docker"), "lost its GPU"),
         ("gpu_lost", LINUX, "dmesg"),
+        ("no_devices", LINUX, "NVRM"),
     ],
 )
 def test_driver_error_has_advice(name, platform, pattern):
