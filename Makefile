@@ -4,7 +4,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: train test check kills fuzz lint docs check-docs bench bench-peers dist board lock clean help
+.PHONY: train test check kills cluster_test fuzz lint docs check-docs bench bench-peers dist board lock clean help
 
 train: .venv/ready dataset/sample/test/test.manifest.json ## train on the bundled sample and print the test accuracy
 	$(RUN) run.py --config_set sample >/dev/null
@@ -24,6 +24,12 @@ check: .venv/ready lint ## run lint and the fast tests
 COUNT ?= 300
 kills: .venv/ready ## kill every kind of work at random times, resume it, compare
 	$(RUN) -m tests.kills $(COUNT)
+
+# ARGS='--config_set NAME --train_epochs 2' rehearses a training on your data.
+WORKERS ?= 2
+ARGS ?=
+cluster_test: .venv/ready dataset/sample/test/test.manifest.json ## rehearse a training by WORKERS (2) processes, one of which is killed
+	$(RUN) -m tests.rehearsal --workers $(WORKERS) $(ARGS)
 
 SECONDS ?= 600
 TARGET ?=
@@ -94,4 +100,4 @@ clean: ## delete everything that can be rebuilt, but no runs
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help: ## list these targets
-	@sed -nE 's/^([a-z-]+):[^#]*## /make \1\t/p' Makefile
+	@sed -nE 's/^([a-z_-]+):[^#]*## /make \1\t/p' Makefile

@@ -12,8 +12,6 @@ import argparse
 import collections
 import csv
 import json
-import math
-import operator
 import os
 import random
 import shutil
@@ -29,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from tests.conftest import convert, write_colors
-from tests.helpers.workers import Worker, free_ports
+from tests.helpers.workers import Worker, start_workers
 
 TRAINING = [
     *(
@@ -54,14 +52,12 @@ class Work:
         start: Starts the processes in this folder.
         read: Returns what must be equal, once the work is done.
         share: How often it is killed, beside the others.
-        is_same: Whether two results are equal.
     """
 
     prepare: Callable[[Path], None]
     start: Callable[[Path], Sequence[Worker]]
     read: Callable[[Path], Any]
     share: int
-    is_same: Callable[[Any, Any], bool] = operator.eq
 
 
 def start_conversion(folder: Path) -> list[Worker]:
@@ -79,23 +75,15 @@ def read_shards(folder: Path) -> dict[str, bytes]:
     return files | {"train.manifest.json": json.dumps(manifest).encode()}
 
 
-def start_run(folder: Path, *arguments: str, environ: dict | None = None) -> Worker:
-    """Start run.py on the data, into `run` in a folder."""
+def run_options(folder: Path, *arguments: str) -> list[str]:
+    """Return arguments of run.py to train on the data, into `run` in a folder."""
     places = [f"--data_dir={folder.parent / 'data'}", f"--run_dir={folder / 'run'}"]
-    return Worker([*arguments, *places, *TRAINING], environ)
+    return [*arguments, *places, *TRAINING]
 
 
-def start_cluster(folder: Path) -> list[Worker]:
-    """Start training with two workers."""
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    return [
-        start_run(
-            folder,
-            "--worker_wait_secs=20",
-            environ={"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})},
-        )
-        for task in ({"type": "worker", "index": index} for index in range(2))
-    ]
+def start_run(folder: Path, *arguments: str) -> Worker:
+    """Start run.py on the data, into `run` in a folder."""
+    return Worker(run_options(folder, *arguments))
 
 
 def read_training(folder: Path) -> list:
@@ -113,33 +101,6 @@ def read_training(folder: Path) -> list:
     # Which came before depends on the clock.
     kept = len(list((run / "checkpoints").iterdir()))
     return [rows, best, newest.name, variables, kept]
-
-
-def read_cluster(folder: Path) -> list:
-    """Return what read_training does, as numbers."""
-    rows, best, newest, variables, kept = read_training(folder)
-    numbers = [{key: float(value) for key, value in row.items()} for row in rows]
-    floats = {
-        name: np.frombuffer(each, np.float32).astype(float).tolist()
-        for name, each in variables.items()
-        if len(each) % 4 == 0
-    }
-    return [numbers, best, newest, floats, kept]
-
-
-def is_close(found: Any, wanted: Any) -> bool:
-    """Compare results of clusters.
-
-    A checkpoint holds the mean of all workers' batch-normalization statistics. Workers that resume
-    continue from it instead of each from its own, which rounds differently.
-    """
-    if isinstance(wanted, dict):
-        return found.keys() == wanted.keys() and is_close([*found.values()], [*wanted.values()])
-    if isinstance(wanted, list):
-        return len(found) == len(wanted) and all(map(is_close, found, wanted))
-    if isinstance(wanted, float):
-        return math.isclose(found, wanted, rel_tol=1e-5, abs_tol=1e-5)
-    return found == wanted
 
 
 def read_evaluation(folder: Path) -> list:
@@ -205,7 +166,12 @@ def make_works(data: Path, trained: Path) -> dict[str, Work]:
         ),
         "export": Work(copy_run, lambda folder: [start_run(folder, "export")], read_export, 2),
         "search": Work(nothing, start_search, read_search, 1),
-        "cluster": Work(nothing, start_cluster, read_cluster, 1, is_close),
+        "cluster": Work(
+            nothing,
+            lambda folder: start_workers(2, run_options(folder, "--worker_wait_secs=20")),
+            read_training,
+            1,
+        ),
     }
 
 
@@ -285,7 +251,7 @@ def main() -> int:
         # The machine may become slower or faster meanwhile.
         seconds[name] = (3 * seconds[name] + max(0.5, time.monotonic() - begin)) / 4
         left = find_leftovers(folder, temporary)
-        if left or not work.is_same(work.read(folder), wanted[name]):
+        if left or work.read(folder) != wanted[name]:
             print(f"{name} differs after {sum(kills.values())} kills: {folder} {left}", flush=True)
             return 1
         shutil.rmtree(folder)

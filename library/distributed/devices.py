@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
@@ -121,14 +120,6 @@ class ClusterDevices(Devices):
             return result
         self._wait_for_all()
         return function()
-
-    def read(self, variables: Sequence[tf.Variable]) -> list[np.ndarray]:
-        """Return the values of variables; to be called on all workers together."""
-        # Compiled for the reason in MetricSums of library/training/steps.py.
-        read = tf.function(
-            lambda: [tf.convert_to_tensor(each) for each in variables], autograph=False
-        )
-        return [each.numpy() for each in read()]
 
     def _wait_for_all(self) -> None:
         self._total([0.0])

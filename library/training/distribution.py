@@ -11,11 +11,10 @@ one device would.
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from library.errors import SettingsError
@@ -113,10 +112,6 @@ class Devices:
         """Call the function on the chief, then on the others. Return its result."""
         return function()
 
-    def read(self, variables: Sequence[tf.Variable]) -> list[np.ndarray]:
-        """Return the values of variables; to be called on all workers together."""
-        return [tf.convert_to_tensor(each).numpy() for each in variables]
-
     def spread_seeds(self, network: keras.Model) -> None:
         """Give each replica its own seeds for dropout, which differ by its number.
 
@@ -133,23 +128,6 @@ class Devices:
                 state.assign(value + tf.cast(tf.stack([number, 0]), value.dtype))
 
         tf.function(lambda: self.strategy.run(spread), autograph=False)()
-
-    def make_averaging(self, network: keras.Model) -> Callable[[], None]:
-        """Return a function that averages BatchNormalization's statistics over the replicas.
-
-        The statistics are running means, so it does not matter how often they are averaged.
-        """
-        variables = [each for each in network.non_trainable_variables if "float" in each.dtype]
-        if self.replicas == 1 or not variables:
-            return lambda: None
-
-        @tf.function(autograph=False)
-        def average() -> None:
-            each = self.strategy.run(lambda: [tf.convert_to_tensor(each) for each in variables])
-            for variable, values in zip(variables, each, strict=True):
-                variable.assign(self.strategy.reduce("MEAN", values, axis=None))
-
-        return average
 
 
 def synchronize_batch_norm(network: keras.Model) -> None:

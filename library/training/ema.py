@@ -21,13 +21,13 @@ class ExponentialMovingAverage:
     def __init__(self, network: keras.Model, decay: float) -> None:
         self._decay = decay
         self._network = network
-        # Every replica has the same weights, but its own statistics.
-        first, mean = tf.VariableAggregation.ONLY_FIRST_REPLICA, tf.VariableAggregation.MEAN
+        # Every replica computes the same.
+        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
         self._averages = [
             tf.Variable(
                 tf.convert_to_tensor(each),
                 trainable=False,
-                aggregation=first if each.trainable else mean,
+                aggregation=first,
                 name="average",
             )
             for each in ema_variables(network)

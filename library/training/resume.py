@@ -24,6 +24,7 @@ from library.saving.snapshots import DATA
 from library.training.distribution import Devices
 from library.training.divergence import LearningRateAt, check_state
 from library.training.early_stopping import EarlyStopping
+from library.training.ema import values_of
 from library.training.parts import Parts
 from library.training.plan import Plan, RunPaths
 from library.training.steps import MetricSums, unwrap_optimizer
@@ -241,8 +242,7 @@ class RunCheckpoints:
 
     def save(self, state: TrainState, learning_rate_at: LearningRateAt) -> None:
         """Save a checkpoint. Raise DivergedError if no training could continue from it."""
-        # Reading them may take all workers.
-        variables = self.devices.read(self.variables())
+        variables = values_of(self.variables())
         count = len(self.parts.network.variables)
         check_state(variables[:count], variables[count:], state.step, learning_rate_at)
         if self.devices.is_chief:

@@ -17,30 +17,30 @@ class MetricSums:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        # float64: float32 would stop counting at 16,777,216 images. Each replica adds to a sum of
-        # its own; reading returns the sum over replicas.
+        # float64: float32 would stop counting at 16,777,216 images. Each replica has a copy.
         self.variables = [
             tf.Variable(
                 0.0,
                 dtype=tf.float64,
                 trainable=False,
                 synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.SUM,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
                 name=f"total_{name}",
             )
             for name in (*self.names, "examples")
         ]
-        # Compiled, because an eager reduction over several workers leaves a pool of threads behind
-        # if one of them is lost, which fails when the interpreter exits.
-        self._sums = tf.function(
-            lambda: [each.read_value() for each in self.variables], autograph=False
-        )
 
     def add(self, metrics: Mapping[str, tf.Tensor]) -> None:
-        """Add the metrics of a batch: name → float32 (batch,)."""
-        for name, variable in zip(self.names, self.variables, strict=False):
-            variable.assign_add(tf.reduce_sum(tf.cast(metrics[name], tf.float64)))
-        self.variables[-1].assign_add(tf.cast(tf.size(metrics[self.names[0]]), tf.float64))
+        """Add the metrics of a batch, or of a replica's share of it: name → float32 (batch,)."""
+        sums = [tf.reduce_sum(tf.cast(metrics[name], tf.float64)) for name in self.names]
+        sums.append(tf.cast(tf.size(metrics[self.names[0]]), tf.float64))
+        replicas = tf.distribute.get_replica_context()
+        if replicas.num_replicas_in_sync > 1:
+            # Now and not when they are read: a sum of sums would round otherwise after resuming
+            # from a checkpoint, which holds only their total.
+            sums = replicas.all_reduce("SUM", sums)
+        for variable, each in zip(self.variables, sums, strict=True):
+            variable.assign_add(each)
 
     def reset(self) -> None:
         """Set all sums to zero."""
@@ -50,11 +50,11 @@ class MetricSums:
     @property
     def examples(self) -> int:
         """Number of examples added."""
-        return round(float(self._sums()[-1]))
+        return round(float(self.variables[-1].numpy()))
 
     def means(self) -> dict[str, float]:
         """Return each metric's mean over the examples added; NaN without any."""
-        *sums, examples = map(float, self._sums())
+        *sums, examples = (float(each.numpy()) for each in self.variables)
         return {
             name: each / examples if examples else float("nan")
             for name, each in zip(self.names, sums, strict=True)
@@ -82,18 +82,19 @@ def make_replica_step(
     # As in Keras's fit: what is traced is plain TensorFlow, and the first step comes sooner.
     @tf.autograph.experimental.do_not_convert
     def replica_step(images: tf.Tensor, labels: tf.Tensor, batch_size: tf.Tensor) -> tf.Tensor:
-        statistics = _statistics(network) if replicas > 1 else ()
+        statistics = _statistics(network) if replicas > 1 else []
         with tf.GradientTape() as tape:
             scores = compute_scores(network, images, replicas, training=True)
             # Divided by the global batch size, whichever share of it this replica got.
             losses = objective.training_losses(labels, scores)
             loss = tf.reduce_sum(losses) / batch_size + objective.penalty(network) / replicas
             scaled = optimizer.scale_loss(loss)
-        for variable, before in statistics:
-            variable.assign(tf.where(tf.shape(labels)[0] > 0, variable, before))
         weights = network.trainable_variables
+        gradients = tape.gradient(scaled, weights)
+        if replicas > 1:
+            gradients = _synchronize(gradients, statistics, tf.shape(labels)[0] > 0)
         updates_before = tf.identity(optimizer.iterations) if ema else None
-        optimizer.apply(_sum_over_replicas(tape.gradient(scaled, weights), replicas), weights)
+        optimizer.apply(gradients, weights)
         if ema:
             ema.update(optimizer.iterations > updates_before)
         totals.add(objective.metrics(labels, scores))
@@ -229,16 +230,39 @@ def compute_scores(
     return network(tf.concat([images, blank], 0), training=training)[:count]
 
 
-def _statistics(network: keras.Model) -> list[tuple[tf.Variable, tf.Tensor]]:
-    """Return what a network learns without gradients: (variable, its value now)."""
-    variables = [each for each in network.non_trainable_variables if "float" in each.dtype]
+def _statistics(network: keras.Model) -> list[tuple[keras.Variable, tf.Tensor]]:
+    """Return what a step changes without gradients: (variable, its value before the step)."""
+    # Not the frozen weights, of which there may be many: their layers list them as trainable.
+    layers = [each for each in network._flatten_layers() if each.trainable]
+    variables = [v for each in layers for v in each._non_trainable_variables if "float" in v.dtype]
     return [(each, tf.identity(each)) for each in variables]
 
 
-def _sum_over_replicas(gradients: list[tf.Tensor], replicas: int) -> list[tf.Tensor]:
-    """Return gradients summed over replicas, so that clipping sees them whole."""
-    if replicas == 1:
-        return gradients
-    summed = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
+def _synchronize(
+    gradients: list[tf.Tensor],
+    statistics: Sequence[tuple[keras.Variable, tf.Tensor]],
+    has_share: tf.Tensor,
+) -> list[tf.Tensor]:
+    """Sum gradients over the replicas, and average BatchNormalization's running statistics.
+
+    They are averaged in every step, so that all replicas have the same: a checkpoint then holds
+    all of the state, and a run that resumes from it continues to the same bits.
+
+    Args:
+        gradients: This replica's.
+        statistics: (variable, its value before the step).
+        has_share: Scalar: whether this replica had images. If not, its own new statistics are those
+            of a blank image, and the old ones count instead.
+
+    Returns:
+        The gradients to apply. They are summed before that, so that clipping sees them whole.
+    """
+    replicas = tf.distribute.get_replica_context()
+    updated = [tf.where(has_share, variable, before) for variable, before in statistics]
+    summed = replicas.all_reduce("SUM", gradients + updated)
     # Keras adds up what each replica passes, which is the same everywhere by now.
-    return [each / replicas for each in summed]
+    count = replicas.num_replicas_in_sync
+    means = [each / count for each in summed]
+    for (variable, _), mean in zip(statistics, means[len(gradients) :], strict=True):
+        variable.assign(mean)
+    return means[: len(gradients)]

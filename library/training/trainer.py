@@ -94,7 +94,6 @@ class Trainer:
         # The shape that the compiled step was made for.
         self._input_shape = tf.TensorShape(self.step_parts.network.input_shape[1:])
         self.evaluator = self._make_evaluator()
-        self.average_statistics = self.devices.make_averaging(parts.network)
         self.checkpoints = RunCheckpoints(
             Checkpoints(paths.checkpoints, plan.keep_checkpoint_max),
             parts,
@@ -144,7 +143,6 @@ class Trainer:
                         self._train_epoch()  # or the part of it before the next evaluation
                     if self.timetable.evaluation_is_due(self.state):
                         with self.throughput.paused():
-                            self.average_statistics()
                             with self.parts.averaged_weights():
                                 validation = self._evaluate()
                                 if validation is not None:
@@ -499,7 +497,6 @@ class Trainer:
         """Save the best network, if it is only remembered, and then a checkpoint."""
         self.best_snapshot.save_pending()
         self.state.elapsed_seconds = self.timetable.elapsed
-        self.average_statistics()
         self.checkpoints.save(self.state, self.learning_rate_at)
         self.timetable.mark_saved()
 

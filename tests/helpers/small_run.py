@@ -11,7 +11,7 @@ import tensorflow as tf
 from library.inputs.examples import without_autotune
 from library.inputs.interfaces import SplitInputs
 from library.models.features import CachedFeatures
-from library.training.ema import ExponentialMovingAverage
+from library.training.ema import ExponentialMovingAverage, values_of
 from library.training.parts import Parts, RunInputs
 from library.training.plan import Plan, RunPaths
 from library.training.trainer import Trainer
@@ -131,7 +131,7 @@ def everything(run):
     state = run.state
     rows = [{k: v for k, v in row.items() if k != "images_per_second"} for row in state.rows]
     return (
-        run.devices.read(run.checkpoints.variables()),
+        values_of(run.checkpoints.variables()),
         (state.step, state.epoch, state.batch),
         state.best,
         rows,

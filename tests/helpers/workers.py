@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from library.saving.checkpoints import Checkpoints
 from tests.conftest import ROOT
 
 OPTIONS = {
@@ -112,11 +113,22 @@ def _server():
 
 def start_two(data_dir, run_dir, module="run", **more):
     """Start two workers. Return them, the chief first."""
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    tasks = ({"type": "worker", "index": index} for index in range(2))
+    return start_workers(2, options(data_dir, run_dir, **more), module)
+
+
+def start_workers(count, arguments, module="run"):
+    """Start a cluster of workers with the same arguments. Return them, the chief first."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(count)]}
+    tasks = ({"type": "worker", "index": index} for index in range(count))
     configs = (json.dumps({"cluster": cluster, "task": task}) for task in tasks)
-    arguments = options(data_dir, run_dir, **more)
     return [Worker(arguments, {"TF_CONFIG": each}, module) for each in configs]
+
+
+def newest_checkpoint(run_dir):
+    """Return the step of the newest checkpoint, 0 if there is none."""
+    return max(
+        (int(each.name[5:]) for each in Checkpoints(run_dir / "checkpoints").paths()), default=0
+    )
 
 
 def wait_for_rows(run_dir, count, workers, seconds=60):
