@@ -24,8 +24,9 @@ from library.distributed.cluster import (
     wait_for_workers,
 )
 from library.errors import SettingsError, UserError, run_main
+from project.settings import read_settings
 from tests.conftest import ROOT
-from tests.helpers.workers import Worker, free_ports
+from tests.helpers.workers import free_ports
 
 
 def tf_config(jobs, kind="worker", index=0):
@@ -260,21 +261,30 @@ def run_script(script, programs, **environ):
 
 
 def recorded(programs):
-    """The workers that scripts have started: with their arguments, in their environment."""
+    """What scripts have started as workers: (arguments of run.py, environment)."""
     workers = []
     for path in sorted(programs.glob("*.json")):
         (program, *arguments), environ = json.loads(path.read_text())
         assert program == "run.py"
-        workers.append(Worker(arguments, environ))
+        workers.append((arguments, environ))
     return workers
 
 
-def check(results, run_dir):
-    """All ended well, and the chief logged what they were."""
-    assert [code for code, _ in results] == [0] * len(results), results
-    log = "".join(text for _, text in results)
-    assert "2 CPUs of 2 workers, 8 images per step on each" in log
-    assert (run_dir / "best" / "model.keras").exists()
+def check_workers(workers, run_dir, monkeypatch):
+    """Both are of one cluster, and train into the same folder."""
+    clusters = []
+    for arguments, environ in workers:
+        assert read_settings(arguments).project.run_dir == str(run_dir)
+        with monkeypatch.context() as patch:
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            clusters.append(read_cluster())
+    addresses = clusters[0].addresses
+    assert len(set(addresses)) == 2
+    assert sorted(clusters, key=lambda each: each.index) == [
+        Cluster(addresses, 0),
+        Cluster(addresses, 1),
+    ]
 
 
 @pytest.mark.slow
@@ -286,11 +296,12 @@ def test_template_tf_config(tiny, tmp_path):
     done = subprocess.run(
         ["/bin/sh", "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
-    check([(done.returncode, done.stderr)], tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "2 CPUs of 2 workers, 8 images per step on each" in done.stderr
+    assert (tmp_path / "out" / "best" / "model.keras").exists()
 
 
-@pytest.mark.slow
-def test_template_vertex_ai(tiny, tmp_path):
+def test_template_vertex_ai(tiny, tmp_path, monkeypatch):
     pools = yaml.safe_load(tiny(template("Vertex AI")))
     ports = free_ports(2)
     cluster = {"chief": [f"127.0.0.1:{ports[0]}"], "worker": [f"127.0.0.1:{ports[1]}"]}
@@ -301,13 +312,12 @@ def test_template_vertex_ai(tiny, tmp_path):
         task = {"type": kind, "index": 0}
         config = {"cluster": cluster, "environment": "cloud", "task": task}
         words = [word for each in package["args"] for word in shlex.split(each)]
-        environ = {"TF_CONFIG": json.dumps(config)}
-        workers.append(Worker(words, environ, module=package["pythonModule"]))
-    check([each.finish() for each in workers], tmp_path / "out")
+        workers.append((words, {"TF_CONFIG": json.dumps(config)}))
+        assert package["pythonModule"] == run.__name__
+    check_workers(workers, tmp_path / "out", monkeypatch)
 
 
-@pytest.mark.slow
-def test_template_kubernetes(tiny, programs, tmp_path):
+def test_template_kubernetes(tiny, programs, tmp_path, monkeypatch):
     service, job = yaml.safe_load_all(tiny(template("Kubernetes")))
     pod = job["spec"]["template"]["spec"]
     assert service["metadata"]["name"] == pod["subdomain"]
@@ -323,7 +333,7 @@ def test_template_kubernetes(tiny, programs, tmp_path):
     assert int(environ["WORKERS"]) == job["spec"]["completions"] == job["spec"]["parallelism"]
     for index in range(2):
         run_script(script, programs, JOB_COMPLETION_INDEX=str(index), **environ)
-    check([each.finish() for each in recorded(programs)], tmp_path / "out")
+    check_workers(recorded(programs), tmp_path / "out", monkeypatch)
 
 
 @pytest.mark.parametrize(("code", "queued"), [(143, ["requeue 77"]), (1, []), (0, [])])
@@ -338,7 +348,6 @@ def test_template_slurm_requeues_after_time_limit(programs, code, queued):
     assert requeued.read_text().splitlines() == queued
 
 
-@pytest.mark.slow
-def test_template_slurm(tiny, programs, tmp_path):
+def test_template_slurm(tiny, programs, tmp_path, monkeypatch):
     run_script(tiny(template("Slurm")), programs, SLURM_JOB_ID=str(free_ports(1)[0]))
-    check([each.finish() for each in recorded(programs)], tmp_path / "out")
+    check_workers(recorded(programs), tmp_path / "out", monkeypatch)
