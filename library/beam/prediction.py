@@ -44,8 +44,7 @@ class StagedNetworkHandler(ModelHandler[LabeledFile, ResultLine, Any]):
 
     def __init__(self, job: PredictionJob, staged: StagedNetwork, shards: int) -> None:
         size = _BATCHES * job.batch_size
-        super().__init__(min_batch_size=size, max_batch_size=size)
-        self._batching_kwargs["element_size_fn"] = _size_of
+        super().__init__(min_batch_size=size, max_batch_size=size, element_size_fn=_size_of)
         self._job, self._staged, self._shards = job, staged, shards
 
     def load_model(self) -> Any:

@@ -10,23 +10,15 @@ import json
 import logging
 import re
 import secrets
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from library.dataset.storage import (
-    NotFoundError,
-    explain_store_errors,
-    is_remote,
-    list_folder,
-    open_store,
-    read_url,
-)
-from library.errors import UserError
-from library.files import PARTIAL, explain_write_errors, locked, new_file, remove_partials
+from library.beam.shared_folder import LocalFolder, RemoteFolder, SharedFolder
+from library.dataset.storage import explain_store_errors, is_remote, open_store
+from library.errors import UserError, reason_of
+from library.files import PARTIAL, locked, remove_partials
 from library.messages import counted
 
 SUMMARY = "results.json"
@@ -49,13 +41,13 @@ class ShardWriter:
     """Writes shards into a staging folder, in a worker.
 
     Attributes:
-        staging: The folder or URL.
+        staging: The folder.
         shards: How many shards there are.
         format: Ending of their names.
         header: The lines with which each begins.
     """
 
-    staging: str
+    staging: SharedFolder
     shards: int
     format: str
     header: tuple[str, ...]
@@ -73,7 +65,7 @@ class ShardWriter:
         part = f"{number:05}-{secrets.token_hex(8)}"
         images = unreadable = 0
         messages: list[str] = []
-        with _new_file(f"{self.staging}/{part}") as file:
+        with self.staging.new_path(part) as path, path.open("wb") as file:
             file.writelines(f"{each}\n".encode() for each in self.header)
             for line, message in lines:
                 file.write(line + b"\n")
@@ -87,153 +79,77 @@ class ShardWriter:
 
     def write_list(self, shards: Iterable[dict[str, Any]]) -> None:
         """Write what `write` returned for all shards."""
-        _write(f"{self.staging}/{_SHARD_LIST}", [*shards])
+        self.staging.write(_SHARD_LIST, json.dumps([*shards]).encode())
 
 
 @contextlib.contextmanager
-def staging_folder(folder: str) -> Iterator[str]:
-    """Yield a path within a folder of results for what is not complete; remove it at the end."""
-    staging = f"{folder}/.predict-{secrets.token_hex(8)}{PARTIAL}"
-    if is_remote(folder):
-        try:
-            yield staging
-        finally:
-            _remove_staging(staging)
-        return
-    advice = "wait for it, or choose another --predict_dir"
-    with explain_write_errors(folder), locked(f"{folder}/.lock", folder, advice):
-        remove_partials(folder)
-        try:
-            yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+def staging_folder(url: str) -> Iterator[SharedFolder]:
+    """Yield a new folder in that of the results, for what is not complete; remove it at the end.
+
+    Args:
+        url: The folder of results, an absolute path or a URL.
+    """
+    name = f".predict-{secrets.token_hex(8)}{PARTIAL}"
+    with contextlib.ExitStack() as stack:
+        staging: SharedFolder
+        if is_remote(url):
+            staging = RemoteFolder(f"{url}/{name}")
+        else:
+            staging = LocalFolder(Path(url, name))
+            try:
+                advice = "wait for it, or choose another --predict_dir"
+                stack.enter_context(locked(f"{url}/.lock", url, advice))
+                remove_partials(url)
+                staging.path.mkdir()
+            except OSError as error:
+                raise UserError(
+                    f"{url} can't be written: {reason_of(error)}; choose another --predict_dir"
+                ) from None
+        stack.callback(_remove, staging)
+        yield staging
 
 
-def publish(staging: str) -> tuple[int, int]:
+def _remove(staging: SharedFolder) -> None:
+    try:
+        staging.remove()
+    except UserError as error:  # Another error, or complete results, matter more.
+        logger.warning(f"the staging folder could not be deleted: {error}")
+
+
+def publish(staging: SharedFolder, url: str) -> tuple[int, int]:
     """Replace the results in a folder by the complete ones in its staging folder.
+
+    Args:
+        staging: The staging folder, with the list of shards.
+        url: The folder of results.
 
     Returns:
         The number of images predicted, and of those that are unreadable, which are logged.
-
-    Raises:
-        UserError: The shards are not there.
     """
-    folder = staging.rpartition("/")[0]
-    shards = sorted(_read_list(staging), key=lambda each: each["name"])
-    names = [name for name in _list_names(folder) if name == SUMMARY or _SHARD.fullmatch(name)]
+    with staging.open(_SHARD_LIST) as file:
+        shards = sorted(json.load(file), key=lambda each: each["name"])
+    folder: SharedFolder = RemoteFolder(url) if is_remote(url) else LocalFolder(Path(url))
+    names = [name for name in folder.names() if name == SUMMARY or _SHARD.fullmatch(name)]
     for name in sorted(names, key=lambda each: each != SUMMARY):
-        _remove(f"{folder}/{name}")
+        _delete(f"{url}/{name}")
     for each in shards:
-        _move(f"{staging}/{each['part']}", f"{folder}/{each['name']}")
+        staging.move(each["part"], f"{url}/{each['name']}")
     images, unreadable = (sum(each[key] for each in shards) for key in ("images", "unreadable"))
     listed = [{key: each[key] for key in ("name", "images", "unreadable")} for each in shards]
-    _write(f"{folder}/{SUMMARY}", {"images": images, "unreadable": unreadable, "shards": listed})
+    summary = {"images": images, "unreadable": unreadable, "shards": listed}
+    folder.write(SUMMARY, f"{json.dumps(summary, indent=2)}\n".encode())
     messages = [each for shard in shards for each in shard["messages"]]
     for message in messages:
         logger.info(message)
     if len(messages) < unreadable:
-        logger.info(f"and {counted(unreadable - len(messages), 'more file')}: see {folder}")
+        logger.info(f"and {counted(unreadable - len(messages), 'more file')}: see {url}")
     return images - unreadable, unreadable
 
 
-@contextlib.contextmanager
-def written_folder(url: str) -> Iterator[Path]:
-    """Yield a local folder whose files are at a path or URL after the block."""
-    if not is_remote(url):
-        Path(url).mkdir(parents=True)
-        yield Path(url)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
-        with explain_store_errors(url, "written"):
-            store, path = open_store(url)
-            for each in Path(folder).rglob("*"):
-                if each.is_file():
-                    store.put_file(str(each), f"{path}/{each.relative_to(folder).as_posix()}")
-
-
-@contextlib.contextmanager
-def local_copy(url: str) -> Iterator[Path]:
-    """Yield a local folder with the files at a path or URL."""
-    if not is_remote(url):
-        if not Path(url).is_dir():
-            raise UserError(
-                f"a worker can't read {url}: give --predict_dir a URL, or a folder on a disk that "
-                "all workers share"
-            )
-        yield Path(url)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        with explain_store_errors(url):
-            store, path = open_store(url)
-            for each in store.find(path):
-                local = Path(folder, each.removeprefix(path).lstrip("/"))
-                local.parent.mkdir(parents=True, exist_ok=True)
-                store.get_file(each, str(local))
-        yield Path(folder)
-
-
-def _read_list(staging: str) -> list[dict[str, Any]]:
-    path = f"{staging}/{_SHARD_LIST}"
-    try:
-        return json.loads(read_url(path) if is_remote(path) else Path(path).read_bytes())
-    except (FileNotFoundError, NotFoundError):
-        raise UserError(
-            f"the workers have not written {path}: give --predict_dir a URL, or a folder on a disk "
-            "that all workers share"
-        ) from None
-
-
-@contextlib.contextmanager
-def _new_file(url: str) -> Iterator[BinaryIO]:
-    if not is_remote(url):
-        with new_file(url) as local:
-            yield local
-        return
-    with explain_store_errors(url, "written"):
-        store, path = open_store(url)
-        with store.open(path, "wb") as file:
-            yield file
-
-
-def _write(url: str, content: Any) -> None:
-    with _new_file(url) as file:
-        file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def _list_names(folder: str) -> list[str]:
-    if not is_remote(folder):
-        return [each.name for each in Path(folder).iterdir()]
-    return [name for name, _ in list_folder(folder)]
-
-
-def _remove_staging(url: str) -> None:
-    try:
-        with explain_store_errors(url, "written"):
-            store, path = open_store(url)
-            # Workers have written there since the store was listed.
-            store.invalidate_cache()
-            store.rm(path, recursive=True)
-    except NotFoundError:
-        pass
-    except UserError as error:  # Another error, or complete results, matter more.
-        logger.warning(f"{url} could not be deleted: {error}")
-
-
-def _remove(url: str) -> None:
+def _delete(url: str) -> None:
     if not is_remote(url):
         Path(url).unlink()
         return
     with explain_store_errors(url, "written"):
         store, path = open_store(url)
         store.rm_file(path)
-
-
-def _move(source: str, target: str) -> None:
-    """Give a file its final name; at a URL, the original goes with its folder."""
-    if not is_remote(source):
-        Path(source).replace(target)
-        return
-    with explain_store_errors(target, "written"):
-        store, path = open_store(source)
-        store.cp_file(path, store._strip_protocol(target))

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from library.beam.shared_folder import SharedFolder
+
 
 @dataclass(frozen=True)
 class PredictionJob:
@@ -24,10 +26,10 @@ class PredictionJob:
 
 @dataclass(frozen=True)
 class StagedNetwork:
-    """The networks of a prediction, in a folder that the workers can read, and how to use them.
+    """The networks of a prediction, in a file that the workers can read, and how to use them.
 
     Attributes:
-        folder: Folder or URL with the snapshots `0`, `1`, … and the detector's embeddings.
+        folder: Where the file is: a tar of the snapshots `0`, `1`, … and the detector's embeddings.
         snapshots: How many there are.
         views: Views per image to average over.
         temperature: What to divide the scores by.
@@ -36,7 +38,7 @@ class StagedNetwork:
         xla: Compile the network with XLA.
     """
 
-    folder: str
+    folder: SharedFolder
     snapshots: int
     views: int
     temperature: float

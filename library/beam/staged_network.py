@@ -1,15 +1,18 @@
 """The networks of a batch prediction, written by the launcher and loaded by its workers."""
 
 import json
+import tarfile
+import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
-from library.beam.prediction_folder import local_copy, written_folder
 from library.beam.prediction_job import StagedNetwork
+from library.beam.shared_folder import SharedFolder
 from library.dataset.sources.base import LabeledFile
 from library.errors import printable
 from library.prediction.calibrate import CalibratedSnapshot
@@ -21,31 +24,39 @@ from library.prediction.preprocess import ImagePreprocessor, predict_files
 from library.prediction.unknown_score import UnknownDetector
 from library.saving.snapshots import DATA, read_snapshot, write_snapshot
 
+_FILE = "network.tar"
 _BANK = "bank.npy"
 
 
 def stage_network(
-    folder: str, calibrated: CalibratedSnapshot, formatter: PredictionFormatter, *, xla: bool
+    folder: SharedFolder,
+    calibrated: CalibratedSnapshot,
+    formatter: PredictionFormatter,
+    *,
+    xla: bool,
 ) -> StagedNetwork:
-    """Write networks to a folder or URL.
+    """Write networks into a file of a folder.
 
     Args:
-        folder: The folder, which may be missing.
+        folder: The folder.
         calibrated: A snapshot or an ensemble, with what tells unknown images.
         formatter: Formats the predictions.
         xla: Compile the network with XLA.
 
     Raises:
-        UserError: The folder can't be written.
+        UserError: The file can't be written.
     """
     snapshot, detector = calibrated.snapshot, calibrated.detector
     members = snapshot.members or (snapshot,)
-    with written_folder(folder) as local:
+    with tempfile.TemporaryDirectory() as local:
         for number, each in enumerate(members):
             data = {DATA: json.dumps(each.data)}
-            write_snapshot(local / str(number), each.network, each.classes, each.metrics, data)
+            path = Path(local, str(number))
+            write_snapshot(path, each.network, each.classes, each.metrics, data)
         if detector:
-            np.save(local / _BANK, detector.bank)
+            np.save(Path(local, _BANK), detector.bank)
+        with folder.new_path(_FILE) as file, tarfile.open(file, "w") as tar:
+            tar.add(local, "")
     fields = asdict(detector) if detector else None
     if fields:
         del fields["bank"]
@@ -64,11 +75,13 @@ class LoadedNetwork:
     """
 
     def __init__(self, staged: StagedNetwork, batch_size: int) -> None:
-        with local_copy(staged.folder) as local:
-            snapshots = [read_snapshot(local / str(each)) for each in range(staged.snapshots)]
-            detector = None
+        detector = None
+        with tempfile.TemporaryDirectory() as local:
+            with staged.folder.open(_FILE) as file, tarfile.open(fileobj=file) as tar:
+                tar.extractall(local, filter="data")
+            snapshots = [read_snapshot(Path(local, str(n))) for n in range(staged.snapshots)]
             if staged.detector is not None:
-                detector = UnknownDetector(**staged.detector, bank=np.load(local / _BANK))
+                detector = UnknownDetector(**staged.detector, bank=np.load(Path(local, _BANK)))
         snapshot = combine_snapshots(snapshots, views=staged.views)
         self._batch_size = batch_size
         self._formatter = PredictionFormatter(**staged.formatter)

@@ -85,9 +85,7 @@ def _predict_on_beam(settings: Any, validation_split: Any, options: Any) -> tupl
     from library.beam.staged_network import stage_network
 
     calibrated, _, formatter = _load(settings, validation_split)
-    # The workers' working directory may be another one.
-    folder = config.predict_dir.rstrip("/")
-    folder = folder if is_remote(folder) else str(Path(folder).absolute())
+    folder = _results_folder(settings)
     job = prediction.PredictionJob(
         settings.paths,
         config.csv_columns,
@@ -98,9 +96,18 @@ def _predict_on_beam(settings: Any, validation_split: Any, options: Any) -> tupl
         writer = prediction_folder.ShardWriter(
             staging, config.predict_shards, config.predict_format, tuple(formatter.header())
         )
-        staged = stage_network(f"{staging}/network", calibrated, formatter, xla=config.xla)
+        staged = stage_network(staging, calibrated, formatter, xla=config.xla)
         run_pipeline(partial(prediction.add_steps, job=job, staged=staged, writer=writer), options)
-        return prediction_folder.publish(staging)
+        return prediction_folder.publish(staging, folder)
+
+
+def _results_folder(settings: Any) -> str:
+    """Return the URL or the absolute path of the results: workers have other local folders."""
+    folder = settings.project.predict_dir.rstrip("/")
+    run_url = settings.urls.get(settings.project.run_dir)
+    if run_url and settings.values["predict_dir"].value is None:
+        return f"{run_url}/predictions"
+    return folder if is_remote(folder) else str(Path(folder).absolute())
 
 
 def _load(settings: Any, validation_split: Any) -> tuple[Any, Any, Any]:

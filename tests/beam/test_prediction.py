@@ -126,6 +126,7 @@ def test_predict_on_beam_at_urls(capsys, snapshot_run, images, in_root):
 
 
 def test_staged_network_predicts_like_local_one_whatever_the_batch(snapshot_run, images, tmp_path):
+    from library.beam.shared_folder import LocalFolder
     from library.beam.staged_network import LoadedNetwork, stage_network
     from library.prediction.calibrate import CalibratedSnapshot
     from library.prediction.ensemble import combine_snapshots
@@ -139,7 +140,7 @@ def test_staged_network_predicts_like_local_one_whatever_the_batch(snapshot_run,
     predictor = Predictor([snapshot], embedding=True)
     formatter = PredictionFormatter(snapshot.classes, 3, embedding_size=predictor.embedding_size)
     calibrated = CalibratedSnapshot(snapshot, temperature=2.0)
-    staged = stage_network(str(tmp_path / "network"), calibrated, formatter, xla=False)
+    staged = stage_network(LocalFolder(tmp_path), calibrated, formatter, xla=False)
     loaded = LoadedNetwork(staged, batch_size=6)
     files = [*find_images([f"{images}/*/0*"])]
     preprocessor = ImagePreprocessor.for_snapshot(snapshot)
