@@ -1,13 +1,13 @@
 """Measure test accuracy and training time against named peers, with several seeds.
 
-    python -m benchmarks.accuracy sample --peers ~/peers/bin/python [--seeds 3]
+    python -m benchmarks.accuracy sample --peers .venv-peers/bin/python [--seeds 3]
     python -m benchmarks.accuracy --list
 
 A task trains each contender once per seed, one after the other, each in a process of its own: ours
 through `run.py`, as a user would, with all defaults of the named set. A peer runs in the
-interpreter that `--peers` names, whose environment has the peer's packages
-(`pip install torch torchvision timm ultralytics`; see benchmarks/accuracy_peers.py), and gets the
-time or the processor time that ours took for the same seed. Without `--peers`, these are left out.
+interpreter that `--peers` names, whose environment has the peer's packages (`make bench-peers`; see
+benchmarks/accuracy_peers.py), and gets the time or the processor time that ours took for the same
+seed. Without `--peers`, these are left out.
 
 Printed are the mean over the seeds, its 95 % interval (Student's t), and the wall and processor
 seconds of the training, start and report included. Differences are paired by seed. The last line
