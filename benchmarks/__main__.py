@@ -119,7 +119,8 @@ def git(*words: str) -> str:
     """Return the output of a git command in this checkout."""
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"benchmarks: git {' '.join(words)}: {done.stderr.strip()}")
+        print(f"benchmarks: git {' '.join(words)}: {done.stderr.strip()}", file=sys.stderr)
+        sys.exit(2)
     return done.stdout.strip()
 
 
@@ -214,7 +215,7 @@ def main() -> int:
         return 0
     if options.cores:
         os.sched_setaffinity(0, map(int, options.cores.split(",")))
-    if not options.peers.exists():
+    if not options.base and not options.peers.exists():
         print(f"no {options.peers}: peers left out; `make bench-peers`", file=sys.stderr)
     cases = [case for case in read_cases() if case.group in options.only]
     bench = Bench(options)
