@@ -136,3 +136,8 @@ def local_folder(url: str, purpose: Literal["written", "fetched", "indexed"] = "
 def cache_folder() -> Path:
     """Return the user's folder of caches."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def local_path(path: str | Path) -> Path:
+    """Return a path, or the folder where what is written to a URL is made."""
+    return local_folder(str(path)) if is_remote(path) else Path(path)

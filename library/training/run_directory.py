@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from library.configuration.output import read_resolved
+from library.dataset.storage import local_path
 from library.errors import CheckpointError, SettingsError, UserError
 from library.files import explain_write_errors, locked, remove_partials, restore_folder, write_file
 from library.saving.checkpoints import Checkpoints, read_state
@@ -140,7 +141,8 @@ def _check_owner(paths: RunPaths) -> None:
         its_run = own_run or settings.get("run_dir")
         if not its_run:
             continue
-        its_checkpoints = Path(settings.get("model_dir") or Path(its_run) / "checkpoints").resolve()
+        its_checkpoints = settings.get("model_dir") or local_path(its_run) / "checkpoints"
+        its_checkpoints = local_path(its_checkpoints).resolve()
         if its_checkpoints != checkpoints and not _is_resumed(paths):
             raise CheckpointError(
                 f"{folder} belongs to the run with checkpoints in {its_checkpoints}, and this one "
@@ -152,9 +154,8 @@ def _is_resumed(paths: RunPaths) -> bool:
     """Return whether the newest checkpoint says that it is of this run: it was moved alone."""
     for path in Checkpoints(paths.checkpoints).paths()[:1]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return (
-                Path(read_state(path)["settings"]["run_dir"]).resolve() == paths.run_dir.resolve()
-            )
+            its_run = local_path(read_state(path)["settings"]["run_dir"])
+            return its_run.resolve() == paths.run_dir.resolve()
     return False
 
 
