@@ -33,7 +33,9 @@ def fetch(url: str) -> Path:
     try:
         return _fetch_plain(url)
     except DataError as error:
-        raise CheckpointError(f"{url}: {error}") from None
+        raise CheckpointError(
+            f"{url} is neither in a run, nor a file, a folder or a checkpoint's prefix: {error}"
+        ) from None
 
 
 def fetch_run(remote: RemoteFolder, path: str = "", *, with_bulk: bool = False) -> LocalCopy:

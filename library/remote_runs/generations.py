@@ -22,7 +22,6 @@ from library.dataset.storage import (
     explain_store_errors,
     list_folder,
     open_store,
-    read_url,
 )
 from library.errors import CheckpointError, UserError
 from library.files import SEAL, parse_json, sha256_of
@@ -91,7 +90,7 @@ class RemoteFolder:
 
         Args:
             url: The folder's URL.
-            keep: Number of checkpoints whose generations to keep; None: all.
+            keep: Number of generations with different checkpoints to keep; None: all.
         """
         self.url, self._keep = url.rstrip("/"), keep
         # What was read or written last.
@@ -112,7 +111,7 @@ class RemoteFolder:
         """Return a generation; None if the list of its files is missing or damaged."""
         if name not in self._read:
             try:
-                content = read_url(f"{self.url}/{INNER}/generations/{name}")
+                content = self.read_object(f"{INNER}/generations/{name}")
             except NotFoundError:
                 return None
             self._read[name] = _parse(name, content)
@@ -185,11 +184,18 @@ class RemoteFolder:
 
         self._write(merge, upload)
 
+    def read_object(self, path: str) -> bytes:
+        """Return the bytes of an object. Raise NotFoundError."""
+        store, root = open_store(self.url)
+        with explain_store_errors(self.url):
+            return store.cat_file(f"{root}/{path}")
+
     def write(self, path: str, content: bytes, mode: str = "overwrite") -> None:
         """Write an object, whole; with mode "create", raise FileExistsError if it is there."""
-        store, target = open_store(f"{self.url}/{path}")
+        store, root = open_store(self.url)
+        target = f"{root}/{path}"
         try:
-            with explain_store_errors(f"{self.url}/{path}", "written"):
+            with explain_store_errors(self.url, "written"):
                 _make_parent(store, target)
                 store.pipe_file(target, content, mode=mode)
         except UserError as error:
@@ -247,9 +253,10 @@ class RemoteFolder:
     def _put(self, file: Path, path: str, upload: Upload) -> None:
         from fsspec.callbacks import Callback
 
-        store, target = open_store(f"{self.url}/{path}")
+        store, root = open_store(self.url)
+        target = f"{root}/{path}"
         callback = Callback(hooks={"progress": lambda *_, **__: upload.progress()})
-        with explain_store_errors(f"{self.url}/{path}", "written"):
+        with explain_store_errors(self.url, "written"):
             _make_parent(store, target)
             store.put_file(str(file), target, callback=callback)
         upload.progress()
@@ -261,23 +268,24 @@ class RemoteFolder:
         for path, entry in files.items():
             if checkpoint_of(path) or before.get(path) == entry:
                 continue
-            with explain_store_errors(f"{self.url}/{path}", "written"):
+            with explain_store_errors(self.url, "written"):
                 _make_parent(store, f"{root}/{path}")
                 store.cp_file(f"{root}/{INNER}/objects/{entry.sha256}", f"{root}/{path}")
             upload.progress()
         self.remove(each for each in before if each not in files and not checkpoint_of(each))
 
     def _prune(self, names: Iterable[str]) -> None:
-        """Keep the newest generation with each of the last `keep` sets of checkpoints."""
-        kept: dict[frozenset[str], Generation] = {}
+        """Keep the last generations: of those with the same checkpoints, the newest alone."""
+        kept: dict[Any, Generation] = {}
         dropped: list[tuple[str, Generation | None]] = []
         for name in names:
             generation = self.read(name)
+            key = (generation and generation.checkpoints) or name
             is_full = self._keep is not None and len(kept) >= self._keep
-            if generation is None or generation.checkpoints in kept or is_full:
+            if generation is None or key in kept or is_full:
                 dropped.append((name, generation))
             else:
-                kept[generation.checkpoints] = generation
+                kept[key] = generation
         needed = {entry.sha256 for each in kept.values() for entry in each.files.values()}
         for name, generation in dropped:
             # The list goes first, so that none names an object that is missing.

@@ -13,7 +13,7 @@ import socket
 import time
 from typing import Any
 
-from library.dataset.storage import NotFoundError, read_url
+from library.dataset.storage import NotFoundError
 from library.errors import UserError
 from library.files import parse_json
 from library.remote_runs.generations import INNER, RemoteFolder
@@ -105,7 +105,7 @@ class Lease:
     def _read(self) -> dict[str, Any]:
         """Return the lease in the bucket; {} if there is none, or a damaged one."""
         try:
-            found = parse_json(read_url(f"{self._folder.url}/{_PATH}"))
+            found = parse_json(self._folder.read_object(_PATH))
         except (NotFoundError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}

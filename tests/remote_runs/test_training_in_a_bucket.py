@@ -16,7 +16,7 @@ from library.training.listeners import Listener
 from project import assembly
 from tests.helpers.workers import Worker
 
-EPOCHS = 24
+EPOCHS = 10
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_store_that_is_away_does_not_stop_training(
     at, object_store, bucket, tmp_path, monkeypatch, caplog
 ):
     url = f"{bucket}/runs/a"
-    at_evaluations(monkeypatch, epoch_2=object_store.stop, epoch_20=object_store.start)
+    at_evaluations(monkeypatch, epoch_2=object_store.stop, epoch_8=object_store.start)
     assert run_main(run.main, at(url), "run.py") == 0
     rows = results(restored(url, tmp_path / "again"))[2]
     assert [row["epoch"] for row in rows] == [str(each + 1) for each in range(EPOCHS)]
