@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from library.diagnosis.isolated import IsolatedCall, Send
-from library.diagnosis.nvidia import count_driver_gpus
+from library.machine.nvidia import count_driver_gpus
 
 ROOT = Path(__file__).resolve().parent.parent
 # What a part may use of the time that is left, in relation to the parts after it: XLA compiles a
@@ -52,6 +52,7 @@ class Sizes:
     batch_size: int
     cifar_layers: int
     cifar_edge: int
+    cifar_training: str  # split of the sample
     epochs: int
     round_seconds: float
 
@@ -60,9 +61,9 @@ SIZES = {
     False: Sizes(
         "ResNet-50",
         ("--model=application", "--application=ResNet50", "--application_weights=none"),
-        *(224, 64, 56, 32, 8, 3.0),
+        *(224, 64, 56, 32, "train", 8, 3.0),
     ),
-    True: Sizes("simple", ("--model=simple",), 32, 16, 20, 16, 2, 0.3),
+    True: Sizes("simple", ("--model=simple",), 32, 16, 20, 16, "validation", 3, 0.3),
 }
 
 
@@ -211,7 +212,7 @@ def measure_cifar(send: Send, sizes: Sizes, folder: str) -> None:
     from library.training.distribution import Devices
     from project import assembly
 
-    splits = read_splits(Path(folder).parent / "sample", "train", "validation")
+    splits = read_splits(Path(folder).parent / "sample", sizes.cifar_training, "validation")
     seconds = {}
     for engine in ("loop", "fit"):
         settings = read_options(

@@ -177,9 +177,9 @@ def start_devices(settings: Settings, cluster: Any = None) -> Devices:
 
 def _log_unused_gpus() -> None:
     try:
-        from library.diagnosis.nvidia import log_unused_gpus
+        from library.machine.nvidia import log_unused_gpus
     except ModuleNotFoundError as error:
-        if not str(error.name).startswith("library.diagnosis"):
+        if not str(error.name).startswith("library.machine"):
             raise
     else:
         log_unused_gpus()

@@ -1,5 +1,4 @@
-"""What this machine can do for a training, and why its GPU is not used: the command doctor.
+"""What the facts of `machine` mean for a training, and how fast it is: the command doctor.
 
-Facts (machine, packages, nvidia, gpu_facts, speed) are dataclasses; the rules turn them into
-findings and read nothing themselves.
+The rules are functions from facts to findings, which read nothing themselves.
 """

@@ -4,10 +4,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from library.diagnosis.disk import Disk
 from library.diagnosis.findings import OK, PROBLEM, WARNING, Finding
-from library.diagnosis.gpu_facts import (
+from library.diagnosis.gpu_rules import judge_gpus
+from library.diagnosis.machine_rules import (
+    judge_disks,
+    judge_machine,
+    judge_packages,
+    usable_memory,
+)
+from library.diagnosis.speed import Choices, Speed, judge_speed
+from library.machine.disk import Disk
+from library.machine.gpu_facts import (
     VARIABLES,
     GpuFacts,
     TensorFlowBuild,
@@ -15,17 +24,9 @@ from library.diagnosis.gpu_facts import (
     find_lacking,
     wanted_libraries,
 )
-from library.diagnosis.gpu_rules import judge_gpus
-from library.diagnosis.machine import Cpu, Memory, Platform
-from library.diagnosis.machine_rules import (
-    judge_disks,
-    judge_machine,
-    judge_packages,
-    usable_memory,
-)
-from library.diagnosis.nvidia import Driver, find_pci_gpus
-from library.diagnosis.packages import Packages, extra_requirements, find_unmet
-from library.diagnosis.speed import Choices, Speed, judge_speed
+from library.machine.hardware import Cpu, Memory, Platform
+from library.machine.nvidia import Driver, find_pci_gpus
+from library.machine.packages import Packages, extra_requirements, find_unmet
 
 # CPU instructions for products of bfloat16 matrices.
 _BFLOAT16 = {"AVX512_BF16", "AMX_BF16"}
@@ -78,9 +79,7 @@ def read_gpu_facts(
     )
 
 
-def choices_of(
-    facts: GpuFacts, cpu: Cpu, memory: Memory, settings: Mapping[str, object]
-) -> Choices:
+def choices_of(facts: GpuFacts, cpu: Cpu, memory: Memory, settings: Mapping[str, Any]) -> Choices:
     """Return what the advice about speed chooses from.
 
     Args:

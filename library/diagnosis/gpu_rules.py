@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator
 
-from library.diagnosis.findings import OK, PROBLEM, WARNING, Finding
-from library.diagnosis.gpu_facts import (
+from library.diagnosis.findings import OK, PROBLEM, WARNING, Finding, Verdict
+from library.machine.gpu_facts import (
     DRIVER_LIBRARY,
     GpuFacts,
     TensorFlowBuild,
     TensorFlowGpu,
 )
-from library.diagnosis.nvidia import Gpu, are_gpus_hidden
+from library.machine.nvidia import Gpu, are_gpus_hidden
 from library.messages import counted, listed
 
 # The oldest drivers for Linux by the major version of CUDA:
@@ -137,7 +137,7 @@ def _take_match(gpu: Gpu, used: list[TensorFlowGpu]) -> TensorFlowGpu | None:
     return match
 
 
-def _judge_used(gpu: Gpu, match: TensorFlowGpu, facts: GpuFacts) -> tuple:
+def _judge_used(gpu: Gpu, match: TensorFlowGpu, facts: GpuFacts) -> tuple[Verdict, str]:
     capability = match.capability or gpu.capability
     if capability and not _has_machine_code(capability, facts.tensorflow):
         return WARNING, (
@@ -145,9 +145,10 @@ def _judge_used(gpu: Gpu, match: TensorFlowGpu, facts: GpuFacts) -> tuple:
             f"{_text(capability)}: the first start compiles it for up to 30 minutes, later ones "
             "take it from ~/.nv/ComputeCache (CUDA_CACHE_MAXSIZE=4294967296 keeps all of it)"
         )
-    if gpu.memory_mib and (gpu.used_mib or 0) > _BUSY_SHARE * gpu.memory_mib:
+    used_mib = gpu.used_mib or 0
+    if gpu.memory_mib and used_mib > _BUSY_SHARE * gpu.memory_mib:
         return WARNING, (
-            f"used by TensorFlow, but other programs hold {gpu.used_mib / 1024:.1f} GiB of its "
+            f"used by TensorFlow, but other programs hold {used_mib / 1024:.1f} GiB of its "
             "memory: end them (nvidia-smi lists them), or choose another GPU with "
             "CUDA_VISIBLE_DEVICES"
         )

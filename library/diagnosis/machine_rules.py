@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from library.diagnosis.disk import Disk
 from library.diagnosis.findings import OK, PROBLEM, WARNING, Finding
-from library.diagnosis.machine import Cpu, Memory, Platform
-from library.diagnosis.packages import Packages
+from library.machine.disk import Disk
+from library.machine.hardware import Cpu, Memory, Platform
+from library.machine.packages import Packages
 
 # TensorFlow for x86-64 is compiled with AVX; its own kernels choose newer instructions at run time.
 _NEEDED_INSTRUCTION, _FAST_INSTRUCTION = "AVX", "AVX2"

@@ -15,9 +15,9 @@ from library.messages import counted
 
 if TYPE_CHECKING:
     from library.diagnosis.diagnosis import Facts
-    from library.diagnosis.disk import Disk
     from library.diagnosis.isolated import Outcome, Send
     from library.diagnosis.speed import Speed
+    from library.machine.disk import Disk
 
 # With the start of Python, the whole command takes less than 15 s.
 SECONDS = 12.0
@@ -58,9 +58,9 @@ def read_facts(settings: Settings, deadline: float) -> "Facts":
     """Return all facts; what would take longer than until `deadline` (monotonic) is left out."""
     from library.diagnosis.diagnosis import Facts, choices_of, read_gpu_facts
     from library.diagnosis.isolated import IsolatedCall
-    from library.diagnosis.machine import read_cpu, read_memory, read_platform
-    from library.diagnosis.nvidia import read_driver
-    from library.diagnosis.packages import read_packages
+    from library.machine.hardware import read_cpu, read_memory, read_platform
+    from library.machine.nvidia import read_driver
+    from library.machine.packages import read_packages
 
     config = settings.project
     with (
@@ -80,8 +80,8 @@ def read_facts(settings: Settings, deadline: float) -> "Facts":
 
 def read_outcome(outcome: "Outcome") -> tuple[Any, "Speed"]:
     """Return the TensorFlowBuild and the Speed that `measure` sent, or why it did not."""
-    from library.diagnosis.gpu_facts import TensorFlowBuild
     from library.diagnosis.speed import Speed
+    from library.machine.gpu_facts import TensorFlowBuild
 
     speed = outcome.results.get("speed", Speed())
     if "build" not in outcome.results:
@@ -91,7 +91,7 @@ def read_outcome(outcome: "Outcome") -> tuple[Any, "Speed"]:
 
 def measure_disks(config: Any) -> "tuple[Disk, ...]":
     """Return the disks of run_dir and data_dir, or the one that has both."""
-    from library.diagnosis.disk import existing_folder, measure_disk
+    from library.machine.disk import existing_folder, measure_disk
 
     disks: dict[int, Disk] = {}
     for folder, is_run in ((config.run_dir, True), (config.data_dir, False)):
@@ -109,7 +109,7 @@ def measure(send: "Send", settings: Settings, folder: str) -> None:
         settings: The settings.
         folder: An empty folder for whatever is written.
     """
-    from library.diagnosis.tensorflow_build import read_build
+    from library.machine.tensorflow_build import read_build
     from project.commands.setup import start_tensorflow
 
     given = settings.project
@@ -136,14 +136,14 @@ def measure_speed(send: "Send", settings: Settings, folder: str) -> None:
     from project.data_defaults import MAX_BATCH_SIZE
 
     split, lacks_data = find_split(settings, folder)
-    new = {"run_dir": f"{folder}/run", "resume": "never", "trackers": (), "cache": "none"}
-    new |= {"model_dir": None, "best_model_dir": None, "debug": False}
+    new: dict[str, Any] = {"run_dir": f"{folder}/run", "resume": "never", "trackers": ()}
+    new |= {"cache": "none", "model_dir": None, "best_model_dir": None, "debug": False}
     if lacks_data and settings.project.train_batch_size is None:
         new["train_batch_size"] = MAX_BATCH_SIZE  # as data of a usual size would have
     settings = settings.with_values({name: Value(each, "doctor") for name, each in new.items()})
     devices = assembly.start_devices(settings)
     trainer = assembly.make_trainer(settings, (split, split), devices)
-    training = trainer.inputs.training
+    training: Any = trainer.inputs.training
     rates = measure_stages(training, _STAGE_SECONDS)
     speed = Speed(
         data="synthetic images" if lacks_data else data_name(settings.project),

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from library.diagnosis import nvidia
 from library.diagnosis.findings import OK, PROBLEM, WARNING
-from library.diagnosis.gpu_facts import (
+from library.diagnosis.gpu_rules import judge_gpus
+from library.machine import nvidia
+from library.machine.gpu_facts import (
     GpuFacts,
     TensorFlowBuild,
     TensorFlowGpu,
     find_lacking,
     wanted_libraries,
 )
-from library.diagnosis.gpu_rules import judge_gpus
-from library.diagnosis.machine import Platform
-from library.diagnosis.nvidia import Driver, read_driver
-from library.diagnosis.tensorflow_build import gpu_messages
+from library.machine.hardware import Platform
+from library.machine.nvidia import Driver, read_driver
+from library.machine.tensorflow_build import gpu_messages
 
 OUTPUTS = Path(__file__).parent / "nvidia_smi"
 BUILD = TensorFlowBuild("2.21.0", "12.5.1", "9", ("sm_60", "sm_70", "sm_80", "sm_89", "compute_90"))

@@ -5,20 +5,20 @@ from dataclasses import replace
 
 import pytest
 
-from library.diagnosis import disk as disk_module
-from library.diagnosis.disk import Disk, measure_disk
 from library.diagnosis.findings import OK, PROBLEM, WARNING, Finding, format_findings
 from library.diagnosis.isolated import IsolatedCall
-from library.diagnosis.machine import Cpu, Memory, Platform, read_cpu, read_memory, read_platform
 from library.diagnosis.machine_rules import judge_disks, judge_machine, judge_packages
-from library.diagnosis.packages import (
+from library.diagnosis.speed import Choices, Speed, judge_speed
+from library.machine import disk as disk_module
+from library.machine.disk import Disk, measure_disk
+from library.machine.hardware import Cpu, Memory, Platform, read_cpu, read_memory, read_platform
+from library.machine.packages import (
     Packages,
     find_unmet,
     installed_version,
     read_lock,
     read_packages,
 )
-from library.diagnosis.speed import Choices, Speed, judge_speed
 
 CPU = Cpu("a CPU", "x86_64", ("AVX", "AVX2"), cores=8, usable_cores=8)
 MEMORY = Memory(32_000_000_000, 20_000_000_000)

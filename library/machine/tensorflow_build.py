@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from library.diagnosis.gpu_facts import TensorFlowBuild, TensorFlowGpu
+from library.machine.gpu_facts import TensorFlowBuild, TensorFlowGpu
 from library.tensorflow_import import import_tensorflow
 
 # Lines of TensorFlow's log about GPUs, without what every start says.

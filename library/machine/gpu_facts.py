@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from subprocess import TimeoutExpired
 
-from library.diagnosis.machine import Platform, run_quietly
-from library.diagnosis.nvidia import Driver
+from library.machine.hardware import Platform, run_quietly
+from library.machine.nvidia import Driver
 
 # What hides GPUs from CUDA or from a container, or changes what TensorFlow loads.
 VARIABLES = (

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from library.diagnosis.machine import run_quietly
 from library.errors import reason_of
+from library.machine.hardware import run_quietly
 from library.messages import counted
 
 logger = logging.getLogger(__name__)

@@ -9,26 +9,12 @@ from pathlib import Path
 
 from library.dataset.worker_pool import available_cores
 
-# Flags of /proc/cpuinfo and of macOS's sysctl, and the instructions as people name them.
-INSTRUCTIONS = dict(
-    each.split("=")
-    for each in [
-        "avx=AVX",
-        "avx1.0=AVX",
-        "avx2=AVX2",
-        "fma=FMA",
-        "avx512f=AVX512",
-        "avx512_vnni=AVX512_VNNI",
-        "avx512_bf16=AVX512_BF16",
-        "amx_tile=AMX",
-        "amx_bf16=AMX_BF16",
-        "amx_int8=AMX_INT8",
-        "asimd=NEON",
-        "sve=SVE",
-        "bf16=BF16",
-        "i8mm=I8MM",
-    ]
+# Flags of /proc/cpuinfo, and the instructions as people name them.
+_FLAGS = (
+    "avx=AVX avx2=AVX2 fma=FMA avx512f=AVX512 avx512_vnni=AVX512_VNNI avx512_bf16=AVX512_BF16 "
+    "amx_tile=AMX amx_bf16=AMX_BF16 amx_int8=AMX_INT8 asimd=NEON sve=SVE bf16=BF16 i8mm=I8MM"
 )
+INSTRUCTIONS = dict(each.split("=") for each in _FLAGS.split())
 _CONTAINER_FILES = {".dockerenv": "Docker", "run/.containerenv": "Podman"}
 
 
@@ -74,7 +60,7 @@ class Platform:
 
 def read_cpu(root: Path = Path("/")) -> Cpu:
     """Return the processor. `root` is where proc and sys are."""
-    model, flags = _read_cpuinfo(root) if (root / "proc/cpuinfo").exists() else _read_sysctl()
+    model, flags = _read_cpuinfo(root)
     names = tuple(dict.fromkeys(name for flag, name in INSTRUCTIONS.items() if flag in flags))
     return Cpu(
         model=model or platform.processor(),
@@ -144,18 +130,6 @@ def _read_cpuinfo(root: Path) -> tuple[str, set[str]]:
         values.setdefault(name.strip(), value.strip())
     flags = values.get("flags") or values.get("Features") or ""
     return values.get("model name", ""), set(flags.split())
-
-
-def _read_sysctl() -> tuple[str, set[str]]:
-    """Return the model and the flags as macOS knows them; elsewhere neither."""
-    names = ("brand_string", "features", "leaf7_features")
-    try:
-        _, text = run_quietly(["sysctl", *(f"machdep.cpu.{each}" for each in names)], 2)
-    except (OSError, subprocess.TimeoutExpired):
-        return "", set()
-    values = dict(line.partition(": ")[::2] for line in text.splitlines())
-    flags = " ".join(values.get(f"machdep.cpu.{each}", "") for each in names[1:])
-    return values.get("machdep.cpu.brand_string", ""), set(flags.lower().split())
 
 
 def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
