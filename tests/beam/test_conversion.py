@@ -109,3 +109,20 @@ def test_failed_pipeline_leaves_earlier_split(images, tmp_path, monkeypatch):
 def test_beam_options_need_engine_beam(images, tmp_path):
     with pytest.raises(SettingsError, match="beam_options"):
         convert(images / "colors", tmp_path, "--beam_options", "--runner=DirectRunner")
+
+
+def test_beam_writes_to_url_what_local_engine_writes_there(images, tmp_path, bucket, monkeypatch):
+    from library.dataset.storage import open_store
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store, path = open_store(bucket)
+    store.put(str(images / "colors"), f"{path}/colors", recursive=True)
+    found = []
+    for engine in ("local", "beam"):
+        options = ["--tfrecord_filename=train", "--num_shards=3", "--engine", engine]
+        convert(f"{bucket}/colors", f"{bucket}/{engine}", *options)
+        store.invalidate_cache()
+        names = store.find(f"{path}/{engine}")
+        found.append({name.partition(engine)[2]: store.cat_file(name) for name in names})
+    assert found[0] == found[1]
+    assert len(found[0]) == 5
