@@ -1,9 +1,12 @@
 """Beam pipelines as commands run them: options, errors, and worker processes that die."""
 
+import re
+
 import pytest
 
 from library.beam.pipeline import import_beam, read_options, run_pipeline
 from library.errors import DataError, SettingsError, UserError
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,11 @@ def test_run_pipeline_keeps_class_of_error(number, kind):
     assert "\n" not in str(raised.value)
     assert "running" not in str(raised.value)
     assert stopped
+
+
+def test_documented_options_are_known():
+    page = (ROOT / "docs" / "beam.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    texts = re.findall(r"--beam_options '([^']+)'", page)
+    assert len(texts) > 3
+    for text in texts:
+        read_options(text)
