@@ -86,6 +86,8 @@ class ExampleSource(ABC):
     is_multi_label: bool = False
     # Whether `keys` are uniformly shuffled already, so that no shuffle buffer is needed.
     is_shuffled: bool = False
+    # Whether reading may fail for a while, as from a store that does not answer.
+    is_streamed: bool = False
     # Number of shards that are interleaved, if there are shards.
     interleaved: int | None = None
     # Of a split that is made of several, such as the folds that train: these, in the order of the

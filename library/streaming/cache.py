@@ -270,9 +270,11 @@ class ShardCache:
         for path, remote in wanted.items():
             if len(self._downloading) >= _THREADS:
                 break
+            if path in self._ready or path in self._downloading:
+                continue
             failure = self._failures.get(path)
-            is_due = failure is None or time.monotonic() >= failure.retry_at
-            if path in self._ready or path in self._downloading or not is_due:
+            if failure and (left := failure.retry_at - time.monotonic()) > 0:
+                delay = min(delay, left)
                 continue
             answer = self._claims.claim(remote.path.name, remote.shard.bytes)
             if answer is Answer.GRANTED:

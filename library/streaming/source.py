@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -34,6 +35,7 @@ class StreamedSource(ShardSource):
         unread: Paths of shards whose keys are empty, because none of them is parsed.
     """
 
+    is_streamed: ClassVar[bool] = True
     cache: ShardCache = field(kw_only=True)
     shards: StreamedShards = field(kw_only=True)
     epochs: float = math.inf

@@ -19,6 +19,8 @@ from library.training.trainer import Trainer
 class KerasFitTrainer(Trainer):
     """A Trainer whose steps between two evaluations are made by `fit`; one machine only."""
 
+    has_whole_steps = False
+
     def compile(self) -> None:
         """Make the Keras model."""
         if self.devices.workers > 1:

@@ -1,5 +1,6 @@
 """Optimization steps, compiled, and the sums of metrics that they add to."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -122,7 +123,7 @@ def make_train_steps(
     *,
     strategy: tf.distribute.Strategy | None = None,
     xla: bool = False,
-    steps_per_execution: int = 1,
+    steps_per_execution: int | None = 1,
 ) -> Callable[[Iterator, int], tuple[tf.Tensor, tf.Tensor]]:
     """Return a compiled function of (iterator, count) that makes `count` optimization steps.
 
@@ -131,7 +132,8 @@ def make_train_steps(
         totals: The sums that the metrics are added to.
         strategy: The replicas that train together; None: the current strategy.
         xla: Compile the whole step with XLA.
-        steps_per_execution: The usual `count`.
+        steps_per_execution: The usual `count`; None: take each batch before its step is called, so
+            that nothing has changed if there is none.
 
     Returns:
         A function. Its iterator yields (images, labels): uint8 (batch, height, width, channels),
@@ -153,6 +155,9 @@ def make_train_steps(
         batch_size = strategy.reduce("SUM", sizes, axis=None)
         replica_losses = strategy.run(replica_step, [images, labels, batch_size, *drawn])
         return strategy.reduce("SUM", replica_losses, axis=None), input_wait
+
+    if steps_per_execution is None:
+        return _make_fed_steps(step)
 
     # Traced without a loop around it, the first step comes sooner.
     @tf.function(reduce_retracing=True, autograph=False)
@@ -177,6 +182,35 @@ def make_train_steps(
         if count == steps_per_execution == 1:
             return one_step(iterator)
         return many_steps(iterator, tf.constant(count))
+
+    return train_steps
+
+
+def _make_fed_steps(
+    step: Callable[[Iterator], tuple[tf.Tensor, tf.Tensor]],
+) -> Callable[[Iterator, int], tuple[tf.Tensor, tf.Tensor]]:
+    """Return what `make_train_steps` does, with the iterator outside of what is compiled.
+
+    Inside, an op that does not need the batch, such as one that counts steps, may run although
+    there is none.
+    """
+    compiled: Any = None
+
+    def train_steps(iterator: Any, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+        nonlocal compiled
+        if compiled is None:
+            compiled = tf.function(
+                lambda batch: step(iter([batch]))[0],
+                input_signature=[iterator.element_spec],
+                autograph=False,
+            )
+        losses, input_wait = [], 0.0
+        for _ in range(count):
+            before = time.perf_counter()
+            batch = next(iterator)
+            input_wait += time.perf_counter() - before
+            losses.append(compiled(batch))
+        return tf.stack(losses), tf.constant(input_wait, tf.float64)
 
     return train_steps
 

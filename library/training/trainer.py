@@ -90,6 +90,8 @@ class Trainer:
         self.step_parts = replace(parts, network=cached.head) if cached else parts
         self.step_inputs: SplitInputs | RunInputs = inputs
         self.devices.spread_seeds(parts.network)
+        source = getattr(inputs.training, "source", None)
+        self._may_fail = source is not None and source.is_streamed
         self.compile()
         # The shape that the compiled step was made for.
         self._input_shape = tf.TensorShape(self.step_parts.network.input_shape[1:])
@@ -161,6 +163,9 @@ class Trainer:
 
     # What an engine overrides, and below it what it calls.
 
+    # Whether nothing has changed if a step finds no batch.
+    has_whole_steps = True
+
     def compile(self) -> None:
         """Make the compiled step, for the weights that are trainable now."""
         self.train_steps = make_train_steps(
@@ -168,7 +173,7 @@ class Trainer:
             self.totals,
             strategy=self.devices.strategy,
             xla=self.plan.xla,
-            steps_per_execution=self.plan.steps_per_execution,
+            steps_per_execution=None if self._may_fail else self.plan.steps_per_execution,
         )
 
     def prefetch(self) -> None:
@@ -368,7 +373,8 @@ class Trainer:
             if not (failure := find_failure(self.inputs)):
                 raise
             hint = resume_hint(starts_over=self.plan.resume == "never")
-            if self.devices.workers > 1:  # They can save only together.
+            # Workers can save only together; and `fit` may have made a part of the step.
+            if self.devices.workers > 1 or not self.has_whole_steps:
                 raise type(failure)(f"{failure}; {hint} from the latest checkpoint") from error
             self._count_partial_call()
             stopped = self._stopped()

@@ -8,15 +8,24 @@ import signal
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from library.errors import CheckpointError, StoppedError
+from library.errors import CheckpointError, StoppedError, UnreachableError
 from library.files import seal_folder
 from library.saving.checkpoints import Checkpoints, read_state
 from library.training.early_stopping import EarlyStopping, Monitor
+from library.training.keras_fit import KerasFitTrainer
 from library.training.train_state import TrainState
 from tests.conftest import ROOT
 from tests.helpers.killed import OPTIONS
-from tests.helpers.small_run import Inputs, assert_same, everything, make_run, stopping_run
+from tests.helpers.small_run import (
+    Inputs,
+    Validation,
+    assert_same,
+    everything,
+    make_run,
+    stopping_run,
+)
 from tests.helpers.workers import Worker
 
 
@@ -38,6 +47,68 @@ def test_more_epochs(tmp_path):
     run = make_run(tmp_path, train_epochs=2)
     run.fit()
     assert [row["step"] for row in run.state.rows] == [3, 6]
+
+
+class Store:
+    """A source whose store does not answer any more after some batches."""
+
+    is_streamed = True
+
+    def __init__(self, batch):
+        self.failure, self.left = None, batch
+
+    def give(self, image):
+        self.left -= 1
+        if self.left < 0:
+            self.failure = UnreachableError("s3://bucket can't be read")
+            raise self.failure
+        return image
+
+    def through(self, batches):
+        return batches.map(
+            lambda images, labels: (
+                tf.ensure_shape(tf.numpy_function(self.give, [images], tf.uint8), images.shape),
+                labels,
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run."""
+    run = make_run(tmp_path_factory.mktemp("whole"))
+    run.fit()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("split", "batch", "step", "options"),
+    [
+        ("training", 4, 4, {}),
+        ("training", 4, 4, {"steps_per_execution": 3}),
+        ("validation", 5, 6, {}),
+    ],
+)
+def test_state_is_saved_when_inputs_fail(tmp_path, whole, split, batch, step, options):
+    inputs = {"training": Inputs(), "validation": Validation()}
+    source, batches = Store(batch), inputs[split].batches
+    inputs[split].source = source
+    inputs[split].batches = lambda *arguments: source.through(batches(*arguments))
+    failing = make_run(tmp_path / "run", **inputs, **options)
+    with pytest.raises(UnreachableError, match=r"bucket can't be read\. State saved; .* resume"):
+        failing.fit()
+    assert failing.state.step == step
+    resumed = make_run(tmp_path / "run", **options)
+    resumed.fit()
+    assert_same(resumed, whole)
+
+
+def test_fit_resumes_from_latest_checkpoint_when_inputs_fail(tmp_path):
+    inputs, source = Inputs(), Store(4)
+    inputs.source, batches = source, inputs.batches
+    inputs.batches = lambda *arguments: source.through(batches(*arguments))
+    with pytest.raises(UnreachableError, match="resume from the latest checkpoint"):
+        make_run(tmp_path, inputs, trainer=KerasFitTrainer).fit()
 
 
 def test_must_needs_checkpoint(tmp_path):
