@@ -22,6 +22,8 @@ _WITH_LINE = 3
 _HEADER_BYTES, _TAG_BYTES = 132, 12
 
 
+# A function, because a SavedModel calls it for JPEG and for PNG: tracing takes long.
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def is_srgb_profile(profile: tf.Tensor) -> tf.Tensor:
     """Return whether an ICC profile, a scalar string, is that of sRGB: a bool scalar."""
     content = tf.cast(tf.io.decode_raw(profile, tf.uint8), tf.int64)
@@ -47,9 +49,11 @@ def is_srgb_profile(profile: tf.Tensor) -> tf.Tensor:
         found = tf.boolean_mask(places, tf.equal(names, _number(name)))
         return tf.concat([found, [0]], 0)[0]
 
-    def evaluate_curve(name: bytes) -> tf.Tensor:
-        """Return the curve's values at `_LEVELS`; NaN if its type is unknown."""
-        at = find_tag(name)
+    def find_tags(*names: bytes) -> tf.Tensor:
+        return tf.stack([find_tag(each) for each in names])[:, tf.newaxis]
+
+    def evaluate_curves(at: tf.Tensor) -> tf.Tensor:
+        """Return the values at `_LEVELS` of the curves at these places; NaN of an unknown type."""
         x, count = tf.constant(_LEVELS / 255, tf.float64), read(at + 8)
         at_x = x * tf.cast(count - 1, tf.float64)
         first = tf.cast(tf.floor(at_x), tf.int64)
@@ -65,11 +69,9 @@ def is_srgb_profile(profile: tf.Tensor) -> tf.Tensor:
         nan = tf.constant(np.nan, tf.float64)
         return tf.where(is_table, table, tf.where(is_formula, formula, nan))
 
-    curves = tf.meshgrid(*(evaluate_curve(each) for each in (b"rTRC", b"gTRC", b"bTRC")))
-    primaries = [
-        read_fixed(find_tag(each) + np.array([8, 12, 16])) for each in (b"rXYZ", b"gXYZ", b"bXYZ")
-    ]
-    linear = tf.tensordot(tf.stack(curves, -1), tf.stack(primaries), 1)
+    curves = tf.meshgrid(*tf.unstack(evaluate_curves(find_tags(b"rTRC", b"gTRC", b"bTRC"))))
+    primaries = read_fixed(find_tags(b"rXYZ", b"gXYZ", b"bXYZ") + np.array([8, 12, 16]))
+    linear = tf.tensordot(tf.stack(curves, -1), primaries, 1)
     linear = tf.clip_by_value(tf.tensordot(linear, tf.constant(_FROM_XYZ.T), 1), 0, 1)
     shown = tf.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     colors = np.stack(np.meshgrid(*[_LEVELS] * 3), -1)

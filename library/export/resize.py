@@ -26,14 +26,23 @@ def shrink(image: tf.Tensor, size: tf.Tensor, extent: tf.Tensor | None = None) -
     """
     image_size = tf.shape(image)[:2]
     covered = tf.cast(image_size, tf.float64) if extent is None else extent
+    is_resized = tf.reduce_any(tf.not_equal(image_size, size))
+    return tf.cond(is_resized, lambda: _resize(image, size, covered), lambda: image)
 
-    def resize() -> tf.Tensor:
-        averaged = _average(image, size, covered)
-        ratio = tf.cast(tf.shape(averaged)[:2], tf.float64) / tf.cast(image_size, tf.float64)
-        reduced = covered * ratio
-        return _interpolate(_filter(averaged, _reduction(reduced, size)), size, reduced)
 
-    return tf.cond(tf.reduce_all(tf.equal(image_size, size)), lambda: image, resize)
+# A function, because a SavedModel calls it for JPEG and for PNG: tracing takes long.
+@tf.function(
+    input_signature=[
+        tf.TensorSpec([None, None, None], tf.uint8),
+        tf.TensorSpec([2], tf.int32),
+        tf.TensorSpec([2], tf.float64),
+    ],
+    autograph=False,
+)
+def _resize(image: tf.Tensor, size: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
+    averaged = _average(image, size, extent)
+    reduced = extent * (tf.shape(averaged)[:2] / tf.shape(image)[:2])
+    return _interpolate(_filter(averaged, _reduction(reduced, size)), size, reduced)
 
 
 def _reduction(extent: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
