@@ -32,14 +32,15 @@ def convert_folds(images, folder, *options):
     convert_dataset.main(list(map(str, arguments)))
 
 
-def options_of(data_dir, run_dir, *more):
+def options_of(data_dir, run_dir, *more, **changes):
     values = {"data_dir": data_dir, "run_dir": run_dir, "model": "simple", "image_size": 8}
     values |= {"batch_size": 8, "train_epochs": 3, "learning_rate": 0.01, "bootstrap_samples": 20}
+    values |= changes
     return [word for name, value in values.items() for word in (f"--{name}", str(value))] + [*more]
 
 
-def cross_validate(*arguments):
-    run.main(["cross_validate", *options_of(*arguments)])
+def cross_validate(*arguments, **changes):
+    run.main(["cross_validate", *options_of(*arguments, **changes)])
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +58,17 @@ def data(images, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(data, tmp_path_factory):
+def frozen(tmp_path_factory):
+    """Options of a network whose base is a frozen module, with augmentations."""
+    folder = tmp_path_factory.mktemp("module")
+    save_module(folder)
+    return {"model": "hub", "image_size": 6, "hub_handle": folder, "augmentations": "flip"}
+
+
+@pytest.fixture(scope="module")
+def finished(data, frozen, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
-    cross_validate(data, folder)
+    cross_validate(data, folder, **frozen)
     return folder
 
 
@@ -87,12 +96,12 @@ def test_every_image_is_predicted_once_by_another_fold(finished, data):
     assert f"{result['metrics']['accuracy']['mean']:.4f}" in page
 
 
-def test_finished_folds_are_not_trained_again(finished, data, monkeypatch, capsys):
+def test_finished_folds_are_not_trained_again(finished, data, frozen, monkeypatch, capsys):
     before = {path: path.stat().st_mtime_ns for path in finished.glob("fold_*/checkpoints/*")}
     monkeypatch.setattr(Trainer, "fit", None)
     capsys.readouterr()
     monkeypatch.setitem(sys.modules, "library.reporting.cross_validation", None)  # deleted
-    cross_validate(data, finished)
+    cross_validate(data, finished, **frozen)
     answer = capsys.readouterr()
     assert json.loads(answer.out)["missing_folds"] == []
     assert "library/reporting is missing" in answer.err
@@ -110,8 +119,8 @@ def check_equal(one, other):
 
 
 @pytest.mark.slow
-def test_process_killed_again_and_again_resumes(finished, data, tmp_path):
-    arguments = ["cross_validate", *options_of(data, tmp_path / "run")]
+def test_process_killed_again_and_again_resumes(finished, data, frozen, tmp_path):
+    arguments = ["cross_validate", *options_of(data, tmp_path / "run", **frozen)]
     for number in (1, 2):
         # In the middle of its training: a fold makes more changes.
         words = [f"run/fold_{number}/", "30", *arguments]
@@ -122,28 +131,23 @@ def test_process_killed_again_and_again_resumes(finished, data, tmp_path):
     check_equal(finished, tmp_path / "run")
 
 
-def test_folds_of_a_frozen_base_share_its_features(data, tmp_path):
-    save_module(tmp_path / "module")
-    words = ["cross_validate", *options_of(data, tmp_path / "run", "--hub_handle")]
-    words[words.index("--model") + 1], words[words.index("--image_size") + 1] = "hub", "6"
-    words += [str(tmp_path / "module"), "--augmentations", "flip"]
-    run.main(words)
+def test_folds_of_a_frozen_base_share_its_features(finished, data, frozen, tmp_path):
     # Of each fold: two views, and the images as they are.
-    assert len(list(tmp_path.glob("run/cache/features-*"))) == 9
-    outputs = read_image_outputs(tmp_path / "run" / "out_of_fold.npz")
+    assert len(list(finished.glob("cache/features-*"))) == 9
+    outputs = read_image_outputs(finished / "out_of_fold.npz")
     assert len(outputs.embeddings) == len(outputs)
     for number, fold in enumerate(read_folds(str(data)), 1):
-        network = read_snapshot(tmp_path / "run" / f"fold_{number}" / "best").network
+        network = read_snapshot(finished / f"fold_{number}" / "best").network
         batches = EvaluationPipeline(make_source(fold), ImageFormat(6, 3), 64).batches()
         scores = np.concatenate([network(images, training=False) for images, _ in batches])
         wanted = tf.nn.softmax(scores).numpy()
         assert outputs.probabilities[outputs.folds == number] == pytest.approx(wanted, abs=1e-5)
     # One fold alone learns the same to the bit, although it computes all features itself.
-    shutil.move(tmp_path / "run", tmp_path / "all")
-    run.main(["train", *words[1:], "--fold", "2", "--no-report"])
+    words = options_of(data, tmp_path / "run", "--fold", "2", "--no-report", **frozen)
+    run.main(["train", *words])
     alone, among = (
         np.load(max(each.glob("checkpoints/step_*")) / "variables.npz")
-        for each in (tmp_path / "run", tmp_path / "all" / "fold_2")
+        for each in (tmp_path / "run", finished / "fold_2")
     )
     assert all(np.array_equal(alone[name], among[name]) for name in alone.files)
 
@@ -157,10 +161,10 @@ def test_single_fold_names_the_missing_ones(data, tmp_path, capsys, caplog):
     assert "1, 3" in caplog.text
 
 
-def test_seeds_of_a_cross_validation(finished, data, tmp_path, capsys):
+def test_seeds_of_a_cross_validation(finished, data, frozen, tmp_path, capsys):
     # Seed 0 is finished: it has the fixture's settings.
     shutil.copytree(finished / "fold_2", tmp_path / "run" / "seed_0" / "fold_2")
-    cross_validate(data, tmp_path / "run", "--fold", "2", "--seeds", "0,1")
+    cross_validate(data, tmp_path / "run", "--fold", "2", "--seeds", "0,1", **frozen)
     printed = json.loads(capsys.readouterr().out)
     means = [
         json.loads((tmp_path / "run" / f"seed_{seed}" / "cross_validation.json").read_text())
@@ -172,17 +176,17 @@ def test_seeds_of_a_cross_validation(finished, data, tmp_path, capsys):
     assert printed["seeds"][1]["missing_folds"] == [1, 3]
 
 
-def test_other_settings_are_refused(finished, data):
+def test_other_settings_are_refused(finished, data, frozen):
     with pytest.raises(SettingsError, match=r"fold_1 .*dropout_rate 0.5.* 0.2"):
-        cross_validate(data, finished, "--dropout_rate", "0.2")
+        cross_validate(data, finished, "--dropout_rate", "0.2", **frozen)
 
 
-def test_other_data_is_refused(finished, images, data, tmp_path):
+def test_other_data_is_refused(finished, images, data, frozen, tmp_path):
     write_colors(tmp_path / "images", 16)
     next((tmp_path / "images" / "red").iterdir()).unlink()
     convert_folds(tmp_path / "images", tmp_path / "data", "--split", "folds=3,test=0.2")
     with pytest.raises(CheckpointError, match="other images"):
-        cross_validate(tmp_path / "data", finished)
+        cross_validate(tmp_path / "data", finished, **frozen)
 
 
 @pytest.mark.parametrize(
