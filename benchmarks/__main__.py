@@ -172,6 +172,10 @@ def compare_revisions(bench: Bench, cases: Sequence[Case], revision: str) -> int
         try:
             shutil.rmtree(base / "benchmarks", ignore_errors=True)
             shutil.copytree(ROOT / "benchmarks", base / "benchmarks")
+            # Without bytecode, the first start of each program would be slow.
+            compile_all = [sys.executable, "-m", "compileall", "-q"]
+            for root in (ROOT, base):
+                subprocess.run([*compile_all, root / "library", root / "project"], check=True)
             for case in cases:
                 try:
                     ratio = bench.measure_revisions(case, base)

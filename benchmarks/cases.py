@@ -57,7 +57,7 @@ def read_cases() -> list[Case]:
     return [
         Case(
             key=f"{group}/{name}",
-            ours=_contender(OURS, {"run": given["ours"]}),
+            ours=_contender(OURS, given["ours"]),
             peers=tuple(_peer(*each) for each in given["peers"].items()),
             rounds=given.get("rounds", 6),
             goal_seconds=given.get("goal_seconds"),
@@ -72,7 +72,7 @@ def read_data(*, short: bool) -> tuple[dict[str, Contender], dict[str, object]]:
     given = _read()
     writers = {name: each[short] for name, each in given["data"].items()}
     return (
-        {name: _contender(name, {"run": words}) for name, words in writers.items()},
+        {name: _contender(name, words) for name, words in writers.items()},
         {name: each[short] for name, each in given["numbers"].items()},
     )
 
@@ -85,7 +85,9 @@ def _peer(name: str, given: dict[str, Any]) -> Peer:
     return Peer(_contender(name, given), given.get("goal"), given.get("readme", ""))
 
 
-def _contender(name: str, given: dict[str, Any]) -> Contender:
+def _contender(name: str, given: dict[str, Any] | str) -> Contender:
+    if isinstance(given, str):
+        given = {"run": given}
     function, *arguments = given["run"].split()
     return Contender(
         name,

@@ -27,7 +27,7 @@ from project.inputs import TrainingPipeline
 
 SIZE, BATCH = 224, 32
 # Repetitions of the images in an epoch, so that its start weighs as little as usual.
-TIMES = 10
+TIMES = 6
 
 
 def convert_whole(folder: str, images: str) -> None:
@@ -90,26 +90,18 @@ def drain(batches: tf.data.Dataset, count: int) -> Iterator[int | None]:
         yield count
 
 
-def keras_distorted(folder: str) -> Iterator[int | None]:
-    """Do what in Keras is nearest to a distorted crop with a flip: move, zoom each axis, flip."""
+def keras_pipeline(folder: str) -> Iterator[int | None]:
+    """Read class folders, resize whole images, and augment with layers of Keras.
+
+    They do what is nearest to a distorted crop with a flip: move, zoom each axis, flip.
+    """
     layers = (
         keras.layers.RandomTranslation(0.15, 0.15, seed=0),
         keras.layers.RandomZoom((-0.3, 0.0), (-0.3, 0.0), seed=0),
         keras.layers.RandomFlip("horizontal", seed=0),
     )
-    return keras_pipeline(folder, SIZE, layers)
-
-
-def keras_crop(folder: str) -> Iterator[int | None]:
-    """Do less: crop a fixed size, and flip."""
-    crop = keras.layers.RandomCrop(SIZE, SIZE, seed=0)
-    return keras_pipeline(folder, 256, (crop, keras.layers.RandomFlip("horizontal", seed=0)))
-
-
-def keras_pipeline(folder: str, edge: int, layers: tuple[keras.Layer, ...]) -> Iterator[int | None]:
-    """Read class folders, resize whole images to `edge`, and augment with layers of Keras."""
     images = keras.utils.image_dataset_from_directory(
-        folder, image_size=(edge, edge), batch_size=BATCH, seed=0, verbose=False
+        folder, image_size=(SIZE, SIZE), batch_size=BATCH, seed=0, verbose=False
     )
     count = len(images.file_paths)
 

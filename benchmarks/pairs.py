@@ -90,8 +90,7 @@ class Process:
         """Let the contender do its work once."""
         load, busy, start = os.getloadavg()[0], _busy_seconds(), time.perf_counter()
         if not self._process:
-            # Runs leave bytecode, so that the project of a new checkout starts as fast as this one.
-            quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONDONTWRITEBYTECODE": ""}
+            quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
             self._process = subprocess.Popen(
                 self._command, cwd=self._root, env=os.environ | quiet, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
@@ -106,8 +105,9 @@ class Process:
         except (OSError, ValueError) as error:
             self._stop()  # It may still be writing its error.
             self._errors.seek(0)
-            last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise ContenderError(self.contender, " ".join(last)) from error
+            lines = self._errors.read().decode(errors="replace").strip().splitlines()
+            named = [each for each in lines if "rror" in each] or lines
+            raise ContenderError(self.contender, " ".join(named[-1:])) from error
         elapsed, measured = time.perf_counter() - start, answer["seconds"]
         worked = self._cpu_seconds() - worked
         others = max(0.0, _busy_seconds() - busy - worked) / elapsed

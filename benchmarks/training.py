@@ -1,11 +1,10 @@
-"""Training steps and whole trainings: this project and Keras's `Model.fit`.
+"""Training steps of this project and of Keras's `Model.fit`, and whole trainings with the latter.
 
-All train the same network on the same data in memory with the same optimizer; `run.py` and the
-plain script for Keras train on the sample. benchmarks/cases.yaml says what is compared.
+All train the same network on the same data in memory with the same optimizer; a plain script for
+Keras trains on the sample. benchmarks/cases.yaml says what is compared.
 """
 
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import keras
 import tensorflow as tf
 
 from benchmarks.data import make_batches
-from benchmarks.programs import ROOT, call_project, convert
 from library.inputs.examples import without_autotune
 from library.training.parts import NoSchedule, Parts
 from library.training.steps import MetricSums, make_train_steps
@@ -26,7 +24,6 @@ from project.networks import make_network
 from project.objective import Objective
 
 CLASSES = 10
-SPLITS = ("train", "validation", "test")
 
 
 def small(shape: tuple[int, int, int]) -> keras.Model:
@@ -91,25 +88,6 @@ def compile_model(model: keras.Model, optimizer: keras.Optimizer, **options: obj
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False, **options)
 
 
-def convert_sample(folder: str) -> None:
-    """Convert the bundled sample, and unpack it for peers that read class folders."""
-    sample = ROOT / "dataset" / "sample.zip"
-    for split in SPLITS:
-        convert(split, sample / split, f"{folder}/{split}")
-    with zipfile.ZipFile(sample) as archive:
-        archive.extractall(f"{folder}/images")
-
-
-def train_sample(data: str, *arguments: str) -> Iterator[int | None]:
-    """Train on the sample by command line: start, training, saving, and the report if asked for."""
-    while True:
-        with tempfile.TemporaryDirectory() as folder:
-            yield
-            common = ("--config_set", "sample", "--data_dir", data, "--run_dir", f"{folder}/run")
-            call_project("run.py", *common, *arguments)
-            yield 1
-
-
 def train_sample_with_fit(data: str, epochs: str, steps: str = "0") -> Iterator[int | None]:
     """Train the same network with `fit`, as a plain script would. Steps 0: whole epochs."""
     keras.utils.set_random_seed(0)
@@ -117,15 +95,17 @@ def train_sample_with_fit(data: str, epochs: str, steps: str = "0") -> Iterator[
     train, validation = (
         keras.utils.image_dataset_from_directory(
             Path(data, "images", split), verbose=False, **given
-        )
-        .cache()
-        .prefetch(tf.data.AUTOTUNE)
-        for split in SPLITS[:2]
+        ).cache()
+        for split in ("train", "validation")
     )
-    pixels = keras.Input((28, 28, 1))
-    x = keras.layers.ZeroPadding2D(2)(pixels)
-    x = keras.layers.RandomFlip("horizontal")(keras.layers.RandomCrop(28, 28)(x))
-    model = keras.Model(pixels, small((28, 28, 1))(x))
+    layers = keras.layers
+    augment = keras.Sequential(
+        [layers.ZeroPadding2D(2), layers.RandomCrop(28, 28), layers.RandomFlip("horizontal")]
+    )
+    train = train.map(
+        lambda images, labels: (augment(images, training=True), labels), tf.data.AUTOTUNE
+    ).prefetch(tf.data.AUTOTUNE)
+    model = small((28, 28, 1))
     compile_model(model, keras.optimizers.Adam(2e-3))
     yield
     with tempfile.TemporaryDirectory() as folder:

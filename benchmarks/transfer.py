@@ -1,14 +1,11 @@
-"""From a folder to a trained model: 20 epochs of a new head on a frozen network; fine-tuning steps.
+"""Transfer learning: Keras's tutorial with a frozen MobileNetV2, and steps of fine-tuning.
 
-Ours converts the images and trains by command line, which caches features, saves checkpoints,
-snapshots and logs, but writes no report at the end. Keras's transfer-learning tutorial runs the
-base in every epoch of `Model.fit`. MobileNetV2's weights, images, head, optimizer and batch size
-are the same. A fine-tuning step of MobileNetV2 loaded from a SavedModel through HubLayer is
-compared with one of the network itself. benchmarks/cases.yaml says what is compared, and
-benchmarks/accuracy.py compares accuracies.
+The tutorial runs the base in every epoch of `Model.fit`. MobileNetV2's weights, images, head,
+optimizer and batch size are those of `folder_to_model` in benchmarks/commands.py. A step of
+MobileNetV2 loaded from a SavedModel through HubLayer is compared with one of the network itself.
+benchmarks/cases.yaml says what is compared, and benchmarks/accuracy.py compares accuracies.
 """
 
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +17,13 @@ import_tensorflow()
 import keras
 import tensorflow as tf
 
+from benchmarks.commands import BATCH, RATE
 from benchmarks.contender import share_of_epochs
 from benchmarks.data import write_synthetic
-from benchmarks.programs import call_project, convert
 from benchmarks.training import compile_model
 from library.models.hub_layer import HubLayer
 
-SIZE, BATCH, RATE = 224, 32, 1e-2
+SIZE = 224
 CLASSES = 5
 # For steps of fine-tuning.
 SMALL_SIZE, SMALL_BATCH = 160, 16
@@ -38,30 +35,6 @@ def prepare(folder: str, images: str) -> None:
         write_synthetic(f"{folder}/{split}", str(CLASSES * count), f"{SIZE}x{SIZE}", str(CLASSES))
     make_mobilenet(SIZE).save_weights(f"{folder}/base.weights.h5")
     save_as_module(make_mobilenet(SMALL_SIZE), Path(folder) / "module", SMALL_SIZE)
-
-
-def ours(folder: str, epochs: str) -> Iterator[int | None]:
-    """Convert and train with our command line, including all it does."""
-    options = {
-        "model": "application",
-        "application_weights": f"{folder}/base.weights.h5",
-        "batch_size": BATCH,
-        "train_epochs": epochs,
-        "learning_rate": RATE,
-        "learning_rate_decay_type": "fixed",
-        "dropout_rate": 0.2,
-        "l2_regularization": 0.0,
-        "augmentations": "",
-        "report": "false",
-    }
-    words = [f"--{name}={value}" for name, value in options.items()]
-    while True:
-        with tempfile.TemporaryDirectory() as work:
-            yield
-            for split in ("train", "validation"):
-                convert(split, f"{folder}/{split}", f"{work}/data/{split}")
-            call_project("run.py", f"--data_dir={work}/data", f"--run_dir={work}/run", *words)
-            yield 1
 
 
 class EpochTimes(keras.callbacks.Callback):
