@@ -29,9 +29,9 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.conversion import cpu_seconds, find_photographs, make_photographs
+from benchmarks.data import find_images, write_crops
+from benchmarks.programs import ROOT, call_project, cpu_seconds
 
-ROOT = Path(__file__).resolve().parents[1]
 BEAM = "--direct_num_workers=2 --direct_running_mode=multi_processing"
 ENGINES = {"local": [], "beam": ["--engine", "beam", "--beam_options", BEAM]}
 SHARDS = 8
@@ -47,27 +47,18 @@ def repeat(paths: list[Path], count: int) -> None:
 
 def convert(source: Path, folder: Path, engine: str) -> tuple[float, float]:
     """Convert with the command line, and return (seconds, processor seconds)."""
-    command = [sys.executable, str(ROOT / "convert_dataset.py"), "--dataset_dir", str(source)]
-    command += ["--tfrecord_filename", "train", "--tfrecord_dir", str(folder)]
-    command += ["--num_shards", str(SHARDS), "--num_workers", "1" if engine == "beam" else "2"]
-    start, worked = time.perf_counter(), cpu_seconds(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [*command, *ENGINES[engine]],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    worked = cpu_seconds(resource.RUSAGE_CHILDREN) - worked
-    return time.perf_counter() - start, worked
+    names = ("--tfrecord_filename", "train", "--tfrecord_dir", folder, "--num_shards", SHARDS)
+    workers = ("--num_workers", 1 if engine == "beam" else 2)
+    words = ("--dataset_dir", source, *names, *workers, *ENGINES[engine])
+    called = call_project("convert_dataset.py", *words)
+    return called.seconds, called.cpu_seconds
 
 
 def measure_speed(folder: Path, photographs: Path, count: int, rounds: int) -> dict[str, float]:
     """Return the speed of Beam over that of the local engine, by wall clock and processor time."""
     source = folder / "images"
-    paths = make_photographs(
-        find_photographs(photographs), source, (500, 375), min(DISTINCT, count)
-    )
-    repeat(paths, count)
+    write_crops(str(source), str(photographs), "500x375", str(min(DISTINCT, count)), "1")
+    repeat(find_images(source), count)
     ratios = []
     for number in range(rounds):
         found = {}

@@ -1,6 +1,6 @@
 """Programs that benchmarks start: this project's, and peers'."""
 
-import os
+import resource
 import subprocess
 import sys
 import time
@@ -22,16 +22,21 @@ class Called:
 
 def call(command: Sequence[object], *, check: bool = True) -> Called:
     """Run a program in the project's folder; exit if it fails and `check` is true."""
-    start, before = time.perf_counter(), os.times()
+    start, worked = time.perf_counter(), cpu_seconds(resource.RUSAGE_CHILDREN)
     words = list(map(str, command))
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    seconds, after = time.perf_counter() - start, os.times()
+    seconds = time.perf_counter() - start
     if check and done.returncode:
         sys.exit(
             f"{' '.join(words)} failed with exit code {done.returncode}:\n{done.stderr[-2000:]}"
         )
-    user = after.children_user - before.children_user
-    return Called(done.stdout, seconds, user + after.children_system - before.children_system)
+    return Called(done.stdout, seconds, cpu_seconds(resource.RUSAGE_CHILDREN) - worked)
+
+
+def cpu_seconds(whose: int = resource.RUSAGE_SELF) -> float:
+    """Return the processor seconds used so far by this process, or by children that have ended."""
+    usage = resource.getrusage(whose)
+    return usage.ru_utime + usage.ru_stime
 
 
 def call_project(program: str, *arguments: object) -> Called:
