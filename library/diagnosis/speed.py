@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from library.diagnosis.findings import OK, WARNING, Finding
+from library.diagnosis.findings import OK, PROBLEM, WARNING, Finding
 from library.messages import counted
 
 # Inputs that are this much faster than the training step do not hold it up.
@@ -29,6 +29,7 @@ class Speed:
         is_base_cached: Whether a frozen base runs only once per image.
         device: What trains: `the CPU`, `one GPU`, ….
         reason: Why something was not measured; empty: everything was.
+        refusal: Why no training can start with these settings; empty: it can.
     """
 
     data: str = ""
@@ -43,6 +44,7 @@ class Speed:
     is_base_cached: bool = False
     device: str = ""
     reason: str = ""
+    refusal: str = ""
 
     @property
     def input_rate(self) -> float | None:
@@ -88,6 +90,8 @@ def time_calls(function: Callable[[], object], seconds: float) -> float:
 def judge_speed(speed: Speed, choices: Choices) -> list[Finding]:
     """Return findings about the speed, the bottleneck last."""
     findings = []
+    if speed.refusal:
+        findings.append(Finding(PROBLEM, "settings", speed.refusal))
     if speed.lacks_data:
         findings.append(Finding(WARNING, "data", speed.lacks_data))
     if speed.rates:

@@ -142,7 +142,13 @@ def measure_speed(send: "Send", settings: Settings, folder: str) -> None:
         new["train_batch_size"] = MAX_BATCH_SIZE  # as data of a usual size would have
     settings = settings.with_values({name: Value(each, "doctor") for name, each in new.items()})
     devices = assembly.start_devices(settings)
-    trainer = assembly.make_trainer(settings, (split, split), devices)
+    try:
+        trainer = assembly.make_trainer(settings, (split, split), devices)
+    except SettingsError as error:
+        if lacks_data:  # Settings that fit other data are not wrong.
+            raise
+        send("speed", Speed(refusal=str(error)))
+        return
     training: Any = trainer.inputs.training
     rates = measure_stages(training, _STAGE_SECONDS)
     speed = Speed(

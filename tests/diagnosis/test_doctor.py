@@ -70,6 +70,14 @@ def test_doctor_without_data_reports_what_prevents_training(diagnose):
     assert "GPUs" in error
 
 
+def test_doctor_reports_settings_that_train_refuses(diagnose):
+    code, output = diagnose("--progressive=3=2")
+    assert code == 1
+    (line,) = (each for each in output.out.splitlines() if " settings " in each)
+    assert line.startswith("problem")
+    assert "progressive" in line
+
+
 def test_doctor_refuses_other_formats(diagnose):
     code, output = diagnose("--format=md")
     assert code == 2
