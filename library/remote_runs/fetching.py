@@ -46,9 +46,11 @@ def fetch_run(remote: RemoteFolder, path: str = "", *, with_bulk: bool = False) 
         path: The checkpoint in it to read; "" for its newest generation.
         with_bulk: Whether to download what only resuming needs.
     """
-    # A copy of its own for each of them, because several commands may run at the same time.
-    key = f"{remote.url}/{path}{'?resume' if with_bulk else ''}"
-    copy = LocalCopy(remote, local_folder(key, "fetched").parent / remote.url.rpartition("/")[2])
+    parent, _, name = remote.url.rpartition("/")
+    # Runs side by side in a bucket are so here. Other copies are apart, because several commands
+    # may run at the same time.
+    key = f"{remote.url}/{path}?{with_bulk}" if path or with_bulk else parent
+    copy = LocalCopy(remote, local_folder(key, "fetched").parent / name)
     with locked(copy.beside("fetch.lock"), f"the download of {remote.url}", wait=True):
         copy.restore(only=path, with_bulk=with_bulk)
     return copy
@@ -60,7 +62,7 @@ def add_changes(copy: LocalCopy) -> None:
     Raises:
         UserError: It could not be uploaded; it is kept in the copy.
     """
-    remote, sent = copy.remote, copy.remote.current.files
+    remote, sent = copy.remote, dict(copy.remote.current.files)
     files = copy.capture(with_checkpoints=False)
     changes = {path: entry for path, entry in files.items() if sent.get(path) != entry}
     if not changes:
@@ -70,7 +72,8 @@ def add_changes(copy: LocalCopy) -> None:
     except UserError as error:
         names = listed(list(changes))
         raise UserError(f"{error}; not uploaded, but kept in {copy.folder}: {names}") from error
-    copy.write_note()
+    if remote.current.files == sent | changes:  # not if a training has added more
+        copy.write_note()
     logger.info(f"uploaded {counted(len(changes), 'file')} to {remote.url}")
 
 

@@ -118,14 +118,17 @@ class RemoteFolder:
         return self._read[name]
 
     def restore(
-        self, folder: Path, is_wanted: Callable[[str], bool], names: Sequence[str]
+        self,
+        folder: Path,
+        is_wanted: Callable[[str], bool],
+        find_names: Callable[[], Sequence[str]],
     ) -> Generation:
         """Download the newest complete generation; log those that are damaged.
 
         Args:
             folder: A folder for it, with intact files of any generation or none.
             is_wanted: Returns whether to download the file of a path.
-            names: The generations to try, newest first.
+            find_names: Returns the names of the generations to try, newest first.
 
         Returns:
             The generation; one without a name if there is none.
@@ -134,9 +137,13 @@ class RemoteFolder:
             CheckpointError: All are damaged.
             UnreachableError: The store does not answer.
         """
+        names = find_names()
         for name in names:
             generation = self.read(name)
             damage = self._download(generation, folder, is_wanted) if generation else "its list"
+            if damage and name not in self.names():
+                # A training has replaced it meanwhile.
+                return self.restore(folder, is_wanted, find_names)
             if generation and damage is None:
                 self.current, self._seen = generation, self._seen | {*names}
                 return generation

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 # A folder that is being replaced is complete a moment later.
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.1
 # What only resuming and TensorBoard need.
-_BULK = "logs/", "/variables.npz"
+_BULK = "/logs/", "/variables.npz"
 
 
 class _ReplacedError(Exception):
@@ -94,11 +94,14 @@ class LocalCopy:
         """
 
         def is_wanted(path: str) -> bool:
-            is_bulk = path.startswith(_BULK[0]) or path.endswith(_BULK[1])
+            is_bulk = any(each in f"/{path}" for each in _BULK)
             return with_bulk or not is_bulk or bool(only and path.startswith(f"{only}/"))
 
-        remote, names = self.remote, self.remote.names()
-        names = [name for name in names if not only or _has_folder(remote, name, only)]
+        def find_names() -> list[str]:
+            return [name for name in remote.names() if not only or _has_folder(remote, name, only)]
+
+        remote = self.remote
+        names = find_names()
         if not names or (self.note.get("generation") == names[0] and self.folder.is_dir()):
             remote.adopt(names)
             return
@@ -107,7 +110,7 @@ class LocalCopy:
             with new_folder(self.folder) as partial:
                 for path, file in self._walk():
                     _link(file, partial / path)
-                generation = remote.restore(partial, is_wanted, names)
+                generation = remote.restore(partial, is_wanted, find_names)
                 _remove_others(partial, generation.files)
                 self.beside("generation.json").unlink(missing_ok=True)
         except OSError as error:
@@ -119,21 +122,21 @@ class LocalCopy:
 
     def move_aside_unsent(self) -> None:
         """Rename the copy if it has checkpoints or snapshots that never got into the bucket."""
-        sent = self.note.get("files", {})
-        seals = [path for path, _ in self._walk() if path.endswith(SEAL)]
-        if all(sent.get(path, [""])[0] == sha256_of(self.folder / path) for path in seals):
+        sent, found = self.note.get("files", {}), _without_older(dict(self._walk()))
+        seals = {path: file for path, file in found.items() if path.endswith(SEAL)}
+        if all(sent.get(path, [""])[0] == sha256_of(file) for path, file in seals.items()):
             return
         names = (f"{self.folder.name}.{number}" for number in itertools.count(1))
         free = next(p for p in map(self.folder.with_name, names) if not p.exists())
         self.folder.rename(free)
         logger.warning(
-            f"{self.remote.url} was changed by another machine: the training resumes from there, "
-            f"and what this machine did not upload is now in {free}"
+            f"{self.remote.url} is not as this machine left it, and the training resumes from "
+            f"there; what was not uploaded from here is now in {free}"
         )
 
     def marks(self) -> Marks:
-        """Return the Marks of the files as of now; empty while one is being replaced."""
-        with contextlib.suppress(FileNotFoundError, _ReplacedError):
+        """Return the Marks of the files as of now; empty while they can't be read."""
+        with contextlib.suppress(OSError, _ReplacedError):
             found = {(path, _version(file)) for path, file in self._walk()}
             seals = {each for each in found if each[0].endswith(SEAL)}
             return Marks(frozenset(found), frozenset(seals))
@@ -165,13 +168,10 @@ class LocalCopy:
         shutil.rmtree(self.beside("upload"), ignore_errors=True)
         self.beside("upload").mkdir(parents=True)
         found = dict(self._walk())
-        newest: dict[str, str] = {}
-        for each in sorted(filter(None, map(checkpoint_of, found if with_checkpoints else ()))):
-            newest[each.rpartition("/")[0]] = each
+        wanted = _without_older(found)
         files: dict[str, Entry] = {}
-        for path in sorted(found, key=lambda each: not checkpoint_of(each)):
-            checkpoint = checkpoint_of(path)
-            if checkpoint and checkpoint not in newest.values():
+        for path in sorted(wanted, key=lambda each: not checkpoint_of(each)):
+            if checkpoint_of(path) and not with_checkpoints:
                 continue
             if path.endswith(SEAL):
                 files |= self._capture_sealed(path, found[path])
@@ -224,6 +224,14 @@ class LocalCopy:
                 is_own = name.startswith(".") or name.endswith((PARTIAL, ".lock"))
                 if not is_own and (here / name).is_file():
                     yield (here / name).relative_to(self.folder).as_posix(), here / name
+
+
+def _without_older(found: dict[str, Path]) -> dict[str, Path]:
+    """Return files without those of checkpoints that have a newer one beside them."""
+    newest: dict[str, str] = {}
+    for each in sorted(filter(None, map(checkpoint_of, found))):
+        newest[each.rpartition("/")[0]] = each
+    return {p: f for p, f in found.items() if checkpoint_of(p) in ("", *newest.values())}
 
 
 def _has_folder(remote: RemoteFolder, name: str, folder: str) -> bool:

@@ -20,7 +20,8 @@ _POLL_SECONDS, _OTHERS_SECONDS = 1.0, 60.0
 _RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 60.0
 # A silence of the store is mentioned if it lasts so long, then after twice that, and so on.
 _SILENT_SECONDS = 30.0
-_RELEASE_SECONDS = 10.0
+# The end waits for longer with a line, and does not wait longer to give back the leases.
+_MENTION_SECONDS, _RELEASE_SECONDS = 5.0, 10.0
 
 
 class Uploads:
@@ -65,12 +66,16 @@ class Uploads:
                 lease.
             StoppedError: A signal ended the waiting.
         """
-        begin = time.monotonic()
+        begin, is_mentioned = time.monotonic(), False
         self._closing.set()
         try:
             while self._enabled.is_set() and not self._done.wait(_POLL_SECONDS / 4):
-                if time.monotonic() - max(begin, self._progress) > self._wait_seconds:
+                silent = time.monotonic() - max(begin, self._progress)
+                if silent > self._wait_seconds:
                     break
+                if silent > _MENTION_SECONDS and not is_mentioned:
+                    logger.info(f"waiting up to {self._wait_seconds:g} s for {self._urls}")
+                    is_mentioned = True
         except KeyboardInterrupt as interrupt:
             raise stopped_by(interrupt, self._describe_missing()) from None
         finally:
@@ -112,7 +117,7 @@ class Uploads:
             self._silence = max(2 * silent, 2 * _SILENT_SECONDS)
             logger.warning(
                 f"nothing could be uploaded to {self._urls} for {silent:.0f} s ({self._reason()}); "
-                "the training continues, and the upload is tried again"
+                "trying again, beside the training"
             )
 
     def _upload_all(self) -> None:
@@ -139,8 +144,8 @@ class Uploads:
             each.renew()
 
     def _release(self) -> None:
-        with contextlib.suppress(UserError):
-            for each in self._leases:
+        for each in self._leases:
+            with contextlib.suppress(UserError):
                 each.release()
 
     def _missing(self) -> list[str]:
