@@ -68,6 +68,7 @@ def read_options(text: str) -> Any:
     """
     import_beam()
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
     from apache_beam.runners.runner import create_runner
 
     output = io.StringIO()
@@ -77,7 +78,8 @@ def read_options(text: str) -> Any:
         with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
             options = PipelineOptions(flags)
             # Its module may define options of its own.
-            create_runner(options.view_as(StandardOptions).runner or StandardOptions.DEFAULT_RUNNER)
+            name = options.view_as(StandardOptions).runner or StandardOptions.DEFAULT_RUNNER
+            runner = create_runner(name)
             values = options.get_all_options(retain_unknown_options=True)
             known = options.get_all_options()
     except SystemExit:
@@ -85,9 +87,13 @@ def read_options(text: str) -> Any:
         raise SettingsError(f"beam_options: {lines[-1].partition('error: ')[2]}") from None
     except (ValueError, ImportError, AttributeError) as error:
         raise SettingsError(f"beam_options: {first_line(error)}") from None
+    if flags and not flags[0].startswith("-"):
+        raise SettingsError(f"beam_options: {flags[0]!r} is not an option, such as --runner=…")
     if unknown := sorted(values.keys() - known.keys()):
         advice = did_you_mean(unknown[0], known, "see docs/beam.md")
         raise SettingsError(f"beam_options: unknown option --{unknown[0]}{advice}")
+    if problems := PipelineOptionsValidator(options, runner).validate():
+        raise SettingsError(f"beam_options: {problems[0].rstrip('.')}")
     return options
 
 
@@ -239,6 +245,8 @@ def _explain(error: BaseException) -> UserError:
     if isinstance(error, UserError):
         return type(error)(_STEP.sub("", str(error)))
     text = str(error)
+    if type(error).__name__ == "FutureTimeoutError":  # gRPC's, without a text.
+        return UserError("the job server does not answer: check job_endpoint in beam_options")
     if "No module named 'library'" in text:
         return UserError("the workers lack this project: see docs/beam.md on how they get its code")
     if found := _OWN_ERROR.findall(text):

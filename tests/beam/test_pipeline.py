@@ -17,6 +17,7 @@ from tests.conftest import ROOT
         ("--direct_num_worker=2", "direct_num_workers"),
         ("--direct_num_workers=x", "direct_num_workers"),
         ("'", "quotation"),
+        ("runner=DirectRunner", "runner=DirectRunner"),
     ],
 )
 def test_read_options_refuses(text, names):
