@@ -176,10 +176,13 @@ class _Job:
         import apache_beam as beam
 
         direct = self._options.view_as(beam.options.pipeline_options.DirectOptions)
-        self.has_processes = direct.direct_running_mode == "multi_processing"
+        mode = direct.direct_running_mode
+        self.has_processes = mode == "multi_processing"
         pipeline = beam.Pipeline(runner=_make_runner(self._options), options=self._options)
         self._build(pipeline)
         self._result = pipeline.run()
+        # For another pipeline with the same options: _make_runner changes it.
+        direct.direct_running_mode = mode
         state = self._result.wait_until_finish()
         if str(state) not in ("DONE", "None"):
             raise UserError(f"the pipeline ended in the state {state}: see the log of its runner")
