@@ -19,11 +19,13 @@ class Peer:
     Attributes:
         contender: What does the same work.
         goal: How many times as fast ours should be; None: no goal.
+        cpu_goal: The same by processor time.
         readme: The row of the README's table that shows the ratio; '': none.
     """
 
     contender: Contender
     goal: float | None = None
+    cpu_goal: float | None = None
     readme: str = ""
 
 
@@ -82,7 +84,8 @@ def _read() -> dict[str, Any]:
 
 
 def _peer(name: str, given: dict[str, Any]) -> Peer:
-    return Peer(_contender(name, given), given.get("goal"), given.get("readme", ""))
+    goals = {key: given.get(key) for key in ("goal", "cpu_goal")}
+    return Peer(_contender(name, given), **goals, readme=given.get("readme", ""))
 
 
 def _contender(name: str, given: dict[str, Any] | str) -> Contender:
