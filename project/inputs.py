@@ -16,6 +16,7 @@ stopped anywhere resumes with exactly the batches that it would have seen.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -185,7 +186,7 @@ class TrainingPipeline:
         seed = self.seed + int(part.fingerprint[:8], 16)
         return self._with(part.source, seed=seed, shuffle_examples=1)
 
-    def _with(self, source: ExampleSource, **changes: int) -> "TrainingPipeline":
+    def _with(self, source: ExampleSource, **changes: Any) -> "TrainingPipeline":
         inputs = replace(self, source=source, **changes)
         if type(self.source) is type(source):
             # Records are loaded alike wherever they lie, and tracing takes long.

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -87,7 +87,7 @@ class ExampleSource(ABC):
     # Whether `keys` are uniformly shuffled already, so that no shuffle buffer is needed.
     is_shuffled: bool = False
     # Whether reading may fail for a while, as from a store that does not answer.
-    is_streamed: bool = False
+    is_streamed: ClassVar[bool] = False
     # Number of shards that are interleaved, if there are shards.
     interleaved: int | None = None
     # Of a split that is made of several, such as the folds that train: these, in the order of the
@@ -95,8 +95,6 @@ class ExampleSource(ABC):
     parts: tuple[SplitPart, ...] = ()
     # Why the last example could not be read.
     _failure: str | None = None
-    # Why no more examples can be read, if the reason is not in the data, or not on this machine.
-    failure: UserError | None = None
 
     @abstractmethod
     def keys(self, random: Random = None) -> Dataset:
@@ -173,6 +171,11 @@ class ExampleSource(ABC):
     def for_worker(self, worker_slice: WorkerSlice) -> "ExampleSource":
         """Return the examples in a worker's own shards. Raises SettingsError."""
         raise SettingsError("shard_by_file needs converted shards (convert_dataset.py)")
+
+    @property
+    def failure(self) -> UserError | None:
+        """Why no more examples can be had, although those here may be fine; None if they can."""
+        return None
 
     def announce(self, epoch: int, random: Random) -> None:  # noqa: B027, for streams only
         """Learn the order of the epoch after the one whose keys are made next: `epoch`, from 0."""

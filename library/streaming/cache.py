@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -139,7 +139,7 @@ class ShardCache:
 
     def read(
         self, shards: StreamedShards, order: Sequence[str], following: Sequence[str] | None = None
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Generator[tuple[int, str], None, None]:
         """Yield (number of this pass, path) of each shard in order, once it is in the cache.
 
         Both must be passed to `close_shard` when the shard is read to the end. All are released

@@ -8,15 +8,21 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 
-from library.dataset.manifest import Manifest
 from library.errors import UserError
 from library.inputs.corruption import find_corrupt_record
-from library.inputs.examples import Dataset, Random, ShardSource, SplitPart, without_autotune
+from library.inputs.examples import (
+    Dataset,
+    ExampleSource,
+    Random,
+    ShardSource,
+    SplitPart,
+    without_autotune,
+)
 from library.streaming.cache import ShardCache, StreamedShards, find_streamed
 
 # Indices to take from a dataset at once.
@@ -118,7 +124,7 @@ class StreamedSource(ShardSource):
         return Dataset.from_tensors("").repeat(empty).concatenate(records)
 
 
-def stream(source: ShardSource, split: Manifest, epochs: float = math.inf) -> ShardSource:
+def stream(source: ExampleSource, split: Any, epochs: float = math.inf) -> ExampleSource:
     """Return the same examples, streamed if their split is.
 
     Args:
@@ -132,7 +138,8 @@ def stream(source: ShardSource, split: Manifest, epochs: float = math.inf) -> Sh
     cache, shards = found
     cached = dict(zip(map(str, split.paths), shards.shards, strict=True))
 
-    def convert(source: ShardSource) -> StreamedSource:
+    def convert(source: ExampleSource) -> StreamedSource:
+        assert isinstance(source, ShardSource)
         fields = {
             each.name: getattr(source, each.name)
             for each in dataclasses.fields(source)

@@ -122,6 +122,9 @@ def embed_folds(settings: Settings, outputs: Any) -> np.ndarray | None:
     from project.input_assembly import make_evaluation_inputs
 
     config = settings.project
+    if config.stream_gigabytes is not None:
+        logger.info("no neighbors: stream_gigabytes would not hold for the folds")
+        return None
     rows = {name: row for row, name in enumerate(outputs.names)}
     embeddings: np.ndarray | None = None
     try:

@@ -70,6 +70,11 @@ def _check_settings(settings: Settings) -> None:
         raise SettingsError(
             "cross_validate needs converted data: convert_dataset.py --split folds=5"
         )
+    if config.stream_gigabytes is not None:
+        raise SettingsError(
+            "stream_gigabytes has no effect on cross_validate, which downloads all folds; leave it "
+            "out, or train one fold at a time: --fold 1"
+        )
     for name in ("model_dir", "best_model_dir"):
         if settings.values[name].value is not None:
             raise SettingsError(f"{name}: each fold has its own, in run_dir; leave it out")

@@ -143,6 +143,7 @@ def _stream(config: Project, splits: Sequence[Any]) -> None:
         if not str(error.name).startswith("library.streaming"):
             raise
         raise SettingsError(f"stream_gigabytes needs {error.name}, which was deleted") from None
+    assert config.stream_gigabytes is not None
     register_splits(splits, config.stream_gigabytes, config.parallel_interleave_sources)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import time
+from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -106,16 +107,17 @@ def store(uneven, tmp_path, monkeypatch):
     store.files.rm("/streamed", recursive=True)
 
 
+def register(url, *names, size, interleaved=3):
+    """Stream splits by their names through a cache of so many bytes."""
+    splits = read_splits(url, *names, fetch=False)
+    register_splits(splits, size / 1e9, interleaved)
+    return splits
+
+
 @pytest.fixture
 def streamed(store):
-    """Return a function that streams splits by their names through a cache of so many bytes."""
-
-    def register(*names, size, interleaved=3):
-        splits = read_splits(URL, *names, fetch=False)
-        register_splits(splits, size / 1e9, interleaved)
-        return splits
-
-    return register
+    """Return a function that streams splits in the store."""
+    return partial(register, URL)
 
 
 def wait_until(is_true, seconds=20):
