@@ -60,9 +60,9 @@ def serve(folder: Path) -> Iterator[str]:
 def convert(options: argparse.Namespace, data_dir: Path) -> float:
     """Convert the images as training and as validation split. Return the gigabytes of both."""
     gigabytes = 0.0
-    for split, shards in (("train", options.shards), ("validation", options.shards // 10)):
+    for split in ("train", "validation"):
         words = ["--dataset_dir", options.images, "--tfrecord_filename", split]
-        words += ["--tfrecord_dir", str(data_dir / split), "--num_shards", str(shards)]
+        words += ["--tfrecord_dir", str(data_dir / split), "--num_shards", str(options.shards)]
         convert_dataset.main(words)
         manifest = read_manifest(data_dir / split, split)
         gigabytes += sum(each.bytes for each in manifest.shards) / 1e9
