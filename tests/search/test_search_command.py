@@ -80,10 +80,10 @@ def killed_after(monkeypatch, calls):
 
 
 def test_killed_search_resumes_and_writes_the_same(colors, spaces, tmp_path, monkeypatch, capsys):
-    words = words_of(colors, spaces, tmp_path / "whole", "--search_space=tiny", "--trials=3")
+    words = words_of(colors, spaces, tmp_path / "whole", "--search_space=tiny", "--trials=2")
     run.main([*words, "--write_set=found"])
     whole = json.loads(capsys.readouterr().out)
-    words = words_of(colors, spaces, tmp_path / "killed", "--search_space=tiny", "--trials=3")
+    words = words_of(colors, spaces, tmp_path / "killed", "--search_space=tiny", "--trials=2")
     for calls in (6, 12):  # within an epoch of the first and of the second trial
         with killed_after(monkeypatch, calls):
             run.main(words)
@@ -95,7 +95,7 @@ def test_killed_search_resumes_and_writes_the_same(colors, spaces, tmp_path, mon
     best = whole["best"][0]
     kept = [each.parent for each in (tmp_path / "whole").glob("trials/*/checkpoints")]
     assert kept == [Path(best["run_dir"])]
-    assert len([*(tmp_path / "whole").glob("trials/*/best/metrics.json")]) == 3
+    assert len([*(tmp_path / "whole").glob("trials/*/best/metrics.json")]) == 2
     assert spaces.read_text().startswith(SPACES)
     found = read_settings([f"--hyperparameter_file={spaces}", "--hyperparameter_set=found"])
     assert best["hyperparameters"].items() <= found.hyperparameters.model_dump().items()
