@@ -45,6 +45,8 @@ class OneBatch:
         """Return the batch, (images, labels), as the data set of any epoch."""
         return self._batch.skip(start_batch)
 
+    preview_batches = batches
+
 
 @contextlib.contextmanager
 def numeric_checks() -> Iterator[None]:
