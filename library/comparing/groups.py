@@ -18,7 +18,7 @@ from library.reporting.runs import Run
 # Whether a setting, by name, matters beside others, setting → value.
 IsInEffect = Callable[[str, Mapping[str, str]], bool]
 # Settings that only say where a run lies.
-_PATHS = ("run_dir", "model_dir", "best_model_dir", "cache_dir", "export_dir")
+_PATHS = ("run_dir", "model_dir", "best_model_dir", "cache_dir", "export_dir", "predict_dir")
 # Those in which the runs of a group may differ; the first two tell its runs apart.
 _SEED, _FOLD = "random_seed", "fold"
 _OF_ONE_RUN = (_SEED, _FOLD, "seeds", "resume", "verbose", "report")

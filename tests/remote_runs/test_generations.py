@@ -21,20 +21,15 @@ URL = "memory://bucket/run"
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """An empty store and an empty disk."""
-    MemoryFileSystem.store.clear()
-    MemoryFileSystem.pseudo_dirs[:] = [""]
+def fast(memory_store, monkeypatch):
     monkeypatch.setattr(lease_module, "_SETTLE_SECONDS", 0)
     for name in ("_POLL_SECONDS", "_RETRY_SECONDS"):
         monkeypatch.setattr(uploads, name, 0.05)
-    return use_disk(monkeypatch, tmp_path / "disk")
 
 
 def use_disk(monkeypatch, folder):
     """Go to another machine."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    return folder
 
 
 def write_sealed(folder, **files):
