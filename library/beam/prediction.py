@@ -17,23 +17,25 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from library.beam.prediction_folder import ShardWriter, shard_of
+from library.beam.prediction_folder import ShardItem, ShardWriter, shard_of
 from library.beam.prediction_job import PredictionJob, StagedNetwork
 from library.dataset.locations import MemoryLocation
 from library.dataset.sources.base import LabeledFile, is_table
 from library.dataset.storage import is_remote
 from library.prediction.image_paths import find_images
 
-# Batches of the network that a worker predicts at a time: while the network runs, the images of the
-# next batches are prepared.
-_BATCHES = 8
-# A file that was read already, from a compressed tar, counts as one more for each of these bytes.
-_BYTES_PER_ELEMENT = 1 << 20
-# The number of a shard, and what ShardWriter writes into it.
-ResultLine = tuple[int, tuple[bytes, str | None]]
+# Batches of the network in one of the pipeline: while the network runs, the images of the next
+# batches are prepared.
+_BATCHES = 4
+# The largest sum of files that were read already, from a compressed tar, in a batch.
+_MAX_BYTES = 128 << 20
+# Paths that one worker looks into.
+_PATHS = 256
+# The number of a shard, and what belongs into it.
+_Numbered = tuple[int, ShardItem]
 
 
-class StagedNetworkHandler(ModelHandler[LabeledFile, ResultLine, Any]):
+class StagedNetworkHandler(ModelHandler[LabeledFile, _Numbered, Any]):
     """Predicts files with staged networks, which each worker process loads once.
 
     Args:
@@ -43,8 +45,7 @@ class StagedNetworkHandler(ModelHandler[LabeledFile, ResultLine, Any]):
     """
 
     def __init__(self, job: PredictionJob, staged: StagedNetwork, shards: int) -> None:
-        size = _BATCHES * job.batch_size
-        super().__init__(min_batch_size=size, max_batch_size=size, element_size_fn=_size_of)
+        super().__init__()
         self._job, self._staged, self._shards = job, staged, shards
 
     def load_model(self) -> Any:
@@ -57,7 +58,7 @@ class StagedNetworkHandler(ModelHandler[LabeledFile, ResultLine, Any]):
 
     def run_inference(
         self, batch: Sequence[LabeledFile], model: Any, inference_args: Any = None
-    ) -> Iterator[ResultLine]:
+    ) -> Iterator[_Numbered]:
         """Yield a line for each file."""
         for name, line, message in model.predict(batch):
             yield shard_of(name, self._shards), (line, message)
@@ -67,28 +68,46 @@ class StagedNetworkHandler(ModelHandler[LabeledFile, ResultLine, Any]):
         return sum(each.size for each in batch)
 
 
-def _size_of(file: LabeledFile) -> int:
-    """Return how many elements of a batch a file counts as."""
-    location = file.location
-    content = location.content if isinstance(location, MemoryLocation) else b""
-    return 1 + len(content) // _BYTES_PER_ELEMENT
+def find_batches(
+    paths: Sequence[bytes], folder: str, job: PredictionJob
+) -> Iterator[list[LabeledFile]]:
+    """Yield the files in some paths in batches.
+
+    Beam's own batches are not used: its Dask runner loses what a step returns at the end of a
+    bundle, and so each last batch (apply_dofn_to_bundle, Beam 2.77).
+
+    Args:
+        paths: Some of the job's paths, encoded as names of files are: they need not be UTF-8.
+        folder: The launcher's working directory, which a worker's may differ from.
+        job: The job.
+    """
+    batch: list[LabeledFile] = []
+    size = 0
+    for path in paths:
+        for file in find_files(os.fsdecode(path), folder, job.columns):
+            batch.append(file)
+            size += file.size if isinstance(file.location, MemoryLocation) else 0
+            if len(batch) == _BATCHES * job.batch_size or size > _MAX_BYTES:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def find_files(path: bytes, folder: str, columns: Sequence[str]) -> Iterator[LabeledFile]:
+def find_files(path: str, folder: str, columns: Sequence[str]) -> Iterator[LabeledFile]:
     """Yield the files in a path, with the names that the local command gives them.
 
     Args:
-        path: One of a job's paths, encoded as the names of files are: it need not be UTF-8.
-        folder: The launcher's working directory, which a worker's may differ from.
+        path: One of a job's paths.
+        folder: The launcher's working directory.
         columns: Of CSV files.
     """
-    given = os.fsdecode(path)
-    if is_remote(given) or Path(given).is_absolute():
-        yield from find_images([given], columns)
+    if is_remote(path) or Path(path).is_absolute():
+        yield from find_images([path], columns)
         return
-    for file in find_images([str(Path(folder, given))], columns):
+    for file in find_images([str(Path(folder, path))], columns):
         # Those in a CSV file have the names that it lists.
-        name = file.name if is_table(Path(given)) else file.name.removeprefix(f"{folder}/")
+        name = file.name if is_table(Path(path)) else file.name.removeprefix(f"{folder}/")
         yield file._replace(name=name)
 
 
@@ -103,20 +122,23 @@ def add_steps(
         staged: The networks.
         writer: Writes the shards into the staging folder.
     """
-    find = partial(find_files, folder=str(Path.cwd()), columns=job.columns)
-    lines = (
+    find = partial(find_batches, folder=str(Path.cwd()), job=job)
+    paths = [os.fsencode(each) for each in job.paths]
+    batches = (
         pipeline
-        | "Paths" >> beam.Create([os.fsencode(each) for each in job.paths])
+        | "Paths" >> beam.Create([paths[at : at + _PATHS] for at in range(0, len(paths), _PATHS)])
         | "FindFiles" >> beam.FlatMap(find)
         # Spreads the files, which one worker has found, over all of them.
         | "Spread" >> beam.Reshuffle()
-        | "Predict" >> RunInference(StagedNetworkHandler(job, staged, writer.shards))
     )
+    handler = StagedNetworkHandler(job, staged, writer.shards)
+    lines = batches | "Predict" >> RunInference(handler.with_no_batching())
+    counts = batches | "Count" >> beam.Map(lambda batch: (0, len(batch)))
     # Each shard is written, even one that gets no line.
-    shards = pipeline | "Shards" >> beam.Create([(number, None) for number in range(writer.shards)])
+    shards = pipeline | "Shards" >> beam.Create([(number, 0) for number in range(writer.shards)])
     _ = (
-        (lines, shards)
-        | "AllLines" >> beam.Flatten()
+        (lines, counts, shards)
+        | "AllItems" >> beam.Flatten()
         | "ByShard" >> beam.GroupByKey()
         | "WriteShards" >> beam.Map(_write_shard, writer)
         | "ShardList" >> beam.GroupByKey()
@@ -124,9 +146,8 @@ def add_steps(
     )
 
 
-def _write_shard(shard: tuple[int, Iterable[Any]], writer: ShardWriter) -> tuple[None, Any]:
-    number, lines = shard
-    return None, writer.write(number, (each for each in lines if each is not None))
+def _write_shard(shard: tuple[int, Iterable[ShardItem]], writer: ShardWriter) -> tuple[None, Any]:
+    return None, writer.write(*shard)
 
 
 def _write_list(shards: tuple[None, Iterable[Any]], writer: ShardWriter) -> None:

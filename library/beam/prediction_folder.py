@@ -27,6 +27,9 @@ _SHARD_LIST = "shards.json"
 # Unreadable files of a shard that are logged; all of them are in the results.
 _MAX_LOGGED = 100
 
+# A line, and a message if it is about an unreadable file; or a number of files that were found.
+ShardItem = tuple[bytes, str | None] | int
+
 logger = logging.getLogger(__name__)
 
 
@@ -52,29 +55,33 @@ class ShardWriter:
     format: str
     header: tuple[str, ...]
 
-    def write(self, number: int, lines: Iterable[tuple[bytes, str | None]]) -> dict[str, Any]:
+    def write(self, number: int, items: Iterable[ShardItem]) -> dict[str, Any]:
         """Write a shard, under a name that no other attempt at it has.
 
         Args:
             number: The number of the shard.
-            lines: Each with a message if it is about an unreadable file, else None.
+            items: What belongs into it.
 
         Returns:
             What is to know about the shard, as JSON values.
         """
         part = f"{number:05}-{secrets.token_hex(8)}"
-        images = unreadable = 0
+        images = unreadable = found = 0
         messages: list[str] = []
         with self.staging.new_path(part) as path, path.open("wb") as file:
             file.writelines(f"{each}\n".encode() for each in self.header)
-            for line, message in lines:
+            for item in items:
+                if isinstance(item, int):
+                    found += item
+                    continue
+                line, message = item
                 file.write(line + b"\n")
                 images += 1
                 if message is not None:
                     unreadable += 1
                     messages += [message][: _MAX_LOGGED - len(messages)]
         name = f"results-{number:05}-of-{self.shards:05}.{self.format}"
-        counts = {"images": images, "unreadable": unreadable}
+        counts = {"images": images, "unreadable": unreadable, "found": found}
         return {"part": part, "name": name, **counts, "messages": messages}
 
     def write_list(self, shards: Iterable[dict[str, Any]]) -> None:
@@ -125,16 +132,25 @@ def publish(staging: SharedFolder, url: str) -> tuple[int, int]:
 
     Returns:
         The number of images predicted, and of those that are unreadable, which are logged.
+
+    Raises:
+        UserError: The pipeline has lost files.
     """
     with staging.open(_SHARD_LIST) as file:
         shards = sorted(json.load(file), key=lambda each: each["name"])
+    images, unreadable, found = (
+        sum(each[key] for each in shards) for key in ("images", "unreadable", "found")
+    )
+    if images != found:
+        raise UserError(
+            f"the pipeline's runner has lost results: {images:,} of {found:,} are there"
+        )
     folder: SharedFolder = RemoteFolder(url) if is_remote(url) else LocalFolder(Path(url))
     names = [name for name in folder.names() if name == SUMMARY or _SHARD.fullmatch(name)]
     for name in sorted(names, key=lambda each: each != SUMMARY):
         _delete(f"{url}/{name}")
     for each in shards:
         staging.move(each["part"], f"{url}/{each['name']}")
-    images, unreadable = (sum(each[key] for each in shards) for key in ("images", "unreadable"))
     listed = [{key: each[key] for key in ("name", "images", "unreadable")} for each in shards]
     summary = {"images": images, "unreadable": unreadable, "shards": listed}
     folder.write(SUMMARY, f"{json.dumps(summary, indent=2)}\n".encode())

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -161,8 +160,34 @@ def test_workers_name_files_like_local_command(images, tmp_path, name):
     (folder / "list.csv").write_text(f"FILE\nimages/red/000.png\n{folder}/images/red/001.png\n")
     with contextlib.chdir(folder):
         expected = [(each.name, each.location.read()) for each in find_images([name])]
-    found = find_files(os.fsencode(name), str(folder), ())
+    found = find_files(name, str(folder), ())
     assert [(each.name, each.location.read()) for each in found] == expected
+
+
+def test_batches_span_paths(images, tmp_path):
+    from library.beam.prediction import PredictionJob, find_batches
+
+    job = PredictionJob((), (), 2, print)
+    paths = [str(images).encode(), *(bytes(each) for each in images.glob("*/*.png"))]
+    batches = [*find_batches(paths, "", job)]
+    assert [len(each) for each in batches] == [8, 6]
+    archive = shutil.make_archive(tmp_path / "images", "gztar", images)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("library.beam.prediction._MAX_BYTES", 1)
+        found = [*find_batches([archive.encode()], "", job)]
+    assert max(sum(file.size > 0 for file in each) for each in found) == 1
+
+
+def test_lost_results_are_an_error(tmp_path):
+    from library.beam.prediction_folder import ShardWriter, publish, staging_folder
+    from library.errors import UserError
+
+    with staging_folder(str(tmp_path)) as staging:
+        writer = ShardWriter(staging, 1, "jsonl", ())
+        writer.write_list([writer.write(0, [2, (b"{}", None), 0])])
+        with pytest.raises(UserError, match="1 of 2"):
+            publish(staging, str(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
