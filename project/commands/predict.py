@@ -28,8 +28,10 @@ def predict(settings: Any) -> None:
             "predict needs at least one path: python run.py predict IMAGE-OR-FOLDER…"
         )
     if config.engine == "beam":
-        from library.beam.pipeline import read_options
-
+        try:
+            from library.beam.pipeline import read_options
+        except ModuleNotFoundError as error:
+            raise SettingsError(f"engine beam needs {error.name}, which was deleted") from None
         options = read_options(config.beam_options or "")
     elif given := [each for each in _BEAM_ONLY if settings.values[each].value is not None]:
         raise SettingsError(f"{given[0]} needs --engine beam")
