@@ -15,10 +15,9 @@ from library.errors import SettingsError
 
 # In this order, so that what is captured of the best snapshot is never older than the checkpoint.
 _WRITTEN = ("model_dir", "run_dir", "best_model_dir", "export_dir")
-# Commands that write checkpoints, that build a network, and whose arguments are runs.
+# Commands that write checkpoints, and that build a network.
 _TRAINING = ("train", "cross_validate", "search")
 _BUILDING = (*_TRAINING, "describe", "find_learning_rate")
-_OF_RUNS = ("compare", "track")
 
 
 @contextlib.contextmanager
@@ -38,7 +37,7 @@ def local_copies(settings: Settings, command: str) -> Iterator[Settings]:
     written = _find_urls(settings, _WRITTEN[:3] if is_training else _WRITTEN)
     read = _find_urls(settings, () if is_training else ("checkpoint",))
     read |= _find_urls(settings, ("checkpoint_path",) if command in _BUILDING else ())
-    paths = filter(is_url, settings.paths if command in _OF_RUNS else ())
+    paths = filter(is_url, settings.paths if command == "compare" else ())
     urls = {**written, **read, **{path: path for path in paths}}
     if not urls:
         yield settings
