@@ -16,7 +16,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from library.dataset.manifest import Shard
+from library.dataset.manifest import Manifest, Shard
 from library.dataset.remote_splits import DownloadProgress, fetch_shard, is_intact
 from library.dataset.storage import cache_folder
 from library.errors import DataError, UnreachableError, UserError, reason_of, signal_arrived
@@ -107,8 +107,8 @@ class ShardCache:
             limit: Most bytes of all shards in it.
         """
         self.folder, self.limit, self._claims = folder, limit, Claims(folder, limit)
-        # The splits that were ever registered, by fingerprint.
-        self.known: dict[str, StreamedShards] = {}
+        # The splits that were ever registered, by name and fingerprint.
+        self.known: dict[tuple[str, str], StreamedShards] = {}
         # Why a reader had to give up.
         self.error: UserError | None = None
         self._changed = threading.Condition()
@@ -125,8 +125,8 @@ class ShardCache:
         threading.Thread(target=self._run, name="shard cache", daemon=True).start()
         atexit.register(self.close)
 
-    def register(self, added: Mapping[str, StreamedShards]) -> None:
-        """Add splits by their fingerprints, in place of earlier ones of the same names.
+    def register(self, added: Mapping[tuple[str, str], StreamedShards]) -> None:
+        """Add splits by name and fingerprint, in place of earlier ones of the same names.
 
         Raises SettingsError if the cache is too small for what is read at the same time.
         """
@@ -360,12 +360,10 @@ def open_cache(limit: int) -> ShardCache:
     return _caches[0]
 
 
-def find_streamed(fingerprint: str | None) -> tuple[ShardCache, StreamedShards] | None:
+def find_streamed(split: Manifest) -> tuple[ShardCache, StreamedShards] | None:
     """Return the cache of a split and its shards, or None if it is not streamed."""
-    for cache in _caches:
-        if fingerprint in cache.known:
-            return cache, cache.known[fingerprint]
-    return None
+    key = split.name, split.fingerprint
+    return next(((each, each.known[key]) for each in _caches if key in each.known), None)
 
 
 def close_caches() -> None:

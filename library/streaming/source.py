@@ -132,7 +132,7 @@ def stream(source: ExampleSource, split: Any, epochs: float = math.inf) -> Examp
         split: Their split.
         epochs: Number of epochs of the training.
     """
-    found = find_streamed(split.fingerprint)
+    found = find_streamed(split)
     if found is None:
         return source
     cache, shards = found

@@ -43,7 +43,7 @@ def register_splits(splits: Iterable[Manifest], gigabytes: float, interleaved: i
         if split.name != TRAINING:
             # Not shuffled: known before it is read.
             each.next_order = tuple(each.shards)
-        added.append((split.fingerprint, each))
+        added.append(((split.name, split.fingerprint), each))
     cache.register(dict(added))
 
 

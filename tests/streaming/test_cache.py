@@ -25,7 +25,7 @@ def reader(streamed, uneven):
 
     def read(count=None, size=None):
         (split,) = streamed("train", size=size or least_of(uneven, "train"))
-        cache, shards = find_streamed(split.fingerprint)
+        cache, shards = find_streamed(split)
         order = list(shards.shards)[:count]
         paths = []
         for number, path in cache.read(shards, order, ()):

@@ -56,7 +56,7 @@ def test_store_that_is_killed_and_restarted(uneven, tmp_path, monkeypatch, capsy
 
             upload(read_manifest(uneven / "train", "train"), f"{url}/train")
             (split,) = register(url, "train", size=least_of(uneven, "train"))
-            cache, shards = cache_module.find_streamed(split.fingerprint)
+            cache, shards = cache_module.find_streamed(split)
             passes = cache.read(shards, list(shards.shards), ())
             for _ in range(4):
                 number, path = next(passes)
