@@ -12,7 +12,7 @@ from library.messages import listed
 from library.reporting.runs import Run, read_runs
 
 # Folders of an experiment's runs: `seed_0`, `fold_1`, `trials/0007`.
-_PARTS = re.compile(r"(?:seed|fold)_\d+|trials|\d+")
+EXPERIMENT_PARTS = re.compile(r"(?:seed|fold)_\d+|trials|\d+")
 
 
 def find_runs(folders: Sequence[str | Path], parent: Path) -> tuple[list[Run], list[str], Path]:
@@ -51,7 +51,9 @@ def run_folders(folder: Path) -> list[Path]:
 def _inner_runs(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         return
-    parts = (each for each in folder.iterdir() if _PARTS.fullmatch(each.name) and each.is_dir())
+    parts = (
+        each for each in folder.iterdir() if EXPERIMENT_PARTS.fullmatch(each.name) and each.is_dir()
+    )
     for each in sorted(parts, key=lambda path: (len(path.name), path.name)):
         inner = list(_inner_runs(each))
         if _has_snapshot(each) or (not inner and (each / "project.yaml").is_file()):

@@ -2,13 +2,13 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
-from library.comparing.find_runs import run_names
+from library.comparing.find_runs import EXPERIMENT_PARTS, run_names
 from library.comparing.metrics import is_debug, is_less_better, metrics_of
 from library.comparing.significance import Difference, Values, compare_values, correct
 from library.evaluation.repeated_runs import summarize_values
@@ -81,11 +81,7 @@ def group_runs(runs: Sequence[Run], is_in_effect: IsInEffect) -> list[Group]:
             has_fold = run.settings.get(_FOLD, "null") != "null"
             key = (*(each[number] for each in columns), has_fold or run.training_data)
             found.setdefault(key, []).append(run)
-    names = dict(zip(map(id, runs), run_names(runs), strict=True))
-    return [
-        Group(_group_name([names[id(run)] for run in members], names.values()), members)
-        for members in found.values()
-    ]
+    return [Group(_group_name(members, runs), members) for members in found.values()]
 
 
 def best_groups_first(groups: Sequence[Group], metric: str) -> list[Group]:
@@ -118,15 +114,21 @@ def setting_rows(
     return rows
 
 
-def _group_name(members: Sequence[str], names: Iterable[str]) -> str:
+def _group_name(members: Sequence[Run], runs: Sequence[Run]) -> str:
     """Return the folder that holds a group's runs and no other, else the first run's name."""
+    names = dict(zip(map(id, runs), run_names(runs), strict=True))
+    first = names[id(members[0])]
     if len(members) == 1:
-        return members[0]
-    folder = commonpath(members)
-    inside = [each for each in names if Path(folder) in Path(each).parents]
-    if folder not in ("", "/") and len(inside) == len(members):
-        return folder
-    return f"{members[0]} and {len(members) - 1} more"
+        return first
+    folder = Path(commonpath([run.folder.absolute() for run in members]))
+    inside = [run for run in runs if folder in run.folder.absolute().parents]
+    below = members[0].folder.absolute().relative_to(folder).parts
+    if len(inside) == len(members):
+        # Names lack what all runs have in common: the folder itself, if there is but one group.
+        shared = Path(first).parents[len(below) - 1]
+        if shared.name or EXPERIMENT_PARTS.fullmatch(below[0]):
+            return shared.as_posix() if shared.name else folder.name
+    return f"{first} and {len(members) - 1} more"
 
 
 def find_reference(groups: Sequence[Group], metric: str) -> Group | None:

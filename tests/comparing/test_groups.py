@@ -136,7 +136,7 @@ def test_folds_are_one_group(tmp_path):
         for n in (1, 2, 3)
     ]
     (group,) = group_runs(runs, lambda name, values: True)
-    assert (group.size, group.folds) == ("3 folds", 3)
+    assert (group.name, group.size, group.folds) == (tmp_path.name, "3 folds", 3)
     assert data_warnings(runs) == []
     assert "different" in data_warnings([*runs, replace(runs[0], training_data="other")])[0]
 
