@@ -1,8 +1,9 @@
 """What the rules conclude from facts: one line each, with a verdict."""
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 OK: Literal["ok"] = "ok"
 WARNING: Literal["warning"] = "warning"  # slower than need be, or a risk
@@ -25,3 +26,8 @@ def format_findings(findings: Iterable[Finding]) -> list[str]:
     findings = list(findings)
     width = max((len(each.subject) for each in findings), default=0)
     return [f"{each.verdict:7}  {each.subject:{width}}  {each.text}" for each in findings]
+
+
+def to_json(findings: Iterable[Finding], facts: Any) -> str:
+    """Return the findings, and the facts (a dataclass) behind them, as indented JSON."""
+    return json.dumps({"findings": [asdict(each) for each in findings], **asdict(facts)}, indent=1)

@@ -158,7 +158,9 @@ def find_pci_gpus(root: Path = Path("/")) -> tuple[str, ...]:
     vendors = []
     for folder in sorted((root / "sys/bus/pci/devices").glob("*")):
         try:
-            kind, vendor = ((folder / each).read_text().strip() for each in ("class", "vendor"))
+            kind, vendor = (
+                (folder / each).read_text(encoding="ascii").strip() for each in ("class", "vendor")
+            )
         except OSError:
             continue
         if kind.startswith(_DISPLAY_CLASS) and vendor in _VENDORS:

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 # With cached features an epoch takes less time than writing a file does.
 _SECONDS_BETWEEN_WRITES = 1
+_SECONDS_BETWEEN_MEASUREMENTS = 1
 # Less is the time that handing over a batch takes.
 _SHOWN_WAIT_SHARE = 0.1
 
@@ -91,12 +92,21 @@ class ProgressBar(Listener):
 class LogLines(Listener):
     """Logs each evaluation and the end."""
 
+    def on_start(self, run: Run) -> None:
+        """Begin to measure how long the training waits for input."""
+        super().on_start(run)
+        self._measured_at = time.perf_counter()
+
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """Log losses, accuracies and the metric that selects the best snapshot."""
         row, metric = evaluation.row, self.run.plan.monitor.metric
         names = dict.fromkeys(("accuracy", metric)) if metric != "loss" else ["accuracy"]
         others = "  ".join(f"{printable(each)} {row[f'validation_{each}']:.4f}" for each in names)
-        share = self.run.throughput.input_wait_share("log lines") or 0
+        share, now = 0.0, time.perf_counter()
+        # Handing over a batch is no small part of an epoch of milliseconds, as on cached features.
+        if now - self._measured_at >= _SECONDS_BETWEEN_MEASUREMENTS:
+            share = self.run.throughput.input_wait_share("log lines") or 0.0
+            self._measured_at = now
         waiting = f"  {share:.0%} waiting for input" if share >= _SHOWN_WAIT_SHARE else ""
         logger.info(
             f"epoch {row['epoch']}/{self.run.plan.train_epochs}  loss {row['loss']:.4f}  "

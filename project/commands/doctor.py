@@ -1,9 +1,8 @@
 """The command doctor."""
 
-import json
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +38,12 @@ def doctor(settings: Settings) -> None:
     if output not in ("text", "json"):
         raise SettingsError(f"format {output}: doctor takes text or json")
     from library.diagnosis.diagnosis import judge
-    from library.diagnosis.findings import PROBLEM, format_findings
+    from library.diagnosis.findings import PROBLEM, format_findings, to_json
 
     facts = read_facts(settings, deadline)
     findings = judge(facts)
     if output == "json":
-        shown = {"findings": [asdict(each) for each in findings], **asdict(facts)}
-        print(json.dumps(shown, indent=1))
+        print(to_json(findings, facts))
     else:
         print("\n".join(format_findings(findings)))
     problems = [each.subject for each in findings if each.verdict == PROBLEM]

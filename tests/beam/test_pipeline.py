@@ -48,7 +48,7 @@ def test_run_pipeline_keeps_class_of_error(number, kind):
 
 def test_documented_options_are_known():
     page = (ROOT / "docs" / "beam.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    texts = re.findall(r"--beam_options '([^']+)'", page)
+    texts = re.findall(r"--beam_options '(--[^']+)'", page)
     assert len(texts) > 3
     for text in texts:
         read_options(text)

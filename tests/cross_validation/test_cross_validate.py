@@ -123,7 +123,7 @@ def test_process_killed_again_and_again_resumes(finished, data, frozen, tmp_path
     arguments = ["cross_validate", *options_of(data, tmp_path / "run", **frozen)]
     for number in (1, 2):
         # In the middle of its training: a fold makes more changes.
-        words = [f"run/fold_{number}/", "30", *arguments]
+        words = [f"run/fold_{number}/", "15", *arguments]
         code, said = Worker(words, module="tests.helpers.killed_command").finish()
         assert code == -9, said
         assert len(list(tmp_path.glob("run/fold_*"))) == number

@@ -3,6 +3,7 @@ import io
 import struct
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
@@ -268,7 +269,9 @@ KINDS = {
     "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"),
     "WEBP": ("RGB", "RGBA"),
 }
-CASES = [(kind, mode) for kind, modes in KINDS.items() for mode in modes]
+# Pillow 12 cannot read its own.
+UNREADABLE = {("TIFF", "YCbCr")} if PIL.__version__ < "13" else set()
+CASES = sorted({(kind, mode) for kind, modes in KINDS.items() for mode in modes} - UNREADABLE)
 
 
 def as_lab(image):
