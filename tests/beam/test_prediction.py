@@ -74,9 +74,11 @@ def test_predict_on_beam_matches_local_command(
     assert found.keys() == expected.keys()
     for file, each in found.items():
         # The batches of the local command have other sizes.
-        for name in {"embedding", "unknown_score"} & each.keys():
-            other = expected[file].pop(name)
-            assert each.pop(name) == pytest.approx(other, rel=1e-4, abs=2e-6), name
+        # The score is a difference of nearly equal numbers, in units of some 1e-4.
+        for name, error in {"embedding": 2e-6, "unknown_score": 5e-3}.items():
+            if name in each:
+                other = expected[file].pop(name)
+                assert each.pop(name) == pytest.approx(other, rel=1e-4, abs=error), name
         assert each == expected[file]
 
 
