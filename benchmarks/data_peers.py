@@ -47,7 +47,7 @@ def img2dataset(folder: str) -> Iterator[int | None]:
 
 def grain(folder: str) -> Iterator[int | None]:
     """Read class folders, crop, flip and batch with Grain, in two processes."""
-    from grain import MapDataset, MultiprocessingOptions
+    from grain import MapDataset, MultiprocessingOptions, ReadOptions
 
     paths = find_images(folder)
     batches = (
@@ -57,11 +57,13 @@ def grain(folder: str) -> Iterator[int | None]:
         .repeat()
         .random_map(make_example)
         .batch(32)
-        .to_iter_dataset()
+        # By default, each process would make 500 batches while the clock stands still.
+        .to_iter_dataset(ReadOptions(num_threads=1, prefetch_buffer_size=1))
         .mp_prefetch(MultiprocessingOptions(num_workers=2))
     )
     iterator = iter(batches)
-    count = len(paths) // 32
+    # Several epochs, beside which the few batches made ahead do not matter.
+    count = 4 * len(paths) // 32
     while True:
         yield
         for _ in range(count):
