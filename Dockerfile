@@ -5,23 +5,25 @@
 # Base images are pinned by tag and digest; to renew one, change both:
 #   docker buildx imagetools inspect python:3.11-slim-bookworm
 ARG PYTHON=python:3.11-slim-bookworm@sha256:0bee7276f83efd4a1ee05bbbf4281d95ed28e079220a9457f25a93e3f1e3c31b
-ARG UV=ghcr.io/astral-sh/uv:0.13.0@sha256:cdc6093146eb3ff6a40107b38f008b789e050e77ad87865e381d9917da55a168
+# The wheels for x86-64 and for ARM.
+ARG UV="uv==0.13.0 \
+    --hash=sha256:52c7da0fd9056d9551124777ec77de53f0df7017daf8f98a19e947b7837416ed \
+    --hash=sha256:f840e640fe16591f6d71a94e8863707b7ba43c5786d1fe662868a9fb44c53e50"
 
 # Fewer extras of pyproject.toml make smaller images: --build-arg EXTRAS="--extra remote"
 ARG EXTRAS="--extra beam --extra litert --extra mlflow --extra onnx --extra presets \
     --extra remote --extra search --extra serve --extra wandb"
 ARG SERVE_EXTRAS="--extra serve"
 
-FROM ${UV} AS uv
-
 # Environments without pip, copied into the final images as they are. `--require-hashes` with the
 # lock files as constraints: only the packages of the extras, and none without a hash in a lock file.
 FROM ${PYTHON} AS packages
+ARG UV
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never \
     VIRTUAL_ENV=/opt/venv \
     INSTALL="uv pip install --quiet --require-hashes -r pyproject.toml \
     -c requirements.lock -c requirements-gpu-remote.lock"
-COPY --from=uv /uv /bin/uv
+RUN echo "${UV}" > uv.txt && pip install --quiet --no-cache-dir --require-hashes -r uv.txt
 WORKDIR /build
 COPY pyproject.toml requirements.lock requirements-gpu-remote.lock ./
 RUN uv venv --quiet ${VIRTUAL_ENV}
