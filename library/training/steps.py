@@ -75,8 +75,8 @@ def make_replica_step(
 
     Returns:
         A function of (images, labels, batch_size) and, if parts.augment is given, what the inputs
-        drew, where `batch_size`, a float32 scalar, counts the
-        examples of all replicas. It returns the share's part of the loss, a float32 scalar.
+        drew. `batch_size`, a float32 scalar, counts the examples of all replicas. It returns the
+        share's part of the loss, a float32 scalar.
     """
     network, objective, optimizer, ema = parts.network, parts.objective, parts.optimizer, parts.ema
 
