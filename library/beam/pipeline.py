@@ -29,6 +29,7 @@ _STEP = re.compile(r"\s*\[while running .*$")
 _END_SECONDS = 10
 # Beam's name for a thread that waits for a worker process, or is one itself.
 _WORKER_THREAD = "run_worker"
+_READER_THREAD = "beam_control_read"
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +140,9 @@ def run_pipeline(
             lease.close()
             for each in threading.enumerate():
                 # Of a runner whose worker process has died, the thread itself waits forever.
-                if each.name == _WORKER_THREAD or (each is thread and not job.has_processes):
+                is_job = each is thread and not job.has_processes
+                # The reader raises when its worker process has gone: while the hook is set.
+                if is_job or each.name in (_WORKER_THREAD, _READER_THREAD):
                     each.join(_END_SECONDS)
 
 

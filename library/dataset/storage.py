@@ -18,6 +18,7 @@ _VERSION_KEYS = ("etag", "ETag", "md5Hash", "mtime", "LastModified", "Last-Modif
 _FORBIDDEN = re.compile(
     r"\b40[13]\b|forbidden|unauthori[sz]ed|access ?denied|credential|permission", re.IGNORECASE
 )
+_PATH = re.compile(r"[^\s\"',]*/[^\s\"',]*")
 # Errors of this machine's disk, which are not the store's.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MAX_REASON = 200
@@ -84,7 +85,9 @@ def explain_store_errors(url: str, action: Literal["read", "written"] = "read") 
             raise
         kind = type(error).__name__
         reason = " ".join(str(error).split())[:_MAX_REASON] or kind
-        if isinstance(error, PermissionError) or _FORBIDDEN.search(f"{kind} {reason}"):
+        # A path may hold any word or number. An error about a local file says which it is.
+        words = "" if getattr(error, "filename", None) else _PATH.sub(" ", f"{kind} {reason}")
+        if isinstance(error, PermissionError) or _FORBIDDEN.search(words):
             raise DataError(
                 f"{url} may not be {action} by you, or you are not logged in: {reason}"
             ) from error

@@ -48,6 +48,8 @@ def test_local_folder_is_unique_per_url(monkeypatch, tmp_path):
         (ConnectionError("reset"), UnreachableError, "^gs://b/x can't be read: reset$"),
         (TimeoutError(), UnreachableError, "gs://b/x can't be read: TimeoutError"),
         (RuntimeError("code 503, 4030 bytes"), UnreachableError, "can't be read: code 503"),
+        (IsADirectoryError(21, "Is a directory", "/tmp/run 401/b"), UnreachableError, "Is a dir"),
+        (OSError("Timeout: 'gs://permission/run-401/x'"), UnreachableError, "can't be read: Time"),
     ],
 )
 def test_store_errors_become_one_line(error, kind, text):
