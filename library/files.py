@@ -41,10 +41,14 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def new_file(path: str | Path) -> Iterator[BinaryIO]:
+def new_file(path: str | Path, *, is_durable: bool = True) -> Iterator[BinaryIO]:
     """Yield a binary file that gets the name `path` if the block succeeds.
 
     Missing folders are made. On an error an existing file stays as it was.
+
+    Args:
+        path: The file.
+        is_durable: Whether to wait for the disk, so that the file is whole after a power failure.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,9 +57,11 @@ def new_file(path: str | Path) -> Iterator[BinaryIO]:
         with partial.open("xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if is_durable:
+                os.fsync(file.fileno())
         partial.replace(path)
-        sync_folder(path.parent)
+        if is_durable:
+            sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -79,7 +85,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        _sync_tree(partial)
+        sync_tree(partial)
         restore_folder(path)
         previous = path.with_name(path.name + PREVIOUS)
         if path.exists():
@@ -187,7 +193,8 @@ def sync_folder(folder: str | Path) -> None:
         os.close(handle)
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
+    """Wait until everything in a folder is on the disk."""
     for root, _, names in os.walk(folder):
         for name in names:
             with (Path(root) / name).open("rb") as file:

@@ -39,7 +39,7 @@ from library.dataset.storage import (
     version_of,
 )
 from library.errors import DataError, UserError
-from library.files import locked, new_file, remove_partials, resumable, sha256_of
+from library.files import locked, new_file, remove_partials, resumable, sha256_of, sync_tree
 from library.logging import progress_bar
 from library.messages import counted
 
@@ -129,6 +129,7 @@ def fetch_shards(manifests: Sequence[Manifest]) -> None:
             # The previous holder of the lock may have finished the download.
             if not find_manifest(manifest.folder, manifest.name):
                 _download(manifest)
+                sync_tree(manifest.folder)
                 write_manifest(manifest)
 
 
@@ -257,7 +258,8 @@ def fetch_shard(
         return
     damage = f"{url} is not what {listed_in} lists: {{}}; try again, or convert again"
     store, remote = open_store(url)
-    with new_file(path) as file:
+    # Who fetches it again checks its hash; a download of all shards waits for the disk once.
+    with new_file(path, is_durable=False) as file:
         partial_path = Path(file.name)
         too_long = DataError(damage.format("too long"))
         callback = progress.callback(partial_path, shard.bytes, too_long)

@@ -173,8 +173,12 @@ class Claims:
         return found
 
     def _write(self) -> None:
-        # Not whole or not at all: nobody reads the list of a process that dies meanwhile.
-        (self.own_folder / _LIST).write_text(json.dumps(asdict(self._listed)), encoding="utf-8")
+        # In place: nobody reads the list of a process that dies meanwhile, and emptying a file
+        # first makes some file systems wait for the disk.
+        path = self.own_folder / _LIST
+        with path.open("r+b" if path.exists() else "wb") as file:
+            file.write(json.dumps(asdict(self._listed)).encode())
+            file.truncate()
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
