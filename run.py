@@ -36,6 +36,7 @@ COMMANDS = {
     "serve": Command("serve a local web page and a JSON endpoint that classify images"),
     "preview": Command("save a picture of one augmented training batch"),
     "benchmark_inputs": Command("benchmark the input pipeline, stage by stage"),
+    "profile": Command("profile some seconds of training; name the bottleneck and what would help"),
     "doctor": Command("check this machine: packages, GPUs, speed; say what slows training down"),
 }
 

@@ -3,7 +3,7 @@
 Ground floor, without TensorFlow: logging, errors, messages, files, limits, tensorflow_import.
 Core: configuration, dataset and figures side by side, then inputs, augmentation, saving, models,
 training, evaluation.
-Leaves, which can be deleted: prediction, explaining, describing, machine, diagnosis, reporting,
-comparing, serving, export, distributed, cleaning, cross_validation, robustness, selection,
-tracking, search, beam, remote_runs, streaming.
+Leaves, which can be deleted: prediction, explaining, describing, machine, diagnosis, profiling,
+reporting, comparing, serving, export, distributed, cleaning, cross_validation, robustness,
+selection, tracking, search, beam, remote_runs, streaming.
 """

@@ -17,7 +17,7 @@ from library.errors import SettingsError
 _WRITTEN = ("model_dir", "run_dir", "best_model_dir", "export_dir")
 # Commands that write checkpoints, and that build a network.
 _TRAINING = ("train", "cross_validate", "search")
-_BUILDING = (*_TRAINING, "describe", "find_learning_rate")
+_BUILDING = (*_TRAINING, "describe", "find_learning_rate", "profile")
 
 
 @contextlib.contextmanager

@@ -79,6 +79,8 @@ SETTINGS_OF = {
     "preview": f"{_COMMON} hyperparameter_set image_size channels batch_size augmentations",
     "benchmark_inputs": f"{_COMMON} data_format image_size batch_size augmentations cache "
     "parallel_interleave_sources num_parallel_reads num_parallel_calls prefetch_batches",
+    "profile": f"{_COMMON} hyperparameter_set model image_size train_epochs batch_size "
+    "steps_per_execution augmentations cache dtype num_gpus xla compare_format",
     "doctor": f"{_COMMON} hyperparameter_set model image_size batch_size num_gpus compare_format",
 }
 
@@ -247,7 +249,7 @@ class Evaluation(Keys):
         "time or parameters; none: best_metric, or accuracy",
     )
     compare_format: Literal["text", "csv", "md", "json"] = key(
-        "text", "output of compare; doctor: text or json", also=["format"]
+        "text", "output of compare; profile, doctor: text or json", also=["format"]
     )
     best_metric: Text = key(
         "loss",

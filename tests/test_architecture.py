@@ -23,6 +23,7 @@ LEAVES = {
     "describing": ((), ("describe", "preview", "benchmark_inputs", "find_learning_rate")),
     "machine": ((), ()),
     "diagnosis": (("machine", "describing"), ("doctor",)),
+    "profiling": (("machine", "describing", "diagnosis"), ("profile",)),
     "cross_validation": (("prediction",), ("cross_validate",)),
     "reporting": ((), ()),
     "comparing": (("reporting",), ("compare",)),

@@ -4,6 +4,7 @@ import csv
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -48,6 +49,18 @@ class AugmentedInputs(TrainingInputs, Protocol):
         """Return the same inputs, with images cropped but not changed."""
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What an image costs in an input pipeline, in seconds.
+
+    `seconds` pass on the clock; with several cores, `processor_seconds` may be more than that, and
+    while the pipeline waits, less.
+    """
+
+    seconds: float
+    processor_seconds: float
+
+
 def measure_stages(training: AugmentedInputs, seconds: float | None = None) -> dict[str, float]:
     """Measure the input pipeline, each stage together with those before it.
 
@@ -63,7 +76,7 @@ def measure_stages(training: AugmentedInputs, seconds: float | None = None) -> d
     seconds = seconds or _SECONDS
     without_augmentations = training.without_augmentations()
     rates = {
-        "read": _images_per_second(_stored_batches(training), seconds),
+        "read": _images_per_second(stored_batches(training), seconds),
         "decode": _images_per_second(without_augmentations.batches(0), seconds),
     }
     if training.is_augmented:
@@ -71,12 +84,13 @@ def measure_stages(training: AugmentedInputs, seconds: float | None = None) -> d
     return rates
 
 
-def _stored_batches(training: TrainingInputs) -> tf.data.Dataset:
+def stored_batches(training: TrainingInputs) -> tf.data.Dataset:
     """Return batches of what is stored, read by as many threads as prepare images in training."""
     batches = make_batches(
         training, training.keys(0), lambda position, key: training.source.stored_bytes(key)
     )
-    return prefetch(batches, training.options)
+    # A GPU can't hold strings.
+    return prefetch(batches, replace(training.options, device=None))
 
 
 def shares_of_time(rates: dict[str, float]) -> dict[str, float]:
@@ -124,14 +138,22 @@ def format_stages(
 def advice_on(rates: dict[str, float], source: ExampleSource) -> str:
     """Return what speeds the slowest stage up, from the result of `measure_stages`."""
     shares = shares_of_time(rates)
-    slowest = max(shares, key=lambda stage: shares[stage])
+    return advise_stage(max(shares, key=lambda stage: shares[stage]), source)
+
+
+def advise_stage(stage: str, source: ExampleSource) -> str:
+    """Return what speeds a stage up."""
     (advice,) = (each for kind, each in _ADVICE.items() if isinstance(source, kind))
-    return advice.get(slowest, _AUGMENT_ADVICE)
+    return advice.get(stage, _AUGMENT_ADVICE)
 
 
 def _images_per_second(batches: tf.data.Dataset, seconds: float) -> float:
+    return 1 / measure_cost(batches, seconds).seconds
+
+
+def measure_cost(batches: tf.data.Dataset, seconds: float) -> Cost:
     """Measure after a warm-up, over as many epochs as the time allows."""
-    count, start, now = 0, 0.0, 0.0
+    count, start, now, processor = 0, 0.0, 0.0, 0.0
     begin = time.perf_counter()
     # The same dataset again: making another takes long compared with an epoch of few images.
     for element in batches.repeat():
@@ -143,5 +165,5 @@ def _images_per_second(batches: tf.data.Dataset, seconds: float) -> float:
                 break
         # Buffers fill and threads start at first.
         elif now - begin > seconds / 3:
-            start = now
-    return count / (now - start)
+            start, processor = now, time.process_time()
+    return Cost((now - start) / count, (time.process_time() - processor) / count)

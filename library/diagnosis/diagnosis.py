@@ -1,7 +1,7 @@
 """All facts about a machine, and all findings from them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from library.machine.gpu_facts import (
     VARIABLES,
     GpuFacts,
     TensorFlowBuild,
+    TensorFlowGpu,
     available_libraries,
     find_lacking,
     wanted_libraries,
@@ -79,16 +80,17 @@ def read_gpu_facts(
     )
 
 
-def choices_of(facts: GpuFacts, cpu: Cpu, memory: Memory, settings: Mapping[str, Any]) -> Choices:
+def choices_of(
+    gpus: Sequence[TensorFlowGpu], cpu: Cpu, memory: Memory, settings: Mapping[str, Any]
+) -> Choices:
     """Return what the advice about speed chooses from.
 
     Args:
-        facts: What is known about the GPUs.
+        gpus: Those that TensorFlow uses.
         cpu: The processor.
         memory: The memory.
         settings: The settings dtype, xla, cache and augment_on_device.
     """
-    gpus = facts.tensorflow.gpus
     # A GPU of unknown capability gets the advice for the oldest ones.
     lowest = min((each.capability or (0, 0) for each in gpus), default=None)
     return Choices(

@@ -118,17 +118,18 @@ def _judge_bottleneck(
     is_input = input_rate < step_rate * (_FASTER if on_gpu else 1)
     parts = ["the inputs" if is_input else "the training step"]
     if speed.examples:
-        images, time_needed = counted(speed.examples, "image"), _duration(speed.examples / rate)
+        images, time_needed = counted(speed.examples, "image"), duration(speed.examples / rate)
         parts.append(f"an epoch of {images} takes about {time_needed}")
     if speed.is_base_cached:
         parts.append("later epochs take less: the frozen base runs once or twice per image")
-    advised = _advise_inputs(speed, choices) if is_input else _advise_step(choices)
+    advised = advise_inputs(speed, choices) if is_input else advise_step(choices)
     if advised:
         parts.append(f"to speed it up: {', or '.join(advised)}")
     return Finding(WARNING if is_input and on_gpu else OK, "bottleneck", "; ".join(parts))
 
 
-def _advise_inputs(speed: Speed, choices: Choices) -> list[str]:
+def advise_inputs(speed: Speed, choices: Choices) -> list[str]:
+    """Return what would speed the inputs up."""
     advised = [speed.input_advice] if speed.input_advice else []
     fits = choices.free_memory is not None and speed.cache_bytes < choices.free_memory / 2
     if choices.cache == "none" and fits:
@@ -138,7 +139,8 @@ def _advise_inputs(speed: Speed, choices: Choices) -> list[str]:
     return advised
 
 
-def _advise_step(choices: Choices) -> list[str]:
+def advise_step(choices: Choices) -> list[str]:
+    """Return what would speed the training step up."""
     advised = []
     if capability := choices.gpu_capability:
         if choices.dtype == "float32" and capability >= (7, 0):
@@ -152,7 +154,8 @@ def _advise_step(choices: Choices) -> list[str]:
     return [*advised, "a GPU", "a smaller --image_size", "a smaller network"]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as text, in a unit that fits."""
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:,.0f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"

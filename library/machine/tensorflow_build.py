@@ -26,21 +26,28 @@ def read_build(start: Callable[[], None]) -> TensorFlowBuild:
         start()
         import tensorflow as tf
 
-        gpus = [
-            tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[index])
-            for index, _ in enumerate(tf.config.list_logical_devices("GPU"))
-        ]
+        gpus = read_gpus()
     info = tf.sysconfig.get_build_info()
     return TensorFlowBuild(
         version=tf.__version__,
         cuda=str(info.get("cuda_version", "")) if info.get("is_cuda_build") else "",
         cudnn=str(info.get("cudnn_version", "")),
         capabilities=tuple(info.get("cuda_compute_capabilities", ())),
-        gpus=tuple(
-            TensorFlowGpu(each.get("device_name", "GPU"), each.get("compute_capability"))
-            for each in gpus
-        ),
+        gpus=gpus,
         messages=tuple(gpu_messages("".join(log))),
+    )
+
+
+def read_gpus() -> tuple[TensorFlowGpu, ...]:
+    """Return the GPUs that TensorFlow, which has been started, uses."""
+    import tensorflow as tf
+
+    physical = tf.config.list_physical_devices("GPU")
+    used = range(len(tf.config.list_logical_devices("GPU")))
+    details = (tf.config.experimental.get_device_details(physical[each]) for each in used)
+    return tuple(
+        TensorFlowGpu(each.get("device_name", "GPU"), each.get("compute_capability"))
+        for each in details
     )
 
 

@@ -72,7 +72,7 @@ def read_facts(settings: Settings, deadline: float) -> "Facts":
     build, speed = read_outcome(outcome)
     gpu = read_gpu_facts(driver, build, platform, config.num_gpus)
     names = ("dtype", "xla", "cache", "augment_on_device")
-    chosen = choices_of(gpu, cpu, memory, {name: getattr(config, name) for name in names})
+    chosen = choices_of(build.gpus, cpu, memory, {name: getattr(config, name) for name in names})
     return Facts(packages, platform, cpu, memory, disks, gpu, speed, chosen)
 
 
