@@ -38,6 +38,14 @@ print(keras.config.backend(), keras.config.floatx(), keras.config.image_data_for
 print(keras.config.epsilon(), keras.config.max_epochs(), tf.keras.__version__[0])
 """
 NEEDED = "tensorflow float32 channels_last\n1e-07 None 3\n"
+# What the import leaves out can be imported afterwards, and garbage collection is on again.
+UNUSED = """
+import gc
+names = "cv2", "matplotlib.pyplot", "pandas", "scipy", "sklearn"
+print([name for name in names if name in sys.modules], gc.isenabled(), end=" ")
+import cv2, matplotlib.pyplot
+print(None in sys.modules.values())
+"""
 OTHER = {
     "KERAS_BACKEND": "torch",
     "TF_USE_LEGACY_KERAS": "1",
@@ -65,8 +73,8 @@ def test_environment_and_keras_json_are_overridden_and_named(tmp_path):
 def test_import_is_silent_and_leaves_stderr(tmp_path):
     statement = "from library.tensorflow_import import import_tensorflow; import_tensorflow()"
     code = f"{SETTLED.replace('IMPORT', statement)}import sys; print('heard', file=sys.stderr)"
-    done = run(code, KERAS_HOME=str(tmp_path))
-    assert (done.stdout, done.stderr) == (NEEDED, "heard\n")
+    done = run(f"{code}\n{UNUSED}", KERAS_HOME=str(tmp_path))
+    assert (done.stdout, done.stderr) == (f"{NEEDED}[] True False\n", "heard\n")
 
 
 @pytest.mark.slow
