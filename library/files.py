@@ -311,14 +311,15 @@ def open_regular_file(path: str | Path) -> FileIO:
 
     Raises OSError for anything else: reading a pipe would wait for a writer, perhaps forever.
     """
-    file = FileIO(path, opener=_open_without_waiting)
+    file = FileIO(path, opener=open_without_waiting)
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()
     raise OSError("it is not a regular file")
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
+def open_without_waiting(path: str, flags: int = os.O_RDONLY) -> int:
+    """Return the descriptor of a file, also of a pipe that nobody writes."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

@@ -1,11 +1,12 @@
 """One labeled file → the bytes of its record, as the worker processes make it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from library.dataset.images import ImageOptions, UnusableImageError, convert_image
 from library.dataset.label_conflicts import image_key
-from library.dataset.locations import Location
+from library.dataset.locations import Location, prefetch
 from library.dataset.records import Record, frame
 from library.errors import reason_of
 
@@ -35,6 +36,10 @@ class EncodeRecord:
         jpeg, height, width = convert_image(content, self.options, notes)
         record = Record(jpeg, height, width, task.label, task.text, task.name)
         return frame(record), image_key(jpeg, task.text), notes
+
+    def prefetch(self, tasks: Iterable[Task]) -> None:
+        """Have the system fetch the files that are about to be encoded."""
+        prefetch(task.location for task in tasks)
 
 
 def read_image_bytes(location: Location) -> bytes:

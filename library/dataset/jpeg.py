@@ -139,7 +139,9 @@ def _read_frame(content: bytes, body: int, marker: int, header: JpegHeader) -> N
         ">BHHB", content, body
     )
     header.is_baseline = marker == _BASELINE and header.precision == 8
-    names = bytes(content[body + 6 + 3 * number] for number in range(header.components))
+    names = content[body + 6 : body + 6 + 3 * header.components : 3]
+    if len(names) < header.components:
+        raise IndexError
     if names == b"RGB":
         header.is_ycc = False
 
@@ -149,6 +151,8 @@ def _join_profile(pieces: list[bytes]) -> bytes:
 
     Each begins with its number, from 1, and how many there are.
     """
+    if not pieces:
+        return b""
     numbers = {(piece[0], piece[1]) for piece in pieces}
     if numbers != {(number, len(pieces)) for number in range(1, len(pieces) + 1)}:
         return b""

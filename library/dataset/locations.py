@@ -4,16 +4,18 @@
 network fails, which says nothing about the file.
 """
 
+import contextlib
 import math
 import os
 import stat
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from library.errors import DataError, reason_of
-from library.files import open_regular_file
+from library.files import open_regular_file, open_without_waiting
 
 # The largest file that is read. As every core reads one, more would fill the memory.
 _MAX_BYTES = 1 << 28
@@ -136,6 +138,25 @@ Location = (
     | RemoteLocation
     | NoLocation
 )
+
+
+def prefetch(locations: Iterable[Location]) -> None:
+    """Have the system fetch files from the disk, all at once, before they are read one by one.
+
+    Otherwise each would be waited for, half a core's time for small images that are stored as they
+    are. Errors are left to `read`.
+    """
+    if not hasattr(os, "posix_fadvise"):  # macOS, Windows
+        return
+    for location in locations:
+        if isinstance(location, FileLocation | RangeLocation):
+            begin, size = location[1:] if isinstance(location, RangeLocation) else (0, 0)
+            with contextlib.suppress(OSError, ValueError):
+                handle = open_without_waiting(location.path)
+                try:
+                    os.posix_fadvise(handle, begin, size, os.POSIX_FADV_WILLNEED)
+                finally:
+                    os.close(handle)
 
 
 # Size, version and location of a file; the version changes with its content.

@@ -126,51 +126,72 @@ def parse_labels(serialized: "tf.Tensor") -> "tf.Tensor":
 
 def serialize(record: Record) -> bytes:
     """Return a Record as the bytes of a serialized tf.train.Example."""
-    # In the order of the names, so that equal records are equal bytes.
-    features = [
-        _int_feature(LABEL, *record.labels),
-        _text_feature(TEXT, *record.texts),
-        *_bytes_feature(ENCODED, record.encoded),
-        *_bytes_feature(FILENAME, _to_bytes(record.filename)),
-        _text_feature(FORMAT, "JPEG"),
-        _int_feature(HEIGHT, record.height),
-        _int_feature(WIDTH, record.width),
-    ]
-    return b"".join(_message(1, features))
+    return b"".join(_serialize(record))
 
 
 def frame(record: Record) -> bytes:
     """Return a Record as bytes of a TFRecord file: length, serialized Example, and their CRCs."""
-    content = serialize(record)
-    length = len(content).to_bytes(8, "little")
-    header = _HEADER.pack(len(content), _masked_crc(length))
-    return b"".join((header, content, _FOOTER.pack(_masked_crc(content))))
+    pieces = _serialize(record)
+    size, crc = sum(map(len, pieces)), 0
+    for piece in pieces:
+        crc = google_crc32c.extend(crc, piece)
+    header = _HEADER.pack(size, _masked_crc(size.to_bytes(8, "little")))
+    return b"".join((header, *pieces, _FOOTER.pack(_mask(crc))))
 
 
-def _bytes_feature(name: str, *values: bytes) -> list[bytes]:
-    """Return the pieces of an entry of the map Features.feature; the values are not copied."""
-    content = [piece for value in values for piece in _message(1, [value])]
-    return _message(1, [*_message(1, [name.encode()]), *_message(2, _message(1, content))])
+def _serialize(record: Record) -> list[bytes]:
+    """Return the pieces of a serialized Example; the image is one of them, not copied."""
+    filename = _to_bytes(record.filename)
+    # In the order of the names, so that equal records are equal bytes.
+    before = _int_feature(LABEL, *record.labels) + _text_feature(TEXT, *record.texts)
+    before += _before_bytes(ENCODED, len(record.encoded))
+    after = _before_bytes(FILENAME, len(filename)) + filename + _text_feature(FORMAT, "JPEG")
+    after += _int_feature(HEIGHT, record.height) + _int_feature(WIDTH, record.width)
+    size = len(before) + len(record.encoded) + len(after)
+    return [_key(1, size), before, record.encoded, after]
+
+
+def _before_bytes(name: str, size: int) -> bytes:
+    """Return what stands before the only value, of `size` bytes, of an entry of Features.feature.
+
+    The entry is the name (1) and the Feature (2), that is a BytesList (1) of values (1).
+    """
+    head = b""
+    for field in (1, 1, 2):
+        head = _key(field, len(head) + size) + head
+    head = _name(name) + head
+    return _key(1, len(head) + size) + head
 
 
 # Labels, classes and sizes are often the same.
 @lru_cache(maxsize=4096)
 def _text_feature(name: str, *texts: str) -> bytes:
-    return b"".join(_bytes_feature(name, *map(_to_bytes, texts)))
+    content = b"".join(_message(1, _to_bytes(text)) for text in texts)
+    return _message(1, _name(name) + _message(2, _message(1, content)))
 
 
 @lru_cache(maxsize=4096)
 def _int_feature(name: str, *values: int) -> bytes:
     # A negative number is its two's complement in 64 bits.
-    content = [_varint(value & 0xFFFFFFFFFFFFFFFF) for value in values]
+    content = b"".join(_varint(value & 0xFFFFFFFFFFFFFFFF) for value in values)
     # Protobuf leaves out an empty list of packed numbers.
-    feature = _message(3, _message(1, content) if content else [])
-    return b"".join(_message(1, [*_message(1, [name.encode()]), *_message(2, feature)]))
+    feature = _message(3, _message(1, content) if content else b"")
+    return _message(1, _name(name) + _message(2, feature))
 
 
-def _message(field: int, pieces: list[bytes]) -> list[bytes]:
-    """Return the pieces as a field of protobuf's wire type 2: key, length, content."""
-    return [_varint(field << 3 | 2), _varint(sum(map(len, pieces))), *pieces]
+@lru_cache
+def _name(name: str) -> bytes:
+    return _message(1, name.encode())
+
+
+def _message(field: int, content: bytes) -> bytes:
+    """Return the content as a field of protobuf's wire type 2."""
+    return _key(field, len(content)) + content
+
+
+def _key(field: int, size: int) -> bytes:
+    """Return what stands before `size` bytes as a field of protobuf's wire type 2."""
+    return _BYTES[field << 3 | 2] + _varint(size)
 
 
 def _varint(value: int) -> bytes:
@@ -353,8 +374,11 @@ def _source(content: bytes) -> str:
 
 
 def _masked_crc(content: bytes) -> int:
+    return _mask(google_crc32c.value(content))
+
+
+def _mask(crc: int) -> int:
     # TFRecord rotates and offsets its CRC-32C: the CRC of data that holds its own CRC is weak.
-    crc = google_crc32c.value(content)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 

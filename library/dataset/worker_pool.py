@@ -63,7 +63,8 @@ class WorkerPool:
         """Start the first process, which imports its libraries while the caller looks for work.
 
         Args:
-            function: What to apply to each item; picklable and importable.
+            function: What to apply to each item; picklable and importable. If it has a method
+                `prefetch`, that is called with each batch before.
             max_workers: Largest number of processes; see `grow`.
             memory_bytes: Memory limit of a process; -1 for none.
             seconds: Time limit for an item.

@@ -41,6 +41,7 @@ def _run() -> None:
     # Ctrl-C reaches the whole process group; the pool ends a worker by closing its stdin.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     function, memory_bytes, seconds = pickle.load(requests)
+    prefetch = getattr(function, "prefetch", None)
     limit_memory(memory_bytes)
     send(answers, "ready")
     _discard_output()
@@ -48,6 +49,9 @@ def _run() -> None:
         while True:
             items, results = pickle.load(requests), []
             said = time.monotonic()
+            if prefetch:
+                _limit_time(seconds)
+                prefetch(items)
             for item in items:
                 results.append(_apply(function, item, seconds))
                 if time.monotonic() - said > ALIVE_SECONDS:

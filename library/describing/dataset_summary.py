@@ -18,7 +18,7 @@ from library.dataset.duplicates import (
 from library.dataset.encode_record import read_image_bytes
 from library.dataset.file_index import FileIndex
 from library.dataset.images import ImageOptions, decode_image
-from library.dataset.locations import Location
+from library.dataset.locations import Location, prefetch
 from library.dataset.pixels import to_gray
 from library.dataset.sources.base import NO_CLASS, LabeledFile, labels_of
 from library.dataset.worker_pool import WorkerPool
@@ -52,6 +52,8 @@ class MeasureFile:
         pixels, size = decode_image(content, self.options, notes)
         gray = to_gray(pixels)
         return exact_hash(content), perceptual_hash(gray), signature(gray), size, notes
+
+    prefetch = staticmethod(prefetch)
 
 
 @dataclass(frozen=True)

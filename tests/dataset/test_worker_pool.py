@@ -14,7 +14,13 @@ from library.dataset import worker_pool
 from library.dataset.encode_record import EncodeRecord, Task
 from library.dataset.images import ImageOptions, UnusableImageError
 from library.dataset.label_conflicts import image_key
-from library.dataset.locations import FileLocation
+from library.dataset.locations import (
+    FileLocation,
+    MemoryLocation,
+    NoLocation,
+    RangeLocation,
+    prefetch,
+)
 from library.dataset.records import read_frames, read_record
 from library.dataset.worker_pool import WorkerPool, available_cores
 from library.errors import UnreachableError, UserError
@@ -61,6 +67,25 @@ def results(items, batch=3, max_workers=2, **options):
     with WorkerPool(Act(), max_workers, **options) as pool:
         pool.grow(max_workers)
         return [each for _, answers in pool.map(batches) for each in answers]
+
+
+@dataclass
+class Ahead:
+    """Returns the batch that was announced."""
+
+    batch: tuple = ()
+
+    def __call__(self, item):
+        return self.batch
+
+    def prefetch(self, items):
+        self.batch = tuple(items)
+
+
+def test_batch_is_prefetched_before_its_items():
+    with WorkerPool(Ahead(), 1) as pool:
+        batches = list(pool.map([(1, 2), (3,)]))
+    assert batches == [((1, 2), [(True, (1, 2))] * 2), ((3,), [(True, (3,))])]
 
 
 def test_results_keep_order_of_items():
@@ -234,3 +259,20 @@ def test_encode_record_names_reason(task, tmp_path):
     (tmp_path / "1.png").unlink()
     with pytest.raises(UnusableImageError, match="No such file or directory"):
         function(task)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="only on some systems")
+def test_prefetch_advises_local_files_and_leaves_errors_to_reading(tmp_path, monkeypatch):
+    advised, advise = [], os.posix_fadvise
+
+    def record(handle, *range_and_advice):
+        advised.append(range_and_advice[:2])
+        advise(handle, *range_and_advice)  # Fails for a pipe.
+
+    monkeypatch.setattr(os, "posix_fadvise", record)
+    path, pipe = tmp_path / "1.jpg", tmp_path / "pipe"
+    path.write_bytes(bytes(100))
+    os.mkfifo(pipe)
+    files = [FileLocation(str(each)) for each in (path, tmp_path / "missing", pipe, "a\0b")]
+    prefetch([*files, RangeLocation(str(path), 10, 20), NoLocation("no"), MemoryLocation(b"")])
+    assert advised == [(0, 0), (0, 0), (10, 20)]
