@@ -219,8 +219,11 @@ class Objective:
     def penalty(self, network: keras.Model) -> tf.Tensor:
         """Return the scalar to add to the mean loss: L2, and the network's own penalties."""
         # A TF-Hub module may have penalties of its own.
-        penalties = [*network.losses, self._l2(network)]
-        return tf.add_n([tf.cast(each, tf.float32) for each in penalties])
+        penalties = [tf.cast(each, tf.float32) for each in network.losses]
+        # Gradients of an L2 penalty of 0 took 7 % of a step of MobileNetV2 at batch size 8.
+        if self.l2_regularization:
+            penalties.append(self._l2(network))
+        return tf.add_n(penalties) if penalties else tf.zeros([])
 
     def _l2(self, network: keras.Model) -> tf.Tensor:
         # Kernels only: decaying biases and normalization scales helps nothing.
