@@ -111,6 +111,19 @@ def random_erasing(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Ten
     return tf.where(is_erased, tf.cast(noise, tf.uint8), image)
 
 
+def cutout(image: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
+    """Fill a square with gray; its edge is that share of the image's shorter one.
+
+    DeVries and Taylor 2017, arXiv 1708.04552.
+    """
+    height, width, _ = image.shape
+    edge = strength * min(height, width)
+    y, x = tf.unstack(tf.random.stateless_uniform([2], seed))
+    rows, columns = _window(height, edge / height, y), _window(width, edge / width, x)
+    is_filled = rows[:, tf.newaxis, tf.newaxis] & columns[:, tf.newaxis]
+    return tf.where(is_filled, tf.constant(128, tf.uint8), image)
+
+
 def _is_mirrored(strength, seed):
     return tf.random.stateless_uniform([], seed) < 0.5 * strength
 
@@ -154,6 +167,7 @@ AUGMENTATIONS = {
     "grayscale": Augmentation(color.grayscale, 0.2, 1.0, COLOR, needs_color=True),
     "gaussian_blur": Augmentation(gaussian_blur, 1.5, 10),
     "random_erasing": Augmentation(random_erasing, 0.25, 1.0),
+    "cutout": Augmentation(cutout, 0.3, 1.0),
     "rand_augment": Augmentation(policies.rand_augment, 9, 30),
     "trivial_augment": Augmentation(policies.trivial_augment, 1.0, 1.0),
     "auto_augment": Augmentation(policies.auto_augment, 1.0, 1.0),

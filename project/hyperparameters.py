@@ -85,7 +85,7 @@ class Network(Keys):
         "efficientnet_lite0: the head gets averages of the middle layers too, not only the top",
     )
     dropout_rate: FractionBelowOne = key(0.5, "dropout rate; not of residual, which has its own")
-    width: Count32 = key(32, "simple, harmonic: filters of the first block; later ones have more")
+    width: Count32 = key(32, "simple, resnet9: filters of the first block; later ones have more")
     standardize_images: bool = key(
         False, "simple: standardize each image (residual always does, other networks refuse)"
     )
@@ -183,6 +183,7 @@ class Optimizer(Keys):
         None, "decay of the weights' exponential moving average (EMA), which is evaluated and saved"
     )
     momentum: FractionBelowOne = key(0.9, "momentum, muon: momentum")
+    nesterov: bool = key(False, "momentum: Nesterov's momentum")
     adam_beta1: FractionBelowOne = key(0.9, "adam, adamw, nadam, muon: decay of first moment")
     adam_beta2: FractionBelowOne = key(0.999, "adam, adamw, nadam, muon: decay of second moment")
     adam_epsilon: Positive = key(1e-8, "adam, adamw, nadam, muon: epsilon, for stability")

@@ -78,9 +78,9 @@ def lion(rate: Any, common: Options, *, lion_beta1: float, lion_beta2: float) ->
     return optimizers.Lion(rate, beta_1=lion_beta1, beta_2=lion_beta2, **common)
 
 
-def momentum(rate: Any, common: Options, *, momentum: float) -> keras.Optimizer:
+def momentum(rate: Any, common: Options, *, momentum: float, nesterov: bool) -> keras.Optimizer:
     """Stochastic gradient descent with momentum."""
-    return optimizers.SGD(rate, momentum=momentum, **common)
+    return optimizers.SGD(rate, momentum=momentum, nesterov=nesterov, **common)
 
 
 def muon(

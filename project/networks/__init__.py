@@ -19,19 +19,19 @@ from library.models.functional import to_functional
 from project.hyperparameters import keywords_of
 from project.networks.applications import APPLICATIONS, application
 from project.networks.efficientnet_lite0 import efficientnet_lite0
-from project.networks.harmonic import harmonic
 from project.networks.hub import hub
 from project.networks.preset import preset
 from project.networks.residual import residual
+from project.networks.resnet9 import resnet9
 from project.networks.simple import simple
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "application": application,
     "efficientnet_lite0": efficientnet_lite0,
-    "harmonic": harmonic,
     "hub": hub,
     "preset": preset,
     "residual": residual,
+    "resnet9": resnet9,
     "simple": simple,
 }
 

@@ -16,6 +16,7 @@ SHIPPED = {
     "brightness",
     "contrast",
     "cutmix",
+    "cutout",
     "distorted_crop",
     "flip",
     "gaussian_blur",
@@ -256,3 +257,15 @@ def test_random_erasing_probability_is_its_strength():
     shares = [np.mean(augment(image, chosen, seed).numpy() > 0) for seed in SEEDS]
     assert 10 < np.count_nonzero(shares) < 30
     assert max(shares) < 0.4
+
+
+def test_cutout_fills_a_square():
+    chosen = choose_augmentations(["cutout=0.5"])
+    image = tf.zeros([40, 30, 1], tf.uint8)
+    corners = set()
+    for seed in SEEDS:
+        rows, columns = np.nonzero(augment(image, chosen, seed).numpy()[..., 0] == 128)
+        assert len(rows) == 15 * 15
+        assert (np.ptp(rows), np.ptp(columns)) == (14, 14)
+        corners.add((rows[0], columns[0]))
+    assert len(corners) > 20

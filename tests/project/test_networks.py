@@ -15,7 +15,6 @@ from project.hyperparameters import Hyperparameters
 from project.networks import NETWORKS, make_network
 from project.networks.applications import APPLICATIONS
 from project.networks.efficientnet_lite0 import make_base, read_weights
-from project.networks.harmonic import cosine_filters
 from project.networks.weights.make_efficientnet_lite0 import read_tensors
 from tests.helpers.hub_modules import save_call, save_module, save_tf1_module
 from tests.helpers.small_networks import build
@@ -173,30 +172,17 @@ def test_simple_width():
     assert kernels == [4, 8, 16, 32, 32]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_harmonic_filters_are_a_basis_and_its_opposite(channels):
-    kernel = cosine_filters(channels)
-    both = kernel.reshape(9 * channels, channels, 2, 9)
-    assert np.array_equal(both[:, :, 0], -both[:, :, 1])
-    basis = both[:, :, 0].reshape(9 * channels, 9 * channels)
-    assert np.allclose(basis.T @ basis, np.eye(9 * channels))
-    # The first of each channel is the average of its pixels.
-    assert np.allclose(kernel.sum((0, 1))[:, ::18], 3 * np.eye(channels))
-
-
-def test_harmonic_learns_all_but_its_filters():
-    network = build("harmonic", (32, 20, 3), 3, width=4)
+def test_resnet9_has_two_shortcuts_and_halves_the_image_three_times():
+    network = build("resnet9", (32, 20, 3), 3, width=4)
     kernels = [x.filters for x in network.layers if isinstance(x, keras.layers.Conv2D)]
-    assert kernels == [54, 4, 4, 8, 8]
-    stem = network.get_layer("stem_cosines")
-    assert np.allclose(stem.kernel, cosine_filters(3))
-    learned = {each.path for each in network.trainable_variables}
-    assert stem.kernel.path not in learned
-    assert len(learned) == len(network.weights) - 1 - 2 * 5  # moving means and variances
+    assert kernels == [4, 8, 8, 8, 16, 32, 32, 32]
+    sums = [x.output.shape[1:] for x in network.layers if isinstance(x, keras.layers.Add)]
+    assert sums == [(16, 10, 8), (4, 2, 32)]
+    assert network.get_layer("scores").input.shape == (None, 32)
 
 
-def test_harmonic_takes_the_smallest_images():
-    assert build("harmonic", (1, 1, 1), 2)(np.zeros((1, 1, 1, 1))).shape == (1, 2)
+def test_resnet9_takes_the_smallest_images():
+    assert build("resnet9", (1, 1, 1), 2)(np.zeros((1, 1, 1, 1))).shape == (1, 2)
 
 
 def test_simple_standardizes_each_image():

@@ -75,6 +75,7 @@ def test_hyperparameters_reach_the_optimizer():
     assert config["l2_regularization_strength"] == 0.2
     config = make(network, "rmsprop").get_config()
     assert (config["rho"], config["momentum"], config["epsilon"]) == (0.9, 0.9, 1.0)
+    assert make(network, "momentum", nesterov=True).get_config()["nesterov"]
     assert make(network, "muon", momentum=0.7).get_config()["momentum"] == 0.7
 
 
