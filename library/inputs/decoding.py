@@ -113,7 +113,7 @@ def decode(
         if window is None:
             return tf.io.decode_jpeg(encoded, **options)
         # The window counts pixels of the reduced image.
-        reduced = window // ratio if crop else _enclose(window, ratio)
+        reduced = window if ratio == 1 else window // ratio if crop else _enclose(window, ratio)
         return tf.raw_ops.DecodeAndCropJpeg(contents=encoded, crop_window=reduced, **options)
 
     branch, branches = number, [partial(decode_reduced, ratio) for ratio in REDUCTIONS]
@@ -124,7 +124,7 @@ def decode(
     # Only the decoding is in branches: TensorFlow walks the ops of a branch that is not taken, too.
     image = tf.switch_case(branch, branches)
     if crop:
-        return tf.ensure_shape(resize(image, size), image_format.shape)
+        return resize(image, size)
     ratio = tf.bitwise.left_shift(1, number)
     begin = None if window is None else window[:2] % ratio / ratio
     resized = tf.cond(
@@ -132,7 +132,9 @@ def decode(
         lambda: _resize_part(image, begin, wanted / ratio, inner),
         lambda: resize(image, inner),
     )
-    return tf.ensure_shape(fit.pad(resized, size), image_format.shape)
+    padded = fit.pad(resized, size)
+    padded.set_shape(image_format.shape)
+    return padded
 
 
 def resize(image: tf.Tensor, size: Sequence[int] | tf.Tensor) -> tf.Tensor:
@@ -141,10 +143,13 @@ def resize(image: tf.Tensor, size: Sequence[int] | tf.Tensor) -> tf.Tensor:
     Bilinear: `decode` leaves less than a factor of two, for which a wider filter would cost more
     than the decoding did and change little.
     """
-    pixels = tf.raw_ops.ResizeBilinear(
-        images=image[tf.newaxis], size=size, half_pixel_centers=True
-    )[0]
-    return to_uint8(pixels)
+    images = tf.expand_dims(image, 0)
+    if image.shape[-1] == 3:
+        # The kernel would convert each uint8 about four times; for one channel that costs no more
+        # than converting first.
+        images = tf.cast(images, tf.float32)
+    pixels = tf.raw_ops.ResizeBilinear(images=images, size=size, half_pixel_centers=True)
+    return tf.squeeze(to_uint8(pixels), 0)
 
 
 def _resize_part(
