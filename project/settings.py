@@ -175,7 +175,9 @@ class Training(Keys):
     )
     train_batch_size: Count32 | None = key(None, "batch size for training", "tbs", "{batch_size}")
     eval_batch_size: Count32 | None = key(None, "batch size for evaluation", "ebs", "{batch_size}")
-    steps_per_execution: Count32 = key(1, "training steps per tf.function call", "spe")
+    steps_per_execution: Count32 = key(
+        1, "training steps per tf.function call; by default 30 on cached features", "spe"
+    )
     random_seed: Seed = key(0, "seed of weights, data order and augmentation", "rs")
     seeds: Seeds = key(
         (),

@@ -92,13 +92,13 @@ class CachedTrainingInputs:
             start_batch: Number of its batches to skip.
             epochs: Number of epochs.
         """
-        inputs, parts = self._inputs, []
-        for each in range(epoch, epoch + epochs):
-            skipped = start_batch if each == epoch else 0
-            keys = inputs.keys(each).skip(skipped * inputs.batch_size).batch(inputs.batch_size)
-            view = tf.data.Dataset.from_tensors(tf.constant(each % self._views, tf.int64))
-            parts.append(tf.data.Dataset.zip((view.repeat(), keys)))
-        joined = functools.reduce(tf.data.Dataset.concatenate, parts)
+        inputs, every = self._inputs, range(epoch, epoch + epochs)
+        first, *others = (inputs.keys(each).batch(inputs.batch_size) for each in every)
+        keys = functools.reduce(tf.data.Dataset.concatenate, others, first.skip(start_batch))
+        views = np.repeat([each % self._views for each in every], inputs.batches_per_epoch)
+        joined = tf.data.Dataset.zip(
+            (tf.data.Dataset.from_tensor_slices(views[start_batch:]), keys)
+        )
         gather = tf.autograph.experimental.do_not_convert(self.source.gather)
         return prefetch(joined.map(gather), inputs.options)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from library.configuration.reader import Settings
-from library.configuration.schema import DEFAULT, Value
+from library.configuration.schema import Value
 from library.dataset.class_checks import check_trainable, log_lacking_classes
 from library.dataset.folds import read_fold_splits, read_folds
 from library.dataset.sources.base import fold_names
@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 # In the folder of the run; each fold's run is in a folder there.
 RESULT, TABLE, OUTPUTS = "cross_validation.json", "out_of_fold.images.csv", "out_of_fold.npz"
-# A head on cached features takes less time for a step than Python does for a call.
-_STEPS_PER_EXECUTION = 5
 
 
 def cross_validate(settings: Settings) -> None:
@@ -98,8 +96,6 @@ def with_fold(settings: Settings, number: int, count: int) -> Settings:
     config, origin = settings.project, f"fold {number} of {count}"
     name = fold_names(count)[number - 1]
     new = {"fold": number, "run_dir": f"{config.run_dir}/{name}", "cache_dir": config.cache_dir}
-    if settings.values["steps_per_execution"].provenance == DEFAULT:
-        new["steps_per_execution"] = _STEPS_PER_EXECUTION
     return settings.with_values({key: Value(value, origin) for key, value in new.items()})
 
 

@@ -161,6 +161,7 @@ def test_views_take_turns():
 
     class Inputs:
         batch_size, options, source, examples = 2, DEFAULT_OPTIONS, Features(), 6
+        batches_per_epoch = 3
 
         def keys(self, epoch):
             return without_autotune(tf.data.Dataset.range(10 * epoch, 10 * epoch + 6))
