@@ -23,6 +23,7 @@ from library.models.features import (
 )
 from library.models.freezing import Unfreezing, freeze_layers, layer_rate_factors
 from library.models.functional import allow_image_size
+from library.models.fused_normalization import fuse_batch_normalization
 from library.models.presets import read_preset
 from library.models.weights import load_weights
 from library.saving.checkpoints import Checkpoints
@@ -249,6 +250,8 @@ def make_parts(
         raise SettingsError(f"model {hparams.model}: {error}; use a smaller image_size") from None
     if config.synchronized_batch_norm:
         synchronize_batch_norm(network)
+    if not config.xla:
+        fuse_batch_normalization(network)
     has_new_head = _load_and_freeze(network, config, hparams)
     head_rate = choose_head_learning_rate(settings, scale, has_new_head and hparams.fine_tuning)
     head_factor = head_rate / values["learning_rate"] if head_rate else 1.0
