@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from library.diagnosis.speed import Choices, Speed, advise_inputs, advise_step
 from library.profiling.input_costs import AUGMENT, COPY, DECODE, INPUT_STAGES
 from library.profiling.training_profile import (
+    EPOCHS,
     EVALUATE,
     FEATURES,
     SAVE,
@@ -53,7 +54,7 @@ def find_bottleneck(seconds: Mapping[str, float]) -> str:
     groups = {
         "start": sum(seconds.get(each, 0.0) for each in START),
         "inputs": sum(inputs.values()),
-        **{each: seconds.get(each, 0.0) for each in (FEATURES, STEP, EVALUATE, SAVE)},
+        **{each: seconds.get(each, 0.0) for each in (FEATURES, EPOCHS, STEP, EVALUATE, SAVE)},
     }
     largest = max(groups, key=lambda each: groups[each])
     return max(inputs, key=lambda each: inputs[each]) if largest == "inputs" else largest
@@ -73,6 +74,8 @@ def advise(profile: TrainingProfile, stage: str, context: Context) -> list[str]:
         return advised
     if stage == FEATURES:
         return ["fewer --cached_views", "a smaller --image_size", "a GPU; it is once per data set"]
+    if stage == EPOCHS:
+        return ["a smaller --batch_size or more images, so that epochs have more steps"]
     rarely = "evaluating less often, by --epochs_between_evals or --steps_between_evals"
     if stage == EVALUATE:
         return [rarely, "fewer batches, by --max_eval_steps", "a larger --eval_batch_size"]

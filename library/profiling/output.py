@@ -8,7 +8,7 @@ from typing import Any
 from library.diagnosis.speed import duration
 from library.messages import counted
 from library.profiling.bottleneck import Context, advise, explain, find_bottleneck
-from library.profiling.training_profile import FEATURES, START, STEP, TrainingProfile
+from library.profiling.training_profile import EPOCHS, FEATURES, START, STEP, TrainingProfile
 
 # What each stage is, for the table.
 _MEANINGS = {
@@ -16,6 +16,7 @@ _MEANINGS = {
     "set up": "the data, the network",
     "trace": "compile the steps",
     FEATURES: "run the frozen base, once",
+    EPOCHS: "make the inputs of each",
     "read": "stored images (or features)",
     "decode": "to pixels of the network's size",
     "augment": "",

@@ -1,6 +1,7 @@
 """Train for some seconds, evaluate and save, and note what each stage took."""
 
 import math
+import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,12 +17,13 @@ from library.profiling.input_costs import INPUT_STAGES, READ, measure_input_cost
 from library.profiling.stage_clock import StageClock
 from library.profiling.step_times import StepTimes, TrainingSteps, ready_calls, time_steps
 from library.saving.snapshots import write_snapshot
-from library.training.trainer import Trainer
+from library.training.trainer import SECONDS_UNSAVED, Trainer
 
 # Stages in the order in which they are shown. Those of START happen once.
 START = ("import", "set up", "trace")
-FEATURES, STEP, EVALUATE, SAVE, OTHER = "cache features", "step", "evaluate", "save", "other"
-STAGES = (*START, FEATURES, *INPUT_STAGES, STEP, EVALUATE, SAVE, OTHER)
+FEATURES, EPOCHS, STEP = "cache features", "begin epochs", "step"
+EVALUATE, SAVE, OTHER = "evaluate", "save", "other"
+STAGES = (*START, FEATURES, EPOCHS, *INPUT_STAGES, STEP, EVALUATE, SAVE, OTHER)
 # A ready batch of an n-th of the size shows what of a step does not depend on its size.
 _PART = 4
 # Seconds of steps in a trace of a GPU, which slows them down.
@@ -128,20 +130,20 @@ def profile_training(trainer: Trainer, clock: StageClock, budget: Budget) -> Tra
     evaluation = _evaluate(trainer, clock, budget.evaluation)
     with clock.stage(SAVE):
         saving = _save(trainer)
-    divided = divide_steps(steps, ready, costs)
-    plan = plan_of(trainer, steps.per_step)
-    planned = {name: clock.seconds[name] for name in START}
-    seconds = {**clock.seconds}
-    seconds |= {stage: share * loop_seconds for stage, share in divided.items()}
+    shares = divide_steps(steps, ready, costs)
+    seconds = {**clock.seconds, **{each: share * loop_seconds for each, share in shares.items()}}
+    seconds[EPOCHS] = sum(loop.epoch_starts)
     seconds[OTHER] = max(0.0, clock.total() - sum(seconds.values()))
-    planned |= {
+    plan = plan_of(trainer, steps.per_step)
+    planned = {
+        **clock.seconds,
+        **{each: share * plan.steps * steps.per_step for each, share in shares.items()},
         FEATURES: feature_seconds,
         EVALUATE: plan.evaluations * evaluation,
-        SAVE: plan.evaluations * saving,
-        OTHER: plan.epochs * sum(loop.epoch_starts) / len(loop.epoch_starts),
+        SAVE: _count_saves(plan, steps.per_step, evaluation, is_cached=cached is not None) * saving,
+        EPOCHS: math.ceil(plan.epochs) * statistics.median(loop.epoch_starts),
+        OTHER: 0.0,
     }
-    for stage, share in divided.items():
-        planned[stage] = share * plan.steps * steps.per_step
     return TrainingProfile(
         device=trainer.devices.describe(training.batch_size),
         cores=available_cores(),
@@ -192,6 +194,16 @@ def plan_of(trainer: Trainer, step_seconds: float) -> Plan:
     return Plan(steps, steps / per_epoch, math.ceil(steps / every))
 
 
+def _count_saves(
+    plan: Plan, step_seconds: float, evaluation_seconds: float, *, is_cached: bool
+) -> int:
+    """Return the number of saves: at each evaluation, but rarely with cached features."""
+    if not is_cached:
+        return plan.evaluations
+    training_seconds = plan.steps * step_seconds + plan.evaluations * evaluation_seconds
+    return min(plan.evaluations, 1 + int(training_seconds / SECONDS_UNSAVED))
+
+
 def _train(
     loop: TrainingSteps, clock: StageClock, seconds: float
 ) -> tuple[float, StepTimes, float]:
@@ -231,22 +243,28 @@ def _time_ready_steps(
 def _evaluate(trainer: Trainer, clock: StageClock, seconds: float) -> float:
     """Evaluate for some seconds. Return those of a whole evaluation."""
     inputs: Any = trainer.step_inputs.validation
-    start = time.perf_counter()
+    ends: list[float] = []  # of the batches
 
     def is_late() -> bool:
-        return time.perf_counter() - start > seconds
+        ends.append(time.perf_counter())
+        return ends[-1] - start > seconds
 
     with trainer.parts.averaged_weights():
+        start = time.perf_counter()
         trainer.evaluator.evaluate(inputs, 1)
         first = time.perf_counter() - start
         start = time.perf_counter()
-        _, examples = trainer.evaluator.evaluate(inputs, trainer.plan.max_eval_steps, is_late)
-    taken = time.perf_counter() - start
-    per_batch = taken / max(1, -(-examples // inputs.batch_size))
-    clock.seconds["trace"] += max(0.0, first - per_batch)
-    clock.seconds[EVALUATE] += taken + min(first, per_batch)
+        trainer.evaluator.evaluate(inputs, trainer.plan.max_eval_steps, is_late)
+        end = time.perf_counter()
+    taken, begun = end - start, ends[0] - start
+    # With its first batch, an evaluation makes a data set and waits for the first images.
+    trace = max(0.0, first - begun)
+    clock.seconds["trace"] += trace
+    clock.seconds[EVALUATE] += taken + first - trace
     batches = -(-trainer.inputs.validation.examples // inputs.batch_size)
-    return per_batch * min(batches, trainer.plan.max_eval_steps or batches)
+    missing = min(batches, trainer.plan.max_eval_steps or batches) - len(ends)
+    per_batch = (end - ends[0]) / (len(ends) - 1) if len(ends) > 1 else begun
+    return taken + missing * per_batch
 
 
 def _trace_gpus(loop: TrainingSteps) -> GpuShares | None:

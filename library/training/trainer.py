@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 # With cached features an epoch takes less time than saving does: training of this many seconds may
 # be lost, and is repeated, if the process is killed.
-_SECONDS_UNSAVED = 5
+SECONDS_UNSAVED = 5
 
 
 def default_listeners() -> list[Listener]:
@@ -493,9 +493,7 @@ class Trainer:
 
     def _save_if_slow(self) -> None:
         """Save, unless with cached features that was done a moment ago."""
-        is_fast = (
-            self.step_parts is not self.parts and self.timetable.since_save <= _SECONDS_UNSAVED
-        )
+        is_fast = self.step_parts is not self.parts and self.timetable.since_save <= SECONDS_UNSAVED
         if not is_fast or self.timetable.is_finished(self.state):
             self._save()
 

@@ -11,7 +11,7 @@ from tests.helpers.small_run import assert_same, make_run, saved_steps, stopping
 
 def test_best_and_latest_are_saved_at_the_end(tmp_path, monkeypatch):
     # However slow the machine is.
-    monkeypatch.setattr("library.training.trainer._SECONDS_UNSAVED", 1000)
+    monkeypatch.setattr("library.training.trainer.SECONDS_UNSAVED", 1000)
     run = make_run(tmp_path, is_cached=True)
     measured = iter((0.5, 0.25, 0.75))
     seen = []
@@ -35,7 +35,7 @@ def test_best_and_latest_are_saved_at_the_end(tmp_path, monkeypatch):
 
 
 def test_best_and_latest_are_saved_after_some_seconds(tmp_path, monkeypatch):
-    monkeypatch.setattr("library.training.trainer._SECONDS_UNSAVED", 0)
+    monkeypatch.setattr("library.training.trainer.SECONDS_UNSAVED", 0)
     run = make_run(tmp_path, is_cached=True)
     steps = saved_steps(run)
     run.fit()
