@@ -251,6 +251,11 @@ class EvaluationPipeline:
 
     def batches(self) -> tf.data.Dataset:
         """Return the batches; elements are (images, labels) as in TrainingPipeline."""
+        return self._loaded_batches
+
+    @cached_property
+    def _loaded_batches(self) -> tf.data.Dataset:
+        # Made once: for a small split, making it takes longer than an evaluation.
         return self._batches(lambda source, position, key: source.load(key, self.image_format))
 
     def named_batches(self) -> tf.data.Dataset:
