@@ -11,6 +11,8 @@ from library.files import write_file
 Rows = Sequence[Mapping[str, Any]]
 # Readable on white and on black, because the figure has no background.
 INK = "#7a7a7a"
+# Around each curve, in inches: left, right, bottom, top.
+_MARGINS = (0.75, 0.2, 0.55, 0.4)
 _COLORS = {"training": "#4c8bf5", "validation": "#f0803c"}
 
 
@@ -51,6 +53,7 @@ def draw_curves(
         names,
         size,
         lambda axes, name: _draw_metric(axes, rows, name, best_epoch),
+        margins=_MARGINS,
     )
 
 
@@ -94,6 +97,7 @@ def draw_figure(
     size: tuple[float, float],
     draw: Callable[[Any, str], None],
     xlabel: str = "epoch",
+    margins: tuple[float, float, float, float] | None = None,
 ) -> bytes:
     """Return an SVG with one diagram per name, side by side.
 
@@ -102,6 +106,8 @@ def draw_figure(
         size: (width, height) in inches.
         draw: Draws a diagram into axes of matplotlib, given the name.
         xlabel: What the horizontal axis shows; epochs are whole.
+        margins: Left, right, bottom and top of each diagram, in inches; None: what its labels
+            need, which takes twice as long to find as to draw.
     """
     # Imported late, because it is slow; not pyplot, which may look for a screen.
     import matplotlib
@@ -109,13 +115,27 @@ def draw_figure(
 
     # Text stays text, and the salt makes the ids reproducible.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": names[0]}):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, layout=None if margins else "constrained")
+        if margins:
+            _set_margins(figure, margins, len(names))
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
             draw(axes, name)
             _style(axes, xlabel)
         content = io.BytesIO()
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
     return content.getvalue()
+
+
+def _set_margins(figure: Any, margins: tuple[float, float, float, float], count: int) -> None:
+    left, right, bottom, top = margins
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        wspace=(left + right) / (width / count - left - right),
+    )
 
 
 def _draw_metric(axes: Any, rows: Rows, name: str, best_epoch: int | None) -> None:

@@ -180,11 +180,11 @@ def test_memory_stays_flat(tmp_path):
     assert data > 400e6
     source = ShardSource((str(path),) * times, (64,) * times, (32 * times,) * 2, len(encoded))
     inputs = TrainingPipeline(source, ImageFormat(8, 3), 32, shuffle_examples=32, seed=0)
-    most, left = (grown / data for grown in growth(inputs, 8))
+    most, left = (grown / data for grown in growth(inputs, 6))
     assert most.max() < 0.5
-    # Were each epoch to leave a tenth of the data behind, it would be 0.4. The least of
+    # Were each epoch to leave a tenth of the data behind, it would be 0.3. The least of
     # several is what is left for good: threads end a moment after their epoch.
-    assert left[4:].min() - left[:4].min() < 0.15
+    assert left[3:].min() - left[:3].min() < 0.15
     # And where all are kept, to draw from, it is seen.
     all_kept, _ = growth(replace(inputs, shuffle_examples=64 * times), 1)
     assert all_kept[0] / data > most.max() + 0.3
@@ -219,12 +219,12 @@ def joined(workers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_workers_together_make_the_batches_of_one(numbered, count):
+def test_workers_together_make_the_batches_of_one(numbered):
+    count = 4  # Of the last batch, two of them get nothing.
     words = ["flip", "brightness", "cutmix"]
     training = make_training(numbered, augmentations=choose_augmentations(words))
     evaluation = EvaluationPipeline(make_source(numbered), ImageFormat(8, 1), 8)
-    for inputs, start in ((training, (1, 3)), (training, (1, 0)), (evaluation, ())):
+    for inputs, start in ((training, (1, 3)), (evaluation, ())):
         alone = arrays(inputs.batches(*start))
         parts = [WorkerSlice(each, count) for each in range(count)]
         workers = [arrays(replace(inputs, worker_slice=part).batches(*start)) for part in parts]

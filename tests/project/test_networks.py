@@ -69,8 +69,10 @@ def test_network_from_pixels_to_float32_logits(name, shape, hyperparameters, tmp
     assert np.array_equal(again(pixels), network(pixels))
 
 
-@pytest.mark.parametrize("name", AVAILABLE)
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [*((name, "mixed_float16") for name in AVAILABLE), ("simple", "mixed_bfloat16")],
+)
 def test_network_under_mixed_precision(name, policy, hyperparameters):
     keras.config.set_dtype_policy(policy)
     try:
@@ -132,7 +134,7 @@ def test_simple_reduces_large_images_to_nine_positions():
 
 # He et al. 2015, table 6: millions of parameters.
 @pytest.mark.parametrize(
-    ("layers", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.73)]
+    ("layers", "millions"), [(20, 0.27), (56, 0.85), (110, 1.73)]
 )
 def test_residual_has_the_published_number_of_parameters(layers, millions):
     network = build("residual", (32, 32, 3), 10, residual_layers=layers)

@@ -67,21 +67,22 @@ class Suite:
     def run(self, program: str, *arguments: object, codes: tuple[int, ...] = (0,)) -> str:
         """Run a program; return stdout and stderr. Note a traceback or a wrong exit code."""
         words = [str(each) for each in arguments]
-        done = subprocess.run(
-            [sys.executable, str(ROOT / program), *words],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
-        output = done.stdout + done.stderr
+        code, output = self.start(program, words)
         what = f"{program} {' '.join(words[:2])}"
         if "Traceback" in output:
             self.problems.append(f"{what}: traceback: {output.strip().splitlines()[-1]}")
-        elif done.returncode not in codes:
+        elif code not in codes:
             last = (output.strip().splitlines() or ["no output"])[-1]
-            self.problems.append(f"{what}: exit code {done.returncode}: {last}")
+            self.problems.append(f"{what}: exit code {code}: {last}")
         return output
+
+    def start(self, program: str, words: list[str]) -> tuple[int, str]:
+        """Run a program in a process of its own; return its exit code, and stdout and stderr."""
+        command = [sys.executable, str(ROOT / program), *words]
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False
+        )
+        return done.returncode, done.stdout + done.stderr
 
     def convert(self, *splits: str) -> None:
         """Convert and verify the splits, inspect the first, and compare the three."""

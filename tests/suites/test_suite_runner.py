@@ -1,7 +1,11 @@
+import importlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from library.errors import run_main
+from tests.conftest import ROOT
 from tests.helpers.jpeg_variants import PLAIN, UNUSUAL_SAMPLING, WITH_STRAY_BYTES, waves
 from tests.helpers.tiff_variants import FLOAT, encode_tiff
 from tests.suites import run
@@ -31,7 +35,15 @@ def test_runner_finds_no_problem_in_conversion(folder, capsys):
 
 
 @pytest.mark.slow
-def test_runner_finds_no_problem_in_training(folder, capsys):
+def test_runner_finds_no_problem_in_training(folder, capsys, monkeypatch):
+    def start(_, program, words):
+        """Run in this process, which has imported TensorFlow."""
+        main = importlib.import_module(program.removesuffix(".py")).main
+        code = run_main(main, words, program)
+        return code, "".join(capsys.readouterr())
+
+    monkeypatch.setattr(run.Suite, "start", start)
+    monkeypatch.chdir(ROOT)
     code = run.main([str(folder)])
     assert code == 0, capsys.readouterr().out
 
