@@ -226,8 +226,9 @@ def call(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+# Folders are trained on by tests/suites.
 @pytest.mark.slow
-@pytest.mark.parametrize("data_format", ["folder", "csv", "generator"])
+@pytest.mark.parametrize("data_format", ["csv", "generator"])
 def test_training_without_conversion(capsys, monkeypatch, folder, data_format):
     monkeypatch.chdir(ROOT)
     data_dir = folder
