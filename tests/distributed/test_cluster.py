@@ -287,18 +287,9 @@ def check_workers(workers, run_dir, monkeypatch):
     ]
 
 
-@pytest.mark.slow
-def test_template_tf_config(tiny, tmp_path):
-    """The only template that is run whole, Python included."""
-    text = tiny(template("TF_CONFIG")).replace("python run.py", f"{sys.executable} run.py")
-    for old, port in zip(("12345", "12346"), free_ports(2), strict=True):
-        text = text.replace(old, str(port))
-    done = subprocess.run(
-        ["/bin/sh", "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert "2 CPUs of 2 workers, 8 images per step on each" in done.stderr
-    assert (tmp_path / "out" / "best" / "model.keras").exists()
+def test_template_tf_config(tiny, programs, tmp_path, monkeypatch):
+    run_script(tiny(template("TF_CONFIG")), programs)
+    check_workers(recorded(programs), tmp_path / "out", monkeypatch)
 
 
 def test_template_vertex_ai(tiny, tmp_path, monkeypatch):

@@ -83,7 +83,7 @@ def test_debug_and_xla_exclude_each_other(options):
 
 SETS = {
     "debug": ("--image_size=8", "--learning_rate=0.01"),
-    "fashion_mnist": ("--image_size=8", "--max_train_steps=2"),
+    "fashion_mnist": ("--image_size=8", "--max_train_steps=2", "--model=simple"),
     "cifar_resnet56": ("--image_size=8", "--max_train_steps=2", "--model=simple"),
 }
 
