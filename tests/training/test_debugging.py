@@ -99,7 +99,7 @@ def test_config_set_trains(colors, options, tmp_path, capsys, name):
         assert best["step"] < 300
         assert "debug: one batch of 32 images was learned: accuracy 1.0000" in printed.err
     else:
-        assert best["step"] == 2
+        assert best["step"] in (1, 2)
 
 
 multiply = tf.function(lambda x: x @ x)
