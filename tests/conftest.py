@@ -51,6 +51,25 @@ def convert(images, data_dir, split, *options):
     convert_dataset.main([*arguments, "--tfrecord_dir", folder, *options])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _forked_workers():
+    from library.dataset import worker_pool
+
+    with pytest.MonkeyPatch.context() as patch:
+        start = worker_pool._start_python
+        if hasattr(os, "fork"):
+            from tests.helpers.forked_workers import ForkedWorker
+
+            patch.setattr(worker_pool, "_start_python", ForkedWorker)
+        yield start
+
+
+@pytest.fixture
+def real_workers(_forked_workers, monkeypatch):
+    """Worker processes are started as outside the tests, with the variables of the environment."""
+    monkeypatch.setattr("library.dataset.worker_pool._start_python", _forked_workers)
+
+
 @pytest.fixture(scope="module")
 def in_root():
     """The YAML files of the project are those in effect."""

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from library.dataset.worker_process import ALIVE, ALIVE_SECONDS, Result, send
 from library.errors import UnreachableError, UserError
@@ -201,14 +201,8 @@ class _Process:
         return -signal.SIGTERM
 
     def _start(self) -> None:
-        paths = filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | _WORKER_ENVIRONMENT
-        command = [sys.executable, "-W", "ignore", "-m", "library.dataset.worker_process"]
         with tempfile.TemporaryFile() as errors:
-            pipe = subprocess.PIPE
-            self.process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, stderr=errors, env=environment
-            )
+            self.process = _start_python(errors)
             _widen(self.process.stdout.fileno())
             self._requests, self._answers = queue.SimpleQueue(), queue.SimpleQueue()
             arguments = (self.process, self._requests, self._answers)
@@ -234,6 +228,15 @@ class _Process:
         if answer is None:
             raise EOFError
         return answer
+
+
+def _start_python(errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a worker process, which writes its errors into a file."""
+    paths = filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | _WORKER_ENVIRONMENT
+    command = [sys.executable, "-W", "ignore", "-m", "library.dataset.worker_process"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, env=environment)
 
 
 def _carry(

@@ -27,6 +27,7 @@ from library.errors import UnreachableError, UserError
 from tests.conftest import ROOT
 from tests.dataset.test_images import colorful, saved
 
+pytestmark = pytest.mark.usefixtures("real_workers")
 WORKER = [sys.executable, "-W", "ignore", "-m", "library.dataset.worker_process"]
 
 

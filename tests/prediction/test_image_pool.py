@@ -31,7 +31,7 @@ images.decode_image = decode
 
 
 @pytest.fixture
-def crashing(tmp_path, monkeypatch):
+def crashing(tmp_path, monkeypatch, real_workers):
     folder = tmp_path / "patch"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(CRASHING)
