@@ -21,7 +21,7 @@ _MEANINGS = {
     "decode": "to pixels of the network's size",
     "augment": "",
     "copy": "into batches, onto the device",
-    STEP: "the network, forth and back",
+    STEP: "forward and backward pass, update",
     "evaluate": "on the validation split",
     "save": "a snapshot, a checkpoint",
     "other": "",
