@@ -124,7 +124,9 @@ def make_trainer(
         rate = parts.head_learning_rate / _learning_rate_scale(settings)
         settings = settings.with_values({"head_learning_rate": Value(rate, "for a new head")})
     paths = make_run_paths(settings, splits[0])
-    listeners = [*default_listeners(), *_make_tracking(settings, splits), *listeners]
+    # A network is reused for other folds of the same images, which take little time to train.
+    usual = default_listeners(shows_inputs=reused is None)
+    listeners = [*usual, *_make_tracking(settings, splits), *listeners]
     return ENGINES[config.engine](parts, inputs, plan, paths, devices, listeners)
 
 

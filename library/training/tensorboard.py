@@ -29,6 +29,10 @@ _KERNEL_PIXELS = 24
 class TensorBoard(Listener):
     """Writes event files into the run's folder `logs`."""
 
+    def __init__(self, *, shows_inputs: bool = True) -> None:
+        """Write a batch of training images, too, if `shows_inputs`: it has to be decoded first."""
+        self._shows_inputs = shows_inputs
+
     def on_start(self, run: Run) -> None:
         """Open the event files."""
         super().on_start(run)
@@ -78,6 +82,8 @@ class TensorBoard(Listener):
             return
         self._has_introduced = True
         self._write_hyperparameters(self.run.paths.settings)
+        if not self._shows_inputs:
+            return
         batch = next(iter(self.run.next_batches()), ((), ()))
         images, labels = (each[:_SHOWN_IMAGES] for each in batch)
         # One of several workers may have no example of an epoch's last batch.

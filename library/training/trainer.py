@@ -45,9 +45,9 @@ logger = logging.getLogger(__name__)
 SECONDS_UNSAVED = 5
 
 
-def default_listeners() -> list[Listener]:
-    """Return the listeners of a run that names none."""
-    return [ProgressBar(), History(), TensorBoard(), LogLines()]
+def default_listeners(*, shows_inputs: bool = True) -> list[Listener]:
+    """Return the listeners of a run that names none. See TensorBoard for `shows_inputs`."""
+    return [ProgressBar(), History(), TensorBoard(shows_inputs=shows_inputs), LogLines()]
 
 
 class Trainer:

@@ -65,7 +65,7 @@ def at_evaluations(monkeypatch, **actions):
         def on_evaluation(self, evaluation):
             actions.get(f"epoch_{evaluation.row['epoch']}", lambda: None)()
 
-    monkeypatch.setattr(assembly, "default_listeners", lambda: [*make_listeners(), Actor()])
+    monkeypatch.setattr(assembly, "default_listeners", lambda **_: [*make_listeners(), Actor()])
 
 
 @pytest.mark.slow

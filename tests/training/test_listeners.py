@@ -213,10 +213,11 @@ def test_tensorboard_images(start, tmp_path, network):
     assert "weights/look/kernel" in shown
 
 
-def test_tensorboard_without_kernels_or_images(start, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("count", "shows_inputs"), [(0, True), (2, False)])
+def test_tensorboard_without_kernels_or_images(count, shows_inputs, start, tmp_path, monkeypatch):
     monkeypatch.setattr("library.training.tensorboard.first_kernels", lambda network: None)
-    empty = np.zeros((0, 4, 4, 1), np.uint8), np.zeros(0, np.int64)
-    board = start(TensorBoard(), batch=empty)
+    batch = np.zeros((count, 4, 4, 1), np.uint8), np.zeros(count, np.int64)
+    board = start(TensorBoard(shows_inputs=shows_inputs), batch=batch)
     board.on_evaluation(evaluation(1, 10))
     board.on_finish(None)
     assert not [tag for tag in events(tmp_path / "logs") if tag.startswith("images/")]
