@@ -111,6 +111,40 @@ def check_decodable(content: bytes, height: int, width: int) -> None:
             raise UnusableImageError(f"is a damaged JPEG: {first_line(error)}") from None
 
 
+def decode_as_tensorflow(
+    image: EncodedImage, channels: int, reduction: int = 1, *, is_exact: bool = False
+) -> np.ndarray | None:
+    """Decode a conformant JPEG to the pixels of `tf.io.decode_jpeg`, without signs of damage.
+
+    For those who would call `check_decodable` first: the data is read once instead of twice.
+
+    Args:
+        image: What `find_conformant` returned.
+        channels: 1 or 3.
+        reduction: 2, 4 or 8 for a half, a quarter or an eighth of height and width, rounded up.
+        is_exact: TensorFlow's `fancy_upscaling`.
+
+    Returns:
+        uint8 pixels (height, width, channels); None if only TensorFlow can decode the JPEG.
+
+    Raises:
+        UnusableImageError: The JPEG is damaged.
+    """
+    content, *size = image
+    # Of a smaller image, several reductions have the same height and width.
+    if reduction > 1 and max(size) < 16:
+        return None
+    height, width = (-(-each // reduction) if reduction > 1 else 0 for each in size)
+    # TensorFlow takes libjpeg's faster cosine transform.
+    options = {"fastdct": True, "fastupsample": not is_exact}
+    color_space = "GRAY" if channels == 1 else "RGB"
+    try:
+        least = {"min_height": height, "min_width": width}
+        return _decode_strictly(content, color_space, least | options)
+    except _UnknownJpegError:
+        return None
+
+
 def decode_image(
     content: bytes, options: ImageOptions, notes: list[str] | None = None
 ) -> tuple[np.ndarray, tuple[int, int]]:
@@ -212,13 +246,13 @@ def _decode_scaled(
     return _decode_strictly(content, color_space, least), scale
 
 
-def _decode_strictly(content: bytes, color_space: str, least: dict[str, int]) -> np.ndarray:
-    """Return what simplejpeg decodes without a warning.
+def _decode_strictly(content: bytes, color_space: str, options: dict[str, int]) -> np.ndarray:
+    """Return what simplejpeg decodes, with options of its own, without a warning.
 
     Raises UnusableImageError for damage, _UnknownJpegError for other warnings and errors.
     """
     try:
-        return simplejpeg.decode_jpeg(content, color_space, **least)
+        return simplejpeg.decode_jpeg(content, color_space, **options)
     except ValueError as error:
         reason = first_line(error)
     if any(text in reason for text in _DAMAGE):

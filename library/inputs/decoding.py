@@ -129,7 +129,7 @@ def decode(
     begin = None if window is None else window[:2] % ratio / ratio
     resized = tf.cond(
         tf.reduce_max((wanted if window is None else window) % ratio) > 0,
-        lambda: _resize_part(image, begin, wanted / ratio, inner),
+        lambda: resize_part(image, begin, wanted / ratio, inner),
         lambda: resize(image, inner),
     )
     padded = fit.pad(resized, size)
@@ -152,7 +152,7 @@ def resize(image: tf.Tensor, size: Sequence[int] | tf.Tensor) -> tf.Tensor:
     return tf.squeeze(to_uint8(pixels), 0)
 
 
-def _resize_part(
+def resize_part(
     image: tf.Tensor, begin: tf.Tensor | None, extent: tf.Tensor, size: Sequence[int] | tf.Tensor
 ) -> tf.Tensor:
     """Do as `resize` does, for a part of an image that ends within its border pixels.

@@ -17,12 +17,20 @@ from typing import Any, Self
 import numpy as np
 import tensorflow as tf
 
-from library.dataset.images import ImageOptions, UnusableImageError, convert_image
+from library.dataset.images import (
+    EncodedImage,
+    ImageOptions,
+    UnusableImageError,
+    convert_image,
+    decode_as_tensorflow,
+    find_conformant,
+)
 from library.dataset.locations import MemoryLocation
 from library.dataset.sources.base import LabeledFile
 from library.dataset.worker_pool import available_cores
 from library.errors import reason_of
-from library.inputs.decoding import ImageFormat, decode
+from library.inputs.aspect_ratio import SQUEEZED
+from library.inputs.decoding import REDUCTIONS, ImageFormat, decode, resize, resize_part
 from library.prediction.predictor import Predictor
 from library.saving.snapshots import Snapshot
 
@@ -59,6 +67,8 @@ class ImagePreprocessor:
         self._options = options or ImageOptions()
         self._convert = convert
         self._decode = self._trace_decode()
+        # Converting a tuple for each image would take a third as long as resizing it.
+        self._size = tf.constant(image_format.shape[:2])
 
     @classmethod
     def for_snapshot(cls, snapshot: Snapshot, convert: ConvertImage = convert_image) -> Self:
@@ -72,7 +82,34 @@ class ImagePreprocessor:
             UnusableImageError: The text is a reason that follows the file's name.
             MemoryError: The image needs too much memory.
         """
+        conformant = find_conformant(content, self._options)
+        if conformant and self.image_format.fit == SQUEEZED:
+            # In this process, as TensorFlow would, with the same libjpeg-turbo.
+            pixels = self._decode_once(conformant)
+            if pixels is not None:
+                return pixels
         return self.decode(*self._convert(content, self._options))
+
+    def _decode_once(self, conformant: EncodedImage) -> np.ndarray | None:
+        """Return the pixels of `decode`, to the bit; None if only TensorFlow can decode the image.
+
+        TensorFlow takes damaged data without a warning, and a check would read the data once more.
+
+        Raises UnusableImageError.
+        """
+        height, width, channels = self.image_format.shape
+        is_exact = conformant[1:] == (height, width)
+        factor = min(conformant.height // height, conformant.width // width)
+        reduction = max((each for each in REDUCTIONS if each <= factor), default=1)
+        pixels = decode_as_tensorflow(conformant, channels, reduction, is_exact=is_exact)
+        if pixels is None or is_exact:
+            return pixels
+        with tf.device("/CPU:0"):
+            image = tf.constant(pixels)
+            if any(each % reduction for each in conformant[1:]):
+                extent = tf.constant(conformant[1:], tf.float64) / reduction
+                return resize_part(image, None, extent, self._size).numpy()
+            return resize(image, self._size).numpy()
 
     def decode(self, encoded: bytes, height: int, width: int) -> np.ndarray:
         """Return the pixels of an image that is converted already. Raises UnusableImageError."""

@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-from library.dataset.images import ImageOptions, UnusableImageError
+from library.dataset.images import ImageOptions, UnusableImageError, convert_image
 from library.dataset.locations import FileLocation, MemoryLocation, NoLocation
 from library.dataset.sources.base import LabeledFile
 from library.dataset.splits import read_splits
@@ -18,6 +19,7 @@ from library.prediction.preprocess import NAN_SCORES, ImagePreprocessor, predict
 from library.saving.snapshots import read_snapshot
 from project.inputs import EvaluationPipeline
 from tests.conftest import convert
+from tests.helpers.jpeg_variants import CONFORMANT, PLAIN, UNUSUAL_SAMPLING, encode_jpeg, waves
 
 
 def encode(pixels, kind, **options):
@@ -66,6 +68,31 @@ def test_preprocess_matches_the_converted_split(tmp_path, channels):
     assert len(found) == len(expected) == 50
     assert found[0].dtype == np.uint8
     assert sorted(each.tobytes() for each in found) == sorted(each.tobytes() for each in expected)
+
+
+@pytest.mark.parametrize(
+    "image_format",
+    [ImageFormat(8, 3), ImageFormat(7, 3), ImageFormat(20, 1), ImageFormat(32, 3, 48)],
+    ids=str,
+)
+def test_preprocess_decodes_conformant_jpegs_as_tensorflow_does(image_format):
+    preprocessor = ImagePreprocessor(image_format)
+    odd = [encode_jpeg(Image.fromarray(waves(*size))) for size in [(101, 67), (13, 15), (224, 96)]]
+    for content in [*CONFORMANT.values(), *UNUSUAL_SAMPLING.values(), *odd]:
+        encoded, height, width = convert_image(content, ImageOptions())
+        expected = preprocessor.decode(encoded, height, width)
+        found = preprocessor.preprocess(content)
+        assert found.shape == image_format.shape
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_preprocess_refuses_data_that_tensorflow_would_decode(size):
+    damaged = bytearray(PLAIN)
+    damaged[-60:-50] = b"\xff\x00" * 5
+    assert tf.io.decode_jpeg(bytes(damaged)).shape == (32, 48, 3)
+    with pytest.raises(UnusableImageError, match="damaged"):
+        ImagePreprocessor(ImageFormat(size, 3)).preprocess(bytes(damaged))
 
 
 @pytest.mark.slow
