@@ -1,6 +1,6 @@
 """Training steps of this project and of Keras's `Model.fit`, and whole trainings with the latter.
 
-All train the same network on the same data in memory with the same optimizer; a plain script for
+All train the same network on the same data in memory with Adam; a plain script for
 Keras trains on the sample. benchmarks/cases.yaml says what is compared.
 """
 
@@ -17,6 +17,8 @@ import tensorflow as tf
 
 from benchmarks.data import make_batches
 from library.inputs.examples import without_autotune
+from library.models.fused_normalization import fuse_batch_normalization
+from library.training.adam import Adam
 from library.training.parts import NoSchedule, Parts
 from library.training.steps import MetricSums, make_train_steps
 from project.hyperparameters import Hyperparameters
@@ -58,7 +60,8 @@ def build(network: str, batch_size: int) -> tuple[keras.Model, tf.data.Dataset]:
 def ours(network: str, batch_size: str, steps_per_call: str, steps: str) -> Iterator[int | None]:
     """Make steps as the project's training loop does."""
     model, batches = build(network, int(batch_size))
-    optimizer = keras.optimizers.Adam(1e-3)
+    fuse_batch_normalization(model)
+    optimizer = Adam(1e-3)
     optimizer.build(model.trainable_variables)
     count = int(steps_per_call)
     parts = Parts(model, Objective(), optimizer, NoSchedule(optimizer))

@@ -15,6 +15,7 @@ from keras import optimizers
 from library.errors import SettingsError
 from library.messages import choose
 from library.models.freezing import with_layer_rates
+from library.training.adam import Adam, AdamW
 from project.hyperparameters import keywords_of
 
 Options = Mapping[str, Any]
@@ -39,18 +40,14 @@ def adam(
     rate: Any, common: Options, *, adam_beta1: float, adam_beta2: float, adam_epsilon: float
 ) -> keras.Optimizer:
     """Kingma and Ba 2014 (arXiv 1412.6980)."""
-    return optimizers.Adam(
-        rate, beta_1=adam_beta1, beta_2=adam_beta2, epsilon=adam_epsilon, **common
-    )
+    return Adam(rate, beta_1=adam_beta1, beta_2=adam_beta2, epsilon=adam_epsilon, **common)
 
 
 def adamw(
     rate: Any, common: Options, *, adam_beta1: float, adam_beta2: float, adam_epsilon: float
 ) -> keras.Optimizer:
     """Loshchilov and Hutter 2017 (arXiv 1711.05101): Adam with the decoupled `weight_decay`."""
-    return optimizers.AdamW(
-        rate, beta_1=adam_beta1, beta_2=adam_beta2, epsilon=adam_epsilon, **common
-    )
+    return AdamW(rate, beta_1=adam_beta1, beta_2=adam_beta2, epsilon=adam_epsilon, **common)
 
 
 def ftrl(

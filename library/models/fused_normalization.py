@@ -4,16 +4,11 @@ Each of those reads or writes all activations (keras-core issue 225). With the f
 MobileNetV2 on a CPU takes two thirds of the time.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
-
-# Smaller activations of one image, as in the network `simple` at 28 pixels, stay in the cache: the
-# fused op would gain 6 %, and change the results that are published for them.
-_MIN_ACTIVATIONS = 8192
 
 
 def fuse_batch_normalization(network: keras.Model) -> None:
@@ -58,7 +53,4 @@ def _fused_call(layer: keras.layers.BatchNormalization) -> Callable[..., Any]:
 
 
 def _is_usual(layer: keras.layers.BatchNormalization, inputs: Any) -> bool:
-    shape = inputs.shape
-    if layer.synchronized or len(shape) != 4 or layer.axis not in (-1, 3):
-        return False
-    return None in shape[1:] or math.prod(shape[1:]) >= _MIN_ACTIVATIONS
+    return not layer.synchronized and len(inputs.shape) == 4 and layer.axis in (-1, 3)

@@ -5,15 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from library.models import fused_normalization
 from library.models.fused_normalization import fuse_batch_normalization
 
 IMAGES = np.random.default_rng(0).normal(3, 2, (4, 5, 6, 8)).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def fuse_small_activations(monkeypatch):
-    monkeypatch.setattr(fused_normalization, "_MIN_ACTIVATIONS", IMAGES[0].size)
 
 
 def make_network(shape=IMAGES.shape[1:], **options):
@@ -61,11 +55,9 @@ def test_fused_is_float32_inside_under_mixed_precision():
     assert np.allclose(tf.cast(ours[0], tf.float32), tf.cast(theirs[0], tf.float32), rtol=0.01)
 
 
-@pytest.mark.parametrize(
-    "case", ["inference", "frozen", "vectors", "axis", "synchronized", "small"]
-)
+@pytest.mark.parametrize("case", ["inference", "frozen", "vectors", "axis", "synchronized"])
 def test_what_the_op_cannot_do_is_left_to_keras(case):
-    images = {"vectors": IMAGES.reshape(-1, 8), "small": IMAGES[:, 1:]}.get(case, IMAGES)
+    images = IMAGES.reshape(-1, 8) if case == "vectors" else IMAGES
     networks = [make_network(images.shape[1:], axis=2 if case == "axis" else -1) for _ in range(2)]
     fuse_batch_normalization(networks[0])
     for network in networks:

@@ -265,7 +265,7 @@ def small(request, tmp_path):
 
 def test_flipped_bit_is_refused_or_changes_nothing(small, tmp_path, monkeypatch):
     # Hundreds of folders need not lie safe on the disk.
-    monkeypatch.setattr("library.files._sync_tree", lambda folder: None)
+    monkeypatch.setattr("library.files.sync_tree", lambda folder: None)
     monkeypatch.setattr("library.files.sync_folder", lambda folder: None)
     archive, content = small
     whole = Path(archive).read_bytes()
