@@ -65,6 +65,7 @@ def test_fixed_share():
     ("stage", "values", "context", "expected"),
     [
         ("step", {"part": steps(0.07, images=16)}, {}, "--steps_per_execution"),
+        ("step", {"part": steps(0.07, images=16)}, {}, "--intra_op_threads 1"),
         ("step", {"part": steps(0.02, images=16)}, {}, "a GPU"),
         ("step", {"gpu": GpuShares(0.3, 0.1)}, {}, "--xla"),
         ("decode", {}, {"stored_shape": (375, 500)}, "--max_edge 110"),
