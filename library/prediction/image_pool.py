@@ -49,8 +49,8 @@ class ImagePool:
         Raises UnusableImageError, also if the decoder crashes, hangs or needs too much memory.
         """
         if conformant := find_conformant(content, options):
-            # In this process, as TensorFlow decodes it next, with the same libjpeg-turbo: TensorFlow
-            # would take damaged data without a warning.
+            # In this process, as TensorFlow decodes it next, with the same libjpeg-turbo.
+            # TensorFlow would take damaged data without a warning.
             check_decodable(*conformant)
             return conformant
         with self._lock:

@@ -91,7 +91,7 @@ def _advise_step(profile: TrainingProfile, choices: Choices) -> list[str]:
     if profile.steps_per_execution == 1:
         advised.append("--steps_per_execution 16")
     if gpu is None:
-        # On two cores, 1.2 times as fast at batch size 8; XLA makes small convolutions slower there.
+        # On two cores, 1.2 times as fast at batch size 8. XLA makes small convolutions slower.
         advised.append("--intra_op_threads 1 (it changes results by rounding)")
     elif not choices.xla:
         advised.append("--xla")
